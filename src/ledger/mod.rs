@@ -1,0 +1,84 @@
+//! The ledger: one row per effect, so that no effect is silently performed twice.
+//!
+//! The store only swaps whole rows under their revision; which row follows from which is decided
+//! in [`crate::decide::claim`]. An email costs two writes: the claim and its outcome.
+
+use std::fmt;
+use std::future::Future;
+
+use crate::decide::claim::{Entry, State};
+
+pub mod dynamodb;
+pub mod memory;
+
+/// What an effect is idempotent on, such as `confirmation#<order id>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectKey(String);
+
+impl EffectKey {
+    /// The effect of `kind` for the thing named `id`.
+    pub fn new(kind: &str, id: &str) -> Self {
+        Self(format!("{kind}#{id}"))
+    }
+
+    /// Reads back what [`EffectKey::as_str`] gave.
+    pub fn from_row(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The whole key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EffectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a swap ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Swap {
+    /// The new row stands. Also when it stood already, because the answer to an earlier try was
+    /// lost.
+    Written,
+    /// Another row stands (`None`: there is none); nothing was written.
+    Lost(Option<Entry>),
+}
+
+/// A page of entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The entries with their keys.
+    pub entries: Vec<(EffectKey, Entry)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// The ledger's rows.
+///
+/// An `Err` of [`Ledger::swap`] means that it is not known whether the row was written: repeat it,
+/// or read. Rows outlive the stream by their retention, after which an order must not come again.
+pub trait Ledger: Clone + Send + Sync + 'static {
+    /// The row as it stands, read consistently.
+    fn read(&self, key: &EffectKey) -> impl Future<Output = anyhow::Result<Option<Entry>>> + Send;
+
+    /// Replaces the row at `expected` (a revision; `None`: no row) by `entry`, in one conditional
+    /// write.
+    fn swap(
+        &self,
+        key: &EffectKey,
+        expected: Option<u64>,
+        entry: &Entry,
+    ) -> impl Future<Output = anyhow::Result<Swap>> + Send;
+
+    /// Lists the entries in a state, a page at a time, in no order. Reads the whole table: for
+    /// operators, not for the way of an email.
+    fn list(
+        &self,
+        state: Option<State>,
+        from: Option<&str>,
+    ) -> impl Future<Output = anyhow::Result<Page>> + Send;
+}

@@ -1,0 +1,274 @@
+//! One committed change, as the stream tells it.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde_dynamo::{AttributeValue, Item};
+
+/// A stream's position marker: a numeric string of up to 40 digits.
+///
+/// Ordered as a number ("9" < "10", leading zeros do not count), kept as the string that the
+/// stream gave, because that string is what `AFTER_SEQUENCE_NUMBER` wants back.
+///
+/// Source: [StreamRecord](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_StreamRecord.html).
+#[derive(Clone)]
+pub struct SequenceNumber(String);
+
+impl SequenceNumber {
+    /// The longest sequence number that the service documents, in digits.
+    pub const MAX_DIGITS: usize = 40;
+
+    /// Reads a sequence number.
+    ///
+    /// # Errors
+    ///
+    /// Anything but 1 to 40 ASCII digits is refused.
+    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidSequenceNumber> {
+        let text = text.into();
+        let digits = (1..=Self::MAX_DIGITS).contains(&text.len());
+        if digits && text.bytes().all(|b| b.is_ascii_digit()) {
+            Ok(Self(text))
+        } else {
+            Err(InvalidSequenceNumber(text))
+        }
+    }
+
+    /// The string as the stream gave it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn digits(&self) -> &str {
+        self.0.trim_start_matches('0')
+    }
+}
+
+/// A sequence number that is not 1 to 40 digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("sequence number {0:?} is not 1 to 40 digits")]
+pub struct InvalidSequenceNumber(String);
+
+impl Ord for SequenceNumber {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.digits(), other.digits());
+        a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+    }
+}
+
+impl PartialOrd for SequenceNumber {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for SequenceNumber {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for SequenceNumber {}
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A place in a shard from which to read on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Position {
+    /// The oldest record that the shard still holds.
+    Horizon,
+    /// Right behind this record.
+    After(SequenceNumber),
+}
+
+/// What happened to the item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The item is new. Deleting and putting it again is a second `Insert`.
+    Insert,
+    /// The item changed. A write that changes nothing leaves no record at all.
+    Modify,
+    /// The item was deleted, by a caller or by its time to live ([`Record::by_ttl`]).
+    Remove,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Insert => "INSERT",
+            Self::Modify => "MODIFY",
+            Self::Remove => "REMOVE",
+        })
+    }
+}
+
+/// Which images the stream carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StreamView {
+    /// Only the key attributes.
+    KeysOnly,
+    /// The item as it was before.
+    OldImage,
+    /// The item as it is now.
+    NewImage,
+    /// Both.
+    NewAndOldImages,
+}
+
+impl StreamView {
+    /// Whether records carry the item as it is after the change.
+    pub fn has_new_image(self) -> bool {
+        matches!(self, Self::NewImage | Self::NewAndOldImages)
+    }
+}
+
+impl fmt::Display for StreamView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeysOnly => "KEYS_ONLY",
+            Self::OldImage => "OLD_IMAGE",
+            Self::NewImage => "NEW_IMAGE",
+            Self::NewAndOldImages => "NEW_AND_OLD_IMAGES",
+        })
+    }
+}
+
+/// One committed change to one item.
+///
+/// The stream holds each change once and in commit order per item; this engine hands it over at
+/// least once, and one at a time per item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The stream's own id for this record, unique within the stream.
+    pub event_id: String,
+    /// What happened.
+    pub event: Event,
+    /// The item's key attributes.
+    pub keys: Item,
+    /// The item after the change, where the view has it.
+    pub new_image: Option<Item>,
+    /// The item before the change, where the view has it.
+    pub old_image: Option<Item>,
+    /// Where the record stands in its shard.
+    pub sequence_number: SequenceNumber,
+    /// When the change was committed, by the server's clock, rounded down to the second. Not an
+    /// order: use the sequence number.
+    pub created: SystemTime,
+    /// Which images the stream carries.
+    pub view: StreamView,
+    /// The record's size as the stream counts it, in bytes.
+    pub size_bytes: u64,
+    /// Whether this is a [`Event::Remove`] that DynamoDB's time to live made, told only in the
+    /// Region that performed it.
+    ///
+    /// Source: [TTL and streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/time-to-live-ttl-streams.html).
+    pub by_ttl: bool,
+}
+
+impl Record {
+    /// The item after the change, decoded into your type.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] when the stream's view carries no new image, when the change is a removal,
+    /// or when an attribute does not fit `T`.
+    pub fn new_image<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        self.decode("new image", self.new_image.as_ref())
+    }
+
+    /// The item before the change, decoded into your type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::new_image`].
+    pub fn old_image<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        self.decode("old image", self.old_image.as_ref())
+    }
+
+    fn decode<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        image: Option<&Item>,
+    ) -> Result<T, DecodeError> {
+        let Some(image) = image else {
+            return Err(DecodeError::NoImage {
+                what,
+                event: self.event,
+                view: self.view,
+            });
+        };
+        serde_dynamo::from_item(image.clone()).map_err(|source| DecodeError::Mismatch {
+            what,
+            message: source.to_string(),
+        })
+    }
+
+    /// The item's key in one canonical spelling: equal for two records exactly when they are
+    /// about the same item of the table. Records of one key are handled one after another.
+    pub fn key(&self) -> ItemKey {
+        let mut attributes: Vec<_> = self.keys.inner().iter().collect();
+        attributes.sort_by_key(|(name, _)| name.as_str());
+        let mut text = String::new();
+        for (name, value) in attributes {
+            push_part(&mut text, name);
+            match value {
+                AttributeValue::S(s) => push_part(&mut text, &format!("S{s}")),
+                AttributeValue::N(n) => push_part(&mut text, &format!("N{n}")),
+                other => push_part(&mut text, &format!("{other:?}")),
+            }
+        }
+        ItemKey(text.into())
+    }
+}
+
+/// Length-prefixed, so that no two keys can spell the same text.
+fn push_part(text: &mut String, part: &str) {
+    text.push_str(&part.len().to_string());
+    text.push(':');
+    text.push_str(part);
+}
+
+/// The primary key of an item in one canonical spelling.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemKey(std::sync::Arc<str>);
+
+impl ItemKey {
+    /// The spelling. Stable across versions: dead letters are keyed by it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why an image could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The record has no such image.
+    #[error("a {event} record of a {view} stream has no {what}")]
+    NoImage {
+        /// Which image was asked for.
+        what: &'static str,
+        /// What the record is.
+        event: Event,
+        /// What the stream carries.
+        view: StreamView,
+    },
+    /// An attribute does not fit the type.
+    #[error("the {what} does not fit: {message}")]
+    Mismatch {
+        /// Which image was asked for.
+        what: &'static str,
+        /// What did not fit, as the decoder says it.
+        message: String,
+    },
+}

@@ -1,0 +1,93 @@
+//! Where records come from: a stream of shards, each read in order.
+
+use std::future::Future;
+
+use crate::decide::shard::{Shard, ShardId};
+use crate::record::{Position, Record, StreamView};
+
+pub mod dynamodb;
+pub mod memory;
+
+/// A stream of records, cut into shards.
+///
+/// Reading changes nothing: a crash before, during or after any call loses nothing. Positions are
+/// kept elsewhere (the lease table), iterators are only a cursor and may expire at any time.
+pub trait StreamSource: Clone + Send + Sync + 'static {
+    /// The stream as a whole: every shard that it still lists, over all pages.
+    ///
+    /// Expensive on a large stream: `DescribeStream` may be called 10 times a second per account,
+    /// 100 shards a call. Implementations pace their pages.
+    fn describe(&self) -> impl Future<Output = Result<Description, SourceError>> + Send;
+
+    /// The shards that name `parent` as theirs. Only such shards are returned, whatever the server
+    /// answers. An empty answer is no proof that there are none: a child becomes visible late.
+    fn children(
+        &self,
+        parent: &ShardId,
+    ) -> impl Future<Output = Result<Vec<Shard>, SourceError>> + Send;
+
+    /// A cursor into `shard` at `position`.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Trimmed`] when `position` is older than the stream keeps,
+    /// [`SourceError::Gone`] when the shard or the stream is not there (any more).
+    fn iterator(
+        &self,
+        shard: &ShardId,
+        position: &Position,
+    ) -> impl Future<Output = Result<ShardIterator, SourceError>> + Send;
+
+    /// The next records at the cursor: at most 1,000 and 1 MB. An empty batch with a next cursor
+    /// means "nothing yet", one without means the shard has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Expired`] when the cursor is older than 15 minutes: make a new one.
+    fn read(
+        &self,
+        iterator: &ShardIterator,
+    ) -> impl Future<Output = Result<Batch, SourceError>> + Send;
+}
+
+/// What a stream says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Which images its records carry.
+    pub view: StreamView,
+    /// All shards that it lists.
+    pub shards: Vec<Shard>,
+}
+
+/// A cursor into a shard, opaque; expires 15 minutes after it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardIterator(pub String);
+
+/// Some records, and where to go on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// In the shard's order.
+    pub records: Vec<Record>,
+    /// Where to go on; `None` when the shard has ended and all of it was read.
+    pub next: Option<ShardIterator>,
+}
+
+/// What can go wrong with a stream, as far as the answer differs.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The cursor is too old: derive a new one from the position.
+    #[error("the shard iterator expired")]
+    Expired,
+    /// The position is older than what the stream keeps (24 hours): what lay between is lost.
+    #[error("the stream no longer holds this position (it keeps 24 hours)")]
+    Trimmed,
+    /// The shard or the stream is not there.
+    #[error("the stream or the shard does not exist (any more)")]
+    Gone,
+    /// Asked too often: wait and ask again.
+    #[error("the stream throttles: {0}")]
+    Throttled(String),
+    /// Anything else: wait and ask again.
+    #[error("{0:#}")]
+    Other(anyhow::Error),
+}
