@@ -68,6 +68,11 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
         lane.queue.front().map(|record| (key, record))
     }
 
+    /// The first record of a key.
+    pub fn first(&mut self, key: &K) -> Option<&mut R> {
+        self.lanes.get_mut(key)?.queue.front_mut()
+    }
+
     /// The first record of a running key is settled: it leaves, the next of its key gets its turn.
     pub fn settle(&mut self, key: &K) -> Option<R> {
         let lane = self

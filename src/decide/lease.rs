@@ -347,7 +347,7 @@ impl Member {
         }
         let forgotten = |name: &Incarnation, still: &Still| {
             still.sighting == Sighting::Missing
-                && now.saturating_sub(still.since) > still.patience * BURIED_AFTER
+                && now.saturating_sub(still.since) > still.patience.saturating_mul(BURIED_AFTER)
                 && !sight
                     .leases
                     .values()
@@ -433,7 +433,7 @@ impl Member {
             .collect();
         let dead_for_long = |name: &Incarnation| {
             self.still.get(name).is_some_and(|still| {
-                now.saturating_sub(still.since) >= still.patience * BURIED_AFTER
+                now.saturating_sub(still.since) >= still.patience.saturating_mul(BURIED_AFTER)
             })
         };
         let buried = sight
@@ -568,7 +568,7 @@ pub fn chosen<'a>(live: &'a BTreeSet<Incarnation>, task: &str) -> Option<&'a Inc
 }
 
 /// FNV-1a: the same on every build and machine, unlike the standard library's hasher.
-fn hash(text: &str) -> u64 {
+pub(crate) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
     })

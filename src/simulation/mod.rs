@@ -1,0 +1,3 @@
+//! A whole fleet under a deterministic simulation.
+
+pub(crate) mod gate;
