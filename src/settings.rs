@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::decide::retry::Backoff;
+use crate::gate::left_out;
 use crate::leases::InitialPosition;
 
 /// How a consumer works. Start from [`Settings::default`].
@@ -71,6 +72,10 @@ pub struct Timing {
     ///
     /// Source: [RFC 5321, 4.5.3.2.6](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.2.6).
     pub handler_timeout: Duration,
+    /// How long the stream keeps a record: 24 hours on AWS. What is older may be gone unread.
+    ///
+    /// Source: [DynamoDB Streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
+    pub retention: Duration,
     /// The pause after the first empty read; it doubles up to `idle_max`.
     pub idle_min: Duration,
     /// The longest pause between two reads of an idle shard.
@@ -103,6 +108,7 @@ impl Default for Timing {
             checkpoint_interval: Duration::from_secs(1),
             handover_timeout: Duration::from_secs(30),
             handler_timeout: Duration::from_mins(15),
+            retention: Duration::from_hours(24),
             idle_min: Duration::from_millis(100),
             idle_max: Duration::from_secs(1),
         }
@@ -113,7 +119,8 @@ impl Timing {
     /// How long a worker trusts its leases after it began its last successful heartbeat: a fifth
     /// less than `lease_duration`, so that clocks may run 20 % apart.
     pub fn trust(&self) -> Duration {
-        self.lease_duration.mul_f64(0.8)
+        self.lease_duration
+            .mul_f64(if left_out!(TrustTooLong) { 2.0 } else { 0.8 })
     }
 
     /// After this long without an answer a call to the lease table is given up and made anew.

@@ -68,6 +68,8 @@ pub(crate) enum Ended {
 pub(crate) struct Assignment {
     pub hold: Hold,
     pub start: Position,
+    /// What the last owner reported.
+    pub report: Report,
     /// Records created before this are older than the start of the fleet.
     pub skip_before: Option<SystemTime>,
     pub tenure: Tenure,
@@ -98,6 +100,7 @@ pub(crate) struct ShardTask<S, L, H> {
     refused: bool,
     written: Position,
     report: Report,
+    written_report: Report,
     cancel: CancellationToken,
     rng: fastrand::Rng,
     /// When to stop waiting for what is in flight; set by [`Order::Drain`] and [`Order::Abandon`].
@@ -123,7 +126,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             at_end: false,
             refused: false,
             written: assignment.start.clone(),
-            report: Report::default(),
+            report: Report {
+                settled: 0,
+                last_error: None,
+                ..assignment.report.clone()
+            },
+            written_report: assignment.report.clone(),
             cancel: CancellationToken::new(),
             rng: fastrand::Rng::with_seed(seed),
             stopping: None,
@@ -136,6 +144,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     pub async fn run(mut self) -> Ended {
         let start = self.assignment.start.clone();
         info!(shard = %self.shard(), epoch = self.assignment.hold.epoch, from = ?start, "reading");
+        let unread = start == Position::Horizon && self.report.complete_until().is_some();
+        if unread && self.may_have_lost() {
+            if let Some(ended) = self.gap().await {
+                return ended;
+            }
+        }
         let fetcher = Fetcher::new(self.engine.clone(), self.shard().clone(), start);
         let mut idle = Some(fetcher);
         let mut fetching: Option<Boxed<(Fetcher<S, L, H>, Fetched)>> = None;
@@ -156,7 +170,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             let wake = self.waiting.keys().next().map(|(at, _)| *at);
             let (expiry, patience) = (self.expiry(), self.patience());
-            let moved = self.reached() != self.written && checkpointing.is_none();
+            let moved = self.has_news() && checkpointing.is_none();
             tokio::select! {
                 biased;
                 order = next_order(&mut self.assignment.orders), if !self.abandoned() => self.stop(order),
@@ -289,9 +303,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 self.at_end = true;
                 self.queue(records, room).await
             }
-            Fetched::CaughtUp => {
+            Fetched::Nothing { at_end } => {
                 if self.frontier.is_empty() {
-                    self.report.caught_up_at = Some(self.engine.clock.now());
+                    self.report.caught_up_at = self.report.caught_up_at.max(at_end);
                 }
                 None
             }
@@ -299,7 +313,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 self.report.last_error = Some(error);
                 None
             }
-            Fetched::Trimmed => self.gap().await,
+            Fetched::Trimmed if self.may_have_lost() => self.gap().await,
+            Fetched::Trimmed => None,
             Fetched::Gone => self.gone().await,
         }
     }
@@ -355,10 +370,39 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
+    /// Whether a checkpoint is worth a write: it moved, or for a twenty-fourth of the stream's
+    /// retention it has only been known that there was nothing to do.
+    fn has_news(&self) -> bool {
+        let refresh = self.engine.settings.timing.retention / 24;
+        let (now, then) = (self.report.caught_up_at, self.written_report.caught_up_at);
+        let stale = match (now, then) {
+            (Some(now), Some(then)) => now.duration_since(then).is_ok_and(|age| age >= refresh),
+            (now, then) => now != then,
+        };
+        stale || self.reached() != self.written
+    }
+
+    /// Whether the stream may have trimmed something that is not settled. It has not if everything
+    /// was settled at a time from which on it still keeps everything.
+    fn may_have_lost(&self) -> bool {
+        let kept = self.engine.settings.timing.retention.mul_f64(0.99);
+        let age = |time| {
+            self.engine
+                .clock
+                .now()
+                .duration_since(time)
+                .unwrap_or_default()
+        };
+        self.report
+            .complete_until()
+            .is_none_or(|time| age(time) >= kept)
+    }
+
     fn checkpoint(&mut self) -> Boxed<anyhow::Result<Option<()>>> {
         let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
         let (position, report) = (self.reached(), self.report.clone());
         self.written = position.clone();
+        self.written_report = report.clone();
         let limit = engine.settings.timing.call_timeout();
         Box::pin(async move {
             let write = engine.leases.checkpoint(&hold, &position, &report);

@@ -9,7 +9,8 @@ use super::within;
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
 use crate::leases::{
-    Consistency, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take, View, WorkerRow,
+    Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take, View,
+    WorkerRow,
 };
 use crate::record::Position;
 use crate::source::{Description, SourceError, StreamSource};
@@ -160,6 +161,8 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
 /// Rows to create, to heal and to remove.
 #[derive(Debug, Default)]
 pub(super) struct Tidying {
+    /// Written before anything is created: shards that were lost before they could be leased.
+    pub gaps: Vec<GapRow>,
     pub create: Vec<LeaseRow>,
     pub heal: Vec<LeaseRow>,
     pub ended: Vec<ShardId>,
@@ -176,6 +179,9 @@ impl Tidying {
     }
 
     async fn apply<L: LeaseStore>(self, leases: &L) -> anyhow::Result<()> {
+        for gap in &self.gaps {
+            leases.record_gap(gap).await?;
+        }
         if !self.create.is_empty() {
             leases.create(&self.create).await?;
         }

@@ -15,9 +15,10 @@ use super::complain;
 use super::fleet::Fleet;
 use crate::decide::lease::{Peer, Row, Sight, chosen};
 use crate::decide::shard::{Shard, ShardId, Standing, Tree};
+use crate::gate::left_out;
 use crate::handler::RecordHandler;
 use crate::leases::{
-    Checkpoint, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow, Unfit, View,
+    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow, Unfit, View,
 };
 use crate::record::Position;
 use crate::source::{Description, SourceError, StreamSource};
@@ -148,9 +149,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let missing = self
             .member()
             .missing([due, damaged].concat(), now, at_start);
+        if left_out!(ChildForgotten) && !at_start {
+            return;
+        }
         if missing.len() < wanting {
             // The rest has not been missing for long enough: look again with the same listing.
-            self.listing.known = Some(shards);
+            self.listing.known = Some(shards.clone());
         }
         let mut tidying = Tidying {
             ended: tree.removable(),
@@ -164,7 +168,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             } else {
                 &mut tidying.create
             };
-            rows.push(LeaseRow::new(shard.id, shard.parent, epoch));
+            let since = self.complete_until(view, shard.parent.as_ref());
+            rows.push(LeaseRow::new(shard.id, shard.parent, epoch, since));
+        }
+        if !at_start {
+            tidying.gaps = self.never_leased(&tidying.create, &shards, view);
         }
         if !tidying.is_empty() {
             info!(
@@ -176,6 +184,29 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             self.listing.tidying = true;
             self.calls.push(self.engine.tidy(tidying));
         }
+    }
+
+    /// Nothing in a shard is older than what was settled in its parent, or than the fleet.
+    fn complete_until(&self, view: &View, parent: Option<&ShardId>) -> Option<SystemTime> {
+        let parent = parent.and_then(|parent| view.leases.get(parent));
+        let settled = parent.and_then(|row| row.report.complete_until());
+        settled.or(self.stream_row.map(|row| row.bootstrapped))
+    }
+
+    /// The parents of new leases that the stream has forgotten before they ever had a lease.
+    fn never_leased(&self, new: &[LeaseRow], listed: &[Shard], view: &View) -> Vec<GapRow> {
+        let parents = new.iter().filter_map(|row| row.parent.as_ref());
+        let lost = parents.filter(|parent| {
+            !view.leases.contains_key(*parent) && !listed.iter().any(|shard| shard.id == **parent)
+        });
+        let gap = |shard: &ShardId| GapRow {
+            shard: shard.clone(),
+            last_handled: None,
+            last_handled_time: self.stream_row.map(|row| row.bootstrapped),
+            first_after: None,
+            detected: self.engine.clock.now(),
+        };
+        lost.map(gap).collect()
     }
 
     pub(super) fn bury(&mut self, dead: Vec<(Incarnation, Option<u64>)>) {

@@ -70,6 +70,7 @@ impl Tasks {
         let assignment = Assignment {
             hold: hold.clone(),
             start: start.clone(),
+            report: row.report.clone(),
             skip_before,
             tenure: tenure.clone(),
             orders: receiver,
@@ -138,6 +139,7 @@ impl Tasks {
                 continue;
             };
             let (hold, to) = (task.hold.clone(), task.to.clone());
+            task.tenure.revoke();
             if matches!(ended, Ended::Halted) {
                 // The lease is kept, so that nobody else runs into the same gap.
                 task.halted = true;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::gate::left_out;
+
 /// Names one record between [`Frontier::begin`] and [`Frontier::settle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
@@ -50,6 +52,13 @@ impl<P> Frontier<P> {
 
     /// The last record below which everything is settled; `None` before the first.
     pub fn reached(&self) -> Option<&P> {
+        if left_out!(FrontierOffByOne) {
+            return self
+                .window
+                .front()
+                .map(|(position, _)| position)
+                .or(self.reached.as_ref());
+        }
         self.reached.as_ref()
     }
 

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::gate::left_out;
+
 /// The records of one shard that wait, run, or wait for another attempt.
 #[derive(Debug)]
 pub struct Lanes<K, R> {
@@ -98,6 +100,9 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
             .filter(|lane| lane.turn == Turn::Running)
         {
             lane.turn = Turn::Suspended;
+            if left_out!(TurnLost) {
+                lane.queue.rotate_left(1);
+            }
             self.running -= 1;
         }
     }

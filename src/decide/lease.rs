@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shard::{Shard, ShardId};
+use crate::gate::left_out;
 
 /// One start of one worker process: `<worker id>/<random>`. A restarted worker is another
 /// incarnation and inherits nothing by name.
@@ -454,7 +455,7 @@ impl Member {
         let mut long = Vec::new();
         for shard in due {
             let since = *self.absent.entry(shard.id.clone()).or_insert(now);
-            if fresh || now.saturating_sub(since) >= self.patience {
+            if fresh || left_out!(HealTooEarly) || now.saturating_sub(since) >= self.patience {
                 let highest = self.mine.get(&shard.id).map_or(0, |mine| mine.highest);
                 long.push((shard, highest));
             }
@@ -482,6 +483,9 @@ impl Mine {
 
     /// Whether a row that names me makes the shard mine.
     fn adoptable(&self, me: &Incarnation, row: Option<&Row>, consistent: bool) -> bool {
+        if left_out!(StaleAdopt) {
+            return row.is_some_and(|row| row.owner.as_ref() == Some(me) && !row.ended);
+        }
         row.is_some_and(|row| {
             row.owner.as_ref() == Some(me)
                 && !row.ended

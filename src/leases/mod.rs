@@ -97,14 +97,24 @@ pub struct LeaseRow {
 
 impl LeaseRow {
     /// A new, free lease.
-    pub fn new(shard: ShardId, parent: Option<ShardId>, epoch: Epoch) -> Self {
+    ///
+    /// `since`: nothing that is in the shard was committed before this, as far as that is known.
+    pub fn new(
+        shard: ShardId,
+        parent: Option<ShardId>,
+        epoch: Epoch,
+        since: Option<SystemTime>,
+    ) -> Self {
         Self {
             shard,
             parent,
             owner: None,
             epoch,
             checkpoint: Checkpoint::At(Position::Horizon),
-            report: Report::default(),
+            report: Report {
+                caught_up_at: since,
+                ..Report::default()
+            },
         }
     }
 
@@ -114,17 +124,25 @@ impl LeaseRow {
     }
 }
 
-/// What an owner tells of a shard beside its checkpoint. For people, not for decisions.
+/// What an owner tells of a shard beside its checkpoint: for people, and to tell whether trimming
+/// can have taken anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// When the last settled record was committed.
     pub frontier_time: Option<SystemTime>,
-    /// When the shard was last read to its end, so that there was nothing left to do.
+    /// When the shard was last read to its end and everything in it was settled.
     pub caught_up_at: Option<SystemTime>,
     /// Records settled since the lease was taken.
     pub settled: u64,
     /// The last thing that went wrong, if it still matters.
     pub last_error: Option<String>,
+}
+
+impl Report {
+    /// Nothing that is still to be settled was committed before this.
+    pub fn complete_until(&self) -> Option<SystemTime> {
+        self.frontier_time.max(self.caught_up_at)
+    }
 }
 
 /// Records that were trimmed before they could be read.

@@ -11,6 +11,7 @@ use super::{Ended, ShardTask, after_gap, gap_row, next_order, until};
 use crate::decide::retry::Backoff;
 use crate::decide::shard::{Shard, ShardId};
 use crate::engine::{Counters, Engine};
+use crate::gate::left_out;
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseRow, LeaseStore, Report};
 use crate::record::SequenceNumber;
@@ -119,7 +120,7 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
         .map(|child| LeaseRow {
             // Whoever ends a shard goes on with its children at once.
             owner: Some(hold.owner.clone()),
-            ..LeaseRow::new(child.id, child.parent, 1)
+            ..LeaseRow::new(child.id, child.parent, 1, report.complete_until())
         })
         .collect();
     let write = || engine.leases.finish(&hold, &rows, &report);
@@ -144,6 +145,7 @@ async fn find_children<S: StreamSource>(
             source.describe().await.map(|listing| listing.shards)
         };
         match answer {
+            Ok(shards) if left_out!(ChildForgotten) => return shards,
             Ok(mut shards) => {
                 shards.retain(|shard| shard.parent.as_ref() == Some(parent));
                 if !shards.is_empty() || empty >= EMPTY_ANSWERS {

@@ -2,7 +2,7 @@
 //! iterator when the old one expires.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
@@ -13,6 +13,12 @@ use crate::engine::Engine;
 use crate::record::{Position, Record};
 use crate::source::{ShardIterator, SourceError, StreamSource};
 
+/// One empty read proves nothing: records may lie further on. So many in a row are taken to mean
+/// that there were none.
+///
+/// Source: [GetRecords](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html).
+const EMPTY_READS: u32 = 5;
+
 /// A reader of one shard. It remembers what it has handed out.
 pub(super) struct Fetcher<S, L, H> {
     engine: Arc<Engine<S, L, H>>,
@@ -21,6 +27,8 @@ pub(super) struct Fetcher<S, L, H> {
     iterator: Option<ShardIterator>,
     pause: Duration,
     failures: u32,
+    /// How many reads in a row were empty, and when the first of them began.
+    empty: Option<(u32, SystemTime)>,
     rng: fastrand::Rng,
 }
 
@@ -34,8 +42,9 @@ pub(super) enum Fetched {
     Trimmed,
     /// The shard is not there any more.
     Gone,
-    /// Nothing new: told once each time the reader has caught up.
-    CaughtUp,
+    /// Nothing new. `at_end`: so many reads were empty, the first of them at this time, that
+    /// nothing was left to read then.
+    Nothing { at_end: Option<SystemTime> },
     /// Reading failed; the next call tries again.
     Failed(String),
 }
@@ -50,6 +59,7 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
             iterator: None,
             pause: Duration::ZERO,
             failures: 0,
+            empty: None,
             rng: fastrand::Rng::with_seed(seed),
         }
     }
@@ -66,7 +76,7 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
                 // Not a failure: the position stands, the cursor is made anew.
                 self.iterator = None;
                 self.pause = Duration::ZERO;
-                Fetched::CaughtUp
+                Fetched::Nothing { at_end: None }
             }
             Err(SourceError::Trimmed) => {
                 self.iterator = None;
@@ -96,6 +106,7 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
             None => source.iterator(&self.shard, &self.position).await?,
         };
         let mut room = self.engine.budget.room_for_a_read().await;
+        let began = self.engine.clock.now();
         let batch = source.read(&iterator).await?;
         let bytes: u64 = batch.records.iter().map(|record| record.size_bytes).sum();
         if let Some(room) = &mut room {
@@ -110,11 +121,23 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
         }
         self.iterator = batch.next;
         self.pace(batch.records.is_empty());
+        if !batch.records.is_empty() {
+            self.empty = None;
+        }
         Ok(match (self.iterator.is_some(), batch.records.is_empty()) {
             (false, _) => Fetched::End(batch.records, room),
-            (true, true) => Fetched::CaughtUp,
+            (true, true) => Fetched::Nothing {
+                at_end: self.note_empty(began),
+            },
             (true, false) => Fetched::Records(batch.records, room),
         })
+    }
+
+    fn note_empty(&mut self, began: SystemTime) -> Option<SystemTime> {
+        let (count, first) = self.empty.unwrap_or((0, began));
+        let enough = count + 1 >= EMPTY_READS;
+        self.empty = (!enough).then_some((count + 1, first));
+        enough.then_some(first)
     }
 
     /// No pause while records come; from `idle_min` up to `idle_max` while none do.

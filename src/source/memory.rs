@@ -81,8 +81,8 @@ impl MemoryStream {
         stream
     }
 
-    /// Commits a change: it is appended to the open shard of its key.
-    pub fn commit(&self, commit: Commit) -> Record {
+    /// Commits a change: it is appended to the open shard of its key, if the stream is enabled.
+    pub fn commit(&self, commit: Commit) -> (Record, Option<ShardId>) {
         self.state().append(commit)
     }
 
@@ -96,24 +96,36 @@ impl MemoryStream {
         self.state().change(shard, |held| held.closed = true);
     }
 
-    /// Drops the oldest `count` records of a shard, as the stream does after 24 hours. Answers
-    /// those that were dropped just now.
-    pub fn trim(&self, shard: &ShardId, count: usize) -> Vec<Record> {
+    /// Drops the records of a shard that were committed before `time`, as the stream does after 24
+    /// hours. Answers those that were dropped just now.
+    pub fn trim(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
         let mut state = self.state();
         let Some(held) = state.shards.get_mut(shard) else {
             return Vec::new();
         };
-        let end = (held.trimmed + count).min(held.records.len());
+        let end = held
+            .records
+            .partition_point(|record| record.created < time)
+            .max(held.trimmed);
         let dropped = held.records[held.trimmed..end].to_vec();
         held.trimmed = end;
         dropped
     }
 
-    /// Drops a closed shard altogether.
-    pub fn forget(&self, shard: &ShardId) -> Vec<Record> {
-        let dropped = self.trim(shard, usize::MAX);
-        self.state()
-            .change(shard, |held| held.forgotten = held.closed);
+    /// Drops a closed shard altogether, if all its records were committed before `time`.
+    pub fn forget(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
+        let old = self.state().shards.get(shard).is_some_and(|held| {
+            held.closed
+                && held
+                    .records
+                    .last()
+                    .is_none_or(|record| record.created < time)
+        });
+        if !old {
+            return Vec::new();
+        }
+        let dropped = self.trim(shard, time);
+        self.state().change(shard, |held| held.forgotten = true);
         dropped
     }
 
@@ -182,9 +194,9 @@ impl State {
         }
     }
 
-    fn append(&mut self, commit: Commit) -> Record {
+    fn append(&mut self, commit: Commit) -> (Record, Option<ShardId>) {
         self.records += 1;
-        let mut record = Record {
+        let record = Record {
             event_id: format!("event-{}", self.records),
             event: commit.event,
             keys: commit.keys,
@@ -197,14 +209,15 @@ impl State {
             by_ttl: false,
         };
         let place = hash(record.key().as_str());
-        let takes =
-            |held: &&mut Held| !held.closed && (held.range.0..=held.range.1).contains(&place);
-        match self.shards.values_mut().find(takes) {
-            Some(held) => held.records.push(record.clone()),
-            // A disabled stream takes nothing.
-            None => record.event_id.clear(),
-        }
-        record
+        let taker = self
+            .shards
+            .iter_mut()
+            .find(|(_, held)| !held.closed && (held.range.0..=held.range.1).contains(&place));
+        let shard = taker.map(|(id, held)| {
+            held.records.push(record.clone());
+            id.clone()
+        });
+        (record, shard)
     }
 
     fn end(&mut self, shard: &ShardId, split: bool) -> Vec<ShardId> {
