@@ -171,7 +171,7 @@ fn a_header_that_the_mail_needs_itself_cannot_carry_the_key() {
 #[test]
 fn a_date_that_no_mail_can_have_is_an_error_and_no_panic() {
     let order = Order::from_item(&item(&[]), &fields()).unwrap();
-    let far = Duration::from_millis(253_402_300_800_000);
+    let far = Duration::from_hours(70_389_528);
     for date in [
         SystemTime::UNIX_EPOCH - Duration::from_secs(1),
         SystemTime::UNIX_EPOCH + far,
