@@ -1,1 +1,3 @@
 //! The order-confirmation handler.
+
+pub mod smtp;

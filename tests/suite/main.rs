@@ -1,0 +1,8 @@
+//! The integration tests: one binary, so that the SDK is linked once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod smtp;
