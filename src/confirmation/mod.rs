@@ -4,6 +4,7 @@ pub mod address;
 pub mod mail;
 pub mod money;
 pub mod order;
+pub mod smtp;
 pub mod template;
 mod text;
 mod values;
