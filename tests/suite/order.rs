@@ -1,5 +1,4 @@
 //! Which items are orders, and what is said of those that are not.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::HashMap;
 
