@@ -258,7 +258,7 @@ async fn a_preview_of_a_bad_order_says_what_the_worker_would_say() {
             "order 1042: attribute \"total\" is the number 48.9; expected a whole number of minor units",
         ),
         (
-            &ORDER.replace("@", " at "),
+            &ORDER.replace('@', " at "),
             "order 1042: attribute \"email\" is no address to write to",
         ),
         (
