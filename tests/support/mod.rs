@@ -1,0 +1,5 @@
+//! What tests share.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+pub mod clients;
+pub mod embedded;
