@@ -6,6 +6,11 @@
 mod support;
 
 mod cli;
+mod cli_tables;
+mod contract_leases;
+mod contract_ledger;
+mod dynamodb_leases;
+mod dynamodb_stream;
 mod mail;
 mod order;
 mod smtp;
