@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::support::mail_server::{MailServer, Script};
 
 /// The command in an empty environment, with no look around for a Region.
-fn aftercommit() -> Command {
+pub fn aftercommit() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aftercommit"));
     command
         .env_clear()
@@ -21,12 +21,12 @@ async fn output(arguments: &[&str]) -> Output {
     aftercommit().args(arguments).output().await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// The one line on standard error of a command that refused its settings.
-fn complaint(output: &Output) -> String {
+pub fn complaint(output: &Output) -> String {
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert_eq!(text(&output.stdout), "");
