@@ -10,11 +10,13 @@ pub mod handler;
 pub mod leases;
 pub mod ledger;
 pub mod record;
+mod rows;
 mod settings;
 mod shard_task;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod source;
+pub mod tables;
 pub mod trust;
 
 pub use clock::Clock;

@@ -169,7 +169,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 &mut tidying.create
             };
             let since = self.complete_until(view, shard.parent.as_ref());
-            rows.push(LeaseRow::new(shard.id, shard.parent, epoch, since));
+            rows.push(LeaseRow::new(shard.id, shard.parent, epoch).since(since));
         }
         if !at_start {
             tidying.gaps = self.never_leased(&tidying.create, &shards, view);

@@ -189,15 +189,16 @@ impl LeaseStore for MemoryLeases {
         if let Some(row) = table.held(hold) {
             let ids = children.iter().map(|child| child.shard.clone()).collect();
             row.checkpoint = Checkpoint::End { children: ids };
+            row.owner = None;
+            row.epoch += 1;
             row.report = report.clone();
             children
                 .iter()
                 .for_each(|child| table.insert_missing(child));
             return Ok(Some(()));
         }
-        let repeated = table.leases.get(&hold.shard).is_some_and(|row| {
-            row.ended() && row.owner.as_ref() == Some(&hold.owner) && row.epoch == hold.epoch
-        });
+        let ended = |row: &LeaseRow| row.ended() && row.epoch == hold.epoch + 1;
+        let repeated = table.leases.get(&hold.shard).is_some_and(ended);
         Ok(repeated.then_some(()))
     }
 

@@ -21,6 +21,7 @@ use crate::record::{Position, SequenceNumber};
 
 pub mod dynamodb;
 pub mod memory;
+pub(crate) mod row;
 
 pub use crate::decide::lease::{Epoch, Hold, Incarnation, Sighting, Take};
 
@@ -97,25 +98,23 @@ pub struct LeaseRow {
 
 impl LeaseRow {
     /// A new, free lease.
-    ///
-    /// `since`: nothing that is in the shard was committed before this, as far as that is known.
-    pub fn new(
-        shard: ShardId,
-        parent: Option<ShardId>,
-        epoch: Epoch,
-        since: Option<SystemTime>,
-    ) -> Self {
+    pub fn new(shard: ShardId, parent: Option<ShardId>, epoch: Epoch) -> Self {
         Self {
             shard,
             parent,
             owner: None,
             epoch,
             checkpoint: Checkpoint::At(Position::Horizon),
-            report: Report {
-                caught_up_at: since,
-                ..Report::default()
-            },
+            report: Report::default(),
         }
+    }
+
+    /// Nothing in the shard was committed before `time`, as far as that is known: from then on it
+    /// could be read.
+    #[must_use]
+    pub fn since(mut self, time: Option<SystemTime>) -> Self {
+        self.report.caught_up_at = time;
+        self
     }
 
     /// Whether nothing is left to read.

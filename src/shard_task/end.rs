@@ -120,7 +120,7 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
         .map(|child| LeaseRow {
             // Whoever ends a shard goes on with its children at once.
             owner: Some(hold.owner.clone()),
-            ..LeaseRow::new(child.id, child.parent, 1, report.complete_until())
+            ..LeaseRow::new(child.id, child.parent, 1).since(report.complete_until())
         })
         .collect();
     let write = || engine.leases.finish(&hold, &rows, &report);

@@ -1,0 +1,314 @@
+//! The SMTP transport: offers a mail, and tells exactly what became of it.
+//!
+//! A mail takes two steps, with the caller's claim between them:
+//!
+//! 1. [`Smtp::offer`] goes as far as the server's acceptance of the recipient. Whatever fails
+//!    here, the mail is certainly not sent.
+//! 2. [`Offer::deliver`] sends the message and waits for the reply to the final dot. Its
+//!    [`Delivery`] says accepted, refused, deferred, certainly not sent, or: nobody can tell.
+//!
+//! Where the server offers PIPELINING
+//! ([RFC 2920](https://www.rfc-editor.org/rfc/rfc2920)), MAIL and RCPT travel together, and the
+//! envelope of a send that waits for a connection rides behind the dot of the mail before it: a
+//! mail then costs two round trips. Nothing rides behind a dot that may not be sent yet.
+//!
+//! Every future may be dropped at any await. Before the final dot that means not sent; a
+//! connection with an unread reply is closed, never reused.
+
+mod connection;
+mod pool;
+mod reply;
+mod settings;
+mod stage;
+mod stream;
+mod tls;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lettre::address::Envelope;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use connection::{Connection, WriteFailed};
+use pool::{Got, Pool, Waiter};
+pub use reply::{Class, Reply};
+pub use settings::{BadSettings, Login, Mechanism, Secret, Security, SmtpSettings, Timeouts};
+pub use stage::{Cause, Delivery, Refusal, Stage};
+use wire::{Flight, Stuffed};
+
+/// So long the send that rides behind a dot waits for that dot's reply before it looks for
+/// another connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A mail server and the connections to it. Clones share them.
+#[derive(Clone)]
+pub struct Smtp(Arc<Inner>);
+
+struct Inner {
+    settings: SmtpSettings,
+    tls: Option<TlsConnector>,
+    pool: Pool,
+}
+
+/// An envelope that the server has accepted. Nothing is sent yet, and nothing will be if this is
+/// dropped.
+pub struct Offer {
+    connection: Option<Connection>,
+    smtp: Smtp,
+}
+
+impl Smtp {
+    /// Prepares the way to a server; connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSettings`] when root certificates cannot be read or there are none, or when the EHLO
+    /// name is no name.
+    pub fn new(settings: SmtpSettings) -> Result<Self, BadSettings> {
+        let odd = |c: char| c.is_whitespace() || c.is_control();
+        if settings.hello.is_empty() || settings.hello.contains(odd) {
+            return Err(BadSettings::Hello(settings.hello));
+        }
+        let tls = match settings.security {
+            Security::Plain => None,
+            Security::Implicit | Security::StartTls => Some(tls::connector(&settings.extra_roots)?),
+        };
+        Ok(Self(Arc::new(Inner {
+            pool: Pool::new(&settings),
+            settings,
+            tls,
+        })))
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &SmtpSettings {
+        &self.0.settings
+    }
+
+    /// Waits for a connection, then goes as far as the server's acceptance of sender and every
+    /// recipient.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: the mail is certainly not sent. It says at which step it ended, and whether
+    /// that is about this mail or about the server.
+    pub async fn offer(&self, envelope: &Envelope) -> Result<Offer, Refusal> {
+        let settings = &self.0.settings;
+        // A connection that was idle may be dead without a sign; a fresh one tells the truth.
+        for _ in 0..=settings.max_connections {
+            let attempt = match self.0.pool.get(envelope).await {
+                Got::Slot(slot) => {
+                    let connection = Connection::open(settings, self.0.tls.as_ref(), slot).await?;
+                    return self.accepted(connection, envelope).await;
+                }
+                Got::Used(connection) => self.reuse(connection, envelope).await,
+                Got::Riding(connection) => self.ride(connection, envelope).await,
+            };
+            match attempt {
+                Err(refusal) if refusal.cause.is_disconnect() => {}
+                settled => return settled,
+            }
+        }
+        Err(Refusal::at(Stage::Connect)(Cause::Closed))
+    }
+
+    async fn reuse(
+        &self,
+        mut connection: Connection,
+        envelope: &Envelope,
+    ) -> Result<Offer, Refusal> {
+        let gone = Refusal::at(Stage::Mail);
+        if !connection.is_in_step() || !self.0.pool.is_fit(&connection) {
+            return Err(gone(Cause::Closed));
+        }
+        if connection.used.elapsed() >= self.0.settings.noop_after {
+            let limit = self.0.settings.timeouts.connect;
+            let there = connection.noop(limit).await;
+            there.map_err(|_| gone(Cause::Closed))?;
+        }
+        self.accepted(connection, envelope).await
+    }
+
+    async fn accepted(
+        &self,
+        mut connection: Connection,
+        envelope: &Envelope,
+    ) -> Result<Offer, Refusal> {
+        let flight = match Flight::of(envelope, &connection.server) {
+            Ok(flight) => flight,
+            Err(refusal) => {
+                self.0.pool.put_back(connection);
+                return Err(refusal);
+            }
+        };
+        let answer = connection.envelope(&flight, &self.0.settings).await;
+        self.offered(connection, answer)
+    }
+
+    async fn ride(
+        &self,
+        mut connection: Connection,
+        envelope: &Envelope,
+    ) -> Result<Offer, Refusal> {
+        let flight = Flight::of(envelope, &connection.server)?;
+        let answer = connection.envelope_replies(&flight, &self.0.settings).await;
+        self.offered(connection, answer)
+    }
+
+    fn offered(
+        &self,
+        connection: Connection,
+        answer: Result<(), Refusal>,
+    ) -> Result<Offer, Refusal> {
+        match answer {
+            Ok(()) => Ok(Offer {
+                connection: Some(connection),
+                smtp: self.clone(),
+            }),
+            Err(refusal) => {
+                // After a definite reply to each command the connection is still in step.
+                if matches!(&refusal.cause, Cause::Reply(reply) if !reply.closes()) {
+                    self.0.pool.put_back(connection);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Takes leave of the server on every connection that rests.
+    pub async fn close(&self) {
+        for connection in self.0.pool.drain() {
+            connection.quit(FAREWELL).await;
+        }
+    }
+}
+
+impl Offer {
+    /// Sends the message and waits for the reply to its final dot, up to 10 minutes.
+    ///
+    /// `may_pass` is asked right before DATA and again right before the final dot; once it says
+    /// no, the mail is certainly not sent. `mail` is 7-bit text with headers and body.
+    ///
+    /// Dropping this future closes the connection; whether the mail was accepted is then unknown.
+    pub async fn deliver(mut self, mail: &[u8], may_pass: &(dyn Fn() -> bool + Sync)) -> Delivery {
+        let (smtp, limits) = (self.smtp.clone(), self.smtp.0.settings.timeouts);
+        let not_sent = |stage, why| Delivery::NotSent { stage, why };
+        if !may_pass() {
+            return not_sent(Stage::Data, Cause::NotAllowed);
+        }
+        let connection = self.connection.take();
+        let Some(mut connection) = connection.and_then(Connection::if_in_step) else {
+            return not_sent(Stage::Data, Cause::Closed);
+        };
+        connection.mails += 1;
+        match connection.data(limits.data).await {
+            Ok(()) => {}
+            Err(Cause::Reply(reply)) => return smtp.turned_down(connection, reply),
+            Err(why) => return not_sent(Stage::Data, why),
+        }
+        let (first, mut last) = Stuffed::new(mail).into_parts();
+        if !first.is_empty()
+            && let Err(why) = connection.send(&first, limits.body).await
+        {
+            return not_sent(Stage::Body, why);
+        }
+        if !connection.is_in_step() {
+            return not_sent(
+                Stage::Body,
+                Cause::Protocol("it spoke during the message".into()),
+            );
+        }
+        if !may_pass() {
+            return not_sent(Stage::Body, Cause::NotAllowed);
+        }
+        let dot_end = last.len();
+        let rider = smtp.rider(&connection);
+        let rider = rider.map(|(waiter, flight)| {
+            last.extend(flight.bytes());
+            waiter
+        });
+        match connection.send_dot(&last, dot_end, limits.body).await {
+            Ok(()) => {}
+            Err(WriteFailed::BeforeDot(why)) => return not_sent(Stage::Body, why),
+            Err(WriteFailed::Unknown(why)) => {
+                return Delivery::NoReply {
+                    stage: Stage::Body,
+                    why,
+                };
+            }
+        }
+        smtp.verdict(connection, rider).await
+    }
+}
+
+impl Smtp {
+    fn rider(&self, connection: &Connection) -> Option<(Waiter, Flight)> {
+        let fit = connection.server.pipelining && self.0.pool.is_fit(connection);
+        fit.then(|| self.0.pool.rider(&connection.server)).flatten()
+    }
+
+    /// 4xx or 5xx to DATA.
+    fn turned_down(&self, connection: Connection, reply: Reply) -> Delivery {
+        if !reply.closes() {
+            self.0.pool.put_back(connection);
+        }
+        let stage = Stage::Data;
+        Delivery::refused(reply).unwrap_or_else(|reply| Delivery::NotSent {
+            stage,
+            why: Cause::unexpected(reply),
+        })
+    }
+
+    /// Waits for the reply to the final dot and passes the connection on.
+    async fn verdict(&self, mut connection: Connection, rider: Option<Waiter>) -> Delivery {
+        let stage = Stage::AfterDot;
+        let limit = self.0.settings.timeouts.after_dot;
+        let carries = rider.is_some();
+        let (reply, rider) = {
+            let mut reply = std::pin::pin!(connection.reply(limit));
+            if let Ok(reply) = timeout(PATIENCE, &mut reply).await {
+                (reply, rider)
+            } else {
+                drop(rider);
+                (reply.await, None)
+            }
+        };
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(why) => return Delivery::NoReply { stage, why },
+        };
+        let delivery = match reply.class() {
+            Class::Done => Delivery::Accepted(reply.clone()),
+            _ => match Delivery::refused(reply.clone()) {
+                Ok(delivery) => delivery,
+                Err(reply) => {
+                    let why = Cause::unexpected(reply);
+                    return Delivery::NoReply { stage, why };
+                }
+            },
+        };
+        connection.open_transaction = false;
+        match rider {
+            _ if reply.closes() => {}
+            Some(waiter) => waiter.hand_over(connection),
+            // Replies to an envelope that nobody waits for any more are on their way.
+            None if carries => {}
+            None => self.0.pool.put_back(connection),
+        }
+        delivery
+    }
+}
+
+/// All its replies are read, so the connection can carry another mail, after RSET.
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.smtp.0.pool.put_back(connection);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Open connections: bounded, reused, handed on.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lettre::address::Envelope;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::connection::Connection;
+use super::reply::Capabilities;
+use super::settings::SmtpSettings;
+use super::wire::Flight;
+
+/// The connections to one server. The semaphore counts *open* connections: a connection carries
+/// its permit until its socket is closed.
+pub(super) struct Pool {
+    slots: Arc<Semaphore>,
+    stock: Mutex<Stock>,
+    max_age: Duration,
+    max_mails: u32,
+}
+
+#[derive(Default)]
+struct Stock {
+    idle: Vec<Connection>,
+    waiting: VecDeque<Waiter>,
+}
+
+/// A send that waits for a connection.
+pub(super) struct Waiter {
+    envelope: Envelope,
+    hand: oneshot::Sender<Handed>,
+}
+
+impl Waiter {
+    /// Gives the waiter the connection on which its envelope is on its way, or gives it back if
+    /// the waiter has gone.
+    pub(super) fn hand_over(self, connection: Connection) {
+        // If it has gone, the connection has replies to come that nobody wants: it is closed.
+        let _ = self.hand.send(Handed::Riding(connection));
+    }
+}
+
+enum Handed {
+    /// At a command boundary.
+    Clean(Connection),
+    /// The envelope's commands are out, its replies are the next to come.
+    Riding(Connection),
+}
+
+/// What a send gets.
+pub(super) enum Got {
+    /// A connection at a command boundary.
+    Used(Connection),
+    /// A connection on which the envelope is already on its way.
+    Riding(Connection),
+    /// The right to open one.
+    Slot(OwnedSemaphorePermit),
+}
+
+impl Pool {
+    pub(super) fn new(settings: &SmtpSettings) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(settings.max_connections.max(1))),
+            stock: Mutex::default(),
+            max_age: settings.max_age,
+            max_mails: settings.max_mails,
+        }
+    }
+
+    /// A connection, or the right to open one; waits for either.
+    pub(super) async fn get(&self, envelope: &Envelope) -> Got {
+        loop {
+            let handed = {
+                let mut stock = self.stock();
+                if let Some(connection) = stock.idle.pop() {
+                    return Got::Used(connection);
+                }
+                if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+                    return Got::Slot(slot);
+                }
+                let (hand, handed) = oneshot::channel();
+                stock.waiting.push_back(Waiter {
+                    envelope: envelope.clone(),
+                    hand,
+                });
+                handed
+            };
+            tokio::select! {
+                biased;
+                handed = handed => match handed {
+                    Ok(Handed::Clean(connection)) => return Got::Used(connection),
+                    Ok(Handed::Riding(connection)) => return Got::Riding(connection),
+                    // The connection that it was to ride on is gone, or too slow.
+                    Err(_) => {}
+                },
+                slot = self.slots.clone().acquire_owned() => {
+                    if let Ok(slot) = slot {
+                        return Got::Slot(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The send that has waited longest, and its commands, if it can ride on a connection to such
+    /// a server.
+    pub(super) fn rider(&self, server: &Capabilities) -> Option<(Waiter, Flight)> {
+        let mut stock = self.stock();
+        stock.waiting.retain(|waiter| !waiter.hand.is_closed());
+        let flight = Flight::of(&stock.waiting.front()?.envelope, server).ok()?;
+        stock.waiting.pop_front().map(|waiter| (waiter, flight))
+    }
+
+    /// Whether a connection may carry another mail.
+    pub(super) fn is_fit(&self, connection: &Connection) -> bool {
+        connection.mails < self.max_mails && connection.born.elapsed() < self.max_age
+    }
+
+    /// Takes back a connection that is at a command boundary.
+    pub(super) fn put_back(&self, mut connection: Connection) {
+        if !self.is_fit(&connection) {
+            return;
+        }
+        let mut stock = self.stock();
+        while let Some(waiter) = stock.waiting.pop_front() {
+            match waiter.hand.send(Handed::Clean(connection)) {
+                Ok(()) => return,
+                Err(Handed::Clean(back) | Handed::Riding(back)) => connection = back,
+            }
+        }
+        stock.idle.push(connection);
+    }
+
+    /// The connections that rest, to be closed.
+    pub(super) fn drain(&self) -> Vec<Connection> {
+        std::mem::take(&mut self.stock().idle)
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,251 @@
+//! What a mail server answers: strict, bounded parsing.
+
+use std::fmt;
+
+/// More than any honest reply: [RFC 5321 4.5.3.1.5](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.1.5)
+/// bounds a line at 512 octets.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// A complete reply of the server: one code, one or more lines.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    lines: Vec<String>,
+}
+
+/// What the first digit of a reply says
+/// ([RFC 5321 4.2.1](https://www.rfc-editor.org/rfc/rfc5321#section-4.2.1)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// 2xx: done.
+    Done,
+    /// 3xx: go on. Never a success.
+    GoOn,
+    /// 4xx: not now.
+    NotNow,
+    /// 5xx: never.
+    Never,
+}
+
+/// Bytes that are no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Garbage;
+
+impl Reply {
+    /// The three digits.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// What the first digit says.
+    pub fn class(&self) -> Class {
+        match self.code / 100 {
+            2 => Class::Done,
+            3 => Class::GoOn,
+            4 => Class::NotNow,
+            _ => Class::Never,
+        }
+    }
+
+    /// Whether the server hangs up after this reply.
+    pub fn closes(&self) -> bool {
+        self.code == 421
+    }
+
+    /// Whether the server asks for fewer or slower mails: 421, or 454 which Amazon SES answers to
+    /// a sender above its rate
+    /// ([SES](https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html)).
+    pub fn throttles(&self) -> bool {
+        matches!(self.code, 421 | 454)
+    }
+
+    /// The code and the server's words in one line. Words that hold an address are masked, so that
+    /// the line may be logged and kept.
+    pub fn words(&self) -> String {
+        let mut words = self.code.to_string();
+        for word in self.lines.iter().flat_map(|line| line.split_whitespace()) {
+            words.push(' ');
+            words.push_str(if word.contains('@') {
+                "<address>"
+            } else {
+                word
+            });
+        }
+        words.truncate(words.floor_char_boundary(1000));
+        words
+    }
+
+    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(String::as_str)
+    }
+
+    /// Takes the first complete reply off the front of `inbox`; `None` when it is not all there.
+    pub(super) fn take(inbox: &mut Vec<u8>) -> Result<Option<Self>, Garbage> {
+        let mut lines = Vec::new();
+        let mut code = None;
+        let mut at = 0;
+        while let Some(length) = inbox[at..].iter().position(|b| *b == b'\n') {
+            let line = inbox[at..at + length].trim_ascii_end();
+            at += length + 1;
+            let (this, last) = head_of(line).ok_or(Garbage)?;
+            if code.is_some_and(|code| code != this) {
+                return Err(Garbage);
+            }
+            code = Some(this);
+            lines.push(text_of(line));
+            if last {
+                inbox.drain(..at);
+                return Ok(Some(Self { code: this, lines }));
+            }
+        }
+        match inbox.len() {
+            length if length > MAX_BYTES => Err(Garbage),
+            _ if begins_like_a_reply(&inbox[at..]) => Ok(None),
+            _ => Err(Garbage),
+        }
+    }
+}
+
+/// The code of a line, and whether it is the reply's last. The text may be missing altogether.
+fn head_of(line: &[u8]) -> Option<(u16, bool)> {
+    let (digits, rest) = line.split_at_checked(3)?;
+    if !begins_like_a_reply(digits) {
+        return None;
+    }
+    let code = digits
+        .iter()
+        .fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    match rest.first() {
+        None | Some(b' ') => Some((code, true)),
+        Some(b'-') => Some((code, false)),
+        Some(_) => None,
+    }
+}
+
+fn begins_like_a_reply(bytes: &[u8]) -> bool {
+    let first = bytes.first().is_none_or(|b| (b'2'..=b'5').contains(b));
+    first && bytes.iter().take(3).all(u8::is_ascii_digit)
+}
+
+fn text_of(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line.get(4..).unwrap_or_default());
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words())
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply({self})")
+    }
+}
+
+/// What the server offers, as it said in its answer to EHLO.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Capabilities {
+    pub(super) pipelining: bool,
+    pub(super) starttls: bool,
+    pub(super) smtputf8: bool,
+    pub(super) auth: Vec<String>,
+}
+
+impl Capabilities {
+    /// Reads the answer to EHLO; its first line is the server's name.
+    pub(super) fn of(reply: &Reply) -> Self {
+        let mut offers = Self::default();
+        for line in reply.lines().skip(1) {
+            let line = line.to_ascii_uppercase();
+            let mut words = line.split([' ', '=']).filter(|word| !word.is_empty());
+            match words.next() {
+                Some("PIPELINING") => offers.pipelining = true,
+                Some("STARTTLS") => offers.starttls = true,
+                Some("SMTPUTF8") => offers.smtputf8 = true,
+                Some("AUTH") => offers.auth.extend(words.map(str::to_owned)),
+                _ => {}
+            }
+        }
+        offers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    fn take(bytes: &str) -> (Result<Option<Reply>, Garbage>, String) {
+        let mut inbox = bytes.as_bytes().to_vec();
+        let reply = Reply::take(&mut inbox);
+        (reply, String::from_utf8(inbox).unwrap())
+    }
+
+    #[test]
+    fn replies_come_off_the_front_one_by_one() {
+        let (reply, rest) = take("250-first\r\n250 second\r\n550 next\r\n");
+        assert_eq!(reply.unwrap().unwrap().words(), "250 first second");
+        assert_eq!(rest, "550 next\r\n");
+    }
+
+    #[test]
+    fn a_reply_without_text_is_a_reply() {
+        assert_eq!(take("250\r\n").0.unwrap().unwrap().code(), 250);
+        assert_eq!(take("250 \r\n").0.unwrap().unwrap().code(), 250);
+    }
+
+    #[test]
+    fn half_a_reply_waits_for_the_rest() {
+        for half in [
+            "",
+            "2",
+            "25",
+            "250",
+            "250 ok",
+            "250 ok\r",
+            "250-a\r\n",
+            "250-a\r\n25",
+        ] {
+            assert_eq!(take(half), (Ok(None), half.to_owned()), "{half:?}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_reply() {
+        for bytes in [
+            "hello\r\n",
+            "2x0 ok\r\n",
+            "250_ok\r\n",
+            "25\r\n",
+            "650 ok\r\n",
+            "150 ok\r\n",
+            "\r\n",
+            "250-ok\r\n550 no\r\n",
+            "HTTP",
+        ] {
+            assert!(take(bytes).0.is_err(), "{bytes:?}");
+        }
+        assert!(take(&format!("250 {}", "x".repeat(MAX_BYTES))).0.is_err());
+    }
+
+    #[test]
+    fn words_hold_no_address_and_no_control_characters() {
+        let (reply, _) = take("550 5.1.1 <ann@example.com>: no\u{7} such user\r\n");
+        assert_eq!(
+            reply.unwrap().unwrap().words(),
+            "550 5.1.1 <address> no such user"
+        );
+    }
+
+    #[test]
+    fn capabilities_are_read_in_any_case() {
+        let (reply, _) =
+            take("250-mx PIPELINING\r\n250-starttls\r\n250-AUTH=plain LOGIN\r\n250 SIZE 1\r\n");
+        let offers = Capabilities::of(&reply.unwrap().unwrap());
+        assert!(offers.starttls && !offers.pipelining && !offers.smtputf8);
+        assert_eq!(offers.auth, ["PLAIN", "LOGIN"]);
+    }
+}

@@ -1,0 +1,169 @@
+//! How far a mail got, and what became of it.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use super::reply::{Class, Reply};
+
+/// A step of the conversation with the mail server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Looking the name up and opening the TCP connection.
+    Connect,
+    /// STARTTLS and the TLS handshake.
+    Tls,
+    /// The server's first words.
+    Greeting,
+    /// EHLO.
+    Hello,
+    /// AUTH.
+    Auth,
+    /// MAIL FROM.
+    Mail,
+    /// RCPT TO.
+    Rcpt,
+    /// The DATA command.
+    Data,
+    /// Sending the message.
+    Body,
+    /// Waiting for the reply to the final dot.
+    AfterDot,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting",
+            Self::Tls => "the TLS handshake",
+            Self::Greeting => "the greeting",
+            Self::Hello => "EHLO",
+            Self::Auth => "AUTH",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::Body => "the message",
+            Self::AfterDot => "the final dot",
+        })
+    }
+}
+
+/// What went wrong at a stage.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The server said so.
+    #[error("the server answered {0}")]
+    Reply(Reply),
+    /// Nothing came, or not all of it, in this time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The server closed the connection.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// What the server said is not SMTP, or not what this step calls for.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+    /// This server cannot take this mail, or these settings.
+    #[error("{0}")]
+    Unsuitable(&'static str),
+    /// The caller did not let it pass.
+    #[error("the right to send had lapsed")]
+    NotAllowed,
+}
+
+impl Cause {
+    /// The reply to a step that demanded another one.
+    pub(super) fn unexpected(reply: Reply) -> Self {
+        match reply.class() {
+            Class::NotNow | Class::Never => Self::Reply(reply),
+            Class::Done | Class::GoOn => Self::Protocol(format!("it answered {reply} out of turn")),
+        }
+    }
+
+    /// Whether the connection went away, as an idle one may at any time.
+    pub(super) fn is_disconnect(&self) -> bool {
+        match self {
+            Self::Closed | Self::Io(_) => true,
+            Self::Reply(reply) => reply.closes(),
+            _ => false,
+        }
+    }
+}
+
+/// A mail that was not even offered: certainly not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("{stage}: {cause}")]
+pub struct Refusal {
+    /// The step at which it ended.
+    pub stage: Stage,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Refusal {
+    pub(super) fn at(stage: Stage) -> impl Fn(Cause) -> Self + Copy {
+        move |cause| Self { stage, cause }
+    }
+
+    /// Whether it is this mail that the server will not have, now or ever: 4xx or 5xx to its
+    /// sender or recipient. Anything else would have met every other mail too. A demand for
+    /// authentication (530) is about the settings.
+    pub fn is_about_the_mail(&self) -> bool {
+        match (&self.cause, self.stage) {
+            (Cause::Reply(reply), Stage::Mail | Stage::Rcpt) => {
+                !reply.throttles() && reply.code() != 530
+            }
+            (Cause::Unsuitable(_), Stage::Mail | Stage::Rcpt) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether trying again cannot help: 5xx, or an address that this server cannot take.
+    pub fn is_permanent(&self) -> bool {
+        match &self.cause {
+            Cause::Reply(reply) => reply.class() == Class::Never,
+            Cause::Unsuitable(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What became of a mail after its envelope was accepted.
+#[derive(Debug)]
+pub enum Delivery {
+    /// 2xx to the final dot: the server has taken it over.
+    Accepted(Reply),
+    /// 5xx: the server will never take it.
+    Refused(Reply),
+    /// 4xx: the server did not take it this time.
+    Deferred(Reply),
+    /// It ended before the final dot left: certainly not accepted.
+    NotSent {
+        /// The step at which it ended.
+        stage: Stage,
+        /// Why.
+        why: Cause,
+    },
+    /// The final dot may have reached the server, and no definite reply came back: accepted or
+    /// not, nobody here can tell.
+    NoReply {
+        /// The step at which it ended.
+        stage: Stage,
+        /// Why.
+        why: Cause,
+    },
+}
+
+impl Delivery {
+    /// What a reply to DATA or to the final dot comes to, if it is a definite one.
+    pub(super) fn refused(reply: Reply) -> Result<Self, Reply> {
+        match reply.class() {
+            Class::Never => Ok(Self::Refused(reply)),
+            Class::NotNow => Ok(Self::Deferred(reply)),
+            Class::Done | Class::GoOn => Err(reply),
+        }
+    }
+}

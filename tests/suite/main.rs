@@ -1,0 +1,17 @@
+//! The integration tests: one binary, so that the SDK is linked once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cli;
+mod cli_tables;
+mod contract_leases;
+mod contract_ledger;
+mod dynamodb_leases;
+mod dynamodb_stream;
+mod mail;
+mod order;
+mod smtp;
+mod template;

@@ -1,0 +1,256 @@
+//! The SMTP transport against a scripted server.
+
+use std::time::Duration;
+
+use aftercommit::confirmation::smtp::{
+    Delivery, Refusal, Secret, Security, Smtp, SmtpSettings, Stage,
+};
+use lettre::address::Envelope;
+
+use crate::support::mail_server::{MailServer, PASSWORD, Script, ServerTls, USER};
+
+const MESSAGE: &[u8] = b"Message-ID: <1@shop.example>\r\nSubject: hello\r\n\r\n.dot\r\nbye\r\n";
+
+fn envelope(to: &str) -> Envelope {
+    Envelope::new(
+        Some("shop@example.com".parse().unwrap()),
+        vec![to.parse().unwrap()],
+    )
+    .unwrap()
+}
+
+/// Short steps, so that silence is noticed soon.
+fn settings(server: &MailServer) -> SmtpSettings {
+    let mut settings = SmtpSettings::from_url(&server.url(), None).unwrap();
+    let limits = &mut settings.timeouts;
+    for limit in [
+        &mut limits.connect,
+        &mut limits.tls,
+        &mut limits.greeting,
+        &mut limits.hello,
+        &mut limits.auth,
+        &mut limits.mail,
+        &mut limits.rcpt,
+        &mut limits.data,
+        &mut limits.body,
+        &mut limits.after_dot,
+    ] {
+        *limit = Duration::from_millis(300);
+    }
+    settings
+}
+
+fn smtp(server: &MailServer) -> Smtp {
+    Smtp::new(settings(server)).unwrap()
+}
+
+/// What a send came to, in one word and a stage.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    NotOffered(Stage),
+    Accepted,
+    Refused,
+    Deferred,
+    NotSent(Stage),
+    NoReply(Stage),
+}
+
+async fn send(smtp: &Smtp, to: &str, message: &[u8]) -> Outcome {
+    let offer = match smtp.offer(&envelope(to)).await {
+        Ok(offer) => offer,
+        Err(Refusal { stage, .. }) => return Outcome::NotOffered(stage),
+    };
+    match offer.deliver(message, &|| true).await {
+        Delivery::Accepted(_) => Outcome::Accepted,
+        Delivery::Refused(_) => Outcome::Refused,
+        Delivery::Deferred(_) => Outcome::Deferred,
+        Delivery::NotSent { stage, .. } => Outcome::NotSent(stage),
+        Delivery::NoReply { stage, .. } => Outcome::NoReply(stage),
+    }
+}
+
+#[tokio::test]
+async fn a_mail_arrives_byte_for_byte() {
+    for pipelining in [true, false] {
+        let server = MailServer::start(Script {
+            pipelining,
+            ..Script::default()
+        })
+        .await;
+        let smtp = smtp(&server);
+        assert_eq!(
+            send(&smtp, "ann@example.com", MESSAGE).await,
+            Outcome::Accepted
+        );
+        let mails = server.accepted();
+        assert_eq!(mails.len(), 1);
+        assert_eq!(mails[0].bytes, MESSAGE);
+        assert_eq!(mails[0].from, "shop@example.com");
+        assert_eq!(mails[0].to, ["ann@example.com"]);
+        assert_eq!(mails[0].message_id(), "<1@shop.example>");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_reused_up_to_their_count_and_age() {
+    let server = MailServer::start(Script::default()).await;
+    let mut settings = settings(&server);
+    settings.max_mails = 3;
+    let smtp = Smtp::new(settings.clone()).unwrap();
+    for _ in 0..6 {
+        assert_eq!(
+            send(&smtp, "ann@example.com", MESSAGE).await,
+            Outcome::Accepted
+        );
+    }
+    assert_eq!(server.connections(), 2);
+    settings.max_age = Duration::ZERO;
+    let smtp = Smtp::new(settings).unwrap();
+    for _ in 0..3 {
+        assert_eq!(
+            send(&smtp, "ann@example.com", MESSAGE).await,
+            Outcome::Accepted
+        );
+    }
+    assert_eq!(server.connections(), 5);
+}
+
+#[tokio::test]
+async fn an_offer_that_is_dropped_sends_nothing_and_keeps_its_connection() {
+    let server = MailServer::start(Script::default()).await;
+    let smtp = smtp(&server);
+    drop(smtp.offer(&envelope("bob@example.com")).await.unwrap());
+    assert_eq!(
+        send(&smtp, "ann@example.com", MESSAGE).await,
+        Outcome::Accepted
+    );
+    assert_eq!(server.connections(), 1);
+    assert_eq!(
+        server.by_recipient().into_iter().collect::<Vec<_>>(),
+        [("ann@example.com".into(), 1)]
+    );
+}
+
+#[tokio::test]
+async fn a_mail_that_may_not_pass_is_not_sent() {
+    for passes in 0..2 {
+        let server = MailServer::start(Script::default()).await;
+        let smtp = smtp(&server);
+        let offer = smtp.offer(&envelope("ann@example.com")).await.unwrap();
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let may_pass = || asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < passes;
+        let delivery = offer.deliver(MESSAGE, &may_pass).await;
+        let at = [Stage::Data, Stage::Body][passes];
+        assert!(
+            matches!(delivery, Delivery::NotSent { stage, .. } if stage == at),
+            "{delivery:?}"
+        );
+        assert_eq!(
+            send(&smtp, "bob@example.com", MESSAGE).await,
+            Outcome::Accepted
+        );
+        assert_eq!(server.accepted().len(), 1);
+        assert!(server.by_recipient().contains_key("bob@example.com"));
+    }
+}
+
+#[tokio::test]
+async fn starttls_is_demanded_and_a_foreign_certificate_is_refused() {
+    for (offered, trusted, outcome) in [
+        (ServerTls::StartTls, true, Outcome::Accepted),
+        (ServerTls::StartTls, false, Outcome::NotOffered(Stage::Tls)),
+        (ServerTls::None, true, Outcome::NotOffered(Stage::Tls)),
+        (ServerTls::Implicit, true, Outcome::Accepted),
+        (ServerTls::Implicit, false, Outcome::NotOffered(Stage::Tls)),
+    ] {
+        let server = MailServer::start(Script {
+            tls: offered,
+            ..Script::default()
+        })
+        .await;
+        let mut settings = settings(&server);
+        settings.host = "localhost".into();
+        settings.timeouts.tls = Duration::from_secs(5);
+        settings.security = match offered {
+            ServerTls::Implicit => Security::Implicit,
+            _ => Security::StartTls,
+        };
+        if trusted {
+            settings.extra_roots = server.root();
+        }
+        let smtp = Smtp::new(settings).unwrap();
+        assert_eq!(
+            send(&smtp, "ann@example.com", MESSAGE).await,
+            outcome,
+            "{offered:?} {trusted}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_login_mechanism_works_and_a_wrong_password_is_about_the_server() {
+    for (offered, forced, password, outcome) in [
+        ("PLAIN LOGIN", "", PASSWORD, Outcome::Accepted),
+        ("LOGIN", "", PASSWORD, Outcome::Accepted),
+        (
+            "XOAUTH2 PLAIN",
+            "?auth=xoauth2",
+            PASSWORD,
+            Outcome::Accepted,
+        ),
+        (
+            "XOAUTH2 PLAIN",
+            "?auth=xoauth2",
+            "wrong",
+            Outcome::NotOffered(Stage::Auth),
+        ),
+        ("PLAIN", "", "wrong", Outcome::NotOffered(Stage::Auth)),
+        (
+            "PLAIN",
+            "?auth=login",
+            PASSWORD,
+            Outcome::NotOffered(Stage::Auth),
+        ),
+        ("CRAM-MD5", "", PASSWORD, Outcome::NotOffered(Stage::Auth)),
+    ] {
+        let server = MailServer::start(Script {
+            auth: offered,
+            ..Script::default()
+        })
+        .await;
+        let url = format!("smtp://{USER}@{}{forced}", server.address());
+        let settings = SmtpSettings::from_url(&url, Some(Secret::new(password.into()))).unwrap();
+        let smtp = Smtp::new(settings).unwrap();
+        let refusal = smtp.offer(&envelope("ann@example.com")).await.err();
+        assert!(refusal.is_none_or(|r| !r.is_about_the_mail()));
+        assert_eq!(
+            send(&smtp, "ann@example.com", MESSAGE).await,
+            outcome,
+            "{offered} {forced}"
+        );
+    }
+}
+
+/// A server that pipelines sees the next mail's MAIL and RCPT behind the dot of the one before,
+/// and a mail costs two flights.
+#[tokio::test]
+async fn the_next_envelope_rides_behind_the_dot() {
+    let server = MailServer::start(Script::default()).await;
+    let mut settings = settings(&server);
+    settings.max_connections = 1;
+    let smtp = Smtp::new(settings).unwrap();
+    let sends: Vec<_> = (0..5)
+        .map(|i| {
+            let smtp = smtp.clone();
+            tokio::spawn(async move { send(&smtp, &format!("u{i}@example.com"), MESSAGE).await })
+        })
+        .collect();
+    for send in sends {
+        assert_eq!(send.await.unwrap(), Outcome::Accepted);
+    }
+    assert_eq!(server.connections(), 1);
+    assert!(server.by_recipient().values().all(|count| *count == 1));
+    assert_eq!(server.accepted().len(), 5);
+    assert_eq!(server.rides(), 4);
+    assert!(!server.heard().iter().any(|(_, line)| line == "RSET"));
+}

@@ -1,0 +1,98 @@
+//! The bytes of one connection, and every way to do them wrong.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::script::Act;
+
+/// How a connection goes on.
+pub(super) enum Next {
+    On,
+    StartTls,
+    End,
+}
+
+pub(super) struct Wire<S> {
+    pub(super) stream: S,
+    /// What came and is not read yet.
+    pub(super) peek: Vec<u8>,
+}
+
+/// What can be broken rather than closed.
+pub(super) trait Breakable: AsyncRead + AsyncWrite + Unpin + Send {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Breakable for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Breakable for tokio_rustls::server::TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+impl<S: Breakable> Wire<S> {
+    pub(super) async fn say(&mut self, line: &str) -> bool {
+        let said = self
+            .stream
+            .write_all(format!("{line}\r\n").as_bytes())
+            .await;
+        said.is_ok() && self.stream.flush().await.is_ok()
+    }
+
+    pub(super) async fn read(&mut self) -> bool {
+        matches!(self.stream.read_buf(&mut self.peek).await, Ok(count) if count > 0)
+    }
+
+    fn break_off(&self) {
+        let _ = socket2::SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Says `line`, or does what the script has instead.
+    pub(super) async fn act(&mut self, act: Option<Act>, line: &str) -> Next {
+        let said = match act {
+            None => self.say(line).await,
+            Some(Act::Say(other)) => self.say(other).await && !other.starts_with("421"),
+            Some(Act::Close) => false,
+            Some(Act::Reset) => {
+                self.break_off();
+                false
+            }
+            Some(Act::Silence) => {
+                while self.read().await {}
+                false
+            }
+            Some(Act::Half) => {
+                let _ = self
+                    .stream
+                    .write_all(&line.as_bytes()[..line.len().min(6)])
+                    .await;
+                let _ = self.stream.flush().await;
+                false
+            }
+            Some(Act::Garbage) => self.say("HTTP/1.1 400 Bad Request").await,
+            Some(Act::Late(time)) => {
+                tokio::time::sleep(time).await;
+                self.say(line).await
+            }
+            Some(Act::Trickle(time)) => {
+                for byte in format!("{line}\r\n").bytes() {
+                    tokio::time::sleep(time).await;
+                    if self.stream.write_all(&[byte]).await.is_err() {
+                        return Next::End;
+                    }
+                    let _ = self.stream.flush().await;
+                }
+                true
+            }
+            Some(Act::Twice) => self.say(&format!("{line}\r\n{line}")).await,
+        };
+        if said { Next::On } else { Next::End }
+    }
+}

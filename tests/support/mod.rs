@@ -1,0 +1,6 @@
+//! What several tests need.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+
+pub mod clients;
+pub mod embedded;
+pub mod mail_server;
