@@ -7,7 +7,9 @@ pub mod handler;
 pub mod leases;
 pub mod ledger;
 pub mod record;
+mod rows;
 pub mod source;
+pub mod tables;
 pub mod trust;
 
 pub use clock::Clock;

@@ -127,6 +127,18 @@ pub enum StreamView {
 }
 
 impl StreamView {
+    /// Reads the word that stands in the stream's description, such as `NEW_AND_OLD_IMAGES`.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [
+            Self::KeysOnly,
+            Self::OldImage,
+            Self::NewImage,
+            Self::NewAndOldImages,
+        ]
+        .into_iter()
+        .find(|view| view.to_string() == word)
+    }
+
     /// Whether records carry the item as it is after the change.
     pub fn has_new_image(self) -> bool {
         matches!(self, Self::NewImage | Self::NewAndOldImages)

@@ -1,1 +1,346 @@
-//! Not written yet.
+//! The lease table in DynamoDB: every race is decided by one conditional write or one transaction.
+//!
+//! A write whose condition fails brings the row along as it stands, which tells a race that was
+//! lost from a write of one's own whose answer was lost.
+
+use std::sync::Arc;
+
+use anyhow::{anyhow, bail};
+use aws_sdk_dynamodb::Client;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde_dynamo::Item;
+
+use super::row::{self, ROW, STREAM, STREAM_ROW, gap_key, lease_key, worker_key};
+use super::{
+    Checkpoint, Consistency, FORMAT, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
+    Sighting, StreamRow, Take, Unfit, View, WorkerRow,
+};
+use crate::decide::shard::ShardId;
+use crate::record::Position;
+use crate::rows::dynamodb::{Part, Table, Transaction, Write};
+use crate::rows::expression::Expression;
+use crate::rows::fields::{Fields, number, text};
+
+/// Puts in flight while leases are created.
+const PUTS_AT_ONCE: usize = 16;
+
+/// Children that fit into the transaction that ends their parent: 100 items in all.
+///
+/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+const CHILDREN_PER_TRANSACTION: usize = 99;
+
+/// The rows of one stream's fleet.
+#[derive(Debug, Clone)]
+pub struct DynamoDbLeases {
+    table: Table,
+    stream: Arc<str>,
+}
+
+impl DynamoDbLeases {
+    /// The rows of the stream with this ARN, in `table`, which must exist
+    /// ([`crate::tables::dynamodb::create_lease_table`]).
+    pub fn new(client: Client, table: &str, stream: &str) -> Self {
+        Self {
+            table: Table::new(client, table),
+            stream: stream.into(),
+        }
+    }
+
+    fn key(&self, row: &str) -> Fields {
+        vec![(STREAM, Some(text(&*self.stream))), (ROW, Some(text(row)))]
+    }
+
+    fn lease_item(&self, lease: &LeaseRow) -> Item {
+        let fields = row::lease_fields(lease);
+        row::item(&self.stream, &lease_key(&lease.shard), fields)
+    }
+
+    /// The lease as it stands, to see whether a write of mine was applied. A row that cannot be
+    /// read shows nobody's write.
+    async fn standing(&self, shard: &ShardId) -> anyhow::Result<Option<LeaseRow>> {
+        let item = self.table.get(self.key(&lease_key(shard))).await?;
+        Ok(item.and_then(|item| row::lease(shard.clone(), &item).ok()))
+    }
+
+    /// Changes a lease under its fence. A refusal is success if the row shows my write.
+    async fn change(
+        &self,
+        hold: &Hold,
+        fields: Fields,
+        is_mine: impl FnOnce(&LeaseRow) -> bool,
+    ) -> anyhow::Result<Option<()>> {
+        let key = self.key(&lease_key(&hold.shard));
+        let refused = match self.table.update(key, &under(hold).write(fields)).await? {
+            Write::Applied(_) => return Ok(Some(())),
+            Write::Refused(old) => old,
+        };
+        let lease = refused.and_then(|item| row::lease(hold.shard.clone(), &item).ok());
+        Ok(lease.filter(is_mine).map(|_| ()))
+    }
+
+    async fn take_free(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
+        let key = self.key(&lease_key(&take.shard));
+        let (Write::Applied(item) | Write::Refused(item)) =
+            self.table.update(key, &taking(take)).await?;
+        let lease = item.and_then(|item| row::lease(take.shard.clone(), &item).ok());
+        Ok(lease.filter(|lease| is_taken(lease, take)))
+    }
+
+    /// A transaction does not tell the rows, so the lease is read afterwards, which also settles
+    /// a take whose answer was lost.
+    async fn take_from(
+        &self,
+        take: &Take,
+        owner: &Incarnation,
+        sighting: Sighting,
+    ) -> anyhow::Result<Option<LeaseRow>> {
+        let still = match sighting {
+            Sighting::Beat(beat) => Expression::default().when("beat", Some(number(beat))),
+            Sighting::Missing => Expression::on_none(ROW),
+        };
+        let parts = vec![
+            Part::Update(self.key(&lease_key(&take.shard)), taking(take)),
+            Part::Demand(self.key(&worker_key(owner)), still),
+        ];
+        self.table.transact(parts).await?;
+        let lease = self.standing(&take.shard).await?;
+        Ok(lease.filter(|lease| is_taken(lease, take)))
+    }
+
+    /// Ends the parent and creates the children whose rows are not there yet, in one transaction.
+    async fn end(
+        &self,
+        hold: &Hold,
+        end: &Checkpoint,
+        children: &[LeaseRow],
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let mut fields = row::checkpoint_fields(end);
+        fields.extend(row::report_fields(report));
+        fields.push(row::owner_field(None));
+        fields.push(("epoch", Some(number(hold.epoch + 1))));
+        let ending = under(hold).write(fields);
+        let mut missing: Vec<_> = children.iter().collect();
+        loop {
+            let parent = self.key(&lease_key(&hold.shard));
+            let mut parts = vec![Part::Update(parent, ending.clone())];
+            let puts = missing.iter().map(|child| self.lease_item(child));
+            parts.extend(puts.map(|item| Part::Put(item, Expression::on_none(ROW))));
+            let refused = match self.table.transact(parts).await? {
+                Transaction::Applied => return Ok(Some(())),
+                Transaction::Refused(refused) => refused,
+            };
+            let mut refused = refused.into_iter();
+            if refused.next() == Some(true) {
+                let lease = self.standing(&hold.shard).await?;
+                let mine =
+                    |lease: &LeaseRow| lease.epoch == hold.epoch + 1 && lease.checkpoint == *end;
+                return Ok(lease.filter(mine).map(|_| ()));
+            }
+            missing.retain(|_| refused.next() != Some(true));
+        }
+    }
+}
+
+/// Under the fence of a hold: I am still the owner, in this epoch.
+fn under(hold: &Hold) -> Expression {
+    Expression::on_readable(FORMAT)
+        .when("owner", Some(text(hold.owner.as_str())))
+        .when("epoch", Some(number(hold.epoch)))
+}
+
+/// The lease's part of a take.
+fn taking(take: &Take) -> Expression {
+    let from = take.from.as_ref().map(|(owner, _)| text(owner.as_str()));
+    Expression::on_readable(FORMAT)
+        .when("owner", from)
+        .when("epoch", Some(number(take.seen_epoch)))
+        .write(vec![
+            row::owner_field(Some(&take.owner)),
+            ("epoch", Some(number(take.epoch))),
+            ("settled", Some(number(0_u64))),
+        ])
+}
+
+fn is_taken(lease: &LeaseRow, take: &Take) -> bool {
+    lease.owner.as_ref() == Some(&take.owner) && lease.epoch == take.epoch
+}
+
+impl LeaseStore for DynamoDbLeases {
+    async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
+        let of = Expression::default().when(STREAM, Some(text(&*self.stream)));
+        let strong = consistency == Consistency::Strong;
+        let mut view = View::default();
+        for item in self.table.query(&of, strong).await? {
+            view.add(&item);
+        }
+        Ok(view)
+    }
+
+    async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
+        let item = row::item(&self.stream, STREAM_ROW, row::stream_fields(&row));
+        let old = match self.table.put(item, &Expression::on_none(ROW)).await? {
+            Write::Applied(_) => return Ok(row),
+            Write::Refused(old) => old,
+        };
+        let old = old.ok_or_else(|| anyhow!("the stream's row came and went: try again"))?;
+        match row::stream(&old) {
+            Ok(standing) => Ok(standing),
+            Err(Unfit::Newer { format }) => bail!(
+                "the lease table's row for {} has format {format}, this build reads up to \
+                 {FORMAT}: update this worker",
+                self.stream
+            ),
+            Err(Unfit::Malformed { what }) => bail!(
+                "the lease table's row for {} is damaged ({what}): restore it, or delete it to \
+                 set the initial position anew",
+                self.stream
+            ),
+        }
+    }
+
+    async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
+        let key = worker_key(&row.incarnation);
+        let item = row::item(&self.stream, &key, row::worker_fields(row));
+        // Only an earlier try of mine can have written this incarnation's row; its beat may have
+        // been raised since.
+        self.table.put(item, &Expression::on_none(ROW)).await?;
+        Ok(())
+    }
+
+    async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
+        let key = self.key(&worker_key(&row.incarnation));
+        let raise = Expression::on_readable(FORMAT)
+            .when_below("beat", number(row.beat))
+            .write(row::worker_fields(row));
+        let old = match self.table.update(key, &raise).await? {
+            Write::Applied(_) => return Ok(Some(())),
+            Write::Refused(old) => old,
+        };
+        // A row that cannot be read was changed by others: as good as gone.
+        let beat = old.and_then(|item| row::beat(&item));
+        Ok(beat.filter(|beat| *beat >= row.beat).map(|_| ()))
+    }
+
+    async fn remove_worker(
+        &self,
+        incarnation: &Incarnation,
+        still_at: Option<u64>,
+    ) -> anyhow::Result<()> {
+        let mut when = Expression::on_readable_or_none(FORMAT);
+        if let Some(beat) = still_at {
+            when = when.when("beat", Some(number(beat)));
+        }
+        let key = self.key(&worker_key(incarnation));
+        self.table.delete(key, &when).await?;
+        Ok(())
+    }
+
+    async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
+        let when = &Expression::on_none(ROW);
+        let items: Vec<_> = rows.iter().map(|row| self.lease_item(row)).collect();
+        let puts = items
+            .into_iter()
+            .map(|item| async move { self.table.put(item, when).await });
+        let mut puts = stream::iter(puts).buffer_unordered(PUTS_AT_ONCE);
+        while puts.try_next().await?.is_some() {}
+        Ok(())
+    }
+
+    async fn heal(&self, row: &LeaseRow) -> anyhow::Result<()> {
+        let key = lease_key(&row.shard);
+        let Some(damaged) = self.table.get(self.key(&key)).await? else {
+            return Ok(());
+        };
+        if !matches!(
+            row::lease(row.shard.clone(), &damaged),
+            Err(Unfit::Malformed { .. })
+        ) {
+            return Ok(());
+        }
+        let free = LeaseRow {
+            epoch: row.epoch.max(row::epoch(&damaged).saturating_add(1)),
+            ..row.clone()
+        };
+        // Only if nothing that reading depends on has changed since.
+        let when = row::LEASE_ATTRIBUTES
+            .iter()
+            .fold(Expression::default(), |when, name| {
+                when.when(name, damaged.inner().get(*name).cloned())
+            });
+        self.table.put(self.lease_item(&free), &when).await?;
+        Ok(())
+    }
+
+    async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
+        match &take.from {
+            None => self.take_free(take).await,
+            Some((owner, sighting)) => self.take_from(take, owner, *sighting).await,
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        hold: &Hold,
+        to: Option<&Incarnation>,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let checkpoint = Checkpoint::At(checkpoint.clone());
+        let epoch = hold.epoch + 1;
+        let mut fields = row::checkpoint_fields(&checkpoint);
+        fields.extend(row::report_fields(report));
+        fields.push(row::owner_field(to));
+        fields.push(("epoch", Some(number(epoch))));
+        self.change(hold, fields, |lease| {
+            lease.owner.as_ref() == to && lease.epoch == epoch && lease.checkpoint == checkpoint
+        })
+        .await
+    }
+
+    async fn checkpoint(
+        &self,
+        hold: &Hold,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let mut fields = row::checkpoint_fields(&Checkpoint::At(checkpoint.clone()));
+        fields.extend(row::report_fields(report));
+        // A repeat meets its own condition again, so a refusal is never mine.
+        self.change(hold, fields, |_| false).await
+    }
+
+    async fn finish(
+        &self,
+        hold: &Hold,
+        children: &[LeaseRow],
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let end = Checkpoint::End {
+            children: children.iter().map(|child| child.shard.clone()).collect(),
+        };
+        let at_once = children.len().min(CHILDREN_PER_TRANSACTION);
+        let (first, rest) = children.split_at(at_once);
+        let ended = self.end(hold, &end, first, report).await?;
+        if ended.is_some() {
+            // A shard has two children at most; were there ever more than fit, a crash here
+            // leaves rows out that the full listing adds.
+            self.create(rest).await?;
+        }
+        Ok(ended)
+    }
+
+    async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
+        let ended = Expression::on_readable(FORMAT).when("checkpoint", Some(text(row::END)));
+        self.table
+            .delete(self.key(&lease_key(shard)), &ended)
+            .await?;
+        Ok(())
+    }
+
+    async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
+        let how = Expression::on_readable_or_none(FORMAT).fill_in(row::gap_fields(gap));
+        self.table.update(self.key(&gap_key(gap)), &how).await?;
+        Ok(())
+    }
+}

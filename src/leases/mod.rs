@@ -23,6 +23,7 @@ use crate::record::{Position, SequenceNumber};
 
 pub mod dynamodb;
 pub mod memory;
+pub(crate) mod row;
 
 /// The format version that this build writes into every row.
 pub const FORMAT: u32 = 1;

@@ -1,1 +1,98 @@
-//! Not written yet.
+//! The ledger in DynamoDB: one row per effect, swapped under its revision.
+//!
+//! Rows carry a time to live. DynamoDB removes them some time after it, typically within a few
+//! days, never before it.
+//!
+//! Source: [Time to Live](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html).
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_sdk_dynamodb::Client;
+use serde_dynamo::Item;
+
+use super::row::{self, EFFECT, FORMAT};
+use super::{EffectKey, Ledger, Page, Swap};
+use crate::decide::claim::{Entry, State};
+use crate::rows::dynamodb::{Table, Write};
+use crate::rows::expression::Expression;
+use crate::rows::fields::{number, text};
+
+/// The ledger's table.
+#[derive(Debug, Clone)]
+pub struct DynamoDbLedger {
+    table: Table,
+    retention: Duration,
+}
+
+impl DynamoDbLedger {
+    /// The ledger in `table`, which must exist
+    /// ([`crate::tables::dynamodb::create_ledger_table`]). A row may be removed `retention` after
+    /// its last change: choose it longer than the stream's 24 hours and every replay.
+    pub fn new(client: Client, table: &str, retention: Duration) -> Self {
+        let table = Table::new(client, table);
+        Self { table, retention }
+    }
+}
+
+fn read(key: &EffectKey, item: &Item) -> anyhow::Result<Entry> {
+    row::entry(item).with_context(|| format!("the ledger's row {key} cannot be read"))
+}
+
+impl Ledger for DynamoDbLedger {
+    async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
+        let item = self.table.get(vec![(EFFECT, Some(text(key.as_str())))]);
+        let item = item.await?;
+        item.map(|item| read(key, &item)).transpose()
+    }
+
+    async fn swap(
+        &self,
+        key: &EffectKey,
+        expected: Option<u64>,
+        entry: &Entry,
+    ) -> anyhow::Result<Swap> {
+        let item = row::item(key, entry, self.retention);
+        // As it will be read back: times are kept to the millisecond.
+        let written = read(key, &item)?;
+        let when = match expected {
+            None => Expression::on_none(EFFECT),
+            Some(revision) => {
+                Expression::on_readable(FORMAT).when("revision", Some(number(revision)))
+            }
+        };
+        let old = match self.table.put(item, &when).await? {
+            Write::Applied(_) => return Ok(Swap::Written),
+            Write::Refused(old) => old,
+        };
+        let standing = old.map(|item| read(key, &item)).transpose()?;
+        if standing.as_ref() == Some(&written) {
+            return Ok(Swap::Written);
+        }
+        Ok(Swap::Lost(standing))
+    }
+
+    async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<Page> {
+        let filter = Expression::default();
+        let filter = match state {
+            Some(state) => filter.when("state", Some(text(state.word()))),
+            None => filter,
+        };
+        let after = from.map(|effect| vec![(EFFECT, Some(text(effect)))]);
+        let (items, last) = self.table.scan(&filter, after).await?;
+        let mut page = Page::default();
+        for item in items {
+            match row::key(&item).and_then(|key| Ok((key, row::entry(&item)?))) {
+                Ok(entry) => page.entries.push(entry),
+                Err(why) => {
+                    let effect = row::key(&item).map(|key| key.to_string());
+                    let effect = effect.unwrap_or_default();
+                    tracing::warn!(%effect, %why, "a row of the ledger cannot be read: not listed");
+                }
+            }
+        }
+        let last = last.map(|key| row::key(&key)).transpose()?;
+        page.next = last.map(|key| key.to_string());
+        Ok(page)
+    }
+}

@@ -10,6 +10,7 @@ use crate::decide::claim::{Entry, State};
 
 pub mod dynamodb;
 pub mod memory;
+pub(crate) mod row;
 
 /// What an effect is idempotent on, such as `confirmation#<order id>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

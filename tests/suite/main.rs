@@ -1,8 +1,11 @@
-//! The integration tests: one binary, so that the SDK is linked once.
+//! All integration tests in one binary: each binary would link the AWS SDK anew.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod mail;
+mod order;
 mod smtp;
+mod template;

@@ -1,0 +1,64 @@
+//! The AWS clients: credentials, Region and endpoints as the SDK finds them, timeouts set here.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use aws_config::BehaviorVersion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+
+/// For one try; the SDK has no limit of its own here. A read of 1 MB over a slow line fits.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// For a call with its retries: below the 10 s after which a worker counts as dead, so that no
+/// call outlives the trust in its result by much.
+const CALL: Duration = Duration::from_secs(8);
+
+/// Tries of a call, the first one included.
+const ATTEMPTS: u32 = 3;
+
+/// The clients that the worker needs.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// For the lease table, the ledger and the orders.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// For the stream.
+    pub streams: aws_sdk_dynamodbstreams::Client,
+}
+
+/// Builds the clients from the environment.
+///
+/// Endpoints are the SDK's own (`AWS_ENDPOINT_URL` and its forms for each service).
+/// `streams_endpoint` goes before them: inside a VPC the streams are reached under another name
+/// than the tables.
+///
+/// Source: [PrivateLink](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/privatelink-streams.html).
+pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> {
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(ATTEMPT)
+        .operation_timeout(CALL)
+        .build();
+    let http = Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
+    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .load()
+        .await;
+    config
+        .region()
+        .context("no AWS Region: set AWS_REGION, for example AWS_REGION=eu-central-1")?;
+    let mut streams = aws_sdk_dynamodbstreams::config::Builder::from(&config);
+    if let Some(url) = streams_endpoint {
+        streams = streams.endpoint_url(url);
+    }
+    Ok(Clients {
+        dynamodb: aws_sdk_dynamodb::Client::new(&config),
+        streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
+    })
+}

@@ -1,0 +1,213 @@
+//! Email addresses, as far as this program is willing to write to them.
+
+use std::net::Ipv4Addr;
+
+use idna::AsciiDenyList;
+use lettre::Address;
+use lettre::message::Mailbox;
+
+use super::text::clean_line;
+
+/// The longest display name that is kept, in characters.
+const NAME_CHARS: usize = 100;
+
+/// Which domains may be mailed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Domains {
+    /// Only such with a dot, as every domain on the internet has.
+    #[default]
+    Dotted,
+    /// Also single names such as `localhost`, for development and closed networks.
+    Any,
+}
+
+/// Why an address is refused. Never repeats the address, so that it may be logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// No `@`, or nothing on one side of it.
+    #[error("an address has the form name@example.com")]
+    Form,
+    /// The part before the `@`.
+    #[error(
+        "the part before the @ may have 1 to 64 bytes of letters, digits, single dots and !#$%&'*+-/=?^_`{{|}}~"
+    )]
+    Local,
+    /// The part behind the `@`.
+    #[error("the part behind the @ is no domain name")]
+    Domain,
+    /// An address literal.
+    #[error("the part behind the @ is an IP address; a domain name is needed")]
+    Literal,
+    /// A domain without a dot.
+    #[error("the domain has no dot")]
+    Dotless,
+}
+
+/// Reads an address such as `name@example.com`.
+///
+/// Narrower than [RFC 5321](https://www.rfc-editor.org/rfc/rfc5321#section-4.1.2) on purpose: no
+/// quoted local parts, no IP literals. The local part may be beyond ASCII
+/// ([RFC 6531](https://www.rfc-editor.org/rfc/rfc6531)): then the mail server must offer SMTPUTF8.
+/// The domain is brought to its ASCII form (Punycode, [RFC 5891](https://www.rfc-editor.org/rfc/rfc5891)).
+///
+/// # Errors
+///
+/// [`AddressError`] says what is wrong, without the address.
+pub fn parse_address(text: &str, domains: Domains) -> Result<Address, AddressError> {
+    let (local, domain) = text.trim().rsplit_once('@').ok_or(AddressError::Form)?;
+    if local.is_empty() || domain.is_empty() {
+        return Err(AddressError::Form);
+    }
+    let local_ok = local.len() <= 64
+        && local.split('.').all(|atom| !atom.is_empty())
+        && local.chars().all(|c| c == '.' || is_atom_char(c));
+    if !local_ok {
+        return Err(AddressError::Local);
+    }
+    let domain = ascii_domain(domain, domains)?;
+    Address::new(local, domain).map_err(|_| AddressError::Form)
+}
+
+/// Reads a mailbox: `Shop <orders@example.com>`, `"Shop, Inc." <orders@example.com>` or the
+/// address alone.
+///
+/// # Errors
+///
+/// As [`parse_address`].
+pub fn parse_mailbox(text: &str) -> Result<Mailbox, AddressError> {
+    let text = text.trim();
+    let Some(inner) = text.strip_suffix('>') else {
+        return Ok(Mailbox::new(None, parse_address(text, Domains::Any)?));
+    };
+    let (name, address) = inner.rsplit_once('<').ok_or(AddressError::Form)?;
+    let name = name.trim();
+    let name = match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\\\"", "\"").replace("\\\\", "\\"),
+        None => name.to_owned(),
+    };
+    Ok(mailbox(Some(&name), parse_address(address, Domains::Any)?))
+}
+
+/// A mailbox whose display name cannot do harm in a header (lettre panics on CR, LF and NUL).
+pub(super) fn mailbox(name: Option<&str>, address: Address) -> Mailbox {
+    let name = name.map(|name| clean_line(name, NAME_CHARS));
+    Mailbox::new(name.filter(|name| !name.is_empty()), address)
+}
+
+/// The characters of an atom, RFC 5322 section 3.2.3, and what RFC 6531 adds to them.
+fn is_atom_char(c: char) -> bool {
+    if c.is_ascii() {
+        c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c)
+    } else {
+        clean_line(c.encode_utf8(&mut [0; 4]), 1).starts_with(c)
+    }
+}
+
+/// The domain in its ASCII form, at most 253 bytes in labels of 1 to 63.
+fn ascii_domain(domain: &str, domains: Domains) -> Result<String, AddressError> {
+    if domain.starts_with('[') || domain.parse::<Ipv4Addr>().is_ok() {
+        return Err(AddressError::Literal);
+    }
+    let ascii = idna::domain_to_ascii_cow(domain.as_bytes(), AsciiDenyList::STD3)
+        .map_err(|_| AddressError::Domain)?;
+    let label_ok = |label: &str| {
+        (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if ascii.len() > 253 || !ascii.split('.').all(label_ok) {
+        return Err(AddressError::Domain);
+    }
+    // Full-width digits and dots become an address only here.
+    let top = ascii.rsplit('.').next().unwrap_or_default();
+    if top.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(AddressError::Literal);
+    }
+    if domains == Domains::Dotted && !ascii.contains('.') {
+        return Err(AddressError::Dotless);
+    }
+    Ok(ascii.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn parsed(text: &str) -> Result<String, AddressError> {
+        parse_address(text, Domains::Dotted).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn ordinary_addresses_are_taken() {
+        for address in [
+            "ada@example.com",
+            "o'hara+shop@mail.example.co.uk",
+            "用户@example.com",
+        ] {
+            assert_eq!(parsed(address), Ok(address.to_owned()));
+        }
+        assert_eq!(
+            parsed(" ada@Example.COM\n"),
+            Ok("ada@example.com".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_domain_beyond_ascii_becomes_punycode() {
+        let ascii = "ada@xn--bcher-kva.example".to_owned();
+        assert_eq!(parsed("ada@bücher.example"), Ok(ascii.clone()));
+        assert_eq!(parsed("ada@BÜCHER。example"), Ok(ascii));
+    }
+
+    #[test]
+    fn what_could_smuggle_or_cannot_be_reached_is_refused() {
+        use AddressError::*;
+        let long_local = format!("{}@example.com", "a".repeat(65));
+        let long_domain = format!("a@{}.com", "b".repeat(64));
+        let cases = [
+            ("", Form),
+            ("ada", Form),
+            ("@example.com", Form),
+            ("ada@", Form),
+            ("a b@example.com", Local),
+            ("\"a b\"@example.com", Local),
+            ("a\r\nRCPT TO:<x@y.z>@example.com", Local),
+            ("a\0@example.com", Local),
+            ("a@b@example.com", Local),
+            (".a@example.com", Local),
+            ("a..b@example.com", Local),
+            ("a\u{202e}b@example.com", Local),
+            (&long_local, Local),
+            ("a@exa mple.com", Domain),
+            ("a@example.com\r\nX: y", Domain),
+            ("a@-example.com", Domain),
+            ("a@example..com", Domain),
+            ("a@example.com.", Domain),
+            (&long_domain, Domain),
+            ("a@[127.0.0.1]", Literal),
+            ("a@127.0.0.1", Literal),
+            ("a@１２７.0.0.1", Literal),
+            ("a@localhost", Dotless),
+        ];
+        for (text, error) in cases {
+            assert_eq!(parsed(text), Err(error), "{text:?}");
+        }
+        assert!(parse_address("a@localhost", Domains::Any).is_ok());
+    }
+
+    #[test]
+    fn a_mailbox_is_read_with_and_without_its_name() {
+        let shown = |text| parse_mailbox(text).map(|m| (m.name, m.email.to_string()));
+        let shop = || "orders@example.com".to_owned();
+        assert_eq!(shown("orders@example.com"), Ok((None, shop())));
+        assert_eq!(shown("<orders@example.com>"), Ok((None, shop())));
+        assert_eq!(
+            shown("Bücher & Co <orders@example.com>"),
+            Ok((Some("Bücher & Co".to_owned()), shop()))
+        );
+        assert_eq!(
+            shown(r#""Shop \"24\", Inc." <orders@example.com>"#),
+            Ok((Some(r#"Shop "24", Inc."#.to_owned()), shop()))
+        );
+        assert_eq!(shown("Shop orders@example.com>"), Err(AddressError::Form));
+    }
+}

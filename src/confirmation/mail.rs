@@ -1,0 +1,231 @@
+//! The mail itself: the same order and the same frozen facts give the same bytes, for ever.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, ensure};
+use lettre::address::Envelope;
+use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
+use sha2::{Digest, Sha256};
+
+use super::address;
+use super::order::Order;
+use super::template::{Content, Shop, Templates};
+use crate::ledger::EffectKey;
+
+/// The first second whose year has five digits: a `Date` header cannot tell it.
+const YEAR_10000: u64 = 253_402_300_800;
+/// The longest effect key that goes into a header as it is; a longer one goes as its hash.
+const PLAIN_KEY_BYTES: usize = 200;
+/// The headers that this program writes itself, or that a name would be dangerous for.
+const OWN_HEADERS: [&str; 15] = [
+    "From",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Bcc",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "Auto-Submitted",
+    "Received",
+    "Return-Path",
+];
+
+/// What a mail takes from its first claim, so that it is the same whenever it is made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// When the effect was first claimed: the `Date` header, to the second.
+    pub date: SystemTime,
+    /// The effect: `Message-ID` and MIME boundary are derived from it.
+    pub key: EffectKey,
+}
+
+/// A mail, ready to hand over.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// Who gets it, and who hears of it when it bounces.
+    pub envelope: Envelope,
+    /// The `Message-ID`, with its angle brackets.
+    pub message_id: String,
+    /// Headers and body, lines ending in CRLF; not dot-stuffed.
+    pub bytes: Vec<u8>,
+    /// SHA-256 of `bytes` in hexadecimal digits.
+    pub digest: String,
+}
+
+/// Never shows an address or a body.
+impl fmt::Debug for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mail")
+            .field("message_id", &self.message_id)
+            .field("digest", &self.digest)
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a shop writes: its templates, its sender, where answers go.
+pub struct Letterhead {
+    templates: Templates,
+    from: Mailbox,
+    reply_to: Option<Mailbox>,
+    idempotency_header: Option<HeaderName>,
+    shop: Shop,
+}
+
+impl fmt::Debug for Letterhead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Letterhead")
+            .field("shop", &self.shop.name)
+            .field("templates", &self.templates)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Letterhead {
+    /// Writes as `from`, which is the envelope's sender too: it hears of bounces.
+    pub fn new(templates: Templates, from: Mailbox) -> Self {
+        let from = address::mailbox(from.name.as_deref(), from.email);
+        Self {
+            shop: Shop::new(&from, None),
+            templates,
+            from,
+            reply_to: None,
+            idempotency_header: None,
+        }
+    }
+
+    /// Answers go there instead of to the sender.
+    #[must_use]
+    pub fn reply_to(mut self, mailbox: Mailbox) -> Self {
+        let mailbox = address::mailbox(mailbox.name.as_deref(), mailbox.email);
+        self.shop = Shop::new(&self.from, Some(&mailbox));
+        self.reply_to = Some(mailbox);
+        self
+    }
+
+    /// Adds a header with the effect key, for a relay that drops what it has seen before, such as
+    /// [Resend](https://resend.com/docs/dashboard/emails/idempotency-keys). A key that is not short,
+    /// visible ASCII goes as its SHA-256.
+    ///
+    /// # Errors
+    ///
+    /// When `name` is no header name
+    /// ([RFC 5322](https://www.rfc-editor.org/rfc/rfc5322#section-2.2)), or one that the mail has
+    /// anyway.
+    pub fn idempotency_header(mut self, name: &str) -> anyhow::Result<Self> {
+        ensure!(
+            name.bytes().all(|b| b.is_ascii_graphic() && b != b':'),
+            "{name:?} is no header name: it may have letters, digits and hyphens"
+        );
+        ensure!(
+            !OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name)),
+            "the header {name} has a meaning of its own: choose another name"
+        );
+        let parsed = HeaderName::new_from_ascii(name.to_owned())
+            .with_context(|| format!("{name:?} is no header name of 1 to 76 characters"))?;
+        self.idempotency_header = Some(parsed);
+        Ok(self)
+    }
+
+    /// The words of the mail alone.
+    ///
+    /// # Errors
+    ///
+    /// When a template does not fit the order.
+    pub fn content(&self, order: &Order) -> anyhow::Result<Content> {
+        self.templates
+            .render(order, &self.shop)
+            .with_context(|| format!("order {}", order.id))
+    }
+
+    /// The mail for `order`. Equal arguments give equal bytes, on any machine and at any time.
+    ///
+    /// # Errors
+    ///
+    /// When a template does not fit the order, or the date has no four-digit year from 1970 on.
+    pub fn render(&self, order: &Order, frozen: &Frozen) -> anyhow::Result<Mail> {
+        let age = frozen.date.duration_since(SystemTime::UNIX_EPOCH);
+        ensure!(
+            age.is_ok_and(|age| age.as_secs() < YEAR_10000),
+            "order {}: a mail cannot be dated before 1970 or after 9999",
+            order.id
+        );
+        let content = self.content(order)?;
+        let hash = hex(&Sha256::digest(frozen.key.as_str()));
+        let message_id = format!("<{hash}@{}>", self.from.email.domain());
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![order.email.clone()])?;
+        let mut message = Message::builder()
+            .from(self.from.clone())
+            .to(address::mailbox(order.name.as_deref(), order.email.clone()))
+            .date(frozen.date)
+            .message_id(Some(message_id.clone()))
+            .subject(content.subject)
+            .raw_header(auto_submitted())
+            .envelope(envelope);
+        if let Some(reply_to) = &self.reply_to {
+            message = message.reply_to(reply_to.clone());
+        }
+        if let Some(name) = &self.idempotency_header {
+            let value = header_key(frozen.key.as_str(), &hash);
+            message = message.raw_header(HeaderValue::new(name.clone(), value));
+        }
+        let message = message
+            .multipart(alternative(content.text, content.html, &hash))
+            .with_context(|| format!("order {}", order.id))?;
+        let bytes = message.formatted();
+        Ok(Mail {
+            envelope: message.envelope().clone(),
+            message_id,
+            digest: hex(&Sha256::digest(&bytes)),
+            bytes,
+        })
+    }
+}
+
+/// A mail from a machine that answers nobody in particular:
+/// [RFC 3834](https://www.rfc-editor.org/rfc/rfc3834#section-5), so that no holiday notice comes back.
+fn auto_submitted() -> HeaderValue {
+    let name = HeaderName::new_from_ascii_str("Auto-Submitted");
+    HeaderValue::new(name, "auto-generated".to_owned())
+}
+
+/// Text first, HTML last: a reader shows the last that it can
+/// ([RFC 2046](https://www.rfc-editor.org/rfc/rfc2046#section-5.1.4)).
+///
+/// The boundary can be foretold from the order id, so it must not be possible to write it into a
+/// body: both parts are quoted-printable, where `=_` never occurs
+/// ([RFC 2045](https://www.rfc-editor.org/rfc/rfc2045#section-6.7)).
+fn alternative(text: String, html: String, hash: &str) -> MultiPart {
+    let part = |kind: ContentType, body: String| {
+        SinglePart::builder()
+            .header(kind)
+            .header(ContentTransferEncoding::QuotedPrintable)
+            .body(body)
+    };
+    let boundary = format!("=_{}", hash.get(..32).unwrap_or(hash));
+    MultiPart::alternative()
+        .boundary(boundary)
+        .singlepart(part(ContentType::TEXT_PLAIN, text))
+        .singlepart(part(ContentType::TEXT_HTML, html))
+}
+
+fn header_key(key: &str, hash: &str) -> String {
+    let plain = key.len() <= PLAIN_KEY_BYTES && key.bytes().all(|b| b.is_ascii_graphic());
+    if plain { key } else { hash }.to_owned()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let digit = |four: u8| char::from_digit(u32::from(four), 16).unwrap_or('0');
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+        text
+    })
+}

@@ -1,0 +1,310 @@
+//! The words of the mail: three templates, built in or your own.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lettre::Address;
+use lettre::message::Mailbox;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
+
+use super::order::Order;
+use super::text::{clean_body, clean_line};
+
+const SUBJECT: &str = "subject.txt";
+const TEXT: &str = "body.txt";
+const HTML: &str = "body.html";
+
+const BUILT_IN: [(&str, &str); 3] = [
+    (SUBJECT, include_str!("templates/subject.txt")),
+    (TEXT, include_str!("templates/body.txt")),
+    (HTML, include_str!("templates/body.html")),
+];
+
+/// The longest subject, in characters: well below the 998 bytes of a line
+/// ([RFC 5322](https://www.rfc-editor.org/rfc/rfc5322#section-2.1.1)), whatever its words are.
+const SUBJECT_CHARS: usize = 200;
+/// The largest body, in bytes. Mail readers cut long before: Gmail at about 100 KB.
+const BODY_BYTES: usize = 512 * 1024;
+
+/// The templates of the confirmation, in [minijinja](https://docs.rs/minijinja) (Jinja2).
+///
+/// `subject.txt` (one line), `body.txt` and `body.html`. They see `order` (every attribute of the
+/// item, and over them the checked `id`, `email`, `name`, `total`, `lines` with `name`, `quantity`,
+/// `unit_price`, `price`, and `more_lines`, the number of lines that are not listed), `item` (the
+/// item as it stands in the table) and `shop` (`name`, `email`). `body.html` is escaped by itself;
+/// an attribute that is not there is an error, unless the template asks `is defined`. Line breaks
+/// behind a `{% block %}`, and blanks before one, are not part of the text.
+pub struct Templates {
+    environment: Environment<'static>,
+    /// Where those templates come from that are not built in.
+    files: BTreeMap<String, PathBuf>,
+}
+
+/// The three texts of one mail.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content {
+    /// One line.
+    pub subject: String,
+    /// The plain text, lines ending in CRLF.
+    pub text: String,
+    /// The same in HTML, lines ending in CRLF.
+    pub html: String,
+}
+
+/// Tells the sizes and none of the words.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content")
+            .field("text_bytes", &self.text.len())
+            .field("html_bytes", &self.html.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A template that does not do. One line, naming the file, the line and the mistake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct TemplateError {
+    /// The file, or the name of a built-in template.
+    pub file: String,
+    /// The line, from 1, where one is to blame.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "template {}", self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl fmt::Debug for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Templates")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Templates {
+    /// The built-in templates: plain, friendly, in English.
+    ///
+    /// # Errors
+    ///
+    /// None, unless this program itself is defective.
+    pub fn built_in() -> Result<Self, TemplateError> {
+        let mut templates = Self {
+            environment: environment().map_err(|error| TemplateError {
+                file: "(built in)".to_owned(),
+                line: None,
+                message: error.to_string(),
+            })?,
+            files: BTreeMap::new(),
+        };
+        for (name, source) in BUILT_IN {
+            templates.add(name, source.to_owned())?;
+        }
+        templates.probe()?;
+        Ok(templates)
+    }
+
+    /// Templates from a directory. `subject.txt`, `body.txt` and `body.html` each take the place of
+    /// the built-in one; other `.txt` and `.html` files may be included by them.
+    ///
+    /// # Errors
+    ///
+    /// [`TemplateError`] for a directory that cannot be read or has none of the three files, for a
+    /// file that is not UTF-8, and for the first mistake that can be told without an order.
+    pub fn from_dir(dir: &Path) -> Result<Self, TemplateError> {
+        let mut templates = Self::built_in()?;
+        let blame = |path: &Path, message: String| TemplateError {
+            file: path.display().to_string(),
+            line: None,
+            message,
+        };
+        let unreadable =
+            |path: &Path, error: std::io::Error| blame(path, format!("cannot be read: {error}"));
+        for entry in fs::read_dir(dir).map_err(|error| unreadable(dir, error))? {
+            let path = entry.map_err(|error| unreadable(dir, error))?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            if !path
+                .extension()
+                .is_some_and(|end| end == "txt" || end == "html")
+            {
+                continue;
+            }
+            let source = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+            templates.files.insert(name.to_owned(), path.clone());
+            templates.add(name, source)?;
+        }
+        if !BUILT_IN
+            .iter()
+            .any(|(name, _)| templates.files.contains_key(*name))
+        {
+            return Err(blame(
+                dir,
+                format!("the directory has none of {SUBJECT}, {TEXT}, {HTML}"),
+            ));
+        }
+        templates.probe()?;
+        Ok(templates)
+    }
+
+    /// Fills the templates in.
+    ///
+    /// # Errors
+    ///
+    /// [`TemplateError`] when a template asks for something that the order does not have, or makes
+    /// an empty subject or more than 512 KiB of a body.
+    pub fn render(&self, order: &Order, shop: &Shop) -> Result<Content, TemplateError> {
+        let subject = clean_line(&self.fill(SUBJECT, order, shop)?, SUBJECT_CHARS);
+        if subject.is_empty() {
+            return Err(self.blame(SUBJECT, None, "makes an empty subject"));
+        }
+        Ok(Content {
+            subject,
+            text: self.body(TEXT, order, shop)?,
+            html: self.body(HTML, order, shop)?,
+        })
+    }
+
+    fn body(&self, name: &str, order: &Order, shop: &Shop) -> Result<String, TemplateError> {
+        let body = clean_body(&self.fill(name, order, shop)?);
+        if body.len() > BODY_BYTES {
+            let message = format!("makes {} bytes; at most {BODY_BYTES} are sent", body.len());
+            return Err(self.blame(name, None, &message));
+        }
+        Ok(body)
+    }
+
+    fn add(&mut self, name: &str, source: String) -> Result<(), TemplateError> {
+        self.environment
+            .add_template_owned(name.to_owned(), source)
+            .map_err(|error| self.told(name, &error))
+    }
+
+    fn fill(&self, name: &str, order: &Order, shop: &Shop) -> Result<String, TemplateError> {
+        self.try_fill(name, order, shop)
+            .map_err(|error| self.told(name, &error))
+    }
+
+    fn try_fill(&self, name: &str, order: &Order, shop: &Shop) -> Result<String, minijinja::Error> {
+        let context = context! {
+            order => order.template_value(),
+            item => order.template_item(),
+            shop => context! { name => shop.name.as_str(), email => shop.email.as_str() },
+        };
+        self.environment.get_template(name)?.render(context)
+    }
+
+    /// Fills a sample order in, to find what is wrong whatever the order: an unknown filter, an
+    /// included file that is not there. An attribute that the sample lacks is no mistake.
+    fn probe(&mut self) -> Result<(), TemplateError> {
+        let (order, shop) = (
+            Order::sample(Address::new_dangerous("ada", "example.com")),
+            Shop::sample(),
+        );
+        self.environment
+            .set_undefined_behavior(UndefinedBehavior::Chainable);
+        let result = BUILT_IN.iter().try_for_each(|(name, _)| {
+            let Err(error) = self.try_fill(name, &order, &shop) else {
+                return Ok(());
+            };
+            match innermost(&error).kind() {
+                ErrorKind::UnknownFilter
+                | ErrorKind::UnknownTest
+                | ErrorKind::UnknownFunction
+                | ErrorKind::UnknownBlock
+                | ErrorKind::TemplateNotFound
+                | ErrorKind::SyntaxError => Err(self.told(name, &error)),
+                _ => Ok(()),
+            }
+        });
+        self.environment
+            .set_undefined_behavior(UndefinedBehavior::Strict);
+        result
+    }
+
+    fn told(&self, name: &str, error: &minijinja::Error) -> TemplateError {
+        let cause = innermost(error);
+        let message = match cause.detail() {
+            Some(detail) => format!("{}: {detail}", cause.kind()),
+            None => cause.kind().to_string(),
+        };
+        self.blame(cause.name().unwrap_or(name), cause.line(), &message)
+    }
+
+    fn blame(&self, name: &str, line: Option<usize>, message: &str) -> TemplateError {
+        let file = match self.files.get(name) {
+            Some(path) => path.display().to_string(),
+            None => name.to_owned(),
+        };
+        let message = clean_line(message, 500);
+        TemplateError {
+            file,
+            line,
+            message,
+        }
+    }
+}
+
+/// Strict and quiet: what is not there is an error, and an error shows no data.
+fn environment() -> Result<Environment<'static>, minijinja::Error> {
+    let mut environment = Environment::new();
+    let mut syntax = SyntaxConfig::builder();
+    environment.set_syntax(syntax.trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // Debug information would show the order in error messages.
+    environment.set_debug(false);
+    environment.set_auto_escape_callback(|name| match name.rsplit_once('.') {
+        Some((_, "html")) => AutoEscape::Html,
+        _ => AutoEscape::None,
+    });
+    Ok(environment)
+}
+
+/// The error of the included template rather than of the one that includes it.
+fn innermost(error: &minijinja::Error) -> &minijinja::Error {
+    let mut inner = error;
+    while let Some(source) = inner.source().and_then(|source| source.downcast_ref()) {
+        inner = source;
+    }
+    inner
+}
+
+/// Who writes, as the templates see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shop {
+    /// The display name of the sender; without one, its domain.
+    pub name: String,
+    /// Where an answer goes.
+    pub email: String,
+}
+
+impl Shop {
+    /// The sender's name, and where an answer goes.
+    pub fn new(from: &Mailbox, reply_to: Option<&Mailbox>) -> Self {
+        let name = from.name.as_deref().unwrap_or(from.email.domain());
+        Self {
+            name: name.to_owned(),
+            email: reply_to.unwrap_or(from).email.to_string(),
+        }
+    }
+
+    fn sample() -> Self {
+        Self {
+            name: "Shop".to_owned(),
+            email: "orders@example.com".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! How the rows of the lease table are spelled: attribute names and values.
+
+use std::time::Duration;
+
+use serde_dynamo::{AttributeValue, Item};
+
+use super::{
+    Checkpoint, FORMAT, GapRow, Incarnation, InitialPosition, LeaseRow, Report, StreamRow, Unfit,
+    Unreadable, View, WorkerRow,
+};
+use crate::decide::shard::ShardId;
+use crate::record::{Position, SequenceNumber};
+use crate::rows::fields::{Fields, Reader, Unexpected, number, text, time, to_item};
+
+/// The partition key: the stream's ARN.
+pub const STREAM: &str = "stream";
+/// The sort key: which row of the stream.
+pub const ROW: &str = "row";
+/// The sort key of the stream's own row.
+pub const STREAM_ROW: &str = "stream";
+
+/// The checkpoint of a shard of which nothing is settled yet.
+const HORIZON: &str = "TRIM_HORIZON";
+/// The checkpoint of a shard that has ended and is settled.
+pub(super) const END: &str = "SHARD_END";
+
+/// The sort key of a worker's row.
+pub fn worker_key(incarnation: &Incarnation) -> String {
+    format!("worker#{incarnation}")
+}
+
+/// The sort key of a shard's lease.
+pub fn lease_key(shard: &ShardId) -> String {
+    format!("shard#{shard}")
+}
+
+/// The sort key of a gap: one for each place at which a shard may tear.
+pub fn gap_key(gap: &GapRow) -> String {
+    let last = gap.last_handled.as_ref();
+    let last = last.map_or(HORIZON, SequenceNumber::as_str);
+    format!("gap#{}#{last}", gap.shard)
+}
+
+fn instant(value: Option<std::time::SystemTime>) -> Option<AttributeValue> {
+    value.map(time)
+}
+
+/// The stream row's attributes, without its key.
+pub(super) fn stream_fields(row: &StreamRow) -> Fields {
+    let initial = match row.initial {
+        InitialPosition::TrimHorizon => "TRIM_HORIZON",
+        InitialPosition::Latest => "LATEST",
+    };
+    vec![
+        ("format", Some(number(FORMAT))),
+        ("initial", Some(text(initial))),
+        ("bootstrapped", Some(time(row.bootstrapped))),
+    ]
+}
+
+/// A worker row's attributes, without its key.
+pub(super) fn worker_fields(row: &WorkerRow) -> Fields {
+    vec![
+        ("format", Some(number(FORMAT))),
+        ("beat", Some(number(row.beat))),
+        ("draining", Some(AttributeValue::Bool(row.draining))),
+        ("lease_ms", Some(number(row.lease_duration.as_millis()))),
+        ("version", Some(text(&*row.version))),
+        ("zone", row.zone.as_deref().map(text)),
+        ("status_address", row.status_address.as_deref().map(text)),
+    ]
+}
+
+/// A lease row's attributes, without its key.
+pub(super) fn lease_fields(row: &LeaseRow) -> Fields {
+    let mut fields = vec![
+        ("format", Some(number(FORMAT))),
+        ("parent", row.parent.as_ref().map(|id| text(id.as_str()))),
+        owner_field(row.owner.as_ref()),
+        ("epoch", Some(number(row.epoch))),
+    ];
+    fields.extend(checkpoint_fields(&row.checkpoint));
+    fields.extend(report_fields(&row.report));
+    fields
+}
+
+/// The owner; a free lease has no such attribute.
+pub(super) fn owner_field(owner: Option<&Incarnation>) -> (&'static str, Option<AttributeValue>) {
+    ("owner", owner.map(|owner| text(owner.as_str())))
+}
+
+/// The checkpoint of a lease.
+pub(super) fn checkpoint_fields(checkpoint: &Checkpoint) -> Fields {
+    let (place, children) = match checkpoint {
+        Checkpoint::At(Position::Horizon) => (HORIZON, None),
+        Checkpoint::At(Position::After(last)) => (last.as_str(), None),
+        Checkpoint::End { children } => (END, Some(children)),
+    };
+    let children = children.map(|ids| ids.iter().map(|id| text(id.as_str())).collect());
+    vec![
+        ("checkpoint", Some(text(place))),
+        ("children", children.map(AttributeValue::L)),
+    ]
+}
+
+/// What the owner tells beside the checkpoint.
+pub(super) fn report_fields(report: &Report) -> Fields {
+    vec![
+        ("frontier_time", instant(report.frontier_time)),
+        ("caught_up_at", instant(report.caught_up_at)),
+        ("settled", Some(number(report.settled))),
+        ("last_error", report.last_error.as_deref().map(text)),
+    ]
+}
+
+/// A gap row's attributes, without its key.
+pub(super) fn gap_fields(row: &GapRow) -> Fields {
+    let place = |at: &Option<SequenceNumber>| at.as_ref().map(|at| text(at.as_str()));
+    vec![
+        ("format", Some(number(FORMAT))),
+        ("shard", Some(text(row.shard.as_str()))),
+        ("last_handled", place(&row.last_handled)),
+        ("last_handled_time", instant(row.last_handled_time)),
+        ("first_after", place(&row.first_after)),
+        ("detected", Some(time(row.detected))),
+    ]
+}
+
+/// A whole item: the key and the attributes.
+pub(super) fn item(stream: &str, row: &str, mut fields: Fields) -> Item {
+    fields.push((STREAM, Some(text(stream))));
+    fields.push((ROW, Some(text(row))));
+    to_item(fields)
+}
+
+impl View {
+    /// Sorts one row of the table into the view. A row that cannot be read is listed with its
+    /// reason and disturbs no other.
+    pub(super) fn add(&mut self, item: &Item) {
+        let reader = Reader(item);
+        let row = reader.text(ROW).unwrap_or_default();
+        if let Err(why) = self.sort_in(row, item) {
+            let row = row.to_owned();
+            self.unreadable.push(Unreadable { row, why });
+        }
+    }
+
+    fn sort_in(&mut self, row: &str, item: &Item) -> Result<(), Unfit> {
+        let reader = Reader(item);
+        check_format(&reader)?;
+        if row == STREAM_ROW {
+            self.stream = Some(stream(item)?);
+        } else if let Some(name) = row.strip_prefix("worker#") {
+            let incarnation = Incarnation::from_row(name);
+            let worker = worker(incarnation.clone(), &reader)?;
+            self.workers.insert(incarnation, worker);
+        } else if let Some(id) = row.strip_prefix("shard#") {
+            let shard = ShardId::new(id);
+            self.leases.insert(shard.clone(), lease(shard, item)?);
+        } else if row.starts_with("gap#") {
+            self.gaps.push(gap(&reader)?);
+        } else {
+            return Err(Unfit::Malformed {
+                what: "no kind of row has such a key".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn check_format(reader: &Reader) -> Result<(), Unfit> {
+    match reader.number("format")? {
+        format if format > FORMAT => Err(Unfit::Newer { format }),
+        _ => Ok(()),
+    }
+}
+
+impl From<Unexpected> for Unfit {
+    fn from(error: Unexpected) -> Self {
+        Self::Malformed {
+            what: error.to_string(),
+        }
+    }
+}
+
+/// Reads the stream row.
+pub(super) fn stream(item: &Item) -> Result<StreamRow, Unfit> {
+    let reader = Reader(item);
+    check_format(&reader)?;
+    let initial = match reader.text("initial")? {
+        "TRIM_HORIZON" => InitialPosition::TrimHorizon,
+        "LATEST" => InitialPosition::Latest,
+        other => {
+            return Err(Unfit::Malformed {
+                what: format!("initial is {other:?}, not TRIM_HORIZON or LATEST"),
+            });
+        }
+    };
+    Ok(StreamRow {
+        initial,
+        bootstrapped: reader.time("bootstrapped")?,
+    })
+}
+
+fn worker(incarnation: Incarnation, reader: &Reader) -> Result<WorkerRow, Unfit> {
+    Ok(WorkerRow {
+        incarnation,
+        beat: reader.number("beat")?,
+        draining: reader.truth("draining")?,
+        lease_duration: Duration::from_millis(reader.number("lease_ms")?),
+        version: reader.text("version")?.to_owned(),
+        zone: reader.text_if_any("zone")?.map(str::to_owned),
+        status_address: reader.text_if_any("status_address")?.map(str::to_owned),
+    })
+}
+
+/// Reads a lease row.
+pub(super) fn lease(shard: ShardId, item: &Item) -> Result<LeaseRow, Unfit> {
+    let reader = Reader(item);
+    check_format(&reader)?;
+    let checkpoint = match reader.text("checkpoint")? {
+        HORIZON => Checkpoint::At(Position::Horizon),
+        END => Checkpoint::End {
+            children: children(&reader)?,
+        },
+        place => Checkpoint::At(Position::After(sequence_number(place)?)),
+    };
+    Ok(LeaseRow {
+        shard,
+        parent: reader.text_if_any("parent")?.map(ShardId::new),
+        owner: reader.text_if_any("owner")?.map(Incarnation::from_row),
+        epoch: reader.number("epoch")?,
+        checkpoint,
+        report: Report {
+            frontier_time: reader.time_if_any("frontier_time")?,
+            caught_up_at: reader.time_if_any("caught_up_at")?,
+            settled: reader.number("settled")?,
+            last_error: reader.text_if_any("last_error")?.map(str::to_owned),
+        },
+    })
+}
+
+/// The epoch of a row that may be damaged otherwise; 0 if it cannot be read.
+pub(super) fn epoch(item: &Item) -> u64 {
+    Reader(item).number("epoch").unwrap_or(0)
+}
+
+/// The beat of a row that may be damaged otherwise.
+pub(super) fn beat(item: &Item) -> Option<u64> {
+    Reader(item).number("beat").ok()
+}
+
+/// Every attribute that reading a lease depends on.
+pub(super) const LEASE_ATTRIBUTES: [&str; 10] = [
+    "format",
+    "parent",
+    "owner",
+    "epoch",
+    "checkpoint",
+    "children",
+    "frontier_time",
+    "caught_up_at",
+    "settled",
+    "last_error",
+];
+
+fn children(reader: &Reader) -> Result<Vec<ShardId>, Unfit> {
+    let ids = reader.list("children")?.iter();
+    ids.map(|id| match id {
+        AttributeValue::S(id) => Ok(ShardId::new(&**id)),
+        _ => Err(Unfit::Malformed {
+            what: "children is not a list of texts".to_owned(),
+        }),
+    })
+    .collect()
+}
+
+fn gap(reader: &Reader) -> Result<GapRow, Unfit> {
+    let place =
+        |name| -> Result<_, Unfit> { reader.text_if_any(name)?.map(sequence_number).transpose() };
+    Ok(GapRow {
+        shard: ShardId::new(reader.text("shard")?),
+        last_handled: place("last_handled")?,
+        last_handled_time: reader.time_if_any("last_handled_time")?,
+        first_after: place("first_after")?,
+        detected: reader.time("detected")?,
+    })
+}
+
+fn sequence_number(text: &str) -> Result<SequenceNumber, Unfit> {
+    SequenceNumber::parse(text).map_err(|error| Unfit::Malformed {
+        what: error.to_string(),
+    })
+}

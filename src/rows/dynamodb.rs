@@ -1,0 +1,264 @@
+//! One table: conditional writes that bring back the row when they are refused.
+//!
+//! Source: [ReturnValuesOnConditionCheckFailure](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html#DDB-UpdateItem-request-ReturnValuesOnConditionCheckFailure).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConditionCheck, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
+    TransactWriteItem, Update,
+};
+use serde_dynamo::Item;
+
+use super::expression::Expression;
+use super::fields::{Fields, to_item};
+
+type Attributes = HashMap<String, AttributeValue>;
+
+/// A table, by its name.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    client: Client,
+    name: Arc<str>,
+}
+
+/// How a conditional write ended. An error means that it is not known.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Write {
+    /// It was applied. The row as it stands now; a put or a delete does not tell it.
+    Applied(Option<Item>),
+    /// The condition failed. The row as it stands, if there is one.
+    Refused(Option<Item>),
+}
+
+/// A part of a transaction.
+pub(crate) enum Part {
+    /// Changes a row.
+    Update(Fields, Expression),
+    /// Writes a whole row.
+    Put(Item, Expression),
+    /// Only demands something of a row.
+    Demand(Fields, Expression),
+}
+
+/// How a transaction ended. An error means that it is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Transaction {
+    /// All of it was applied.
+    Applied,
+    /// Nothing was applied: these conditions failed (`true`), in the order of the parts.
+    Refused(Vec<bool>),
+}
+
+impl Table {
+    /// The table `name`.
+    pub(crate) fn new(client: Client, name: &str) -> Self {
+        let name = name.into();
+        Self { client, name }
+    }
+
+    fn failed(&self, what: &str) -> String {
+        format!("table {}: {what} failed", self.name)
+    }
+
+    /// Reads a row consistently.
+    pub(crate) async fn get(&self, key: Fields) -> anyhow::Result<Option<Item>> {
+        let get = self.client.get_item().table_name(&*self.name);
+        let get = get.set_key(Some(attributes(key))).consistent_read(true);
+        let answer = get.send().await.with_context(|| self.failed("GetItem"))?;
+        Ok(answer.item.map(Item::from))
+    }
+
+    /// Reads all rows that the key condition allows, over all pages.
+    pub(crate) async fn query(&self, of: &Expression, strong: bool) -> anyhow::Result<Vec<Item>> {
+        let mut items = Vec::new();
+        let mut after = None;
+        loop {
+            let query = self.client.query().table_name(&*self.name);
+            let page = query
+                .consistent_read(strong)
+                .set_key_condition_expression(of.condition())
+                .set_expression_attribute_names(names(of))
+                .set_expression_attribute_values(values(of))
+                .set_exclusive_start_key(after)
+                .send()
+                .await
+                .with_context(|| self.failed("Query"))?;
+            items.extend(page.items.unwrap_or_default().into_iter().map(Item::from));
+            after = page.last_evaluated_key;
+            if after.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// Reads one page of the whole table, of the rows that the expression allows; with it, where
+    /// to go on.
+    pub(crate) async fn scan(
+        &self,
+        filter: &Expression,
+        after: Option<Fields>,
+    ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
+        let scan = self.client.scan().table_name(&*self.name);
+        let page = scan
+            .set_filter_expression(filter.condition())
+            .set_expression_attribute_names(names(filter))
+            .set_expression_attribute_values(values(filter))
+            .set_exclusive_start_key(after.map(attributes))
+            .send()
+            .await
+            .with_context(|| self.failed("Scan"))?;
+        let items = page.items.unwrap_or_default();
+        let items = items.into_iter().map(Item::from).collect();
+        Ok((items, page.last_evaluated_key.map(Item::from)))
+    }
+
+    /// Changes a row.
+    pub(crate) async fn update(&self, key: Fields, how: &Expression) -> anyhow::Result<Write> {
+        let update = self.client.update_item().table_name(&*self.name);
+        let answer = update
+            .set_key(Some(attributes(key)))
+            .set_update_expression(how.update())
+            .set_condition_expression(how.condition())
+            .set_expression_attribute_names(names(how))
+            .set_expression_attribute_values(values(how))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let error = match answer {
+            Ok(answer) => return Ok(Write::Applied(answer.attributes.map(Item::from))),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
+                refused.item().map(|item| item.clone().into()),
+            )),
+            _ => Err(error).with_context(|| self.failed("UpdateItem")),
+        }
+    }
+
+    /// Writes a whole row.
+    pub(crate) async fn put(&self, item: Item, when: &Expression) -> anyhow::Result<Write> {
+        let put = self.client.put_item().table_name(&*self.name);
+        let answer = put
+            .set_item(Some(item.into()))
+            .set_condition_expression(when.condition())
+            .set_expression_attribute_names(names(when))
+            .set_expression_attribute_values(values(when))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let Err(error) = answer else {
+            return Ok(Write::Applied(None));
+        };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
+                refused.item().map(|item| item.clone().into()),
+            )),
+            _ => Err(error).with_context(|| self.failed("PutItem")),
+        }
+    }
+
+    /// Removes a row.
+    pub(crate) async fn delete(&self, key: Fields, when: &Expression) -> anyhow::Result<Write> {
+        let delete = self.client.delete_item().table_name(&*self.name);
+        let answer = delete
+            .set_key(Some(attributes(key)))
+            .set_condition_expression(when.condition())
+            .set_expression_attribute_names(names(when))
+            .set_expression_attribute_values(values(when))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let Err(error) = answer else {
+            return Ok(Write::Applied(None));
+        };
+        match error.as_service_error() {
+            Some(DeleteItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
+                refused.item().map(|item| item.clone().into()),
+            )),
+            _ => Err(error).with_context(|| self.failed("DeleteItem")),
+        }
+    }
+
+    /// Applies all parts or none: 100 at most.
+    ///
+    /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+    pub(crate) async fn transact(&self, parts: Vec<Part>) -> anyhow::Result<Transaction> {
+        let parts: Result<Vec<_>, _> = parts.into_iter().map(|part| self.part(part)).collect();
+        let call = self.client.transact_write_items();
+        let Err(error) = call.set_transact_items(Some(parts?)).send().await else {
+            return Ok(Transaction::Applied);
+        };
+        if let Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) =
+            error.as_service_error()
+        {
+            let reasons = cancelled.cancellation_reasons().iter();
+            let failed = reasons.map(|reason| reason.code() == Some("ConditionalCheckFailed"));
+            let failed: Vec<_> = failed.collect();
+            if failed.contains(&true) {
+                return Ok(Transaction::Refused(failed));
+            }
+        }
+        Err(error).with_context(|| self.failed("TransactWriteItems"))
+    }
+
+    fn part(&self, part: Part) -> anyhow::Result<TransactWriteItem> {
+        let item = TransactWriteItem::builder();
+        Ok(match part {
+            Part::Update(key, how) => item.update(
+                Update::builder()
+                    .table_name(&*self.name)
+                    .set_key(Some(attributes(key)))
+                    .set_update_expression(how.update())
+                    .set_condition_expression(how.condition())
+                    .set_expression_attribute_names(names(&how))
+                    .set_expression_attribute_values(values(&how))
+                    .build()?,
+            ),
+            Part::Put(row, when) => item.put(
+                Put::builder()
+                    .table_name(&*self.name)
+                    .set_item(Some(row.into()))
+                    .set_condition_expression(when.condition())
+                    .set_expression_attribute_names(names(&when))
+                    .set_expression_attribute_values(values(&when))
+                    .build()?,
+            ),
+            Part::Demand(key, when) => item.condition_check(
+                ConditionCheck::builder()
+                    .table_name(&*self.name)
+                    .set_key(Some(attributes(key)))
+                    .set_condition_expression(when.condition())
+                    .set_expression_attribute_names(names(&when))
+                    .set_expression_attribute_values(values(&when))
+                    .build()?,
+            ),
+        }
+        .build())
+    }
+}
+
+fn attributes(fields: Fields) -> Attributes {
+    to_item(fields).into()
+}
+
+/// DynamoDB refuses an empty map where it may be left out.
+fn names(expression: &Expression) -> Option<HashMap<String, String>> {
+    let names = expression.names.clone();
+    (!names.is_empty()).then(|| names.into_iter().collect())
+}
+
+fn values(expression: &Expression) -> Option<Attributes> {
+    let values = expression.values.clone().into_iter();
+    let values: Attributes = values.map(|(name, value)| (name, value.into())).collect();
+    (!values.is_empty()).then_some(values)
+}

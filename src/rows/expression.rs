@@ -1,0 +1,126 @@
+//! Building the expressions of a conditional write.
+
+use std::collections::BTreeMap;
+
+use serde_dynamo::AttributeValue;
+
+use super::fields::{Fields, number};
+
+/// What a write changes, and under which condition: all of the conditions must hold.
+///
+/// Attribute names are never spelled inside an expression (some are reserved words), only as
+/// `#name`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expression {
+    /// What `#name` stands for.
+    pub(crate) names: BTreeMap<String, String>,
+    /// What `:name` stands for.
+    pub(crate) values: BTreeMap<String, AttributeValue>,
+    set: Vec<String>,
+    remove: Vec<String>,
+    conditions: Vec<String>,
+}
+
+impl Expression {
+    /// A row that is there and that this build may write to: none of a format newer than
+    /// `format`.
+    pub(crate) fn on_readable(format: u32) -> Self {
+        let mut it = Self::default();
+        let name = it.name("format");
+        let newest = it.value("newest", number(format));
+        it.conditions.push(format!("{name} <= {newest}"));
+        it
+    }
+
+    /// As [`Expression::on_readable`], or a row that is not there.
+    pub(crate) fn on_readable_or_none(format: u32) -> Self {
+        let mut it = Self::on_readable(format);
+        let readable = it.conditions.join(" AND ");
+        it.conditions = vec![format!("(attribute_not_exists(#format) OR {readable})")];
+        it
+    }
+
+    /// Writes these attributes, and removes those that are `None`.
+    pub(crate) fn write(mut self, fields: Fields) -> Self {
+        for (name, value) in fields {
+            let name_in = self.name(name);
+            match value {
+                Some(value) => {
+                    let value = self.value(name, value);
+                    self.set.push(format!("{name_in} = {value}"));
+                }
+                None => self.remove.push(name_in),
+            }
+        }
+        self
+    }
+
+    /// Writes these attributes as far as the row does not have them.
+    pub(crate) fn fill_in(mut self, fields: Fields) -> Self {
+        for (name, value) in fields {
+            if let Some(value) = value {
+                let name_in = self.name(name);
+                let value = self.value(name, value);
+                self.set
+                    .push(format!("{name_in} = if_not_exists({name_in}, {value})"));
+            }
+        }
+        self
+    }
+
+    /// The row must not be there. `key` is one of its key attributes.
+    pub(crate) fn on_none(key: &str) -> Self {
+        Self::default().when(key, None)
+    }
+
+    /// The attribute must be so (`None`: must not be there).
+    pub(crate) fn when(mut self, name: &str, value: Option<AttributeValue>) -> Self {
+        let name_in = self.name(name);
+        let condition = match value {
+            Some(value) => {
+                let value = self.value(&format!("seen_{name}"), value);
+                format!("{name_in} = {value}")
+            }
+            None => format!("attribute_not_exists({name_in})"),
+        };
+        self.conditions.push(condition);
+        self
+    }
+
+    /// The attribute must be there and below `value`.
+    pub(crate) fn when_below(mut self, name: &str, value: AttributeValue) -> Self {
+        let name_in = self.name(name);
+        let value = self.value(&format!("limit_{name}"), value);
+        self.conditions.push(format!("{name_in} < {value}"));
+        self
+    }
+
+    /// The update expression; `None` if nothing is changed.
+    pub(crate) fn update(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if !self.set.is_empty() {
+            parts.push(format!("SET {}", self.set.join(", ")));
+        }
+        if !self.remove.is_empty() {
+            parts.push(format!("REMOVE {}", self.remove.join(", ")));
+        }
+        (!parts.is_empty()).then(|| parts.join(" "))
+    }
+
+    /// The condition expression.
+    pub(crate) fn condition(&self) -> Option<String> {
+        (!self.conditions.is_empty()).then(|| self.conditions.join(" AND "))
+    }
+
+    fn name(&mut self, name: &str) -> String {
+        let spelled = format!("#{name}");
+        self.names.insert(spelled.clone(), name.to_owned());
+        spelled
+    }
+
+    fn value(&mut self, name: &str, value: AttributeValue) -> String {
+        let spelled = format!(":{name}");
+        self.values.insert(spelled.clone(), value);
+        spelled
+    }
+}

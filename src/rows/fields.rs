@@ -1,0 +1,149 @@
+//! Reading and writing the attributes of a row, for the lease table and the ledger.
+//!
+//! Times are kept as milliseconds since 1970.
+
+use std::time::{Duration, SystemTime};
+
+use serde_dynamo::{AttributeValue, Item};
+
+/// The attributes of a row that is to be written; `None`: the row has no such attribute.
+pub(crate) type Fields = Vec<(&'static str, Option<AttributeValue>)>;
+
+/// The row that has these attributes.
+pub(crate) fn to_item(fields: Fields) -> Item {
+    let present = fields.into_iter();
+    let present = present.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    present.collect::<std::collections::HashMap<_, _>>().into()
+}
+
+/// A text.
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+/// A number.
+pub(crate) fn number(value: impl Into<u128>) -> AttributeValue {
+    AttributeValue::N(value.into().to_string())
+}
+
+/// A time, to the millisecond. What lies before 1970 is kept as 1970.
+pub(crate) fn time(value: SystemTime) -> AttributeValue {
+    number(since_1970(value).as_millis())
+}
+
+/// A time as a whole number of seconds, as DynamoDB's time to live wants it.
+pub(crate) fn seconds(value: SystemTime) -> AttributeValue {
+    number(since_1970(value).as_secs())
+}
+
+fn since_1970(value: SystemTime) -> Duration {
+    value
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// What is wrong with an attribute: its name, and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is not {expected}")]
+pub(crate) struct Unexpected {
+    name: &'static str,
+    expected: &'static str,
+}
+
+/// Takes a row apart. An attribute that is there but of the wrong kind is an error, also where it
+/// may be missing.
+pub(crate) struct Reader<'a>(pub(crate) &'a Item);
+
+impl<'a> Reader<'a> {
+    fn attribute(&self, name: &str) -> Option<&'a AttributeValue> {
+        self.0.inner().get(name)
+    }
+
+    /// A text that must be there.
+    pub(crate) fn text(&self, name: &'static str) -> Result<&'a str, Unexpected> {
+        self.text_if_any(name)?.ok_or(Unexpected {
+            name,
+            expected: "there",
+        })
+    }
+
+    /// A text that may be missing.
+    pub(crate) fn text_if_any(&self, name: &'static str) -> Result<Option<&'a str>, Unexpected> {
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(AttributeValue::S(text)) => Ok(Some(text)),
+            Some(_) => Err(Unexpected {
+                name,
+                expected: "a text",
+            }),
+        }
+    }
+
+    /// A whole number that must be there.
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, Unexpected> {
+        self.number_if_any(name)?.ok_or(Unexpected {
+            name,
+            expected: "there",
+        })
+    }
+
+    /// A whole number that may be missing.
+    pub(crate) fn number_if_any<T: std::str::FromStr>(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<T>, Unexpected> {
+        let wrong = Unexpected {
+            name,
+            expected: "a whole number in range",
+        };
+        match self.attribute(name) {
+            None => Ok(None),
+            Some(AttributeValue::N(digits)) => digits.parse().map(Some).map_err(|_| wrong),
+            Some(_) => Err(wrong),
+        }
+    }
+
+    /// A truth that must be there.
+    pub(crate) fn truth(&self, name: &'static str) -> Result<bool, Unexpected> {
+        match self.attribute(name) {
+            Some(AttributeValue::Bool(truth)) => Ok(*truth),
+            _ => Err(Unexpected {
+                name,
+                expected: "true or false",
+            }),
+        }
+    }
+
+    /// A time that must be there.
+    pub(crate) fn time(&self, name: &'static str) -> Result<SystemTime, Unexpected> {
+        self.time_if_any(name)?.ok_or(Unexpected {
+            name,
+            expected: "there",
+        })
+    }
+
+    /// A time that may be missing.
+    pub(crate) fn time_if_any(&self, name: &'static str) -> Result<Option<SystemTime>, Unexpected> {
+        let millis = self.number_if_any(name)?.map(Duration::from_millis);
+        let time = millis.map(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+        time.map(|time| {
+            time.ok_or(Unexpected {
+                name,
+                expected: "a time",
+            })
+        })
+        .transpose()
+    }
+
+    /// A list, empty if missing.
+    pub(crate) fn list(&self, name: &'static str) -> Result<&'a [AttributeValue], Unexpected> {
+        match self.attribute(name) {
+            None => Ok(&[]),
+            Some(AttributeValue::L(list)) => Ok(list),
+            Some(_) => Err(Unexpected {
+                name,
+                expected: "a list",
+            }),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Rows of a DynamoDB table under conditional writes: what the lease table and the ledger are
+//! built on.
+
+pub(crate) mod dynamodb;
+pub(crate) mod expression;
+pub(crate) mod fields;

@@ -1,0 +1,330 @@
+//! Making tables in DynamoDB, and finding the stream of one that is there.
+//!
+//! Making a table may be repeated: what is there already stays, what is missing is added, and a
+//! crash in between is mended by the next call.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
+    ScalarAttributeType, StreamSpecification, StreamViewType, TableDescription, TableStatus,
+    TimeToLiveSpecification, TimeToLiveStatus,
+};
+
+use crate::leases::row::{ROW, STREAM};
+use crate::ledger::row::{EFFECT, EXPIRES};
+use crate::record::StreamView;
+
+/// Between two looks at a table that is being made.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+/// How long a table may take to become usable. A new table takes seconds.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Whether a table is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was made.
+    Created,
+    /// It was there.
+    Existed,
+}
+
+/// The key attributes of a table, all of them texts.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    partition: &'static str,
+    sort: Option<&'static str>,
+}
+
+/// Makes the lease table: key (`stream`, `row`), on-demand, with point-in-time recovery where the
+/// server has it. Returns when it can be used.
+///
+/// # Errors
+///
+/// A table of this name with another key, a missing permission, no connection.
+pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
+    let key = Key {
+        partition: STREAM,
+        sort: Some(ROW),
+    };
+    let outcome = create(client, name, key, None).await?;
+    enable_recovery(client, name).await?;
+    Ok(outcome)
+}
+
+/// Makes the ledger's table: key `effect`, on-demand, time to live on `expires`, with
+/// point-in-time recovery where the server has it. Returns when it can be used.
+///
+/// # Errors
+///
+/// As [`create_lease_table`].
+pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
+    let key = Key {
+        partition: EFFECT,
+        sort: None,
+    };
+    let outcome = create(client, name, key, None).await?;
+    enable_expiry(client, name).await?;
+    enable_recovery(client, name).await?;
+    Ok(outcome)
+}
+
+/// Makes a sample table of orders, for development: key `id`, on-demand, with a stream of new and
+/// old images. Returns when it can be used.
+///
+/// # Errors
+///
+/// As [`create_lease_table`].
+pub async fn create_orders_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
+    let key = Key {
+        partition: "id",
+        sort: None,
+    };
+    let stream = StreamSpecification::builder()
+        .stream_enabled(true)
+        .stream_view_type(StreamViewType::NewAndOldImages)
+        .build()?;
+    create(client, name, key, Some(stream)).await
+}
+
+async fn create(
+    client: &Client,
+    name: &str,
+    key: Key,
+    stream: Option<StreamSpecification>,
+) -> anyhow::Result<Outcome> {
+    let mut schema = Vec::new();
+    let mut attributes = Vec::new();
+    let sort = key.sort.map(|name| (name, KeyType::Range));
+    for (attribute, kind) in [(key.partition, KeyType::Hash)].into_iter().chain(sort) {
+        let element = KeySchemaElement::builder().attribute_name(attribute);
+        schema.push(element.key_type(kind).build()?);
+        let definition = AttributeDefinition::builder().attribute_name(attribute);
+        attributes.push(definition.attribute_type(ScalarAttributeType::S).build()?);
+    }
+    let answer = client
+        .create_table()
+        .table_name(name)
+        .set_key_schema(Some(schema.clone()))
+        .set_attribute_definitions(Some(attributes))
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_stream_specification(stream)
+        .send()
+        .await;
+    let outcome = match answer {
+        Ok(_) => Outcome::Created,
+        Err(error) if error.code() == Some("ResourceInUseException") => Outcome::Existed,
+        Err(error) => return Err(error).with_context(|| format!("table {name}: CreateTable")),
+    };
+    let table = tokio::time::timeout(PATIENCE, active(client, name)).await;
+    let table =
+        table.with_context(|| format!("table {name} is not usable after {PATIENCE:?}"))??;
+    if table.key_schema() != schema {
+        let found: Vec<_> = table.key_schema().iter().collect();
+        let found: Vec<_> = found.iter().map(|key| key.attribute_name()).collect();
+        let wanted: Vec<_> = schema
+            .iter()
+            .map(KeySchemaElement::attribute_name)
+            .collect();
+        bail!("table {name} exists with the key {found:?}, not {wanted:?}: choose another name");
+    }
+    Ok(outcome)
+}
+
+/// Waits until the table can be used.
+async fn active(client: &Client, name: &str) -> anyhow::Result<TableDescription> {
+    loop {
+        let answer = client.describe_table().table_name(name).send().await;
+        let table = match answer {
+            Ok(answer) => answer.table,
+            // A table that was just made may not be seen for a moment.
+            Err(error) if error.code() == Some("ResourceNotFoundException") => None,
+            Err(error) => {
+                return Err(error).with_context(|| format!("table {name}: DescribeTable"));
+            }
+        };
+        match table {
+            Some(table) if table.table_status() == Some(&TableStatus::Active) => return Ok(table),
+            _ => tokio::time::sleep(BETWEEN_LOOKS).await,
+        }
+    }
+}
+
+/// Enabling what is enabled already would be an error, so it is looked up first.
+async fn enable_expiry(client: &Client, name: &str) -> anyhow::Result<()> {
+    let answer = client.describe_time_to_live().table_name(name).send().await;
+    let answer = answer.with_context(|| format!("table {name}: DescribeTimeToLive"))?;
+    let now = answer.time_to_live_description;
+    let status = now.as_ref().and_then(|now| now.time_to_live_status());
+    if let Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling) = status {
+        let attribute = now.as_ref().and_then(|now| now.attribute_name());
+        if attribute == Some(EXPIRES) {
+            return Ok(());
+        }
+        bail!("table {name} lets rows expire by {attribute:?}, not by {EXPIRES:?}: change that");
+    }
+    let expiry = TimeToLiveSpecification::builder()
+        .enabled(true)
+        .attribute_name(EXPIRES)
+        .build()?;
+    let update = client.update_time_to_live().table_name(name);
+    let answer = update.time_to_live_specification(expiry).send().await;
+    answer.with_context(|| format!("table {name}: UpdateTimeToLive"))?;
+    Ok(())
+}
+
+/// A new table's backups are being set up for a while, during which the service refuses.
+async fn enable_recovery(client: &Client, name: &str) -> anyhow::Result<()> {
+    let enable = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let recovery = PointInTimeRecoverySpecification::builder()
+                .point_in_time_recovery_enabled(true)
+                .build()?;
+            let update = client.update_continuous_backups().table_name(name);
+            let update = update.point_in_time_recovery_specification(recovery);
+            let Err(error) = update.send().await else {
+                return Ok(());
+            };
+            match error.code() {
+                Some("ContinuousBackupsUnavailableException") => {
+                    tokio::time::sleep(BETWEEN_LOOKS).await;
+                }
+                // Emulators: there is nothing to recover.
+                Some("UnknownOperationException" | "NotImplementedException") => {
+                    tracing::info!(table = name, "no point-in-time recovery on this server");
+                    return Ok(());
+                }
+                _ => {
+                    return Err(error)
+                        .with_context(|| format!("table {name}: UpdateContinuousBackups"));
+                }
+            }
+        }
+    });
+    enable
+        .await
+        .map_err(|_| anyhow!("table {name}: no point-in-time recovery after {PATIENCE:?}"))?
+}
+
+/// A table and its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableStream {
+    /// The table's name.
+    pub table: String,
+    /// The ARN of the stream that is enabled now.
+    pub arn: String,
+    /// Which images its records carry.
+    pub view: StreamView,
+    /// The name of the table's partition key.
+    pub partition_key: String,
+    /// The name of its sort key, where it has one.
+    pub sort_key: Option<String>,
+}
+
+/// Why a table cannot be followed, and how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// There is no such table here.
+    #[error(
+        "table {table} does not exist in this account and Region: check the name, or create it"
+    )]
+    NoTable {
+        /// The table.
+        table: String,
+    },
+    /// The table has no stream that is enabled.
+    #[error(
+        "table {table} has no stream: enable one with the view type NEW_AND_OLD_IMAGES \
+         (aws dynamodb update-table --table-name {table} --stream-specification \
+         StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES)"
+    )]
+    NoStream {
+        /// The table.
+        table: String,
+    },
+    /// The records of the stream do not carry the item as it is after the change.
+    #[error(
+        "the stream of table {table} carries {view}, not the new image: disable it and enable one \
+         with NEW_AND_OLD_IMAGES (the view of a stream cannot be changed)"
+    )]
+    NoNewImages {
+        /// The table.
+        table: String,
+        /// What the stream carries.
+        view: StreamView,
+    },
+    /// The table could not be described: no connection, no permission, and the like.
+    #[error("table {table} cannot be described: {source:#}")]
+    Call {
+        /// The table.
+        table: String,
+        /// What went wrong.
+        source: anyhow::Error,
+    },
+}
+
+impl TableStream {
+    /// Finds the stream of a table. `table` may be a name or an ARN.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError::NoTable`], [`ResolveError::NoStream`] or [`ResolveError::Call`].
+    pub async fn resolve(client: &Client, table: &str) -> Result<Self, ResolveError> {
+        let failed = |source| ResolveError::Call {
+            table: table.to_owned(),
+            source,
+        };
+        let answer = client.describe_table().table_name(table).send().await;
+        let answer = answer.map_err(|error| match error.code() {
+            Some("ResourceNotFoundException") => ResolveError::NoTable {
+                table: table.to_owned(),
+            },
+            _ => failed(error.into()),
+        })?;
+        let described = answer
+            .table
+            .ok_or_else(|| failed(anyhow!("DescribeTable answered without a table")))?;
+        let view = described
+            .stream_specification
+            .filter(|stream| stream.stream_enabled)
+            .and_then(|stream| stream.stream_view_type)
+            .and_then(|view| StreamView::from_word(view.as_str()));
+        let (Some(view), Some(arn)) = (view, described.latest_stream_arn) else {
+            return Err(ResolveError::NoStream {
+                table: table.to_owned(),
+            });
+        };
+        let key = |kind: &KeyType| {
+            let keys = described.key_schema.iter().flatten();
+            let mut named = keys.filter(|key| key.key_type == *kind);
+            named.next().map(|key| key.attribute_name.clone())
+        };
+        Ok(Self {
+            table: described.table_name.unwrap_or_else(|| table.to_owned()),
+            arn,
+            view,
+            partition_key: key(&KeyType::Hash)
+                .ok_or_else(|| failed(anyhow!("DescribeTable answered without a key")))?,
+            sort_key: key(&KeyType::Range),
+        })
+    }
+
+    /// Itself, if its records carry the item as it is after the change.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError::NoNewImages`].
+    pub fn with_new_images(self) -> Result<Self, ResolveError> {
+        if self.view.has_new_image() {
+            return Ok(self);
+        }
+        Err(ResolveError::NoNewImages {
+            table: self.table,
+            view: self.view,
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! The tables: making the engine's own, and finding the stream of the one that it follows.
+
+pub mod dynamodb;
