@@ -98,9 +98,22 @@ pub fn claim(current: Option<&Entry>, ask: &Ask, claimant: Liveness) -> Verdict 
     match entry.state {
         State::Sent | State::Failed | State::Suppressed => Verdict::Done(entry.state),
         State::Retry => Verdict::Claim(claimed(entry, ask)),
-        State::Ambiguous if may_resend(entry, ask) => Verdict::Claim(claimed(entry, ask)),
-        State::Ambiguous => Verdict::Parked,
+        State::Ambiguous => ambiguous(entry, ask),
         State::Sending => sending(entry, ask, claimant),
+    }
+}
+
+/// A doubt about a claim of mine that never began is none: others gave it up before it was told.
+fn ambiguous(entry: &Entry, ask: &Ask) -> Verdict {
+    let mut entry = entry.clone();
+    let nonce = entry.claimant.as_ref().map(|c| c.nonce);
+    if nonce.is_some_and(|n| n == ask.claimant.nonce || ask.abandoned.contains(&n)) {
+        entry.doubtful.retain(|fence| *fence != entry.fence);
+    }
+    if entry.doubtful.is_empty() || may_resend(&entry, ask) {
+        Verdict::Claim(claimed(&entry, ask))
+    } else {
+        Verdict::Parked
     }
 }
 

@@ -5,7 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancel;
+mod faults;
 mod mail;
 mod order;
 mod smtp;
 mod template;
+mod traps;

@@ -1,3 +1,4 @@
 //! What several tests need.
 
 pub mod mail_server;
+pub mod orders;

@@ -101,6 +101,18 @@ fn a_claim_that_was_applied_late_is_taken_back_by_its_own_claimant_only() {
 }
 
 #[test]
+fn a_doubt_about_a_claim_of_mine_that_never_began_is_none() {
+    let doubt = then(&claimed_by(None, 1), &lost(1));
+    let mut mine = ask(2, OnAmbiguous::Park);
+    assert_eq!(claim(Some(&doubt), &mine, Liveness::Dead), Verdict::Parked);
+    mine.abandoned = vec![1];
+    let Verdict::Claim(entry) = claim(Some(&doubt), &mine, Liveness::Dead) else {
+        panic!("parked for nothing");
+    };
+    assert!(entry.doubtful.is_empty());
+}
+
+#[test]
 fn a_claim_of_mine_that_was_begun_and_left_is_in_doubt_at_once() {
     let begun = claimed_by(None, 1);
     let mut mine = ask(2, OnAmbiguous::Resend);
