@@ -1,10 +1,152 @@
 //! The order-confirmation handler: an order committed to the table becomes one email.
+//!
+//! ```text
+//! MAIL, RCPT accepted -> claim in the ledger -> DATA, message, final dot, reply -> outcome
+//! ```
+//!
+//! Whatever fails before the claim is certainly not sent. After it every outcome is written down:
+//! SENT, FAILED, RETRY, or AMBIGUOUS where no definite reply came. A crash between the two writes
+//! leaves a claim that others find, wait for as long as its claimant may live, and then call
+//! AMBIGUOUS. Nothing is ever sent a second time without that word standing in the ledger.
 
 pub mod address;
+mod attempt;
+mod book;
 pub mod mail;
 pub mod money;
 pub mod order;
+mod outcome;
+mod send;
 pub mod smtp;
 pub mod template;
 mod text;
 mod values;
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use attempt::Memory;
+use book::Book;
+use mail::Letterhead;
+use order::{Order, OrderFields};
+pub use outcome::Counts;
+use smtp::Smtp;
+
+use crate::decide::claim::OnAmbiguous;
+use crate::ledger::{EffectKey, Ledger};
+use crate::{Clock, Context, Event, Failure, Record, RecordHandler};
+
+/// The kind of effect in the ledger's keys: `confirmation#<order id>`.
+pub const KIND: &str = "confirmation";
+
+/// What is configured about sending.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Which attributes of the item hold what.
+    pub fields: OrderFields,
+    /// What to do where nobody can tell whether a mail was accepted.
+    pub on_ambiguous: OnAmbiguous,
+    /// How long the ledger keeps a row. An order that was committed longer ago may have been
+    /// confirmed under a row that is gone: it is refused, not sent.
+    pub retention: Duration,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// Sends one confirmation for each order that is inserted; lets every other change pass.
+pub struct Confirmation<L> {
+    book: Book<L>,
+    smtp: Smtp,
+    letterhead: Letterhead,
+    rules: Rules,
+    nonces: Mutex<fastrand::Rng>,
+    memory: Memory,
+    counts: Counts,
+}
+
+impl<L: Ledger> Confirmation<L> {
+    /// A handler that claims in `ledger` and sends over `smtp`. `rng` makes the nonces of claims:
+    /// seed it differently in every process.
+    pub fn new(
+        ledger: L,
+        smtp: Smtp,
+        letterhead: Letterhead,
+        rules: Rules,
+        rng: fastrand::Rng,
+    ) -> Self {
+        Self {
+            book: Book::new(ledger, rules.clock.clone()),
+            smtp,
+            letterhead,
+            rules,
+            nonces: Mutex::new(rng),
+            memory: Memory::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// What came of it so far in this process.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The time in whole milliseconds, as the ledger keeps it.
+    fn now(&self) -> SystemTime {
+        let now = self.rules.clock.now();
+        let since = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        now - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
+    }
+
+    fn nonce(&self) -> u64 {
+        let mut rng = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+        rng.u64(..)
+    }
+
+    fn order(&self, record: &Record) -> Result<Order, Failure> {
+        let Some(item) = &record.new_image else {
+            return Err(Failure::reject(format!(
+                "a {} stream carries no new image to read the order from; \
+                 set the table's stream to NEW_IMAGE or NEW_AND_OLD_IMAGES",
+                record.view
+            )));
+        };
+        let order = Order::from_item(item, &self.rules.fields);
+        let order = order.map_err(|error| Failure::Reject(error.into()))?;
+        let age = self.rules.clock.now().duration_since(record.created);
+        if age.is_ok_and(|age| age >= self.rules.retention) {
+            return Err(Failure::reject(format!(
+                "order {} was committed longer ago than the ledger keeps its rows, so whether it \
+                 was confirmed is not known; it is not sent",
+                order.id
+            )));
+        }
+        Ok(order)
+    }
+}
+
+impl<L: Ledger> RecordHandler for Confirmation<L> {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        if record.event != Event::Insert {
+            return Ok(());
+        }
+        let order = self.order(record)?;
+        let key = EffectKey::new(KIND, &order.id);
+        let result = self.confirm(&order, &key, context).await;
+        if matches!(result, Ok(()) | Err(Failure::Reject(_))) {
+            self.memory.forget(&key);
+        }
+        result
+    }
+}
+
+impl<L> fmt::Debug for Confirmation<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Confirmation")
+            .field("rules", &self.rules)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}

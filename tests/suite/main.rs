@@ -5,13 +5,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancel;
 mod cli;
 mod cli_tables;
 mod contract_leases;
 mod contract_ledger;
 mod dynamodb_leases;
 mod dynamodb_stream;
+mod faults;
 mod mail;
 mod order;
 mod smtp;
 mod template;
+mod traps;
