@@ -69,7 +69,8 @@ fn claimed(nonce: u64) -> Entry {
         digest: Some("ab".repeat(32)),
         reply: None,
         ambiguities: 0,
-        second_acceptances: 0,
+        doubtful: Vec::new(),
+        accepted: Vec::new(),
         settlements: Vec::new(),
         changed: at(1),
     }
@@ -165,7 +166,8 @@ async fn every_field_of_an_entry_survives(ledger: impl Ledger) {
         fence: 4,
         revision: 11,
         ambiguities: 2,
-        second_acceptances: 1,
+        doubtful: vec![2, 4],
+        accepted: vec![3],
         reply: Some("timed out – ünïcode ✓".to_owned()),
         settlements: vec![
             settlement(SettledAs::Resend, "the customer says it never came"),
