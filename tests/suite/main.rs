@@ -18,3 +18,4 @@ mod order;
 mod smtp;
 mod template;
 mod traps;
+mod wire_streams;

@@ -5,3 +5,4 @@ pub mod clients;
 pub mod embedded;
 pub mod mail_server;
 pub mod orders;
+pub mod streams_server;
