@@ -3,6 +3,7 @@
 mod aws;
 mod cli;
 mod fault;
+mod fleet;
 mod log;
 mod preview;
 mod run;
