@@ -110,7 +110,9 @@ async fn end_of_input() {
 fn log<W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static>(writer: W) {
     let filter = EnvFilter::try_from_default_env();
     tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("warn,aftercommit=info")))
+        .with_env_filter(
+            filter.unwrap_or_else(|_| EnvFilter::new("warn,aftercommit=info,dynoxide=error")),
+        )
         .with_writer(writer)
         .with_ansi(false)
         .init();

@@ -21,7 +21,7 @@ pub struct Tally {
     pub distinct_orders: usize,
     /// Mails beyond the first of an order.
     pub duplicates: usize,
-    /// Orders that got none.
+    /// Orders that got none, and of which the ledger does not say that nobody can tell.
     pub missing: usize,
     /// Orders of which the ledger says that nobody could tell for a while, or still cannot.
     pub ambiguous: usize,
@@ -43,6 +43,10 @@ impl Tally {
             let row = ledger.get(&key(*n));
             row.is_some_and(|row| row.ambiguities > 0)
         };
+        let open = |n: &usize| {
+            let row = ledger.get(&key(*n));
+            row.is_some_and(|row| row.state == State::Ambiguous)
+        };
         let mails_of = |n: &usize| accepted.get(&shop::address(*n)).copied().unwrap_or(0);
         let emails_accepted: usize = accepted.values().sum();
         let distinct_orders = (0..orders).filter(|n| mails_of(n) > 0).count();
@@ -51,7 +55,7 @@ impl Tally {
             emails_accepted,
             distinct_orders,
             duplicates: emails_accepted - distinct_orders,
-            missing: orders - distinct_orders,
+            missing: (0..orders).filter(|n| mails_of(n) == 0 && !open(n)).count(),
             ambiguous: (0..orders).filter(in_doubt).count(),
             seconds: 0.0,
             takeover_seconds_max: None,
