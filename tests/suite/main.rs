@@ -12,6 +12,7 @@ mod contract_leases;
 mod contract_ledger;
 mod dynamodb_leases;
 mod dynamodb_stream;
+mod end_to_end;
 mod faults;
 mod mail;
 mod order;

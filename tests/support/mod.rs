@@ -5,4 +5,5 @@ pub mod clients;
 pub mod embedded;
 pub mod mail_server;
 pub mod orders;
+pub mod shop;
 pub mod streams_server;
