@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrows;
 mod cancel;
 mod cli;
 mod cli_tables;
@@ -16,6 +17,8 @@ mod end_to_end;
 mod faults;
 mod mail;
 mod order;
+mod process;
+mod processes;
 mod smtp;
 mod template;
 mod traps;
