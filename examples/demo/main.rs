@@ -223,10 +223,14 @@ async fn act(demo: &Demo, site: &Site, folder: &Path, mails: &MailServer) -> any
 /// Waits until nothing more is going to happen to any order.
 async fn settle(demo: &Demo, site: &Site) -> anyhow::Result<()> {
     let ledger = site.ledger();
-    while !settled(demo.orders, &rows(&ledger).await?) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    loop {
+        let began = Instant::now();
+        if settled(demo.orders, &rows(&ledger).await?) {
+            return Ok(());
+        }
+        // The workers need the server, too.
+        tokio::time::sleep(began.elapsed() * 10).await;
     }
-    Ok(())
 }
 
 fn bar(demo: &Demo, folder: &Path) -> anyhow::Result<ProgressBar> {

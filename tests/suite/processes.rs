@@ -13,7 +13,7 @@ use crate::end_to_end::seed;
 use crate::process::{Process, Signal, command};
 use crate::support::clients::localstack_url;
 use crate::support::embedded::Embedded;
-use crate::support::mail_server::{MailServer, Script};
+use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::shop::{Shop, check};
 use crate::support::streams_server::StreamsServer;
 
@@ -75,7 +75,7 @@ enum Blow {
 const WORKERS: usize = 3;
 const ORDERS: usize = 2_000;
 /// How long they are struck, and how long orders come in.
-const STORM: Duration = Duration::from_secs(60);
+const STORM: Duration = Duration::from_mins(1);
 const LEASE: Duration = Duration::from_secs(2);
 
 struct Storm {
@@ -91,10 +91,13 @@ struct Storm {
 
 impl Storm {
     async fn start(url: &str, streams: Option<String>, shop: Shop) -> Self {
+        // It accepts a mail some time before it says so: whoever is struck then cannot tell.
+        let late = Fault::always(Step::Dot, Act::Late(Duration::from_millis(150)));
+        let script = Script::default().fault(late);
         let name = format!("storm-{}", url.rsplit(':').next().unwrap());
         let mut storm = Self {
             shop: Arc::new(shop),
-            mails: MailServer::start(Script::default()).await,
+            mails: MailServer::start(script).await,
             streams,
             folder: folder(&name),
             rng: fastrand::Rng::with_seed(seed()),
@@ -190,7 +193,12 @@ impl Storm {
             blows += 1;
         }
         trade.await.unwrap();
+        let calm = Instant::now();
         let rows = self.shop.settled(ORDERS, POLICY).await;
+        eprintln!(
+            "settled {:.1} s after the storm",
+            calm.elapsed().as_secs_f64()
+        );
         let mut takeovers = self.takeovers.join_all().await;
         takeovers.sort_unstable();
         for process in &mut self.processes {

@@ -1,7 +1,7 @@
 //! A shop with its tables: commits orders, and checks in the end who got a mail.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aftercommit::confirmation::{Confirmation, KIND};
 use aftercommit::decide::claim::{Entry, OnAmbiguous, State};
@@ -124,11 +124,13 @@ impl Shop {
     /// Waits until nothing more is going to happen to any order.
     pub async fn settled(&self, orders: usize, policy: OnAmbiguous) -> BTreeMap<usize, Entry> {
         loop {
+            let began = Instant::now();
             let rows = self.rows(orders).await;
             if rows.len() == orders && rows.values().all(|row| is_settled(row, policy)) {
                 return rows;
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            // The workers need the server, too.
+            tokio::time::sleep(began.elapsed() * 10).await;
         }
     }
 }
