@@ -339,7 +339,9 @@ impl LeaseStore for DynamoDbLeases {
     }
 
     async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
-        let how = Expression::on_readable_or_none(FORMAT).fill_in(row::gap_fields(gap));
+        let how = Expression::on_readable_or_none(FORMAT)
+            .fill_in(row::gap_fields(gap))
+            .write(row::gap_end(gap));
         self.table.update(self.key(&gap_key(gap)), &how).await?;
         Ok(())
     }

@@ -216,7 +216,7 @@ impl LeaseStore for MemoryLeases {
         };
         match table.gaps.iter_mut().find(same) {
             Some(known) => {
-                known.first_after = known.first_after.take().or_else(|| gap.first_after.clone());
+                known.first_after = gap.first_after.clone();
             }
             None => table.gaps.push(gap.clone()),
         }

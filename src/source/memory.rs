@@ -112,15 +112,10 @@ impl MemoryStream {
         dropped
     }
 
-    /// Drops a closed shard altogether, if all its records were committed before `time`.
+    /// Drops a closed shard altogether, if all its records were committed before `time`. Shards go
+    /// in the order of their lineage, as they ended.
     pub fn forget(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
-        let old = self.state().shards.get(shard).is_some_and(|held| {
-            held.closed
-                && held
-                    .records
-                    .last()
-                    .is_none_or(|record| record.created < time)
-        });
+        let old = self.state().is_forgettable(shard, time);
         if !old {
             return Vec::new();
         }
@@ -236,6 +231,18 @@ impl State {
             .into_iter()
             .map(|range| self.open(Some(shard.clone()), range))
             .collect()
+    }
+
+    fn is_forgettable(&self, shard: &ShardId, time: SystemTime) -> bool {
+        let there = |id: &ShardId| self.shards.get(id).is_some_and(|held| !held.forgotten);
+        self.shards.get(shard).is_some_and(|held| {
+            held.closed
+                && held
+                    .records
+                    .last()
+                    .is_some_and(|record| record.created < time)
+                && !held.parent.as_ref().is_some_and(there)
+        })
     }
 
     fn listed(&self) -> impl Iterator<Item = Shard> {

@@ -60,7 +60,7 @@ contract! {
     a_finish_that_is_refused_creates_no_child,
     finishing_with_very_many_children_creates_them_all,
     only_ended_leases_are_removed,
-    a_gap_is_written_once_and_its_end_added_once,
+    a_gap_keeps_its_first_detection_and_takes_its_newest_end,
     a_readable_lease_is_not_healed,
 }
 
@@ -524,7 +524,7 @@ async fn only_ended_leases_are_removed(store: impl LeaseStore) {
     assert!(look(&store).await.leases.is_empty());
 }
 
-async fn a_gap_is_written_once_and_its_end_added_once(store: impl LeaseStore) {
+async fn a_gap_keeps_its_first_detection_and_takes_its_newest_end(store: impl LeaseStore) {
     let place = |digits: &str| Some(SequenceNumber::parse(digits).unwrap());
     let first = GapRow {
         shard: shard("a"),
@@ -555,7 +555,7 @@ async fn a_gap_is_written_once_and_its_end_added_once(store: impl LeaseStore) {
     let mut gaps = look(&store).await.gaps;
     gaps.sort_by_key(|gap| gap.last_handled.clone());
     let ended = GapRow {
-        first_after: place("20"),
+        first_after: place("30"),
         ..first
     };
     assert_eq!(gaps, [elsewhere, ended]);
