@@ -15,3 +15,4 @@ mod mail;
 mod order;
 mod smtp;
 mod template;
+mod wire_streams;

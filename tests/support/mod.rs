@@ -4,3 +4,4 @@
 pub mod clients;
 pub mod embedded;
 pub mod mail_server;
+pub mod streams_server;
