@@ -49,6 +49,7 @@ contract! {
     a_repeated_take_answers_like_the_first_even_if_the_dead_owner_stirs,
     a_lease_of_a_missing_worker_is_taken_only_while_its_row_is_missing,
     a_zombies_writes_are_refused_after_a_take,
+    a_lease_that_was_lost_and_regained_refuses_the_writes_of_the_old_epoch,
     a_checkpoint_is_seen_and_may_be_repeated,
     a_lease_is_handed_over_with_its_checkpoint,
     a_handover_that_is_repeated_answers_like_the_first,
@@ -332,6 +333,29 @@ async fn a_zombies_writes_are_refused_after_a_take(store: impl LeaseStore) {
     assert_eq!(handover.unwrap(), None);
     assert_eq!(finish.unwrap(), None);
     assert_eq!(lease(&store, "a").await, taken);
+}
+
+async fn a_lease_that_was_lost_and_regained_refuses_the_writes_of_the_old_epoch(
+    store: impl LeaseStore,
+) {
+    let hold = held_by_one(&store).await;
+    let give = store.hand_over(&hold, None, &after("4"), &report()).await;
+    give.unwrap().unwrap();
+    let again = Take {
+        seen_epoch: 2,
+        ..free_take("one", 3)
+    };
+    let regained = store.take(&again).await.unwrap().unwrap();
+    let two = incarnation("two");
+    let checkpoint = store.checkpoint(&hold, &after("99"), &report()).await;
+    let handover = store
+        .hand_over(&hold, Some(&two), &after("99"), &report())
+        .await;
+    let finish = store.finish(&hold, &[], &report()).await;
+    assert_eq!(checkpoint.unwrap(), None);
+    assert_eq!(handover.unwrap(), None);
+    assert_eq!(finish.unwrap(), None);
+    assert_eq!(lease(&store, "a").await, regained);
 }
 
 async fn a_checkpoint_is_seen_and_may_be_repeated(store: impl LeaseStore) {

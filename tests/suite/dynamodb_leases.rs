@@ -264,7 +264,11 @@ async fn a_look_reads_every_page(server: OnServer) {
 }
 
 async fn streams_in_one_table_do_not_see_each_other(server: OnServer) {
-    let other = DynamoDbLeases::new(server.client.clone(), &server.table, "another stream");
+    let other = DynamoDbLeases::new(
+        server.client.clone(),
+        &server.table,
+        &format!("{} twin", server.stream),
+    );
     server.leases().create(&[lease("a")]).await.unwrap();
     assert_eq!(
         other.look(Consistency::Strong).await.unwrap(),
