@@ -155,10 +155,10 @@ fn taking(take: &Take) -> Expression {
     Expression::on_readable(FORMAT)
         .when("owner", from)
         .when("epoch", Some(number(take.seen_epoch)))
+        .unless("checkpoint", text(row::END))
         .write(vec![
             row::owner_field(Some(&take.owner)),
             ("epoch", Some(number(take.epoch))),
-            ("settled", Some(number(0_u64))),
         ])
 }
 
