@@ -15,4 +15,5 @@ mod mail;
 mod order;
 mod smtp;
 mod template;
+mod wire_fleet;
 mod wire_streams;
