@@ -59,7 +59,7 @@ impl RecordHandler for Seen {
 
 /// A running worker.
 struct Worker {
-    stop: oneshot::Sender<()>,
+    leave: oneshot::Sender<()>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -89,15 +89,15 @@ impl Worker {
         let stream = shop.stream.clone();
         let arn = stream.arn().to_owned();
         let consumer = Consumer::new(arn, stream, leases.clone(), seen.clone()).clock(clock);
-        let (stop, stopped) = oneshot::channel();
-        let stopped = async move { stopped.await.unwrap_or_default() };
-        let task = tokio::spawn(consumer.settings(settings).run(stopped));
-        Self { stop, task }
+        let (leave, left) = oneshot::channel();
+        let left = async move { left.await.unwrap_or_default() };
+        let task = tokio::spawn(consumer.settings(settings).run(left));
+        Self { leave, task }
     }
 
     /// Drains and waits for the end.
     async fn leave(self) {
-        self.stop.send(()).unwrap();
+        self.leave.send(()).unwrap();
         self.task.await.unwrap().unwrap();
     }
 }
