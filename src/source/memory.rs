@@ -246,14 +246,26 @@ impl State {
     }
 
     fn listed(&self) -> impl Iterator<Item = Shard> {
-        let seen = self
-            .shards
-            .iter()
-            .filter(|(_, held)| !held.hidden && !held.forgotten);
+        let seen = self.shards.iter().filter(|(id, _)| self.is_visible(id));
         seen.map(|(id, held)| Shard {
             id: id.clone(),
             parent: held.parent.clone(),
         })
+    }
+
+    /// No shard is listed before its parent.
+    fn is_visible(&self, shard: &ShardId) -> bool {
+        let mut at = Some(shard);
+        while let Some((id, held)) = at.and_then(|id| self.shards.get_key_value(id)) {
+            if held.forgotten {
+                return id != shard;
+            }
+            if held.hidden {
+                return false;
+            }
+            at = held.parent.as_ref();
+        }
+        true
     }
 
     fn held(&self, shard: &ShardId) -> Result<&Held, SourceError> {
