@@ -6,6 +6,7 @@
 mod support;
 
 mod cancel;
+mod confirm;
 mod faults;
 mod mail;
 mod order;

@@ -1,4 +1,5 @@
 //! What several tests need.
 
+pub mod flaky_ledger;
 pub mod mail_server;
 pub mod orders;
