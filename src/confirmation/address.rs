@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use idna::AsciiDenyList;
-use lettre::Address;
-use lettre::message::Mailbox;
+pub use lettre::Address;
+pub use lettre::message::Mailbox;
 
 use super::text::clean_line;
 

@@ -2,4 +2,8 @@
 //! what they decide is handed back.
 
 pub mod claim;
+pub mod frontier;
+pub mod lane;
+pub mod lease;
+pub mod retry;
 pub mod shard;

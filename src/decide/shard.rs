@@ -7,8 +7,11 @@
 //! A shard of DynamoDB Streams has at most one parent: shards split and roll over, they never
 //! merge.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+
+use crate::gate::left_out;
 
 /// The id that the stream gave to a shard.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,4 +48,126 @@ pub struct Shard {
     pub id: ShardId,
     /// The shard that it continues. The parent may be gone from the listing already.
     pub parent: Option<ShardId>,
+}
+
+/// What a lease row says of its shard, as far as the tree needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// There is a row that cannot be read: leave the shard and its children alone.
+    Unknown,
+    /// Nothing of it is settled yet.
+    AtHorizon,
+    /// Some of it is settled.
+    Reading,
+    /// All of it is settled; these shards continue it.
+    Ended(Vec<ShardId>),
+}
+
+/// The shard tree: the shards that the stream lists, and the rows that the fleet has.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    listed: BTreeMap<ShardId, Option<ShardId>>,
+    rows: BTreeMap<ShardId, (Option<ShardId>, Standing)>,
+}
+
+impl Tree {
+    /// Puts a listing and the rows together.
+    pub fn new(
+        listed: impl IntoIterator<Item = Shard>,
+        rows: impl IntoIterator<Item = (ShardId, Option<ShardId>, Standing)>,
+    ) -> Self {
+        Self {
+            listed: listed.into_iter().map(|s| (s.id, s.parent)).collect(),
+            rows: rows
+                .into_iter()
+                .map(|(id, parent, standing)| (id, (parent, standing)))
+                .collect(),
+        }
+    }
+
+    /// The shards that a fleet which starts from now on begins with: those that nothing continues
+    /// yet. A closed one counts too, since its children may not be visible yet.
+    pub fn leaves(&self) -> Vec<Shard> {
+        let parents: BTreeSet<_> = self.listed.values().flatten().collect();
+        self.shards(|id, _| !parents.contains(id))
+    }
+
+    /// The shards that should have a row and have none: whose parent needs no more reading, and
+    /// which nothing that has a row continues.
+    pub fn due(&self) -> Vec<Shard> {
+        let passed = self.passed();
+        self.shards(|id, parent| {
+            !self.rows.contains_key(id)
+                && !passed.contains(id)
+                && parent.is_none_or(|parent| self.settled(parent, &passed))
+        })
+    }
+
+    /// The rows of ended shards that nobody needs any more: the stream has forgotten the shard,
+    /// and each of its children has been read from.
+    pub fn removable(&self) -> Vec<ShardId> {
+        let needs_it = |child: &ShardId| match self.rows.get(child) {
+            Some((_, standing)) => matches!(standing, Standing::AtHorizon | Standing::Unknown),
+            None => self.listed.contains_key(child),
+        };
+        let listed_children = |id: &ShardId| {
+            let id = id.clone();
+            self.listed
+                .iter()
+                .filter(move |(_, parent)| parent.as_ref() == Some(&id))
+        };
+        self.rows
+            .iter()
+            .filter(|(id, (_, standing))| match standing {
+                Standing::Ended(children) => {
+                    !self.listed.contains_key(*id)
+                        && !children.iter().any(needs_it)
+                        && !listed_children(id).any(|(child, _)| needs_it(child))
+                }
+                _ => false,
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    fn shards(&self, wanted: impl Fn(&ShardId, Option<&ShardId>) -> bool) -> Vec<Shard> {
+        self.listed
+            .iter()
+            .filter(|(id, parent)| wanted(id, parent.as_ref()))
+            .map(|(id, parent)| Shard {
+                id: id.clone(),
+                parent: parent.clone(),
+            })
+            .collect()
+    }
+
+    /// Every ancestor of a shard that has a row. By the rule of this module they are all settled.
+    fn passed(&self) -> BTreeSet<ShardId> {
+        let mut passed = BTreeSet::new();
+        for id in self.rows.keys() {
+            let mut at = id;
+            while let Some(parent) = self.parent(at) {
+                if !passed.insert(parent.clone()) {
+                    break;
+                }
+                at = parent;
+            }
+        }
+        passed
+    }
+
+    fn parent(&self, id: &ShardId) -> Option<&ShardId> {
+        let row = self.rows.get(id).and_then(|(parent, _)| parent.as_ref());
+        row.or_else(|| self.listed.get(id).and_then(Option::as_ref))
+    }
+
+    fn settled(&self, parent: &ShardId, passed: &BTreeSet<ShardId>) -> bool {
+        if left_out!(ChildBeforeParent) {
+            return true;
+        }
+        match self.rows.get(parent) {
+            Some((_, standing)) => matches!(standing, Standing::Ended(_)),
+            None => passed.contains(parent) || !self.listed.contains_key(parent),
+        }
+    }
 }

@@ -78,7 +78,7 @@ impl DynamoDbLeases {
         Ok(lease.filter(is_mine).map(|_| ()))
     }
 
-    async fn take_free(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
+    async fn take_undisputed(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
         let key = self.key(&lease_key(&take.shard));
         let (Write::Applied(item) | Write::Refused(item)) =
             self.table.update(key, &taking(take)).await?;
@@ -274,8 +274,8 @@ impl LeaseStore for DynamoDbLeases {
 
     async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
         match &take.from {
-            None => self.take_free(take).await,
-            Some((owner, sighting)) => self.take_from(take, owner, *sighting).await,
+            None | Some((_, None)) => self.take_undisputed(take).await,
+            Some((owner, Some(sighting))) => self.take_from(take, owner, *sighting).await,
         }
     }
 

@@ -1,1 +1,225 @@
-//! Not written yet.
+//! The lease table in memory: for tests, simulations and single-process use.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    Checkpoint, Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Sighting,
+    StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
+};
+use crate::decide::shard::ShardId;
+use crate::record::Position;
+
+/// A lease table that lives as long as its last clone.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryLeases(Arc<Mutex<View>>);
+
+impl MemoryLeases {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The rows as they stand.
+    pub fn snapshot(&self) -> View {
+        self.rows().clone()
+    }
+
+    /// Changes rows as an operator would, behind the fleet's back.
+    pub fn tamper(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.rows());
+    }
+
+    fn rows(&self) -> MutexGuard<'_, View> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn row_name(shard: &ShardId) -> String {
+    format!("shard#{shard}")
+}
+
+impl View {
+    /// The lease that `hold` is the fence of.
+    fn held(&mut self, hold: &Hold) -> Option<&mut LeaseRow> {
+        self.leases.get_mut(&hold.shard).filter(|row| {
+            row.owner.as_ref() == Some(&hold.owner) && row.epoch == hold.epoch && !row.ended()
+        })
+    }
+
+    fn is_still(&self, name: &Incarnation, sighting: Sighting) -> bool {
+        match (sighting, self.workers.get(name)) {
+            (Sighting::Beat(beat), Some(row)) => row.beat == beat,
+            (Sighting::Missing, None) => true,
+            _ => false,
+        }
+    }
+
+    fn insert_missing(&mut self, row: &LeaseRow) {
+        let name = row_name(&row.shard);
+        if !self
+            .unreadable
+            .iter()
+            .any(|unreadable| unreadable.row == name)
+        {
+            self.leases
+                .entry(row.shard.clone())
+                .or_insert_with(|| row.clone());
+        }
+    }
+}
+
+impl LeaseStore for MemoryLeases {
+    async fn look(&self, _: Consistency) -> anyhow::Result<View> {
+        Ok(self.snapshot())
+    }
+
+    async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
+        Ok(*self.rows().stream.get_or_insert(row))
+    }
+
+    async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
+        self.rows()
+            .workers
+            .insert(row.incarnation.clone(), row.clone());
+        Ok(())
+    }
+
+    async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
+        Ok(self.rows().workers.get_mut(&row.incarnation).map(|mine| {
+            if mine.beat < row.beat {
+                *mine = row.clone();
+            }
+        }))
+    }
+
+    async fn remove_worker(
+        &self,
+        incarnation: &Incarnation,
+        still_at: Option<u64>,
+    ) -> anyhow::Result<()> {
+        self.rows()
+            .workers
+            .retain(|name, row| name != incarnation || still_at.is_some_and(|at| at != row.beat));
+        Ok(())
+    }
+
+    async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
+        let mut table = self.rows();
+        rows.iter().for_each(|row| table.insert_missing(row));
+        Ok(())
+    }
+
+    async fn heal(&self, row: &LeaseRow) -> anyhow::Result<()> {
+        let mut table = self.rows();
+        let malformed = |unreadable: &Unreadable| {
+            unreadable.row == row_name(&row.shard)
+                && matches!(unreadable.why, Unfit::Malformed { .. })
+        };
+        if let Some(place) = table.unreadable.iter().position(malformed) {
+            table.unreadable.remove(place);
+            table.leases.insert(row.shard.clone(), row.clone());
+        }
+        Ok(())
+    }
+
+    async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
+        let mut table = self.rows();
+        let Some(row) = table.leases.get(&take.shard) else {
+            return Ok(None);
+        };
+        if row.owner.as_ref() == Some(&take.owner) && row.epoch == take.epoch {
+            return Ok(Some(row.clone()));
+        }
+        let (owner, evidence) = match &take.from {
+            None => (None, None),
+            Some((owner, evidence)) => (Some(owner), evidence.map(|seen| (owner, seen))),
+        };
+        let quiet = evidence.is_none_or(|(owner, seen)| table.is_still(owner, seen));
+        if row.owner.as_ref() != owner || row.epoch != take.seen_epoch || row.ended() || !quiet {
+            return Ok(None);
+        }
+        let row = table.leases.get_mut(&take.shard).map(|row| {
+            row.owner = Some(take.owner.clone());
+            row.epoch = take.epoch;
+            row.clone()
+        });
+        Ok(row)
+    }
+
+    async fn hand_over(
+        &self,
+        hold: &Hold,
+        to: Option<&Incarnation>,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let mut table = self.rows();
+        if let Some(row) = table.held(hold) {
+            row.owner = to.cloned();
+            row.epoch += 1;
+            row.checkpoint = Checkpoint::At(checkpoint.clone());
+            row.report = report.clone();
+            return Ok(Some(()));
+        }
+        let row = table.leases.get(&hold.shard);
+        let repeated =
+            row.is_some_and(|row| row.owner.as_ref() == to && row.epoch == hold.epoch + 1);
+        Ok(repeated.then_some(()))
+    }
+
+    async fn checkpoint(
+        &self,
+        hold: &Hold,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        Ok(self.rows().held(hold).map(|row| {
+            row.checkpoint = Checkpoint::At(checkpoint.clone());
+            row.report = report.clone();
+        }))
+    }
+
+    async fn finish(
+        &self,
+        hold: &Hold,
+        children: &[LeaseRow],
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let mut table = self.rows();
+        if let Some(row) = table.held(hold) {
+            let ids = children.iter().map(|child| child.shard.clone()).collect();
+            row.checkpoint = Checkpoint::End { children: ids };
+            row.owner = None;
+            row.epoch += 1;
+            row.report = report.clone();
+            children
+                .iter()
+                .for_each(|child| table.insert_missing(child));
+            return Ok(Some(()));
+        }
+        let ended = |row: &LeaseRow| row.ended() && row.epoch == hold.epoch + 1;
+        let repeated = table.leases.get(&hold.shard).is_some_and(ended);
+        Ok(repeated.then_some(()))
+    }
+
+    async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
+        self.rows()
+            .leases
+            .retain(|id, row| id != shard || !row.ended());
+        Ok(())
+    }
+
+    async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
+        let mut table = self.rows();
+        let same = |other: &&mut GapRow| {
+            other.shard == gap.shard && other.last_handled == gap.last_handled
+        };
+        match table.gaps.iter_mut().find(same) {
+            Some(known) => {
+                known.first_after = known.first_after.take().or_else(|| gap.first_after.clone());
+            }
+            None => table.gaps.push(gap.clone()),
+        }
+        Ok(())
+    }
+}

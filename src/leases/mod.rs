@@ -13,9 +13,7 @@
 //! touched.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::decide::shard::ShardId;
@@ -25,50 +23,10 @@ pub mod dynamodb;
 pub mod memory;
 pub(crate) mod row;
 
+pub use crate::decide::lease::{Epoch, Hold, Incarnation, Sighting, Take};
+
 /// The format version that this build writes into every row.
 pub const FORMAT: u32 = 1;
-
-/// One start of one worker process: `<worker id>/<random>`. A restarted worker is another
-/// incarnation and inherits nothing by name.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Incarnation(Arc<str>);
-
-impl Incarnation {
-    /// Names an incarnation of the worker `id`. `nonce` must never repeat for that worker.
-    pub fn new(id: &str, nonce: u64) -> Self {
-        Self(format!("{id}/{nonce:016x}").into())
-    }
-
-    /// Reads back what [`Incarnation::as_str`] gave.
-    pub fn from_row(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// The worker's id, without the random part.
-    pub fn worker(&self) -> &str {
-        self.0.rsplit_once('/').map_or(&self.0, |(id, _)| id)
-    }
-
-    /// The whole name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The fence of a lease: raised by every change of owner, never lowered.
-pub type Epoch = u64;
 
 /// Where a stream was started from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,23 +109,39 @@ impl LeaseRow {
         }
     }
 
+    /// Nothing in the shard was committed before `time`, as far as that is known: from then on it
+    /// could be read.
+    #[must_use]
+    pub fn since(mut self, time: Option<SystemTime>) -> Self {
+        self.report.caught_up_at = time;
+        self
+    }
+
     /// Whether nothing is left to read.
     pub fn ended(&self) -> bool {
         matches!(self.checkpoint, Checkpoint::End { .. })
     }
 }
 
-/// What an owner tells of a shard beside its checkpoint. For people, not for decisions.
+/// What an owner tells of a shard beside its checkpoint: for people, and to tell whether trimming
+/// can have taken anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// When the last settled record was committed.
     pub frontier_time: Option<SystemTime>,
-    /// When the shard was last read to its end, so that there was nothing left to do.
+    /// When the shard was last read to its end and everything in it was settled.
     pub caught_up_at: Option<SystemTime>,
     /// Records settled since the lease was taken.
     pub settled: u64,
     /// The last thing that went wrong, if it still matters.
     pub last_error: Option<String>,
+}
+
+impl Report {
+    /// Nothing that is still to be settled was committed before this.
+    pub fn complete_until(&self) -> Option<SystemTime> {
+        self.frontier_time.max(self.caught_up_at)
+    }
 }
 
 /// Records that were trimmed before they could be read.
@@ -231,42 +205,6 @@ pub enum Consistency {
     Eventual,
     /// Sees every write that was answered before the look began.
     Strong,
-}
-
-/// What a taker has seen of a lease's owner for a whole lease duration. The take applies only if
-/// it is still so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sighting {
-    /// The owner's heartbeat stands at this beat.
-    Beat(u64),
-    /// The owner has no row.
-    Missing,
-}
-
-/// The lease and epoch under which a worker acts on a shard: the fence of all its writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// The shard.
-    pub shard: ShardId,
-    /// Who I am.
-    pub owner: Incarnation,
-    /// My epoch.
-    pub epoch: Epoch,
-}
-
-/// A take of a lease: from whom, and on what evidence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Take {
-    /// The shard.
-    pub shard: ShardId,
-    /// The owner that was seen; `None` for a free lease.
-    pub from: Option<(Incarnation, Sighting)>,
-    /// The epoch that was seen.
-    pub seen_epoch: Epoch,
-    /// Who takes.
-    pub owner: Incarnation,
-    /// The epoch to write: above the one seen, and above every one that the taker ever saw.
-    pub epoch: Epoch,
 }
 
 /// The lease table.

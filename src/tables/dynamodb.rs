@@ -154,27 +154,41 @@ async fn active(client: &Client, name: &str) -> anyhow::Result<TableDescription>
     }
 }
 
-/// Enabling what is enabled already would be an error, so it is looked up first.
+/// Enabling what is enabled already is an error for the service, so it is looked up first, and
+/// again if somebody else was quicker.
 async fn enable_expiry(client: &Client, name: &str) -> anyhow::Result<()> {
-    let answer = client.describe_time_to_live().table_name(name).send().await;
-    let answer = answer.with_context(|| format!("table {name}: DescribeTimeToLive"))?;
-    let now = answer.time_to_live_description;
-    let status = now.as_ref().and_then(|now| now.time_to_live_status());
-    if let Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling) = status {
-        let attribute = now.as_ref().and_then(|now| now.attribute_name());
-        if attribute == Some(EXPIRES) {
-            return Ok(());
-        }
-        bail!("table {name} lets rows expire by {attribute:?}, not by {EXPIRES:?}: change that");
+    if expires(client, name).await? {
+        return Ok(());
     }
     let expiry = TimeToLiveSpecification::builder()
         .enabled(true)
         .attribute_name(EXPIRES)
         .build()?;
     let update = client.update_time_to_live().table_name(name);
-    let answer = update.time_to_live_specification(expiry).send().await;
-    answer.with_context(|| format!("table {name}: UpdateTimeToLive"))?;
-    Ok(())
+    match update.time_to_live_specification(expiry).send().await {
+        Ok(_) => Ok(()),
+        Err(_) if expires(client, name).await? => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("table {name}: UpdateTimeToLive")),
+    }
+}
+
+/// Whether the table's rows expire as they should.
+async fn expires(client: &Client, name: &str) -> anyhow::Result<bool> {
+    let answer = client.describe_time_to_live().table_name(name).send().await;
+    let answer = answer.with_context(|| format!("table {name}: DescribeTimeToLive"))?;
+    let now = answer.time_to_live_description;
+    let status = now.as_ref().and_then(|now| now.time_to_live_status());
+    if !matches!(
+        status,
+        Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
+    ) {
+        return Ok(false);
+    }
+    let attribute = now.as_ref().and_then(|now| now.attribute_name());
+    if attribute != Some(EXPIRES) {
+        bail!("table {name} lets rows expire by {attribute:?}, not by {EXPIRES:?}: change that");
+    }
+    Ok(true)
 }
 
 /// A new table's backups are being set up for a while, during which the service refuses.

@@ -1,5 +1,4 @@
 //! The mail: its bytes, and that no data can change its shape.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

@@ -6,7 +6,13 @@
 mod support;
 
 mod cancel;
+mod cli;
+mod cli_tables;
 mod confirm;
+mod contract_leases;
+mod contract_ledger;
+mod dynamodb_leases;
+mod dynamodb_stream;
 mod faults;
 mod mail;
 mod order;

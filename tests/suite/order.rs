@@ -1,5 +1,4 @@
 //! Which items are orders, and what is said of those that are not.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::HashMap;
 
@@ -269,6 +268,8 @@ pub fn any_value() -> impl Strategy<Value = A> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn any_item_is_an_order_or_a_clear_error(
         values in prop::collection::hash_map(

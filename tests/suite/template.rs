@@ -1,5 +1,4 @@
 //! Templates of one's own, and how their mistakes are told.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,8 @@
 //! What several tests need.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod clients;
+pub mod embedded;
 pub mod flaky_ledger;
 pub mod mail_server;
 pub mod orders;

@@ -1,2 +1,15 @@
-//! stub
-fn main() {}
+//! The `aftercommit` command.
+
+mod aws;
+mod cli;
+mod fault;
+mod log;
+mod preview;
+mod run;
+mod send_test;
+mod signals;
+mod tables;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,67 @@
+//! `aftercommit send-test`: one mail with a made-up order, to see that the way is open.
+
+use std::time::SystemTime;
+
+use aftercommit::Clock;
+use aftercommit::confirmation::address::{Address, AddressError, Domains, parse_address};
+use aftercommit::confirmation::mail::Frozen;
+use aftercommit::confirmation::order::Order;
+use aftercommit::confirmation::smtp::Delivery;
+use aftercommit::ledger::EffectKey;
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+
+use crate::cli::{LetterArgs, SmtpArgs};
+use crate::fault::Fault;
+
+/// What `send-test` is told.
+#[derive(Debug, Args)]
+pub struct SendTestArgs {
+    /// Who gets it
+    #[arg(long, value_name = "ADDRESS", env = "AFTERCOMMIT_TO", value_parser = recipient)]
+    to: Address,
+    #[command(flatten)]
+    letter: LetterArgs,
+    #[command(flatten)]
+    smtp: SmtpArgs,
+}
+
+fn recipient(text: &str) -> Result<Address, AddressError> {
+    parse_address(text, Domains::Any)
+}
+
+/// Sends the mail and prints what the server said. Every run is a mail of its own.
+pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
+    let letterhead = args.letter.letterhead()?;
+    let smtp = args.smtp.transport()?;
+    let order = Order::sample(args.to.clone());
+    let date = Clock::system().now();
+    let since = date.duration_since(SystemTime::UNIX_EPOCH);
+    let run = since.unwrap_or_default().as_nanos().to_string();
+    let key = EffectKey::new("test", &run);
+    let mail = letterhead
+        .render(&order, &Frozen { date, key })
+        .map_err(Fault::Setting)?;
+    let server = format!("{}:{}", smtp.settings().host, smtp.settings().port);
+    let offer = smtp.offer(&mail.envelope).await;
+    let offer = offer.with_context(|| format!("{server}: nothing was sent"))?;
+    let delivery = offer.deliver(&mail.bytes, &|| true).await;
+    smtp.close().await;
+    match delivery {
+        Delivery::Accepted(reply) => {
+            println!("{server} accepted {}: {reply}", mail.message_id);
+            Ok(())
+        }
+        Delivery::Refused(reply) => Err(anyhow!("{server} refused it: {reply}").into()),
+        Delivery::Deferred(reply) => {
+            Err(anyhow!("{server} did not take it this time: {reply}").into())
+        }
+        Delivery::NotSent { stage, why } => {
+            Err(anyhow!("{server}: nothing was sent: {stage}: {why}").into())
+        }
+        Delivery::NoReply { stage, why } => Err(anyhow!(
+            "{server} may have accepted it or not: {stage}: {why}; look into the mailbox"
+        )
+        .into()),
+    }
+}

@@ -1,0 +1,41 @@
+//! SIGTERM and SIGINT: the first asks to finish, the second ends at once.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once, with exit code
+/// 143 or 130 (128 and the signal's number, as shells have it): what was in flight is then settled
+/// as after a crash.
+pub fn shutdown() -> io::Result<impl Future<Output = ()>> {
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    Ok(async move {
+        signals.next().await;
+        tracing::info!(
+            "stopping: what is in flight is finished first; a second signal ends at once"
+        );
+        tokio::spawn(async move {
+            let code = signals.next().await;
+            std::process::exit(code);
+        });
+    })
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Waits for the next one, and says with which code the process ends for it.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => 143,
+            _ = self.interrupt.recv() => 130,
+        }
+    }
+}

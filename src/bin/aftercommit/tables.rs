@@ -1,0 +1,62 @@
+//! `aftercommit tables`: makes what the worker needs.
+
+use aftercommit::tables::dynamodb::{
+    Outcome, create_lease_table, create_ledger_table, create_orders_table,
+};
+use clap::{Args, Subcommand};
+
+use crate::aws;
+use crate::cli::TableNames;
+use crate::fault::Fault;
+
+/// What can be done with the tables.
+#[derive(Debug, Subcommand)]
+pub enum TablesCommand {
+    /// Make the lease table and the ledger, on demand, with point-in-time recovery; what exists
+    /// stays
+    Create(CreateArgs),
+}
+
+/// What `tables create` is told.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    names: TableNames,
+    /// Also a sample table of orders with a stream, for development
+    #[arg(long, env = "AFTERCOMMIT_WITH_ORDERS")]
+    with_orders: bool,
+    /// The name of the sample table
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_TABLE",
+        default_value = "orders"
+    )]
+    table: String,
+}
+
+/// Makes the tables and says which are new.
+pub async fn create(args: &CreateArgs) -> Result<(), Fault> {
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    let client = &clients.dynamodb;
+    let names = &args.names;
+    report(
+        &names.lease_table,
+        create_lease_table(client, &names.lease_table).await?,
+    );
+    report(
+        &names.ledger_table,
+        create_ledger_table(client, &names.ledger_table).await?,
+    );
+    if args.with_orders {
+        report(&args.table, create_orders_table(client, &args.table).await?);
+    }
+    Ok(())
+}
+
+fn report(table: &str, outcome: Outcome) {
+    match outcome {
+        Outcome::Created => println!("{table}: created"),
+        Outcome::Existed => println!("{table}: exists"),
+    }
+}

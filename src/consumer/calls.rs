@@ -1,0 +1,199 @@
+//! The calls that a fleet member has in flight, and their answers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::within;
+use crate::decide::shard::ShardId;
+use crate::engine::Engine;
+use crate::leases::{
+    Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take, View,
+    WorkerRow,
+};
+use crate::record::Position;
+use crate::source::{Description, SourceError, StreamSource};
+use crate::trust::Generation;
+
+/// A call in flight.
+pub(super) type Call = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// What came of a call.
+pub(super) enum Answer {
+    Beat {
+        began: Instant,
+        incarnation: Incarnation,
+        result: anyhow::Result<Option<()>>,
+    },
+    Looked(Looked),
+    Bootstrapped {
+        asked: StreamRow,
+        result: anyhow::Result<StreamRow>,
+    },
+    Took {
+        take: Take,
+        generation: Generation,
+        result: anyhow::Result<Option<LeaseRow>>,
+    },
+    HandedOver {
+        shard: ShardId,
+        to: Option<Incarnation>,
+        result: anyhow::Result<Option<()>>,
+    },
+    Listed(Result<Description, SourceError>),
+    /// Rows were created, healed or removed.
+    Tidied(anyhow::Result<()>),
+}
+
+/// A look at the table.
+pub(super) struct Looked {
+    pub began: Instant,
+    /// The generation in which it began, if a heartbeat vouched for it then.
+    pub generation: Option<Generation>,
+    pub consistency: Consistency,
+    pub result: anyhow::Result<View>,
+}
+
+/// How often a hand-over whose answer is lost is repeated before the next look has to tell.
+const HAND_OVER_TRIES: u32 = 5;
+
+impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
+    /// Writes the heartbeat; the first one of an incarnation registers it.
+    pub(super) fn beat(self: &Arc<Self>, row: WorkerRow, first: bool) -> Call {
+        let (engine, began) = (self.clone(), Instant::now());
+        Box::pin(async move {
+            let limit = engine.settings.timing.call_timeout();
+            let result = if first {
+                within(limit, engine.leases.register(&row)).await.map(Some)
+            } else {
+                within(limit, engine.leases.heartbeat(&row)).await
+            };
+            Answer::Beat {
+                began,
+                incarnation: row.incarnation,
+                result,
+            }
+        })
+    }
+
+    pub(super) fn look(
+        self: &Arc<Self>,
+        consistency: Consistency,
+        generation: Option<Generation>,
+    ) -> Call {
+        let (engine, began) = (self.clone(), Instant::now());
+        Box::pin(async move {
+            let limit = engine.settings.timing.call_timeout();
+            let result = within(limit, engine.leases.look(consistency)).await;
+            Answer::Looked(Looked {
+                began,
+                generation,
+                consistency,
+                result,
+            })
+        })
+    }
+
+    pub(super) fn bootstrap(self: &Arc<Self>, asked: StreamRow) -> Call {
+        let engine = self.clone();
+        Box::pin(async move {
+            let limit = engine.settings.timing.call_timeout();
+            let result = within(limit, engine.leases.bootstrap(asked)).await;
+            Answer::Bootstrapped { asked, result }
+        })
+    }
+
+    pub(super) fn take(self: &Arc<Self>, take: Take, generation: Generation) -> Call {
+        let engine = self.clone();
+        Box::pin(async move {
+            let limit = engine.settings.timing.call_timeout();
+            let result = within(limit, engine.leases.take(&take)).await;
+            Answer::Took {
+                take,
+                generation,
+                result,
+            }
+        })
+    }
+
+    pub(super) fn hand_over(
+        self: &Arc<Self>,
+        hold: Hold,
+        to: Option<Incarnation>,
+        position: Position,
+        report: Report,
+    ) -> Call {
+        let engine = self.clone();
+        Box::pin(async move {
+            let limit = engine.settings.timing.call_timeout();
+            let mut result = Ok(None);
+            for _ in 0..HAND_OVER_TRIES {
+                let call = engine
+                    .leases
+                    .hand_over(&hold, to.as_ref(), &position, &report);
+                result = within(limit, call).await;
+                if result.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(engine.settings.timing.idle_min).await;
+            }
+            Answer::HandedOver {
+                shard: hold.shard,
+                to,
+                result,
+            }
+        })
+    }
+
+    pub(super) fn list(self: &Arc<Self>) -> Call {
+        let engine = self.clone();
+        Box::pin(async move { Answer::Listed(engine.source.describe().await) })
+    }
+
+    /// Creates, heals and removes rows, whichever there are.
+    pub(super) fn tidy(self: &Arc<Self>, tidying: Tidying) -> Call {
+        let engine = self.clone();
+        Box::pin(async move { Answer::Tidied(tidying.apply(&engine.leases).await) })
+    }
+}
+
+/// Rows to create, to heal and to remove.
+#[derive(Debug, Default)]
+pub(super) struct Tidying {
+    /// Written before anything is created: shards that were lost before they could be leased.
+    pub gaps: Vec<GapRow>,
+    pub create: Vec<LeaseRow>,
+    pub heal: Vec<LeaseRow>,
+    pub ended: Vec<ShardId>,
+    /// With the beat at which they still have to stand, where they can be read at all.
+    pub dead: Vec<(Incarnation, Option<u64>)>,
+}
+
+impl Tidying {
+    pub fn is_empty(&self) -> bool {
+        self.create.is_empty()
+            && self.heal.is_empty()
+            && self.ended.is_empty()
+            && self.dead.is_empty()
+    }
+
+    async fn apply<L: LeaseStore>(self, leases: &L) -> anyhow::Result<()> {
+        for gap in &self.gaps {
+            leases.record_gap(gap).await?;
+        }
+        if !self.create.is_empty() {
+            leases.create(&self.create).await?;
+        }
+        for row in &self.heal {
+            leases.heal(row).await?;
+        }
+        for shard in &self.ended {
+            leases.remove_ended(shard).await?;
+        }
+        for (name, beat) in &self.dead {
+            leases.remove_worker(name, *beat).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,561 @@
+//! The loop of a fleet member: what is due, what was answered, what ended.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::calls::{Answer, Call, Looked};
+use super::listing::{Listing, sight_of};
+use super::tasks::{Finished, Tasks};
+use super::{complain, within};
+use crate::decide::lease::{Action, Change, Member, Sight};
+use crate::decide::shard::ShardId;
+use crate::engine::{Counters, Engine};
+use crate::gate::left_out;
+use crate::handler::RecordHandler;
+use crate::leases::{
+    Checkpoint, Consistency, Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow,
+    Take, View, WorkerRow,
+};
+use crate::shard_task::Ended;
+use crate::source::StreamSource;
+use crate::trust::{Generation, Trust};
+
+/// How many takes are in flight at once.
+const TAKES: usize = 32;
+
+/// So many rows are looked at every `look_interval`; more rows, less often, so that looks cost no
+/// more than heartbeats (a write costs as much as five reads, and rows are some 250 bytes).
+const ROWS_PER_LOOK: usize = 80;
+
+/// The stream's times are the server's, rounded down (to the second on AWS, to the minute by
+/// Amazon's local emulator), and clocks differ. So `latest` begins this much early: the edge is
+/// approximate, but nothing that was committed after the bootstrap is skipped.
+const START_SLACK: Duration = Duration::from_mins(1);
+
+pub(super) struct Fleet<S, L, H> {
+    pub engine: Arc<Engine<S, L, H>>,
+    pub calls: FuturesUnordered<Call>,
+    pub listing: Listing,
+    pub stream_row: Option<StreamRow>,
+    pub rng: fastrand::Rng,
+    member: Arc<Mutex<Member>>,
+    origin: Instant,
+    trust: Trust,
+    generation: Generation,
+    beat: Beat,
+    look: Look,
+    rows: BTreeMap<ShardId, LeaseRow>,
+    sight: Sight,
+    tasks: Tasks,
+    wanted: VecDeque<Take>,
+    taking: BTreeSet<ShardId>,
+    /// Set once the worker is leaving: when it stops waiting.
+    leaving: Option<Instant>,
+}
+
+/// The heartbeat's own state.
+struct Beat {
+    count: u64,
+    registered: bool,
+    in_flight: bool,
+    due: Instant,
+}
+
+/// When to look.
+struct Look {
+    in_flight: bool,
+    due: Instant,
+    strong_due: Instant,
+}
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
+    pub fn new(
+        engine: Arc<Engine<S, L, H>>,
+        member: Arc<Mutex<Member>>,
+        origin: Instant,
+        rng: fastrand::Rng,
+    ) -> Self {
+        let now = Instant::now();
+        let trust = Trust::new();
+        Self {
+            engine,
+            calls: FuturesUnordered::new(),
+            listing: Listing::new(now),
+            stream_row: None,
+            rng,
+            member,
+            origin,
+            generation: trust.generation(),
+            trust,
+            beat: Beat {
+                count: 0,
+                registered: false,
+                in_flight: false,
+                due: now,
+            },
+            look: Look {
+                in_flight: false,
+                due: now,
+                strong_due: now,
+            },
+            rows: BTreeMap::new(),
+            sight: Sight::default(),
+            tasks: Tasks::default(),
+            wanted: VecDeque::new(),
+            taking: BTreeSet::new(),
+            leaving: None,
+        }
+    }
+
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        while !self.has_left() {
+            self.note_lapse();
+            self.begin_calls();
+            let due = self.next_due();
+            tokio::select! {
+                biased;
+                () = &mut shutdown, if self.leaving.is_none() => self.leave(),
+                Some(answer) = self.calls.next() => self.answered(answer),
+                finished = self.tasks.next() => self.ended(finished),
+                () = sleep_until(due) => {}
+            }
+        }
+        let me = self.member().me().clone();
+        let limit = self.engine.settings.timing.call_timeout();
+        if let Err(error) = within(limit, self.engine.leases.remove_worker(&me, None)).await {
+            warn!(
+                error = format!("{error:#}"),
+                "the worker's row stays until others remove it"
+            );
+        }
+        info!(worker = %me, "left the fleet");
+    }
+
+    pub fn member(&self) -> MutexGuard<'_, Member> {
+        self.member.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Time on this worker's own clock.
+    pub fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// A lapse of trust, however short, voids everything; nothing is done before it is noticed.
+    fn note_lapse(&mut self) {
+        let generation = self.trust.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            if self.member().owned().next().is_some() {
+                warn!("trust lapsed: nothing is mine until the lease table says so");
+                Counters::add(&self.engine.counters.lapses);
+            }
+            self.member().lapse();
+            self.wanted.clear();
+            self.tasks.abandon_all();
+        }
+    }
+
+    fn begin_calls(&mut self) {
+        let now = Instant::now();
+        if !self.beat.in_flight && self.beat.due <= now {
+            self.beat.count += 1;
+            self.beat.in_flight = true;
+            self.beat.due = now + self.engine.settings.timing.heartbeat_interval;
+            let row = self.worker_row();
+            self.calls
+                .push(self.engine.beat(row, !self.beat.registered));
+        }
+        if !self.look.in_flight && self.beat.registered && self.look.due <= now {
+            let generation = self.trust.beating();
+            let strong = self.look.strong_due <= now || self.trust.tenure().is_none();
+            let consistency = if strong {
+                Consistency::Strong
+            } else {
+                Consistency::Eventual
+            };
+            self.look.in_flight = true;
+            self.look.due = now + self.look_interval();
+            self.calls.push(self.engine.look(consistency, generation));
+        }
+        while self.taking.len() < TAKES {
+            let Some(take) = self.wanted.pop_front() else {
+                break;
+            };
+            if self.taking.insert(take.shard.clone()) {
+                self.calls.push(self.engine.take(take, self.generation));
+            }
+        }
+        self.begin_listing(now);
+    }
+
+    fn next_due(&self) -> Instant {
+        let mut due = self.listing.due();
+        if !self.beat.in_flight {
+            due = due.min(self.beat.due);
+        }
+        if !self.look.in_flight && self.beat.registered {
+            due = due.min(self.look.due);
+        }
+        self.leaving.map_or(due, |limit| due.min(limit))
+    }
+
+    fn look_interval(&self) -> Duration {
+        let timing = &self.engine.settings.timing;
+        let rows = self.sight.leases.len() + self.sight.workers.len();
+        let many = u32::try_from(rows / ROWS_PER_LOOK)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        // Trust lives on looks, too: they must come several times in its window.
+        timing
+            .look_interval
+            .saturating_mul(many)
+            .min(timing.lease_duration / 4)
+    }
+
+    pub fn look_now(&mut self) {
+        let now = Instant::now();
+        self.look.due = now;
+        self.look.strong_due = now;
+    }
+
+    fn worker_row(&self) -> WorkerRow {
+        let settings = &self.engine.settings;
+        WorkerRow {
+            incarnation: self.member().me().clone(),
+            beat: self.beat.count,
+            draining: self.leaving.is_some(),
+            lease_duration: settings.timing.lease_duration,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            zone: settings.place.zone.clone(),
+            status_address: settings.place.status_address.clone(),
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        self.note_lapse();
+        match answer {
+            Answer::Beat {
+                began,
+                incarnation,
+                result,
+            } => self.beaten(began, &incarnation, result),
+            Answer::Looked(looked) => self.looked(looked),
+            Answer::Bootstrapped { asked, result } => self.bootstrapped(asked, result),
+            Answer::Took {
+                take,
+                generation,
+                result,
+            } => self.took(&take, generation, result),
+            Answer::HandedOver { shard, to, result } => self.handed_over(&shard, to, result),
+            Answer::Listed(result) => self.listed(result),
+            Answer::Tidied(result) => {
+                self.listing.tidied();
+                match result {
+                    Ok(()) => self.look_now(),
+                    Err(error) => complain("tidying the lease table", &error),
+                }
+            }
+        }
+    }
+
+    fn beaten(
+        &mut self,
+        began: Instant,
+        incarnation: &Incarnation,
+        result: anyhow::Result<Option<()>>,
+    ) {
+        self.beat.in_flight = false;
+        if incarnation != self.member().me() {
+            return;
+        }
+        match result {
+            Ok(Some(())) => {
+                self.beat.registered = true;
+                self.trust.beat(began + self.engine.settings.timing.trust());
+                if left_out!(TrustingStart) {
+                    let until = began + self.engine.settings.timing.trust();
+                    self.trust.seen(self.trust.generation(), until);
+                }
+                if self.trust.tenure().is_none() {
+                    self.look_now();
+                }
+            }
+            Ok(None) => self.be_reborn(),
+            Err(error) => {
+                complain("a heartbeat", &error);
+                self.beat.due = Instant::now() + self.engine.settings.timing.idle_min;
+            }
+        }
+    }
+
+    /// My worker row is gone: whatever stands in its name is nobody's now.
+    fn be_reborn(&mut self) {
+        let me = Incarnation::new(&self.engine.settings.worker_id, self.rng.u64(..));
+        warn!(worker = %me, "the worker's row was removed; joining anew under another name");
+        self.trust.revoke();
+        self.note_lapse();
+        self.member().reborn(me);
+        self.beat = Beat {
+            count: 0,
+            registered: false,
+            in_flight: false,
+            due: Instant::now(),
+        };
+    }
+
+    fn looked(&mut self, looked: Looked) {
+        self.look.in_flight = false;
+        let view = match looked.result {
+            Ok(view) => view,
+            Err(error) => {
+                complain("a look at the lease table", &error);
+                self.look.due = Instant::now() + self.engine.settings.timing.idle_min;
+                return;
+            }
+        };
+        let strong = looked.consistency == Consistency::Strong;
+        let mut valid = looked
+            .generation
+            .filter(|begun| *begun == self.trust.generation());
+        if left_out!(EarlyReread) {
+            valid = self.trust.beating();
+        }
+        let confirmed = self.trust.tenure().is_some();
+        let began = looked.began.duration_since(self.origin);
+        self.sight = sight_of(&view, began, strong);
+        self.remember(&view, strong);
+        let trusted = valid.is_some() && (strong || confirmed);
+        let now = self.now();
+        let changes = self.member().see(&self.sight, now, trusted);
+        for change in changes {
+            if let Change::Lost(shard) = change {
+                self.tasks.abandon(&shard);
+            }
+        }
+        if let Some(generation) = valid.filter(|_| strong) {
+            let timing = &self.engine.settings.timing;
+            self.look.strong_due = looked.began + timing.lease_duration / 5;
+            if self.trust.seen(generation, looked.began + timing.trust()) {
+                self.tidy(&view);
+            }
+        }
+        self.act();
+    }
+
+    /// Keeps the newest row of every shard, for where to start from.
+    fn remember(&mut self, view: &View, strong: bool) {
+        if strong {
+            self.rows.retain(|shard, _| view.leases.contains_key(shard));
+        }
+        for (shard, row) in &view.leases {
+            if strong
+                || self
+                    .rows
+                    .get(shard)
+                    .is_none_or(|known| known.epoch <= row.epoch)
+            {
+                self.rows.insert(shard.clone(), row.clone());
+            }
+        }
+        self.stream_row = self.stream_row.or(view.stream);
+    }
+
+    /// Does what the plan says about the last look, and starts the tasks of what is mine.
+    fn act(&mut self) {
+        if self.trust.tenure().is_none() {
+            return;
+        }
+        let now = self.now();
+        let (live, actions) = {
+            let member = self.member();
+            let live = member.live(&self.sight, now, self.leaving.is_some());
+            let actions = member.plan(&self.sight, &live, now);
+            (live, actions)
+        };
+        let me = self.member().me().clone();
+        self.listing.elect(&live, &me);
+        self.wanted.clear();
+        let mut dead = Vec::new();
+        for action in actions {
+            match action {
+                Action::Take(take) => self.wanted.push_back(take),
+                Action::HandOver(shard, to) => self.give_up(&shard, to),
+                Action::Bury(name, beat) => dead.push((name, Some(beat))),
+            }
+        }
+        if !dead.is_empty() && self.listing.is_mine() {
+            self.bury(dead);
+        }
+        self.tend();
+    }
+
+    /// Starts the tasks of the shards that are mine and have none.
+    fn tend(&mut self) {
+        let Some(stream) = self.stream_row else {
+            return;
+        };
+        let skip_before = match stream.initial {
+            InitialPosition::TrimHorizon => None,
+            InitialPosition::Latest => stream.bootstrapped.checked_sub(START_SLACK),
+        };
+        let (me, owned) = {
+            let member = self.member();
+            let owned = member
+                .owned()
+                .map(|shard| (shard.clone(), member.owns(shard)));
+            (member.me().clone(), owned.collect::<Vec<_>>())
+        };
+        for (shard, epoch) in owned {
+            let row = self.rows.get(&shard).filter(|row| Some(row.epoch) == epoch);
+            let row = row.filter(|_| !self.tasks.is_running(&shard));
+            if let (Some(row), Some(tenure)) = (row, self.trust.tenure()) {
+                self.tasks
+                    .start(&self.engine, row, me.clone(), tenure, skip_before);
+            }
+        }
+    }
+
+    fn give_up(&mut self, shard: &ShardId, to: Option<Incarnation>) {
+        let (me, given) = {
+            let mut member = self.member();
+            (member.me().clone(), member.give_up(shard))
+        };
+        let Some(epoch) = given else {
+            return;
+        };
+        info!(%shard, to = ?to, "handing over");
+        if self.tasks.drain(shard, to.clone()) {
+            if !left_out!(HandOverTooEarly) {
+                return;
+            }
+        } else {
+            // No task has touched it: the row's own checkpoint stands.
+            self.tasks.abandon(shard);
+        }
+        let hold = Hold {
+            shard: shard.clone(),
+            owner: me,
+            epoch,
+        };
+        match self
+            .rows
+            .get(shard)
+            .map(|row| (&row.checkpoint, &row.report))
+        {
+            Some((Checkpoint::At(position), report)) => {
+                let call = self
+                    .engine
+                    .hand_over(hold, to, position.clone(), report.clone());
+                self.calls.push(call);
+            }
+            _ => self.member().gave_up(shard),
+        }
+    }
+
+    fn took(
+        &mut self,
+        take: &Take,
+        generation: Generation,
+        result: anyhow::Result<Option<LeaseRow>>,
+    ) {
+        self.taking.remove(&take.shard);
+        match result {
+            Ok(Some(row)) => {
+                let now = self.now();
+                let valid = generation == self.trust.generation() && self.trust.tenure().is_some();
+                let valid = valid && take.owner == *self.member().me();
+                if !valid {
+                    self.member().heard(&take.shard, row.epoch);
+                } else if self.member().gain(&take.shard, row.epoch, now).is_some() {
+                    let from = take.from.as_ref().map(|(owner, _)| owner.as_str());
+                    info!(shard = %take.shard, epoch = row.epoch, from, "took a lease");
+                    Counters::add(&self.engine.counters.takes);
+                    self.rows.insert(take.shard.clone(), row);
+                    self.tend();
+                }
+                if self.leaving.is_some() {
+                    self.look_now();
+                }
+            }
+            Ok(None) => {}
+            Err(error) => complain("taking a lease", &error),
+        }
+    }
+
+    fn handed_over(
+        &mut self,
+        shard: &ShardId,
+        to: Option<Incarnation>,
+        result: anyhow::Result<Option<()>>,
+    ) {
+        self.member().gave_up(shard);
+        match result {
+            Ok(Some(())) => {
+                info!(%shard, to = ?to, "handed over");
+                Counters::add(&self.engine.counters.hand_overs);
+            }
+            Ok(None) => {}
+            Err(error) => complain("handing a shard over", &error),
+        }
+    }
+
+    fn ended(&mut self, finished: Finished) {
+        self.note_lapse();
+        let Finished { hold, to, ended } = finished;
+        let shard = hold.shard.clone();
+        match ended {
+            Ended::Drained(position, report) => {
+                self.calls
+                    .push(self.engine.hand_over(hold, to, position, report));
+            }
+            Ended::Finished | Ended::Refused => {
+                if matches!(ended, Ended::Refused) {
+                    Counters::add(&self.engine.counters.refused);
+                }
+                let mut member = self.member();
+                member.gave_up(&shard);
+                if member.owns(&shard) == Some(hold.epoch) {
+                    member.lose(&shard);
+                }
+                drop(member);
+                self.look_now();
+            }
+            Ended::Abandoned => {
+                self.member().gave_up(&shard);
+                self.tend();
+            }
+            Ended::Halted => {}
+        }
+    }
+
+    fn leave(&mut self) {
+        let timing = &self.engine.settings.timing;
+        let now = Instant::now();
+        self.leaving = Some(now + timing.handover_timeout + timing.lease_duration);
+        self.beat.due = now;
+        self.look_now();
+        info!("leaving: draining and handing over");
+        self.act();
+    }
+
+    /// Whether everything is handed over, or that took too long.
+    fn has_left(&self) -> bool {
+        let Some(limit) = self.leaving else {
+            return false;
+        };
+        let member = self.member();
+        let settled = !member.is_giving()
+            && member.owned().next().is_none()
+            && self.tasks.is_empty()
+            && self.taking.is_empty();
+        settled || Instant::now() >= limit
+    }
+}

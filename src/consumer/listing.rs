@@ -1,0 +1,334 @@
+//! The stream's listing against the lease table: bootstrap, repair and tidying up.
+//!
+//! One worker, which the hash names, lists the stream about once a minute. Everything that was
+//! missed elsewhere (a child that became visible late, a row that an operator deleted) is found
+//! here, so no single missed call can leave a shard unread.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::calls::Tidying;
+use super::complain;
+use super::fleet::Fleet;
+use crate::decide::lease::{Peer, Row, Sight, chosen};
+use crate::decide::shard::{Shard, ShardId, Standing, Tree};
+use crate::gate::left_out;
+use crate::handler::RecordHandler;
+use crate::leases::{
+    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow, Unfit, View,
+};
+use crate::record::Position;
+use crate::source::{Description, SourceError, StreamSource};
+
+/// When to list, and what the last listing said.
+pub(super) struct Listing {
+    due: Instant,
+    mine: bool,
+    in_flight: bool,
+    tidying: bool,
+    bootstrapping: bool,
+    /// The fleet was bootstrapped by me just now: no shard ever had a row.
+    fresh: bool,
+    known: Option<Vec<Shard>>,
+}
+
+impl Listing {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            due: now,
+            mine: false,
+            in_flight: false,
+            tidying: false,
+            bootstrapping: false,
+            fresh: false,
+            known: None,
+        }
+    }
+
+    /// Whether listing falls to me.
+    pub fn elect(&mut self, live: &BTreeSet<Incarnation>, me: &Incarnation) {
+        self.mine = chosen(live, "listing") == Some(me);
+    }
+
+    pub fn is_mine(&self) -> bool {
+        self.mine
+    }
+
+    pub fn due(&self) -> Instant {
+        if self.wanted() {
+            self.due
+        } else {
+            Instant::now() + Duration::from_hours(1)
+        }
+    }
+
+    pub fn tidied(&mut self) {
+        self.tidying = false;
+    }
+
+    fn wanted(&self) -> bool {
+        (self.mine || self.fresh) && !self.in_flight
+    }
+}
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
+    pub(super) fn begin_listing(&mut self, now: Instant) {
+        if self.listing.wanted() && self.listing.due <= now {
+            self.listing.in_flight = true;
+            let interval = self.engine.settings.timing.listing_interval;
+            self.listing.due = now + interval.mul_f64(0.9 + 0.2 * self.rng.f64());
+            self.calls.push(self.engine.list());
+        }
+    }
+
+    pub(super) fn listed(&mut self, result: Result<Description, SourceError>) {
+        self.listing.in_flight = false;
+        match result {
+            Ok(listing) => {
+                self.listing.known = Some(listing.shards);
+                self.look_now();
+            }
+            Err(error) => {
+                warn!(error = %error, "listing the stream failed; it is tried again");
+                let interval = self.engine.settings.timing.listing_interval;
+                self.listing.due = Instant::now() + interval.mul_f64(0.05 + 0.05 * self.rng.f64());
+            }
+        }
+    }
+
+    pub(super) fn bootstrapped(&mut self, asked: StreamRow, result: anyhow::Result<StreamRow>) {
+        self.listing.bootstrapping = false;
+        match result {
+            Ok(row) => {
+                let first = row == asked && self.stream_row.is_none();
+                self.stream_row = Some(row);
+                if first {
+                    info!(initial = ?row.initial, "bootstrapped the stream");
+                    self.listing.fresh = true;
+                    self.listing.due = Instant::now();
+                }
+            }
+            Err(error) => complain("bootstrapping", &error),
+        }
+    }
+
+    /// What a consistent look asks for: a stream row, leases that are missing or damaged, leases
+    /// that nobody needs any more.
+    pub(super) fn tidy(&mut self, view: &View) {
+        let stream_unreadable = view.unreadable.iter().any(|row| row.row == "stream");
+        if view.stream.is_none() && !stream_unreadable && !self.listing.bootstrapping {
+            self.listing.bootstrapping = true;
+            let row = self.stream_row_for(view);
+            self.calls.push(self.engine.bootstrap(row));
+            return;
+        }
+        if self.listing.tidying {
+            return;
+        }
+        let Some(shards) = self.listing.known.take() else {
+            return;
+        };
+        let tree = tree_of(shards.clone(), view);
+        let fresh = std::mem::take(&mut self.listing.fresh);
+        let at_start = fresh && view.leases.is_empty();
+        let latest = self
+            .stream_row
+            .is_some_and(|row| row.initial == InitialPosition::Latest);
+        let due = if at_start && latest {
+            tree.leaves()
+        } else {
+            tree.due()
+        };
+        let damaged = damaged_shards(view, &shards);
+        let is_damaged: BTreeSet<_> = damaged.iter().map(|shard| shard.id.clone()).collect();
+        let wanting = due.len() + damaged.len();
+        let now = self.now();
+        let missing = self
+            .member()
+            .missing([due, damaged].concat(), now, at_start);
+        if left_out!(ChildForgotten) && !at_start {
+            return;
+        }
+        if missing.len() < wanting {
+            // The rest has not been missing for long enough: look again with the same listing.
+            self.listing.known = Some(shards.clone());
+        }
+        let mut tidying = Tidying {
+            ended: tree.removable(),
+            dead: damaged_workers(view),
+            ..Tidying::default()
+        };
+        for (shard, epoch) in missing {
+            let damaged = is_damaged.contains(&shard.id);
+            let rows = if damaged {
+                &mut tidying.heal
+            } else {
+                &mut tidying.create
+            };
+            let since = self.complete_until(view, shard.parent.as_ref());
+            rows.push(LeaseRow::new(shard.id, shard.parent, epoch).since(since));
+        }
+        if !at_start {
+            tidying.gaps = self.never_leased(&tidying.create, &shards, view);
+        }
+        if !tidying.is_empty() {
+            info!(
+                created = tidying.create.len(),
+                healed = tidying.heal.len(),
+                removed = tidying.ended.len(),
+                "tidying the lease table"
+            );
+            self.listing.tidying = true;
+            self.calls.push(self.engine.tidy(tidying));
+        }
+    }
+
+    /// Nothing in a shard is older than what was settled in its parent, or than the fleet.
+    fn complete_until(&self, view: &View, parent: Option<&ShardId>) -> Option<SystemTime> {
+        let parent = parent.and_then(|parent| view.leases.get(parent));
+        let settled = parent.and_then(|row| row.report.complete_until());
+        settled.or(self.stream_row.map(|row| row.bootstrapped))
+    }
+
+    /// The parents of new leases that the stream has forgotten before they ever had a lease.
+    fn never_leased(&self, new: &[LeaseRow], listed: &[Shard], view: &View) -> Vec<GapRow> {
+        let parents = new.iter().filter_map(|row| row.parent.as_ref());
+        let lost = parents.filter(|parent| {
+            !view.leases.contains_key(*parent) && !listed.iter().any(|shard| shard.id == **parent)
+        });
+        let gap = |shard: &ShardId| GapRow {
+            shard: shard.clone(),
+            last_handled: None,
+            last_handled_time: self.stream_row.map(|row| row.bootstrapped),
+            first_after: None,
+            detected: self.engine.clock.now(),
+        };
+        lost.map(gap).collect()
+    }
+
+    pub(super) fn bury(&mut self, dead: Vec<(Incarnation, Option<u64>)>) {
+        let tidying = Tidying {
+            dead,
+            ..Tidying::default()
+        };
+        self.calls.push(self.engine.tidy(tidying));
+    }
+
+    /// The stream row to write where there is none. A fleet that has leases has lost its row: what
+    /// it was told at first is not known any more, so nothing may be skipped.
+    fn stream_row_for(&self, view: &View) -> StreamRow {
+        let now = self.engine.clock.now();
+        let initial = if view.leases.is_empty() && view.unreadable.is_empty() {
+            self.engine.settings.start
+        } else {
+            InitialPosition::TrimHorizon
+        };
+        self.stream_row.unwrap_or(StreamRow {
+            initial,
+            bootstrapped: to_the_millisecond(now),
+        })
+    }
+}
+
+/// What membership needs of a view.
+pub(super) fn sight_of(view: &View, began: Duration, consistent: bool) -> Sight {
+    let workers = view.workers.values().map(|row| {
+        let peer = Peer {
+            beat: row.beat,
+            draining: row.draining,
+            patience: row.lease_duration,
+        };
+        (row.incarnation.clone(), peer)
+    });
+    // A worker of a newer version: it is not ours to judge, and nothing is given to it.
+    let strangers = view
+        .unreadable
+        .iter()
+        .filter(|row| matches!(row.why, Unfit::Newer { .. }));
+    let strangers = strangers
+        .filter_map(|row| row.row.strip_prefix("worker#"))
+        .map(|name| {
+            let peer = Peer {
+                beat: 0,
+                draining: true,
+                patience: Duration::MAX,
+            };
+            (Incarnation::from_row(name), peer)
+        });
+    let leases = view.leases.values().map(|row| {
+        let seen = Row {
+            owner: row.owner.clone(),
+            epoch: row.epoch,
+            ended: row.ended(),
+        };
+        (row.shard.clone(), seen)
+    });
+    Sight {
+        workers: workers.chain(strangers).collect(),
+        leases: leases.collect(),
+        consistent,
+        began,
+    }
+}
+
+fn tree_of(listed: Vec<Shard>, view: &View) -> Tree {
+    let rows = view.leases.values().map(|row| {
+        let standing = match &row.checkpoint {
+            Checkpoint::At(Position::Horizon) => Standing::AtHorizon,
+            Checkpoint::At(Position::After(_)) => Standing::Reading,
+            Checkpoint::End { children } => Standing::Ended(children.clone()),
+        };
+        (row.shard.clone(), row.parent.clone(), standing)
+    });
+    let unreadable = view
+        .unreadable
+        .iter()
+        .filter_map(|row| row.row.strip_prefix("shard#"))
+        .map(|id| (ShardId::new(id), None, Standing::Unknown));
+    Tree::new(listed, rows.chain(unreadable))
+}
+
+/// The shards whose rows are malformed. Rows of a newer format are not ours to heal.
+fn damaged_shards(view: &View, listed: &[Shard]) -> Vec<Shard> {
+    let damaged = view.unreadable.iter().filter_map(|row| match &row.why {
+        Unfit::Malformed { what } => {
+            warn!(row = row.row, what, "a row of the lease table is malformed");
+            row.row.strip_prefix("shard#").map(ShardId::new)
+        }
+        Unfit::Newer { format } => {
+            warn!(
+                row = row.row,
+                format, "a row was written by a newer version and is left alone"
+            );
+            None
+        }
+    });
+    let with_parent = |id: ShardId| {
+        let listed = listed.iter().find(|shard| shard.id == id).cloned();
+        listed.unwrap_or(Shard { id, parent: None })
+    };
+    damaged.map(with_parent).collect()
+}
+
+/// The workers whose rows are malformed: each notices at its next heartbeat and joins anew.
+fn damaged_workers(view: &View) -> Vec<(Incarnation, Option<u64>)> {
+    let damaged = view
+        .unreadable
+        .iter()
+        .filter(|row| matches!(row.why, Unfit::Malformed { .. }));
+    let names = damaged.filter_map(|row| row.row.strip_prefix("worker#"));
+    names
+        .map(|name| (Incarnation::from_row(name), None))
+        .collect()
+}
+
+/// Rows hold milliseconds.
+fn to_the_millisecond(time: SystemTime) -> SystemTime {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(0))
+}

@@ -1,0 +1,159 @@
+//! Which record may start now: one at a time per key, in order, and only so many at once.
+//!
+//! A key that waits for its next attempt holds no place, so a poison record delays nothing but the
+//! later records of its own key.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::gate::left_out;
+
+/// The records of one shard that wait, run, or wait for another attempt.
+#[derive(Debug)]
+pub struct Lanes<K, R> {
+    lanes: BTreeMap<K, Lane<R>>,
+    ready: VecDeque<K>,
+    running: usize,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Lane<R> {
+    queue: VecDeque<R>,
+    turn: Turn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Ready,
+    Running,
+    Suspended,
+}
+
+impl<K: Ord + Clone, R> Lanes<K, R> {
+    /// Lanes of which at most `limit` run at once.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            lanes: BTreeMap::new(),
+            ready: VecDeque::new(),
+            running: 0,
+            limit: limit.max(1),
+        }
+    }
+
+    /// Queues a record behind the others of its key.
+    pub fn push(&mut self, key: K, record: R) {
+        match self.lanes.get_mut(&key) {
+            Some(lane) => lane.queue.push_back(record),
+            None => {
+                let queue = VecDeque::from([record]);
+                self.lanes.insert(
+                    key.clone(),
+                    Lane {
+                        queue,
+                        turn: Turn::Ready,
+                    },
+                );
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    /// The next key whose first record may start; it then counts as running.
+    pub fn start(&mut self) -> Option<(K, &R)> {
+        if self.running >= self.limit {
+            return None;
+        }
+        let key = self.ready.pop_front()?;
+        let lane = self.lanes.get_mut(&key)?;
+        lane.turn = Turn::Running;
+        self.running += 1;
+        lane.queue.front().map(|record| (key, record))
+    }
+
+    /// The first record of a key.
+    pub fn first(&mut self, key: &K) -> Option<&mut R> {
+        self.lanes.get_mut(key)?.queue.front_mut()
+    }
+
+    /// The first record of a running key is settled: it leaves, the next of its key gets its turn.
+    pub fn settle(&mut self, key: &K) -> Option<R> {
+        let lane = self
+            .lanes
+            .get_mut(key)
+            .filter(|lane| lane.turn == Turn::Running)?;
+        self.running -= 1;
+        let record = lane.queue.pop_front();
+        if lane.queue.is_empty() {
+            self.lanes.remove(key);
+        } else {
+            lane.turn = Turn::Ready;
+            self.ready.push_back(key.clone());
+        }
+        record
+    }
+
+    /// The first record of a running key has to wait: it stays first, its place goes to others.
+    pub fn suspend(&mut self, key: &K) {
+        if let Some(lane) = self
+            .lanes
+            .get_mut(key)
+            .filter(|lane| lane.turn == Turn::Running)
+        {
+            lane.turn = Turn::Suspended;
+            if left_out!(TurnLost) {
+                lane.queue.rotate_left(1);
+            }
+            self.running -= 1;
+        }
+    }
+
+    /// A suspended key may start again.
+    pub fn resume(&mut self, key: &K) {
+        if let Some(lane) = self
+            .lanes
+            .get_mut(key)
+            .filter(|lane| lane.turn == Turn::Suspended)
+        {
+            lane.turn = Turn::Ready;
+            self.ready.push_back(key.clone());
+        }
+    }
+
+    /// How many records run now.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_key_runs_one_record_at_a_time_in_order() {
+        let mut lanes = Lanes::new(8);
+        lanes.push("a", 1);
+        lanes.push("a", 2);
+        lanes.push("b", 3);
+        assert_eq!(lanes.start(), Some(("a", &1)));
+        assert_eq!(lanes.start(), Some(("b", &3)));
+        assert_eq!(lanes.start(), None, "a's second record waits for its first");
+        assert_eq!(lanes.settle(&"a"), Some(1));
+        assert_eq!(lanes.start(), Some(("a", &2)));
+    }
+
+    #[test]
+    fn no_more_than_the_limit_run_and_a_waiting_key_holds_no_place() {
+        let mut lanes = Lanes::new(1);
+        lanes.push("a", 1);
+        lanes.push("b", 2);
+        assert_eq!(lanes.start(), Some(("a", &1)));
+        assert_eq!(lanes.start(), None);
+        lanes.suspend(&"a");
+        assert_eq!(lanes.start(), Some(("b", &2)), "a waits, b goes on");
+        lanes.resume(&"a");
+        assert_eq!(lanes.settle(&"b"), Some(2));
+        assert_eq!(lanes.start(), Some(("a", &1)), "the same record again");
+        assert_eq!(lanes.running(), 1);
+    }
+}

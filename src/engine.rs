@@ -1,0 +1,75 @@
+//! What all shard tasks of a consumer share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::Clock;
+use crate::handler::LivenessOf;
+use crate::settings::Settings;
+
+/// What all shard tasks of a consumer share.
+pub(crate) struct Engine<S, L, H> {
+    pub source: S,
+    pub leases: L,
+    pub handler: H,
+    pub stream: Arc<str>,
+    pub settings: Settings,
+    pub clock: Clock,
+    pub budget: Budget,
+    pub counters: Arc<Counters>,
+    pub liveness: LivenessOf,
+}
+
+/// How many bytes of records a process may hold. Share one among the consumers of a process.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Semaphore>);
+
+/// What one read may bring, in bytes.
+///
+/// Source: [GetRecords](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html).
+const READ: u32 = 1 << 20;
+
+impl Budget {
+    /// A budget of this many bytes, and at least the 1 MiB of one read.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(
+            bytes.clamp(READ as usize, Semaphore::MAX_PERMITS),
+        )))
+    }
+
+    /// Waits until one read fits; readers take turns. `None` never happens while it is in use.
+    pub(crate) async fn room_for_a_read(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().acquire_many_owned(READ).await.ok()
+    }
+}
+
+/// What a consumer has done since it started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Records that the handler settled.
+    pub handled: AtomicU64,
+    /// Records that were skipped: older than the start.
+    pub skipped: AtomicU64,
+    /// Attempts that failed.
+    pub failed_attempts: AtomicU64,
+    /// Gaps: stretches of records that were trimmed before they could be read.
+    pub gaps: AtomicU64,
+    /// Leases taken from nobody or from dead workers.
+    pub takes: AtomicU64,
+    /// Leases handed over to others.
+    pub hand_overs: AtomicU64,
+    /// Times that the trust window closed before a heartbeat renewed it.
+    pub lapses: AtomicU64,
+    /// Checkpoints written.
+    pub checkpoints: AtomicU64,
+    /// Writes that another worker's lease refused.
+    pub refused: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}

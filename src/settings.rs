@@ -1,0 +1,159 @@
+//! What can be set about a consumer, with the values that it has otherwise.
+
+use std::time::Duration;
+
+use crate::decide::retry::Backoff;
+use crate::gate::left_out;
+use crate::leases::InitialPosition;
+
+/// How a consumer works. Start from [`Settings::default`].
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names this worker in the lease table and in logs. It need not be unique: every start gets
+    /// an incarnation of its own.
+    pub worker_id: String,
+    /// Where a stream is started from that this fleet has never read.
+    pub start: InitialPosition,
+    /// How many records of one shard are handled at once; records of one item never are.
+    pub concurrency: usize,
+    /// How many bytes of records the process holds at most, over all its shards. At least 1 MiB,
+    /// which is what one read may bring.
+    pub memory_budget: usize,
+    /// What happens after records were trimmed before they could be read.
+    pub on_gap: OnGap,
+    /// How failed records are tried again.
+    pub backoff: Backoff,
+    /// The clocks.
+    pub timing: Timing,
+    /// Where the worker is and where its status can be seen.
+    pub place: Place,
+    /// Seeds every random choice, so that a run can be replayed. Random unless set; two starts of
+    /// a worker must not share one.
+    pub seed: u64,
+}
+
+/// What happens after records were trimmed before they could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnGap {
+    /// Write the gap down and go on from the oldest record that is left.
+    #[default]
+    Continue,
+    /// Write the gap down and stop reading the shard until the worker is started anew.
+    Halt,
+}
+
+/// Where a worker is.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// The availability zone.
+    pub zone: Option<String>,
+    /// The address of its status page.
+    pub status_address: Option<String>,
+}
+
+/// How often and how long.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// How long a heartbeat must stand still before others take its worker's leases. The worker
+    /// itself stops a fifth of it earlier.
+    pub lease_duration: Duration,
+    /// How often a worker writes its heartbeat.
+    pub heartbeat_interval: Duration,
+    /// How often a worker looks at the lease table, while that is small.
+    pub look_interval: Duration,
+    /// How often one worker of the fleet compares the stream's listing with the lease table.
+    pub listing_interval: Duration,
+    /// How often the checkpoint of a shard is written, if it moved.
+    pub checkpoint_interval: Duration,
+    /// How long records in flight may take to finish when their shard is handed over, and on stop.
+    pub handover_timeout: Duration,
+    /// How long a handler may take for one record. Longer than the wait for a mail server's reply
+    /// to the final dot, which is 10 minutes.
+    ///
+    /// Source: [RFC 5321, 4.5.3.2.6](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.2.6).
+    pub handler_timeout: Duration,
+    /// How long the stream keeps a record: 24 hours on AWS. What is older may be gone unread.
+    ///
+    /// Source: [DynamoDB Streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
+    pub retention: Duration,
+    /// The pause after the first empty read; it doubles up to `idle_max`.
+    pub idle_min: Duration,
+    /// The longest pause between two reads of an idle shard.
+    pub idle_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            worker_id: "worker".to_owned(),
+            start: InitialPosition::Latest,
+            concurrency: 16,
+            memory_budget: 64 << 20,
+            on_gap: OnGap::default(),
+            backoff: Backoff::default(),
+            timing: Timing::default(),
+            place: Place::default(),
+            seed: fastrand::u64(..),
+        }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            lease_duration: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(2),
+            look_interval: Duration::from_secs(1),
+            listing_interval: Duration::from_mins(1),
+            checkpoint_interval: Duration::from_secs(1),
+            handover_timeout: Duration::from_secs(30),
+            handler_timeout: Duration::from_mins(15),
+            retention: Duration::from_hours(24),
+            idle_min: Duration::from_millis(100),
+            idle_max: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Timing {
+    /// How long a worker trusts its leases after it began its last successful heartbeat: a fifth
+    /// less than `lease_duration`, so that clocks may run 20 % apart.
+    pub fn trust(&self) -> Duration {
+        self.lease_duration
+            .mul_f64(if left_out!(TrustTooLong) { 2.0 } else { 0.8 })
+    }
+
+    /// After this long without an answer a call to the lease table is given up and made anew.
+    pub fn call_timeout(&self) -> Duration {
+        self.lease_duration / 3
+    }
+}
+
+impl Settings {
+    /// Checks that the settings go together.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that does not fit, and what would.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        let wrong = |what| Err(InvalidSetting(what));
+        if self.worker_id.is_empty() {
+            return wrong("the worker id is empty");
+        }
+        if self.concurrency == 0 {
+            return wrong("the concurrency is 0; it must be at least 1");
+        }
+        if self.memory_budget < 1 << 20 || self.memory_budget > 1 << 31 {
+            return wrong("the memory budget must be between 1 MiB and 2 GiB");
+        }
+        if self.timing.heartbeat_interval * 3 > self.timing.lease_duration {
+            return wrong("the lease duration must be at least three heartbeat intervals");
+        }
+        Ok(())
+    }
+}
+
+/// Settings that do not go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidSetting(&'static str);

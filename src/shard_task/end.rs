@@ -1,0 +1,188 @@
+//! Where a shard ends: its children, and the gaps that trimming leaves.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tracing::{error, info, warn};
+
+use super::{Ended, ShardTask, after_gap, gap_row, next_order, until};
+use crate::decide::retry::Backoff;
+use crate::decide::shard::{Shard, ShardId};
+use crate::engine::{Counters, Engine};
+use crate::gate::left_out;
+use crate::handler::RecordHandler;
+use crate::leases::{GapRow, Hold, LeaseRow, LeaseStore, Report};
+use crate::record::SequenceNumber;
+use crate::source::{SourceError, StreamSource};
+
+/// How often an empty answer about children is not believed. After that the full listing decides.
+const EMPTY_ANSWERS: u32 = 6;
+
+/// How calls are repeated whose answer must come.
+const PERSISTENT: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(5),
+};
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+    /// Everything in the shard is settled: write that down, together with its children's leases.
+    pub(super) async fn finish(&mut self) -> Ended {
+        let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
+        let (report, rng) = (self.report.clone(), self.rng.fork());
+        match self.guarded(end_shard(engine, hold, report, rng)).await {
+            Ok(ended) | Err(ended) => ended,
+        }
+    }
+
+    /// Records were trimmed before they could be read: durable first, then on from the horizon.
+    pub(super) async fn gap(&mut self) -> Option<Ended> {
+        let detected = self.engine.clock.now();
+        let gap = gap_row(&self.assignment.hold, self.last_read.as_ref(), detected);
+        error!(shard = %gap.shard, last_handled = ?gap.last_handled,
+            "records were trimmed before they could be read: a gap");
+        Counters::add(&self.engine.counters.gaps);
+        let ended = self.write_gap(gap.clone()).await;
+        self.open_gap = Some(gap);
+        ended.or_else(|| after_gap(self.engine.settings.on_gap))
+    }
+
+    /// The first record behind a gap says where the gap ends.
+    pub(super) async fn close_gap(&mut self, first_after: &SequenceNumber) -> Option<Ended> {
+        let mut gap = self.open_gap.take()?;
+        gap.first_after = Some(first_after.clone());
+        self.write_gap(gap).await
+    }
+
+    async fn write_gap(&mut self, gap: GapRow) -> Option<Ended> {
+        let (engine, rng) = (self.engine.clone(), self.rng.fork());
+        let write = async move {
+            let write = || engine.leases.record_gap(&gap);
+            persist(&engine, rng, "writing a gap down", write).await;
+        };
+        self.guarded(write).await.err()
+    }
+
+    /// The stream answers that the shard does not exist. If the listing agrees, whatever was not
+    /// read of it is lost, and its children go on.
+    pub(super) async fn gone(&mut self) -> Option<Ended> {
+        let source = self.engine.source.clone();
+        let listing = match self.guarded(async move { source.describe().await }).await {
+            Ok(listing) => listing,
+            Err(ended) => return Some(ended),
+        };
+        match listing {
+            Ok(listing) if listing.shards.iter().all(|shard| shard.id != *self.shard()) => {
+                self.at_end = true;
+                self.gap().await
+            }
+            Ok(_) => None,
+            Err(error) => {
+                warn!(shard = %self.shard(), error = %error, "the shard is gone, and the stream cannot be listed");
+                self.report.last_error = Some(error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Waits for `work` while records in flight go on, unless the task has to stop before.
+    async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
+        tokio::pin!(work);
+        loop {
+            if let Some(ended) = self.stopped() {
+                return Err(ended);
+            }
+            let (expiry, patience) = (self.expiry(), self.patience());
+            tokio::select! {
+                biased;
+                order = next_order(&mut self.assignment.orders), if !self.abandoned() => self.stop(order),
+                () = until(expiry) => self.check_tenure(),
+                () = until(patience) => {}
+                Some(attempted) = self.running.next() => self.take_in(attempted),
+                done = &mut work, if self.stopping.is_none() => return Ok(done),
+            }
+        }
+    }
+}
+
+async fn end_shard<S: StreamSource, L: LeaseStore, H>(
+    engine: Arc<Engine<S, L, H>>,
+    hold: Hold,
+    report: Report,
+    mut rng: fastrand::Rng,
+) -> Ended {
+    let children = find_children(&engine.source, &hold.shard, &mut rng).await;
+    let ids: Vec<_> = children.iter().map(|child| child.id.as_str()).collect();
+    info!(shard = %hold.shard, children = ?ids, "the shard ended");
+    let rows: Vec<_> = children
+        .into_iter()
+        .map(|child| LeaseRow {
+            // Whoever ends a shard goes on with its children at once.
+            owner: Some(hold.owner.clone()),
+            ..LeaseRow::new(child.id, child.parent, 1).since(report.complete_until())
+        })
+        .collect();
+    let write = || engine.leases.finish(&hold, &rows, &report);
+    match persist(&engine, rng, "ending a shard", write).await {
+        Some(()) => Ended::Finished,
+        None => Ended::Refused,
+    }
+}
+
+/// A child becomes visible some time after its parent was closed, so that an empty answer is asked
+/// for again before the full listing decides.
+async fn find_children<S: StreamSource>(
+    source: &S,
+    parent: &ShardId,
+    rng: &mut fastrand::Rng,
+) -> Vec<Shard> {
+    let mut empty = 0;
+    for attempt in 1.. {
+        let answer = if empty < EMPTY_ANSWERS {
+            source.children(parent).await
+        } else {
+            source.describe().await.map(|listing| listing.shards)
+        };
+        match answer {
+            Ok(shards) if left_out!(ChildForgotten) => return shards,
+            Ok(mut shards) => {
+                shards.retain(|shard| shard.parent.as_ref() == Some(parent));
+                if !shards.is_empty() || empty >= EMPTY_ANSWERS {
+                    return shards;
+                }
+                empty += 1;
+            }
+            Err(error @ SourceError::Throttled(_)) => {
+                warn!(shard = %parent, error = %error, "looking for children is throttled");
+            }
+            Err(error) => warn!(shard = %parent, error = %error, "looking for children failed"),
+        }
+        tokio::time::sleep(PERSISTENT.wait(attempt, rng).max(PERSISTENT.base)).await;
+    }
+    Vec::new()
+}
+
+/// Repeats a write whose answer must come. Writes to the lease table may be repeated.
+async fn persist<S, L, H, T, F: Future<Output = anyhow::Result<T>>>(
+    engine: &Engine<S, L, H>,
+    mut rng: fastrand::Rng,
+    what: &'static str,
+    write: impl Fn() -> F,
+) -> T {
+    let limit = engine.settings.timing.call_timeout();
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let error = match tokio::time::timeout(limit, write()).await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(error)) => error,
+            Err(late) => late.into(),
+        };
+        warn!(
+            error = format!("{error:#}"),
+            "{what} failed and is tried again"
+        );
+        tokio::time::sleep(PERSISTENT.wait(attempt, &mut rng)).await;
+    }
+}

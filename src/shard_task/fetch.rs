@@ -1,0 +1,162 @@
+//! Reading a shard on and on: pauses while it is idle, backs off when it fails, makes a new
+//! iterator when the old one expires.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::warn;
+
+use crate::decide::retry::Backoff;
+use crate::decide::shard::ShardId;
+use crate::engine::Engine;
+use crate::record::{Position, Record};
+use crate::source::{ShardIterator, SourceError, StreamSource};
+
+/// One empty read proves nothing: records may lie further on. So many in a row are taken to mean
+/// that there were none.
+///
+/// Source: [GetRecords](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html).
+const EMPTY_READS: u32 = 5;
+
+/// A reader of one shard. It remembers what it has handed out.
+pub(super) struct Fetcher<S, L, H> {
+    engine: Arc<Engine<S, L, H>>,
+    shard: ShardId,
+    pub position: Position,
+    iterator: Option<ShardIterator>,
+    pause: Duration,
+    failures: u32,
+    /// How many reads in a row were empty, and when the first of them began.
+    empty: Option<(u32, SystemTime)>,
+    rng: fastrand::Rng,
+}
+
+/// What reading on came to.
+pub(super) enum Fetched {
+    /// The next records (at least one), with the room in memory that they take.
+    Records(Vec<Record>, Option<OwnedSemaphorePermit>),
+    /// The end of the shard, with its last records.
+    End(Vec<Record>, Option<OwnedSemaphorePermit>),
+    /// What follows the position was trimmed. Reading goes on at the horizon.
+    Trimmed,
+    /// The shard is not there any more.
+    Gone,
+    /// Nothing new. `at_end`: so many reads were empty, the first of them at this time, that
+    /// nothing was left to read then.
+    Nothing { at_end: Option<SystemTime> },
+    /// Reading failed; the next call tries again.
+    Failed(String),
+}
+
+impl<S: StreamSource, L, H> Fetcher<S, L, H> {
+    pub fn new(engine: Arc<Engine<S, L, H>>, shard: ShardId, position: Position) -> Self {
+        let seed = engine.settings.seed ^ crate::decide::lease::hash(shard.as_str());
+        Self {
+            engine,
+            shard,
+            position,
+            iterator: None,
+            pause: Duration::ZERO,
+            failures: 0,
+            empty: None,
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Reads on, after the pause that is due.
+    pub async fn next(mut self) -> (Self, Fetched) {
+        tokio::time::sleep(self.pause).await;
+        let fetched = match self.read().await {
+            Ok(fetched) => {
+                self.failures = 0;
+                fetched
+            }
+            Err(SourceError::Expired) => {
+                // Not a failure: the position stands, the cursor is made anew.
+                self.iterator = None;
+                self.pause = Duration::ZERO;
+                Fetched::Nothing { at_end: None }
+            }
+            Err(SourceError::Trimmed) => {
+                self.iterator = None;
+                self.position = Position::Horizon;
+                self.pause = Duration::ZERO;
+                Fetched::Trimmed
+            }
+            Err(SourceError::Gone) => {
+                self.iterator = None;
+                self.back_off();
+                Fetched::Gone
+            }
+            Err(error @ (SourceError::Throttled(_) | SourceError::Other(_))) => {
+                self.iterator = None;
+                self.back_off();
+                warn!(shard = %self.shard, error = %error, again_in = ?self.pause, "reading failed");
+                Fetched::Failed(error.to_string())
+            }
+        };
+        (self, fetched)
+    }
+
+    async fn read(&mut self) -> Result<Fetched, SourceError> {
+        let source = &self.engine.source;
+        let iterator = match self.iterator.take() {
+            Some(iterator) => iterator,
+            None => source.iterator(&self.shard, &self.position).await?,
+        };
+        let mut room = self.engine.budget.room_for_a_read().await;
+        let began = self.engine.clock.now();
+        let batch = source.read(&iterator).await?;
+        let bytes: u64 = batch.records.iter().map(|record| record.size_bytes).sum();
+        if let Some(room) = &mut room {
+            // What the batch does not need goes back at once.
+            let needed = usize::try_from(bytes)
+                .unwrap_or(usize::MAX)
+                .min(room.num_permits());
+            drop(room.split(room.num_permits() - needed));
+        }
+        if let Some(last) = batch.records.last() {
+            self.position = Position::After(last.sequence_number.clone());
+        }
+        self.iterator = batch.next;
+        self.pace(batch.records.is_empty());
+        if !batch.records.is_empty() {
+            self.empty = None;
+        }
+        Ok(match (self.iterator.is_some(), batch.records.is_empty()) {
+            (false, _) => Fetched::End(batch.records, room),
+            (true, true) => Fetched::Nothing {
+                at_end: self.note_empty(began),
+            },
+            (true, false) => Fetched::Records(batch.records, room),
+        })
+    }
+
+    fn note_empty(&mut self, began: SystemTime) -> Option<SystemTime> {
+        let (count, first) = self.empty.unwrap_or((0, began));
+        let enough = count + 1 >= EMPTY_READS;
+        self.empty = (!enough).then_some((count + 1, first));
+        enough.then_some(first)
+    }
+
+    /// No pause while records come; from `idle_min` up to `idle_max` while none do.
+    fn pace(&mut self, idle: bool) {
+        let timing = &self.engine.settings.timing;
+        self.pause = if idle {
+            (self.pause * 2).clamp(timing.idle_min, timing.idle_max)
+        } else {
+            Duration::ZERO
+        };
+    }
+
+    fn back_off(&mut self) {
+        self.failures += 1;
+        let backoff = Backoff {
+            base: Duration::from_millis(500),
+            cap: Duration::from_secs(10),
+        };
+        let least = self.engine.settings.timing.idle_min;
+        self.pause = backoff.wait(self.failures, &mut self.rng).max(least);
+    }
+}

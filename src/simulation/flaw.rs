@@ -1,0 +1,84 @@
+//! Deliberate mistakes, one at a time, to show that the simulation notices each.
+
+use std::cell::Cell;
+
+thread_local! {
+    static FLAW: Cell<Option<Flaw>> = const { Cell::new(None) };
+}
+
+/// A rule of the protocol that is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// A take does not check that the owner's heartbeat is still the one seen.
+    TakeWithoutBeat,
+    /// A take does not check that owner and epoch are still those seen.
+    TakeWithoutEpoch,
+    /// A worker whose trust lapsed goes on without reading its lease rows again.
+    NoReread,
+    /// A consistent look that began before trust was restored counts.
+    EarlyReread,
+    /// A row is adopted though a newer epoch was seen or its epoch was given up.
+    StaleAdopt,
+    /// A worker is known by its name: a restarted one inherits, trusted from its first heartbeat.
+    TrustingStart,
+    /// Trust lasts longer than others wait.
+    TrustTooLong,
+    /// A checkpoint does not check owner and epoch.
+    CheckpointWithoutEpoch,
+    /// The checkpoint is one record ahead of what is settled.
+    FrontierOffByOne,
+    /// A child is read although its parent is not finished.
+    ChildBeforeParent,
+    /// A record that failed lets the next of its key go first.
+    TurnLost,
+    /// A gap is not written down.
+    SilentGap,
+    /// A shard is given away before its records in flight are done.
+    HandOverTooEarly,
+    /// An empty answer about children is believed, and no listing repairs it.
+    ChildForgotten,
+    /// A row that is missing is written anew at once, whoever may still be acting on it.
+    HealTooEarly,
+}
+
+impl Flaw {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::TakeWithoutBeat,
+        Self::TakeWithoutEpoch,
+        Self::NoReread,
+        Self::EarlyReread,
+        Self::StaleAdopt,
+        Self::TrustingStart,
+        Self::TrustTooLong,
+        Self::CheckpointWithoutEpoch,
+        Self::FrontierOffByOne,
+        Self::ChildBeforeParent,
+        Self::TurnLost,
+        Self::SilentGap,
+        Self::HandOverTooEarly,
+        Self::ChildForgotten,
+        Self::HealTooEarly,
+    ];
+}
+
+/// Whether this thread simulates a system with this flaw.
+pub(crate) fn has(flaw: Flaw) -> bool {
+    FLAW.get() == Some(flaw)
+}
+
+/// While it lives, this thread's system is broken in one way.
+pub(super) struct Broken;
+
+impl Broken {
+    pub fn by(flaw: Option<Flaw>) -> Self {
+        FLAW.set(flaw);
+        Self
+    }
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        FLAW.set(None);
+    }
+}

@@ -1,0 +1,86 @@
+//! Holds a whole simulated worker still, as SIGSTOP does.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+tokio::task_local! {
+    /// The gate of the worker that runs here, if it is a simulated one.
+    static GATE: Gate;
+}
+
+/// While closed, nothing behind it is polled: time and packets go on without it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    asleep: Vec<Waker>,
+}
+
+impl Gate {
+    /// Freezes the worker.
+    pub fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+    }
+
+    /// Thaws it.
+    pub fn open(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closed = false;
+        state.asleep.drain(..).for_each(Waker::wake);
+    }
+
+    /// Whether it is frozen now.
+    pub fn is_closed(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).closed
+    }
+
+    /// Runs `future`, and whatever it spawns, behind this gate.
+    pub async fn around<F: Future>(self, future: F) -> F::Output {
+        let gated = Gated {
+            gate: Some(self.clone()),
+            future: Box::pin(future),
+        };
+        GATE.scope(self, gated).await
+    }
+
+    fn is_shut_for(&self, waker: &Waker) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            state.asleep.push(waker.clone());
+        }
+        state.closed
+    }
+}
+
+/// A future behind a gate.
+struct Gated<F> {
+    gate: Option<Gate>,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Gated<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        if self
+            .gate
+            .as_ref()
+            .is_some_and(|gate| gate.is_shut_for(context.waker()))
+        {
+            return Poll::Pending;
+        }
+        self.future.as_mut().poll(context)
+    }
+}
+
+/// Puts what a worker spawns behind the worker's own gate.
+pub(crate) fn gated<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    Gated {
+        gate: GATE.try_with(Clone::clone).ok(),
+        future: Box::pin(future),
+    }
+}

@@ -1,0 +1,304 @@
+//! The calls of a simulated worker: each may be slow, lost, refused, or applied without an answer.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::sync::oneshot;
+
+use super::flaw::{Flaw, has};
+use super::world::World;
+use crate::decide::shard::{Shard, ShardId};
+use crate::leases::{
+    Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take, View,
+    WorkerRow,
+};
+use crate::record::Position;
+use crate::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
+
+/// One worker's way to the table and the stream.
+#[derive(Clone)]
+pub(super) struct Network {
+    world: Arc<World>,
+    worker: usize,
+}
+
+/// What becomes of a call.
+enum Fate {
+    Answered,
+    /// Applied, and then an error or nothing at all.
+    ReplyLost,
+    /// Never applied.
+    RequestLost,
+    /// Refused at once.
+    Throttled,
+}
+
+impl Network {
+    pub fn new(world: Arc<World>, worker: usize) -> Self {
+        Self { world, worker }
+    }
+
+    /// Lets `apply` happen at some time, or not, and its answer come back at some time, or not. A
+    /// packet under way goes on when its worker is frozen or crashes.
+    async fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        apply: impl Future<Output = T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let (fate, there, back) = self.world.with_rng(|rng, fair| {
+            let fate = match rng.u32(..1000) {
+                _ if fair => Fate::Answered,
+                0..=19 => Fate::ReplyLost,
+                20..=34 => Fate::RequestLost,
+                35..=49 => Fate::Throttled,
+                _ => Fate::Answered,
+            };
+            (fate, delay(rng, fair), delay(rng, fair))
+        });
+        let (answer, answered) = oneshot::channel();
+        let (world, worker) = (self.world.clone(), self.worker);
+        tokio::spawn(async move {
+            tokio::time::sleep(there).await;
+            let result = match fate {
+                Fate::Throttled => Err(anyhow!("throttled")),
+                Fate::RequestLost => Err(anyhow!("the connection broke")),
+                Fate::ReplyLost => {
+                    apply.await;
+                    world.note(worker, what, "applied, reply lost");
+                    world.applied(what);
+                    Err(anyhow!("the connection broke"))
+                }
+                Fate::Answered => {
+                    let result = apply.await;
+                    world.applied(what);
+                    Ok(result)
+                }
+            };
+            if let Err(error) = &result {
+                world.count(if error.to_string() == "throttled" {
+                    "throttles"
+                } else {
+                    "lost calls"
+                });
+            }
+            tokio::time::sleep(back).await;
+            // The worker may have crashed meanwhile.
+            let _ = answer.send(result);
+        });
+        answered
+            .await
+            .unwrap_or_else(|_| Err(anyhow!("the connection broke")))
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        apply: impl Future<Output = anyhow::Result<T>> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        self.call(what, apply).await?
+    }
+
+    async fn read_stream<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        apply: impl Future<Output = Result<T, SourceError>> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        match self.call(what, apply).await {
+            Ok(answer) => answer,
+            Err(error) if error.to_string() == "throttled" => {
+                Err(SourceError::Throttled("by the simulation".to_owned()))
+            }
+            Err(error) => Err(SourceError::Other(error)),
+        }
+    }
+}
+
+/// Mostly milliseconds, sometimes seconds, now and then longer than trust lasts.
+fn delay(rng: &mut fastrand::Rng, fair: bool) -> Duration {
+    let millis = match rng.u32(..1000) {
+        _ if fair => rng.u64(1..10),
+        0..=4 => rng.u64(3_000..20_000),
+        5..=29 => rng.u64(300..3_000),
+        _ => rng.u64(1..30),
+    };
+    Duration::from_millis(millis)
+}
+
+impl LeaseStore for Network {
+    async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
+        let world = self.world.clone();
+        self.call("look", async move { world.view(consistency) })
+            .await
+    }
+
+    async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
+        let table = self.world.table.clone();
+        self.write("bootstrap", async move { table.bootstrap(row).await })
+            .await
+    }
+
+    async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
+        let (table, row) = (self.world.table.clone(), row.clone());
+        self.write("register", async move { table.register(&row).await })
+            .await
+    }
+
+    async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
+        let (table, row) = (self.world.table.clone(), row.clone());
+        self.write("heartbeat", async move { table.heartbeat(&row).await })
+            .await
+    }
+
+    async fn remove_worker(
+        &self,
+        incarnation: &Incarnation,
+        still_at: Option<u64>,
+    ) -> anyhow::Result<()> {
+        let (table, name) = (self.world.table.clone(), incarnation.clone());
+        let removal = async move { table.remove_worker(&name, still_at).await };
+        self.write("remove worker", removal).await
+    }
+
+    async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
+        let (table, rows) = (self.world.table.clone(), rows.to_vec());
+        self.write("create", async move { table.create(&rows).await })
+            .await
+    }
+
+    async fn heal(&self, row: &LeaseRow) -> anyhow::Result<()> {
+        let (table, row) = (self.world.table.clone(), row.clone());
+        self.write("heal", async move { table.heal(&row).await })
+            .await
+    }
+
+    async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
+        let (table, mut take) = (self.world.table.clone(), take.clone());
+        let apply = async move {
+            if has(Flaw::TakeWithoutBeat) {
+                take.from = take.from.map(|(owner, _)| (owner, None));
+            }
+            if has(Flaw::TakeWithoutEpoch) {
+                if let Some(row) = table.snapshot().leases.get(&take.shard) {
+                    take.from = row.owner.clone().map(|owner| (owner, None));
+                    (take.seen_epoch, take.epoch) = (row.epoch, row.epoch + 1);
+                }
+            }
+            table.take(&take).await
+        };
+        self.write("take", apply).await
+    }
+
+    async fn hand_over(
+        &self,
+        hold: &Hold,
+        to: Option<&Incarnation>,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let (table, hold, to) = (self.world.table.clone(), hold.clone(), to.cloned());
+        let (checkpoint, report) = (checkpoint.clone(), report.clone());
+        let apply = async move {
+            table
+                .hand_over(&hold, to.as_ref(), &checkpoint, &report)
+                .await
+        };
+        self.write("hand over", apply).await
+    }
+
+    async fn checkpoint(
+        &self,
+        hold: &Hold,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let (table, mut hold) = (self.world.table.clone(), hold.clone());
+        let (checkpoint, report) = (checkpoint.clone(), report.clone());
+        let apply = async move {
+            if has(Flaw::CheckpointWithoutEpoch) {
+                if let Some(row) = table.snapshot().leases.get(&hold.shard) {
+                    hold.epoch = row.epoch;
+                    hold.owner = row.owner.clone().unwrap_or(hold.owner);
+                }
+            }
+            table.checkpoint(&hold, &checkpoint, &report).await
+        };
+        self.write("checkpoint", apply).await
+    }
+
+    async fn finish(
+        &self,
+        hold: &Hold,
+        children: &[LeaseRow],
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let (table, hold) = (self.world.table.clone(), hold.clone());
+        let (children, report) = (children.to_vec(), report.clone());
+        self.write("finish", async move {
+            table.finish(&hold, &children, &report).await
+        })
+        .await
+    }
+
+    async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
+        let (table, shard) = (self.world.table.clone(), shard.clone());
+        self.write(
+            "remove ended",
+            async move { table.remove_ended(&shard).await },
+        )
+        .await
+    }
+
+    async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
+        let (table, gap) = (self.world.table.clone(), gap.clone());
+        let apply = async move {
+            if has(Flaw::SilentGap) {
+                Ok(())
+            } else {
+                table.record_gap(&gap).await
+            }
+        };
+        self.write("gap", apply).await
+    }
+}
+
+impl StreamSource for Network {
+    async fn describe(&self) -> Result<Description, SourceError> {
+        let stream = self.world.stream.clone();
+        self.read_stream("describe", async move { stream.describe().await })
+            .await
+    }
+
+    async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {
+        let (stream, parent) = (self.world.stream.clone(), parent.clone());
+        self.read_stream("children", async move { stream.children(&parent).await })
+            .await
+    }
+
+    async fn iterator(
+        &self,
+        shard: &ShardId,
+        position: &Position,
+    ) -> Result<ShardIterator, SourceError> {
+        let (stream, shard, position) =
+            (self.world.stream.clone(), shard.clone(), position.clone());
+        self.read_stream("iterator", async move {
+            stream.iterator(&shard, &position).await
+        })
+        .await
+    }
+
+    async fn read(&self, iterator: &ShardIterator) -> Result<Batch, SourceError> {
+        let (world, stream, iterator) = (
+            self.world.clone(),
+            self.world.stream.clone(),
+            iterator.clone(),
+        );
+        let apply = async move {
+            let batch = stream.read(&iterator).await?;
+            world.distort(iterator, batch)
+        };
+        self.read_stream("read", apply).await
+    }
+}

@@ -1,0 +1,201 @@
+//! What goes wrong in a simulation, and when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::world::{Worker, World};
+use crate::decide::shard::ShardId;
+use crate::leases::{Unfit, Unreadable, View};
+
+/// How long an operator waits between two changes to the table behind the fleet's back: longer
+/// than the fleet needs to notice one.
+const OPERATOR_PAUSE: Duration = Duration::from_secs(25);
+
+/// How long the stream keeps a record here.
+pub(super) const RETENTION: Duration = Duration::from_secs(40);
+
+/// Things go wrong for so long.
+pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Duration) {
+    let end = Instant::now() + length;
+    let mut due: Vec<(Instant, Relief)> = Vec::new();
+    let mut operator_due = Instant::now() + OPERATOR_PAUSE;
+    while Instant::now() < end && !world.is_violated() {
+        let pause = world.with_rng(|rng, _| rng.u64(10..600));
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let now = Instant::now();
+        for (_, relief) in due.extract_if(.., |(at, _)| *at <= now) {
+            relief.come(world, workers);
+        }
+        for _ in 0..world.with_rng(|rng, _| rng.u64(..4)) {
+            world.commit();
+        }
+        if let Some((after, relief)) = strike(world, workers, &mut operator_due) {
+            due.push((now + after, relief));
+        }
+        // A worker that was told to stop is started anew some time later.
+        for worker in workers.iter_mut() {
+            if !worker.is_running() && !due.iter().any(|(_, relief)| relief.is_start(worker)) {
+                worker.start();
+            }
+        }
+    }
+}
+
+/// Everybody runs, everything is visible.
+pub(super) fn clear(world: &Arc<World>, workers: &mut [Worker]) {
+    for worker in workers {
+        worker.thaw();
+        if !worker.is_running() {
+            worker.start();
+        }
+    }
+    for (shard, _, _) in world.stream.census() {
+        world.stream.hide(&shard.id, false);
+    }
+}
+
+/// What ends something that went wrong.
+enum Relief {
+    Start(usize),
+    Thaw(usize),
+    Show(Vec<ShardId>),
+}
+
+impl Relief {
+    fn is_start(&self, worker: &Worker) -> bool {
+        matches!(self, Self::Start(index) if *index == worker.index)
+    }
+
+    fn come(self, world: &World, workers: &mut [Worker]) {
+        match self {
+            Self::Start(index) => workers[index].start(),
+            Self::Thaw(index) => workers[index].thaw(),
+            Self::Show(shards) => shards
+                .iter()
+                .for_each(|shard| world.stream.hide(shard, false)),
+        }
+    }
+}
+
+/// One thing goes wrong, or nothing; and what will end it, after how long.
+fn strike(
+    world: &Arc<World>,
+    workers: &mut [Worker],
+    operator_due: &mut Instant,
+) -> Option<(Duration, Relief)> {
+    let (luck, who, millis) = world.with_rng(|rng, _| {
+        (
+            rng.u32(..1000),
+            rng.usize(..workers.len()),
+            rng.u64(100..25_000),
+        )
+    });
+    let (worker, after) = (&mut workers[who], Duration::from_millis(millis));
+    let up = worker.is_running() && !worker.is_frozen();
+    match luck {
+        0..=19 if up => {
+            world.count("crashes");
+            worker.crash();
+            return Some((after, Relief::Start(who)));
+        }
+        20..=44 if up => {
+            world.count("freezes");
+            worker.freeze();
+            return Some((after, Relief::Thaw(who)));
+        }
+        45..=59 if up => {
+            world.count("stops");
+            worker.stop();
+        }
+        60..=79 => return split(world, after),
+        80..=94 => trim(world),
+        95..=99 => forget(world),
+        100..=129 if *operator_due <= Instant::now() => {
+            *operator_due = Instant::now() + OPERATOR_PAUSE;
+            tamper(world);
+        }
+        _ => {}
+    }
+    None
+}
+
+/// A shard splits or rolls over; sometimes its children stay invisible for a while.
+fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
+    let open = world.stream.open_shards();
+    let (shard, kind, hidden) =
+        world.with_rng(|rng, _| (rng.choice(&open).cloned(), rng.u32(..3), rng.u32(..3) == 0));
+    let in_two = kind == 0 && open.len() < 6;
+    world.count(if in_two { "splits" } else { "rollovers" });
+    let children = world.stream.end(&shard?, in_two);
+    world.shards_changed();
+    if !hidden {
+        return None;
+    }
+    world.count("late children");
+    children
+        .iter()
+        .for_each(|child| world.stream.hide(child, true));
+    Some((after, Relief::Show(children)))
+}
+
+/// The stream drops what it has kept for long enough from one of its shards.
+fn trim(world: &World) {
+    let census = world.stream.census();
+    let at = world.with_rng(|rng, _| rng.usize(..census.len()));
+    let dropped = world.stream.trim(&census[at].0.id, world.now() - RETENTION);
+    if !dropped.is_empty() {
+        world.count("trims");
+    }
+    world.witness(|witness| witness.trimmed(&dropped));
+}
+
+/// The stream forgets its oldest shard, if that has ended and is old enough.
+fn forget(world: &World) {
+    let oldest = world
+        .stream
+        .census()
+        .into_iter()
+        .find(|(_, trimmed, all)| trimmed < all);
+    if let Some((shard, _, _)) = oldest {
+        let dropped = world.stream.forget(&shard.id, world.now() - RETENTION);
+        if !dropped.is_empty() {
+            world.count("forgotten shards");
+        }
+        world.witness(|witness| witness.trimmed(&dropped));
+    }
+}
+
+/// An operator deletes or damages a row.
+fn tamper(world: &World) {
+    let (luck, damage) = world.with_rng(|rng, _| (rng.usize(..1000), rng.u32(..3) == 0));
+    let mut struck = None;
+    world.table.tamper(|view: &mut View| {
+        let rows = view.leases.len() + view.workers.len() + 1;
+        let at = luck % rows;
+        if let Some(shard) = view.leases.keys().nth(at).cloned() {
+            view.leases.remove(&shard);
+            if damage {
+                let why = Unfit::Malformed {
+                    what: "by the simulation".to_owned(),
+                };
+                view.unreadable.push(Unreadable {
+                    row: format!("shard#{shard}"),
+                    why,
+                });
+            }
+            struck = Some(shard);
+        } else if let Some(name) = view.workers.keys().nth(at - view.leases.len()).cloned() {
+            view.workers.remove(&name);
+        } else {
+            view.stream = None;
+        }
+    });
+    world.count("rows deleted or damaged");
+    if let Some(shard) = struck {
+        world.note(usize::MAX, "operator struck", &shard);
+        world.witness(|witness| witness.tampered(&shard));
+    }
+    world.table_changed();
+}

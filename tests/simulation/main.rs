@@ -1,0 +1,5 @@
+//! The fleet under simulation.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod fleet;
+mod smoke;

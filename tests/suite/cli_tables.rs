@@ -1,0 +1,127 @@
+//! The command and its tables, on the embedded DynamoDB.
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    StreamSpecification, StreamViewType,
+};
+use tokio::process::Command;
+
+use crate::cli::{aftercommit, complaint, text};
+use crate::support::clients;
+use crate::support::embedded::Embedded;
+
+/// The command, pointed at the embedded server.
+fn against(server: &Embedded) -> Command {
+    let mut command = aftercommit();
+    command
+        .env("AWS_ENDPOINT_URL", server.url())
+        .env("AWS_REGION", "eu-central-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test");
+    command
+}
+
+async fn create(server: &Embedded) -> String {
+    let mut command = against(server);
+    let output = command.args(["tables", "create", "--with-orders"]).output();
+    let output = output.await.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+async fn run(server: &Embedded, arguments: &[&str]) -> String {
+    let mut command = against(server);
+    command
+        .args(["run", "--mail-from", "shop@example.com"])
+        .args(["--smtp-url", "smtp://localhost:1025"])
+        .args(arguments);
+    complaint(&command.output().await.unwrap())
+}
+
+/// A table of orders with the given stream.
+async fn table(server: &Embedded, name: &str, view: Option<StreamViewType>) -> Option<String> {
+    let stream = view.map(|view| {
+        let stream = StreamSpecification::builder().stream_enabled(true);
+        stream.stream_view_type(view).build().unwrap()
+    });
+    let key = KeySchemaElement::builder().attribute_name("id");
+    let attribute = AttributeDefinition::builder().attribute_name("id");
+    let client = clients::dynamodb(server.url());
+    let answer = client
+        .create_table()
+        .table_name(name)
+        .key_schema(key.key_type(KeyType::Hash).build().unwrap())
+        .attribute_definitions(
+            attribute
+                .attribute_type(ScalarAttributeType::S)
+                .build()
+                .unwrap(),
+        )
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_stream_specification(stream)
+        .send()
+        .await
+        .unwrap();
+    answer.table_description.unwrap().latest_stream_arn
+}
+
+#[tokio::test]
+async fn the_tables_are_made_once_and_then_left_alone() {
+    let server = Embedded::start();
+    assert_eq!(
+        create(&server).await,
+        "aftercommit-leases: created\naftercommit-ledger: created\norders: created\n"
+    );
+    assert_eq!(
+        create(&server).await,
+        "aftercommit-leases: exists\naftercommit-ledger: exists\norders: exists\n"
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_followed_is_told_before_anything_is_read() {
+    let server = Embedded::start();
+    table(&server, "still", None).await;
+    let keys = table(&server, "keys", Some(StreamViewType::KeysOnly))
+        .await
+        .unwrap();
+    for (arguments, expected) in [
+        (
+            ["--table", "orders"],
+            "table orders does not exist in this account and Region",
+        ),
+        (
+            ["--table", "still"],
+            "table still has no stream: enable one",
+        ),
+        (["--table", "keys"], "carries KEYS_ONLY, not the new image"),
+        (
+            ["--stream-arn", "orders"],
+            "--stream-arn orders is no stream's ARN",
+        ),
+        (
+            ["--stream-arn", &keys],
+            "carries KEYS_ONLY, not the new image",
+        ),
+    ] {
+        let told = run(&server, &arguments).await;
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn tables_that_were_not_made_are_told_with_the_command_that_makes_them() {
+    let server = Embedded::start();
+    let arn = table(&server, "orders", Some(StreamViewType::NewImage))
+        .await
+        .unwrap();
+    for which in [["--table", "orders"], ["--stream-arn", &arn]] {
+        let told = run(&server, &which).await;
+        assert!(
+            told.contains(
+                "table aftercommit-leases does not exist: make it with `aftercommit tables create`"
+            ),
+            "{told}"
+        );
+    }
+}

@@ -1,0 +1,570 @@
+//! What every lease store promises, run against each of them.
+
+use std::time::{Duration, SystemTime};
+
+use aftercommit::decide::shard::ShardId;
+use aftercommit::leases::{
+    Checkpoint, Consistency, GapRow, Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore,
+    Report, Sighting, StreamRow, Take, View, WorkerRow,
+};
+use aftercommit::record::{Position, SequenceNumber};
+
+/// Runs every behaviour against every store.
+macro_rules! contract {
+    ($($behaviour:ident,)*) => {
+        mod embedded {
+            use crate::dynamodb_leases::OnServer;
+            $(#[tokio::test]
+            async fn $behaviour() {
+                let server = OnServer::embedded().await;
+                super::$behaviour(server.leases()).await;
+            })*
+        }
+        mod localstack {
+            use crate::dynamodb_leases::OnServer;
+            $(#[tokio::test]
+            #[ignore = "needs LocalStack: run localstack/test.sh"]
+            async fn $behaviour() {
+                let server = OnServer::localstack().await;
+                super::$behaviour(server.leases()).await;
+            })*
+        }
+    };
+}
+
+contract! {
+    the_first_bootstrap_stands_and_later_ones_are_told_of_it,
+    a_worker_is_seen_as_it_registered_and_as_it_beats,
+    a_heartbeat_of_a_worker_without_a_row_says_so,
+    a_late_heartbeat_never_lowers_the_beat,
+    a_late_registration_never_lowers_the_beat,
+    a_worker_is_removed_only_while_it_stands_at_the_beat_seen,
+    leases_that_are_there_stay_as_they_are_when_created_again,
+    a_free_lease_goes_to_one_taker_only,
+    a_take_that_is_repeated_answers_like_the_first,
+    a_free_take_is_refused_if_the_epoch_moved,
+    a_dead_workers_lease_is_taken_at_the_beat_seen,
+    a_take_is_refused_if_the_owners_beat_moved,
+    a_take_is_refused_if_the_lease_has_another_owner,
+    a_repeated_take_answers_like_the_first_even_if_the_dead_owner_stirs,
+    a_lease_of_a_missing_worker_is_taken_only_while_its_row_is_missing,
+    a_zombies_writes_are_refused_after_a_take,
+    a_checkpoint_is_seen_and_may_be_repeated,
+    a_lease_is_handed_over_with_its_checkpoint,
+    a_handover_that_is_repeated_answers_like_the_first,
+    a_handover_is_lost_once_the_new_owner_moved_on,
+    a_lease_that_is_handed_to_nobody_is_free,
+    finishing_ends_the_parent_and_creates_the_children,
+    a_finish_that_is_repeated_answers_like_the_first,
+    finishing_leaves_a_child_that_is_there_as_it_is,
+    a_finish_that_is_refused_creates_no_child,
+    finishing_with_very_many_children_creates_them_all,
+    only_ended_leases_are_removed,
+    a_gap_is_written_once_and_its_end_added_once,
+    a_readable_lease_is_not_healed,
+}
+
+fn at(millis: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + millis)
+}
+
+fn shard(name: &str) -> ShardId {
+    ShardId::new(format!("shardId-{name}"))
+}
+
+fn after(digits: &str) -> Position {
+    Position::After(SequenceNumber::parse(digits).unwrap())
+}
+
+fn incarnation(name: &str) -> Incarnation {
+    Incarnation::new(name, 7)
+}
+
+fn worker(name: &str, beat: u64) -> WorkerRow {
+    WorkerRow {
+        incarnation: incarnation(name),
+        beat,
+        draining: false,
+        lease_duration: Duration::from_millis(10_500),
+        version: "0.1.0".to_owned(),
+        zone: Some("eu-central-1a".to_owned()),
+        status_address: None,
+    }
+}
+
+fn report() -> Report {
+    Report {
+        frontier_time: Some(at(5_000)),
+        caught_up_at: Some(at(6_001)),
+        settled: 12,
+        last_error: Some("the mail server is away".to_owned()),
+    }
+}
+
+fn free_take(by: &str, epoch: u64) -> Take {
+    Take {
+        shard: shard("a"),
+        from: None,
+        seen_epoch: 0,
+        owner: incarnation(by),
+        epoch,
+    }
+}
+
+fn take_from(by: &str, from: &str, sighting: Sighting) -> Take {
+    Take {
+        shard: shard("a"),
+        from: Some((incarnation(from), Some(sighting))),
+        seen_epoch: 1,
+        owner: incarnation(by),
+        epoch: 2,
+    }
+}
+
+async fn look(store: &impl LeaseStore) -> View {
+    store.look(Consistency::Strong).await.unwrap()
+}
+
+async fn lease(store: &impl LeaseStore, name: &str) -> LeaseRow {
+    look(store).await.leases[&shard(name)].clone()
+}
+
+/// Shard `a` held by worker `one` at epoch 1, with a heartbeat at 1.
+async fn held_by_one(store: &impl LeaseStore) -> Hold {
+    store.register(&worker("one", 1)).await.unwrap();
+    store
+        .create(&[LeaseRow::new(shard("a"), None, 0)])
+        .await
+        .unwrap();
+    let taken = store.take(&free_take("one", 1)).await.unwrap().unwrap();
+    Hold {
+        shard: taken.shard,
+        owner: incarnation("one"),
+        epoch: 1,
+    }
+}
+
+async fn the_first_bootstrap_stands_and_later_ones_are_told_of_it(store: impl LeaseStore) {
+    let first = StreamRow {
+        initial: InitialPosition::Latest,
+        bootstrapped: at(1),
+    };
+    let second = StreamRow {
+        initial: InitialPosition::TrimHorizon,
+        bootstrapped: at(2),
+    };
+    assert_eq!(look(&store).await.stream, None);
+    assert_eq!(store.bootstrap(first).await.unwrap(), first);
+    assert_eq!(store.bootstrap(second).await.unwrap(), first);
+    assert_eq!(look(&store).await.stream, Some(first));
+}
+
+async fn a_worker_is_seen_as_it_registered_and_as_it_beats(store: impl LeaseStore) {
+    let mut row = worker("one", 3);
+    store.register(&row).await.unwrap();
+    assert_eq!(look(&store).await.workers[&row.incarnation], row);
+    row.beat = 4;
+    row.draining = true;
+    row.zone = None;
+    row.status_address = Some("10.0.0.1:9090".to_owned());
+    assert_eq!(store.heartbeat(&row).await.unwrap(), Some(()));
+    let view = store.look(Consistency::Eventual).await.unwrap();
+    assert_eq!(view.workers[&row.incarnation], row);
+}
+
+async fn a_heartbeat_of_a_worker_without_a_row_says_so(store: impl LeaseStore) {
+    let row = worker("one", 1);
+    assert_eq!(store.heartbeat(&row).await.unwrap(), None);
+    assert!(look(&store).await.workers.is_empty());
+}
+
+async fn a_late_heartbeat_never_lowers_the_beat(store: impl LeaseStore) {
+    store.register(&worker("one", 1)).await.unwrap();
+    store.heartbeat(&worker("one", 5)).await.unwrap().unwrap();
+    let late = store.heartbeat(&worker("one", 3)).await.unwrap();
+    let repeated = store.heartbeat(&worker("one", 5)).await.unwrap();
+    assert_eq!((late, repeated), (Some(()), Some(())));
+    assert_eq!(look(&store).await.workers[&incarnation("one")].beat, 5);
+}
+
+async fn a_late_registration_never_lowers_the_beat(store: impl LeaseStore) {
+    store.register(&worker("one", 1)).await.unwrap();
+    store.heartbeat(&worker("one", 5)).await.unwrap().unwrap();
+    store.register(&worker("one", 1)).await.unwrap();
+    assert_eq!(look(&store).await.workers[&incarnation("one")].beat, 5);
+}
+
+async fn a_worker_is_removed_only_while_it_stands_at_the_beat_seen(store: impl LeaseStore) {
+    let one = incarnation("one");
+    store.register(&worker("one", 4)).await.unwrap();
+    store.remove_worker(&one, Some(3)).await.unwrap();
+    assert!(look(&store).await.workers.contains_key(&one));
+    store.remove_worker(&one, Some(4)).await.unwrap();
+    assert!(look(&store).await.workers.is_empty());
+    store.remove_worker(&one, Some(4)).await.unwrap();
+    store.register(&worker("one", 9)).await.unwrap();
+    store.remove_worker(&one, None).await.unwrap();
+    store.remove_worker(&one, None).await.unwrap();
+    assert!(look(&store).await.workers.is_empty());
+}
+
+async fn leases_that_are_there_stay_as_they_are_when_created_again(store: impl LeaseStore) {
+    held_by_one(&store).await;
+    let before = lease(&store, "a").await;
+    let child = LeaseRow::new(shard("b"), Some(shard("a")), 4);
+    let rows = [LeaseRow::new(shard("a"), None, 0), child.clone()];
+    store.create(&rows).await.unwrap();
+    assert_eq!(lease(&store, "a").await, before);
+    assert_eq!(lease(&store, "b").await, child);
+}
+
+async fn a_free_lease_goes_to_one_taker_only(store: impl LeaseStore) {
+    let row = LeaseRow::new(shard("a"), None, 0);
+    store.create(std::slice::from_ref(&row)).await.unwrap();
+    let taken = store.take(&free_take("one", 1)).await.unwrap().unwrap();
+    let expected = LeaseRow {
+        owner: Some(incarnation("one")),
+        epoch: 1,
+        ..row
+    };
+    assert_eq!(taken, expected);
+    assert_eq!(store.take(&free_take("two", 1)).await.unwrap(), None);
+    assert_eq!(lease(&store, "a").await, expected);
+}
+
+async fn a_take_that_is_repeated_answers_like_the_first(store: impl LeaseStore) {
+    let row = LeaseRow::new(shard("a"), None, 0);
+    store.create(&[row]).await.unwrap();
+    let first = store.take(&free_take("one", 3)).await.unwrap();
+    assert!(first.is_some());
+    assert_eq!(store.take(&free_take("one", 3)).await.unwrap(), first);
+}
+
+async fn a_free_take_is_refused_if_the_epoch_moved(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    store
+        .hand_over(&hold, None, &Position::Horizon, &Report::default())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(store.take(&free_take("two", 9)).await.unwrap(), None);
+    let missing = Take {
+        shard: shard("nowhere"),
+        ..free_take("two", 1)
+    };
+    assert_eq!(store.take(&missing).await.unwrap(), None);
+    assert!(!look(&store).await.leases.contains_key(&shard("nowhere")));
+}
+
+async fn a_dead_workers_lease_is_taken_at_the_beat_seen(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let moved = store.checkpoint(&hold, &after("17"), &report()).await;
+    moved.unwrap().unwrap();
+    let take = take_from("two", "one", Sighting::Beat(1));
+    let taken = store.take(&take).await.unwrap().unwrap();
+    assert_eq!(taken.owner, Some(incarnation("two")));
+    assert_eq!(taken.epoch, 2);
+    assert_eq!(taken.checkpoint, Checkpoint::At(after("17")));
+    assert_eq!(lease(&store, "a").await, taken);
+    assert_eq!(store.take(&take).await.unwrap(), Some(taken));
+}
+
+async fn a_take_is_refused_if_the_owners_beat_moved(store: impl LeaseStore) {
+    held_by_one(&store).await;
+    store.heartbeat(&worker("one", 2)).await.unwrap().unwrap();
+    let before = lease(&store, "a").await;
+    for sighting in [Sighting::Beat(1), Sighting::Missing] {
+        let take = take_from("two", "one", sighting);
+        assert_eq!(store.take(&take).await.unwrap(), None);
+    }
+    assert_eq!(lease(&store, "a").await, before);
+}
+
+async fn a_take_is_refused_if_the_lease_has_another_owner(store: impl LeaseStore) {
+    held_by_one(&store).await;
+    store.register(&worker("two", 1)).await.unwrap();
+    let take = take_from("three", "two", Sighting::Beat(1));
+    assert_eq!(store.take(&take).await.unwrap(), None);
+    let late = Take {
+        seen_epoch: 0,
+        ..take_from("three", "one", Sighting::Beat(1))
+    };
+    assert_eq!(store.take(&late).await.unwrap(), None);
+    assert_eq!(lease(&store, "a").await.owner, Some(incarnation("one")));
+}
+
+async fn a_repeated_take_answers_like_the_first_even_if_the_dead_owner_stirs(
+    store: impl LeaseStore,
+) {
+    held_by_one(&store).await;
+    let take = take_from("two", "one", Sighting::Beat(1));
+    let first = store.take(&take).await.unwrap();
+    assert!(first.is_some());
+    store.heartbeat(&worker("one", 2)).await.unwrap().unwrap();
+    assert_eq!(store.take(&take).await.unwrap(), first);
+}
+
+async fn a_lease_of_a_missing_worker_is_taken_only_while_its_row_is_missing(
+    store: impl LeaseStore,
+) {
+    held_by_one(&store).await;
+    let take = take_from("two", "one", Sighting::Missing);
+    assert_eq!(store.take(&take).await.unwrap(), None);
+    let one = incarnation("one");
+    store.remove_worker(&one, None).await.unwrap();
+    let beat = take_from("two", "one", Sighting::Beat(1));
+    assert_eq!(store.take(&beat).await.unwrap(), None);
+    let taken = store.take(&take).await.unwrap().unwrap();
+    assert_eq!(taken.owner, Some(incarnation("two")));
+}
+
+async fn a_zombies_writes_are_refused_after_a_take(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let take = take_from("two", "one", Sighting::Beat(1));
+    let taken = store.take(&take).await.unwrap().unwrap();
+    let three = incarnation("three");
+    let checkpoint = store.checkpoint(&hold, &after("99"), &report()).await;
+    let handover = store
+        .hand_over(&hold, Some(&three), &after("99"), &report())
+        .await;
+    let finish = store.finish(&hold, &[], &report()).await;
+    assert_eq!(checkpoint.unwrap(), None);
+    assert_eq!(handover.unwrap(), None);
+    assert_eq!(finish.unwrap(), None);
+    assert_eq!(lease(&store, "a").await, taken);
+}
+
+async fn a_checkpoint_is_seen_and_may_be_repeated(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    for _ in 0..2 {
+        let moved = store.checkpoint(&hold, &after("0017"), &report()).await;
+        assert_eq!(moved.unwrap(), Some(()));
+    }
+    let row = lease(&store, "a").await;
+    let Checkpoint::At(Position::After(place)) = &row.checkpoint else {
+        panic!("not a place: {row:?}");
+    };
+    assert_eq!(place.as_str(), "0017", "kept as the stream spelled it");
+    assert_eq!(row.report, report());
+    // What is no longer so disappears.
+    let calm = Report::default();
+    let moved = store.checkpoint(&hold, &after("18"), &calm).await;
+    assert_eq!(moved.unwrap(), Some(()));
+    assert_eq!(lease(&store, "a").await.report, calm);
+}
+
+async fn a_lease_is_handed_over_with_its_checkpoint(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let two = incarnation("two");
+    let given = store
+        .hand_over(&hold, Some(&two), &after("44"), &report())
+        .await;
+    assert_eq!(given.unwrap(), Some(()));
+    let expected = LeaseRow {
+        owner: Some(two.clone()),
+        checkpoint: Checkpoint::At(after("44")),
+        report: report(),
+        ..LeaseRow::new(shard("a"), None, 2)
+    };
+    assert_eq!(lease(&store, "a").await, expected);
+    let old = store.checkpoint(&hold, &after("45"), &report()).await;
+    assert_eq!(old.unwrap(), None);
+}
+
+async fn a_handover_that_is_repeated_answers_like_the_first(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let two = incarnation("two");
+    for to in [Some(&two), Some(&two)] {
+        let given = store.hand_over(&hold, to, &after("44"), &report()).await;
+        assert_eq!(given.unwrap(), Some(()));
+    }
+    let other = incarnation("three");
+    let given = store
+        .hand_over(&hold, Some(&other), &after("44"), &report())
+        .await;
+    assert_eq!(given.unwrap(), None);
+    assert_eq!(lease(&store, "a").await.owner, Some(two));
+}
+
+async fn a_handover_is_lost_once_the_new_owner_moved_on(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let two = incarnation("two");
+    let calm = Report::default();
+    let give = || store.hand_over(&hold, Some(&two), &Position::Horizon, &calm);
+    give().await.unwrap().unwrap();
+    let theirs = Hold {
+        owner: two.clone(),
+        epoch: 2,
+        ..hold.clone()
+    };
+    let moved = store.checkpoint(&theirs, &after("50"), &report()).await;
+    moved.unwrap().unwrap();
+    assert_eq!(give().await.unwrap(), None);
+    let row = lease(&store, "a").await;
+    assert_eq!(row.checkpoint, Checkpoint::At(after("50")));
+}
+
+async fn a_lease_that_is_handed_to_nobody_is_free(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    for _ in 0..2 {
+        let given = store.hand_over(&hold, None, &after("44"), &report()).await;
+        assert_eq!(given.unwrap(), Some(()));
+    }
+    let row = lease(&store, "a").await;
+    assert_eq!((row.owner, row.epoch), (None, 2));
+    let take = Take {
+        seen_epoch: 2,
+        ..free_take("two", 3)
+    };
+    let taken = store.take(&take).await.unwrap().unwrap();
+    assert_eq!(taken.checkpoint, Checkpoint::At(after("44")));
+}
+
+fn children(names: &[&str]) -> Vec<LeaseRow> {
+    let rows = names.iter();
+    rows.map(|name| LeaseRow::new(shard(name), Some(shard("a")), 0))
+        .collect()
+}
+
+fn end(children: &[LeaseRow]) -> Checkpoint {
+    Checkpoint::End {
+        children: children.iter().map(|row| row.shard.clone()).collect(),
+    }
+}
+
+async fn finishing_ends_the_parent_and_creates_the_children(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let children = children(&["b", "c"]);
+    let ended = store.finish(&hold, &children, &report()).await;
+    assert_eq!(ended.unwrap(), Some(()));
+    let view = look(&store).await;
+    let parent = &view.leases[&shard("a")];
+    assert_eq!(parent.checkpoint, end(&children));
+    assert_eq!(parent.report, report());
+    assert_eq!(view.leases[&shard("b")], children[0]);
+    assert_eq!(view.leases[&shard("c")], children[1]);
+    // Nothing moves an ended shard any more.
+    let late = store.checkpoint(&hold, &after("3"), &report()).await;
+    assert_eq!(late.unwrap(), None);
+    assert!(lease(&store, "a").await.ended());
+}
+
+async fn a_finish_that_is_repeated_answers_like_the_first(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let mut two = children(&["b", "c"]);
+    for _ in 0..2 {
+        let ended = store.finish(&hold, &two, &report()).await;
+        assert_eq!(ended.unwrap(), Some(()));
+    }
+    // A child that was taken in between changes nothing about it.
+    let take = Take {
+        shard: shard("b"),
+        ..free_take("two", 1)
+    };
+    let taken = store.take(&take).await.unwrap().unwrap();
+    let ended = store.finish(&hold, &two, &report()).await;
+    assert_eq!(ended.unwrap(), Some(()));
+    assert_eq!(lease(&store, "b").await, taken);
+    // Another end is another write, and too late.
+    two.pop();
+    let other = store.finish(&hold, &two, &report()).await;
+    assert_eq!(other.unwrap(), None);
+}
+
+async fn finishing_leaves_a_child_that_is_there_as_it_is(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let children = children(&["b", "c"]);
+    store.create(&children[..1]).await.unwrap();
+    let take = Take {
+        shard: shard("b"),
+        ..free_take("two", 1)
+    };
+    let taken = store.take(&take).await.unwrap().unwrap();
+    let ended = store.finish(&hold, &children, &report()).await;
+    assert_eq!(ended.unwrap(), Some(()));
+    let view = look(&store).await;
+    assert_eq!(view.leases[&shard("a")].checkpoint, end(&children));
+    assert_eq!(view.leases[&shard("b")], taken);
+    assert_eq!(view.leases[&shard("c")], children[1]);
+}
+
+async fn a_finish_that_is_refused_creates_no_child(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let take = take_from("two", "one", Sighting::Beat(1));
+    store.take(&take).await.unwrap().unwrap();
+    let ended = store.finish(&hold, &children(&["b"]), &report()).await;
+    assert_eq!(ended.unwrap(), None);
+    let view = look(&store).await;
+    assert_eq!(view.leases.keys().collect::<Vec<_>>(), [&shard("a")]);
+    assert!(!view.leases[&shard("a")].ended());
+}
+
+async fn finishing_with_very_many_children_creates_them_all(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let names: Vec<_> = (0..130).map(|n| format!("child-{n:03}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let children = children(&names);
+    for _ in 0..2 {
+        let ended = store.finish(&hold, &children, &report()).await;
+        assert_eq!(ended.unwrap(), Some(()));
+    }
+    let view = look(&store).await;
+    assert_eq!(view.leases.len(), 131);
+    assert_eq!(view.leases[&shard("a")].checkpoint, end(&children));
+}
+
+async fn only_ended_leases_are_removed(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    store.remove_ended(&shard("a")).await.unwrap();
+    assert!(look(&store).await.leases.contains_key(&shard("a")));
+    let ended = store.finish(&hold, &[], &report()).await;
+    ended.unwrap().unwrap();
+    store.remove_ended(&shard("a")).await.unwrap();
+    store.remove_ended(&shard("a")).await.unwrap();
+    assert!(look(&store).await.leases.is_empty());
+}
+
+async fn a_gap_is_written_once_and_its_end_added_once(store: impl LeaseStore) {
+    let place = |digits: &str| Some(SequenceNumber::parse(digits).unwrap());
+    let first = GapRow {
+        shard: shard("a"),
+        last_handled: place("10"),
+        last_handled_time: Some(at(1)),
+        first_after: None,
+        detected: at(2),
+    };
+    let again = GapRow {
+        first_after: place("20"),
+        detected: at(3),
+        ..first.clone()
+    };
+    let later = GapRow {
+        first_after: place("30"),
+        ..again.clone()
+    };
+    let elsewhere = GapRow {
+        last_handled: None,
+        last_handled_time: None,
+        ..first.clone()
+    };
+    store.record_gap(&first).await.unwrap();
+    assert_eq!(look(&store).await.gaps, std::slice::from_ref(&first));
+    for gap in [&again, &later, &elsewhere] {
+        store.record_gap(gap).await.unwrap();
+    }
+    let mut gaps = look(&store).await.gaps;
+    gaps.sort_by_key(|gap| gap.last_handled.clone());
+    let ended = GapRow {
+        first_after: place("20"),
+        ..first
+    };
+    assert_eq!(gaps, [elsewhere, ended]);
+}
+
+async fn a_readable_lease_is_not_healed(store: impl LeaseStore) {
+    held_by_one(&store).await;
+    let before = lease(&store, "a").await;
+    let fresh = LeaseRow::new(shard("a"), None, 9);
+    store.heal(&fresh).await.unwrap();
+    assert_eq!(lease(&store, "a").await, before);
+}

@@ -1,0 +1,355 @@
+//! What every ledger promises, run against each of them.
+
+use std::time::{Duration, SystemTime};
+
+use aftercommit::decide::claim::{Claimant, Entry, SettledAs, Settlement, State};
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::ledger::{EffectKey, Ledger, Swap};
+use aftercommit::tables::dynamodb::create_ledger_table;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::support::clients;
+use crate::support::embedded::Embedded;
+
+const RETENTION: Duration = Duration::from_hours(24 * 30);
+
+/// Runs every behaviour against every ledger. A ledger may hold other effects already.
+macro_rules! contract {
+    ($($behaviour:ident,)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(super::MemoryLedger::new()).await;
+            })*
+        }
+        mod embedded {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                let server = super::OnServer::embedded().await;
+                super::$behaviour(server.ledger()).await;
+            })*
+        }
+        mod localstack {
+            $(#[tokio::test]
+            #[ignore = "needs LocalStack: run localstack/test.sh"]
+            async fn $behaviour() {
+                let server = super::OnServer::localstack().await;
+                super::$behaviour(server.ledger()).await;
+            })*
+        }
+    };
+}
+
+contract! {
+    an_effect_that_was_never_claimed_has_no_row,
+    a_claim_is_written_once_and_read_as_written,
+    a_swap_that_is_repeated_answers_like_the_first,
+    a_swap_expecting_no_row_loses_to_the_row_that_stands,
+    a_swap_expecting_another_revision_loses_to_the_row_that_stands,
+    a_swap_expecting_a_row_writes_nothing_where_there_is_none,
+    every_field_of_an_entry_survives,
+    a_listing_shows_each_entry_of_a_state_once,
+}
+
+fn at(millis: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + millis)
+}
+
+/// An effect that no other test touches.
+fn effect() -> EffectKey {
+    EffectKey::new("confirmation", &format!("{:016x}", fastrand::u64(..)))
+}
+
+fn claimed(nonce: u64) -> Entry {
+    Entry {
+        state: State::Sending,
+        fence: 1,
+        revision: 1,
+        claimant: Some(Claimant {
+            incarnation: "one/0007".to_owned(),
+            nonce,
+            deadline: at(900_000),
+        }),
+        first_claimed: Some(at(1)),
+        digest: Some("ab".repeat(32)),
+        reply: None,
+        ambiguities: 0,
+        doubtful: Vec::new(),
+        accepted: Vec::new(),
+        settlements: Vec::new(),
+        changed: at(1),
+    }
+}
+
+fn sent(before: &Entry) -> Entry {
+    Entry {
+        state: State::Sent,
+        revision: before.revision + 1,
+        reply: Some("250 2.0.0 Ok: queued as 4F1".to_owned()),
+        changed: at(2),
+        ..before.clone()
+    }
+}
+
+async fn an_effect_that_was_never_claimed_has_no_row(ledger: impl Ledger) {
+    assert_eq!(ledger.read(&effect()).await.unwrap(), None);
+}
+
+async fn a_claim_is_written_once_and_read_as_written(ledger: impl Ledger) {
+    let key = effect();
+    let claim = claimed(u64::MAX);
+    assert_eq!(
+        ledger.swap(&key, None, &claim).await.unwrap(),
+        Swap::Written
+    );
+    assert_eq!(ledger.read(&key).await.unwrap(), Some(claim.clone()));
+    let done = sent(&claim);
+    let swapped = ledger.swap(&key, Some(1), &done).await.unwrap();
+    assert_eq!(swapped, Swap::Written);
+    assert_eq!(ledger.read(&key).await.unwrap(), Some(done));
+}
+
+async fn a_swap_that_is_repeated_answers_like_the_first(ledger: impl Ledger) {
+    let key = effect();
+    // Finer than what is kept: still the same entry.
+    let claim = Entry {
+        changed: at(1) + Duration::from_nanos(1_234),
+        first_claimed: Some(at(1) + Duration::from_nanos(1_234)),
+        ..claimed(1)
+    };
+    for _ in 0..2 {
+        let swapped = ledger.swap(&key, None, &claim).await.unwrap();
+        assert_eq!(swapped, Swap::Written);
+    }
+    let done = sent(&claim);
+    for _ in 0..2 {
+        let swapped = ledger.swap(&key, Some(1), &done).await.unwrap();
+        assert_eq!(swapped, Swap::Written);
+    }
+}
+
+async fn a_swap_expecting_no_row_loses_to_the_row_that_stands(ledger: impl Ledger) {
+    let key = effect();
+    let first = claimed(1);
+    ledger.swap(&key, None, &first).await.unwrap();
+    let second = ledger.swap(&key, None, &claimed(2)).await.unwrap();
+    assert_eq!(second, Swap::Lost(Some(first.clone())));
+    assert_eq!(ledger.read(&key).await.unwrap(), Some(first));
+}
+
+async fn a_swap_expecting_another_revision_loses_to_the_row_that_stands(ledger: impl Ledger) {
+    let key = effect();
+    let claim = claimed(1);
+    let done = sent(&claim);
+    ledger.swap(&key, None, &claim).await.unwrap();
+    ledger.swap(&key, Some(1), &done).await.unwrap();
+    let late = Entry {
+        state: State::Retry,
+        ..done.clone()
+    };
+    let swapped = ledger.swap(&key, Some(1), &late).await.unwrap();
+    assert_eq!(swapped, Swap::Lost(Some(done.clone())));
+    assert_eq!(ledger.read(&key).await.unwrap(), Some(done));
+}
+
+async fn a_swap_expecting_a_row_writes_nothing_where_there_is_none(ledger: impl Ledger) {
+    let key = effect();
+    let swapped = ledger.swap(&key, Some(1), &sent(&claimed(1))).await;
+    assert_eq!(swapped.unwrap(), Swap::Lost(None));
+    assert_eq!(ledger.read(&key).await.unwrap(), None);
+}
+
+async fn every_field_of_an_entry_survives(ledger: impl Ledger) {
+    let settlement = |verdict, reason: &str| Settlement {
+        by: "ops".to_owned(),
+        at: at(77),
+        reason: reason.to_owned(),
+        verdict,
+    };
+    let full = Entry {
+        state: State::Ambiguous,
+        fence: 4,
+        revision: 11,
+        ambiguities: 2,
+        doubtful: vec![2, 7],
+        accepted: vec![3, 4],
+        reply: Some("timed out – ünïcode ✓".to_owned()),
+        settlements: vec![
+            settlement(SettledAs::Resend, "the customer says it never came"),
+            settlement(SettledAs::Sent, ""),
+        ],
+        ..claimed(u64::MAX)
+    };
+    let bare = Entry {
+        state: State::Suppressed,
+        claimant: None,
+        first_claimed: None,
+        digest: None,
+        ..claimed(0)
+    };
+    for entry in [full, bare] {
+        let key = effect();
+        ledger.swap(&key, None, &entry).await.unwrap();
+        assert_eq!(ledger.read(&key).await.unwrap(), Some(entry));
+    }
+}
+
+/// All entries in a state, over all pages.
+async fn listed(ledger: &impl Ledger, state: Option<State>) -> Vec<(EffectKey, Entry)> {
+    let mut all = Vec::new();
+    let mut from = None;
+    loop {
+        let page = ledger.list(state, from.as_deref()).await.unwrap();
+        all.extend(page.entries);
+        from = page.next;
+        if from.is_none() {
+            return all;
+        }
+    }
+}
+
+async fn a_listing_shows_each_entry_of_a_state_once(ledger: impl Ledger) {
+    let mut sending = Vec::new();
+    let mut settled = Vec::new();
+    for nonce in 0..5 {
+        let claim = claimed(nonce);
+        let key = effect();
+        ledger.swap(&key, None, &claim).await.unwrap();
+        if nonce < 2 {
+            ledger.swap(&key, Some(1), &sent(&claim)).await.unwrap();
+            settled.push(key);
+        } else {
+            sending.push(key);
+        }
+    }
+    let of = async |state, mine: &[EffectKey]| {
+        let mut keys: Vec<_> = listed(&ledger, state).await.into_iter().collect();
+        keys.retain(|(key, _)| mine.contains(key));
+        keys.sort_by(|a, b| a.0.cmp(&b.0));
+        keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    sending.sort();
+    settled.sort();
+    let all = [sending.clone(), settled.clone()].concat();
+    assert_eq!(of(Some(State::Sending), &all).await, sending);
+    assert_eq!(of(Some(State::Sent), &all).await, settled);
+    assert_eq!(of(None, &all).await.len(), 5);
+}
+
+/// A ledger on a server.
+struct OnServer {
+    client: Client,
+    table: String,
+    _embedded: Option<Embedded>,
+}
+
+impl OnServer {
+    async fn embedded() -> Self {
+        let server = Embedded::start();
+        let client = clients::dynamodb(server.url());
+        Self::on(client, Some(server)).await
+    }
+
+    async fn localstack() -> Self {
+        Self::on(clients::dynamodb(&clients::localstack_url()), None).await
+    }
+
+    async fn on(client: Client, embedded: Option<Embedded>) -> Self {
+        let table = "ledger-under-test".to_owned();
+        create_ledger_table(&client, &table).await.unwrap();
+        Self {
+            client,
+            table,
+            _embedded: embedded,
+        }
+    }
+
+    fn ledger(&self) -> DynamoDbLedger {
+        DynamoDbLedger::new(self.client.clone(), &self.table, RETENTION)
+    }
+
+    async fn set(&self, key: &EffectKey, name: &str, value: AttributeValue) {
+        let update = self.client.update_item().table_name(&self.table);
+        update
+            .key("effect", AttributeValue::S(key.as_str().to_owned()))
+            .update_expression("SET #name = :value")
+            .expression_attribute_names("#name", name)
+            .expression_attribute_values(":value", value)
+            .send()
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_row_expires_when_its_retention_has_passed_since_its_last_change() {
+    let server = OnServer::embedded().await;
+    let key = effect();
+    let claim = claimed(1);
+    server.ledger().swap(&key, None, &claim).await.unwrap();
+    server
+        .ledger()
+        .swap(&key, Some(1), &sent(&claim))
+        .await
+        .unwrap();
+    let get = server.client.get_item().table_name(&server.table);
+    let get = get.key("effect", AttributeValue::S(key.as_str().to_owned()));
+    let row = get.send().await.unwrap().item.unwrap();
+    let expected = at(2) + RETENTION;
+    let seconds = expected.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let seconds = AttributeValue::N(seconds.as_secs().to_string());
+    assert_eq!(row["expires"], seconds);
+    let ttl = server.client.describe_time_to_live();
+    let ttl = ttl.table_name(&server.table).send().await.unwrap();
+    let attribute = ttl.time_to_live_description.unwrap().attribute_name;
+    assert_eq!(attribute.as_deref(), Some("expires"));
+}
+
+#[tokio::test]
+async fn a_row_of_a_newer_build_is_neither_read_nor_overwritten() {
+    let server = OnServer::embedded().await;
+    let ledger = server.ledger();
+    let key = effect();
+    let claim = claimed(1);
+    ledger.swap(&key, None, &claim).await.unwrap();
+    server
+        .set(&key, "format", AttributeValue::N("2".to_owned()))
+        .await;
+    let read = ledger.read(&key).await.unwrap_err();
+    let text = format!("{read:#}");
+    assert!(
+        text.contains(key.as_str()) && text.contains("format 2"),
+        "{text}"
+    );
+    ledger.swap(&key, Some(1), &sent(&claim)).await.unwrap_err();
+    server
+        .set(&key, "format", AttributeValue::N("1".to_owned()))
+        .await;
+    assert_eq!(ledger.read(&key).await.unwrap(), Some(claim));
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read() {
+    let server = OnServer::embedded().await;
+    let ledger = server.ledger();
+    // A page ends after 1 MB: these are several.
+    for nonce in 0..40 {
+        let entry = Entry {
+            reply: Some("x".repeat(64 * 1024)),
+            ..claimed(nonce)
+        };
+        ledger.swap(&effect(), None, &entry).await.unwrap();
+    }
+    let damaged = effect();
+    server
+        .set(&damaged, "state", AttributeValue::Bool(true))
+        .await;
+    let first = ledger.list(None, None).await.unwrap();
+    assert!(first.next.is_some() && first.entries.len() < 40);
+    let all = listed(&ledger, None).await;
+    let keys: std::collections::BTreeSet<_> = all.iter().map(|(key, _)| key.clone()).collect();
+    assert_eq!((all.len(), keys.len()), (40, 40));
+    assert!(!keys.contains(&damaged));
+}

@@ -1,0 +1,288 @@
+//! The lease table as DynamoDB stores it: damaged rows, rows of a newer build, many rows.
+
+use std::collections::HashMap;
+
+use aftercommit::decide::shard::ShardId;
+use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::leases::{
+    Checkpoint, Consistency, Hold, Incarnation, LeaseRow, LeaseStore as _, Report, Sighting, Take,
+    Unfit, View,
+};
+use aftercommit::record::Position;
+use aftercommit::tables::dynamodb::create_lease_table;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::support::clients;
+use crate::support::embedded::Embedded;
+
+/// A lease table on a server, and a stream that nobody else uses.
+pub struct OnServer {
+    pub client: Client,
+    pub table: String,
+    pub stream: String,
+    _embedded: Option<Embedded>,
+}
+
+impl OnServer {
+    pub async fn embedded() -> Self {
+        let server = Embedded::start();
+        let client = clients::dynamodb(server.url());
+        Self::on(client, Some(server)).await
+    }
+
+    pub async fn localstack() -> Self {
+        Self::on(clients::dynamodb(&clients::localstack_url()), None).await
+    }
+
+    async fn on(client: Client, embedded: Option<Embedded>) -> Self {
+        let table = "leases-under-test".to_owned();
+        create_lease_table(&client, &table).await.unwrap();
+        Self {
+            client,
+            table,
+            stream: format!("arn:aws:dynamodb:test/stream/{:016x}", fastrand::u64(..)),
+            _embedded: embedded,
+        }
+    }
+
+    pub fn leases(&self) -> DynamoDbLeases {
+        DynamoDbLeases::new(self.client.clone(), &self.table, &self.stream)
+    }
+
+    fn key(&self, row: &str) -> HashMap<String, AttributeValue> {
+        HashMap::from([
+            ("stream".to_owned(), AttributeValue::S(self.stream.clone())),
+            ("row".to_owned(), AttributeValue::S(row.to_owned())),
+        ])
+    }
+
+    /// Sets one attribute of a row by hand, as an operator or another build might.
+    async fn set(&self, row: &str, name: &str, value: AttributeValue) {
+        let update = self.client.update_item().table_name(&self.table);
+        update
+            .set_key(Some(self.key(row)))
+            .update_expression("SET #name = :value")
+            .expression_attribute_names("#name", name)
+            .expression_attribute_values(":value", value)
+            .send()
+            .await
+            .unwrap();
+    }
+
+    async fn raw(&self, row: &str) -> Option<HashMap<String, AttributeValue>> {
+        let get = self.client.get_item().table_name(&self.table);
+        let get = get.set_key(Some(self.key(row))).consistent_read(true);
+        get.send().await.unwrap().item
+    }
+
+    async fn look(&self) -> View {
+        self.leases().look(Consistency::Strong).await.unwrap()
+    }
+}
+
+fn number(digits: &str) -> AttributeValue {
+    AttributeValue::N(digits.to_owned())
+}
+
+fn shard(name: &str) -> ShardId {
+    ShardId::new(name)
+}
+
+fn lease(name: &str) -> LeaseRow {
+    LeaseRow::new(shard(name), None, 3)
+}
+
+fn free_take(name: &str) -> Take {
+    Take {
+        shard: shard(name),
+        from: None,
+        seen_epoch: 3,
+        owner: Incarnation::new("one", 1),
+        epoch: 4,
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_reported_and_disturbs_no_other() {
+    let server = OnServer::embedded().await;
+    let store = server.leases();
+    store.create(&[lease("a"), lease("b")]).await.unwrap();
+    server
+        .set("shard#b", "epoch", AttributeValue::Bool(true))
+        .await;
+    server.set("worker#x/1", "format", number("1")).await;
+    server.set("stray", "format", number("1")).await;
+    let view = server.look().await;
+    assert_eq!(view.leases.keys().collect::<Vec<_>>(), [&shard("a")]);
+    let rows: Vec<_> = view.unreadable.iter().map(|row| &*row.row).collect();
+    assert_eq!(rows, ["shard#b", "stray", "worker#x/1"]);
+    for row in &view.unreadable {
+        assert!(matches!(row.why, Unfit::Malformed { .. }), "{row:?}");
+    }
+    let epoch = &view.unreadable[0].why;
+    let what = "epoch is not a whole number in range".to_owned();
+    assert_eq!(*epoch, Unfit::Malformed { what });
+}
+
+#[tokio::test]
+async fn a_damaged_lease_is_healed_and_its_epoch_never_falls() {
+    let server = OnServer::embedded().await;
+    let store = server.leases();
+    store.create(&[lease("a")]).await.unwrap();
+    store.take(&free_take("a")).await.unwrap().unwrap();
+    server.set("shard#a", "epoch", number("70")).await;
+    server.set("shard#a", "checkpoint", number("5")).await;
+    assert_eq!(server.look().await.unreadable.len(), 1);
+    for _ in 0..2 {
+        store.heal(&lease("a")).await.unwrap();
+        let view = server.look().await;
+        assert_eq!(view.unreadable, []);
+        let healed = LeaseRow::new(shard("a"), None, 71);
+        assert_eq!(view.leases[&shard("a")], healed);
+    }
+    // A row that is not there is not healed: the listing creates it.
+    store.heal(&lease("b")).await.unwrap();
+    assert!(!server.look().await.leases.contains_key(&shard("b")));
+}
+
+#[tokio::test]
+async fn a_damaged_worker_row_counts_as_gone_to_its_worker() {
+    let server = OnServer::embedded().await;
+    let row = aftercommit::leases::WorkerRow {
+        incarnation: Incarnation::new("one", 1),
+        beat: 2,
+        draining: false,
+        lease_duration: std::time::Duration::from_secs(10),
+        version: "0.1.0".to_owned(),
+        zone: None,
+        status_address: None,
+    };
+    let key = format!("worker#{}", row.incarnation);
+    server.set(&key, "format", number("1")).await;
+    assert_eq!(server.leases().heartbeat(&row).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn rows_of_a_newer_build_are_reported_and_left_alone() {
+    let server = OnServer::embedded().await;
+    let store = server.leases();
+    store.create(&[lease("a"), lease("b")]).await.unwrap();
+    store.take(&free_take("b")).await.unwrap().unwrap();
+    for row in ["shard#a", "shard#b", "shard#new-kind"] {
+        server.set(row, "format", number("2")).await;
+    }
+    let before = (server.raw("shard#a").await, server.raw("shard#b").await);
+    let view = server.look().await;
+    assert!(view.leases.is_empty());
+    assert_eq!(view.unreadable.len(), 3);
+    for row in &view.unreadable {
+        assert_eq!(row.why, Unfit::Newer { format: 2 });
+    }
+    let hold = Hold {
+        shard: shard("b"),
+        owner: Incarnation::new("one", 1),
+        epoch: 4,
+    };
+    let report = Report::default();
+    let from_dead = Take {
+        from: Some((hold.owner.clone(), Some(Sighting::Missing))),
+        seen_epoch: 4,
+        epoch: 5,
+        owner: Incarnation::new("two", 1),
+        ..free_take("b")
+    };
+    assert_eq!(store.take(&free_take("a")).await.unwrap(), None);
+    assert_eq!(store.take(&from_dead).await.unwrap(), None);
+    let horizon = Position::Horizon;
+    assert_eq!(
+        store.checkpoint(&hold, &horizon, &report).await.unwrap(),
+        None
+    );
+    let given = store.hand_over(&hold, None, &horizon, &report).await;
+    assert_eq!(given.unwrap(), None);
+    assert_eq!(store.finish(&hold, &[], &report).await.unwrap(), None);
+    store.create(&[lease("a")]).await.unwrap();
+    store.heal(&lease("a")).await.unwrap();
+    store.remove_ended(&shard("a")).await.unwrap();
+    let after = (server.raw("shard#a").await, server.raw("shard#b").await);
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error() {
+    let server = OnServer::embedded().await;
+    let row = aftercommit::leases::StreamRow {
+        initial: aftercommit::leases::InitialPosition::Latest,
+        bootstrapped: std::time::SystemTime::UNIX_EPOCH,
+    };
+    server.set("stream", "format", number("9")).await;
+    let error = server.leases().bootstrap(row).await.unwrap_err();
+    assert!(error.to_string().contains("format 9"), "{error}");
+    server.set("stream", "format", number("1")).await;
+    let error = server.leases().bootstrap(row).await.unwrap_err();
+    assert!(
+        error.to_string().contains("initial is not there"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_look_reads_every_page() {
+    let server = OnServer::embedded().await;
+    let store = server.leases();
+    let rows = (0..300).map(|n| {
+        let mut row = lease(&format!("shard-{n:03}"));
+        // A page ends after 1 MB: these are five.
+        row.report.last_error = Some("x".repeat(16 * 1024));
+        row
+    });
+    let rows: Vec<_> = rows.collect();
+    store.create(&rows).await.unwrap();
+    let view = server.look().await;
+    assert_eq!(view.leases.into_values().collect::<Vec<_>>(), rows);
+}
+
+#[tokio::test]
+async fn streams_in_one_table_do_not_see_each_other() {
+    let server = OnServer::embedded().await;
+    let other = DynamoDbLeases::new(server.client.clone(), &server.table, "another stream");
+    server.leases().create(&[lease("a")]).await.unwrap();
+    assert_eq!(
+        other.look(Consistency::Strong).await.unwrap(),
+        View::default()
+    );
+    other.create(&[lease("a")]).await.unwrap();
+    other.take(&free_take("a")).await.unwrap().unwrap();
+    assert_eq!(server.look().await.leases[&shard("a")].owner, None);
+}
+
+#[tokio::test]
+async fn a_missing_table_is_an_error_that_names_it() {
+    let server = OnServer::embedded().await;
+    let store = DynamoDbLeases::new(server.client.clone(), "no-such-table", "stream");
+    let error = store.look(Consistency::Eventual).await.unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("no-such-table"), "{text}");
+    assert!(text.contains("ResourceNotFound"), "{text}");
+}
+
+#[tokio::test]
+async fn an_ended_lease_keeps_its_children_and_has_no_owner() {
+    let server = OnServer::embedded().await;
+    let store = server.leases();
+    store.create(&[lease("a")]).await.unwrap();
+    let taken = store.take(&free_take("a")).await.unwrap().unwrap();
+    let hold = Hold {
+        shard: shard("a"),
+        owner: taken.owner.unwrap(),
+        epoch: 4,
+    };
+    let child = LeaseRow::new(shard("b"), Some(shard("a")), 0);
+    let ended = store.finish(&hold, &[child], &Report::default()).await;
+    ended.unwrap().unwrap();
+    let row = server.look().await.leases[&shard("a")].clone();
+    let children = vec![shard("b")];
+    assert_eq!(row.checkpoint, Checkpoint::End { children });
+    assert_eq!((row.owner, row.epoch), (None, 5));
+}
