@@ -12,6 +12,8 @@
 pub mod address;
 mod attempt;
 mod book;
+pub mod dynamodb;
+pub mod lookup;
 pub mod mail;
 pub mod money;
 pub mod order;
@@ -28,6 +30,7 @@ use std::time::{Duration, SystemTime};
 
 use attempt::Memory;
 use book::Book;
+use lookup::{AsRecorded, Looked, Lookup, SuppressWhen};
 use mail::Letterhead;
 use order::{Order, OrderFields};
 pub use outcome::Counts;
@@ -55,8 +58,10 @@ pub struct Rules {
 }
 
 /// Sends one confirmation for each order that is inserted; lets every other change pass.
-pub struct Confirmation<L> {
+pub struct Confirmation<L, K = AsRecorded> {
     book: Book<L>,
+    lookup: K,
+    suppress_when: Option<SuppressWhen>,
     smtp: Smtp,
     letterhead: Letterhead,
     rules: Rules,
@@ -77,12 +82,42 @@ impl<L: Ledger> Confirmation<L> {
     ) -> Self {
         Self {
             book: Book::new(ledger, rules.clock.clone()),
+            lookup: AsRecorded,
+            suppress_when: None,
             smtp,
             letterhead,
             rules,
             nonces: Mutex::new(rng),
             memory: Memory::default(),
             counts: Counts::default(),
+        }
+    }
+
+    /// Looks up what is true now before it claims.
+    #[must_use]
+    pub fn looking_up<K: Lookup>(self, lookup: K) -> Confirmation<L, K> {
+        Confirmation {
+            book: self.book,
+            lookup,
+            suppress_when: self.suppress_when,
+            smtp: self.smtp,
+            letterhead: self.letterhead,
+            rules: self.rules,
+            nonces: self.nonces,
+            memory: self.memory,
+            counts: self.counts,
+        }
+    }
+}
+
+impl<L: Ledger, K: Lookup> Confirmation<L, K> {
+    /// Does not confirm orders of which the expression is true.
+    #[must_use]
+    pub fn suppressing(self, when: SuppressWhen) -> Self {
+        let suppress_when = Some(when);
+        Self {
+            suppress_when,
+            ..self
         }
     }
 
@@ -127,14 +162,17 @@ impl<L: Ledger> Confirmation<L> {
     }
 }
 
-impl<L: Ledger> RecordHandler for Confirmation<L> {
+impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         if record.event != Event::Insert {
             return Ok(());
         }
         let order = self.order(record)?;
         let key = EffectKey::new(KIND, &order.id);
-        let result = self.confirm(&order, &key, context).await;
+        let result = match self.look(record, order.clone()).await? {
+            Looked::Send(order) => self.confirm(&order, &key, context).await,
+            Looked::Suppress(reason) => self.suppress(&order, &key, context, reason).await,
+        };
         if matches!(result, Ok(()) | Err(Failure::Reject(_))) {
             self.memory.forget(&key);
         }
@@ -142,7 +180,7 @@ impl<L: Ledger> RecordHandler for Confirmation<L> {
     }
 }
 
-impl<L> fmt::Debug for Confirmation<L> {
+impl<L, K> fmt::Debug for Confirmation<L, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Confirmation")
             .field("rules", &self.rules)
