@@ -57,6 +57,46 @@ pub struct Rules {
     pub clock: Clock,
 }
 
+/// How long a stream holds its records.
+///
+/// Source: [DynamoDB Streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
+pub const STREAM_HOLDS: Duration = Duration::from_hours(24);
+
+/// How far back records may be replayed, unless configured otherwise.
+pub const REPLAY_HORIZON: Duration = Duration::from_hours(24 * 400);
+
+/// The ledger would forget an order that may still come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the ledger keeps its rows for {keeps_hours} hours, but an order may come again for \
+     {needed_hours}: the stream's 24 and the replay horizon; keep rows longer, or replay less far"
+)]
+pub struct RetentionTooShort {
+    keeps_hours: u64,
+    needed_hours: u64,
+}
+
+impl Rules {
+    /// Checks that the ledger outlives every record that may still come: those that the stream
+    /// holds, and those that are replayed from up to `replay_horizon` ago. A ledger that forgets
+    /// sooner sends a second mail. Call it before anything is read.
+    ///
+    /// # Errors
+    ///
+    /// [`RetentionTooShort`].
+    pub fn check_retention(&self, replay_horizon: Duration) -> Result<(), RetentionTooShort> {
+        let needed = STREAM_HOLDS.saturating_add(replay_horizon);
+        let hours = |time: Duration| time.as_secs() / 3600;
+        if self.retention >= needed {
+            return Ok(());
+        }
+        Err(RetentionTooShort {
+            keeps_hours: hours(self.retention),
+            needed_hours: hours(needed),
+        })
+    }
+}
+
 /// Sends one confirmation for each order that is inserted; lets every other change pass.
 pub struct Confirmation<L, K = AsRecorded> {
     book: Book<L>,

@@ -72,6 +72,17 @@ async fn an_order_older_than_the_ledgers_memory_is_refused() {
     assert_eq!(server.connections(), 0);
 }
 
+#[test]
+fn a_ledger_that_forgets_before_a_replay_could_come_is_refused() {
+    let horizon = aftercommit::confirmation::REPLAY_HORIZON;
+    let mut rules = rules(RESEND);
+    rules.retention = horizon + Duration::from_hours(24);
+    assert!(rules.check_retention(horizon).is_ok());
+    rules.retention -= Duration::from_secs(1);
+    let error = rules.check_retention(horizon).unwrap_err().to_string();
+    assert!(error.contains("9623") && error.contains("9624"), "{error}");
+}
+
 #[tokio::test]
 async fn without_the_right_to_act_nothing_is_claimed() {
     let server = MailServer::start(Script::default()).await;
