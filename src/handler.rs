@@ -185,6 +185,33 @@ impl Context {
             liveness: Arc::new(|_| Liveness::Unknown),
         }
     }
+
+    /// The same, for another worker, in whose eyes every other one is as `others` says.
+    #[must_use]
+    pub fn of_worker(self, incarnation: &str, others: Liveness) -> Self {
+        let me: Arc<str> = incarnation.into();
+        let incarnation = me.clone();
+        let liveness: LivenessOf =
+            Arc::new(move |who| if who == &*me { Liveness::Alive } else { others });
+        Self {
+            incarnation,
+            liveness,
+            ..self
+        }
+    }
+
+    /// The same, on a later try.
+    #[must_use]
+    pub fn of_attempt(self, attempt: u32) -> Self {
+        Self { attempt, ..self }
+    }
+
+    /// The same, with the right to act only until then.
+    #[must_use]
+    pub fn until(self, deadline: Instant) -> Self {
+        let tenure = Tenure::until_deadline(deadline);
+        Self { tenure, ..self }
+    }
 }
 
 impl fmt::Debug for Context {
