@@ -12,6 +12,8 @@
 pub mod address;
 mod attempt;
 mod book;
+pub mod dynamodb;
+pub mod lookup;
 pub mod mail;
 pub mod money;
 pub mod order;
@@ -28,6 +30,7 @@ use std::time::{Duration, SystemTime};
 
 use attempt::Memory;
 use book::Book;
+use lookup::{AsRecorded, Looked, Lookup, SuppressWhen};
 use mail::Letterhead;
 use order::{Order, OrderFields};
 pub use outcome::Counts;
@@ -54,9 +57,51 @@ pub struct Rules {
     pub clock: Clock,
 }
 
+/// How long a stream holds its records.
+///
+/// Source: [DynamoDB Streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
+pub const STREAM_HOLDS: Duration = Duration::from_hours(24);
+
+/// How far back records may be replayed, unless configured otherwise.
+pub const REPLAY_HORIZON: Duration = Duration::from_hours(24 * 400);
+
+/// The ledger would forget an order that may still come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the ledger keeps its rows for {keeps_hours} hours, but an order may come again for \
+     {needed_hours}: the stream's 24 and the replay horizon; keep rows longer, or replay less far"
+)]
+pub struct RetentionTooShort {
+    keeps_hours: u64,
+    needed_hours: u64,
+}
+
+impl Rules {
+    /// Checks that the ledger outlives every record that may still come: those that the stream
+    /// holds, and those that are replayed from up to `replay_horizon` ago. A ledger that forgets
+    /// sooner sends a second mail. Call it before anything is read.
+    ///
+    /// # Errors
+    ///
+    /// [`RetentionTooShort`].
+    pub fn check_retention(&self, replay_horizon: Duration) -> Result<(), RetentionTooShort> {
+        let needed = STREAM_HOLDS.saturating_add(replay_horizon);
+        let hours = |time: Duration| time.as_secs() / 3600;
+        if self.retention >= needed {
+            return Ok(());
+        }
+        Err(RetentionTooShort {
+            keeps_hours: hours(self.retention),
+            needed_hours: hours(needed),
+        })
+    }
+}
+
 /// Sends one confirmation for each order that is inserted; lets every other change pass.
-pub struct Confirmation<L> {
+pub struct Confirmation<L, K = AsRecorded> {
     book: Book<L>,
+    lookup: K,
+    suppress_when: Option<SuppressWhen>,
     smtp: Smtp,
     letterhead: Letterhead,
     rules: Rules,
@@ -77,12 +122,42 @@ impl<L: Ledger> Confirmation<L> {
     ) -> Self {
         Self {
             book: Book::new(ledger, rules.clock.clone()),
+            lookup: AsRecorded,
+            suppress_when: None,
             smtp,
             letterhead,
             rules,
             nonces: Mutex::new(rng),
             memory: Memory::default(),
             counts: Counts::default(),
+        }
+    }
+
+    /// Looks up what is true now before it claims.
+    #[must_use]
+    pub fn looking_up<K: Lookup>(self, lookup: K) -> Confirmation<L, K> {
+        Confirmation {
+            book: self.book,
+            lookup,
+            suppress_when: self.suppress_when,
+            smtp: self.smtp,
+            letterhead: self.letterhead,
+            rules: self.rules,
+            nonces: self.nonces,
+            memory: self.memory,
+            counts: self.counts,
+        }
+    }
+}
+
+impl<L: Ledger, K: Lookup> Confirmation<L, K> {
+    /// Does not confirm orders of which the expression is true.
+    #[must_use]
+    pub fn suppressing(self, when: SuppressWhen) -> Self {
+        let suppress_when = Some(when);
+        Self {
+            suppress_when,
+            ..self
         }
     }
 
@@ -127,14 +202,17 @@ impl<L: Ledger> Confirmation<L> {
     }
 }
 
-impl<L: Ledger> RecordHandler for Confirmation<L> {
+impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         if record.event != Event::Insert {
             return Ok(());
         }
         let order = self.order(record)?;
         let key = EffectKey::new(KIND, &order.id);
-        let result = self.confirm(&order, &key, context).await;
+        let result = match self.look(record, order.clone()).await? {
+            Looked::Send(order) => self.confirm(&order, &key, context).await,
+            Looked::Suppress(reason) => self.suppress(&order, &key, context, reason).await,
+        };
         if matches!(result, Ok(()) | Err(Failure::Reject(_))) {
             self.memory.forget(&key);
         }
@@ -142,7 +220,7 @@ impl<L: Ledger> RecordHandler for Confirmation<L> {
     }
 }
 
-impl<L> fmt::Debug for Confirmation<L> {
+impl<L, K> fmt::Debug for Confirmation<L, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Confirmation")
             .field("rules", &self.rules)

@@ -6,6 +6,7 @@ use anyhow::anyhow;
 
 use super::Confirmation;
 use super::attempt::Attempt;
+use super::lookup::Lookup;
 use super::send::{Ended, Job, LOOK_AGAIN};
 use super::smtp::{Cause, Delivery, Refusal, Stage};
 use crate::Failure;
@@ -63,7 +64,7 @@ impl Counts {
     }
 }
 
-impl<L: Ledger> Confirmation<L> {
+impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     /// The server did not take the envelope: nothing was claimed, nothing sent.
     pub(super) async fn not_offered(&self, job: &Job<'_>, refusal: Refusal) -> Ended {
         let order = &job.order.id;

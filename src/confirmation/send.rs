@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Confirmation;
 use super::attempt::{Attempt, Past};
+use super::lookup::Lookup;
 use super::mail::{Frozen, Mail};
 use super::order::Order;
 use super::outcome::done;
@@ -41,7 +42,7 @@ struct Draft {
     date: SystemTime,
 }
 
-impl<L: Ledger> Confirmation<L> {
+impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     pub(super) async fn confirm(
         &self,
         order: &Order,
@@ -51,7 +52,7 @@ impl<L: Ledger> Confirmation<L> {
         let mut job = self.job(order, key, context).await?;
         let draft = self.draft(&job, self.now())?;
         if job.row.is_some()
-            && let Err(ended) = self.ask(&job, &draft.mail, None, self.now())
+            && let Err(ended) = self.ask(&job, Some(&draft.mail.digest), None, self.now())
         {
             return ended;
         }
@@ -74,7 +75,7 @@ impl<L: Ledger> Confirmation<L> {
 
     /// What is known before anything is done. A first attempt is nearly always the first of all,
     /// so it claims without looking; a later one looks before it troubles the mail server.
-    async fn job<'a>(
+    pub(super) async fn job<'a>(
         &self,
         order: &'a Order,
         key: &'a EffectKey,
@@ -124,12 +125,13 @@ impl<L: Ledger> Confirmation<L> {
             if second(draft.date) != second(first.unwrap_or(now)) {
                 draft = self.draft(job, now).map_err(Err)?;
             }
-            let (next, mine) = match self.ask(job, &draft.mail, Some(attempt.nonce), now)? {
-                Verdict::Claim(next) => (next, true),
-                Verdict::Doubt(next) => (next, false),
-                Verdict::Mine(entry) => return Ok((entry, draft.mail)),
-                Verdict::Busy(_) | Verdict::Done(_) | Verdict::Parked => break,
-            };
+            let (next, mine) =
+                match self.ask(job, Some(&draft.mail.digest), Some(attempt.nonce), now)? {
+                    Verdict::Claim(next) => (next, true),
+                    Verdict::Doubt(next) => (next, false),
+                    Verdict::Mine(entry) => return Ok((entry, draft.mail)),
+                    Verdict::Busy(_) | Verdict::Done(_) | Verdict::Parked => break,
+                };
             if mine {
                 attempt.claiming();
             }
@@ -154,10 +156,10 @@ impl<L: Ledger> Confirmation<L> {
     }
 
     /// What a claim of the row comes to; `Err` where there is nothing to write.
-    fn ask(
+    pub(super) fn ask(
         &self,
         job: &Job<'_>,
-        mail: &Mail,
+        digest: Option<&str>,
         nonce: Option<u64>,
         now: SystemTime,
     ) -> Result<Verdict, Ended> {
@@ -168,7 +170,7 @@ impl<L: Ledger> Confirmation<L> {
                 nonce: nonce.unwrap_or_default(),
                 deadline: now + limits.longest_delivery() + SLACK,
             },
-            digest: Some(mail.digest.clone()),
+            digest: digest.map(str::to_owned),
             abandoned: job.past.abandoned.clone(),
             orphaned: job.past.orphaned.clone(),
             policy: self.rules.on_ambiguous,

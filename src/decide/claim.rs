@@ -23,6 +23,8 @@ use std::time::{Duration, SystemTime};
 
 mod entry;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 mod transition;
 

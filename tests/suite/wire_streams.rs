@@ -19,15 +19,15 @@ use crate::support::embedded::Embedded;
 use crate::support::streams_server::{Children, Fault, Operation, StreamsServer};
 
 /// A table of orders whose stream is served in virtual shards.
-struct Shop {
-    client: Client,
-    server: StreamsServer,
-    stream: DynamoDbStream,
+pub struct Shop {
+    pub client: Client,
+    pub server: StreamsServer,
+    pub stream: DynamoDbStream,
     _embedded: Embedded,
 }
 
 impl Shop {
-    async fn open(shards: u16) -> Self {
+    pub async fn open(shards: u16) -> Self {
         let embedded = Embedded::start();
         let client = clients::dynamodb(embedded.url());
         create_orders_table(&client, "orders").await.unwrap();
@@ -52,7 +52,7 @@ impl Shop {
     }
 
     /// Writes orders `range`, each with this total.
-    async fn order(&self, range: std::ops::Range<u32>, total: u32) {
+    pub async fn order(&self, range: std::ops::Range<u32>, total: u32) {
         for n in range {
             let put = self.client.put_item().table_name("orders");
             let put = put.item("id", AttributeValue::S(format!("o-{n}")));
@@ -61,7 +61,7 @@ impl Shop {
         }
     }
 
-    fn only_shard(&self) -> String {
+    pub fn only_shard(&self) -> String {
         let mut open = self.server.open_shards();
         assert_eq!(open.len(), 1);
         open.remove(0)

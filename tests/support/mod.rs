@@ -3,6 +3,7 @@
 
 pub mod clients;
 pub mod embedded;
+pub mod flaky_ledger;
 pub mod mail_server;
 pub mod orders;
 pub mod shop;
