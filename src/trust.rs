@@ -45,6 +45,8 @@ impl Window {
 
     fn lapse(&mut self) {
         if left_out!(NoReread) {
+            let ever = Instant::now() + std::time::Duration::from_hours(1);
+            self.seen_until = self.seen_until.map(|_| ever);
             return;
         }
         self.seen_until = None;

@@ -18,7 +18,7 @@ pub(super) struct Witness {
     /// How many records are known to be settled from the start on.
     settled: BTreeMap<Order, usize>,
     owners: BTreeMap<ShardId, Vec<Owner>>,
-    epochs: BTreeMap<ShardId, Epoch>,
+    epochs: BTreeMap<ShardId, Began>,
     started: Option<StreamRow>,
 }
 
@@ -35,6 +35,13 @@ struct Known {
     created: SystemTime,
     handled: bool,
     trimmed: bool,
+}
+
+/// Where a shard's newest epoch began.
+#[derive(Debug, Clone)]
+struct Began {
+    epoch: Epoch,
+    at: Option<SequenceNumber>,
 }
 
 /// A worker that has acted on a shard.
@@ -158,12 +165,30 @@ impl Witness {
     pub fn table(&mut self, view: &View) -> Verdict {
         self.started = self.started.or(view.stream);
         for (shard, row) in &view.leases {
-            let before = self.epochs.insert(shard.clone(), row.epoch);
-            if before.is_some_and(|before| before > row.epoch) {
+            let at = match &row.checkpoint {
+                Checkpoint::At(Position::After(number)) => Some(number.clone()),
+                _ => None,
+            };
+            let began = Began {
+                epoch: row.epoch,
+                at,
+            };
+            let before = self
+                .epochs
+                .entry(shard.clone())
+                .or_insert_with(|| began.clone());
+            if before.epoch > row.epoch {
+                let (from, to) = (before.epoch, row.epoch);
+                return Err(format!("the epoch of {shard} fell from {from} to {to}"));
+            }
+            if before.epoch == row.epoch && began.at < before.at && !row.ended() {
                 return Err(format!(
-                    "the epoch of {shard} fell from {before:?} to {}",
+                    "the checkpoint of {shard} fell behind where its epoch {} began",
                     row.epoch
                 ));
+            }
+            if before.epoch < row.epoch {
+                *before = began;
             }
             match &row.checkpoint {
                 Checkpoint::At(Position::Horizon) => {}

@@ -39,6 +39,28 @@ pub(super) struct World {
     state: Mutex<State>,
     origin: Instant,
     traced: bool,
+    pub climate: Climate,
+}
+
+/// What kind of bad weather a seed has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Climate {
+    /// How many of a thousand calls take seconds.
+    pub slow: u32,
+    /// How many of a thousand calls are lost, one way or the other.
+    pub lost: u32,
+    /// How long the stream keeps a record.
+    pub retention: Duration,
+}
+
+impl Climate {
+    fn of(rng: &mut fastrand::Rng) -> Self {
+        Self {
+            slow: [5, 20, 100][rng.usize(..3)],
+            lost: [5, 30, 100][rng.usize(..3)],
+            retention: Duration::from_secs(rng.u64(12..40)),
+        }
+    }
 }
 
 struct State {
@@ -53,8 +75,10 @@ struct State {
 
 impl World {
     fn new(scenario: &Scenario) -> Self {
+        let mut rng = fastrand::Rng::with_seed(scenario.seed);
+        let climate = Climate::of(&mut rng);
         let state = State {
-            rng: fastrand::Rng::with_seed(scenario.seed),
+            rng,
             fair: false,
             past: VecDeque::from([View::default()]),
             witness: Witness::default(),
@@ -68,6 +92,7 @@ impl World {
             state: Mutex::new(state),
             origin: Instant::now(),
             traced: scenario.traced,
+            climate,
         }
     }
 
@@ -273,7 +298,7 @@ impl Worker {
             seed,
             start,
             concurrency: 4,
-            timing: paced(self.pace),
+            timing: paced(self.pace, self.world.climate.retention),
             ..Settings::default()
         };
         let clock = self.world.clone();
@@ -351,13 +376,14 @@ impl Worker {
     }
 }
 
-fn paced(pace: f64) -> Timing {
+fn paced(pace: f64, retention: Duration) -> Timing {
     let timing = Timing::default();
     Timing {
         lease_duration: timing.lease_duration.mul_f64(pace),
         heartbeat_interval: timing.heartbeat_interval.mul_f64(pace),
         look_interval: timing.look_interval.mul_f64(pace),
-        retention: weather::RETENTION,
+        listing_interval: Duration::from_secs(5),
+        retention,
         ..timing
     }
 }
