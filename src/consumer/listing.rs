@@ -30,7 +30,9 @@ pub(super) struct Listing {
     in_flight: bool,
     tidying: bool,
     bootstrapping: bool,
-    /// The fleet was bootstrapped by me just now: no shard ever had a row.
+    /// There is no fleet yet: what the stream lists now is what it starts from.
+    first: bool,
+    /// The fleet was bootstrapped by me, after the listing that is known: no shard ever had a row.
     fresh: bool,
     known: Option<Vec<Shard>>,
 }
@@ -43,6 +45,7 @@ impl Listing {
             in_flight: false,
             tidying: false,
             bootstrapping: false,
+            first: false,
             fresh: false,
             known: None,
         }
@@ -70,7 +73,7 @@ impl Listing {
     }
 
     fn wanted(&self) -> bool {
-        (self.mine || self.fresh) && !self.in_flight
+        (self.mine || self.first) && !self.in_flight
     }
 }
 
@@ -101,6 +104,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
 
     pub(super) fn bootstrapped(&mut self, asked: StreamRow, result: anyhow::Result<StreamRow>) {
         self.listing.bootstrapping = false;
+        self.listing.first = false;
         match result {
             Ok(row) => {
                 let first = row == asked && self.stream_row.is_none();
@@ -108,7 +112,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 if first {
                     info!(initial = ?row.initial, "bootstrapped the stream");
                     self.listing.fresh = true;
-                    self.listing.due = Instant::now();
+                    self.look_now();
                 }
             }
             Err(error) => complain("bootstrapping", &error),
@@ -120,9 +124,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     pub(super) fn tidy(&mut self, view: &View) {
         let stream_unreadable = view.unreadable.iter().any(|row| row.row == "stream");
         if view.stream.is_none() && !stream_unreadable && !self.listing.bootstrapping {
-            self.listing.bootstrapping = true;
-            let row = self.stream_row_for(view);
-            self.calls.push(self.engine.bootstrap(row));
+            self.begin_bootstrap(view);
             return;
         }
         if self.listing.tidying {
@@ -215,6 +217,20 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             ..Tidying::default()
         };
         self.calls.push(self.engine.tidy(tidying));
+    }
+
+    /// A fleet that starts with `latest` starts from what the stream lists: that listing comes
+    /// first and the moment of the bootstrap after it, so that whatever a shard holds that had
+    /// ended by then is older than the fleet.
+    fn begin_bootstrap(&mut self, view: &View) {
+        let empty = view.leases.is_empty() && view.unreadable.is_empty();
+        if empty && self.stream_row.is_none() && self.listing.known.is_none() {
+            self.listing.first = true;
+            return;
+        }
+        self.listing.bootstrapping = true;
+        let row = self.stream_row_for(view);
+        self.calls.push(self.engine.bootstrap(row));
     }
 
     /// The stream row to write where there is none. A fleet that has leases has lost its row: what

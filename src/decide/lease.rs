@@ -169,7 +169,14 @@ pub struct Member {
     patience: Duration,
     still: BTreeMap<Incarnation, Still>,
     mine: BTreeMap<ShardId, Mine>,
-    absent: BTreeMap<ShardId, Duration>,
+    absent: BTreeMap<ShardId, Absent>,
+}
+
+/// Since when a shard has had no row, and when that was last seen.
+#[derive(Debug, Clone, Copy)]
+struct Absent {
+    since: Duration,
+    seen: Duration,
 }
 
 /// Since when a worker has shown the same.
@@ -177,6 +184,7 @@ pub struct Member {
 struct Still {
     sighting: Sighting,
     since: Duration,
+    seen: Duration,
     patience: Duration,
 }
 
@@ -332,19 +340,20 @@ impl Member {
                 .map(|peer| peer.patience)
                 .or_else(|| known.map(|still| still.patience))
                 .map_or(self.patience, |patience| patience.max(self.patience));
-            match self.still.get_mut(&name) {
-                Some(still) if still.sighting == sighting => still.patience = patience,
-                _ => {
-                    self.still.insert(
-                        name,
-                        Still {
-                            sighting,
-                            since: now,
-                            patience,
-                        },
-                    );
-                }
-            }
+            let same = self
+                .still
+                .get(&name)
+                .filter(|still| still.continues(sighting, now));
+            let since = same.map_or(now, |still| still.since);
+            self.still.insert(
+                name,
+                Still {
+                    sighting,
+                    since,
+                    seen: now,
+                    patience,
+                },
+            );
         }
         let forgotten = |name: &Incarnation, still: &Still| {
             still.sighting == Sighting::Missing
@@ -366,6 +375,7 @@ impl Member {
         let watched = Still {
             sighting: Sighting::Missing,
             since: now,
+            seen: now,
             patience: self.patience,
         };
         let still = *self.still.entry(name.clone()).or_insert(watched);
@@ -457,13 +467,31 @@ impl Member {
         self.absent.retain(|id, _| ids.contains(id));
         let mut long = Vec::new();
         for shard in due {
-            let since = *self.absent.entry(shard.id.clone()).or_insert(now);
-            if fresh || left_out!(HealTooEarly) || now.saturating_sub(since) >= self.patience {
+            let absent = self.absent.entry(shard.id.clone()).or_insert(Absent {
+                since: now,
+                seen: now,
+            });
+            if now.saturating_sub(absent.seen) > self.patience / 2 {
+                // Nobody looked for so long that it may have been there meanwhile.
+                absent.since = now;
+            }
+            absent.seen = now;
+            let long_enough = now.saturating_sub(absent.since) >= self.patience;
+            if fresh || left_out!(HealTooEarly) || long_enough {
                 let highest = self.mine.get(&shard.id).map_or(0, |mine| mine.highest);
                 long.push((shard, highest));
             }
         }
         long
+    }
+}
+
+impl Still {
+    /// Whether a sighting is the same as before. A beat never comes again, but a row that is
+    /// missing may have been there while nobody looked.
+    fn continues(&self, sighting: Sighting, now: Duration) -> bool {
+        let lately = now.saturating_sub(self.seen) <= self.patience / 2;
+        self.sighting == sighting && (lately || sighting != Sighting::Missing)
     }
 }
 
