@@ -150,11 +150,7 @@ impl Storm {
                 return;
             }
             Blow::Stop => {
-                self.processes[number].signal(Signal::Stop).await;
-                let status = timeout(LIMIT, self.processes[number].ended())
-                    .await
-                    .unwrap();
-                assert_eq!(status.code(), Some(0), "worker-{number} was asked to stop");
+                self.processes[number].stop().await;
                 self.processes[number] = self.process(number);
             }
         }
@@ -202,9 +198,7 @@ impl Storm {
         let mut takeovers = self.takeovers.join_all().await;
         takeovers.sort_unstable();
         for process in &mut self.processes {
-            process.signal(Signal::Stop).await;
-            let status = timeout(LIMIT, process.ended()).await.unwrap();
-            assert_eq!(status.code(), Some(0));
+            process.stop().await;
         }
         let doubts = check(&rows, &self.mails, POLICY);
         let mails = self.mails.count();
