@@ -21,6 +21,7 @@ mod mail;
 mod order;
 mod process;
 mod processes;
+mod readme;
 mod smtp;
 mod template;
 mod traps;

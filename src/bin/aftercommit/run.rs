@@ -201,8 +201,8 @@ impl Worker {
 async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fault> {
     let mut all: Vec<Followed> = Vec::new();
     let tables = args.table.iter().map(|table| (table, true));
-    let arns = args.stream_arn.iter().map(|arn| (arn, false));
-    for (name, is_table) in tables.chain(arns) {
+    let streams = args.stream_arn.iter().map(|arn| (arn, false));
+    for (name, is_table) in tables.chain(streams) {
         let one = if is_table {
             of_table(clients, args, name).await?
         } else {
