@@ -22,6 +22,7 @@ mod order;
 mod process;
 mod processes;
 mod readme;
+mod record;
 mod smtp;
 mod template;
 mod traps;

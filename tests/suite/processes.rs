@@ -92,7 +92,7 @@ struct Storm {
 impl Storm {
     async fn start(url: &str, streams: Option<String>, shop: Shop) -> Self {
         // It accepts a mail some time before it says so: whoever is struck then cannot tell.
-        let late = Fault::always(Step::Dot, Act::Late(Duration::from_millis(150)));
+        let late = Fault::always(Step::Dot, Act::Late(Duration::from_millis(60)));
         let script = Script::default().fault(late);
         let name = format!("storm-{}", url.rsplit(':').next().unwrap());
         let mut storm = Self {
