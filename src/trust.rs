@@ -134,6 +134,12 @@ impl Tenure {
         until.filter(|_| mine)
     }
 
+    /// Whether both are one and the same.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.revoked, &other.revoked)
+    }
+
     /// Ends this tenure alone: its shard is somebody else's now.
     pub fn revoke(&self) {
         self.revoked.store(true, Ordering::Release);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,7 @@ use super::{Counts, Outcome, Scenario, weather};
 use crate::clock::Clock;
 use crate::consumer::Consumer;
 use crate::decide::shard::ShardId;
+use crate::engine::Counters;
 use crate::handler::{Context, Failure, RecordHandler};
 use crate::leases::memory::MemoryLeases;
 use crate::leases::{Consistency, InitialPosition, View};
@@ -84,6 +86,10 @@ impl World {
 
     pub fn count(&self, what: &'static str) {
         self.state().counts.add(what);
+    }
+
+    fn count_many(&self, what: &'static str, count: u64) {
+        self.state().counts.add_many(what, count);
     }
 
     /// A line of the trace.
@@ -225,6 +231,7 @@ pub(super) struct Worker {
     pub index: usize,
     pace: f64,
     gate: Gate,
+    counters: Arc<Counters>,
     process: Option<JoinHandle<()>>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
 }
@@ -238,6 +245,7 @@ impl Worker {
             index,
             pace,
             gate: Gate::default(),
+            counters: Arc::default(),
             process: None,
             stop: None,
         }
@@ -278,6 +286,8 @@ impl Worker {
             .settings(settings)
             .clock(Clock::new(move || clock.now()));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        self.account();
+        self.counters = consumer.counters();
         self.gate = Gate::default();
         self.stop = Some(stop);
         let run = async move {
@@ -292,6 +302,21 @@ impl Worker {
             "starts",
             format_args!("its clock at {:.3}", self.pace),
         );
+    }
+
+    /// Adds what its last process counted itself to the world's counts.
+    fn account(&self) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        let told = [
+            ("lapses", of(&counters.lapses)),
+            ("gaps", of(&counters.gaps)),
+            ("takes", of(&counters.takes)),
+            ("hand-overs", of(&counters.hand_overs)),
+            ("refused writes", of(&counters.refused)),
+        ];
+        told.into_iter()
+            .for_each(|(what, count)| self.world.count_many(what, count));
     }
 
     /// SIGKILL.
@@ -397,6 +422,7 @@ pub(super) async fn run(scenario: &Scenario) -> Outcome {
     }
     world.judge(settled.map_err(|left| format!("not settled after {:?}: {left}", scenario.calm)));
     workers.iter_mut().for_each(Worker::crash);
+    workers.iter().for_each(Worker::account);
     let state = &mut *world.state();
     Outcome {
         violation: state.violation.take(),
