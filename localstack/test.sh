@@ -151,7 +151,7 @@ wait_for "DynamoDB's first answer" "$limit" answers_dynamodb
 
 cd "$here/.."
 if cargo nextest --version >/dev/null 2>&1; then
-    run cargo nextest run --run-ignored all "$@"
+    run cargo nextest run --config-file .ci/nextest.toml --run-ignored all "$@"
 else
     # Without the documentation's tests, where `ignore` means "does not compile"; and the caller may
     # have given arguments for after the `--`.

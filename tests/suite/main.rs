@@ -21,6 +21,8 @@ mod mail;
 mod order;
 mod process;
 mod processes;
+mod readme;
+mod record;
 mod smtp;
 mod template;
 mod traps;

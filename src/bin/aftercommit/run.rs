@@ -94,9 +94,36 @@ struct Followed {
 
 /// Follows the tables until a signal comes.
 pub async fn run(args: &RunArgs) -> Result<(), Fault> {
+    let stop = CancellationToken::new();
+    let shutdown = signals::shutdown().context("signals cannot be heard")?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        shutdown.await;
+        told.cancel();
+    });
     let settings = args.fleet.settings()?;
-    args.letter.letterhead()?;
     let smtp = args.smtp.transport()?;
+    let ready = tokio::select! {
+        biased;
+        // Nothing has begun, so nothing is to be finished.
+        () = stop.cancelled() => return Ok(()),
+        ready = workers(args, &smtp) => ready?,
+    };
+    let budget = Budget::new(settings.memory_budget);
+    let mut running = JoinSet::new();
+    for worker in ready {
+        running.spawn(worker.run(budget.clone(), stop.clone()));
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.context("a worker broke down")??;
+    }
+    smtp.close().await;
+    Ok(())
+}
+
+/// Checks everything there is to check, and makes a worker for every stream.
+async fn workers(args: &RunArgs, smtp: &Smtp) -> Result<Vec<Worker>, Fault> {
+    args.letter.letterhead()?;
     let endpoint = args.streams_endpoint_url.as_deref();
     let clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
     let followed = followed(&clients, args).await?;
@@ -104,23 +131,8 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     for table in [&names.lease_table, &names.ledger_table] {
         must_exist(&clients, table).await?;
     }
-    let stop = CancellationToken::new();
-    let shutdown = signals::shutdown().context("signals cannot be heard")?;
-    let budget = Budget::new(settings.memory_budget);
-    let mut workers = JoinSet::new();
-    for one in followed {
-        let worker = Worker::new(args, &clients, &smtp, one)?;
-        workers.spawn(worker.run(budget.clone(), stop.clone()));
-    }
-    tokio::spawn(async move {
-        shutdown.await;
-        stop.cancel();
-    });
-    while let Some(ended) = workers.join_next().await {
-        ended.context("a worker broke down")??;
-    }
-    smtp.close().await;
-    Ok(())
+    let worker = |one| Worker::new(args, &clients, smtp, one);
+    followed.into_iter().map(worker).collect()
 }
 
 type Handler = Arc<Confirmation<DynamoDbLedger>>;
@@ -189,8 +201,8 @@ impl Worker {
 async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fault> {
     let mut all: Vec<Followed> = Vec::new();
     let tables = args.table.iter().map(|table| (table, true));
-    let arns = args.stream_arn.iter().map(|arn| (arn, false));
-    for (name, is_table) in tables.chain(arns) {
+    let streams = args.stream_arn.iter().map(|arn| (arn, false));
+    for (name, is_table) in tables.chain(streams) {
         let one = if is_table {
             of_table(clients, args, name).await?
         } else {
