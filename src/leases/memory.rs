@@ -156,15 +156,19 @@ impl LeaseStore for MemoryLeases {
     ) -> anyhow::Result<Option<()>> {
         let mut table = self.rows();
         let checkpoint = Checkpoint::At(checkpoint.clone());
+        let stays = |to: &&Incarnation| table.workers.get(*to).is_some_and(|row| !row.draining);
+        let taker = to.filter(stays).cloned();
         if let Some(row) = table.held(hold) {
-            row.owner = to.cloned();
+            row.owner = taker;
             row.epoch += 1;
             row.checkpoint = checkpoint;
             row.report = report.clone();
             return Ok(Some(()));
         }
         let given = |row: &LeaseRow| {
-            row.owner.as_ref() == to && row.epoch == hold.epoch + 1 && row.checkpoint == checkpoint
+            (row.owner.is_none() || row.owner.as_ref() == to)
+                && row.epoch == hold.epoch + 1
+                && row.checkpoint == checkpoint
         };
         let repeated = table.leases.get(&hold.shard).is_some_and(given);
         Ok(repeated.then_some(()))

@@ -247,7 +247,7 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     fn take(&self, take: &Take) -> impl Future<Output = anyhow::Result<Option<LeaseRow>>> + Send;
 
     /// Gives a lease to `to` (`None`: to nobody) with `epoch + 1` and the last checkpoint, in one
-    /// write.
+    /// write. If `to` is leaving or gone, nobody gets it, so that it can be taken at once.
     fn hand_over(
         &self,
         hold: &Hold,
