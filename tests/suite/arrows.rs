@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// What the confirmation sees: a handler like any other, with the ledger beside it.
-const CONFIRMATION: &[&str] = &["decide", "record", "clock", "handler", "ledger"];
+const CONFIRMATION: &[&str] = &["decide", "record", "clock", "rows", "handler", "ledger"];
 
 /// Files in which types of the AWS SDK may stand.
 const AWS_FILES: &[&str] = &["dynamodb.rs", "ses.rs", "sqs.rs", "lambda.rs"];

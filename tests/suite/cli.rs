@@ -133,6 +133,45 @@ async fn a_wrong_setting_is_one_line_and_exit_code_2() {
             "cannot be used with",
         ),
         (
+            with(&[
+                "--smtp-url",
+                "smtp://localhost",
+                "--ledger-retention",
+                "400d",
+            ]),
+            "--ledger-retention is shorter than --replay-horizon and 24 h",
+        ),
+        (
+            with(&[
+                "--smtp-url",
+                "smtp://localhost",
+                "--replay-horizon",
+                "9601h",
+            ]),
+            "but an order may come again for 9625",
+        ),
+        (
+            with(&[
+                "--smtp-url",
+                "smtp://localhost",
+                "--suppress-when",
+                "status ==",
+            ]),
+            "--suppress-when: the expression",
+        ),
+        (
+            with(&["--smtp-url", "smtp://localhost", "--ehlo-name", "two words"]),
+            "the EHLO name",
+        ),
+        (
+            with(&["--smtp-url", "smtp://localhost", "--smtp-connections", "0"]),
+            "--smtp-connections",
+        ),
+        (
+            with(&["--smtp-url", "smtp://localhost", "--on-ambiguous", "maybe"]),
+            "[possible values: resend, park]",
+        ),
+        (
             with(&["--smtp-url", "http://localhost"]),
             "--smtp-url: the SMTP URL begins with neither",
         ),
