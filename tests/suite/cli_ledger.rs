@@ -339,13 +339,13 @@ async fn a_worker_sends_by_the_rules_that_it_was_started_with() {
     let gone = shop.client.delete_item().table_name(&shop.orders);
     let gone = gone.key("id", AttributeValue::S(id(0)));
     gone.send().await.unwrap();
-    let list = "--suppression-table";
-    does(&shop, &["tables", "create", list, "spared"]).await;
+    let spare = "--suppression-table";
+    does(&shop, &["tables", "create", spare, "spared"]).await;
     let (spared, why) = (address(2), ["--reason", "bounced"]);
-    let add = ["suppress", "add", &spared, list, "spared"];
+    let add = ["suppress", "add", &spared, spare, "spared"];
     does(&shop, &[&add, &why[..]].concat()).await;
     let mut run = process::command(&shop, &mails, None, "worker");
-    run.args([list, "spared", "--refetch", "--on-ambiguous", "park"])
+    run.args([spare, "spared", "--refetch", "--on-ambiguous", "park"])
         .args(["--suppress-when", "id == 'T-000003'"])
         .args(["--ehlo-name", "shop.example.com", "--smtp-connections", "2"]);
     let worker = run.spawn().unwrap();

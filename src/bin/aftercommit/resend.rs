@@ -52,6 +52,9 @@ pub struct SendArgs {
 
 /// Reads the order back and runs the handler for it, once. Whatever the ledger says to any other
 /// worker holds here, too: a worker that is quicker is not overtaken.
+///
+/// A fleet does not see this process. So a worker that happens to get the order again right now, and
+/// waits for longer than a lease lasts, calls this send AMBIGUOUS and goes by its own policy.
 pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     let letterhead = args.letter.letterhead()?;
     let smtp = args.smtp.transport()?;
