@@ -8,10 +8,12 @@ use lettre::Address;
 use serde_dynamo::Item;
 
 use super::lookup::{Lookup, Now, address_hash};
-use crate::rows::ADDRESS;
 use crate::rows::dynamodb::{Table, Write};
 use crate::rows::expression::Expression;
 use crate::rows::fields::{Reader, text, time, to_item};
+
+/// The partition key of the suppression list: the hash of an address.
+pub(crate) const ADDRESS: &str = "address";
 
 /// Looks into DynamoDB for what is true now.
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,3 @@
 pub(crate) mod dynamodb;
 pub(crate) mod expression;
 pub(crate) mod fields;
-
-/// The partition key of the suppression list: the hash of an address.
-pub(crate) const ADDRESS: &str = "address";

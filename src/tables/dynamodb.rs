@@ -14,10 +14,10 @@ use aws_sdk_dynamodb::types::{
     TimeToLiveSpecification, TimeToLiveStatus,
 };
 
+use crate::confirmation::dynamodb::ADDRESS;
 use crate::leases::row::{ROW, STREAM};
 use crate::ledger::row::{EFFECT, EXPIRES};
 use crate::record::StreamView;
-use crate::rows::ADDRESS;
 
 /// Between two looks at a table that is being made.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);

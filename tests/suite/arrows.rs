@@ -21,6 +21,9 @@ const FLOORS: &[&[&str]] = &[
 /// What the confirmation sees: a handler like any other, with the ledger beside it.
 const CONFIRMATION: &[&str] = &["decide", "record", "clock", "rows", "handler", "ledger"];
 
+/// Who sees the confirmation: one makes its tables, the other runs it without a fleet.
+const ABOVE_CONFIRMATION: &[&str] = &["tables", "lambda"];
+
 /// Files in which types of the AWS SDK may stand.
 const AWS_FILES: &[&str] = &["dynamodb.rs", "ses.rs", "sqs.rs", "lambda.rs"];
 
@@ -107,6 +110,7 @@ fn may_see(room: &str, other: &str) -> bool {
         _ if room == other => true,
         // Where the simulation reaches in, behind its feature.
         _ if room == "gate" => other == "simulation",
+        _ if other == "confirmation" => ABOVE_CONFIRMATION.contains(&room),
         _ if room == "confirmation" => CONFIRMATION.contains(&other),
         (Some(mine), Some(its)) => its < mine,
         _ => false,
