@@ -13,9 +13,6 @@ use crate::leases::{Unfit, Unreadable, View};
 /// than the fleet needs to notice one.
 const OPERATOR_PAUSE: Duration = Duration::from_secs(25);
 
-/// How long the stream keeps a record here.
-pub(super) const RETENTION: Duration = Duration::from_secs(40);
-
 /// Things go wrong for so long.
 pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Duration) {
     let end = Instant::now() + length;
@@ -144,7 +141,9 @@ fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
 fn trim(world: &World) {
     let census = world.stream.census();
     let at = world.with_rng(|rng, _| rng.usize(..census.len()));
-    let dropped = world.stream.trim(&census[at].0.id, world.now() - RETENTION);
+    let dropped = world
+        .stream
+        .trim(&census[at].0.id, world.now() - world.climate.retention);
     if !dropped.is_empty() {
         world.count("trims");
     }
@@ -159,7 +158,9 @@ fn forget(world: &World) {
         .into_iter()
         .find(|(_, trimmed, all)| trimmed < all);
     if let Some((shard, _, _)) = oldest {
-        let dropped = world.stream.forget(&shard.id, world.now() - RETENTION);
+        let dropped = world
+            .stream
+            .forget(&shard.id, world.now() - world.climate.retention);
         if !dropped.is_empty() {
             world.count("forgotten shards");
         }
