@@ -171,7 +171,8 @@ impl Context {
         (self.liveness)(incarnation)
     }
 
-    /// A context for tests of a handler: one attempt, an hour of trust, no fleet.
+    /// A context for a handler that is called without a fleet, by a test or by an operator: one
+    /// attempt, an hour of trust.
     pub fn detached() -> Self {
         let hour = Duration::from_hours(1);
         Self {

@@ -93,7 +93,7 @@ impl Trust {
     /// The tenure that is valid now, if the window is open.
     pub fn tenure(&self) -> Option<Tenure> {
         let window = self.now();
-        window.seen_until.map(|_| Tenure {
+        window.beat_until.and(window.seen_until).map(|_| Tenure {
             trust: self.clone(),
             generation: window.generation,
             revoked: Arc::default(),

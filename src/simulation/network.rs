@@ -219,7 +219,8 @@ impl LeaseStore for Network {
         checkpoint: &Position,
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let (table, mut hold) = (self.world.table.clone(), hold.clone());
+        let (world, table) = (self.world.clone(), self.world.table.clone());
+        let (mine, mut hold) = (hold.clone(), hold.clone());
         let (checkpoint, report) = (checkpoint.clone(), report.clone());
         let apply = async move {
             if has(Flaw::CheckpointWithoutEpoch) {
@@ -228,7 +229,16 @@ impl LeaseStore for Network {
                     hold.owner = row.owner.clone().unwrap_or(hold.owner);
                 }
             }
-            table.checkpoint(&hold, &checkpoint, &report).await
+            let written = table.checkpoint(&hold, &checkpoint, &report).await;
+            if matches!(written, Ok(Some(()))) {
+                let now = table
+                    .snapshot()
+                    .leases
+                    .get(&mine.shard)
+                    .map(|row| row.epoch);
+                world.judge_checkpoint(&mine, now);
+            }
+            written
         };
         self.write("checkpoint", apply).await
     }

@@ -97,7 +97,7 @@ fn strike(
             worker.crash();
             return Some((after, Relief::Start(who)));
         }
-        20..=44 if up => {
+        luck if luck >= 1000 - world.climate.frost && up => {
             world.count("freezes");
             worker.freeze();
             return Some((after, Relief::Thaw(who)));

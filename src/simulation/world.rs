@@ -21,7 +21,7 @@ use crate::decide::shard::ShardId;
 use crate::engine::Counters;
 use crate::handler::{Context, Failure, RecordHandler};
 use crate::leases::memory::MemoryLeases;
-use crate::leases::{Consistency, InitialPosition, View};
+use crate::leases::{Consistency, Epoch, Hold, InitialPosition, View};
 use crate::record::{Event, Record};
 use crate::settings::{Settings, Timing};
 use crate::source::memory::{Commit, MemoryStream};
@@ -49,6 +49,8 @@ pub(super) struct Climate {
     pub slow: u32,
     /// How many of a thousand calls are lost, one way or the other.
     pub lost: u32,
+    /// How many of a thousand moments freeze a worker.
+    pub frost: u32,
     /// How long the stream keeps a record.
     pub retention: Duration,
 }
@@ -58,6 +60,7 @@ impl Climate {
         Self {
             slow: [5, 20, 100][rng.usize(..3)],
             lost: [5, 30, 100][rng.usize(..3)],
+            frost: [25, 100][rng.usize(..2)],
             retention: Duration::from_secs(rng.u64(12..40)),
         }
     }
@@ -133,6 +136,20 @@ impl World {
             state
                 .violation
                 .get_or_insert(format!("at {at:.3} s: {broken}"));
+        }
+    }
+
+    /// A checkpoint was accepted: it must be the owner's.
+    pub fn judge_checkpoint(&self, hold: &Hold, now: Option<Epoch>) {
+        if now != Some(hold.epoch) {
+            let Hold {
+                shard,
+                owner,
+                epoch,
+            } = hold;
+            self.judge(Err(format!(
+                "{owner} checkpointed {shard} under epoch {epoch} in {now:?}"
+            )));
         }
     }
 
