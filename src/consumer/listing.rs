@@ -32,8 +32,10 @@ pub(super) struct Listing {
     bootstrapping: bool,
     /// There is no fleet yet: what the stream lists now is what it starts from.
     first: bool,
-    /// The fleet was bootstrapped by me, after the listing that is known: no shard ever had a row.
+    /// The fleet was bootstrapped by me: no shard ever had a row.
     fresh: bool,
+    /// What the stream listed before that.
+    before_bootstrap: Option<Vec<Shard>>,
     known: Option<Vec<Shard>>,
 }
 
@@ -47,6 +49,7 @@ impl Listing {
             bootstrapping: false,
             first: false,
             fresh: false,
+            before_bootstrap: None,
             known: None,
         }
     }
@@ -139,11 +142,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let latest = self
             .stream_row
             .is_some_and(|row| row.initial == InitialPosition::Latest);
-        let due = if at_start && latest {
-            tree.leaves()
-        } else {
-            tree.due()
-        };
+        let first = self
+            .listing
+            .before_bootstrap
+            .take()
+            .filter(|_| at_start && latest);
+        let due = first.map_or_else(|| tree.due(), |first| tree_of(first, view).leaves());
         let damaged = damaged_shards(view, &shards);
         let is_damaged: BTreeSet<_> = damaged.iter().map(|shard| shard.id.clone()).collect();
         let wanting = due.len() + damaged.len();
@@ -229,6 +233,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             return;
         }
         self.listing.bootstrapping = true;
+        self.listing.before_bootstrap = self.listing.known.clone();
         let row = self.stream_row_for(view);
         self.calls.push(self.engine.bootstrap(row));
     }

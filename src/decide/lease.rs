@@ -193,6 +193,8 @@ struct Still {
 struct Mine {
     highest: Epoch,
     given_up: Option<Epoch>,
+    /// What I began to give up last, and when I had gained it.
+    given: Option<(Epoch, Duration)>,
     owns: Option<(Epoch, Duration)>,
     giving: bool,
 }
@@ -266,7 +268,8 @@ impl Member {
     /// I begin to give the shard up: from now on its epoch is never mine again.
     pub fn give_up(&mut self, shard: &ShardId) -> Option<Epoch> {
         let mine = self.mine.get_mut(shard)?;
-        let (epoch, _) = mine.owns.take()?;
+        mine.given = mine.owns.take();
+        let (epoch, _) = mine.given?;
         mine.given_up = Some(epoch);
         mine.giving = true;
         Some(epoch)
@@ -301,8 +304,12 @@ impl Member {
             let row = sight.leases.get(&shard);
             let mine = self.mine.entry(shard.clone()).or_default();
             let before = mine.owns;
-            if mine.lost(&self.me, row, sight) {
+            if Mine::lost(mine.owns, &self.me, row, sight) {
                 mine.owns = None;
+            }
+            // What I am giving up may be gone before I have given it.
+            if mine.giving && Mine::lost(mine.given, &self.me, row, sight) {
+                changes.push(Change::Lost(shard.clone()));
             }
             if trusted && mine.owns.is_none() && mine.adoptable(&self.me, row, sight.consistent) {
                 mine.owns = row.map(|row| (row.epoch, now));
@@ -496,10 +503,15 @@ impl Still {
 }
 
 impl Mine {
-    /// Whether a look proves that what I own is not mine any more. A look that began before I
+    /// Whether a look proves that what I hold, or am giving up, is not mine any more. A look that began before I
     /// gained it proves nothing, and only a consistent one proves that a row is gone.
-    fn lost(&self, me: &Incarnation, row: Option<&Row>, sight: &Sight) -> bool {
-        let Some((epoch, since)) = self.owns else {
+    fn lost(
+        held: Option<(Epoch, Duration)>,
+        me: &Incarnation,
+        row: Option<&Row>,
+        sight: &Sight,
+    ) -> bool {
+        let Some((epoch, since)) = held else {
             return false;
         };
         if sight.began < since {

@@ -13,6 +13,9 @@ use crate::leases::{Unfit, Unreadable, View};
 /// than the fleet needs to notice one.
 const OPERATOR_PAUSE: Duration = Duration::from_secs(25);
 
+/// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
+const LATE: Duration = Duration::from_secs(25);
+
 /// Things go wrong for so long.
 pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Duration) {
     let end = Instant::now() + length;
@@ -160,7 +163,7 @@ fn forget(world: &World) {
     if let Some((shard, _, _)) = oldest {
         let dropped = world
             .stream
-            .forget(&shard.id, world.now() - world.climate.retention);
+            .forget(&shard.id, world.now() - world.climate.retention - LATE);
         if !dropped.is_empty() {
             world.count("forgotten shards");
         }
