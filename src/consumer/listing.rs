@@ -159,8 +159,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             return;
         }
         if missing.len() < wanting {
-            // The rest has not been missing for long enough: look again with the same listing.
-            self.listing.known = Some(shards.clone());
+            // The rest has not been missing for long enough. An old listing must not bring back
+            // what the stream has forgotten meanwhile, so that list is made anew.
+            self.listing.due = Instant::now() + self.engine.settings.timing.lease_duration / 4;
         }
         let mut tidying = Tidying {
             ended: tree.removable(),
