@@ -202,10 +202,18 @@ impl LeaseStore for DynamoDbLeases {
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
         let key = worker_key(&row.incarnation);
         let item = row::item(&self.stream, &key, row::worker_fields(row));
-        // Only an earlier try of mine can have written this incarnation's row; its beat may have
-        // been raised since.
-        self.table.put(item, &Expression::on_none(ROW)).await?;
-        Ok(())
+        if let Write::Applied(_) = self.table.put(item, &Expression::on_none(ROW)).await? {
+            return Ok(());
+        }
+        // Only an earlier try of mine can have written this incarnation's row. It vouches for now
+        // only if its beat is this one or a later one.
+        match self.heartbeat(row).await? {
+            Some(()) => Ok(()),
+            None => bail!(
+                "the row of worker {} cannot be read or was removed",
+                row.incarnation
+            ),
+        }
     }
 
     async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {

@@ -78,10 +78,14 @@ impl LeaseStore for MemoryLeases {
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
-        self.rows()
+        let mut table = self.rows();
+        let standing = table
             .workers
             .entry(row.incarnation.clone())
             .or_insert_with(|| row.clone());
+        if standing.beat < row.beat {
+            *standing = row.clone();
+        }
         Ok(())
     }
 

@@ -489,6 +489,22 @@ fn describe_change(trace: &mut String, at: f64, before: Option<&View>, now: &Vie
             row.epoch, row.checkpoint
         );
     }
+    let beat = |name| {
+        before
+            .and_then(|view| view.workers.get(name))
+            .map(|row| row.beat)
+    };
+    for row in now
+        .workers
+        .values()
+        .filter(|row| beat(&row.incarnation) != Some(row.beat))
+    {
+        let _ = writeln!(
+            trace,
+            "{at:9.3} table: {} beats {}",
+            row.incarnation, row.beat
+        );
+    }
     for gap in now
         .gaps
         .iter()
