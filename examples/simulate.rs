@@ -81,16 +81,9 @@ fn replay(scenario: &Scenario) -> usize {
         trace,
     } = simulate(scenario);
     print!("{trace}{counts}");
-    match violation {
-        Some(violation) => {
-            println!("seed {}: {violation}", scenario.seed);
-            1
-        }
-        None => {
-            println!("seed {}: every promise was kept", scenario.seed);
-            0
-        }
-    }
+    let verdict = violation.as_deref().unwrap_or("every promise was kept");
+    println!("seed {}: {verdict}", scenario.seed);
+    usize::from(violation.is_some())
 }
 
 fn run(arguments: &Arguments, scenario: impl Fn(u64) -> Scenario + Send) -> usize {
@@ -123,9 +116,9 @@ fn run(arguments: &Arguments, scenario: impl Fn(u64) -> Scenario + Send) -> usiz
         true
     });
     bar.finish_and_clear();
-    let rate = arguments.seeds as f64 / started.elapsed().as_secs_f64();
+    let each = started.elapsed() / u32::try_from(arguments.seeds.max(1)).unwrap_or(u32::MAX);
     println!(
-        "{} seeds ({rate:.0} a second), {broken} with a broken promise. They hit:",
+        "{} seeds ({each:.1?} each), {broken} with a broken promise. They hit:",
         arguments.seeds
     );
     print!("{counts}");

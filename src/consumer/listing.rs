@@ -24,6 +24,7 @@ use crate::record::Position;
 use crate::source::{Description, SourceError, StreamSource};
 
 /// When to list, and what the last listing said.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Listing {
     due: Instant,
     mine: bool,

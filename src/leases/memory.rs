@@ -110,7 +110,9 @@ impl LeaseStore for MemoryLeases {
 
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
         let mut table = self.rows();
-        rows.iter().for_each(|row| table.insert_missing(row));
+        for row in rows {
+            table.insert_missing(row);
+        }
         Ok(())
     }
 
@@ -205,9 +207,9 @@ impl LeaseStore for MemoryLeases {
             row.owner = None;
             row.epoch += 1;
             row.report = report.clone();
-            children
-                .iter()
-                .for_each(|child| table.insert_missing(child));
+            for child in children {
+                table.insert_missing(child);
+            }
             return Ok(Some(()));
         }
         let ended = |row: &LeaseRow| row.checkpoint == end && row.epoch == hold.epoch + 1;
@@ -229,7 +231,7 @@ impl LeaseStore for MemoryLeases {
         };
         match table.gaps.iter_mut().find(same) {
             Some(known) => {
-                known.first_after = gap.first_after.clone();
+                known.first_after.clone_from(&gap.first_after);
             }
             None => table.gaps.push(gap.clone()),
         }

@@ -185,11 +185,10 @@ impl LeaseStore for Network {
             if has(Flaw::TakeWithoutBeat) {
                 take.from = take.from.map(|(owner, _)| (owner, None));
             }
-            if has(Flaw::TakeWithoutEpoch) {
-                if let Some(row) = table.snapshot().leases.get(&take.shard) {
-                    take.from = row.owner.clone().map(|owner| (owner, None));
-                    (take.seen_epoch, take.epoch) = (row.epoch, row.epoch + 1);
-                }
+            let row = table.snapshot().leases.remove(&take.shard);
+            if let Some(row) = row.filter(|_| has(Flaw::TakeWithoutEpoch)) {
+                take.from = row.owner.map(|owner| (owner, None));
+                (take.seen_epoch, take.epoch) = (row.epoch, row.epoch + 1);
             }
             table.take(&take).await
         };
@@ -223,11 +222,10 @@ impl LeaseStore for Network {
         let (mine, mut hold) = (hold.clone(), hold.clone());
         let (checkpoint, report) = (checkpoint.clone(), report.clone());
         let apply = async move {
-            if has(Flaw::CheckpointWithoutEpoch) {
-                if let Some(row) = table.snapshot().leases.get(&hold.shard) {
-                    hold.epoch = row.epoch;
-                    hold.owner = row.owner.clone().unwrap_or(hold.owner);
-                }
+            let row = table.snapshot().leases.remove(&hold.shard);
+            if let Some(row) = row.filter(|_| has(Flaw::CheckpointWithoutEpoch)) {
+                hold.epoch = row.epoch;
+                hold.owner = row.owner.unwrap_or(hold.owner);
             }
             let written = table.checkpoint(&hold, &checkpoint, &report).await;
             if matches!(written, Ok(Some(()))) {

@@ -9,9 +9,8 @@ use super::world::{Worker, World};
 use crate::decide::shard::ShardId;
 use crate::leases::{Unfit, Unreadable, View};
 
-/// How long an operator waits between two changes to the table behind the fleet's back: longer
-/// than the fleet needs to notice one.
-const OPERATOR_PAUSE: Duration = Duration::from_secs(25);
+/// When an operator may change the table behind the fleet's back: once in a storm, not at its start.
+const OPERATOR_DUE: Duration = Duration::from_secs(15);
 
 /// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
 const LATE: Duration = Duration::from_secs(25);
@@ -20,7 +19,7 @@ const LATE: Duration = Duration::from_secs(25);
 pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Duration) {
     let end = Instant::now() + length;
     let mut due: Vec<(Instant, Relief)> = Vec::new();
-    let mut operator_due = Instant::now() + OPERATOR_PAUSE;
+    let mut operator = Some(Instant::now() + OPERATOR_DUE);
     while Instant::now() < end && !world.is_violated() {
         let pause = world.with_rng(|rng, _| rng.u64(10..600));
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -31,7 +30,7 @@ pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Du
         for _ in 0..world.with_rng(|rng, _| rng.u64(..4)) {
             world.commit();
         }
-        if let Some((after, relief)) = strike(world, workers, &mut operator_due) {
+        if let Some((after, relief)) = strike(world, workers, &mut operator) {
             due.push((now + after, relief));
         }
         // A worker that was told to stop is started anew some time later.
@@ -83,7 +82,7 @@ impl Relief {
 fn strike(
     world: &Arc<World>,
     workers: &mut [Worker],
-    operator_due: &mut Instant,
+    operator: &mut Option<Instant>,
 ) -> Option<(Duration, Relief)> {
     let (luck, who, millis) = world.with_rng(|rng, _| {
         (
@@ -112,8 +111,8 @@ fn strike(
         60..=79 => return split(world, after),
         80..=94 => trim(world),
         95..=99 => forget(world),
-        100..=129 if *operator_due <= Instant::now() => {
-            *operator_due = Instant::now() + OPERATOR_PAUSE;
+        100..=129 if operator.is_some_and(|due| due <= Instant::now()) => {
+            *operator = None;
             tamper(world);
         }
         _ => {}
@@ -134,9 +133,9 @@ fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
         return None;
     }
     world.count("late children");
-    children
-        .iter()
-        .for_each(|child| world.stream.hide(child, true));
+    for child in &children {
+        world.stream.hide(child, true);
+    }
     Some((after, Relief::Show(children)))
 }
 

@@ -21,7 +21,7 @@ use crate::decide::shard::ShardId;
 use crate::engine::Counters;
 use crate::handler::{Context, Failure, RecordHandler};
 use crate::leases::memory::MemoryLeases;
-use crate::leases::{Consistency, Epoch, Hold, InitialPosition, View};
+use crate::leases::{Consistency, Epoch, Hold, InitialPosition, LeaseRow, View};
 use crate::record::{Event, Record};
 use crate::settings::{Settings, Timing};
 use crate::source::memory::{Commit, MemoryStream};
@@ -259,7 +259,7 @@ impl World {
         if let Some(row) = open.clone().find(|row| row.owner.is_none()) {
             return Err(format!("{} is nobody's", row.shard));
         }
-        let missing = |shard: &ShardId| !view.leases.get(shard).is_some_and(|row| !row.ended());
+        let missing = |shard: &ShardId| view.leases.get(shard).is_none_or(LeaseRow::ended);
         if let Some(shard) = self.stream.open_shards().into_iter().find(missing) {
             return Err(format!("{shard} is open and not leased"));
         }
@@ -357,8 +357,9 @@ impl Worker {
             ("hand-overs", of(&counters.hand_overs)),
             ("refused writes", of(&counters.refused)),
         ];
-        told.into_iter()
-            .for_each(|(what, count)| self.world.count_many(what, count));
+        for (what, count) in told {
+            self.world.count_many(what, count);
+        }
     }
 
     /// SIGKILL.
