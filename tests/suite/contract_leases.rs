@@ -65,6 +65,7 @@ contract! {
     a_handover_that_is_repeated_answers_like_the_first,
     a_handover_is_lost_once_the_new_owner_moved_on,
     a_lease_that_is_handed_to_nobody_is_free,
+    a_lease_is_handed_to_nobody_rather_than_to_a_worker_that_leaves,
     finishing_ends_the_parent_and_creates_the_children,
     a_finish_that_is_repeated_answers_like_the_first,
     finishing_leaves_a_child_that_is_there_as_it_is,
@@ -421,6 +422,7 @@ async fn a_checkpoint_is_seen_and_may_be_repeated(store: impl LeaseStore) {
 
 async fn a_lease_is_handed_over_with_its_checkpoint(store: impl LeaseStore) {
     let hold = held_by_one(&store).await;
+    store.register(&worker("two", 1)).await.unwrap();
     let two = incarnation("two");
     let given = store
         .hand_over(&hold, Some(&two), &after("44"), &report())
@@ -439,6 +441,7 @@ async fn a_lease_is_handed_over_with_its_checkpoint(store: impl LeaseStore) {
 
 async fn a_handover_that_is_repeated_answers_like_the_first(store: impl LeaseStore) {
     let hold = held_by_one(&store).await;
+    store.register(&worker("two", 1)).await.unwrap();
     let two = incarnation("two");
     for to in [Some(&two), Some(&two)] {
         let given = store.hand_over(&hold, to, &after("44"), &report()).await;
@@ -454,6 +457,7 @@ async fn a_handover_that_is_repeated_answers_like_the_first(store: impl LeaseSto
 
 async fn a_handover_is_lost_once_the_new_owner_moved_on(store: impl LeaseStore) {
     let hold = held_by_one(&store).await;
+    store.register(&worker("two", 1)).await.unwrap();
     let two = incarnation("two");
     let calm = Report::default();
     let give = || store.hand_over(&hold, Some(&two), &Position::Horizon, &calm);
@@ -468,6 +472,21 @@ async fn a_handover_is_lost_once_the_new_owner_moved_on(store: impl LeaseStore) 
     assert_eq!(give().await.unwrap(), None);
     let row = lease(&store, "a").await;
     assert_eq!(row.checkpoint, Checkpoint::At(after("50")));
+}
+
+async fn a_lease_is_handed_to_nobody_rather_than_to_a_worker_that_leaves(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let mut leaving = worker("two", 1);
+    leaving.draining = true;
+    store.register(&leaving).await.unwrap();
+    for to in ["two", "never seen"] {
+        let to = incarnation(to);
+        let given = store
+            .hand_over(&hold, Some(&to), &after("44"), &report())
+            .await;
+        assert_eq!(given.unwrap(), Some(()));
+        assert_eq!(lease(&store, "a").await.owner, None);
+    }
 }
 
 async fn a_lease_that_is_handed_to_nobody_is_free(store: impl LeaseStore) {

@@ -44,6 +44,16 @@ async fn moved_away() -> (MemoryLeases, Take) {
     let leases = MemoryLeases::new();
     let mine = held(&shard(0), &worker("me"), 4);
     leases.create(&[mine]).await.unwrap();
+    let there = aftercommit::leases::WorkerRow {
+        incarnation: worker("other"),
+        beat: 1,
+        draining: false,
+        lease_duration: Duration::from_secs(10),
+        version: "1".to_owned(),
+        zone: None,
+        status_address: None,
+    };
+    leases.register(&there).await.unwrap();
     let (from, other, report) = (hold(4), worker("other"), Report::default());
     let given = leases.hand_over(&from, Some(&other), &Position::Horizon, &report);
     given.await.unwrap().unwrap();
