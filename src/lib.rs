@@ -5,6 +5,7 @@ pub mod confirmation;
 mod consumer;
 pub mod decide;
 mod engine;
+pub mod filter;
 mod gate;
 pub mod handler;
 pub mod leases;

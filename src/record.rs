@@ -1,5 +1,7 @@
 //! One committed change, as the stream tells it.
 
+pub mod lambda_event;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::time::SystemTime;

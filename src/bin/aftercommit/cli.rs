@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::fault::{Fault, tell_usage};
+use crate::filter::{self, FilterCommand};
 use crate::log::{self, LogFormat};
 use crate::preview::{self, PreviewArgs};
 use crate::run::{self, RunArgs};
@@ -77,6 +78,9 @@ enum Command {
     Preview(PreviewArgs),
     /// Send one email with a made-up order
     SendTest(SendTestArgs),
+    /// Try a filter pattern on a record, without any server
+    #[command(subcommand)]
+    Filter(FilterCommand),
 }
 
 /// Reads the command line and does what it says.
@@ -87,23 +91,27 @@ pub fn main() -> ExitCode {
     };
     log::init(cli.log);
     match execute(&cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(fault) => fault.tell(),
     }
 }
 
-fn execute(command: &Command) -> Result<(), Fault> {
-    if let Command::Preview(args) = command {
-        return preview::preview(args);
+fn execute(command: &Command) -> Result<ExitCode, Fault> {
+    match command {
+        Command::Preview(args) => return preview::preview(args).map(|()| ExitCode::SUCCESS),
+        Command::Filter(FilterCommand::Explain(args)) => return filter::explain(args),
+        _ => {}
     }
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
     runtime.block_on(async {
         match command {
-            Command::Run(args) => run::run(args).await,
-            Command::Tables(TablesCommand::Create(args)) => tables::create(args).await,
-            Command::Preview(args) => preview::preview(args),
-            Command::SendTest(args) => send_test::send_test(args).await,
+            Command::Run(args) => run::run(args).await?,
+            Command::Tables(TablesCommand::Create(args)) => tables::create(args).await?,
+            Command::SendTest(args) => send_test::send_test(args).await?,
+            // Needs no runtime.
+            Command::Preview(_) | Command::Filter(_) => {}
         }
+        Ok(ExitCode::SUCCESS)
     })
 }
 

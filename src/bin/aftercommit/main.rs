@@ -3,6 +3,7 @@
 mod aws;
 mod cli;
 mod fault;
+mod filter;
 mod log;
 mod preview;
 mod run;
