@@ -25,7 +25,7 @@ fn record() -> Record {
                     {"M": {"sku": {"S": "cup"}, "count": {"N": "1"}, "note": {"S": "blue"}}},
                     {"S": "plain"}
                 ]},
-                "none": {"L": []}, "$or": {"S": "a name like any other"}
+                "rows": {"L": [{"L": [{"N": "1"}]}, {"L": [{"S": "x"}]}]}, "none": {"L": []}, "$or": {"S": "a name like any other"}
             }
         }
     });
