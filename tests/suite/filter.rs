@@ -148,6 +148,14 @@ fn every_operator_holds_where_it_should_and_nowhere_else() {
         (json!({"lines": {"L": {"S": [{"exists": true}]}}}), true),
         (json!({"lines": {"L": {"N": [{"exists": false}]}}}), true),
         (json!({"lines": {"L": {"S": [{"exists": false}]}}}), false),
+        (
+            json!({"rows": {"L": {"L": {"S": [{"exists": false}]}}}}),
+            false,
+        ),
+        (
+            json!({"rows": {"L": {"L": {"B": [{"exists": false}]}}}}),
+            true,
+        ),
         (json!({"none": {"L": {"S": [{"exists": false}]}}}), true),
         (
             json!({"lines": {"L": {"M": {"sku": {"S": ["tea"]}, "count": {"N": ["2"]}}}}}),

@@ -18,3 +18,4 @@ mod mail;
 mod order;
 mod smtp;
 mod template;
+mod throttle;
