@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod confirmation;
 mod consumer;
+pub mod dead_letter;
 pub mod decide;
 mod engine;
 pub mod filter;

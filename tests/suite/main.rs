@@ -7,6 +7,7 @@ mod support;
 
 mod cli;
 mod cli_tables;
+mod contract_dead_letters;
 mod contract_leases;
 mod contract_ledger;
 mod dynamodb_leases;

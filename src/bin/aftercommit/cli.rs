@@ -30,7 +30,7 @@ Examples:
       --smtp-url smtps://user@mail.example.com --smtp-password-file password.txt \\
       --mail-from \"Shop <orders@example.com>\"
 
-  # Make the lease table and the ledger, once
+  # Make the lease table, the ledger and the dead letters' table, once
   aftercommit tables create
 
   # One email for every order that is committed to the table `orders`
@@ -284,4 +284,12 @@ pub struct TableNames {
         default_value = "aftercommit-ledger"
     )]
     pub ledger_table: String,
+    /// Where stands what could not be handled
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DEAD_LETTER_TABLE",
+        default_value = "aftercommit-dead-letters"
+    )]
+    pub dead_letter_table: String,
 }

@@ -1,7 +1,7 @@
 //! `aftercommit tables`: makes what the worker needs.
 
 use aftercommit::tables::dynamodb::{
-    Outcome, create_lease_table, create_ledger_table, create_orders_table,
+    Outcome, create_dead_letter_table, create_lease_table, create_ledger_table, create_orders_table,
 };
 use clap::{Args, Subcommand};
 
@@ -12,7 +12,7 @@ use crate::fault::Fault;
 /// What can be done with the tables.
 #[derive(Debug, Subcommand)]
 pub enum TablesCommand {
-    /// Make the lease table and the ledger, on demand, with point-in-time recovery; what exists
+    /// Make the lease table, the ledger and the dead letters' table, on demand, with point-in-time recovery; what exists
     /// stays
     Create(CreateArgs),
 }
@@ -47,6 +47,10 @@ pub async fn create(args: &CreateArgs) -> Result<(), Fault> {
     report(
         &names.ledger_table,
         create_ledger_table(client, &names.ledger_table).await?,
+    );
+    report(
+        &names.dead_letter_table,
+        create_dead_letter_table(client, &names.dead_letter_table).await?,
     );
     if args.with_orders {
         report(&args.table, create_orders_table(client, &args.table).await?);
