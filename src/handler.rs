@@ -171,7 +171,8 @@ impl Context {
         (self.liveness)(incarnation)
     }
 
-    /// A context for tests of a handler: one attempt, an hour of trust, no fleet.
+    /// A context outside of a fleet, for tests of a handler and for redriving: one attempt, an hour
+    /// of trust, nobody else.
     pub fn detached() -> Self {
         let hour = Duration::from_hours(1);
         Self {
@@ -184,6 +185,44 @@ impl Context {
             cancelled: CancellationToken::new(),
             liveness: Arc::new(|_| Liveness::Unknown),
         }
+    }
+
+    /// The same, for another worker, in whose eyes every other one is as `others` says.
+    #[must_use]
+    pub fn of_worker(self, incarnation: &str, others: Liveness) -> Self {
+        let me: Arc<str> = incarnation.into();
+        let incarnation = me.clone();
+        let liveness: LivenessOf =
+            Arc::new(move |who| if who == &*me { Liveness::Alive } else { others });
+        Self {
+            incarnation,
+            liveness,
+            ..self
+        }
+    }
+
+    /// The same, for a record of that stream and shard.
+    #[must_use]
+    pub fn of_shard(self, stream: &str, shard: &ShardId) -> Self {
+        let (stream, shard) = (stream.into(), shard.clone());
+        Self {
+            stream,
+            shard,
+            ..self
+        }
+    }
+
+    /// The same, on a later try.
+    #[must_use]
+    pub fn of_attempt(self, attempt: u32) -> Self {
+        Self { attempt, ..self }
+    }
+
+    /// The same, with the right to act only until then.
+    #[must_use]
+    pub fn until(self, deadline: Instant) -> Self {
+        let tenure = Tenure::until_deadline(deadline);
+        Self { tenure, ..self }
     }
 }
 

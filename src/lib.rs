@@ -12,6 +12,7 @@ pub mod handler;
 pub mod leases;
 pub mod ledger;
 pub mod record;
+pub mod redrive;
 mod rows;
 mod settings;
 mod shard_task;

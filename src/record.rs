@@ -42,8 +42,10 @@ impl SequenceNumber {
         &self.0
     }
 
-    fn digits(&self) -> &str {
-        self.0.trim_start_matches('0')
+    fn digits(&self) -> &[u8] {
+        let bytes = self.0.as_bytes();
+        let zeros = bytes.iter().take_while(|byte| **byte == b'0').count();
+        bytes.get(zeros..).unwrap_or_default()
     }
 }
 
@@ -54,6 +56,10 @@ pub struct InvalidSequenceNumber(String);
 
 impl Ord for SequenceNumber {
     fn cmp(&self, other: &Self) -> Ordering {
+        // The service pads all numbers of a stream alike.
+        if self.0.len() == other.0.len() {
+            return self.0.cmp(&other.0);
+        }
         let (a, b) = (self.digits(), other.digits());
         a.len().cmp(&b.len()).then_with(|| a.cmp(b))
     }

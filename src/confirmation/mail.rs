@@ -221,7 +221,7 @@ fn header_key(key: &str, hash: &str) -> String {
     if plain { key } else { hash }.to_owned()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let digit = |four: u8| char::from_digit(u32::from(four), 16).unwrap_or('0');
         text.push(digit(byte >> 4));

@@ -1,10 +1,230 @@
 //! The order-confirmation handler: an order committed to the table becomes one email.
+//!
+//! ```text
+//! MAIL, RCPT accepted -> claim in the ledger -> DATA, message, final dot, reply -> outcome
+//! ```
+//!
+//! Whatever fails before the claim is certainly not sent. After it every outcome is written down:
+//! SENT, FAILED, RETRY, or AMBIGUOUS where no definite reply came. A crash between the two writes
+//! leaves a claim that others find, wait for as long as its claimant may live, and then call
+//! AMBIGUOUS. Nothing is ever sent a second time without that word standing in the ledger.
 
 pub mod address;
+mod attempt;
+mod book;
+pub mod dynamodb;
+pub mod lookup;
 pub mod mail;
 pub mod money;
 pub mod order;
+mod outcome;
+mod send;
 pub mod smtp;
 pub mod template;
 mod text;
 mod values;
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use attempt::Memory;
+use book::Book;
+use lookup::{AsRecorded, Looked, Lookup, SuppressWhen};
+use mail::Letterhead;
+use order::{Order, OrderFields};
+pub use outcome::Counts;
+use smtp::Smtp;
+
+use crate::decide::claim::OnAmbiguous;
+use crate::ledger::{EffectKey, Ledger};
+use crate::{Clock, Context, Event, Failure, Record, RecordHandler};
+
+/// The kind of effect in the ledger's keys: `confirmation#<order id>`.
+pub const KIND: &str = "confirmation";
+
+/// What is configured about sending.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Which attributes of the item hold what.
+    pub fields: OrderFields,
+    /// What to do where nobody can tell whether a mail was accepted.
+    pub on_ambiguous: OnAmbiguous,
+    /// How long the ledger keeps a row. An order that was committed longer ago may have been
+    /// confirmed under a row that is gone: it is refused, not sent.
+    pub retention: Duration,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// How long a stream holds its records.
+///
+/// Source: [DynamoDB Streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
+pub const STREAM_HOLDS: Duration = Duration::from_hours(24);
+
+/// How far back records may be replayed, unless configured otherwise.
+pub const REPLAY_HORIZON: Duration = Duration::from_hours(24 * 400);
+
+/// The ledger would forget an order that may still come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the ledger keeps its rows for {keeps_hours} hours, but an order may come again for \
+     {needed_hours}: the stream's 24 and the replay horizon; keep rows longer, or replay less far"
+)]
+pub struct RetentionTooShort {
+    keeps_hours: u64,
+    needed_hours: u64,
+}
+
+impl Rules {
+    /// Checks that the ledger outlives every record that may still come: those that the stream
+    /// holds, and those that are replayed from up to `replay_horizon` ago. A ledger that forgets
+    /// sooner sends a second mail. Call it before anything is read.
+    ///
+    /// # Errors
+    ///
+    /// [`RetentionTooShort`].
+    pub fn check_retention(&self, replay_horizon: Duration) -> Result<(), RetentionTooShort> {
+        let needed = STREAM_HOLDS.saturating_add(replay_horizon);
+        let hours = |time: Duration| time.as_secs() / 3600;
+        if self.retention >= needed {
+            return Ok(());
+        }
+        Err(RetentionTooShort {
+            keeps_hours: hours(self.retention),
+            needed_hours: hours(needed),
+        })
+    }
+}
+
+/// Sends one confirmation for each order that is inserted; lets every other change pass.
+pub struct Confirmation<L, K = AsRecorded> {
+    book: Book<L>,
+    lookup: K,
+    suppress_when: Option<SuppressWhen>,
+    smtp: Smtp,
+    letterhead: Letterhead,
+    rules: Rules,
+    nonces: Mutex<fastrand::Rng>,
+    memory: Memory,
+    counts: Counts,
+}
+
+impl<L: Ledger> Confirmation<L> {
+    /// A handler that claims in `ledger` and sends over `smtp`. `rng` makes the nonces of claims:
+    /// seed it differently in every process.
+    pub fn new(
+        ledger: L,
+        smtp: Smtp,
+        letterhead: Letterhead,
+        rules: Rules,
+        rng: fastrand::Rng,
+    ) -> Self {
+        Self {
+            book: Book::new(ledger, rules.clock.clone()),
+            lookup: AsRecorded,
+            suppress_when: None,
+            smtp,
+            letterhead,
+            rules,
+            nonces: Mutex::new(rng),
+            memory: Memory::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Looks up what is true now before it claims.
+    #[must_use]
+    pub fn looking_up<K: Lookup>(self, lookup: K) -> Confirmation<L, K> {
+        Confirmation {
+            book: self.book,
+            lookup,
+            suppress_when: self.suppress_when,
+            smtp: self.smtp,
+            letterhead: self.letterhead,
+            rules: self.rules,
+            nonces: self.nonces,
+            memory: self.memory,
+            counts: self.counts,
+        }
+    }
+}
+
+impl<L: Ledger, K: Lookup> Confirmation<L, K> {
+    /// Does not confirm orders of which the expression is true.
+    #[must_use]
+    pub fn suppressing(self, when: SuppressWhen) -> Self {
+        let suppress_when = Some(when);
+        Self {
+            suppress_when,
+            ..self
+        }
+    }
+
+    /// What came of it so far in this process.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The time in whole milliseconds, as the ledger keeps it.
+    fn now(&self) -> SystemTime {
+        let now = self.rules.clock.now();
+        let since = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        now - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
+    }
+
+    fn nonce(&self) -> u64 {
+        let mut rng = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+        rng.u64(..)
+    }
+
+    fn order(&self, record: &Record) -> Result<Order, Failure> {
+        let Some(item) = &record.new_image else {
+            return Err(Failure::reject(format!(
+                "a {} stream carries no new image to read the order from; \
+                 set the table's stream to NEW_IMAGE or NEW_AND_OLD_IMAGES",
+                record.view
+            )));
+        };
+        let order = Order::from_item(item, &self.rules.fields);
+        let order = order.map_err(|error| Failure::Reject(error.into()))?;
+        let age = self.rules.clock.now().duration_since(record.created);
+        if age.is_ok_and(|age| age >= self.rules.retention) {
+            return Err(Failure::reject(format!(
+                "order {} was committed longer ago than the ledger keeps its rows, so whether it \
+                 was confirmed is not known; it is not sent",
+                order.id
+            )));
+        }
+        Ok(order)
+    }
+}
+
+impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        if record.event != Event::Insert {
+            return Ok(());
+        }
+        let order = self.order(record)?;
+        let key = EffectKey::new(KIND, &order.id);
+        let result = match self.look(record, order.clone()).await? {
+            Looked::Send(order) => self.confirm(&order, &key, context).await,
+            Looked::Suppress(reason) => self.suppress(&order, &key, context, reason).await,
+        };
+        if matches!(result, Ok(()) | Err(Failure::Reject(_))) {
+            self.memory.forget(&key);
+        }
+        result
+    }
+}
+
+impl<L, K> fmt::Debug for Confirmation<L, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Confirmation")
+            .field("rules", &self.rules)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}

@@ -191,14 +191,19 @@ impl Smtp {
 impl Offer {
     /// Sends the message and waits for the reply to its final dot, up to 10 minutes.
     ///
-    /// `may_pass` is asked right before DATA and again right before the final dot; once it says
-    /// no, the mail is certainly not sent. `mail` is 7-bit text with headers and body.
+    /// `may_pass` is asked right before DATA ([`Stage::Data`]) and again right before the final dot
+    /// leaves ([`Stage::AfterDot`]); once it says no, the mail is certainly not sent. `mail` is
+    /// 7-bit text with headers and body.
     ///
     /// Dropping this future closes the connection; whether the mail was accepted is then unknown.
-    pub async fn deliver(mut self, mail: &[u8], may_pass: &(dyn Fn() -> bool + Sync)) -> Delivery {
+    pub async fn deliver(
+        mut self,
+        mail: &[u8],
+        may_pass: &(dyn Fn(Stage) -> bool + Sync),
+    ) -> Delivery {
         let (smtp, limits) = (self.smtp.clone(), self.smtp.0.settings.timeouts);
         let not_sent = |stage, why| Delivery::NotSent { stage, why };
-        if !may_pass() {
+        if !may_pass(Stage::Data) {
             return not_sent(Stage::Data, Cause::NotAllowed);
         }
         let connection = self.connection.take();
@@ -223,7 +228,7 @@ impl Offer {
                 Cause::Protocol("it spoke during the message".into()),
             );
         }
-        if !may_pass() {
+        if !may_pass(Stage::AfterDot) {
             return not_sent(Stage::Body, Cause::NotAllowed);
         }
         let dot_end = last.len();

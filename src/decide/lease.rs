@@ -412,7 +412,10 @@ impl Member {
                     None => continue,
                 },
             };
-            if target == Some(&self.me) {
+            // Nobody else can take what stands in my name while I am alive, so that falls to me even
+            // if it is to be another's in the end.
+            let in_my_name = row.owner.as_ref() == Some(&self.me);
+            if target == Some(&self.me) || in_my_name {
                 actions.push(Action::Take(Take {
                     shard: shard.clone(),
                     from,

@@ -155,10 +155,10 @@ fn taking(take: &Take) -> Expression {
     Expression::on_readable(FORMAT)
         .when("owner", from)
         .when("epoch", Some(number(take.seen_epoch)))
+        .unless("checkpoint", text(row::END))
         .write(vec![
             row::owner_field(Some(&take.owner)),
             ("epoch", Some(number(take.epoch))),
-            ("settled", Some(number(0_u64))),
         ])
 }
 
@@ -339,7 +339,9 @@ impl LeaseStore for DynamoDbLeases {
     }
 
     async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
-        let how = Expression::on_readable_or_none(FORMAT).fill_in(row::gap_fields(gap));
+        let how = Expression::on_readable_or_none(FORMAT)
+            .fill_in(row::gap_fields(gap))
+            .write(row::gap_end(gap));
         self.table.update(self.key(&gap_key(gap)), &how).await?;
         Ok(())
     }

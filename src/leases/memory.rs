@@ -80,7 +80,8 @@ impl LeaseStore for MemoryLeases {
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
         self.rows()
             .workers
-            .insert(row.incarnation.clone(), row.clone());
+            .entry(row.incarnation.clone())
+            .or_insert_with(|| row.clone());
         Ok(())
     }
 
@@ -154,16 +155,18 @@ impl LeaseStore for MemoryLeases {
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
         let mut table = self.rows();
+        let checkpoint = Checkpoint::At(checkpoint.clone());
         if let Some(row) = table.held(hold) {
             row.owner = to.cloned();
             row.epoch += 1;
-            row.checkpoint = Checkpoint::At(checkpoint.clone());
+            row.checkpoint = checkpoint;
             row.report = report.clone();
             return Ok(Some(()));
         }
-        let row = table.leases.get(&hold.shard);
-        let repeated =
-            row.is_some_and(|row| row.owner.as_ref() == to && row.epoch == hold.epoch + 1);
+        let given = |row: &LeaseRow| {
+            row.owner.as_ref() == to && row.epoch == hold.epoch + 1 && row.checkpoint == checkpoint
+        };
+        let repeated = table.leases.get(&hold.shard).is_some_and(given);
         Ok(repeated.then_some(()))
     }
 
@@ -186,9 +189,11 @@ impl LeaseStore for MemoryLeases {
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
         let mut table = self.rows();
+        let end = Checkpoint::End {
+            children: children.iter().map(|child| child.shard.clone()).collect(),
+        };
         if let Some(row) = table.held(hold) {
-            let ids = children.iter().map(|child| child.shard.clone()).collect();
-            row.checkpoint = Checkpoint::End { children: ids };
+            row.checkpoint = end;
             row.owner = None;
             row.epoch += 1;
             row.report = report.clone();
@@ -197,7 +202,7 @@ impl LeaseStore for MemoryLeases {
                 .for_each(|child| table.insert_missing(child));
             return Ok(Some(()));
         }
-        let ended = |row: &LeaseRow| row.ended() && row.epoch == hold.epoch + 1;
+        let ended = |row: &LeaseRow| row.checkpoint == end && row.epoch == hold.epoch + 1;
         let repeated = table.leases.get(&hold.shard).is_some_and(ended);
         Ok(repeated.then_some(()))
     }
@@ -216,7 +221,7 @@ impl LeaseStore for MemoryLeases {
         };
         match table.gaps.iter_mut().find(same) {
             Some(known) => {
-                known.first_after = known.first_after.take().or_else(|| gap.first_after.clone());
+                known.first_after = gap.first_after.clone();
             }
             None => table.gaps.push(gap.clone()),
         }

@@ -276,7 +276,8 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// Removes the lease of an ended shard; one that has not ended stays.
     fn remove_ended(&self, shard: &ShardId) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Writes a gap down. Idempotent on (shard, last handled): the first detection stays, and
-    /// `first_after` is added when it becomes known.
+    /// Writes a gap down. Idempotent on (shard, last handled). A gap that is noticed again, or whose
+    /// end becomes known, keeps the time of its first detection and takes the new `first_after`:
+    /// while that is `None`, the gap has no known end.
     fn record_gap(&self, gap: &GapRow) -> impl Future<Output = anyhow::Result<()>> + Send;
 }

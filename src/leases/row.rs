@@ -121,9 +121,16 @@ pub(super) fn gap_fields(row: &GapRow) -> Fields {
         ("shard", Some(text(row.shard.as_str()))),
         ("last_handled", place(&row.last_handled)),
         ("last_handled_time", instant(row.last_handled_time)),
-        ("first_after", place(&row.first_after)),
         ("detected", Some(time(row.detected))),
     ]
+}
+
+/// Where a gap ends, as far as that is known.
+pub(super) fn gap_end(row: &GapRow) -> Fields {
+    vec![(
+        "first_after",
+        row.first_after.as_ref().map(|at| text(at.as_str())),
+    )]
 }
 
 /// A whole item: the key and the attributes.

@@ -41,6 +41,7 @@ impl fmt::Display for EffectKey {
 
 /// How a swap ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // One at a time, on the stack; a box would only add noise.
 pub enum Swap {
     /// The new row stands. Also when it stood already, because the answer to an earlier try was
     /// lost.

@@ -48,7 +48,8 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> Item 
         ("digest", entry.digest.as_deref().map(text)),
         ("reply", entry.reply.as_deref().map(text)),
         ("ambiguities", Some(number(entry.ambiguities))),
-        ("second_acceptances", Some(number(entry.second_acceptances))),
+        ("doubtful", fences(&entry.doubtful)),
+        ("accepted", fences(&entry.accepted)),
         ("settlements", settlements(&entry.settlements)),
         ("changed", Some(time(entry.changed))),
     ];
@@ -62,6 +63,10 @@ fn claimant_fields(claimant: Option<&Claimant>) -> Fields {
         ("nonce", claimant.map(|by| number(by.nonce))),
         ("deadline", claimant.map(|by| time(by.deadline))),
     ]
+}
+
+fn fences(all: &[u64]) -> Option<AttributeValue> {
+    (!all.is_empty()).then(|| AttributeValue::L(all.iter().map(|fence| number(*fence)).collect()))
 }
 
 fn settlements(all: &[Settlement]) -> Option<AttributeValue> {
@@ -105,7 +110,8 @@ pub(super) fn entry(item: &Item) -> Result<Entry, Unfit> {
         digest: reader.text_if_any("digest")?.map(str::to_owned),
         reply: reader.text_if_any("reply")?.map(str::to_owned),
         ambiguities: reader.number("ambiguities")?,
-        second_acceptances: reader.number("second_acceptances")?,
+        doubtful: read_fences(&reader, "doubtful")?,
+        accepted: read_fences(&reader, "accepted")?,
         settlements: read_settlements(&reader)?,
         changed: reader.time("changed")?,
     })
@@ -120,6 +126,16 @@ fn claimant(reader: &Reader) -> Result<Option<Claimant>, Unfit> {
         nonce: reader.number("nonce")?,
         deadline: reader.time("deadline")?,
     }))
+}
+
+fn read_fences(reader: &Reader, name: &'static str) -> Result<Vec<u64>, Unfit> {
+    let all = reader.list(name)?.iter();
+    all.map(|one| match one {
+        AttributeValue::N(fence) => fence.parse().ok(),
+        _ => None,
+    })
+    .map(|fence| fence.ok_or_else(|| Unfit::Malformed(format!("{name:?} holds what is no fence"))))
+    .collect()
 }
 
 fn read_settlements(reader: &Reader) -> Result<Vec<Settlement>, Unfit> {

@@ -74,8 +74,13 @@ impl Table {
 
     /// Reads a row consistently.
     pub(crate) async fn get(&self, key: Fields) -> anyhow::Result<Option<Item>> {
+        self.get_by(to_item(key)).await
+    }
+
+    /// Reads a row consistently, by a key whose attributes have any names.
+    pub(crate) async fn get_by(&self, key: Item) -> anyhow::Result<Option<Item>> {
         let get = self.client.get_item().table_name(&*self.name);
-        let get = get.set_key(Some(attributes(key))).consistent_read(true);
+        let get = get.set_key(Some(key.into())).consistent_read(true);
         let answer = get.send().await.with_context(|| self.failed("GetItem"))?;
         Ok(answer.item.map(Item::from))
     }

@@ -116,6 +116,14 @@ impl Expression {
         self
     }
 
+    /// The attribute must not be so.
+    pub(crate) fn unless(mut self, name: &str, value: AttributeValue) -> Self {
+        let name_in = self.name(name);
+        let value = self.value(&format!("not_{name}"), value);
+        self.conditions.push(format!("{name_in} <> {value}"));
+        self
+    }
+
     /// The attribute must be there and below `value`.
     pub(crate) fn when_below(mut self, name: &str, value: AttributeValue) -> Self {
         let name_in = self.name(name);

@@ -124,6 +124,10 @@ impl World {
             if state.past.back() == Some(&view) {
                 return;
             }
+            if self.traced {
+                let at = self.origin.elapsed().as_secs_f64();
+                describe_change(&mut state.trace, at, state.past.back(), &view);
+            }
             let verdict = state.witness.table(&view);
             state.past.push_back(view);
             if state.past.len() > PAST {
@@ -398,5 +402,32 @@ pub(super) async fn run(scenario: &Scenario) -> Outcome {
         violation: state.violation.take(),
         counts: std::mem::take(&mut state.counts),
         trace: std::mem::take(&mut state.trace),
+    }
+}
+
+/// Writes down which rows changed.
+fn describe_change(trace: &mut String, at: f64, before: Option<&View>, now: &View) {
+    let old = |shard| before.and_then(|view| view.leases.get(shard));
+    for (shard, row) in now
+        .leases
+        .iter()
+        .filter(|(shard, row)| old(shard) != Some(row))
+    {
+        let owner = row.owner.as_ref().map_or("nobody", |owner| owner.as_str());
+        let _ = writeln!(
+            trace,
+            "{at:9.3} table: {shard} is {owner}'s, epoch {}, {:?}",
+            row.epoch, row.checkpoint
+        );
+    }
+    for gap in now
+        .gaps
+        .iter()
+        .filter(|gap| before.is_none_or(|view| !view.gaps.contains(gap)))
+    {
+        let _ = writeln!(trace, "{at:9.3} table: {gap:?}");
+    }
+    for row in &now.unreadable {
+        let _ = writeln!(trace, "{at:9.3} table: {} is damaged", row.row);
     }
 }

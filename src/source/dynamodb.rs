@@ -271,3 +271,101 @@ fn value(value: Sdk) -> AttributeValue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use aws_sdk_dynamodbstreams::primitives::DateTime;
+    use aws_sdk_dynamodbstreams::types::{Identity, StreamRecord};
+
+    use super::*;
+
+    fn read_at() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000)
+    }
+
+    fn with(change: sdk::builders::StreamRecordBuilder) -> sdk::Record {
+        sdk::Record::builder().dynamodb(change.build()).build()
+    }
+
+    #[test]
+    fn a_record_with_little_but_its_place_still_comes() {
+        let change = StreamRecord::builder().sequence_number("300");
+        let record = record(with(change), read_at()).unwrap();
+        assert_eq!(record.sequence_number.as_str(), "300");
+        assert_eq!(record.event_id, "300");
+        assert_eq!(record.created, read_at(), "nothing takes it for old");
+        assert_eq!(record.view, StreamView::KeysOnly);
+        assert_eq!(record.event, Event::Modify);
+        assert_eq!(record.size_bytes, 0);
+    }
+
+    #[test]
+    fn a_record_without_a_place_is_an_error() {
+        let nowhere = record(with(StreamRecord::builder()), read_at());
+        assert!(nowhere.unwrap_err().to_string().contains("sequence number"));
+        let empty = record(sdk::Record::builder().build(), read_at());
+        assert!(empty.unwrap_err().to_string().contains("change"));
+        let change = StreamRecord::builder().sequence_number("12a");
+        assert!(record(with(change), read_at()).is_err());
+    }
+
+    #[test]
+    fn an_event_that_is_not_named_follows_from_the_images() {
+        let change = || {
+            let change = StreamRecord::builder().sequence_number("1");
+            change.stream_view_type(sdk::StreamViewType::NewAndOldImages)
+        };
+        let one = Sdk::S("x".to_owned());
+        let event = |change| record(with(change), read_at()).unwrap().event;
+        assert_eq!(event(change().new_image("id", one.clone())), Event::Insert);
+        assert_eq!(event(change().old_image("id", one.clone())), Event::Remove);
+        let both = change().new_image("id", one.clone()).old_image("id", one);
+        assert_eq!(event(both), Event::Modify);
+    }
+
+    #[test]
+    fn a_removal_by_time_to_live_is_told_from_a_callers() {
+        let removal = |kind: &str, principal: &str| {
+            let time = DateTime::from_secs(1_790_000_000);
+            let change = StreamRecord::builder().sequence_number("1");
+            let change = change.approximate_creation_date_time(time).build();
+            let by = Identity::builder().r#type(kind).principal_id(principal);
+            let removal = sdk::Record::builder().event_name(sdk::OperationType::Remove);
+            let removal = removal.dynamodb(change).user_identity(by.build());
+            record(removal.build(), read_at()).unwrap()
+        };
+        let ours = removal("Service", "dynamodb.amazonaws.com");
+        assert!(ours.by_ttl);
+        let seconds = ours.created.duration_since(SystemTime::UNIX_EPOCH);
+        assert_eq!(seconds.unwrap().as_secs(), 1_790_000_000);
+        assert!(!removal("AssumedRole", "somebody").by_ttl);
+    }
+
+    #[test]
+    fn every_type_of_attribute_is_kept() {
+        let blob = || Blob::new([0, 255]);
+        let text = || "x".to_owned();
+        let all = HashMap::from([
+            ("s".to_owned(), Sdk::S(text())),
+            ("n".to_owned(), Sdk::N("12345678901234567890.5".to_owned())),
+            ("b".to_owned(), Sdk::B(blob())),
+            ("bool".to_owned(), Sdk::Bool(true)),
+            ("null".to_owned(), Sdk::Null(true)),
+            (
+                "l".to_owned(),
+                Sdk::L(vec![Sdk::S(text()), Sdk::Bool(false)]),
+            ),
+            (
+                "m".to_owned(),
+                Sdk::M(HashMap::from([(text(), Sdk::S(text()))])),
+            ),
+            ("ss".to_owned(), Sdk::Ss(vec![text()])),
+            ("ns".to_owned(), Sdk::Ns(vec!["1".to_owned()])),
+            ("bs".to_owned(), Sdk::Bs(vec![blob()])),
+        ]);
+        let expected: Item = all.clone().into();
+        assert_eq!(item(all), expected);
+    }
+}

@@ -112,15 +112,10 @@ impl MemoryStream {
         dropped
     }
 
-    /// Drops a closed shard altogether, if all its records were committed before `time`.
+    /// Drops a closed shard altogether, if all its records were committed before `time`. Shards go
+    /// in the order of their lineage, as they ended.
     pub fn forget(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
-        let old = self.state().shards.get(shard).is_some_and(|held| {
-            held.closed
-                && held
-                    .records
-                    .last()
-                    .is_none_or(|record| record.created < time)
-        });
+        let old = self.state().is_forgettable(shard, time);
         if !old {
             return Vec::new();
         }
@@ -238,15 +233,39 @@ impl State {
             .collect()
     }
 
+    fn is_forgettable(&self, shard: &ShardId, time: SystemTime) -> bool {
+        let there = |id: &ShardId| self.shards.get(id).is_some_and(|held| !held.forgotten);
+        self.shards.get(shard).is_some_and(|held| {
+            held.closed
+                && held
+                    .records
+                    .last()
+                    .is_some_and(|record| record.created < time)
+                && !held.parent.as_ref().is_some_and(there)
+        })
+    }
+
     fn listed(&self) -> impl Iterator<Item = Shard> {
-        let seen = self
-            .shards
-            .iter()
-            .filter(|(_, held)| !held.hidden && !held.forgotten);
+        let seen = self.shards.iter().filter(|(id, _)| self.is_visible(id));
         seen.map(|(id, held)| Shard {
             id: id.clone(),
             parent: held.parent.clone(),
         })
+    }
+
+    /// No shard is listed before its parent.
+    fn is_visible(&self, shard: &ShardId) -> bool {
+        let mut at = Some(shard);
+        while let Some((id, held)) = at.and_then(|id| self.shards.get_key_value(id)) {
+            if held.forgotten {
+                return id != shard;
+            }
+            if held.hidden {
+                return false;
+            }
+            at = held.parent.as_ref();
+        }
+        true
     }
 
     fn held(&self, shard: &ShardId) -> Result<&Held, SourceError> {

@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::{
     TimeToLiveSpecification, TimeToLiveStatus,
 };
 
+use crate::confirmation::dynamodb::ADDRESS;
 use crate::dead_letter::row as letters;
 use crate::leases::row::{ROW, STREAM};
 use crate::ledger::row::{EFFECT, EXPIRES};
@@ -87,6 +88,22 @@ pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Re
     };
     let outcome = create(client, name, key, None).await?;
     enable_expiry(client, name).await?;
+    enable_recovery(client, name).await?;
+    Ok(outcome)
+}
+
+/// Makes the table of the suppression list: key `address`, on-demand, with point-in-time recovery
+/// where the server has it. Returns when it can be used.
+///
+/// # Errors
+///
+/// As [`create_lease_table`].
+pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
+    let key = Key {
+        partition: ADDRESS,
+        sort: None,
+    };
+    let outcome = create(client, name, key, None).await?;
     enable_recovery(client, name).await?;
     Ok(outcome)
 }

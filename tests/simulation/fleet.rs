@@ -6,6 +6,13 @@ use aftercommit::simulation::{Counts, Flaw, Scenario, simulate};
 fn one() {
     let seeds: u64 = std::env::var("SEEDS").map_or(20, |s| s.parse().unwrap());
     let from: u64 = std::env::var("FROM").map_or(0, |s| s.parse().unwrap());
+    if seeds == 1 {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .without_time()
+            .with_ansi(false)
+            .init();
+    }
     let mut counts = Counts::default();
     let mut bad = 0;
     for seed in from..from + seeds {

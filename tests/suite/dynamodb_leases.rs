@@ -16,6 +16,38 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use crate::support::clients;
 use crate::support::embedded::Embedded;
 
+/// Runs every behaviour on every server.
+macro_rules! on_each_server {
+    ($($behaviour:ident,)*) => {
+        mod embedded {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(super::OnServer::embedded().await).await;
+            })*
+        }
+        mod localstack {
+            $(#[tokio::test]
+            #[ignore = "needs LocalStack: run localstack/test.sh"]
+            async fn $behaviour() {
+                super::$behaviour(super::OnServer::localstack().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_each_server;
+
+on_each_server! {
+    a_damaged_row_is_reported_and_disturbs_no_other,
+    a_damaged_lease_is_healed_and_its_epoch_never_falls,
+    a_damaged_worker_row_counts_as_gone_to_its_worker,
+    rows_of_a_newer_build_are_reported_and_left_alone,
+    a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error,
+    a_look_reads_every_page,
+    streams_in_one_table_do_not_see_each_other,
+    a_missing_table_is_an_error_that_names_it,
+    an_ended_lease_keeps_its_children_and_has_no_owner,
+}
+
 /// A lease table on a server, and a stream that nobody else uses.
 pub struct OnServer {
     pub client: Client,
@@ -103,9 +135,7 @@ fn free_take(name: &str) -> Take {
     }
 }
 
-#[tokio::test]
-async fn a_damaged_row_is_reported_and_disturbs_no_other() {
-    let server = OnServer::embedded().await;
+async fn a_damaged_row_is_reported_and_disturbs_no_other(server: OnServer) {
     let store = server.leases();
     store.create(&[lease("a"), lease("b")]).await.unwrap();
     server
@@ -125,9 +155,7 @@ async fn a_damaged_row_is_reported_and_disturbs_no_other() {
     assert_eq!(*epoch, Unfit::Malformed { what });
 }
 
-#[tokio::test]
-async fn a_damaged_lease_is_healed_and_its_epoch_never_falls() {
-    let server = OnServer::embedded().await;
+async fn a_damaged_lease_is_healed_and_its_epoch_never_falls(server: OnServer) {
     let store = server.leases();
     store.create(&[lease("a")]).await.unwrap();
     store.take(&free_take("a")).await.unwrap().unwrap();
@@ -146,9 +174,7 @@ async fn a_damaged_lease_is_healed_and_its_epoch_never_falls() {
     assert!(!server.look().await.leases.contains_key(&shard("b")));
 }
 
-#[tokio::test]
-async fn a_damaged_worker_row_counts_as_gone_to_its_worker() {
-    let server = OnServer::embedded().await;
+async fn a_damaged_worker_row_counts_as_gone_to_its_worker(server: OnServer) {
     let row = aftercommit::leases::WorkerRow {
         incarnation: Incarnation::new("one", 1),
         beat: 2,
@@ -163,9 +189,7 @@ async fn a_damaged_worker_row_counts_as_gone_to_its_worker() {
     assert_eq!(server.leases().heartbeat(&row).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn rows_of_a_newer_build_are_reported_and_left_alone() {
-    let server = OnServer::embedded().await;
+async fn rows_of_a_newer_build_are_reported_and_left_alone(server: OnServer) {
     let store = server.leases();
     store.create(&[lease("a"), lease("b")]).await.unwrap();
     store.take(&free_take("b")).await.unwrap().unwrap();
@@ -209,9 +233,7 @@ async fn rows_of_a_newer_build_are_reported_and_left_alone() {
     assert_eq!(after, before);
 }
 
-#[tokio::test]
-async fn a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error() {
-    let server = OnServer::embedded().await;
+async fn a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error(server: OnServer) {
     let row = aftercommit::leases::StreamRow {
         initial: aftercommit::leases::InitialPosition::Latest,
         bootstrapped: std::time::SystemTime::UNIX_EPOCH,
@@ -227,9 +249,7 @@ async fn a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error() 
     );
 }
 
-#[tokio::test]
-async fn a_look_reads_every_page() {
-    let server = OnServer::embedded().await;
+async fn a_look_reads_every_page(server: OnServer) {
     let store = server.leases();
     let rows = (0..300).map(|n| {
         let mut row = lease(&format!("shard-{n:03}"));
@@ -243,10 +263,12 @@ async fn a_look_reads_every_page() {
     assert_eq!(view.leases.into_values().collect::<Vec<_>>(), rows);
 }
 
-#[tokio::test]
-async fn streams_in_one_table_do_not_see_each_other() {
-    let server = OnServer::embedded().await;
-    let other = DynamoDbLeases::new(server.client.clone(), &server.table, "another stream");
+async fn streams_in_one_table_do_not_see_each_other(server: OnServer) {
+    let other = DynamoDbLeases::new(
+        server.client.clone(),
+        &server.table,
+        &format!("{} twin", server.stream),
+    );
     server.leases().create(&[lease("a")]).await.unwrap();
     assert_eq!(
         other.look(Consistency::Strong).await.unwrap(),
@@ -257,9 +279,7 @@ async fn streams_in_one_table_do_not_see_each_other() {
     assert_eq!(server.look().await.leases[&shard("a")].owner, None);
 }
 
-#[tokio::test]
-async fn a_missing_table_is_an_error_that_names_it() {
-    let server = OnServer::embedded().await;
+async fn a_missing_table_is_an_error_that_names_it(server: OnServer) {
     let store = DynamoDbLeases::new(server.client.clone(), "no-such-table", "stream");
     let error = store.look(Consistency::Eventual).await.unwrap_err();
     let text = format!("{error:#}");
@@ -267,9 +287,7 @@ async fn a_missing_table_is_an_error_that_names_it() {
     assert!(text.contains("ResourceNotFound"), "{text}");
 }
 
-#[tokio::test]
-async fn an_ended_lease_keeps_its_children_and_has_no_owner() {
-    let server = OnServer::embedded().await;
+async fn an_ended_lease_keeps_its_children_and_has_no_owner(server: OnServer) {
     let store = server.leases();
     store.create(&[lease("a")]).await.unwrap();
     let taken = store.take(&free_take("a")).await.unwrap().unwrap();

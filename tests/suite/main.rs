@@ -5,18 +5,32 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrows;
+mod cancel;
 mod cli;
+mod cli_dead_letters;
 mod cli_tables;
+mod confirm;
 mod contract_dead_letters;
 mod contract_leases;
 mod contract_ledger;
 mod dynamodb_leases;
+mod dynamodb_lookup;
 mod dynamodb_stream;
+mod end_to_end;
+mod faults;
 mod filter;
 mod filter_random;
 mod lambda_event;
 mod mail;
 mod order;
+mod process;
+mod processes;
+mod redrive;
 mod smtp;
 mod template;
 mod throttle;
+mod traps;
+mod veto;
+mod wire_fleet;
+mod wire_streams;

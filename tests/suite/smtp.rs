@@ -8,8 +8,9 @@ use aftercommit::confirmation::smtp::{
 use lettre::address::Envelope;
 
 use crate::support::mail_server::{MailServer, PASSWORD, Script, ServerTls, USER};
+use crate::support::orders::quick;
 
-const MESSAGE: &[u8] = b"Message-ID: <1@shop.example>\r\nSubject: hello\r\n\r\n.dot\r\nbye\r\n";
+pub const MESSAGE: &[u8] = b"Message-ID: <1@shop.example>\r\nSubject: hello\r\n\r\n.dot\r\nbye\r\n";
 
 fn envelope(to: &str) -> Envelope {
     Envelope::new(
@@ -19,34 +20,13 @@ fn envelope(to: &str) -> Envelope {
     .unwrap()
 }
 
-/// Short steps, so that silence is noticed soon.
-fn settings(server: &MailServer) -> SmtpSettings {
-    let mut settings = SmtpSettings::from_url(&server.url(), None).unwrap();
-    let limits = &mut settings.timeouts;
-    for limit in [
-        &mut limits.connect,
-        &mut limits.tls,
-        &mut limits.greeting,
-        &mut limits.hello,
-        &mut limits.auth,
-        &mut limits.mail,
-        &mut limits.rcpt,
-        &mut limits.data,
-        &mut limits.body,
-        &mut limits.after_dot,
-    ] {
-        *limit = Duration::from_millis(300);
-    }
-    settings
-}
-
-fn smtp(server: &MailServer) -> Smtp {
-    Smtp::new(settings(server)).unwrap()
+pub fn smtp(server: &MailServer) -> Smtp {
+    Smtp::new(quick(server)).unwrap()
 }
 
 /// What a send came to, in one word and a stage.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+pub enum Outcome {
     NotOffered(Stage),
     Accepted,
     Refused,
@@ -55,12 +35,12 @@ enum Outcome {
     NoReply(Stage),
 }
 
-async fn send(smtp: &Smtp, to: &str, message: &[u8]) -> Outcome {
+pub async fn send(smtp: &Smtp, to: &str, message: &[u8]) -> Outcome {
     let offer = match smtp.offer(&envelope(to)).await {
         Ok(offer) => offer,
         Err(Refusal { stage, .. }) => return Outcome::NotOffered(stage),
     };
-    match offer.deliver(message, &|| true).await {
+    match offer.deliver(message, &|_| true).await {
         Delivery::Accepted(_) => Outcome::Accepted,
         Delivery::Refused(_) => Outcome::Refused,
         Delivery::Deferred(_) => Outcome::Deferred,
@@ -94,7 +74,7 @@ async fn a_mail_arrives_byte_for_byte() {
 #[tokio::test]
 async fn connections_are_reused_up_to_their_count_and_age() {
     let server = MailServer::start(Script::default()).await;
-    let mut settings = settings(&server);
+    let mut settings = quick(&server);
     settings.max_mails = 3;
     let smtp = Smtp::new(settings.clone()).unwrap();
     for _ in 0..6 {
@@ -138,7 +118,7 @@ async fn a_mail_that_may_not_pass_is_not_sent() {
         let smtp = smtp(&server);
         let offer = smtp.offer(&envelope("ann@example.com")).await.unwrap();
         let asked = std::sync::atomic::AtomicUsize::new(0);
-        let may_pass = || asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < passes;
+        let may_pass = |_| asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < passes;
         let delivery = offer.deliver(MESSAGE, &may_pass).await;
         let at = [Stage::Data, Stage::Body][passes];
         assert!(
@@ -168,7 +148,7 @@ async fn starttls_is_demanded_and_a_foreign_certificate_is_refused() {
             ..Script::default()
         })
         .await;
-        let mut settings = settings(&server);
+        let mut settings = quick(&server);
         settings.host = "localhost".into();
         settings.timeouts.tls = Duration::from_secs(5);
         settings.security = match offered {
@@ -236,7 +216,7 @@ async fn every_login_mechanism_works_and_a_wrong_password_is_about_the_server() 
 #[tokio::test]
 async fn the_next_envelope_rides_behind_the_dot() {
     let server = MailServer::start(Script::default()).await;
-    let mut settings = settings(&server);
+    let mut settings = quick(&server);
     settings.max_connections = 1;
     let smtp = Smtp::new(settings).unwrap();
     let sends: Vec<_> = (0..5)

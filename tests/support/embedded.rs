@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 /// A running server. It stops when dropped, and everything in it is gone.
 pub struct Embedded {
     url: String,
+    database: Database,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -20,6 +21,8 @@ impl Embedded {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
         listener.set_nonblocking(true).expect("a listener");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let database = Database::memory().expect("a database in memory");
+        let shared = database.clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -28,8 +31,7 @@ impl Embedded {
                 .expect("a runtime");
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                let database = Database::memory().expect("a database in memory");
-                let server = serve_with_shutdown(listener, database, std::future::pending());
+                let server = serve_with_shutdown(listener, shared, std::future::pending());
                 // Clients keep idle connections, so the server does not wait for them to close.
                 tokio::select! {
                     biased;
@@ -40,6 +42,7 @@ impl Embedded {
         });
         Self {
             url,
+            database,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -48,6 +51,11 @@ impl Embedded {
     /// Where it listens.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What it serves, for those who look past its HTTP interface.
+    pub fn database(&self) -> Database {
+        self.database.clone()
     }
 }
 

@@ -147,22 +147,27 @@ impl MailServer {
         lock(&self.state).mails.clone()
     }
 
+    /// How many mails are accepted so far.
+    pub fn count(&self) -> usize {
+        *self.accepted.borrow()
+    }
+
     /// How often each Message-ID was accepted.
     pub fn by_message_id(&self) -> BTreeMap<String, usize> {
-        self.count(|mail| vec![mail.message_id()])
+        self.count_by(|mail| vec![mail.message_id()])
     }
 
     /// How often each recipient was accepted.
     pub fn by_recipient(&self) -> BTreeMap<String, usize> {
-        self.count(|mail| mail.to.clone())
+        self.count_by(|mail| mail.to.clone())
     }
 
     /// How often each value of a header was accepted.
     pub fn by_header(&self, name: &str) -> BTreeMap<String, usize> {
-        self.count(|mail| mail.header(name).into_iter().collect())
+        self.count_by(|mail| mail.header(name).into_iter().collect())
     }
 
-    fn count(&self, keys: impl Fn(&Mail) -> Vec<String>) -> BTreeMap<String, usize> {
+    fn count_by(&self, keys: impl Fn(&Mail) -> Vec<String>) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for key in lock(&self.state).mails.iter().flat_map(keys) {
             *counts.entry(key).or_default() += 1;

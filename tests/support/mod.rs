@@ -4,4 +4,8 @@
 pub mod arbitrary;
 pub mod clients;
 pub mod embedded;
+pub mod flaky_ledger;
 pub mod mail_server;
+pub mod orders;
+pub mod shop;
+pub mod streams_server;

@@ -12,6 +12,7 @@ use aftercommit::confirmation::template::Templates;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
+use crate::dead_letters::{self, DeadLettersCommand};
 use crate::fault::{Fault, tell_usage};
 use crate::filter::{self, FilterCommand};
 use crate::log::{self, LogFormat};
@@ -78,6 +79,9 @@ enum Command {
     Preview(PreviewArgs),
     /// Send one email with a made-up order
     SendTest(SendTestArgs),
+    /// See what could not be handled, handle it again, or give it up
+    #[command(subcommand)]
+    DeadLetters(Box<DeadLettersCommand>),
     /// Try a filter pattern on a record, without any server
     #[command(subcommand)]
     Filter(FilterCommand),
@@ -108,6 +112,7 @@ fn execute(command: &Command) -> Result<ExitCode, Fault> {
             Command::Run(args) => run::run(args).await?,
             Command::Tables(TablesCommand::Create(args)) => tables::create(args).await?,
             Command::SendTest(args) => send_test::send_test(args).await?,
+            Command::DeadLetters(command) => return dead_letters::execute(command).await,
             // Needs no runtime.
             Command::Preview(_) | Command::Filter(_) => {}
         }

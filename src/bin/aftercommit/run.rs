@@ -1,22 +1,28 @@
 //! `aftercommit run`: checks every setting, then follows the table.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use aftercommit::Clock;
+use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::order::OrderFields;
-use aftercommit::leases::InitialPosition;
+use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::source::StreamSource as _;
 use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::tables::dynamodb::TableStream;
+use aftercommit::{Budget, Clock, Consumer};
 use anyhow::Context as _;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::aws::{self, Clients};
 use crate::cli::{LetterArgs, OrderArgs, SmtpArgs, TableNames};
 use crate::fault::Fault;
+use crate::fleet::{FleetArgs, RETENTION};
 use crate::signals;
 
 pub const EXAMPLES: &str = "\
@@ -33,6 +39,9 @@ Examples:
   # only the very first start of a fleet is asked
   aftercommit run --table orders --start trim-horizon ...
 
+  # Two tables in one process
+  aftercommit run --table orders --table orders-archive ...
+
   # All of it by the environment, as in a container
   AFTERCOMMIT_TABLE=orders AFTERCOMMIT_MAIL_FROM=orders@example.com \\
   AFTERCOMMIT_SMTP_URL=smtp://localhost:1025 aftercommit run
@@ -43,33 +52,32 @@ signal ends it at once.";
 /// What `run` is told.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The table whose orders are confirmed: a name or an ARN
+    /// A table whose orders are confirmed: a name or an ARN. May be given several times; order ids
+    /// must then be unique over all of them, as one email is sent for each id
     #[arg(
         long,
         value_name = "TABLE",
         env = "AFTERCOMMIT_TABLE",
+        value_delimiter = ',',
         required_unless_present = "stream_arn"
     )]
-    table: Option<String>,
-    /// The stream itself, in place of the table's present one
+    table: Vec<String>,
+    /// A stream itself, in place of a table's present one; may be given several times
     #[arg(
         long,
         value_name = "ARN",
         env = "AFTERCOMMIT_STREAM_ARN",
+        value_delimiter = ',',
         conflicts_with = "table"
     )]
-    stream_arn: Option<String>,
+    stream_arn: Vec<String>,
     #[command(flatten)]
     names: TableNames,
-    /// Where a new fleet begins; a fleet that has begun goes on where it stopped
-    #[arg(long, value_enum, env = "AFTERCOMMIT_START", default_value = "latest")]
-    start: Start,
-    /// The name of this worker, for people; without it: host name and process id
-    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_WORKER_ID")]
-    worker_id: Option<String>,
     /// Where DynamoDB Streams is, if not where the SDK finds it: inside a VPC it has a name of its own
     #[arg(long, value_name = "URL", env = "AFTERCOMMIT_STREAMS_ENDPOINT_URL")]
     streams_endpoint_url: Option<String>,
+    #[command(flatten)]
+    fleet: FleetArgs,
     #[command(flatten)]
     fields: OrderArgs,
     #[command(flatten)]
@@ -78,70 +86,148 @@ pub struct RunArgs {
     smtp: SmtpArgs,
 }
 
-/// Where a new fleet begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Start {
-    /// With what is committed from now on
-    Latest,
-    /// With everything that the stream still holds
-    TrimHorizon,
+/// A stream that was checked, and where its orders keep what.
+struct Followed {
+    stream: DynamoDbStream,
+    fields: OrderFields,
 }
 
-impl From<Start> for InitialPosition {
-    fn from(start: Start) -> Self {
-        match start {
-            Start::Latest => Self::Latest,
-            Start::TrimHorizon => Self::TrimHorizon,
-        }
-    }
-}
-
-/// How long the ledger remembers: far longer than the stream's 24 hours, so that no replay mails
-/// anybody twice.
-const RETENTION: Duration = Duration::from_hours(400 * 24);
-
-/// Follows the table until a signal comes.
+/// Follows the tables until a signal comes.
 pub async fn run(args: &RunArgs) -> Result<(), Fault> {
-    let letterhead = args.letter.letterhead()?;
+    let settings = args.fleet.settings()?;
+    args.letter.letterhead()?;
     let smtp = args.smtp.transport()?;
     let endpoint = args.streams_endpoint_url.as_deref();
     let clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
-    let (source, fields) = source(&clients, args).await?;
+    let followed = followed(&clients, args).await?;
     let names = &args.names;
     for table in [&names.lease_table, &names.ledger_table] {
         must_exist(&clients, table).await?;
     }
-    let leases = DynamoDbLeases::new(clients.dynamodb.clone(), &names.lease_table, source.arn());
-    let ledger = DynamoDbLedger::new(clients.dynamodb.clone(), &names.ledger_table, RETENTION);
-    let worker = args.worker_id.clone().unwrap_or_else(own_name);
-    let initial = InitialPosition::from(args.start);
+    let stop = CancellationToken::new();
     let shutdown = signals::shutdown().context("signals cannot be heard")?;
-    drop((
-        source, fields, leases, ledger, letterhead, smtp, worker, initial, shutdown,
-    ));
-    Err(anyhow::anyhow!("every setting is right, but this build has no engine").into())
+    let budget = Budget::new(settings.memory_budget);
+    let mut workers = JoinSet::new();
+    for one in followed {
+        let worker = Worker::new(args, &clients, &smtp, one)?;
+        workers.spawn(worker.run(budget.clone(), stop.clone()));
+    }
+    tokio::spawn(async move {
+        shutdown.await;
+        stop.cancel();
+    });
+    while let Some(ended) = workers.join_next().await {
+        ended.context("a worker broke down")??;
+    }
+    smtp.close().await;
+    Ok(())
 }
 
-/// The stream that is to be followed, checked, and where its orders keep what.
-async fn source(clients: &Clients, args: &RunArgs) -> Result<(DynamoDbStream, OrderFields), Fault> {
-    let stream = |arn: &str| DynamoDbStream::new(clients.streams.clone(), arn, Clock::system());
-    let Some(arn) = &args.stream_arn else {
-        let table = args.table.as_deref().unwrap_or_default();
-        let found = TableStream::resolve(&clients.dynamodb, table).await;
-        let found = found.and_then(TableStream::with_new_images);
-        let found = found.map_err(Fault::setting)?;
-        return Ok((
-            stream(&found.arn),
-            args.fields.with_default_id(&found.partition_key),
+type Handler = Arc<Confirmation<DynamoDbLedger>>;
+
+/// What follows one stream.
+struct Worker {
+    arn: String,
+    consumer: Consumer<DynamoDbStream, DynamoDbLeases, Handler>,
+    handler: Handler,
+}
+
+impl Worker {
+    fn new(
+        args: &RunArgs,
+        clients: &Clients,
+        smtp: &Smtp,
+        followed: Followed,
+    ) -> Result<Self, Fault> {
+        let Followed { stream, fields } = followed;
+        let (names, dynamodb) = (&args.names, &clients.dynamodb);
+        let arn = stream.arn().to_owned();
+        let ledger = DynamoDbLedger::new(dynamodb.clone(), &names.ledger_table, RETENTION);
+        let leases = DynamoDbLeases::new(dynamodb.clone(), &names.lease_table, &arn);
+        let handler = Arc::new(Confirmation::new(
+            ledger,
+            smtp.clone(),
+            args.letter.letterhead()?,
+            args.fleet.rules(fields),
+            fastrand::Rng::new(),
         ));
-    };
+        let consumer = Consumer::new(&*arn, stream, leases, handler.clone());
+        Ok(Self {
+            consumer: consumer.settings(args.fleet.settings()?),
+            arn,
+            handler,
+        })
+    }
+
+    /// Follows the stream until told to stop, and then says what was done.
+    async fn run(self, budget: Budget, stop: CancellationToken) -> anyhow::Result<()> {
+        let counters = self.consumer.counters();
+        let consumer = self.consumer.budget(budget);
+        consumer.run(stop.cancelled_owned()).await?;
+        let (counts, of) = (self.handler.counts(), |counter: &AtomicU64| {
+            counter.load(Ordering::Relaxed)
+        });
+        info!(
+            stream = self.arn,
+            handled = of(&counters.handled),
+            skipped = of(&counters.skipped),
+            failed_attempts = of(&counters.failed_attempts),
+            gaps = of(&counters.gaps),
+            lapses = of(&counters.lapses),
+            accepted = counts.accepted(),
+            refused = counts.refused(),
+            deferred = counts.deferred(),
+            ambiguous = counts.ambiguous(),
+            parked = counts.parked(),
+            "stopped"
+        );
+        Ok(())
+    }
+}
+
+/// Every stream that is to be followed, checked.
+async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fault> {
+    let mut all: Vec<Followed> = Vec::new();
+    let tables = args.table.iter().map(|table| (table, true));
+    let arns = args.stream_arn.iter().map(|arn| (arn, false));
+    for (name, is_table) in tables.chain(arns) {
+        let one = if is_table {
+            of_table(clients, args, name).await?
+        } else {
+            of_stream(clients, args, name).await?
+        };
+        if all
+            .iter()
+            .any(|other| other.stream.arn() == one.stream.arn())
+        {
+            return Err(Fault::wrong(format!(
+                "{name} is named twice: once is enough"
+            )));
+        }
+        all.push(one);
+    }
+    Ok(all)
+}
+/// The stream that a table has now.
+async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Followed, Fault> {
+    let found = TableStream::resolve(&clients.dynamodb, table).await;
+    let found = found.and_then(TableStream::with_new_images);
+    let found = found.map_err(Fault::setting)?;
+    Ok(Followed {
+        stream: DynamoDbStream::new(clients.streams.clone(), &found.arn, Clock::system()),
+        fields: args.fields.with_default_id(&found.partition_key),
+    })
+}
+
+/// The stream of this ARN.
+async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Followed, Fault> {
     let table = table_of(arn).ok_or_else(|| {
         Fault::wrong(format!(
             "--stream-arn {arn} is no stream's ARN: it looks like \
              arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
         ))
     })?;
-    let stream = stream(arn);
+    let stream = DynamoDbStream::new(clients.streams.clone(), arn, Clock::system());
     let described = stream.describe().await;
     let described = described
         .with_context(|| format!("stream {arn}"))
@@ -153,24 +239,25 @@ async fn source(clients: &Clients, args: &RunArgs) -> Result<(DynamoDbStream, Or
         )));
     }
     if let Some(fields) = args.fields.named() {
-        return Ok((stream, fields));
+        return Ok(Followed { stream, fields });
     }
     let found = TableStream::resolve(&clients.dynamodb, table).await;
     let found = found
         .context("--order-id-attribute is not set, and the table does not tell its key")
         .map_err(Fault::Setting)?;
-    Ok((stream, args.fields.with_default_id(&found.partition_key)))
+    let fields = args.fields.with_default_id(&found.partition_key);
+    Ok(Followed { stream, fields })
 }
 
 /// The table's name in the ARN of a stream.
-fn table_of(arn: &str) -> Option<&str> {
+pub fn table_of(arn: &str) -> Option<&str> {
     let (_, rest) = arn.strip_prefix("arn:")?.split_once(":table/")?;
     let (table, label) = rest.split_once("/stream/")?;
     (!table.is_empty() && !label.is_empty()).then_some(table)
 }
 
 /// A table that is not there is told before anything is read from the stream.
-async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
+pub async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
     let answer = clients.dynamodb.describe_table().table_name(table).send();
     match answer.await {
         Ok(_) => Ok(()),
@@ -183,12 +270,6 @@ async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
             anyhow::Error::new(error).context(format!("table {table} cannot be described")),
         )),
     }
-}
-
-/// Unique on this machine and, with a host name of its own for each machine or container, beyond.
-fn own_name() -> String {
-    let host = hostname::get().unwrap_or_default();
-    format!("{}-{}", host.to_string_lossy(), std::process::id())
 }
 
 #[cfg(test)]

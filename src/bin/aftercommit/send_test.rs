@@ -45,7 +45,7 @@ pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
     let server = format!("{}:{}", smtp.settings().host, smtp.settings().port);
     let offer = smtp.offer(&mail.envelope).await;
     let offer = offer.with_context(|| format!("{server}: nothing was sent"))?;
-    let delivery = offer.deliver(&mail.bytes, &|| true).await;
+    let delivery = offer.deliver(&mail.bytes, &|_| true).await;
     smtp.close().await;
     match delivery {
         Delivery::Accepted(reply) => {

@@ -40,7 +40,7 @@ pub enum Act {
     Garbage,
     /// Answers as it should, after this time.
     Late(Duration),
-    /// Answers as it should, a byte at a time with this time between.
+    /// Answers as it should, a few bytes at a time with this time between.
     Trickle(Duration),
     /// Answers as it should, twice.
     Twice,
@@ -112,7 +112,7 @@ impl Fault {
     /// Whether the mail is accepted all the same.
     pub(super) fn keeps(&self) -> bool {
         match self.act {
-            Act::Say(line) => line.starts_with('2'),
+            Act::Say(line) => line.starts_with('2') || self.keeps,
             Act::Late(_) | Act::Trickle(_) | Act::Twice => true,
             _ => self.keeps,
         }

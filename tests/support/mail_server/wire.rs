@@ -82,9 +82,9 @@ impl<S: Breakable> Wire<S> {
                 self.say(line).await
             }
             Some(Act::Trickle(time)) => {
-                for byte in format!("{line}\r\n").bytes() {
+                for piece in format!("{line}\r\n").as_bytes().chunks(7) {
                     tokio::time::sleep(time).await;
-                    if self.stream.write_all(&[byte]).await.is_err() {
+                    if self.stream.write_all(piece).await.is_err() {
                         return Next::End;
                     }
                     let _ = self.stream.flush().await;

@@ -1,0 +1,101 @@
+//! One worker, as `aftercommit run` wires it.
+
+use std::time::Duration;
+
+use aftercommit::confirmation::mail::Letterhead;
+use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
+use aftercommit::confirmation::template::Templates;
+use aftercommit::confirmation::{Confirmation, Rules};
+use aftercommit::decide::claim::OnAmbiguous;
+use aftercommit::leases::InitialPosition;
+use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::source::dynamodb::DynamoDbStream;
+use aftercommit::{Clock, Consumer, Settings, Timing};
+use clap::Args;
+
+use crate::support::clients;
+
+pub const LEASES: &str = "aftercommit-leases";
+pub const LEDGER: &str = "aftercommit-ledger";
+const RETENTION: Duration = Duration::from_hours(400 * 24);
+
+/// Where everything is.
+#[derive(Debug, Clone, Args)]
+pub struct Site {
+    /// The DynamoDB
+    #[arg(long)]
+    pub tables: String,
+    /// Its streams
+    #[arg(long)]
+    pub streams: String,
+    /// The stream to follow
+    #[arg(long)]
+    pub arn: String,
+    /// The mail server
+    #[arg(long)]
+    pub smtp: String,
+    /// How long a worker may be silent before others take its shards
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub lease_duration: Duration,
+}
+
+impl Site {
+    /// The same on a command line.
+    pub fn arguments(&self) -> Vec<String> {
+        let lease = humantime::format_duration(self.lease_duration).to_string();
+        [
+            ("--tables", &self.tables),
+            ("--streams", &self.streams),
+            ("--arn", &self.arn),
+            ("--smtp", &self.smtp),
+            ("--lease-duration", &lease),
+        ]
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value.clone()])
+        .collect()
+    }
+
+    /// The lease table.
+    pub fn leases(&self) -> DynamoDbLeases {
+        DynamoDbLeases::new(clients::dynamodb(&self.tables), LEASES, &self.arn)
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> DynamoDbLedger {
+        DynamoDbLedger::new(clients::dynamodb(&self.tables), LEDGER, RETENTION)
+    }
+}
+
+/// Sends a mail for every order until told to stop.
+pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let source = DynamoDbStream::new(clients::streams(&site.streams), &site.arn, clock.clone());
+    let letterhead = Letterhead::new(
+        Templates::built_in()?,
+        "Demo Shop <orders@example.com>".parse()?,
+    );
+    let smtp = Smtp::new(SmtpSettings::from_url(&site.smtp, None)?)?;
+    let rules = Rules {
+        fields: OrderFields::new("id", "email"),
+        on_ambiguous: OnAmbiguous::Resend,
+        retention: RETENTION,
+        clock,
+    };
+    let rng = fastrand::Rng::new();
+    let handler = Confirmation::new(site.ledger(), smtp, letterhead, rules, rng);
+    let settings = Settings {
+        worker_id: name,
+        start: InitialPosition::TrimHorizon,
+        timing: Timing {
+            lease_duration: site.lease_duration,
+            heartbeat_interval: site.lease_duration / 5,
+            look_interval: site.lease_duration / 10,
+            ..Timing::default()
+        },
+        ..Settings::default()
+    };
+    let consumer = Consumer::new(&*site.arn, source, site.leases(), handler);
+    consumer.settings(settings).run(stop).await
+}

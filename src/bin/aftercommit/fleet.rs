@@ -1,0 +1,201 @@
+//! How this worker works together with the others, and with how much.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use aftercommit::confirmation::Rules;
+use aftercommit::confirmation::order::OrderFields;
+use aftercommit::decide::claim::OnAmbiguous as Policy;
+use aftercommit::leases::InitialPosition;
+use aftercommit::{Clock, OnGap as Gap, Place, Settings, Timing};
+use clap::{Args, ValueEnum};
+
+use crate::fault::Fault;
+
+/// How long the ledger remembers: far longer than the stream's 24 hours, so that no replay mails
+/// anybody twice.
+pub const RETENTION: Duration = Duration::from_hours(400 * 24);
+
+/// A heartbeat is written so many times in a lease's duration, so that a lost one costs nothing.
+const BEATS: u32 = 5;
+
+/// How this worker works together with the others.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Fleet")]
+pub struct FleetArgs {
+    /// Where a new fleet begins; a fleet that has begun goes on where it stopped
+    #[arg(long, value_enum, env = "AFTERCOMMIT_START", default_value = "latest")]
+    start: Start,
+    /// The name of this worker, for people; without it: host name and process id
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_WORKER_ID")]
+    worker_id: Option<String>,
+    /// The availability zone it runs in, for people
+    #[arg(long, value_name = "ZONE", env = "AFTERCOMMIT_ZONE")]
+    zone: Option<String>,
+    /// How long a worker may be silent before the others take its shards
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_LEASE_DURATION",
+        default_value = "10s",
+        value_parser = humantime::parse_duration
+    )]
+    lease_duration: Duration,
+    /// How long what is in flight may take to finish when a shard is given away, and on stop
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_HANDOVER_TIMEOUT",
+        default_value = "30s",
+        value_parser = humantime::parse_duration
+    )]
+    handover_timeout: Duration,
+    /// How many orders of one shard are in hand at once
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "AFTERCOMMIT_CONCURRENCY",
+        default_value = "16"
+    )]
+    concurrency: NonZeroUsize,
+    /// How much memory the records that wait may take, over all shards and tables
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "AFTERCOMMIT_MEMORY_BUDGET",
+        default_value = "64MiB",
+        value_parser = size
+    )]
+    memory_budget: usize,
+    /// What to do when records left the stream before they could be read
+    #[arg(
+        long,
+        value_enum,
+        env = "AFTERCOMMIT_ON_GAP",
+        default_value = "continue"
+    )]
+    on_gap: OnGap,
+    /// What to do when nobody can tell whether a mail was accepted
+    #[arg(
+        long,
+        value_enum,
+        env = "AFTERCOMMIT_ON_AMBIGUOUS",
+        default_value = "resend"
+    )]
+    on_ambiguous: OnAmbiguous,
+}
+
+/// Where a new fleet begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Start {
+    /// With what is committed from now on
+    Latest,
+    /// With everything that the stream still holds
+    TrimHorizon,
+}
+
+/// What to do when records left the stream before they could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnGap {
+    /// Write the gap down and go on
+    Continue,
+    /// Write the gap down and stop reading the shard until the worker is started anew
+    Halt,
+}
+
+/// What to do when nobody can tell whether a mail was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnAmbiguous {
+    /// Send the same bytes once more
+    Resend,
+    /// Never twice: leave it to an operator
+    Park,
+}
+
+impl From<OnAmbiguous> for Policy {
+    fn from(choice: OnAmbiguous) -> Self {
+        match choice {
+            OnAmbiguous::Resend => Self::Resend,
+            OnAmbiguous::Park => Self::Park,
+        }
+    }
+}
+
+impl FleetArgs {
+    /// The settings of one consumer; each has a seed, and so an incarnation, of its own.
+    pub fn settings(&self) -> Result<Settings, Fault> {
+        let settings = Settings {
+            worker_id: self.worker_id.clone().unwrap_or_else(own_name),
+            start: match self.start {
+                Start::Latest => InitialPosition::Latest,
+                Start::TrimHorizon => InitialPosition::TrimHorizon,
+            },
+            concurrency: self.concurrency.get(),
+            memory_budget: self.memory_budget,
+            on_gap: match self.on_gap {
+                OnGap::Continue => Gap::Continue,
+                OnGap::Halt => Gap::Halt,
+            },
+            timing: Timing {
+                lease_duration: self.lease_duration,
+                heartbeat_interval: self.lease_duration / BEATS,
+                handover_timeout: self.handover_timeout,
+                ..Timing::default()
+            },
+            place: Place {
+                zone: self.zone.clone(),
+                status_address: None,
+            },
+            ..Settings::default()
+        };
+        settings.validate().map_err(Fault::setting)?;
+        Ok(settings)
+    }
+
+    /// How the mails are sent.
+    pub fn rules(&self, fields: OrderFields) -> Rules {
+        Rules {
+            fields,
+            on_ambiguous: self.on_ambiguous.into(),
+            retention: RETENTION,
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// Unique on this machine and, with a host name of its own for each machine or container, beyond.
+fn own_name() -> String {
+    let host = hostname::get().unwrap_or_default();
+    format!("{}-{}", host.to_string_lossy(), std::process::id())
+}
+
+/// Bytes, with a unit or without.
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = digits.parse().ok().and_then(|n: usize| n.checked_mul(unit));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "write a size such as 64MiB or 1GiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("2 GiB"), Ok(2 << 30));
+        assert_eq!(size("1048576"), Ok(1 << 20));
+        for wrong in ["", "MiB", "-1MiB", "64 MB", "99999999999999999999", "0"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

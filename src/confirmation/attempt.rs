@@ -1,0 +1,125 @@
+//! What this process remembers of its own attempts, so that it never has to doubt them.
+//!
+//! A future may be dropped at any await. What it leaves behind is written down by the attempt's
+//! `Drop`: a claim that never began may be taken back, one that began is in doubt at once, and an
+//! outcome that is known but not yet in the ledger is written by the next attempt.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::decide::claim::Happened;
+use crate::ledger::EffectKey;
+
+/// More than this many effects are not remembered; a forgotten one waits for its deadline.
+const MOST: usize = 10_000;
+
+/// What earlier attempts at one effect left behind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Past {
+    /// Nonces of claims whose effect never began.
+    pub(super) abandoned: Vec<u64>,
+    /// Nonces of claims whose effect began and whose outcome nobody waits for.
+    pub(super) orphaned: Vec<u64>,
+    /// Outcomes that the ledger does not have yet.
+    pub(super) unwritten: Vec<Happened>,
+}
+
+/// The effects that are not settled.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Mutex<BTreeMap<EffectKey, Past>>);
+
+impl Memory {
+    /// What is remembered of an effect; `None`: nothing.
+    pub(super) fn past(&self, key: &EffectKey) -> Option<Past> {
+        self.map().get(key).cloned()
+    }
+
+    /// The outcomes are in the ledger now.
+    pub(super) fn written(&self, key: &EffectKey) {
+        if let Some(past) = self.map().get_mut(key) {
+            past.unwritten.clear();
+        }
+    }
+
+    /// Nothing more can come of this effect's claims.
+    pub(super) fn forget(&self, key: &EffectKey) {
+        self.map().remove(key);
+    }
+
+    fn map(&self) -> MutexGuard<'_, BTreeMap<EffectKey, Past>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far an attempt got.
+#[derive(Debug)]
+enum Point {
+    /// No claim of its own stands, or ever will.
+    Nowhere,
+    /// A claim may be on its way to the ledger, or stand there.
+    Claiming,
+    /// It is known what became of it.
+    Known(Happened),
+}
+
+/// One attempt at one effect. Dropping it leaves in the memory what the next one must know.
+#[derive(Debug)]
+pub(super) struct Attempt<'a> {
+    memory: &'a Memory,
+    key: &'a EffectKey,
+    pub(super) nonce: u64,
+    point: Point,
+    begun: AtomicBool,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(memory: &'a Memory, key: &'a EffectKey, nonce: u64) -> Self {
+        Self {
+            memory,
+            key,
+            nonce,
+            point: Point::Nowhere,
+            begun: AtomicBool::new(false),
+        }
+    }
+
+    /// The claim goes to the ledger.
+    pub(super) fn claiming(&mut self) {
+        self.point = Point::Claiming;
+    }
+
+    /// The ledger did not take the claim, and never will; or it has the outcome.
+    pub(super) fn over(&mut self) {
+        self.point = Point::Nowhere;
+    }
+
+    /// From here on the mail may be accepted.
+    pub(super) fn begun(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+    }
+
+    /// It is known what became of it.
+    pub(super) fn known(&mut self, happened: Happened) {
+        self.point = Point::Known(happened);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if matches!(self.point, Point::Nowhere) {
+            return;
+        }
+        let mut map = self.memory.map();
+        if map.len() >= MOST && !map.contains_key(self.key) {
+            map.pop_first();
+        }
+        let past = map.entry(self.key.clone()).or_default();
+        match std::mem::replace(&mut self.point, Point::Nowhere) {
+            Point::Nowhere => {}
+            Point::Claiming if *self.begun.get_mut() => past.orphaned.push(self.nonce),
+            Point::Claiming => past.abandoned.push(self.nonce),
+            Point::Known(happened) => past.unwritten.push(happened),
+        }
+    }
+}

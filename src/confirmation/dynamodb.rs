@@ -1,0 +1,152 @@
+//! The orders' table read back, and the suppression list, in DynamoDB.
+
+use std::time::SystemTime;
+
+use anyhow::bail;
+use aws_sdk_dynamodb::Client;
+use lettre::Address;
+use serde_dynamo::Item;
+
+use super::lookup::{Lookup, Now, address_hash};
+use crate::rows::dynamodb::{Table, Write};
+use crate::rows::expression::Expression;
+use crate::rows::fields::{Reader, text, time, to_item};
+
+/// The partition key of the suppression list: the hash of an address.
+pub(crate) const ADDRESS: &str = "address";
+
+/// Looks into DynamoDB for what is true now.
+#[derive(Debug, Clone, Default)]
+pub struct DynamoDbLookup {
+    orders: Option<Table>,
+    list: Option<SuppressionList>,
+}
+
+impl DynamoDbLookup {
+    /// Looks nothing up yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads each order back from this table, with a consistent read: one read unit for each 4 KB.
+    ///
+    /// Source: [Read consistency](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.ReadConsistency.html).
+    #[must_use]
+    pub fn refetching(self, client: Client, table: &str) -> Self {
+        let orders = Some(Table::new(client, table));
+        Self { orders, ..self }
+    }
+
+    /// Mails nobody who is on this list.
+    #[must_use]
+    pub fn sparing(self, list: SuppressionList) -> Self {
+        let list = Some(list);
+        Self { list, ..self }
+    }
+}
+
+impl Lookup for DynamoDbLookup {
+    async fn order(&self, keys: &Item) -> anyhow::Result<Now> {
+        let Some(orders) = &self.orders else {
+            return Ok(Now::AsRecorded);
+        };
+        let item = orders.get_by(keys.clone()).await?;
+        Ok(item.map_or(Now::Gone, Now::Item))
+    }
+
+    async fn is_suppressed(&self, hash: &str) -> anyhow::Result<bool> {
+        match &self.list {
+            Some(list) => Ok(list.find(hash).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Addresses that are not to be mailed, each by its [`address_hash`], in a table with the
+/// partition key `address`.
+#[derive(Debug, Clone)]
+pub struct SuppressionList {
+    table: Table,
+}
+
+/// An address on the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suppressed {
+    /// The hash of the address.
+    pub hash: String,
+    /// Why it is on the list.
+    pub reason: String,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+impl SuppressionList {
+    /// The list in `table`, which must exist
+    /// ([`crate::tables::dynamodb::create_suppression_table`]).
+    pub fn new(client: Client, table: &str) -> Self {
+        let table = Table::new(client, table);
+        Self { table }
+    }
+
+    /// Puts an address on the list. `false`: it was on it, and its entry stays as it was.
+    ///
+    /// # Errors
+    ///
+    /// The table does not answer; repeating is safe.
+    pub async fn add(
+        &self,
+        address: &Address,
+        reason: &str,
+        since: SystemTime,
+    ) -> anyhow::Result<bool> {
+        let item = to_item(vec![
+            (ADDRESS, Some(text(address_hash(address)))),
+            ("reason", Some(text(reason))),
+            ("since", Some(time(since))),
+        ]);
+        let write = self.table.put(item, &Expression::on_none(ADDRESS)).await?;
+        Ok(matches!(write, Write::Applied(_)))
+    }
+
+    /// Takes an address off the list. Nothing happens if it is not on it.
+    ///
+    /// # Errors
+    ///
+    /// The table does not answer; repeating is safe.
+    pub async fn remove(&self, address: &Address) -> anyhow::Result<()> {
+        let key = vec![(ADDRESS, Some(text(address_hash(address))))];
+        match self.table.delete(key, &Expression::default()).await? {
+            Write::Applied(_) => Ok(()),
+            Write::Refused(_) => bail!("the suppression list did not let the address go"),
+        }
+    }
+
+    /// A page of the list in no order, and where to go on.
+    ///
+    /// # Errors
+    ///
+    /// The table does not answer, or a row is damaged.
+    pub async fn page(
+        &self,
+        from: Option<&str>,
+    ) -> anyhow::Result<(Vec<Suppressed>, Option<String>)> {
+        let after = from.map(|hash| vec![(ADDRESS, Some(text(hash)))]);
+        let (items, last) = self.table.scan(&Expression::default(), after).await?;
+        let all = items.iter().map(read).collect::<anyhow::Result<_>>()?;
+        let next = last.map(|key| Reader(&key).text(ADDRESS).map(str::to_owned));
+        Ok((all, next.transpose()?))
+    }
+
+    async fn find(&self, hash: &str) -> anyhow::Result<Option<Item>> {
+        self.table.get(vec![(ADDRESS, Some(text(hash)))]).await
+    }
+}
+
+fn read(item: &Item) -> anyhow::Result<Suppressed> {
+    let reader = Reader(item);
+    Ok(Suppressed {
+        hash: reader.text(ADDRESS)?.to_owned(),
+        reason: reader.text("reason")?.to_owned(),
+        since: reader.time("since")?,
+    })
+}

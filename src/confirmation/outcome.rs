@@ -1,0 +1,249 @@
+//! What became of a mail: into the ledger, and back to the engine.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::anyhow;
+
+use super::Confirmation;
+use super::attempt::Attempt;
+use super::lookup::Lookup;
+use super::send::{Ended, Job, LOOK_AGAIN};
+use super::smtp::{Cause, Delivery, Refusal, Stage};
+use crate::Failure;
+use crate::decide::claim::{Entry, Happened, OnAmbiguous, State, transition};
+use crate::ledger::{Ledger, Swap};
+
+/// How many mails came to what, in this process.
+#[derive(Debug, Default)]
+pub struct Counts {
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    deferred: AtomicU64,
+    ambiguous: AtomicU64,
+    parked: AtomicU64,
+    second_acceptances: AtomicU64,
+}
+
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Counts {
+    /// Mails that the server took.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Mails that the server refused for good.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Mails that the server put off, or that certainly did not reach it.
+    pub fn deferred(&self) -> u64 {
+        self.deferred.load(Ordering::Relaxed)
+    }
+
+    /// Effects that became AMBIGUOUS.
+    pub fn ambiguous(&self) -> u64 {
+        self.ambiguous.load(Ordering::Relaxed)
+    }
+
+    /// Records that were settled while their effect waits for an operator.
+    pub fn parked(&self) -> u64 {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    /// Acceptances of an effect that had been accepted before.
+    pub fn second_acceptances(&self) -> u64 {
+        self.second_acceptances.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_ambiguous(&self) {
+        add(&self.ambiguous);
+    }
+}
+
+impl<L: Ledger, K: Lookup> Confirmation<L, K> {
+    /// The server did not take the envelope: nothing was claimed, nothing sent.
+    pub(super) async fn not_offered(&self, job: &Job<'_>, refusal: Refusal) -> Ended {
+        let order = &job.order.id;
+        let permanent = refusal.is_permanent();
+        let (stage, cause) = (refusal.stage, &refusal.cause);
+        if !refusal.is_about_the_mail() {
+            return Err(Failure::unavailable(format!("the mail server: {refusal}")));
+        }
+        let row = self
+            .book
+            .read(job.key)
+            .await
+            .map_err(Failure::Unavailable)?;
+        match row.as_ref().map(|row| row.state) {
+            // It was sent before: what the server thinks of the address now is no matter.
+            Some(State::Sent | State::Suppressed) => return Ok(()),
+            Some(State::Sending) => return Err(Failure::Busy(LOOK_AGAIN)),
+            _ => {}
+        }
+        let error = anyhow!("order {order}: at {stage}: {cause}");
+        if !permanent {
+            return Err(Failure::Retry(error));
+        }
+        let reply = format!("at {stage}: {cause}");
+        let turned_away = Happened::TurnedAway { reply };
+        // In doubt since an earlier attempt: that stays on the row, and an operator decides.
+        if let Ok(next) = transition(row.as_ref(), &turned_away, self.now()) {
+            let swap = self.book.swap(job.key, row.as_ref(), &next).await;
+            if let Swap::Lost(_) = swap.map_err(Failure::Unavailable)? {
+                return Err(Failure::Busy(LOOK_AGAIN));
+            }
+        }
+        add(&self.counts.refused);
+        Err(Failure::Reject(error))
+    }
+
+    /// The effect waits for an operator; its record does not.
+    pub(super) fn parked(&self, job: &Job<'_>) {
+        add(&self.counts.parked);
+        tracing::warn!(
+            order = job.order.id,
+            "whether its mail was accepted is not known, and it is not sent again; \
+             settle it: aftercommit ledger settle ORDER --sent or --resend"
+        );
+    }
+
+    /// Writes the outcome down, and tells the engine.
+    pub(super) async fn conclude(
+        &self,
+        job: &Job<'_>,
+        entry: Entry,
+        delivery: Delivery,
+        mut attempt: Attempt<'_>,
+    ) -> Ended {
+        let happened = happened(entry.fence, &delivery);
+        attempt.known(happened.clone());
+        let row = self.book.record(job.key, Some(entry), &happened).await;
+        let row = row.map_err(|error| {
+            tracing::error!(
+                order = job.order.id,
+                outcome = ?happened,
+                "the ledger does not take the outcome; if this process ends before it does, \
+                 the effect becomes AMBIGUOUS"
+            );
+            Failure::Unavailable(error)
+        })?;
+        attempt.over();
+        self.tell(job, row.as_ref(), delivery)
+    }
+
+    fn tell(&self, job: &Job<'_>, row: Option<&Entry>, delivery: Delivery) -> Ended {
+        let order = &job.order.id;
+        let state = row.map(|row| row.state);
+        if row.is_some_and(|row| row.second_acceptances() > 0) {
+            add(&self.counts.second_acceptances);
+            tracing::warn!(order, "its mail was accepted more than once");
+        }
+        let sent = state == Some(State::Sent);
+        match delivery {
+            Delivery::Accepted(reply) => {
+                add(&self.counts.accepted);
+                tracing::info!(order, %reply, "confirmed");
+                match state {
+                    Some(State::Sending) => Err(Failure::Busy(LOOK_AGAIN)),
+                    _ => Ok(()),
+                }
+            }
+            // An earlier mail of this order was accepted after all.
+            Delivery::Refused(_) | Delivery::Deferred(_) | Delivery::NotSent { .. } if sent => {
+                Ok(())
+            }
+            Delivery::Refused(reply) => {
+                add(&self.counts.refused);
+                Err(Failure::reject(format!(
+                    "order {order}: the mail server refused it: {reply}"
+                )))
+            }
+            Delivery::Deferred(reply) => {
+                add(&self.counts.deferred);
+                let error = anyhow!("order {order}: the mail server put it off: {reply}");
+                Err(if reply.throttles() {
+                    Failure::Unavailable(error)
+                } else {
+                    Failure::Retry(error)
+                })
+            }
+            Delivery::NotSent { stage, why } => {
+                add(&self.counts.deferred);
+                let error = anyhow!("order {order}: not sent, at {stage}: {why}");
+                Err(match (stage, why) {
+                    (_, Cause::NotAllowed) => Failure::Busy(LOOK_AGAIN),
+                    // The connection, not the message.
+                    (Stage::Data, _) => Failure::Unavailable(error),
+                    _ => Failure::Retry(error),
+                })
+            }
+            Delivery::NoReply { stage, why } => {
+                self.counts.add_ambiguous();
+                tracing::warn!(order, %stage, %why, "no definite reply: AMBIGUOUS");
+                self.in_doubt(job, row, &format!("at {stage}: {why}"))
+            }
+        }
+    }
+
+    /// The next attempt finds the doubt on the row and acts by the policy.
+    fn in_doubt(&self, job: &Job<'_>, row: Option<&Entry>, why: &str) -> Ended {
+        let again = row.is_none_or(|row| row.doubtful.len() < 2);
+        match row.map(|row| row.state) {
+            Some(State::Sent) => Ok(()),
+            _ if again && self.rules.on_ambiguous == OnAmbiguous::Resend => {
+                let order = &job.order.id;
+                Err(Failure::Retry(anyhow!(
+                    "order {order}: no definite reply, {why}"
+                )))
+            }
+            _ => {
+                self.parked(job);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// There is nothing to be done any more.
+pub(super) fn done(job: &Job<'_>) -> Ended {
+    match &job.row {
+        Some(row) if row.state == State::Failed => {
+            let reply = row.reply.as_deref().unwrap_or("no words");
+            let order = &job.order.id;
+            Err(Failure::reject(format!(
+                "order {order}: refused before: {reply}"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// In the ledger's words.
+fn happened(fence: u64, delivery: &Delivery) -> Happened {
+    match delivery {
+        Delivery::Accepted(reply) => Happened::Accepted {
+            fence,
+            reply: reply.words(),
+        },
+        Delivery::Refused(reply) => Happened::Refused {
+            fence,
+            reply: reply.words(),
+        },
+        Delivery::Deferred(reply) => Happened::NotAccepted {
+            fence,
+            reply: reply.words(),
+        },
+        Delivery::NotSent { stage, why } => {
+            let reply = format!("not sent, at {stage}: {why}");
+            Happened::NotAccepted { fence, reply }
+        }
+        Delivery::NoReply { stage, why } => {
+            let reply = format!("no definite reply, at {stage}: {why}");
+            Happened::NoReply { fence, reply }
+        }
+    }
+}

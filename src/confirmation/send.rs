@@ -1,0 +1,220 @@
+//! One order on its way: envelope, claim, message, outcome.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::Confirmation;
+use super::attempt::{Attempt, Past};
+use super::lookup::Lookup;
+use super::mail::{Frozen, Mail};
+use super::order::Order;
+use super::outcome::done;
+use super::smtp::{Delivery, Offer, Stage};
+use crate::decide::claim::{Ask, Claimant, Entry, Liveness, Verdict, claim};
+use crate::ledger::{EffectKey, Ledger, Swap};
+use crate::{Context, Failure};
+
+/// Between the last moment at which a reply is awaited and the deadline of a claim: time for the
+/// ledger's answer, and for clocks that differ.
+const SLACK: Duration = Duration::from_mins(5);
+/// How soon to look again at what somebody else is at.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Rounds of losing the race for a claim before looking again later.
+const ROUNDS: u32 = 16;
+
+/// The attempt ends here: the record is settled, or it fails.
+pub(super) type Ended = Result<(), Failure>;
+
+/// One order on its way.
+pub(super) struct Job<'a> {
+    pub(super) order: &'a Order,
+    pub(super) key: &'a EffectKey,
+    pub(super) context: &'a Context,
+    past: Past,
+    /// The ledger's row, as far as it is known.
+    pub(super) row: Option<Entry>,
+}
+
+/// A mail and the date that it bears.
+struct Draft {
+    mail: Mail,
+    date: SystemTime,
+}
+
+impl<L: Ledger, K: Lookup> Confirmation<L, K> {
+    pub(super) async fn confirm(
+        &self,
+        order: &Order,
+        key: &EffectKey,
+        context: &Context,
+    ) -> Result<(), Failure> {
+        let mut job = self.job(order, key, context).await?;
+        let draft = self.draft(&job, self.now())?;
+        if job.row.is_some()
+            && let Err(ended) = self.ask(&job, Some(&draft.mail.digest), None, self.now())
+        {
+            return ended;
+        }
+        let offer = match self.smtp.offer(&draft.mail.envelope).await {
+            Ok(offer) => offer,
+            Err(refusal) => return self.not_offered(&job, refusal).await,
+        };
+        if !context.may_act() {
+            return Err(Failure::Busy(LOOK_AGAIN));
+        }
+        let began = Instant::now();
+        let mut attempt = Attempt::new(&self.memory, key, self.nonce());
+        let (entry, mail) = match self.claim(&mut job, draft, &mut attempt).await {
+            Ok(claimed) => claimed,
+            Err(ended) => return ended,
+        };
+        let delivery = self.deliver(offer, &mail, context, (began, &attempt)).await;
+        self.conclude(&job, entry, delivery, attempt).await
+    }
+
+    /// What is known before anything is done. A first attempt is nearly always the first of all,
+    /// so it claims without looking; a later one looks before it troubles the mail server.
+    pub(super) async fn job<'a>(
+        &self,
+        order: &'a Order,
+        key: &'a EffectKey,
+        context: &'a Context,
+    ) -> Result<Job<'a>, Failure> {
+        let past = self.memory.past(key);
+        let row = match &past {
+            None if context.attempt() == 1 => None,
+            _ => self.book.read(key).await.map_err(Failure::Unavailable)?,
+        };
+        let past = past.unwrap_or_default();
+        let mut job = Job {
+            order,
+            key,
+            context,
+            past,
+            row,
+        };
+        for happened in &job.past.unwritten {
+            let row = self.book.record(key, job.row.take(), happened).await;
+            job.row = row.map_err(Failure::Unavailable)?;
+        }
+        self.memory.written(key);
+        Ok(job)
+    }
+
+    /// The mail as of the first claim, or as of now if there was none.
+    fn draft(&self, job: &Job<'_>, now: SystemTime) -> Result<Draft, Failure> {
+        let first = job.row.as_ref().and_then(|entry| entry.first_claimed);
+        let date = first.unwrap_or(now);
+        let key = job.key.clone();
+        let mail = self.letterhead.render(job.order, &Frozen { date, key });
+        let mail = mail.map_err(Failure::Reject)?;
+        Ok(Draft { mail, date })
+    }
+
+    /// Claims the effect. Returns the row that stands then, and the mail that it stands for.
+    async fn claim(
+        &self,
+        job: &mut Job<'_>,
+        mut draft: Draft,
+        attempt: &mut Attempt<'_>,
+    ) -> Result<(Entry, Mail), Ended> {
+        for _ in 0..ROUNDS {
+            let now = self.now();
+            let first = job.row.as_ref().and_then(|entry| entry.first_claimed);
+            if second(draft.date) != second(first.unwrap_or(now)) {
+                draft = self.draft(job, now).map_err(Err)?;
+            }
+            let (next, mine) =
+                match self.ask(job, Some(&draft.mail.digest), Some(attempt.nonce), now)? {
+                    Verdict::Claim(next) => (next, true),
+                    Verdict::Doubt(next) => (next, false),
+                    Verdict::Mine(entry) => return Ok((entry, draft.mail)),
+                    Verdict::Busy(_) | Verdict::Done(_) | Verdict::Parked => break,
+                };
+            if mine {
+                attempt.claiming();
+            }
+            let swap = self.book.swap(job.key, job.row.as_ref(), &next).await;
+            match swap.map_err(|error| Err(Failure::Unavailable(error)))? {
+                Swap::Written if mine => return Ok((next, draft.mail)),
+                Swap::Written => {
+                    self.counts.add_ambiguous();
+                    tracing::warn!(
+                        order = job.order.id,
+                        "its claimant is gone and left no word: AMBIGUOUS"
+                    );
+                    job.row = Some(next);
+                }
+                Swap::Lost(standing) => {
+                    attempt.over();
+                    job.row = standing;
+                }
+            }
+        }
+        Err(Err(Failure::Busy(LOOK_AGAIN)))
+    }
+
+    /// What a claim of the row comes to; `Err` where there is nothing to write.
+    pub(super) fn ask(
+        &self,
+        job: &Job<'_>,
+        digest: Option<&str>,
+        nonce: Option<u64>,
+        now: SystemTime,
+    ) -> Result<Verdict, Ended> {
+        let limits = self.smtp.settings().timeouts;
+        let ask = Ask {
+            claimant: Claimant {
+                incarnation: job.context.incarnation().to_owned(),
+                nonce: nonce.unwrap_or_default(),
+                deadline: now + limits.longest_delivery() + SLACK,
+            },
+            digest: digest.map(str::to_owned),
+            abandoned: job.past.abandoned.clone(),
+            orphaned: job.past.orphaned.clone(),
+            policy: self.rules.on_ambiguous,
+            now,
+        };
+        let claimant = job.row.as_ref().and_then(|entry| entry.claimant.as_ref());
+        let liveness = claimant.map_or(Liveness::Unknown, |claimant| {
+            job.context.liveness(&claimant.incarnation)
+        });
+        match claim(job.row.as_ref(), &ask, liveness) {
+            Verdict::Busy(left) => Err(Err(Failure::Busy(left.min(LOOK_AGAIN)))),
+            Verdict::Done(_) => Err(done(job)),
+            Verdict::Parked => {
+                self.parked(job);
+                Err(Ok(()))
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// From the claim on: DATA, message, dot. A process that was frozen in between, for longer
+    /// than others wait for it, sends nothing.
+    async fn deliver(
+        &self,
+        offer: Offer,
+        mail: &Mail,
+        context: &Context,
+        (began, attempt): (Instant, &Attempt<'_>),
+    ) -> Delivery {
+        let limits = self.smtp.settings().timeouts;
+        let allowed = limits.data + limits.body + SLACK / 2;
+        let may_pass = |stage| {
+            let may = context.may_act() && began.elapsed() <= allowed;
+            if may && stage == Stage::AfterDot {
+                attempt.begun();
+            }
+            may
+        };
+        offer.deliver(&mail.bytes, &may_pass).await
+    }
+}
+
+fn second(time: SystemTime) -> Option<u64> {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .ok()
+        .map(|age| age.as_secs())
+}

@@ -1,0 +1,173 @@
+//! What the ledger knows of one effect.
+
+use std::time::SystemTime;
+
+/// What is known of one effect: at most one row per effect key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where the effect stands.
+    pub state: State,
+    /// Raised by every claim: the fence of the claimant's later writes.
+    pub fence: u64,
+    /// Raised by every write to the row: what a conditional write expects to replace.
+    pub revision: u64,
+    /// Who claimed it last.
+    pub claimant: Option<Claimant>,
+    /// When it was first claimed: the mail's `Date`, frozen for every later attempt.
+    pub first_claimed: Option<SystemTime>,
+    /// SHA-256 (hex) of the mail as first claimed, so that a resend that is not byte-identical can
+    /// be told.
+    pub digest: Option<String>,
+    /// What the mail server said last, or why the effect was not sent.
+    pub reply: Option<String>,
+    /// How many windows of doubt the effect has been through.
+    pub ambiguities: u32,
+    /// The fences of the claims of which nobody knows whether they were accepted.
+    pub doubtful: Vec<u64>,
+    /// The fences of the claims that the mail server accepted: more than one is more than one
+    /// mail.
+    pub accepted: Vec<u64>,
+    /// What operators decided, oldest first.
+    pub settlements: Vec<Settlement>,
+    /// When the row was last written.
+    pub changed: SystemTime,
+}
+
+impl Entry {
+    /// An effect of which nothing has happened yet. Never stands in the table: its revision is 0.
+    pub(super) fn blank(now: SystemTime) -> Self {
+        Self {
+            state: State::Retry,
+            fence: 0,
+            revision: 0,
+            claimant: None,
+            first_claimed: None,
+            digest: None,
+            reply: None,
+            ambiguities: 0,
+            doubtful: Vec::new(),
+            accepted: Vec::new(),
+            settlements: Vec::new(),
+            changed: now,
+        }
+    }
+
+    /// How many acceptances came after the first: mails that the customer got too many.
+    pub fn second_acceptances(&self) -> usize {
+        self.accepted.len().saturating_sub(1)
+    }
+
+    /// The next version of the row, to be changed further.
+    pub(super) fn next(&self, now: SystemTime) -> Self {
+        Self {
+            revision: self.revision + 1,
+            changed: now,
+            ..self.clone()
+        }
+    }
+
+    /// Nobody is at it any more, and this fence's outcome is not known: SENT where an acceptance
+    /// is known all the same, else AMBIGUOUS.
+    pub(super) fn doubted(&self, now: SystemTime) -> Self {
+        let mut next = self.next(now);
+        next.doubtful.push(self.fence);
+        next.ambiguities += 1;
+        next.state = next.settled_or(State::Ambiguous);
+        next
+    }
+
+    /// Where the effect stands when its current claim came to `otherwise`: what is known or
+    /// doubted of earlier claims counts for more.
+    pub(super) fn settled_or(&self, otherwise: State) -> State {
+        match (self.accepted.is_empty(), self.doubtful.is_empty()) {
+            (false, _) => State::Sent,
+            (true, false) => State::Ambiguous,
+            (true, true) => otherwise,
+        }
+    }
+}
+
+/// Where an effect stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Claimed: whoever claimed it may be past the point of no return.
+    Sending,
+    /// Accepted by the mail server.
+    Sent,
+    /// Refused for good by the mail server.
+    Failed,
+    /// Certainly not accepted: may be claimed again.
+    Retry,
+    /// Accepted or not: nobody can tell.
+    Ambiguous,
+    /// Deliberately not sent.
+    Suppressed,
+}
+
+impl State {
+    /// The word that stands in the table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Sending => "SENDING",
+            Self::Sent => "SENT",
+            Self::Failed => "FAILED",
+            Self::Retry => "RETRY",
+            Self::Ambiguous => "AMBIGUOUS",
+            Self::Suppressed => "SUPPRESSED",
+        }
+    }
+
+    /// Reads the word back, in any case.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [
+            Self::Sending,
+            Self::Sent,
+            Self::Failed,
+            Self::Retry,
+            Self::Ambiguous,
+            Self::Suppressed,
+        ]
+        .into_iter()
+        .find(|state| state.word().eq_ignore_ascii_case(word))
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Who claimed an effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimant {
+    /// The incarnation of the worker.
+    pub incarnation: String,
+    /// Unique per claim, so that a claim whose answer was lost can be recognised.
+    pub nonce: u64,
+    /// After this moment the claimant cannot be acting any more: longer than the longest SMTP
+    /// transaction.
+    pub deadline: SystemTime,
+}
+
+/// An operator's decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// Who decided.
+    pub by: String,
+    /// When.
+    pub at: SystemTime,
+    /// Why, in the operator's words.
+    pub reason: String,
+    /// What was decided.
+    pub verdict: SettledAs,
+}
+
+/// What an operator may decide of an ambiguous effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettledAs {
+    /// It was accepted after all.
+    Sent,
+    /// It may be sent again.
+    Resend,
+}

@@ -1,0 +1,176 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use proptest::prelude::*;
+
+use super::tests::{accepted, ask, at, deferred, lost, refused};
+use super::*;
+
+/// What the server did with one claim, and what its claimant learns of it.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Accepted,
+    AcceptedReplyLost,
+    NotAcceptedReplyLost,
+    Deferred,
+    Refused,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Somebody wants to claim; the liveness is that of the claimant on the row.
+    Claim(Liveness),
+    /// A claimant sends, if it still may.
+    Begin(usize, Fate),
+    /// A claimant's report reaches the row, perhaps late, perhaps again.
+    Report(usize),
+    /// The mail is turned away or suppressed.
+    TurnAway,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let fate = prop_oneof![
+        Just(Fate::Accepted),
+        Just(Fate::AcceptedReplyLost),
+        Just(Fate::NotAcceptedReplyLost),
+        Just(Fate::Deferred),
+        Just(Fate::Refused),
+    ];
+    let liveness = prop_oneof![Just(Liveness::Alive), Just(Liveness::Dead)];
+    let step = prop_oneof![
+        3 => liveness.prop_map(Step::Claim),
+        3 => (0..4_usize, fate).prop_map(|(who, fate)| Step::Begin(who, fate)),
+        3 => (0..4_usize).prop_map(Step::Report),
+        1 => Just(Step::TurnAway),
+    ];
+    proptest::collection::vec(step, 0..24)
+}
+
+/// One claim in the world outside the ledger.
+struct Actor {
+    fence: u64,
+    /// It was held dead: it starts nothing any more.
+    barred: bool,
+    fate: Option<Fate>,
+}
+
+struct World {
+    row: Option<Entry>,
+    actors: Vec<Actor>,
+    policy: OnAmbiguous,
+}
+
+impl World {
+    fn write(&mut self, next: Entry) {
+        if let Some(before) = &self.row {
+            if *before == next {
+                return;
+            }
+            assert_eq!(next.revision, before.revision + 1);
+            assert!(next.fence >= before.fence);
+            assert!(before.first_claimed.is_none() || next.first_claimed == before.first_claimed);
+        }
+        self.row = Some(next);
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Claim(liveness) => self.claim(*liveness),
+            Step::Begin(who, fate) => {
+                let actor = self.actors.iter_mut().rev().nth(*who);
+                if let Some(actor) = actor.filter(|a| !a.barred && a.fate.is_none()) {
+                    actor.fate = Some(*fate);
+                }
+            }
+            Step::Report(who) => {
+                let actor = self.actors.iter().rev().nth(*who);
+                if let Some(happened) = actor.and_then(report) {
+                    self.happen(&happened);
+                }
+            }
+            Step::TurnAway => {
+                let happened = Happened::TurnedAway {
+                    reply: "550".into(),
+                };
+                self.happen(&happened);
+            }
+        }
+    }
+
+    fn happen(&mut self, happened: &Happened) {
+        if let Ok(next) = transition(self.row.as_ref(), happened, at(0)) {
+            self.write(next);
+        }
+    }
+
+    fn claim(&mut self, liveness: Liveness) {
+        let nonce = self.actors.len() as u64 + 1;
+        loop {
+            match claim(self.row.as_ref(), &ask(nonce, self.policy), liveness) {
+                Verdict::Claim(entry) => {
+                    let fence = entry.fence;
+                    self.write(entry);
+                    return self.actors.push(Actor {
+                        fence,
+                        barred: false,
+                        fate: None,
+                    });
+                }
+                Verdict::Doubt(entry) => {
+                    self.actors.iter_mut().for_each(|actor| actor.barred = true);
+                    self.write(entry);
+                }
+                Verdict::Mine(_) => panic!("nobody else has this nonce"),
+                Verdict::Busy(_) | Verdict::Done(_) | Verdict::Parked => return,
+            }
+        }
+    }
+
+    fn mails(&self) -> usize {
+        let accepted =
+            |a: &&Actor| matches!(a.fate, Some(Fate::Accepted | Fate::AcceptedReplyLost));
+        self.actors.iter().filter(accepted).count()
+    }
+}
+
+/// An actor that was barred before it began knows that nothing went out.
+fn report(actor: &Actor) -> Option<Happened> {
+    let fence = actor.fence;
+    match actor.fate {
+        None => actor.barred.then(|| deferred(fence)),
+        Some(Fate::Accepted) => Some(accepted(fence)),
+        Some(Fate::AcceptedReplyLost | Fate::NotAcceptedReplyLost) => Some(lost(fence)),
+        Some(Fate::Deferred) => Some(deferred(fence)),
+        Some(Fate::Refused) => Some(refused(fence)),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mails_never_outnumber_the_recorded_doubts(steps in steps(), park: bool) {
+        let policy = if park { OnAmbiguous::Park } else { OnAmbiguous::Resend };
+        let mut world = World { row: None, actors: Vec::new(), policy };
+        for step in &steps {
+            world.step(step);
+            let Some(row) = &world.row else { continue };
+            let doubts = if park { 0 } else { row.ambiguities as usize };
+            prop_assert!(world.mails() <= 1 + doubts);
+            prop_assert!(row.doubtful.len() <= 2 && world.mails() <= 2);
+            prop_assert!(row.state != State::Sent || world.mails() > 0);
+        }
+        // Everybody reports at last: what was accepted stands as SENT or AMBIGUOUS.
+        for who in 0..world.actors.len() {
+            world.step(&Step::Report(who));
+        }
+        let known = world.actors.iter().all(|actor| report(actor).is_some());
+        if let Some(row) = world.row.filter(|row| known && row.state != State::Sending) {
+            let mails = world.actors.iter().filter(|a| {
+                matches!(a.fate, Some(Fate::Accepted | Fate::AcceptedReplyLost))
+            });
+            if mails.count() > 0 {
+                prop_assert!(matches!(row.state, State::Sent | State::Ambiguous), "{row:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use super::*;
+
+pub(super) fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+}
+
+pub(super) fn ask(nonce: u64, policy: OnAmbiguous) -> Ask {
+    Ask {
+        claimant: Claimant {
+            incarnation: format!("worker/{nonce}"),
+            nonce,
+            deadline: at(100),
+        },
+        digest: Some("d".into()),
+        abandoned: Vec::new(),
+        orphaned: Vec::new(),
+        policy,
+        now: at(0),
+    }
+}
+
+fn claimed_by(current: Option<&Entry>, nonce: u64) -> Entry {
+    match claim(current, &ask(nonce, OnAmbiguous::Resend), Liveness::Dead) {
+        Verdict::Claim(entry) => entry,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn accepted(fence: u64) -> Happened {
+    Happened::Accepted {
+        fence,
+        reply: "250 ok".into(),
+    }
+}
+
+pub(super) fn deferred(fence: u64) -> Happened {
+    Happened::NotAccepted {
+        fence,
+        reply: "450 later".into(),
+    }
+}
+
+pub(super) fn refused(fence: u64) -> Happened {
+    Happened::Refused {
+        fence,
+        reply: "550 no".into(),
+    }
+}
+
+pub(super) fn lost(fence: u64) -> Happened {
+    Happened::NoReply {
+        fence,
+        reply: "closed".into(),
+    }
+}
+
+fn then(entry: &Entry, happened: &Happened) -> Entry {
+    transition(Some(entry), happened, at(1)).unwrap()
+}
+
+#[test]
+fn a_live_claim_is_busy_until_its_deadline_and_a_dead_one_is_in_doubt() {
+    let entry = claimed_by(None, 1);
+    let mut other = ask(2, OnAmbiguous::Resend);
+    for liveness in [Liveness::Alive, Liveness::Unknown] {
+        let verdict = claim(Some(&entry), &other, liveness);
+        assert_eq!(verdict, Verdict::Busy(Duration::from_secs(100)));
+    }
+    let Verdict::Doubt(doubt) = claim(Some(&entry), &other, Liveness::Dead) else {
+        panic!("a dead claimant was not noticed");
+    };
+    assert_eq!((doubt.state, doubt.ambiguities), (State::Ambiguous, 1));
+    other.now = at(100);
+    assert_eq!(
+        claim(Some(&entry), &other, Liveness::Alive),
+        Verdict::Doubt(Entry {
+            changed: at(100),
+            ..doubt
+        })
+    );
+}
+
+#[test]
+fn a_claim_that_was_applied_late_is_taken_back_by_its_own_claimant_only() {
+    let late = claimed_by(None, 1);
+    let mut mine = ask(2, OnAmbiguous::Resend);
+    mine.abandoned = vec![7, 1];
+    let Verdict::Claim(entry) = claim(Some(&late), &mine, Liveness::Alive) else {
+        panic!("not taken back");
+    };
+    assert_eq!((entry.fence, entry.ambiguities), (2, 0));
+    let theirs = ask(3, OnAmbiguous::Resend);
+    assert!(matches!(
+        claim(Some(&late), &theirs, Liveness::Alive),
+        Verdict::Busy(_)
+    ));
+}
+
+#[test]
+fn a_doubt_about_a_claim_of_mine_that_never_began_is_none() {
+    let doubt = then(&claimed_by(None, 1), &lost(1));
+    let mut mine = ask(2, OnAmbiguous::Park);
+    assert_eq!(claim(Some(&doubt), &mine, Liveness::Dead), Verdict::Parked);
+    mine.abandoned = vec![1];
+    let Verdict::Claim(entry) = claim(Some(&doubt), &mine, Liveness::Dead) else {
+        panic!("parked for nothing");
+    };
+    assert!(entry.doubtful.is_empty());
+}
+
+#[test]
+fn a_claim_of_mine_that_was_begun_and_left_is_in_doubt_at_once() {
+    let begun = claimed_by(None, 1);
+    let mut mine = ask(2, OnAmbiguous::Resend);
+    mine.orphaned = vec![1];
+    assert!(matches!(
+        claim(Some(&begun), &mine, Liveness::Alive),
+        Verdict::Doubt(_)
+    ));
+}
+
+#[test]
+fn resend_sends_once_more_and_then_parks() {
+    let entry = then(&claimed_by(None, 1), &lost(1));
+    let entry = claimed_by(Some(&entry), 2);
+    let entry = then(&entry, &lost(2));
+    assert_eq!((entry.state, entry.ambiguities), (State::Ambiguous, 2));
+    let verdict = claim(Some(&entry), &ask(3, OnAmbiguous::Resend), Liveness::Dead);
+    assert_eq!(verdict, Verdict::Parked);
+}
+
+#[test]
+fn park_never_sends_twice() {
+    let entry = then(&claimed_by(None, 1), &lost(1));
+    let verdict = claim(Some(&entry), &ask(2, OnAmbiguous::Park), Liveness::Dead);
+    assert_eq!(verdict, Verdict::Parked);
+}
+
+#[test]
+fn a_resend_that_is_not_the_same_mail_is_parked() {
+    let entry = then(&claimed_by(None, 1), &lost(1));
+    let mut other = ask(2, OnAmbiguous::Resend);
+    other.digest = Some("another".into());
+    assert_eq!(claim(Some(&entry), &other, Liveness::Dead), Verdict::Parked);
+    let retry = then(&claimed_by(None, 1), &deferred(1));
+    let Verdict::Claim(entry) = claim(Some(&retry), &other, Liveness::Dead) else {
+        panic!("a mail that was certainly not accepted may change");
+    };
+    assert_eq!(entry.digest, other.digest);
+}
+
+#[test]
+fn a_refused_resend_does_not_hide_the_doubt_about_the_first_mail() {
+    for definite in [refused(2), deferred(2)] {
+        let entry = then(&claimed_by(None, 1), &lost(1));
+        let entry = then(&claimed_by(Some(&entry), 2), &definite);
+        assert_eq!((entry.state, entry.ambiguities), (State::Ambiguous, 1));
+        assert_eq!(then(&entry, &definite), entry, "the same report again");
+        // The late word about the first one settles it.
+        assert_eq!(then(&entry, &deferred(1)).state, State::Retry);
+        assert_eq!(then(&entry, &accepted(1)).state, State::Sent);
+    }
+}
+
+#[test]
+fn a_late_reply_turns_doubt_into_knowledge() {
+    let entry = then(&claimed_by(None, 1), &lost(1));
+    assert_eq!(then(&entry, &accepted(1)).state, State::Sent);
+    assert_eq!(then(&entry, &refused(1)).state, State::Failed);
+    assert_eq!(then(&entry, &deferred(1)).state, State::Retry);
+}
+
+#[test]
+fn a_late_acceptance_is_never_lost_and_stops_further_sends() {
+    let doubt = then(&claimed_by(None, 1), &lost(1));
+    let second = claimed_by(Some(&doubt), 2);
+    // While the second claimant is at it, the acceptance stands on the row.
+    let known = then(&second, &accepted(1));
+    assert_eq!(
+        (known.state, known.second_acceptances()),
+        (State::Sending, 0)
+    );
+    assert_eq!(then(&known, &accepted(1)), known, "the same report again");
+    for ended in [deferred(2), refused(2), lost(2)] {
+        assert_eq!(then(&known, &ended).state, State::Sent, "{ended:?}");
+    }
+    let both = then(&known, &accepted(2));
+    assert_eq!((both.state, both.second_acceptances()), (State::Sent, 1));
+}
+
+#[test]
+fn only_what_is_not_in_doubt_can_be_suppressed_or_turned_away() {
+    for happened in [
+        Happened::Suppressed {
+            reason: "cancelled".into(),
+        },
+        Happened::TurnedAway {
+            reply: "550 no".into(),
+        },
+    ] {
+        let fresh = transition(None, &happened, at(0)).unwrap();
+        assert_eq!(fresh.revision, 1);
+        let sending = claimed_by(None, 1);
+        assert!(transition(Some(&sending), &happened, at(1)).is_err());
+        assert!(transition(Some(&then(&sending, &lost(1))), &happened, at(1)).is_err());
+        assert!(transition(Some(&then(&sending, &accepted(1))), &happened, at(1)).is_err());
+        assert!(transition(Some(&then(&sending, &deferred(1))), &happened, at(1)).is_ok());
+    }
+}
+
+#[test]
+fn an_operator_settles_doubt_and_may_give_a_failure_another_chance() {
+    let word = |verdict| {
+        Happened::Settled(Settlement {
+            by: "ops".into(),
+            at: at(5),
+            reason: "asked the relay".into(),
+            verdict,
+        })
+    };
+    let doubt = then(&claimed_by(None, 1), &lost(1));
+    assert_eq!(then(&doubt, &word(SettledAs::Sent)).state, State::Sent);
+    let again = then(&doubt, &word(SettledAs::Resend));
+    assert_eq!((again.state, again.settlements.len()), (State::Retry, 1));
+    assert!(again.doubtful.is_empty());
+    let failed = then(&claimed_by(None, 1), &refused(1));
+    assert_eq!(then(&failed, &word(SettledAs::Resend)).state, State::Retry);
+    let sent = then(&claimed_by(None, 1), &accepted(1));
+    assert!(transition(Some(&sent), &word(SettledAs::Resend), at(6)).is_err());
+}
+
+#[test]
+fn a_report_under_a_fence_that_was_never_given_is_illegal() {
+    let entry = claimed_by(None, 1);
+    for happened in [accepted(0), accepted(2), deferred(2), refused(2), lost(2)] {
+        assert!(
+            transition(Some(&entry), &happened, at(1)).is_err(),
+            "{happened:?}"
+        );
+        assert!(transition(None, &happened, at(1)).is_err(), "{happened:?}");
+    }
+}

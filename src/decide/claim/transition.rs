@@ -1,0 +1,205 @@
+//! What happens to an effect, and the row that follows.
+
+use std::time::SystemTime;
+
+use super::entry::{Entry, SettledAs, Settlement, State};
+
+/// What happened to an effect after it was claimed, or what an operator decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happened {
+    /// The server accepted it, in these words, under the claim with this fence.
+    Accepted {
+        /// The claim's fence.
+        fence: u64,
+        /// The server's words.
+        reply: String,
+    },
+    /// The server refused it for good.
+    Refused {
+        /// The claim's fence.
+        fence: u64,
+        /// The server's words.
+        reply: String,
+    },
+    /// It was certainly not accepted this time.
+    NotAccepted {
+        /// The claim's fence.
+        fence: u64,
+        /// The server's words, or what failed.
+        reply: String,
+    },
+    /// No definite reply came.
+    NoReply {
+        /// The claim's fence.
+        fence: u64,
+        /// What failed.
+        reply: String,
+    },
+    /// The server will not have its sender or recipient, before any claim. Only an effect that
+    /// nobody is at, and that is not in doubt, can be turned away.
+    TurnedAway {
+        /// The server's words.
+        reply: String,
+    },
+    /// It is deliberately not sent. Only an effect that nobody is at, and that is not in doubt,
+    /// can be suppressed.
+    Suppressed {
+        /// Why.
+        reason: String,
+    },
+    /// An operator settled it.
+    Settled(Settlement),
+}
+
+impl Happened {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "an acceptance",
+            Self::Refused { .. } => "a refusal",
+            Self::NotAccepted { .. } => "a deferral",
+            Self::NoReply { .. } => "a lost reply",
+            Self::TurnedAway { .. } => "a refusal before any claim",
+            Self::Suppressed { .. } => "a suppression",
+            Self::Settled(_) => "a settlement",
+        }
+    }
+}
+
+/// A step that the table of transitions does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{happened} does not apply to an effect that is {}", .state.map_or("unknown", State::word))]
+pub struct Illegal {
+    state: Option<State>,
+    happened: &'static str,
+}
+
+/// The entry that follows from `current` and what happened. The same report twice changes nothing:
+/// the entry comes back as it is, with its revision.
+///
+/// # Errors
+///
+/// [`Illegal`] when that cannot happen to an effect in this state. The row stays as it is.
+pub fn transition(
+    current: Option<&Entry>,
+    happened: &Happened,
+    now: SystemTime,
+) -> Result<Entry, Illegal> {
+    let next = match happened {
+        Happened::TurnedAway { reply } => unclaimed(current, State::Failed, reply, now),
+        Happened::Suppressed { reason } => unclaimed(current, State::Suppressed, reason, now),
+        Happened::Settled(settlement) => current.and_then(|e| settled(e, settlement, now)),
+        Happened::Accepted { fence, reply } => {
+            current.and_then(|entry| accepted(entry, *fence, reply, now))
+        }
+        Happened::Refused { fence, reply } => {
+            current.and_then(|entry| not_accepted(entry, *fence, State::Failed, reply, now))
+        }
+        Happened::NotAccepted { fence, reply } => {
+            current.and_then(|entry| not_accepted(entry, *fence, State::Retry, reply, now))
+        }
+        Happened::NoReply { fence, reply } => {
+            current.and_then(|entry| no_reply(entry, *fence, reply, now))
+        }
+    };
+    next.ok_or(Illegal {
+        state: current.map(|entry| entry.state),
+        happened: happened.name(),
+    })
+}
+
+/// An acceptance is never thrown away, however late and under whichever fence. While somebody else
+/// is at it, it only stands on the row, and decides once that claim has ended.
+fn accepted(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<Entry> {
+    if fence == 0 || fence > entry.fence {
+        return None;
+    }
+    if entry.accepted.contains(&fence) {
+        return Some(entry.clone());
+    }
+    let mut next = entry.next(now);
+    next.accepted.push(fence);
+    next.doubtful.retain(|doubtful| *doubtful != fence);
+    if entry.state != State::Sending || fence == entry.fence {
+        next.state = State::Sent;
+        next.reply = Some(reply.to_owned());
+    }
+    Some(next)
+}
+
+/// The claim under `fence` was certainly not accepted, and comes to `state` if it is the current
+/// one.
+fn not_accepted(
+    entry: &Entry,
+    fence: u64,
+    state: State,
+    reply: &str,
+    now: SystemTime,
+) -> Option<Entry> {
+    let was_doubtful = entry.doubtful.contains(&fence);
+    let is_current = fence == entry.fence;
+    match entry.state {
+        _ if entry.accepted.contains(&fence) => return None,
+        State::Sending if is_current => {}
+        _ if was_doubtful => {}
+        // The same report again; also where an earlier claim's doubt or acceptance decided.
+        before if is_current && (before == state || before == entry.settled_or(state)) => {
+            return Some(entry.clone());
+        }
+        _ => return None,
+    }
+    let mut next = entry.next(now);
+    next.doubtful.retain(|doubtful| *doubtful != fence);
+    match entry.state {
+        // Somebody is at it, or it is decided: one doubt less, that is all.
+        State::Sending if !is_current => return Some(next),
+        State::Sent | State::Failed | State::Retry | State::Suppressed => return Some(next),
+        State::Sending | State::Ambiguous => {}
+    }
+    next.state = next.settled_or(if is_current { state } else { State::Retry });
+    next.reply = Some(reply.to_owned());
+    Some(next)
+}
+
+fn no_reply(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<Entry> {
+    if entry.doubtful.contains(&fence) {
+        // Others had given the claimant up already.
+        return Some(entry.clone());
+    }
+    if fence != entry.fence || entry.state != State::Sending {
+        return None;
+    }
+    let mut next = entry.doubted(now);
+    next.reply = Some(reply.to_owned());
+    Some(next)
+}
+
+fn unclaimed(
+    current: Option<&Entry>,
+    state: State,
+    reason: &str,
+    now: SystemTime,
+) -> Option<Entry> {
+    let mut next = match current {
+        None => Entry::blank(now).next(now),
+        Some(entry) if entry.state == state => return Some(entry.clone()),
+        Some(entry) if entry.state == State::Retry => entry.next(now),
+        Some(_) => return None,
+    };
+    next.state = state;
+    next.reply = Some(reason.to_owned());
+    Some(next)
+}
+
+/// An operator's word ends all doubt.
+fn settled(entry: &Entry, settlement: &Settlement, now: SystemTime) -> Option<Entry> {
+    let state = match (entry.state, settlement.verdict) {
+        (State::Ambiguous, SettledAs::Sent) => State::Sent,
+        (State::Ambiguous | State::Failed, SettledAs::Resend) => State::Retry,
+        _ => return None,
+    };
+    let mut next = entry.next(now);
+    next.state = state;
+    next.doubtful.clear();
+    next.settlements.push(settlement.clone());
+    Some(next)
+}

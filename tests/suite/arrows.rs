@@ -1,0 +1,268 @@
+//! The layout holds: rooms see only the rooms below them, and foreign types stay where they belong.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The rooms of the library from the ground up. A room sees the floors below its own.
+const FLOORS: &[&[&str]] = &[
+    &["gate"],
+    &["decide"],
+    &["record", "clock"],
+    &["trust", "rows", "filter"],
+    &["handler"],
+    &["source", "leases", "ledger", "dead_letter"],
+    &["settings", "tables", "redrive"],
+    &["engine"],
+    &["shard_task"],
+    &["consumer"],
+    &["status", "lambda", "simulation"],
+];
+
+/// What the confirmation sees: a handler like any other, with the ledger beside it.
+const CONFIRMATION: &[&str] = &["decide", "record", "clock", "rows", "handler", "ledger"];
+
+/// Who sees the confirmation: one makes its tables, the other runs it without a fleet.
+const ABOVE_CONFIRMATION: &[&str] = &["tables", "lambda"];
+
+/// Files in which types of the AWS SDK may stand.
+const AWS_FILES: &[&str] = &["dynamodb.rs", "ses.rs", "sqs.rs", "lambda.rs"];
+
+struct File {
+    /// Below `src`, such as `leases/row.rs`.
+    path: String,
+    /// Without comments and without the tests at its end.
+    code: Vec<String>,
+}
+
+impl File {
+    fn new(path: &str, text: &str) -> Self {
+        let mut code = Vec::new();
+        for line in text.lines() {
+            if line == "mod tests {" {
+                break;
+            }
+            let comment = line.trim_start().starts_with("//");
+            code.push(if comment {
+                String::new()
+            } else {
+                line.to_owned()
+            });
+        }
+        Self {
+            path: path.to_owned(),
+            code,
+        }
+    }
+
+    /// `leases` for `leases/row.rs` and for `leases.rs`.
+    fn room(&self) -> &str {
+        let first = self.path.split('/').next().unwrap();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap()
+    }
+
+    /// The lines in which any of the words stands.
+    fn lines_with<'a>(&'a self, words: &'a [&str]) -> impl Iterator<Item = String> + 'a {
+        let numbered = self.code.iter().zip(1..);
+        let hit = numbered.filter(|(line, _)| words.iter().any(|word| line.contains(word)));
+        hit.map(|(line, number)| format!("src/{}:{number}: {}", self.path, line.trim()))
+    }
+}
+
+/// The names after `crate::` in a line, of one path or of a group.
+fn seen(line: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for (at, found) in line.match_indices("crate::") {
+        // `$crate::` and `my_crate::` are others.
+        if line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = &line[at + found.len()..];
+        let group = rest
+            .strip_prefix('{')
+            .and_then(|group| group.split('}').next());
+        let paths = group.map_or(vec![rest], |group| group.split(',').collect());
+        names.extend(
+            paths
+                .into_iter()
+                .map(first_name)
+                .filter(|name| !name.is_empty()),
+        );
+    }
+    names
+}
+
+fn first_name(path: &str) -> &str {
+    let path = path.trim();
+    let end = path.find(|c: char| !c.is_alphanumeric() && c != '_');
+    &path[..end.unwrap_or(path.len())]
+}
+
+fn floor(room: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&room))
+}
+
+fn may_see(room: &str, other: &str) -> bool {
+    match (floor(room), floor(other)) {
+        _ if room == other => true,
+        // Where the simulation reaches in, behind its feature.
+        _ if room == "gate" => other == "simulation",
+        _ if other == "confirmation" => ABOVE_CONFIRMATION.contains(&room),
+        _ if room == "confirmation" => CONFIRMATION.contains(&other),
+        (Some(mine), Some(its)) => its < mine,
+        _ => false,
+    }
+}
+
+/// Every arrow that points the wrong way. `roots` says in which room a name of the crate's root is.
+fn wrong_arrows(file: &File, roots: &BTreeMap<String, String>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    // A group over several lines is one line for this.
+    let code = file.code.join("\n");
+    for statement in code.split(';') {
+        let statement = statement.replace('\n', " ");
+        for name in seen(&statement) {
+            let room = roots.get(name).map_or(name, String::as_str);
+            if !may_see(file.room(), room) {
+                wrong.push(format!("src/{}: sees {room} ({name})", file.path));
+            }
+        }
+    }
+    wrong
+}
+
+fn foreign(file: &File) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if !AWS_FILES.contains(&file.name()) && file.room() != "bin" {
+        wrong.extend(file.lines_with(&["aws_sdk_", "aws_smithy_", "aws_config::"]));
+    }
+    if file.room() != "confirmation" {
+        wrong.extend(file.lines_with(&["lettre::"]));
+    }
+    if file.room() != "bin" {
+        if file.room() != "clock" {
+            wrong.extend(file.lines_with(&["SystemTime::now"]));
+        }
+        wrong.extend(file.lines_with(&["std::time::Instant", "std::thread"]));
+    }
+    wrong
+}
+
+/// `pub use clock::Clock;` in lib.rs means that `crate::Clock` is in the room `clock`.
+fn roots(lib: &File) -> BTreeMap<String, String> {
+    let mut roots = BTreeMap::new();
+    let code = lib.code.join(" ");
+    for statement in code.split(';') {
+        let Some((_, path)) = statement.split_once("pub use ") else {
+            continue;
+        };
+        let room = first_name(path).to_owned();
+        let names = path.split_once("::").unwrap().1;
+        for name in names.trim_matches(['{', '}', ' ']).split(',') {
+            let name = name.rsplit("::").next().unwrap().trim();
+            roots.insert(name.to_owned(), room.clone());
+        }
+    }
+    roots
+}
+
+fn files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, into);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<File> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    files(&src, &mut paths);
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap();
+        File::new(path.strip_prefix(&src).unwrap().to_str().unwrap(), &text)
+    };
+    let all = paths.iter().map(read);
+    all.filter(|file| file.name() != "tests.rs").collect()
+}
+
+#[test]
+fn rooms_see_only_what_lies_below_them() {
+    let sources = sources();
+    let lib = sources.iter().find(|file| file.path == "lib.rs").unwrap();
+    let roots = roots(lib);
+    assert_eq!(
+        roots.get("RecordHandler").map(String::as_str),
+        Some("handler")
+    );
+    let inside = sources
+        .iter()
+        .filter(|file| !["lib", "bin"].contains(&file.room()));
+    let wrong: Vec<_> = inside.flat_map(|file| wrong_arrows(file, &roots)).collect();
+    assert!(
+        wrong.is_empty(),
+        "arrows point one way:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn every_room_has_its_place() {
+    for file in sources() {
+        let room = file.room();
+        let known = floor(room).is_some() || ["lib", "bin", "confirmation"].contains(&room);
+        assert!(
+            known,
+            "src/{}: give the room {room:?} its floor in this test",
+            file.path
+        );
+    }
+}
+
+#[test]
+fn foreign_types_and_the_wall_clock_stay_where_they_belong() {
+    let wrong: Vec<_> = sources().iter().flat_map(foreign).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_wrong_arrow_is_found_however_it_is_written() {
+    let roots = BTreeMap::from([("Consumer".to_owned(), "consumer".to_owned())]);
+    let wrong = |path: &str, text: &str| wrong_arrows(&File::new(path, text), &roots).len();
+    assert_eq!(wrong("decide/lease.rs", "use crate::leases::LeaseRow;"), 1);
+    assert_eq!(
+        wrong(
+            "leases/row.rs",
+            "use crate::{\n    Consumer,\n    record::X,\n};"
+        ),
+        1
+    );
+    assert_eq!(wrong("ledger/mod.rs", "fn f(x: crate::leases::View) {}"), 1);
+    assert_eq!(
+        wrong("confirmation/send.rs", "pub use crate::source::Batch;"),
+        1
+    );
+    assert_eq!(
+        wrong(
+            "leases/row.rs",
+            "//! [`crate::consumer`]\nuse crate::record::X;"
+        ),
+        0
+    );
+    assert_eq!(wrong("consumer/fleet.rs", "use crate::leases::View;"), 0);
+    let foreign = |path: &str, text: &str| foreign(&File::new(path, text)).len();
+    assert_eq!(foreign("leases/row.rs", "use aws_sdk_dynamodb::Client;"), 1);
+    assert_eq!(
+        foreign("leases/dynamodb.rs", "use aws_sdk_dynamodb::Client;"),
+        0
+    );
+    assert_eq!(foreign("handler.rs", "let x = lettre::Address::new();"), 1);
+    assert_eq!(foreign("consumer.rs", "let now = SystemTime::now();"), 1);
+}

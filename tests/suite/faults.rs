@@ -1,0 +1,325 @@
+//! Every fault of a mail server at every stage: what the ledger says then, what the next worker
+//! does, and how many mails were accepted.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt, stream};
+
+use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::{Context, Failure, RecordHandler};
+
+use crate::support::mail_server::{Act, Fault, MailServer, Script, ServerTls, Step};
+use crate::support::orders::{inserted, quick, row, rules, worker};
+use aftercommit::confirmation::smtp::Security;
+
+/// What a handler told the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Done,
+    Retry,
+    Reject,
+    Unavailable,
+    Busy,
+}
+
+use Told::{Busy, Done, Reject, Retry, Unavailable};
+
+fn told(result: &Result<(), Failure>) -> Told {
+    match result {
+        Ok(()) => Done,
+        Err(Failure::Retry(_)) => Retry,
+        Err(Failure::Reject(_)) => Reject,
+        Err(Failure::Unavailable(_)) => Unavailable,
+        Err(Failure::Busy(_)) => Busy,
+    }
+}
+
+/// One line of the table.
+struct Case {
+    step: Step,
+    act: Act,
+    /// The server took the mail before the fault.
+    kept: bool,
+    /// What the first worker tells the engine.
+    told: Told,
+    /// What the ledger says then; `None`: nothing.
+    state: Option<State>,
+    /// What the next worker tells the engine: under `resend`, and under `park`.
+    next: [Told; 2],
+    /// How many mails were accepted in the end: under `resend`, and under `park`.
+    mails: [usize; 2],
+}
+
+/// Faults before the claim: certainly not sent, nothing in the ledger, any worker goes on.
+fn before_the_claim(step: Step, act: Act) -> Case {
+    Case {
+        step,
+        act,
+        kept: false,
+        told: Unavailable,
+        state: None,
+        next: [Done, Done],
+        mails: [1, 1],
+    }
+}
+
+/// The server says no to the envelope.
+fn at_the_envelope(step: Step, reply: &'static str, told: Told, state: Option<State>) -> Case {
+    let settled = usize::from(state.is_none());
+    let next = if state.is_none() { Done } else { Reject };
+    Case {
+        told,
+        state,
+        next: [next, next],
+        mails: [settled, settled],
+        ..before_the_claim(step, Act::Say(reply))
+    }
+}
+
+/// After the claim, and certainly not accepted.
+fn not_accepted(step: Step, act: Act, told: Told) -> Case {
+    Case {
+        told,
+        state: Some(State::Retry),
+        ..before_the_claim(step, act)
+    }
+}
+
+/// After the claim, and refused for good.
+fn refused(step: Step, reply: &'static str) -> Case {
+    Case {
+        told: Reject,
+        state: Some(State::Failed),
+        next: [Reject, Reject],
+        mails: [0, 0],
+        ..before_the_claim(step, Act::Say(reply))
+    }
+}
+
+/// Nobody can tell. `resend` sends once more, `park` waits for an operator.
+fn ambiguous(act: Act, kept: bool) -> Case {
+    let first = usize::from(kept);
+    Case {
+        kept,
+        told: Retry,
+        state: Some(State::Ambiguous),
+        mails: [first + 1, first],
+        ..before_the_claim(Step::Dot, act)
+    }
+}
+
+/// The fault does no harm.
+fn harmless(step: Step, act: Act) -> Case {
+    Case {
+        told: Done,
+        state: Some(State::Sent),
+        ..before_the_claim(step, act)
+    }
+}
+
+fn table() -> Vec<Case> {
+    let breaks = [
+        Act::Close,
+        Act::Reset,
+        Act::Silence,
+        Act::Half,
+        Act::Garbage,
+    ];
+    let mut table = Vec::new();
+    for step in [
+        Step::Tls,
+        Step::Greeting,
+        Step::Ehlo,
+        Step::StartTls,
+        Step::Mail,
+        Step::Rcpt,
+    ] {
+        table.extend(breaks.clone().map(|act| before_the_claim(step, act)));
+    }
+    for step in [Step::Greeting, Step::Ehlo, Step::StartTls] {
+        for reply in [
+            "421 4.3.2 closing",
+            "450 4.3.2 not now",
+            "554 5.3.2 never",
+            "354 what",
+        ] {
+            table.push(before_the_claim(step, Act::Say(reply)));
+        }
+    }
+    for step in [Step::Mail, Step::Rcpt] {
+        table.push(before_the_claim(step, Act::Say("421 4.3.2 closing")));
+        table.push(before_the_claim(step, Act::Say("354 what")));
+        table.push(at_the_envelope(step, "450 4.2.1 grey", Retry, None));
+        table.push(at_the_envelope(
+            step,
+            "550 5.1.1 nobody",
+            Reject,
+            Some(State::Failed),
+        ));
+    }
+    table.extend(
+        breaks
+            .clone()
+            .map(|act| not_accepted(Step::Data, act, Unavailable)),
+    );
+    table.push(not_accepted(
+        Step::Data,
+        Act::Say("421 4.3.2 closing"),
+        Unavailable,
+    ));
+    table.push(not_accepted(
+        Step::Data,
+        Act::Say("454 4.7.0 throttled"),
+        Unavailable,
+    ));
+    table.push(not_accepted(
+        Step::Data,
+        Act::Say("451 4.3.0 not now"),
+        Retry,
+    ));
+    table.push(not_accepted(Step::Data, Act::Say("250 what"), Unavailable));
+    table.push(not_accepted(Step::Data, Act::Twice, Retry));
+    table.push(refused(Step::Data, "554 5.5.1 never"));
+    table.push(not_accepted(Step::Body, Act::Close, Retry));
+    table.push(not_accepted(Step::Body, Act::Reset, Retry));
+    for kept in [false, true] {
+        table.extend(breaks.clone().map(|act| ambiguous(act, kept)));
+        table.push(ambiguous(Act::Say("354 what"), kept));
+    }
+    table.push(not_accepted(
+        Step::Dot,
+        Act::Say("421 4.3.2 closing"),
+        Unavailable,
+    ));
+    table.push(not_accepted(
+        Step::Dot,
+        Act::Say("454 4.7.0 throttled"),
+        Unavailable,
+    ));
+    table.push(not_accepted(Step::Dot, Act::Say("452 4.3.1 full"), Retry));
+    table.push(refused(Step::Dot, "554 5.7.1 spam"));
+    let (late, slow) = (Duration::from_millis(50), Duration::from_millis(20));
+    for step in [
+        Step::Greeting,
+        Step::Ehlo,
+        Step::Mail,
+        Step::Rcpt,
+        Step::Data,
+        Step::Dot,
+    ] {
+        table.push(harmless(step, Act::Late(late)));
+        table.push(harmless(step, Act::Trickle(slow)));
+    }
+    table.push(harmless(Step::Dot, Act::Twice));
+    table
+}
+
+/// Says what differs and goes on with the other lines of the table.
+macro_rules! check {
+    ($holds:expr, $($what:tt)*) => {
+        if !$holds {
+            return Err(format!($($what)*));
+        }
+    };
+}
+
+macro_rules! check_eq {
+    ($left:expr, $right:expr, $($what:tt)*) => {
+        let (left, right) = ($left, $right);
+        check!(left == right, "{}: {left:?}, not {right:?}", format!($($what)*));
+    };
+}
+
+async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), String> {
+    let which = usize::from(policy == OnAmbiguous::Park);
+    let what = format!(
+        "{:?} {:?} kept={} {policy:?} pipelining={pipelining}",
+        case.step, case.act, case.kept
+    );
+    let tls = match case.step {
+        Step::Tls => ServerTls::Implicit,
+        Step::StartTls => ServerTls::StartTls,
+        _ => ServerTls::None,
+    };
+    let fault = Fault::once(case.step, case.act.clone());
+    let fault = if case.kept { fault.keeping() } else { fault };
+    let script = Script {
+        pipelining,
+        tls,
+        ..Script::default()
+    }
+    .fault(fault);
+    let server = MailServer::start(script).await;
+    let mut settings = quick(&server);
+    settings.host = "localhost".into();
+    settings.extra_roots = server.root();
+    settings.security = match tls {
+        ServerTls::Implicit => Security::Implicit,
+        ServerTls::StartTls => Security::StartTls,
+        ServerTls::None => Security::Plain,
+    };
+    let ledger = MemoryLedger::new();
+    let record = inserted("o1", "ann@example.com");
+
+    let first = worker(ledger.clone(), settings.clone(), rules(policy));
+    let context = Context::detached().of_worker("first", Liveness::Dead);
+    let result = first.handle(&record, &context).await;
+    let expected = match case.state {
+        // The first worker parks its own doubt at once.
+        Some(State::Ambiguous) if policy == OnAmbiguous::Park => Done,
+        _ => case.told,
+    };
+    check_eq!(told(&result), expected, "{what}: {result:?}");
+    let state = row(&ledger, "o1").await.map(|row| row.state);
+    check_eq!(state, case.state, "{what}: the ledger");
+
+    let next = worker(ledger.clone(), settings, rules(policy));
+    let context = Context::detached().of_worker("next", Liveness::Dead);
+    let result = next.handle(&record, &context).await;
+    check_eq!(
+        told(&result),
+        case.next[which],
+        "{what}: the next worker: {result:?}"
+    );
+    check_eq!(server.accepted().len(), case.mails[which], "{what}: mails");
+    // What was sent twice was the same mail, and the ledger knows of the doubt.
+    let mails = server.accepted();
+    check!(
+        mails.iter().all(|mail| mail.bytes == mails[0].bytes),
+        "{what}: not the same mail"
+    );
+    let row = row(&ledger, "o1").await.unwrap();
+    check!(
+        mails.len() <= 1 + row.ambiguities as usize,
+        "{what}: an unrecorded duplicate"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_fault_at_every_stage_has_its_known_outcome() {
+    let cases = table();
+    let runs = cases.iter().flat_map(|case| {
+        let policies = [OnAmbiguous::Resend, OnAmbiguous::Park];
+        // Before EHLO nothing can be pipelined.
+        let ways = if case.step < Step::Mail {
+            &[true][..]
+        } else {
+            &[true, false]
+        };
+        let ways = ways.iter().copied();
+        ways.flat_map(move |way| policies.map(|policy| run(case, policy, way).boxed_local()))
+    });
+    let wrong: Vec<_> = stream::iter(runs)
+        .buffer_unordered(32)
+        .filter_map(|result| async { result.err() })
+        .collect()
+        .await;
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}

@@ -1,0 +1,79 @@
+//! `aftercommit run` as a process that is killed, frozen and stopped.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use tokio::process::{Child, Command};
+
+use crate::cli::aftercommit;
+use crate::support::mail_server::MailServer;
+use crate::support::shop::Shop;
+
+/// A signal's name, as `kill` knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    Kill,
+    Freeze,
+    Thaw,
+    Stop,
+}
+
+impl Signal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "KILL",
+            Self::Freeze => "STOP",
+            Self::Thaw => "CONT",
+            Self::Stop => "TERM",
+        }
+    }
+}
+
+/// A worker process. Killed when dropped.
+pub struct Process(Child);
+
+/// `aftercommit run` on a shop's tables. `streams` is the streams' own endpoint, if they have one.
+pub fn command(shop: &Shop, mails: &MailServer, streams: Option<&str>, name: &str) -> Command {
+    let mut command = aftercommit();
+    command
+        .env("AWS_ENDPOINT_URL", &shop.url)
+        .env("AWS_REGION", "eu-central-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .args(["run", "--table", &shop.orders])
+        .args(["--lease-table", &shop.leases])
+        .args(["--ledger-table", &shop.ledger])
+        .args(["--mail-from", "Shop <shop@example.com>"])
+        .args(["--smtp-url", &mails.url()])
+        .args(["--start", "trim-horizon", "--worker-id", name]);
+    if let Some(url) = streams {
+        command.args(["--streams-endpoint-url", url]);
+    }
+    command
+}
+
+impl Process {
+    /// Starts it; what it logs is added to `<name>.log` in the folder.
+    pub fn start(mut command: Command, folder: &Path, name: &str) -> Self {
+        let path = folder.join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(path);
+        Self(command.stderr(log.unwrap()).spawn().unwrap())
+    }
+
+    /// Sends a signal.
+    pub async fn signal(&self, signal: Signal) {
+        let Some(id) = self.0.id() else {
+            panic!("{signal:?}: the process has ended by itself");
+        };
+        let kill = Command::new("kill")
+            .args(["-s", signal.name(), &id.to_string()])
+            .status();
+        assert!(kill.await.unwrap().success(), "{signal:?}");
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.0.wait().await.unwrap()
+    }
+}

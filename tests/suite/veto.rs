@@ -1,0 +1,143 @@
+//! Orders that are not confirmed: gone, cancelled, or to an address that is spared.
+
+use std::sync::Mutex;
+
+use aftercommit::confirmation::lookup::{Lookup, Now, SuppressWhen, address_hash};
+use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::{Context, Failure, RecordHandler};
+use serde_dynamo::{Item, to_item};
+
+use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
+use crate::support::orders::{inserted, quick, row, rules, worker};
+
+/// Answers what it is told to.
+struct Told {
+    now: Mutex<Option<Now>>,
+    spared: Option<String>,
+}
+
+impl Told {
+    fn now(now: Option<Now>) -> Self {
+        Self {
+            now: Mutex::new(now),
+            spared: None,
+        }
+    }
+}
+
+impl Lookup for Told {
+    async fn order(&self, _: &Item) -> anyhow::Result<Now> {
+        let now = self.now.lock().unwrap().clone();
+        now.ok_or_else(|| anyhow::anyhow!("the table does not answer"))
+    }
+
+    async fn is_suppressed(&self, hash: &str) -> anyhow::Result<bool> {
+        Ok(self.spared.as_deref() == Some(hash))
+    }
+}
+
+fn order(status: &str, email: &str) -> Now {
+    let item = serde_json::json!({
+        "id": "o1", "email": email, "total": 2500, "currency": "EUR", "status": status,
+    });
+    Now::Item(to_item(item).unwrap())
+}
+
+fn cancelled() -> SuppressWhen {
+    SuppressWhen::parse("status == 'CANCELLED'").unwrap()
+}
+
+#[tokio::test]
+async fn what_is_true_now_is_confirmed_not_what_was_recorded() {
+    let server = MailServer::start(Script::default()).await;
+    let now = Told::now(Some(order("PAID", "new@example.com")));
+    let worker = worker(
+        MemoryLedger::new(),
+        quick(&server),
+        rules(OnAmbiguous::Resend),
+    );
+    let worker = worker.looking_up(now).suppressing(cancelled());
+    let record = inserted("o1", "old@example.com");
+    worker.handle(&record, &Context::detached()).await.unwrap();
+    let mails = server.accepted();
+    assert_eq!(mails[0].to, ["new@example.com"]);
+    assert!(mails[0].text().contains("25.00"));
+}
+
+#[tokio::test]
+async fn an_order_that_is_gone_or_cancelled_or_spared_is_suppressed_for_good() {
+    let spared = Told {
+        spared: Some(address_hash(&"ANN@example.com".parse().unwrap())),
+        ..Told::now(Some(Now::AsRecorded))
+    };
+    for (lookup, reason) in [
+        (Told::now(Some(Now::Gone)), "gone"),
+        (
+            Told::now(Some(order("CANCELLED", "ann@example.com"))),
+            "CANCELLED",
+        ),
+        (spared, "suppression list"),
+    ] {
+        let server = MailServer::start(Script::default()).await;
+        let ledger = MemoryLedger::new();
+        let record = inserted("o1", "ann@example.com");
+        let first = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
+        let first = first.looking_up(lookup).suppressing(cancelled());
+        for attempt in 1..3 {
+            let context = Context::detached().of_attempt(attempt);
+            first.handle(&record, &context).await.unwrap();
+        }
+        let row = row(&ledger, "o1").await.unwrap();
+        assert_eq!(
+            (row.state, row.revision),
+            (State::Suppressed, 1),
+            "{reason}"
+        );
+        assert!(row.reply.unwrap().contains(reason), "{reason}");
+        // Whoever does not look finds the word in the ledger.
+        let next = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
+        next.handle(&record, &Context::detached()).await.unwrap();
+        assert!(server.accepted().is_empty(), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_cannot_be_suppressed_once_its_mail_may_be_out() {
+    let lost = Fault::once(Step::Dot, Act::Close).keeping();
+    let server = MailServer::start(Script::default().fault(lost)).await;
+    let ledger = MemoryLedger::new();
+    let record = inserted("o1", "ann@example.com");
+    let first = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
+    let context = Context::detached().of_worker("first", Liveness::Dead);
+    first.handle(&record, &context).await.unwrap_err();
+    let next = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
+    let next = next.looking_up(Told::now(Some(Now::Gone)));
+    next.handle(&record, &Context::detached().of_attempt(2))
+        .await
+        .unwrap();
+    assert_eq!(row(&ledger, "o1").await.unwrap().state, State::Ambiguous);
+    assert_eq!(server.accepted().len(), 1);
+}
+
+#[tokio::test]
+async fn a_table_that_does_not_answer_holds_the_mail_back() {
+    let server = MailServer::start(Script::default()).await;
+    let worker = worker(
+        MemoryLedger::new(),
+        quick(&server),
+        rules(OnAmbiguous::Resend),
+    );
+    let worker = worker.looking_up(Told::now(None));
+    let result = worker
+        .handle(&inserted("o1", "ann@example.com"), &Context::detached())
+        .await;
+    assert!(matches!(result, Err(Failure::Unavailable(_))), "{result:?}");
+    assert!(server.accepted().is_empty());
+}
+
+#[test]
+fn an_expression_that_cannot_be_read_says_so() {
+    let error = SuppressWhen::parse("status == ").unwrap_err();
+    assert!(error.to_string().contains("status == "), "{error}");
+}

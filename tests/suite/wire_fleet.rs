@@ -1,0 +1,217 @@
+//! The whole engine over the wire: a fleet reads a stream that splits, hides, expires, throttles
+//! and trims, with its leases in the embedded DynamoDB.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::leases::{Consistency, InitialPosition, LeaseStore as _, View};
+use aftercommit::record::ItemKey;
+
+use aftercommit::tables::dynamodb::create_lease_table;
+use aftercommit::{
+    Clock, Consumer, Context, Failure, Record, RecordHandler, SequenceNumber, Settings, Timing,
+};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::support::streams_server::{Children, Fault, Operation};
+use crate::wire_streams::Shop;
+
+/// What the handlers of a fleet have seen, in the order in which they saw it.
+#[derive(Clone)]
+struct Seen {
+    records: Arc<Mutex<Vec<Record>>>,
+    distinct: watch::Sender<usize>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            records: Arc::default(),
+            distinct: watch::Sender::new(0),
+        }
+    }
+
+    fn records(&self) -> Vec<Record> {
+        self.records.lock().unwrap().clone()
+    }
+
+    /// Resolves when so many different records were handled.
+    async fn reaches(&self, count: usize) {
+        let mut distinct = self.distinct.subscribe();
+        let reached = distinct.wait_for(|seen| *seen >= count);
+        let reached = tokio::time::timeout(Duration::from_mins(1), reached).await;
+        reached.expect("all records are handled in time").unwrap();
+    }
+}
+
+impl RecordHandler for Seen {
+    async fn handle(&self, record: &Record, _: &Context) -> Result<(), Failure> {
+        let mut records = self.records.lock().unwrap();
+        records.push(record.clone());
+        let numbers: BTreeSet<_> = records.iter().map(|r| &r.sequence_number).collect();
+        self.distinct.send_replace(numbers.len());
+        Ok(())
+    }
+}
+
+/// A running worker.
+struct Worker {
+    leave: oneshot::Sender<()>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Worker {
+    fn start(shop: &Shop, leases: &DynamoDbLeases, name: &str, seen: &Seen) -> Self {
+        Self::start_at(Clock::system(), shop, leases, name, seen)
+    }
+
+    fn start_at(
+        clock: Clock,
+        shop: &Shop,
+        leases: &DynamoDbLeases,
+        name: &str,
+        seen: &Seen,
+    ) -> Self {
+        let settings = Settings {
+            worker_id: name.to_owned(),
+            start: InitialPosition::TrimHorizon,
+            timing: Timing {
+                look_interval: Duration::from_millis(100),
+                listing_interval: Duration::from_secs(2),
+                idle_max: Duration::from_millis(200),
+                ..Timing::default()
+            },
+            ..Settings::default()
+        };
+        let stream = shop.stream.clone();
+        let arn = stream.arn().to_owned();
+        let consumer = Consumer::new(arn, stream, leases.clone(), seen.clone()).clock(clock);
+        let (leave, left) = oneshot::channel();
+        let left = async move { left.await.unwrap_or_default() };
+        let task = tokio::spawn(consumer.settings(settings).run(left));
+        Self { leave, task }
+    }
+
+    /// Drains and waits for the end.
+    async fn leave(self) {
+        self.leave.send(()).unwrap();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+async fn leases(shop: &Shop) -> DynamoDbLeases {
+    create_lease_table(&shop.client, "leases").await.unwrap();
+    DynamoDbLeases::new(shop.client.clone(), "leases", shop.stream.arn())
+}
+
+async fn look(leases: &DynamoDbLeases) -> View {
+    leases.look(Consistency::Strong).await.unwrap()
+}
+
+fn total(record: &Record) -> u32 {
+    let image = record.new_image.as_ref().unwrap();
+    let serde_dynamo::AttributeValue::N(total) = &image["total"] else {
+        panic!("not a number");
+    };
+    total.parse().unwrap()
+}
+
+#[tokio::test]
+async fn every_order_is_handled_in_order_through_splits_rollovers_and_throttles() {
+    let shop = Shop::open(2).await;
+    let leases = leases(&shop).await;
+    let seen = Seen::new();
+    let one = Worker::start(&shop, &leases, "one", &seen);
+    let two = Worker::start(&shop, &leases, "two", &seen);
+    let server = &shop.server;
+    for round in 1..=6 {
+        shop.order(0..30, round).await;
+        let open = server.open_shards();
+        match round {
+            1 => drop(server.split(&open[0])),
+            2 => {
+                server.hide_new_shards();
+                server.roll_over(&open[0]);
+                server.expire_iterators();
+            }
+            3 => {
+                // The round's records wait in a shard that nobody can see yet.
+                server.answer_children(Children::FilterIgnored);
+                server.reveal();
+            }
+            4 => {
+                server.fail(Operation::GetRecords, Fault::LimitExceeded, 5);
+                server.fail(Operation::DescribeStream, Fault::Throttling, 3);
+                server.fail(Operation::GetShardIterator, Fault::Internal, 3);
+            }
+            5 => {
+                server.answer_no_children(2);
+                server.split(&open[0]);
+                server.roll_over(&open[1]);
+                server.expire_iterators();
+            }
+            _ => {}
+        }
+    }
+    seen.reaches(30 * 6).await;
+    one.leave().await;
+    two.leave().await;
+
+    let mut of_key: BTreeMap<ItemKey, Vec<u32>> = BTreeMap::new();
+    let mut numbers: BTreeSet<SequenceNumber> = BTreeSet::new();
+    for record in seen.records() {
+        if numbers.insert(record.sequence_number.clone()) {
+            of_key.entry(record.key()).or_default().push(total(&record));
+        }
+    }
+    assert_eq!(of_key.len(), 30);
+    for (key, totals) in of_key {
+        assert_eq!(totals, [1, 2, 3, 4, 5, 6], "{key:?}");
+    }
+    let view = look(&leases).await;
+    assert!(view.workers.is_empty(), "both have left");
+    assert_eq!(view.gaps, []);
+    let open = server.open_shards();
+    for (shard, row) in &view.leases {
+        let closed = !open.iter().any(|id| id == shard.as_str());
+        assert!(closed || !row.ended(), "{shard} ended while it was open");
+    }
+    for id in &open {
+        assert!(view.leases.keys().any(|shard| shard.as_str() == id), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_trimmed_unread_is_written_down_as_a_gap() {
+    let shop = Shop::open(1).await;
+    let leases = leases(&shop).await;
+    let shard = shop.only_shard();
+
+    let before = Seen::new();
+    let worker = Worker::start(&shop, &leases, "one", &before);
+    shop.order(0..5, 1).await;
+    before.reaches(5).await;
+    worker.leave().await;
+    // While nobody reads, six more come and the first four of them go.
+    shop.order(5..11, 1).await;
+    shop.server.trim(&shard, 9);
+
+    // A day later: what is trimmed may have been there unread.
+    let later = Clock::new(|| SystemTime::now() + Duration::from_hours(25));
+    let after = Seen::new();
+    let worker = Worker::start_at(later, &shop, &leases, "one", &after);
+    after.reaches(2).await;
+    worker.leave().await;
+
+    let gaps = look(&leases).await.gaps;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    let last = before.records()[4].sequence_number.clone();
+    let first = after.records()[0].sequence_number.clone();
+    assert_eq!(gaps[0].shard.as_str(), shard);
+    assert_eq!(gaps[0].last_handled, Some(last));
+    assert_eq!(gaps[0].first_after, Some(first));
+    assert_eq!(after.records().len(), 2);
+}

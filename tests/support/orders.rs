@@ -1,0 +1,85 @@
+//! Orders, and a worker that confirms them.
+
+#![allow(dead_code)]
+
+use std::time::{Duration, SystemTime};
+
+use aftercommit::confirmation::mail::Letterhead;
+use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
+use aftercommit::confirmation::template::Templates;
+use aftercommit::confirmation::{Confirmation, KIND, Rules};
+use aftercommit::decide::claim::{Entry, OnAmbiguous};
+use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::ledger::{EffectKey, Ledger};
+use aftercommit::record::StreamView;
+use aftercommit::{Clock, Event, Record, SequenceNumber};
+use serde_dynamo::to_item;
+
+use super::mail_server::MailServer;
+
+/// Times short enough that silence is noticed soon.
+pub fn quick(server: &MailServer) -> SmtpSettings {
+    let mut settings = SmtpSettings::from_url(&server.url(), None).unwrap();
+    let limits = &mut settings.timeouts;
+    for limit in [
+        &mut limits.connect,
+        &mut limits.tls,
+        &mut limits.greeting,
+        &mut limits.hello,
+        &mut limits.auth,
+        &mut limits.mail,
+        &mut limits.rcpt,
+        &mut limits.data,
+        &mut limits.body,
+        &mut limits.after_dot,
+    ] {
+        *limit = Duration::from_secs(1);
+    }
+    settings
+}
+
+pub fn key(id: &str) -> EffectKey {
+    EffectKey::new(KIND, id)
+}
+
+/// The order as the stream tells it.
+pub fn inserted(id: &str, email: &str) -> Record {
+    let item = to_item(serde_json::json!({
+        "id": id, "email": email, "total": 1999, "currency": "EUR", "name": "Ann",
+    }));
+    let keys = to_item(serde_json::json!({ "id": id }));
+    Record {
+        event_id: format!("event-{id}"),
+        event: Event::Insert,
+        keys: keys.unwrap(),
+        new_image: Some(item.unwrap()),
+        old_image: None,
+        sequence_number: SequenceNumber::parse("1").unwrap(),
+        created: SystemTime::now(),
+        view: StreamView::NewImage,
+        size_bytes: 100,
+        by_ttl: false,
+    }
+}
+
+pub fn rules(on_ambiguous: OnAmbiguous) -> Rules {
+    Rules {
+        fields: OrderFields::new("id", "email"),
+        on_ambiguous,
+        retention: Duration::from_hours(24 * 400),
+        clock: Clock::system(),
+    }
+}
+
+/// A worker of its own, with its own connections and memory.
+pub fn worker<L: Ledger>(ledger: L, settings: SmtpSettings, rules: Rules) -> Confirmation<L> {
+    let from = "Shop <shop@example.com>".parse().unwrap();
+    let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
+    let smtp = Smtp::new(settings).unwrap();
+    Confirmation::new(ledger, smtp, letterhead, rules, fastrand::Rng::new())
+}
+
+pub async fn row(ledger: &MemoryLedger, id: &str) -> Option<Entry> {
+    ledger.read(&key(id)).await.unwrap()
+}

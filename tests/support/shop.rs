@@ -1,0 +1,189 @@
+//! A shop with its tables: commits orders, and checks in the end who got a mail.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use aftercommit::confirmation::{Confirmation, KIND};
+use aftercommit::decide::claim::{Entry, OnAmbiguous, State};
+use aftercommit::leases::InitialPosition;
+use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::source::dynamodb::DynamoDbStream;
+use aftercommit::tables::dynamodb::{
+    TableStream, create_lease_table, create_ledger_table, create_orders_table,
+};
+use aftercommit::{Clock, Consumer, Settings, Timing};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+
+use super::clients;
+use super::mail_server::MailServer;
+use super::orders::{quick, rules, worker};
+
+/// The most items of one `BatchWriteItem`.
+const BATCH: usize = 25;
+
+/// How long a worker may be silent in these tests.
+pub const LEASE: Duration = Duration::from_secs(1);
+
+/// Three tables of its own on a server.
+pub struct Shop {
+    pub url: String,
+    pub client: Client,
+    pub orders: String,
+    pub leases: String,
+    pub ledger: String,
+    pub arn: String,
+}
+
+impl Shop {
+    pub async fn open(url: &str) -> Self {
+        let client = clients::dynamodb(url);
+        let id = fastrand::u64(..);
+        let [orders, leases, ledger] =
+            ["orders", "leases", "ledger"].map(|kind| format!("{kind}-{id:016x}"));
+        create_orders_table(&client, &orders).await.unwrap();
+        create_lease_table(&client, &leases).await.unwrap();
+        create_ledger_table(&client, &ledger).await.unwrap();
+        let arn = TableStream::resolve(&client, &orders).await.unwrap().arn;
+        Self {
+            url: url.to_owned(),
+            client,
+            orders,
+            leases,
+            ledger,
+            arn,
+        }
+    }
+
+    /// Commits the orders with these numbers.
+    pub async fn place(&self, numbers: impl IntoIterator<Item = usize>) {
+        let numbers: Vec<_> = numbers.into_iter().collect();
+        for some in numbers.chunks(BATCH) {
+            let mut left: Vec<_> = some.iter().map(|n| write(*n)).collect();
+            while !left.is_empty() {
+                let batch = self.client.batch_write_item();
+                let answer = batch.request_items(&self.orders, left).send().await;
+                let rest = answer.unwrap().unprocessed_items.unwrap_or_default();
+                left = rest.into_values().flatten().collect();
+            }
+        }
+    }
+
+    pub fn lease_store(&self) -> DynamoDbLeases {
+        DynamoDbLeases::new(self.client.clone(), &self.leases, &self.arn)
+    }
+
+    pub fn ledger(&self) -> DynamoDbLedger {
+        let retention = Duration::from_hours(24 * 400);
+        DynamoDbLedger::new(self.client.clone(), &self.ledger, retention)
+    }
+
+    /// A worker in this process; dropping its future is a crash.
+    pub fn worker(
+        &self,
+        name: &str,
+        mails: &MailServer,
+        policy: OnAmbiguous,
+    ) -> Consumer<DynamoDbStream, DynamoDbLeases, Confirmation<DynamoDbLedger>> {
+        let source = DynamoDbStream::new(clients::streams(&self.url), &self.arn, Clock::system());
+        let handler = worker(self.ledger(), quick(mails), rules(policy));
+        let settings = Settings {
+            worker_id: name.to_owned(),
+            start: InitialPosition::TrimHorizon,
+            timing: Timing {
+                lease_duration: LEASE,
+                heartbeat_interval: LEASE / 5,
+                look_interval: LEASE / 10,
+                checkpoint_interval: LEASE / 5,
+                ..Timing::default()
+            },
+            ..Settings::default()
+        };
+        Consumer::new(&*self.arn, source, self.lease_store(), handler).settings(settings)
+    }
+
+    /// The ledger's rows by order number.
+    pub async fn rows(&self, orders: usize) -> BTreeMap<usize, Entry> {
+        let ledger = self.ledger();
+        let mut rows = BTreeMap::new();
+        let mut from = None;
+        loop {
+            let page = ledger.list(None, from.as_deref()).await.unwrap();
+            rows.extend(page.entries);
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        let row = |n| Some((n, rows.remove(&EffectKey::new(KIND, &id(n)))?));
+        (0..orders).filter_map(row).collect()
+    }
+
+    /// Waits until nothing more is going to happen to any order.
+    pub async fn settled(&self, orders: usize, policy: OnAmbiguous) -> BTreeMap<usize, Entry> {
+        loop {
+            let began = Instant::now();
+            let rows = self.rows(orders).await;
+            if rows.len() == orders && rows.values().all(|row| is_settled(row, policy)) {
+                return rows;
+            }
+            // The workers need the server, too.
+            tokio::time::sleep(began.elapsed() * 10).await;
+        }
+    }
+}
+
+fn is_settled(row: &Entry, policy: OnAmbiguous) -> bool {
+    match row.state {
+        State::Sent | State::Failed | State::Suppressed => true,
+        State::Ambiguous => policy == OnAmbiguous::Park || row.doubtful.len() > 1,
+        State::Sending | State::Retry => false,
+    }
+}
+
+/// Every order has exactly one mail, or its row says that nobody could tell; nobody has more than
+/// two, and nobody has two without a doubt that was written down. Returns how many were in doubt.
+pub fn check(rows: &BTreeMap<usize, Entry>, mails: &MailServer, policy: OnAmbiguous) -> usize {
+    let accepted = mails.by_recipient();
+    let most = match policy {
+        OnAmbiguous::Resend => 2,
+        OnAmbiguous::Park => 1,
+    };
+    let mut doubts = 0;
+    for (n, row) in rows {
+        let count = accepted.get(&address(*n)).copied().unwrap_or(0);
+        if row.ambiguities == 0 {
+            assert_eq!((row.state, count), (State::Sent, 1), "order {n}: {row:?}");
+        } else {
+            assert!(count <= most, "order {n} has {count} mails: {row:?}");
+            assert!(
+                count > 0 || row.state == State::Ambiguous,
+                "order {n}: {row:?}"
+            );
+            doubts += 1;
+        }
+    }
+    assert!(accepted.len() <= rows.len(), "mails to strangers");
+    doubts
+}
+
+pub fn id(n: usize) -> String {
+    format!("T-{n:06}")
+}
+
+pub fn address(n: usize) -> String {
+    format!("customer-{n}@example.com")
+}
+
+fn write(n: usize) -> WriteRequest {
+    let put = PutRequest::builder()
+        .item("id", AttributeValue::S(id(n)))
+        .item("email", AttributeValue::S(address(n)))
+        .item("total", AttributeValue::N("1999".to_owned()))
+        .item("currency", AttributeValue::S("EUR".to_owned()));
+    WriteRequest::builder()
+        .put_request(put.build().unwrap())
+        .build()
+}

@@ -1,0 +1,296 @@
+//! A server that speaks the DynamoDB Streams protocol in front of the embedded DynamoDB.
+//!
+//! It reads the one stream that the embedded server has and deals its records into virtual shards
+//! by the item's key. The test decides when shards split, roll over, are trimmed and forgotten,
+//! when iterators expire and when calls are throttled; so the real SDK meets what no emulator does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use dynoxide::Database;
+use tokio::sync::oneshot;
+
+use self::shards::Shards;
+use super::embedded::Embedded;
+
+mod shards;
+mod wire;
+
+/// A call of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    DescribeStream,
+    GetShardIterator,
+    GetRecords,
+}
+
+/// What a call is answered with instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// `LimitExceededException`.
+    LimitExceeded,
+    /// `ThrottlingException`.
+    Throttling,
+    /// `InternalServerError`, status 500.
+    Internal,
+}
+
+/// What `DescribeStream` makes of the filter for a shard's children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Children {
+    /// Answers with the children, as the service does.
+    Filtered,
+    /// Answers with every shard, as DynamoDB Local does.
+    FilterIgnored,
+}
+
+/// All that the server knows.
+#[derive(Debug)]
+struct Server {
+    source: Source,
+    arn: String,
+    view: String,
+    shards: Shards,
+    children: Children,
+    /// So many more questions for children are answered with nothing.
+    empty_children: usize,
+    /// Raised when all iterators expire.
+    iterators_of: u32,
+    page_size: usize,
+    batch_size: usize,
+    faults: BTreeMap<Operation, VecDeque<Fault>>,
+    calls: Vec<(Operation, Instant)>,
+}
+
+/// The embedded stream, and how far it is read.
+struct Source {
+    database: Database,
+    iterator: String,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").finish_non_exhaustive()
+    }
+}
+
+/// Makes a request of the embedded server from JSON.
+macro_rules! request {
+    ($($json:tt)*) => {
+        serde_json::from_value(serde_json::json!($($json)*)).expect("a request")
+    };
+}
+
+impl Server {
+    fn new(database: Database, arn: &str, shards: u16) -> Self {
+        let described = database.describe_stream(request!({ "StreamArn": arn }));
+        let described = described.expect("a stream").stream_description;
+        let iterator = database.get_shard_iterator(request!({
+            "StreamArn": arn,
+            "ShardId": described.shards[0].shard_id,
+            "ShardIteratorType": "TRIM_HORIZON",
+        }));
+        let iterator = iterator.expect("a shard").shard_iterator;
+        Self {
+            source: Source {
+                database,
+                iterator: iterator.expect("an iterator"),
+            },
+            arn: arn.to_owned(),
+            view: described.stream_view_type,
+            shards: Shards::new(shards),
+            children: Children::Filtered,
+            empty_children: 0,
+            iterators_of: 0,
+            page_size: 100,
+            batch_size: 1000,
+            faults: BTreeMap::new(),
+            calls: Vec::new(),
+        }
+    }
+
+    /// Deals out what was committed since the last time.
+    fn pull(&mut self) {
+        loop {
+            let request = request!({ "ShardIterator": self.source.iterator });
+            let batch = self.source.database.get_records(request);
+            let batch = batch.expect("the embedded stream");
+            self.source.iterator = batch.next_shard_iterator.expect("an open shard");
+            if batch.records.is_empty() {
+                return;
+            }
+            for record in batch.records {
+                let record = serde_json::to_value(record).expect("a record");
+                self.shards.deal(record);
+            }
+        }
+    }
+}
+
+/// A running server. It stops when dropped.
+pub struct StreamsServer {
+    url: String,
+    server: Arc<Mutex<Server>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+async fn serve(
+    State(server): State<Arc<Mutex<Server>>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> axum::response::Response {
+    wire::answer(&mut lock(&server), &headers, &body)
+}
+
+fn lock(server: &Mutex<Server>) -> MutexGuard<'_, Server> {
+    server.lock().expect("no call has panicked")
+}
+
+impl StreamsServer {
+    /// Serves the embedded stream with this ARN, dealt into `shards` shards without parents.
+    pub fn start(embedded: &Embedded, arn: &str, shards: u16) -> Self {
+        let server = Server::new(embedded.database(), arn, shards);
+        let server = Arc::new(Mutex::new(server));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        listener.set_nonblocking(true).expect("a listener");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let routes = Router::new().route("/", post(serve));
+        let routes = routes.with_state(Arc::clone(&server));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+                tokio::select! {
+                    biased;
+                    _ = stopped => {}
+                    ended = axum::serve(listener, routes) => ended.expect("the streams server"),
+                }
+            });
+        });
+        Self {
+            url,
+            server,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Where it listens: the streams endpoint. Tables are at the embedded server's own.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The state, with all that is committed dealt out.
+    fn now(&self) -> MutexGuard<'_, Server> {
+        let mut server = lock(&self.server);
+        server.pull();
+        server
+    }
+
+    /// The shards that take records now, the oldest first.
+    pub fn open_shards(&self) -> Vec<String> {
+        let server = self.now();
+        let open = server.shards.all.iter().filter(|(_, shard)| !shard.closed);
+        open.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// How many records the shard holds, without the trimmed ones.
+    pub fn holds(&self, shard: &str) -> usize {
+        let server = self.now();
+        let shard = &server.shards.all[shard];
+        shard.records.len() - shard.trimmed
+    }
+
+    /// Ends a shard behind all that is committed; two go on, each with half of its keys.
+    pub fn split(&self, shard: &str) -> [String; 2] {
+        self.now().shards.split(shard)
+    }
+
+    /// Ends a shard behind all that is committed; one goes on.
+    pub fn roll_over(&self, shard: &str) -> String {
+        self.now().shards.roll_over(shard)
+    }
+
+    /// Trims the oldest records of a shard.
+    pub fn trim(&self, shard: &str, records: usize) {
+        self.now().shards.trim(shard, records);
+    }
+
+    /// Removes an ended shard from the stream, as the service does a day later.
+    pub fn forget(&self, shard: &str) {
+        let gone = self.now().shards.all.remove(shard);
+        assert!(gone.is_some_and(|shard| shard.closed), "an ended shard");
+    }
+
+    /// Shards that are created from now on are not listed until [`StreamsServer::reveal`].
+    pub fn hide_new_shards(&self) {
+        self.now().shards.hide_new = true;
+    }
+
+    /// Lists all shards again.
+    pub fn reveal(&self) {
+        self.now().shards.reveal();
+    }
+
+    /// Expires every iterator that was given out so far.
+    pub fn expire_iterators(&self) {
+        self.now().iterators_of += 1;
+    }
+
+    /// What questions for children are answered with.
+    pub fn answer_children(&self, how: Children) {
+        self.now().children = how;
+    }
+
+    /// Answers the next `times` questions for children with nothing.
+    pub fn answer_no_children(&self, times: usize) {
+        self.now().empty_children = times;
+    }
+
+    /// Fails the next `times` calls of an operation.
+    pub fn fail(&self, operation: Operation, fault: Fault, times: usize) {
+        let mut server = self.now();
+        let faults = server.faults.entry(operation).or_default();
+        faults.extend(std::iter::repeat_n(fault, times));
+    }
+
+    /// Lists at most so many shards in one answer (100, as the service).
+    pub fn page_size(&self, shards: usize) {
+        self.now().page_size = shards;
+    }
+
+    /// Returns at most so many records in one answer (1,000, as the service).
+    pub fn batch_size(&self, records: usize) {
+        self.now().batch_size = records;
+    }
+
+    /// When an operation was called, failed calls included.
+    pub fn calls(&self, operation: Operation) -> Vec<Instant> {
+        let server = self.now();
+        let calls = server.calls.iter().filter(|(of, _)| *of == operation);
+        calls.map(|(_, when)| *when).collect()
+    }
+}
+
+impl Drop for StreamsServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A server that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
