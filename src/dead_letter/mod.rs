@@ -17,6 +17,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_dynamo::{AttributeValue, Item};
 
 use crate::decide::shard::ShardId;
@@ -204,11 +206,7 @@ pub(crate) fn key_in_words(keys: &Item) -> String {
     parts.sort_by_key(|(name, _)| name.as_str());
     let parts = parts.into_iter().map(|(name, value)| match value {
         AttributeValue::S(text) | AttributeValue::N(text) => format!("{name}={text}"),
-        AttributeValue::B(bytes) => {
-            use base64::Engine as _;
-            let text = base64::engine::general_purpose::STANDARD.encode(bytes);
-            format!("{name}={text}")
-        }
+        AttributeValue::B(bytes) => format!("{name}={}", STANDARD.encode(bytes)),
         _ => format!("{name}=?"),
     });
     parts.collect::<Vec<_>>().join(",")

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_dynamo::{AttributeValue, Item};
 use sha2::{Digest as _, Sha256};
 
@@ -66,9 +68,8 @@ fn short(key: &ItemKey) -> String {
         return key.to_owned();
     }
     let digest = Sha256::digest(key.as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     // No key begins so: they begin with a length.
-    format!("sha256:{digest}")
+    format!("sha256:{}", STANDARD.encode(digest))
 }
 
 /// The partition of a key's letters.
@@ -341,6 +342,8 @@ fn deed(value: &AttributeValue) -> anyhow::Result<Deed> {
     })
 }
 
+const NANOS: u128 = 1_000_000_000;
+
 /// A time to the nanosecond: a record's is kept as it came.
 fn nanos(value: SystemTime) -> AttributeValue {
     let since = value.duration_since(SystemTime::UNIX_EPOCH);
@@ -348,7 +351,9 @@ fn nanos(value: SystemTime) -> AttributeValue {
 }
 
 fn from_nanos(nanos: u128) -> anyhow::Result<SystemTime> {
-    let since = u64::try_from(nanos).ok().map(Duration::from_nanos);
+    let seconds = u64::try_from(nanos / NANOS).ok();
+    let rest = u32::try_from(nanos % NANOS).unwrap_or_default();
+    let since = seconds.map(|seconds| Duration::new(seconds, rest));
     let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
     time.context("created_ns is no time")
 }

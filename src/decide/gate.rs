@@ -18,7 +18,7 @@ impl Default for Probing {
     fn default() -> Self {
         Self {
             first: Duration::from_secs(1),
-            longest: Duration::from_secs(60),
+            longest: Duration::from_mins(1),
         }
     }
 }
@@ -102,8 +102,9 @@ impl Gate {
         if shut.probe_running {
             return Pass::Wait(self.probing.first);
         }
-        if now < shut.next {
-            return Pass::Wait(shut.next - now);
+        let wait = shut.next.saturating_sub(now);
+        if !wait.is_zero() {
+            return Pass::Wait(wait);
         }
         shut.probe_running = true;
         let probe = true;
@@ -192,7 +193,10 @@ mod tests {
         gate.end(at(10), call, Answer::Down, &mut rng);
         let back = at(10) + Duration::from_hours(48);
         let probes = probes(&mut gate, back, &mut rng);
-        let gaps: Vec<_> = probes.windows(2).map(|two| two[1] - two[0]).collect();
+        let gaps: Vec<_> = probes
+            .windows(2)
+            .map(|two| two[1].saturating_sub(two[0]))
+            .collect();
         assert!(gaps.iter().all(|gap| *gap <= at(60)));
         assert!(gaps[10..].iter().all(|gap| *gap >= at(30)));
         assert!(gaps[0] < at(2) && probes[0] <= at(11));

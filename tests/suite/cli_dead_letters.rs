@@ -22,7 +22,7 @@ fn letter(id: &str, number: u64, address: &str, reason: Reason) -> Letter {
     let order = json!({"id": {"S": id}, "email": {"S": address}, "total": {"N": "4890"},
         "currency": {"S": "EUR"}});
     // Young, because the handler refuses what its ledger may have forgotten.
-    let created = SystemTime::now() - Duration::from_secs(60);
+    let created = SystemTime::now() - Duration::from_mins(1);
     let seconds = created
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap()

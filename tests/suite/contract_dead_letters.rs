@@ -7,8 +7,7 @@ use std::time::{Duration, SystemTime};
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::dead_letter::{
-    Attempt, Attempts, DeadLetters, Deed, Envelope, KEPT_AFTER, Letter, LetterId, Reason,
-    Selection, Settled,
+    Attempt, Attempts, DeadLetters, Deed, Envelope, Letter, LetterId, Reason, Selection, Settled,
 };
 use aftercommit::decide::shard::ShardId;
 use aftercommit::record::StreamView;
@@ -66,12 +65,12 @@ contract! {
     followers_and_settling_at_once_leave_no_key_parked_without_letters,
 }
 
-fn at(seconds: u64) -> SystemTime {
+pub fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
 }
 
 /// A stream that no other test touches.
-fn stream() -> Arc<str> {
+pub fn stream() -> Arc<str> {
     format!(
         "arn:aws:dynamodb:eu-central-1:1:table/t/stream/{:016x}",
         fastrand::u64(..)
@@ -79,7 +78,7 @@ fn stream() -> Arc<str> {
     .into()
 }
 
-fn record(key: &str, number: u64) -> Record {
+pub fn record(key: &str, number: u64) -> Record {
     let keys = HashMap::from([("id".to_owned(), AttributeValue::S(key.to_owned()))]);
     Record {
         event_id: format!("event-{number}"),
@@ -95,18 +94,18 @@ fn record(key: &str, number: u64) -> Record {
     }
 }
 
-fn letter_of(stream: &Arc<str>, record: Record, reason: Reason) -> Letter {
+pub fn letter_of(stream: &Arc<str>, record: Record, reason: Reason) -> Letter {
     let mut attempts = Attempts::default();
     attempts.push(at(2), "the mail server said 550");
     let shard = ShardId::new("shardId-1");
     Letter::new((stream, &shard), record, reason, attempts, at(3))
 }
 
-fn letter(stream: &Arc<str>, key: &str, number: u64) -> Letter {
+pub fn letter(stream: &Arc<str>, key: &str, number: u64) -> Letter {
     letter_of(stream, record(key, number), Reason::Rejected)
 }
 
-fn deed(what: Settled) -> Deed {
+pub fn deed(what: Settled) -> Deed {
     Deed {
         at: at(10),
         by: "ada".to_owned(),
@@ -115,7 +114,7 @@ fn deed(what: Settled) -> Deed {
     }
 }
 
-fn id(letter: &Letter) -> &LetterId {
+pub fn id(letter: &Letter) -> &LetterId {
     &letter.envelope.id
 }
 
@@ -123,14 +122,14 @@ async fn next(letters: &impl DeadLetters, of: &Letter) -> Option<Letter> {
     letters.next_of(&id(of).stream, &id(of).key).await.unwrap()
 }
 
-async fn is_parked(letters: &impl DeadLetters, of: &Letter) -> bool {
+pub async fn is_parked(letters: &impl DeadLetters, of: &Letter) -> bool {
     letters
         .is_parked(&id(of).stream, &id(of).key)
         .await
         .unwrap()
 }
 
-async fn settle(letters: &impl DeadLetters, letter: &Letter) -> Option<()> {
+pub async fn settle(letters: &impl DeadLetters, letter: &Letter) -> Option<()> {
     letters
         .settle(id(letter), &deed(Settled::Redriven))
         .await
@@ -446,19 +445,19 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
     let first = letter(&stream, "a", 1);
     letters.park(&first).await.unwrap();
     let appending = async {
-        let mut followed = 0;
+        let mut written = 0;
         for number in 2..20 {
-            let follower = letter(&stream, "a", number);
+            let letter = self::letter(&stream, "a", number);
             // Nobody knows how a write ended that failed: it is repeated.
             let answer = loop {
-                if let Ok(answer) = letters.follow(&follower).await {
+                if let Ok(answer) = letters.follow(&letter).await {
                     break answer;
                 }
             };
-            followed += u32::from(answer.is_some());
+            written += u32::from(answer.is_some());
             tokio::task::yield_now().await;
         }
-        followed
+        written
     };
     let settling = async {
         let mut settled = 0;
@@ -469,7 +468,7 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
         }
         settled
     };
-    let (followed, settled) = tokio::join!(appending, settling);
+    let (written, settled) = tokio::join!(appending, settling);
     let rest = listed(
         &letters,
         &Selection {
@@ -479,7 +478,7 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
     )
     .await
     .len();
-    assert_eq!(1 + followed as usize, settled + rest);
+    assert_eq!(1 + written as usize, settled + rest);
     let parked = letters.parked(&stream).await.unwrap();
     let counted: u64 = parked.iter().map(|one| one.letters).sum();
     assert_eq!(counted, rest as u64);
@@ -517,7 +516,7 @@ impl OnServer {
         DynamoDbDeadLetters::new(self.client.clone(), &self.table)
     }
 
-    async fn rows(&self) -> Vec<HashMap<String, Sdk>> {
+    pub async fn rows(&self) -> Vec<HashMap<String, Sdk>> {
         let scan = self.client.scan().table_name(&self.table);
         scan.into_paginator()
             .items()
@@ -527,125 +526,9 @@ impl OnServer {
             .unwrap()
     }
 
-    async fn delete(&self, row: &HashMap<String, Sdk>) {
+    pub async fn delete(&self, row: &HashMap<String, Sdk>) {
         let delete = self.client.delete_item().table_name(&self.table);
         let key = ["item", "row"].map(|name| (name.to_owned(), row[name].clone()));
         delete.set_key(Some(key.into())).send().await.unwrap();
     }
-}
-
-fn kind(row: &HashMap<String, Sdk>) -> &str {
-    row["kind"].as_s().unwrap()
-}
-
-#[tokio::test]
-async fn a_settled_letter_and_its_parts_expire_and_an_open_one_never() {
-    let server = OnServer::embedded().await;
-    let letters = server.letters();
-    let mut huge = record("a", 1);
-    let fill = AttributeValue::B(vec![7; 390_000]);
-    huge.new_image = Some(HashMap::from([("fill".to_owned(), fill)]).into());
-    let letter = letter_of(&stream(), huge, Reason::Rejected);
-    letters.park(&letter).await.unwrap();
-    assert!(
-        server
-            .rows()
-            .await
-            .iter()
-            .all(|row| !row.contains_key("expires"))
-    );
-    settle(&letters, &letter).await.unwrap();
-    let until = (at(10) + KEPT_AFTER)
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap();
-    let rows = server.rows().await;
-    let mut kinds: Vec<_> = rows.iter().map(kind).collect();
-    kinds.sort_unstable();
-    assert_eq!(kinds, ["letter", "part", "part"]);
-    for row in &rows {
-        assert_eq!(row["expires"], Sdk::N(until.as_secs().to_string()));
-    }
-    let again = Letter {
-        envelope: Envelope {
-            written: at(50),
-            ..letter.envelope.clone()
-        },
-        ..letter
-    };
-    letters.park(&again).await.unwrap();
-    assert!(
-        server
-            .rows()
-            .await
-            .iter()
-            .all(|row| !row.contains_key("expires"))
-    );
-}
-
-#[tokio::test]
-async fn rows_that_were_removed_by_hand_are_mended() {
-    let server = OnServer::embedded().await;
-    let letters = server.letters();
-    let letter = letter(&stream(), "a", 1);
-    letters.park(&letter).await.unwrap();
-    // The letter is gone: the key can be unparked.
-    let rows = server.rows().await;
-    server
-        .delete(rows.iter().find(|row| kind(row) == "letter").unwrap())
-        .await;
-    assert!(is_parked(&letters, &letter).await);
-    let unparked = letters
-        .unpark_if_empty(&id(&letter).stream, &id(&letter).key)
-        .await;
-    assert!(unparked.unwrap());
-    assert!(!is_parked(&letters, &letter).await);
-    // The mark is gone: writing the letter again parks the key again, settling it does without.
-    letters.park(&letter).await.unwrap();
-    let rows = server.rows().await;
-    let mark = rows.iter().find(|row| kind(row) == "mark").unwrap();
-    server.delete(mark).await;
-    letters.park(&letter).await.unwrap();
-    assert!(is_parked(&letters, &letter).await);
-    server.delete(mark).await;
-    assert_eq!(settle(&letters, &letter).await, Some(()));
-    assert!(!is_parked(&letters, &letter).await);
-}
-
-#[tokio::test]
-async fn a_letter_of_a_newer_build_is_neither_read_nor_overwritten() {
-    let server = OnServer::embedded().await;
-    let letters = server.letters();
-    let letter = letter(&stream(), "a", 1);
-    letters.park(&letter).await.unwrap();
-    for row in server.rows().await {
-        let update = server.client.update_item().table_name(&server.table);
-        let key = ["item", "row"].map(|name| (name.to_owned(), row[name].clone()));
-        let update = update
-            .set_key(Some(key.into()))
-            .update_expression("SET #f = :f");
-        let update = update.expression_attribute_names("#f", "format");
-        let two = Sdk::N("2".to_owned());
-        update
-            .expression_attribute_values(":f", two)
-            .send()
-            .await
-            .unwrap();
-    }
-    let before = server.rows().await;
-    for error in [
-        letters.read(id(&letter)).await.err(),
-        letters.park(&letter).await.err(),
-        letters.follow(&letter).await.err(),
-        letters
-            .settle(id(&letter), &deed(Settled::Discarded))
-            .await
-            .err(),
-        letters.parked(&id(&letter).stream).await.err(),
-    ] {
-        let text = format!("{:#}", error.unwrap());
-        assert!(text.contains("format 2"), "{text}");
-    }
-    let shown = letters.list(&Selection::default(), None).await.unwrap();
-    assert_eq!(shown.letters, []);
-    assert_eq!(server.rows().await, before);
 }

@@ -121,6 +121,34 @@ fn what_is_no_record_is_told_with_its_place() {
 
 proptest! {
     #[test]
+    fn an_event_with_something_else_at_a_place_is_read_or_refused(
+        path in prop::sample::select(vec![
+            "", "/eventName", "/eventID", "/userIdentity", "/dynamodb", "/dynamodb/Keys",
+            "/dynamodb/NewImage", "/dynamodb/NewImage/Id", "/dynamodb/SequenceNumber",
+            "/dynamodb/SizeBytes", "/dynamodb/ApproximateCreationDateTime",
+        ]),
+        other in prop_oneof![
+            any::<f64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            Just(json!([])),
+            Just(json!({})),
+            any::<String>().prop_map(|word| json!({word: {"N": 5}})),
+            arbitrary::attribute().prop_map(|value| serde_json::to_value(value).unwrap()),
+        ],
+    ) {
+        let mut event = event()["Records"][0].clone();
+        event["userIdentity"] = Value::Null;
+        event["dynamodb"]["ApproximateCreationDateTime"] = json!(1);
+        *event.pointer_mut(path).unwrap() = other;
+        if let Ok(received) = read(&event) {
+            // Whatever was read can be told again.
+            let told = write(&received.record, None).unwrap();
+            prop_assert_eq!(read(&told).unwrap().record.keys, received.record.keys);
+        }
+    }
+
+    #[test]
     fn a_record_survives_the_way_through_json(record in arbitrary::record()) {
         let arn = "arn:aws:dynamodb:eu-central-1:1:table/t/stream/s";
         let text = write(&record, Some(arn)).unwrap().to_string();

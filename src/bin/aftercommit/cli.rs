@@ -272,6 +272,10 @@ fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
 
 /// The names of the tables that the worker keeps.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the fields are named as the flags"
+)]
 pub struct TableNames {
     /// Where the workers keep who reads what, and how far
     #[arg(
