@@ -150,14 +150,16 @@ wait_for "DynamoDB's first answer" "$limit" answers_dynamodb
 "$here/init/10-tables.sh"
 
 cd "$here/.."
+# The tests with real mail servers have a script of their own: tests/mail_servers/run.sh.
+# The caller may have given arguments for after the `--`.
+case " $* " in
+    *" -- "*) dashes=() ;;
+    *) dashes=(--) ;;
+esac
 if cargo nextest --version >/dev/null 2>&1; then
-    run cargo nextest run --run-ignored all "$@"
+    run cargo nextest run --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers::
 else
-    # Without the documentation's tests, where `ignore` means "does not compile"; and the caller may
-    # have given arguments for after the `--`.
-    case " $* " in
-        *" -- "*) run cargo test --lib --bins --tests "$@" --include-ignored ;;
-        *) run cargo test --lib --bins --tests "$@" -- --include-ignored ;;
-    esac
+    # Without the documentation's tests, where `ignore` means "does not compile".
+    run cargo test --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers::
 fi
 run cargo test --doc

@@ -171,8 +171,8 @@ impl Context {
         (self.liveness)(incarnation)
     }
 
-    /// A context outside of a fleet, for tests of a handler and for redriving: one attempt, an hour
-    /// of trust, nobody else.
+    /// A context for a handler that is called without a fleet, by a test or by an operator: one
+    /// attempt, an hour of trust.
     pub fn detached() -> Self {
         let hour = Duration::from_hours(1);
         Self {

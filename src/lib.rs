@@ -1,4 +1,66 @@
 //! Acts exactly when DynamoDB commits.
+//!
+//! It follows a table's stream, hands each committed change to a [`RecordHandler`], in order for
+//! each item, and remembers how far it got. Any number of workers share the shards of a stream, and
+//! nobody is in charge. [`confirmation::Confirmation`] is the handler behind the `aftercommit`
+//! command: one email for each order.
+//!
+//! # What is promised
+//!
+//! 1. **Nothing is lost.** A record is handled, or it lies ahead of the checkpoint. What the stream
+//!    dropped before anybody could read it is a gap that is written down ([`leases::GapRow`]).
+//! 2. **At least once, and never silently twice.** A record may come again, after a crash or a
+//!    change of owner. The confirmation keeps a [`ledger`], so that an order is mailed once; the one
+//!    window that SMTP leaves open is named AMBIGUOUS there, and settled by a policy
+//!    ([`decide::claim::OnAmbiguous`]).
+//! 3. **Order for each item.** Records of one item are handled one after another, in the order of
+//!    their commits, also across shard splits. Different items go in parallel.
+//! 4. **The database is the arbiter.** Whatever two workers could race for is one conditional write.
+//!    Clocks only choose when to look.
+//! 5. **It fails soft.** [`Failure`] tells a bad record from a dependency that is down.
+//!
+//! # A tour
+//!
+//! Arrows point one way; each line sees only the ones above it.
+//!
+//! | | |
+//! |---|---|
+//! | [`decide`] | pure decisions: shard lineage, who takes what, the frontier, lanes, claims |
+//! | [`record`], [`handler`] | what comes, and what you write |
+//! | [`source`], [`leases`], [`ledger`] | the stream, the lease table and the ledger: in memory and in DynamoDB |
+//! | [`tables`] | making them, and finding a table's stream |
+//! | `shard_task` | one shard: read, start on the lane of its key, checkpoint the frontier |
+//! | [`Consumer`] | one member of the fleet: look, plan, apply |
+//! | [`confirmation`] | the order's email; sees only handlers and the ledger |
+//!
+//! # A consumer
+//!
+//! ```no_run
+//! use aftercommit::leases::dynamodb::DynamoDbLeases;
+//! use aftercommit::source::dynamodb::DynamoDbStream;
+//! use aftercommit::tables::dynamodb::TableStream;
+//! use aftercommit::{Clock, Consumer, Context, Failure, Record, RecordHandler};
+//!
+//! struct Print;
+//!
+//! impl RecordHandler for Print {
+//!     async fn handle(&self, record: &Record, _: &Context) -> Result<(), Failure> {
+//!         println!("{:?} {}", record.event, record.key().as_str());
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # async fn example(
+//! #     dynamodb: aws_sdk_dynamodb::Client,
+//! #     streams: aws_sdk_dynamodbstreams::Client,
+//! # ) -> anyhow::Result<()> {
+//! let arn = TableStream::resolve(&dynamodb, "orders").await?.arn;
+//! let source = DynamoDbStream::new(streams, &arn, Clock::system());
+//! let leases = DynamoDbLeases::new(dynamodb, "aftercommit-leases", &arn);
+//! let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+//! Consumer::new(&*arn, source, leases, Print).run(shutdown).await
+//! # }
+//! ```
 
 pub mod clock;
 pub mod confirmation;

@@ -84,6 +84,9 @@ struct Queued {
     _room: Option<OwnedSemaphorePermit>,
 }
 
+/// A read under way: it gives the reader back.
+type Fetching<S, L, H> = Boxed<(Fetcher<S, L, H>, Fetched)>;
+
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pub(crate) struct ShardTask<S, L, H> {
@@ -145,14 +148,15 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let start = self.assignment.start.clone();
         info!(shard = %self.shard(), epoch = self.assignment.hold.epoch, from = ?start, "reading");
         let unread = start == Position::Horizon && self.report.complete_until().is_some();
-        if unread && self.may_have_lost() {
-            if let Some(ended) = self.gap().await {
-                return ended;
-            }
+        if unread
+            && self.may_have_lost()
+            && let Some(ended) = self.gap().await
+        {
+            return ended;
         }
-        let fetcher = Fetcher::new(self.engine.clone(), self.shard().clone(), start);
-        let mut idle = Some(fetcher);
-        let mut fetching: Option<Boxed<(Fetcher<S, L, H>, Fetched)>> = None;
+        let first = Fetcher::new(self.engine.clone(), self.shard().clone(), start);
+        let mut idle = Some(first);
+        let mut fetching: Option<Fetching<S, L, H>> = None;
         let mut checkpointing: Option<Boxed<anyhow::Result<Option<()>>>> = None;
         let mut checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;
         loop {
@@ -186,9 +190,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                     checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;
                     checkpointing = Some(self.checkpoint());
                 }
-                (fetcher, fetched) = or_never(&mut fetching) => {
+                (reader, fetched) = or_never(&mut fetching) => {
                     fetching = None;
-                    idle = Some(fetcher);
+                    idle = Some(reader);
                     if let Some(ended) = self.fetched(fetched).await {
                         return ended;
                     }

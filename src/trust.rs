@@ -45,6 +45,8 @@ impl Window {
 
     fn lapse(&mut self) {
         if left_out!(NoReread) {
+            let ever = Instant::now() + std::time::Duration::from_hours(1);
+            self.seen_until = self.seen_until.map(|_| ever);
             return;
         }
         self.seen_until = None;
@@ -91,7 +93,7 @@ impl Trust {
     /// The tenure that is valid now, if the window is open.
     pub fn tenure(&self) -> Option<Tenure> {
         let window = self.now();
-        window.seen_until.map(|_| Tenure {
+        window.beat_until.and(window.seen_until).map(|_| Tenure {
             trust: self.clone(),
             generation: window.generation,
             revoked: Arc::default(),
@@ -132,6 +134,12 @@ impl Tenure {
         let until = window.beat_until.min(window.seen_until);
         let mine = window.generation == self.generation && !self.revoked.load(Ordering::Acquire);
         until.filter(|_| mine)
+    }
+
+    /// Whether both are one and the same.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.revoked, &other.revoked)
     }
 
     /// Ends this tenure alone: its shard is somebody else's now.

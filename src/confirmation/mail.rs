@@ -158,7 +158,7 @@ impl Letterhead {
             order.id
         );
         let content = self.content(order)?;
-        let hash = hex(&Sha256::digest(frozen.key.as_str()));
+        let hash = message_id_local(&frozen.key);
         let message_id = format!("<{hash}@{}>", self.from.email.domain());
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![order.email.clone()])?;
         let mut message = Message::builder()
@@ -219,6 +219,12 @@ fn alternative(text: String, html: String, hash: &str) -> MultiPart {
 fn header_key(key: &str, hash: &str) -> String {
     let plain = key.len() <= PLAIN_KEY_BYTES && key.bytes().all(|b| b.is_ascii_graphic());
     if plain { key } else { hash }.to_owned()
+}
+
+/// What stands before the `@` in the `Message-ID` of an effect's mail, the same in every attempt: what
+/// to look for in a mail server's log.
+pub fn message_id_local(key: &EffectKey) -> String {
+    hex(&Sha256::digest(key.as_str()))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

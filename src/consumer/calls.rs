@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::within;
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
+use crate::gate::left_out;
 use crate::leases::{
     Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take, View,
     WorkerRow,
@@ -84,7 +85,8 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
     ) -> Call {
         let (engine, began) = (self.clone(), Instant::now());
         Box::pin(async move {
-            let limit = engine.settings.timing.call_timeout();
+            let patience = if left_out!(EarlyReread) { 100 } else { 1 };
+            let limit = engine.settings.timing.call_timeout() * patience;
             let result = within(limit, engine.leases.look(consistency)).await;
             Answer::Looked(Looked {
                 began,

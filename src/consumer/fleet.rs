@@ -254,7 +254,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 generation,
                 result,
             } => self.took(&take, generation, result),
-            Answer::HandedOver { shard, to, result } => self.handed_over(&shard, to, result),
+            Answer::HandedOver { shard, to, result } => {
+                self.handed_over(&shard, to.as_ref(), result);
+            }
             Answer::Listed(result) => self.listed(result),
             Answer::Tidied(result) => {
                 self.listing.tidied();
@@ -493,7 +495,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     fn handed_over(
         &mut self,
         shard: &ShardId,
-        to: Option<Incarnation>,
+        to: Option<&Incarnation>,
         result: anyhow::Result<Option<()>>,
     ) {
         self.member().gave_up(shard);

@@ -24,14 +24,19 @@ use crate::record::Position;
 use crate::source::{Description, SourceError, StreamSource};
 
 /// When to list, and what the last listing said.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Listing {
     due: Instant,
     mine: bool,
     in_flight: bool,
     tidying: bool,
     bootstrapping: bool,
-    /// The fleet was bootstrapped by me just now: no shard ever had a row.
+    /// There is no fleet yet: what the stream lists now is what it starts from.
+    first: bool,
+    /// The fleet was bootstrapped by me: no shard ever had a row.
     fresh: bool,
+    /// What the stream listed before that.
+    before_bootstrap: Option<Vec<Shard>>,
     known: Option<Vec<Shard>>,
 }
 
@@ -43,7 +48,9 @@ impl Listing {
             in_flight: false,
             tidying: false,
             bootstrapping: false,
+            first: false,
             fresh: false,
+            before_bootstrap: None,
             known: None,
         }
     }
@@ -70,7 +77,7 @@ impl Listing {
     }
 
     fn wanted(&self) -> bool {
-        (self.mine || self.fresh) && !self.in_flight
+        (self.mine || self.first) && !self.in_flight
     }
 }
 
@@ -101,6 +108,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
 
     pub(super) fn bootstrapped(&mut self, asked: StreamRow, result: anyhow::Result<StreamRow>) {
         self.listing.bootstrapping = false;
+        self.listing.first = false;
         match result {
             Ok(row) => {
                 let first = row == asked && self.stream_row.is_none();
@@ -108,7 +116,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 if first {
                     info!(initial = ?row.initial, "bootstrapped the stream");
                     self.listing.fresh = true;
-                    self.listing.due = Instant::now();
+                    self.look_now();
                 }
             }
             Err(error) => complain("bootstrapping", &error),
@@ -120,9 +128,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     pub(super) fn tidy(&mut self, view: &View) {
         let stream_unreadable = view.unreadable.iter().any(|row| row.row == "stream");
         if view.stream.is_none() && !stream_unreadable && !self.listing.bootstrapping {
-            self.listing.bootstrapping = true;
-            let row = self.stream_row_for(view);
-            self.calls.push(self.engine.bootstrap(row));
+            self.begin_bootstrap(view);
             return;
         }
         if self.listing.tidying {
@@ -137,11 +143,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let latest = self
             .stream_row
             .is_some_and(|row| row.initial == InitialPosition::Latest);
-        let due = if at_start && latest {
-            tree.leaves()
-        } else {
-            tree.due()
-        };
+        let first = self
+            .listing
+            .before_bootstrap
+            .take()
+            .filter(|_| at_start && latest);
+        let due = first.map_or_else(|| tree.due(), |first| tree_of(first, view).leaves());
         let damaged = damaged_shards(view, &shards);
         let is_damaged: BTreeSet<_> = damaged.iter().map(|shard| shard.id.clone()).collect();
         let wanting = due.len() + damaged.len();
@@ -153,8 +160,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             return;
         }
         if missing.len() < wanting {
-            // The rest has not been missing for long enough: look again with the same listing.
-            self.listing.known = Some(shards.clone());
+            // The rest has not been missing for long enough. An old listing must not bring back
+            // what the stream has forgotten meanwhile, so that list is made anew.
+            self.listing.due = Instant::now() + self.engine.settings.timing.lease_duration / 4;
         }
         let mut tidying = Tidying {
             ended: tree.removable(),
@@ -215,6 +223,21 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             ..Tidying::default()
         };
         self.calls.push(self.engine.tidy(tidying));
+    }
+
+    /// A fleet that starts with `latest` starts from what the stream lists: that listing comes
+    /// first and the moment of the bootstrap after it, so that whatever a shard holds that had
+    /// ended by then is older than the fleet.
+    fn begin_bootstrap(&mut self, view: &View) {
+        let empty = view.leases.is_empty() && view.unreadable.is_empty();
+        if empty && self.stream_row.is_none() && self.listing.known.is_none() {
+            self.listing.first = true;
+            return;
+        }
+        self.listing.bootstrapping = true;
+        self.listing.before_bootstrap = self.listing.known.clone();
+        let row = self.stream_row_for(view);
+        self.calls.push(self.engine.bootstrap(row));
     }
 
     /// The stream row to write where there is none. A fleet that has leases has lost its row: what

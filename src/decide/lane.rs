@@ -10,7 +10,7 @@ use crate::gate::left_out;
 /// The records of one shard that wait, run, or wait for another attempt.
 #[derive(Debug)]
 pub struct Lanes<K, R> {
-    lanes: BTreeMap<K, Lane<R>>,
+    by_key: BTreeMap<K, Lane<R>>,
     ready: VecDeque<K>,
     running: usize,
     limit: usize,
@@ -33,7 +33,7 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
     /// Lanes of which at most `limit` run at once.
     pub fn new(limit: usize) -> Self {
         Self {
-            lanes: BTreeMap::new(),
+            by_key: BTreeMap::new(),
             ready: VecDeque::new(),
             running: 0,
             limit: limit.max(1),
@@ -42,19 +42,18 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
 
     /// Queues a record behind the others of its key.
     pub fn push(&mut self, key: K, record: R) {
-        match self.lanes.get_mut(&key) {
-            Some(lane) => lane.queue.push_back(record),
-            None => {
-                let queue = VecDeque::from([record]);
-                self.lanes.insert(
-                    key.clone(),
-                    Lane {
-                        queue,
-                        turn: Turn::Ready,
-                    },
-                );
-                self.ready.push_back(key);
-            }
+        if let Some(lane) = self.by_key.get_mut(&key) {
+            lane.queue.push_back(record);
+        } else {
+            let queue = VecDeque::from([record]);
+            self.by_key.insert(
+                key.clone(),
+                Lane {
+                    queue,
+                    turn: Turn::Ready,
+                },
+            );
+            self.ready.push_back(key);
         }
     }
 
@@ -64,7 +63,7 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
             return None;
         }
         let key = self.ready.pop_front()?;
-        let lane = self.lanes.get_mut(&key)?;
+        let lane = self.by_key.get_mut(&key)?;
         lane.turn = Turn::Running;
         self.running += 1;
         lane.queue.front().map(|record| (key, record))
@@ -72,19 +71,19 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
 
     /// The first record of a key.
     pub fn first(&mut self, key: &K) -> Option<&mut R> {
-        self.lanes.get_mut(key)?.queue.front_mut()
+        self.by_key.get_mut(key)?.queue.front_mut()
     }
 
     /// The first record of a running key is settled: it leaves, the next of its key gets its turn.
     pub fn settle(&mut self, key: &K) -> Option<R> {
         let lane = self
-            .lanes
+            .by_key
             .get_mut(key)
             .filter(|lane| lane.turn == Turn::Running)?;
         self.running -= 1;
         let record = lane.queue.pop_front();
         if lane.queue.is_empty() {
-            self.lanes.remove(key);
+            self.by_key.remove(key);
         } else {
             lane.turn = Turn::Ready;
             self.ready.push_back(key.clone());
@@ -95,7 +94,7 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
     /// The first record of a running key has to wait: it stays first, its place goes to others.
     pub fn suspend(&mut self, key: &K) {
         if let Some(lane) = self
-            .lanes
+            .by_key
             .get_mut(key)
             .filter(|lane| lane.turn == Turn::Running)
         {
@@ -110,7 +109,7 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
     /// A suspended key may start again.
     pub fn resume(&mut self, key: &K) {
         if let Some(lane) = self
-            .lanes
+            .by_key
             .get_mut(key)
             .filter(|lane| lane.turn == Turn::Suspended)
         {

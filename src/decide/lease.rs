@@ -169,7 +169,14 @@ pub struct Member {
     patience: Duration,
     still: BTreeMap<Incarnation, Still>,
     mine: BTreeMap<ShardId, Mine>,
-    absent: BTreeMap<ShardId, Duration>,
+    absent: BTreeMap<ShardId, Absent>,
+}
+
+/// Since when a shard has had no row, and when that was last seen.
+#[derive(Debug, Clone, Copy)]
+struct Absent {
+    since: Duration,
+    seen: Duration,
 }
 
 /// Since when a worker has shown the same.
@@ -177,6 +184,7 @@ pub struct Member {
 struct Still {
     sighting: Sighting,
     since: Duration,
+    seen: Duration,
     patience: Duration,
 }
 
@@ -185,6 +193,8 @@ struct Still {
 struct Mine {
     highest: Epoch,
     given_up: Option<Epoch>,
+    /// What I began to give up last, and when I had gained it.
+    given: Option<(Epoch, Duration)>,
     owns: Option<(Epoch, Duration)>,
     giving: bool,
 }
@@ -258,7 +268,8 @@ impl Member {
     /// I begin to give the shard up: from now on its epoch is never mine again.
     pub fn give_up(&mut self, shard: &ShardId) -> Option<Epoch> {
         let mine = self.mine.get_mut(shard)?;
-        let (epoch, _) = mine.owns.take()?;
+        mine.given = mine.owns.take();
+        let (epoch, _) = mine.given?;
         mine.given_up = Some(epoch);
         mine.giving = true;
         Some(epoch)
@@ -293,8 +304,12 @@ impl Member {
             let row = sight.leases.get(&shard);
             let mine = self.mine.entry(shard.clone()).or_default();
             let before = mine.owns;
-            if mine.lost(&self.me, row, sight) {
+            if Mine::lost(mine.owns, &self.me, row, sight) {
                 mine.owns = None;
+            }
+            // What I am giving up may be gone before I have given it.
+            if mine.giving && Mine::lost(mine.given, &self.me, row, sight) {
+                changes.push(Change::Lost(shard.clone()));
             }
             if trusted && mine.owns.is_none() && mine.adoptable(&self.me, row, sight.consistent) {
                 mine.owns = row.map(|row| (row.epoch, now));
@@ -332,19 +347,20 @@ impl Member {
                 .map(|peer| peer.patience)
                 .or_else(|| known.map(|still| still.patience))
                 .map_or(self.patience, |patience| patience.max(self.patience));
-            match self.still.get_mut(&name) {
-                Some(still) if still.sighting == sighting => still.patience = patience,
-                _ => {
-                    self.still.insert(
-                        name,
-                        Still {
-                            sighting,
-                            since: now,
-                            patience,
-                        },
-                    );
-                }
-            }
+            let same = self
+                .still
+                .get(&name)
+                .filter(|still| still.continues(sighting, now));
+            let since = same.map_or(now, |still| still.since);
+            self.still.insert(
+                name,
+                Still {
+                    sighting,
+                    since,
+                    seen: now,
+                    patience,
+                },
+            );
         }
         let forgotten = |name: &Incarnation, still: &Still| {
             still.sighting == Sighting::Missing
@@ -366,6 +382,7 @@ impl Member {
         let watched = Still {
             sighting: Sighting::Missing,
             since: now,
+            seen: now,
             patience: self.patience,
         };
         let still = *self.still.entry(name.clone()).or_insert(watched);
@@ -457,8 +474,17 @@ impl Member {
         self.absent.retain(|id, _| ids.contains(id));
         let mut long = Vec::new();
         for shard in due {
-            let since = *self.absent.entry(shard.id.clone()).or_insert(now);
-            if fresh || left_out!(HealTooEarly) || now.saturating_sub(since) >= self.patience {
+            let absent = self.absent.entry(shard.id.clone()).or_insert(Absent {
+                since: now,
+                seen: now,
+            });
+            if now.saturating_sub(absent.seen) > self.patience / 2 {
+                // Nobody looked for so long that it may have been there meanwhile.
+                absent.since = now;
+            }
+            absent.seen = now;
+            let long_enough = now.saturating_sub(absent.since) >= self.patience;
+            if fresh || left_out!(HealTooEarly) || long_enough {
                 let highest = self.mine.get(&shard.id).map_or(0, |mine| mine.highest);
                 long.push((shard, highest));
             }
@@ -467,11 +493,25 @@ impl Member {
     }
 }
 
+impl Still {
+    /// Whether a sighting is the same as before. A beat never comes again, but a row that is
+    /// missing may have been there while nobody looked.
+    fn continues(&self, sighting: Sighting, now: Duration) -> bool {
+        let lately = now.saturating_sub(self.seen) <= self.patience / 2;
+        self.sighting == sighting && (lately || sighting != Sighting::Missing)
+    }
+}
+
 impl Mine {
-    /// Whether a look proves that what I own is not mine any more. A look that began before I
+    /// Whether a look proves that what I hold, or am giving up, is not mine any more. A look that began before I
     /// gained it proves nothing, and only a consistent one proves that a row is gone.
-    fn lost(&self, me: &Incarnation, row: Option<&Row>, sight: &Sight) -> bool {
-        let Some((epoch, since)) = self.owns else {
+    fn lost(
+        held: Option<(Epoch, Duration)>,
+        me: &Incarnation,
+        row: Option<&Row>,
+        sight: &Sight,
+    ) -> bool {
+        let Some((epoch, since)) = held else {
             return false;
         };
         if sight.began < since {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{anyhow, bail};
 use aws_sdk_dynamodb::Client;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use serde_dynamo::Item;
+use serde_dynamo::{AttributeValue, Item};
 
 use super::row::{self, ROW, STREAM, STREAM_ROW, gap_key, lease_key, worker_key};
 use super::{
@@ -202,10 +202,18 @@ impl LeaseStore for DynamoDbLeases {
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
         let key = worker_key(&row.incarnation);
         let item = row::item(&self.stream, &key, row::worker_fields(row));
-        // Only an earlier try of mine can have written this incarnation's row; its beat may have
-        // been raised since.
-        self.table.put(item, &Expression::on_none(ROW)).await?;
-        Ok(())
+        if let Write::Applied(_) = self.table.put(item, &Expression::on_none(ROW)).await? {
+            return Ok(());
+        }
+        // Only an earlier try of mine can have written this incarnation's row. It vouches for now
+        // only if its beat is this one or a later one.
+        match self.heartbeat(row).await? {
+            Some(()) => Ok(()),
+            None => bail!(
+                "the row of worker {} cannot be read or was removed",
+                row.incarnation
+            ),
+        }
     }
 
     async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
@@ -288,14 +296,36 @@ impl LeaseStore for DynamoDbLeases {
     ) -> anyhow::Result<Option<()>> {
         let checkpoint = Checkpoint::At(checkpoint.clone());
         let epoch = hold.epoch + 1;
-        let mut fields = row::checkpoint_fields(&checkpoint);
-        fields.extend(row::report_fields(report));
-        fields.push(row::owner_field(to));
-        fields.push(("epoch", Some(number(epoch))));
-        self.change(hold, fields, |lease| {
-            lease.owner.as_ref() == to && lease.epoch == epoch && lease.checkpoint == checkpoint
-        })
-        .await
+        let fields = |to| {
+            let mut fields = row::checkpoint_fields(&checkpoint);
+            fields.extend(row::report_fields(report));
+            fields.push(row::owner_field(to));
+            fields.push(("epoch", Some(number(epoch))));
+            fields
+        };
+        let is_mine = |lease: &LeaseRow| {
+            (lease.owner.is_none() || lease.owner.as_ref() == to)
+                && lease.epoch == epoch
+                && lease.checkpoint == checkpoint
+        };
+        if let Some(taker) = to {
+            let lease = self.key(&lease_key(&hold.shard));
+            let stays = Expression::default().when("draining", Some(AttributeValue::Bool(false)));
+            let parts = vec![
+                Part::Update(lease, under(hold).write(fields(to))),
+                Part::Demand(self.key(&worker_key(taker)), stays),
+            ];
+            match self.table.transact(parts).await? {
+                Transaction::Applied => return Ok(Some(())),
+                Transaction::Refused(refused) if refused.first() == Some(&true) => {
+                    let lease = self.standing(&hold.shard).await?;
+                    return Ok(lease.filter(is_mine).map(|_| ()));
+                }
+                // Only the taker is not there any more.
+                Transaction::Refused(_) => {}
+            }
+        }
+        self.change(hold, fields(None), is_mine).await
     }
 
     async fn checkpoint(

@@ -78,10 +78,14 @@ impl LeaseStore for MemoryLeases {
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
-        self.rows()
+        let mut table = self.rows();
+        let standing = table
             .workers
             .entry(row.incarnation.clone())
             .or_insert_with(|| row.clone());
+        if standing.beat < row.beat {
+            *standing = row.clone();
+        }
         Ok(())
     }
 
@@ -106,7 +110,9 @@ impl LeaseStore for MemoryLeases {
 
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
         let mut table = self.rows();
-        rows.iter().for_each(|row| table.insert_missing(row));
+        for row in rows {
+            table.insert_missing(row);
+        }
         Ok(())
     }
 
@@ -156,15 +162,19 @@ impl LeaseStore for MemoryLeases {
     ) -> anyhow::Result<Option<()>> {
         let mut table = self.rows();
         let checkpoint = Checkpoint::At(checkpoint.clone());
+        let stays = |to: &&Incarnation| table.workers.get(*to).is_some_and(|row| !row.draining);
+        let taker = to.filter(stays).cloned();
         if let Some(row) = table.held(hold) {
-            row.owner = to.cloned();
+            row.owner = taker;
             row.epoch += 1;
             row.checkpoint = checkpoint;
             row.report = report.clone();
             return Ok(Some(()));
         }
         let given = |row: &LeaseRow| {
-            row.owner.as_ref() == to && row.epoch == hold.epoch + 1 && row.checkpoint == checkpoint
+            (row.owner.is_none() || row.owner.as_ref() == to)
+                && row.epoch == hold.epoch + 1
+                && row.checkpoint == checkpoint
         };
         let repeated = table.leases.get(&hold.shard).is_some_and(given);
         Ok(repeated.then_some(()))
@@ -197,9 +207,9 @@ impl LeaseStore for MemoryLeases {
             row.owner = None;
             row.epoch += 1;
             row.report = report.clone();
-            children
-                .iter()
-                .for_each(|child| table.insert_missing(child));
+            for child in children {
+                table.insert_missing(child);
+            }
             return Ok(Some(()));
         }
         let ended = |row: &LeaseRow| row.checkpoint == end && row.epoch == hold.epoch + 1;
@@ -221,7 +231,7 @@ impl LeaseStore for MemoryLeases {
         };
         match table.gaps.iter_mut().find(same) {
             Some(known) => {
-                known.first_after = gap.first_after.clone();
+                known.first_after.clone_from(&gap.first_after);
             }
             None => table.gaps.push(gap.clone()),
         }

@@ -221,7 +221,9 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// Writes the stream row if there is none, and returns the one that stands.
     fn bootstrap(&self, row: StreamRow) -> impl Future<Output = anyhow::Result<StreamRow>> + Send;
 
-    /// Writes a new worker row, at the beat it carries.
+    /// Writes a worker row, at the beat it carries. Where an earlier try of mine has written it
+    /// already, this raises the beat like a heartbeat: an answer always means that the row shows
+    /// this beat or a later one.
     fn register(&self, row: &WorkerRow) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Raises the beat to `row.beat`. `Ok(None)`: the row is gone, so I must register as a new
@@ -247,7 +249,7 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     fn take(&self, take: &Take) -> impl Future<Output = anyhow::Result<Option<LeaseRow>>> + Send;
 
     /// Gives a lease to `to` (`None`: to nobody) with `epoch + 1` and the last checkpoint, in one
-    /// write.
+    /// write. If `to` is leaving or gone, nobody gets it, so that it can be taken at once.
     fn hand_over(
         &self,
         hold: &Hold,

@@ -11,6 +11,7 @@ use crate::decide::claim::{Entry, State};
 pub mod dynamodb;
 pub mod memory;
 pub(crate) mod row;
+pub mod settle;
 
 /// What an effect is idempotent on, such as `confirmation#<order id>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +21,11 @@ impl EffectKey {
     /// The effect of `kind` for the thing named `id`.
     pub fn new(kind: &str, id: &str) -> Self {
         Self(format!("{kind}#{id}"))
+    }
+
+    /// The id, if this is an effect of `kind`.
+    pub fn id_of(&self, kind: &str) -> Option<&str> {
+        self.0.strip_prefix(kind)?.strip_prefix('#')
     }
 
     /// Reads back what [`EffectKey::as_str`] gave.

@@ -76,13 +76,17 @@ pub struct Counts(pub BTreeMap<&'static str, u64>);
 
 impl Counts {
     pub(crate) fn add(&mut self, what: &'static str) {
-        *self.0.entry(what).or_default() += 1;
+        self.add_many(what, 1);
+    }
+
+    pub(crate) fn add_many(&mut self, what: &'static str, count: u64) {
+        *self.0.entry(what).or_default() += count;
     }
 
     /// Adds those of another run.
     pub fn absorb(&mut self, other: &Self) {
         for (what, count) in &other.0 {
-            *self.0.entry(what).or_default() += count;
+            self.add_many(what, *count);
         }
     }
 }
@@ -113,4 +117,34 @@ pub fn simulate(scenario: &Scenario) -> Outcome {
             }
         }
     }
+}
+
+/// Runs many scenarios, one after another on every processor, and hands each outcome to `seen`
+/// (in no order) until that answers `false`.
+pub fn simulate_all(
+    scenarios: impl Iterator<Item = Scenario> + Send,
+    seen: impl FnMut(&Scenario, &Outcome) -> bool + Send,
+) {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let shared = std::sync::Mutex::new((scenarios, seen, true));
+    let lock = || {
+        shared
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    };
+    let next = || {
+        let (scenarios, _, going) = &mut *lock();
+        if *going { scenarios.next() } else { None }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(scenario) = next() {
+                    let outcome = simulate(&scenario);
+                    let (_, seen, going) = &mut *lock();
+                    *going = *going && seen(&scenario, &outcome);
+                }
+            });
+        }
+    });
 }

@@ -47,15 +47,20 @@ impl Network {
         what: &'static str,
         apply: impl Future<Output = T> + Send + 'static,
     ) -> anyhow::Result<T> {
+        let climate = self.world.climate;
         let (fate, there, back) = self.world.with_rng(|rng, fair| {
-            let fate = match rng.u32(..1000) {
-                _ if fair => Fate::Answered,
-                0..=19 => Fate::ReplyLost,
-                20..=34 => Fate::RequestLost,
-                35..=49 => Fate::Throttled,
+            let luck = if fair { u32::MAX } else { rng.u32(..1000) };
+            let fate = match luck.checked_div(climate.lost.div_ceil(4)) {
+                Some(0 | 1) => Fate::ReplyLost,
+                Some(2) => Fate::RequestLost,
+                Some(3) => Fate::Throttled,
                 _ => Fate::Answered,
             };
-            (fate, delay(rng, fair), delay(rng, fair))
+            (
+                fate,
+                delay(rng, fair, climate.slow),
+                delay(rng, fair, climate.slow),
+            )
         });
         let (answer, answered) = oneshot::channel();
         let (world, worker) = (self.world.clone(), self.worker);
@@ -116,11 +121,12 @@ impl Network {
 }
 
 /// Mostly milliseconds, sometimes seconds, now and then longer than trust lasts.
-fn delay(rng: &mut fastrand::Rng, fair: bool) -> Duration {
-    let millis = match rng.u32(..1000) {
-        _ if fair => rng.u64(1..10),
-        0..=4 => rng.u64(3_000..20_000),
-        5..=29 => rng.u64(300..3_000),
+fn delay(rng: &mut fastrand::Rng, fair: bool, slow: u32) -> Duration {
+    let luck = if fair { u32::MAX } else { rng.u32(..1000) };
+    let millis = match luck {
+        u32::MAX => rng.u64(1..10),
+        _ if luck < slow / 4 => rng.u64(3_000..20_000),
+        _ if luck < slow => rng.u64(300..3_000),
         _ => rng.u64(1..30),
     };
     Duration::from_millis(millis)
@@ -179,11 +185,10 @@ impl LeaseStore for Network {
             if has(Flaw::TakeWithoutBeat) {
                 take.from = take.from.map(|(owner, _)| (owner, None));
             }
-            if has(Flaw::TakeWithoutEpoch) {
-                if let Some(row) = table.snapshot().leases.get(&take.shard) {
-                    take.from = row.owner.clone().map(|owner| (owner, None));
-                    (take.seen_epoch, take.epoch) = (row.epoch, row.epoch + 1);
-                }
+            let row = table.snapshot().leases.remove(&take.shard);
+            if let Some(row) = row.filter(|_| has(Flaw::TakeWithoutEpoch)) {
+                take.from = row.owner.map(|owner| (owner, None));
+                (take.seen_epoch, take.epoch) = (row.epoch, row.epoch + 1);
             }
             table.take(&take).await
         };
@@ -213,16 +218,25 @@ impl LeaseStore for Network {
         checkpoint: &Position,
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let (table, mut hold) = (self.world.table.clone(), hold.clone());
+        let (world, table) = (self.world.clone(), self.world.table.clone());
+        let (mine, mut hold) = (hold.clone(), hold.clone());
         let (checkpoint, report) = (checkpoint.clone(), report.clone());
         let apply = async move {
-            if has(Flaw::CheckpointWithoutEpoch) {
-                if let Some(row) = table.snapshot().leases.get(&hold.shard) {
-                    hold.epoch = row.epoch;
-                    hold.owner = row.owner.clone().unwrap_or(hold.owner);
-                }
+            let row = table.snapshot().leases.remove(&hold.shard);
+            if let Some(row) = row.filter(|_| has(Flaw::CheckpointWithoutEpoch)) {
+                hold.epoch = row.epoch;
+                hold.owner = row.owner.unwrap_or(hold.owner);
             }
-            table.checkpoint(&hold, &checkpoint, &report).await
+            let written = table.checkpoint(&hold, &checkpoint, &report).await;
+            if matches!(written, Ok(Some(()))) {
+                let now = table
+                    .snapshot()
+                    .leases
+                    .get(&mine.shard)
+                    .map(|row| row.epoch);
+                world.judge_checkpoint(&mine, now);
+            }
+            written
         };
         self.write("checkpoint", apply).await
     }

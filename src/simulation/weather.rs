@@ -9,18 +9,17 @@ use super::world::{Worker, World};
 use crate::decide::shard::ShardId;
 use crate::leases::{Unfit, Unreadable, View};
 
-/// How long an operator waits between two changes to the table behind the fleet's back: longer
-/// than the fleet needs to notice one.
-const OPERATOR_PAUSE: Duration = Duration::from_secs(25);
+/// When an operator may change the table behind the fleet's back: once in a storm, not at its start.
+const OPERATOR_DUE: Duration = Duration::from_secs(15);
 
-/// How long the stream keeps a record here.
-pub(super) const RETENTION: Duration = Duration::from_secs(40);
+/// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
+const LATE: Duration = Duration::from_secs(25);
 
 /// Things go wrong for so long.
 pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Duration) {
     let end = Instant::now() + length;
     let mut due: Vec<(Instant, Relief)> = Vec::new();
-    let mut operator_due = Instant::now() + OPERATOR_PAUSE;
+    let mut operator = Some(Instant::now() + OPERATOR_DUE);
     while Instant::now() < end && !world.is_violated() {
         let pause = world.with_rng(|rng, _| rng.u64(10..600));
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -31,7 +30,7 @@ pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Du
         for _ in 0..world.with_rng(|rng, _| rng.u64(..4)) {
             world.commit();
         }
-        if let Some((after, relief)) = strike(world, workers, &mut operator_due) {
+        if let Some((after, relief)) = strike(world, workers, &mut operator) {
             due.push((now + after, relief));
         }
         // A worker that was told to stop is started anew some time later.
@@ -83,7 +82,7 @@ impl Relief {
 fn strike(
     world: &Arc<World>,
     workers: &mut [Worker],
-    operator_due: &mut Instant,
+    operator: &mut Option<Instant>,
 ) -> Option<(Duration, Relief)> {
     let (luck, who, millis) = world.with_rng(|rng, _| {
         (
@@ -100,7 +99,7 @@ fn strike(
             worker.crash();
             return Some((after, Relief::Start(who)));
         }
-        20..=44 if up => {
+        luck if luck >= 1000 - world.climate.frost && up => {
             world.count("freezes");
             worker.freeze();
             return Some((after, Relief::Thaw(who)));
@@ -112,8 +111,8 @@ fn strike(
         60..=79 => return split(world, after),
         80..=94 => trim(world),
         95..=99 => forget(world),
-        100..=129 if *operator_due <= Instant::now() => {
-            *operator_due = Instant::now() + OPERATOR_PAUSE;
+        100..=129 if operator.is_some_and(|due| due <= Instant::now()) => {
+            *operator = None;
             tamper(world);
         }
         _ => {}
@@ -134,9 +133,9 @@ fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
         return None;
     }
     world.count("late children");
-    children
-        .iter()
-        .for_each(|child| world.stream.hide(child, true));
+    for child in &children {
+        world.stream.hide(child, true);
+    }
     Some((after, Relief::Show(children)))
 }
 
@@ -144,7 +143,9 @@ fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
 fn trim(world: &World) {
     let census = world.stream.census();
     let at = world.with_rng(|rng, _| rng.usize(..census.len()));
-    let dropped = world.stream.trim(&census[at].0.id, world.now() - RETENTION);
+    let dropped = world
+        .stream
+        .trim(&census[at].0.id, world.now() - world.climate.retention);
     if !dropped.is_empty() {
         world.count("trims");
     }
@@ -159,7 +160,9 @@ fn forget(world: &World) {
         .into_iter()
         .find(|(_, trimmed, all)| trimmed < all);
     if let Some((shard, _, _)) = oldest {
-        let dropped = world.stream.forget(&shard.id, world.now() - RETENTION);
+        let dropped = world
+            .stream
+            .forget(&shard.id, world.now() - world.climate.retention - LATE);
         if !dropped.is_empty() {
             world.count("forgotten shards");
         }

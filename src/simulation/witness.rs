@@ -13,14 +13,20 @@ use crate::trust::Tenure;
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     records: BTreeMap<SequenceNumber, Known>,
-    of_shard: BTreeMap<ShardId, Vec<SequenceNumber>>,
-    of_key: BTreeMap<ItemKey, Vec<SequenceNumber>>,
+    orders: BTreeMap<Order, Vec<SequenceNumber>>,
     parents: BTreeMap<ShardId, ShardId>,
-    /// How many of a shard's records are known to be settled from its start on.
-    settled: BTreeMap<ShardId, usize>,
+    /// How many records are known to be settled from the start on.
+    settled: BTreeMap<Order, usize>,
     owners: BTreeMap<ShardId, Vec<Owner>>,
-    epochs: BTreeMap<ShardId, Epoch>,
+    epochs: BTreeMap<ShardId, Began>,
     started: Option<StreamRow>,
+}
+
+/// What keeps its records in order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Key(ItemKey),
+    Shard(ShardId),
 }
 
 #[derive(Debug)]
@@ -29,6 +35,13 @@ struct Known {
     created: SystemTime,
     handled: bool,
     trimmed: bool,
+}
+
+/// Where a shard's newest epoch began.
+#[derive(Debug, Clone)]
+struct Began {
+    epoch: Epoch,
+    at: Option<SequenceNumber>,
 }
 
 /// A worker that has acted on a shard.
@@ -51,11 +64,9 @@ impl Witness {
             trimmed: false,
         };
         self.records.insert(number.clone(), known);
-        self.of_shard
-            .entry(shard.clone())
-            .or_default()
-            .push(number.clone());
-        self.of_key.entry(record.key()).or_default().push(number);
+        for order in [Order::Shard(shard.clone()), Order::Key(record.key())] {
+            self.orders.entry(order).or_default().push(number.clone());
+        }
     }
 
     pub fn trimmed(&mut self, records: &[Record]) {
@@ -89,19 +100,17 @@ impl Witness {
         self.only_owner(worker, context)?;
         let number = &record.sequence_number;
         let key = record.key();
-        let earlier = self.of_key.get(&key).into_iter().flatten();
-        if let Some(open) = earlier
-            .take_while(|other| *other < number)
-            .find(|n| self.is_open(n))
+        if let Some(open) = self
+            .first_open(Order::Key(key.clone()))
+            .filter(|n| *n < *number)
         {
             return Err(format!(
                 "{number} of {} begins before {open} is settled",
                 key.as_str()
             ));
         }
-        let parent = self.parents.get(context.shard());
-        let of_parent = parent.and_then(|parent| self.of_shard.get(parent));
-        if let Some(open) = of_parent.into_iter().flatten().find(|n| self.is_open(n)) {
+        let parent = self.parents.get(context.shard()).cloned();
+        if let Some(open) = parent.and_then(|parent| self.first_open(Order::Shard(parent))) {
             let shard = context.shard();
             return Err(format!(
                 "{shard} is read before {open} of its parent is settled"
@@ -123,11 +132,14 @@ impl Witness {
                 other.worker, other.epoch
             ));
         }
-        owners.push(Owner {
-            worker,
-            epoch,
-            tenure: context.tenure.clone(),
-        });
+        if !owners.iter().any(|owner| owner.tenure.is(&context.tenure)) {
+            let tenure = context.tenure.clone();
+            owners.push(Owner {
+                worker,
+                epoch,
+                tenure,
+            });
+        }
         Ok(())
     }
 
@@ -153,12 +165,30 @@ impl Witness {
     pub fn table(&mut self, view: &View) -> Verdict {
         self.started = self.started.or(view.stream);
         for (shard, row) in &view.leases {
-            let before = self.epochs.insert(shard.clone(), row.epoch);
-            if before.is_some_and(|before| before > row.epoch) {
+            let at = match &row.checkpoint {
+                Checkpoint::At(Position::After(number)) => Some(number.clone()),
+                _ => None,
+            };
+            let began = Began {
+                epoch: row.epoch,
+                at,
+            };
+            let before = self
+                .epochs
+                .entry(shard.clone())
+                .or_insert_with(|| began.clone());
+            if before.epoch > row.epoch {
+                let (from, to) = (before.epoch, row.epoch);
+                return Err(format!("the epoch of {shard} fell from {from} to {to}"));
+            }
+            if before.epoch == row.epoch && began.at < before.at && !row.ended() {
                 return Err(format!(
-                    "the epoch of {shard} fell from {before:?} to {}",
+                    "the checkpoint of {shard} fell behind where its epoch {} began",
                     row.epoch
                 ));
+            }
+            if before.epoch < row.epoch {
+                *before = began;
             }
             match &row.checkpoint {
                 Checkpoint::At(Position::Horizon) => {}
@@ -171,23 +201,29 @@ impl Witness {
 
     /// Everything of `shard` up to `number` (all of it, if `None`) must be settled.
     fn passed(&mut self, shard: &ShardId, number: Option<&SequenceNumber>) -> Verdict {
-        let Some(records) = self.of_shard.get(shard) else {
-            return Ok(());
-        };
-        let mut settled = self.settled.get(shard).copied().unwrap_or(0);
-        while let Some(next) = records.get(settled) {
-            if number.is_some_and(|number| next > number) {
-                break;
-            }
-            if self.is_open(next) {
-                return Err(format!(
-                    "the checkpoint of {shard} passed {next}, which is not settled"
-                ));
-            }
+        let open = self.first_open(Order::Shard(shard.clone()));
+        match open.filter(|open| number.is_none_or(|number| open <= number)) {
+            Some(open) => Err(format!(
+                "the checkpoint of {shard} passed {open}, which is not settled"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The first record of a key or a shard that is not settled. What is settled stays so, so that
+    /// the search goes on where it last ended.
+    fn first_open(&mut self, order: Order) -> Option<SequenceNumber> {
+        let records = self.orders.get(&order)?;
+        let mut settled = self.settled.get(&order).copied().unwrap_or(0);
+        while records
+            .get(settled)
+            .is_some_and(|number| !self.is_open(number))
+        {
             settled += 1;
         }
-        self.settled.insert(shard.clone(), settled);
-        Ok(())
+        let open = records.get(settled).cloned();
+        self.settled.insert(order, settled);
+        open
     }
 
     /// What is not settled yet, once everything should be.

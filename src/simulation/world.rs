@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -17,9 +18,10 @@ use super::{Counts, Outcome, Scenario, weather};
 use crate::clock::Clock;
 use crate::consumer::Consumer;
 use crate::decide::shard::ShardId;
+use crate::engine::Counters;
 use crate::handler::{Context, Failure, RecordHandler};
 use crate::leases::memory::MemoryLeases;
-use crate::leases::{Consistency, InitialPosition, View};
+use crate::leases::{Consistency, Epoch, Hold, InitialPosition, LeaseRow, View};
 use crate::record::{Event, Record};
 use crate::settings::{Settings, Timing};
 use crate::source::memory::{Commit, MemoryStream};
@@ -37,6 +39,31 @@ pub(super) struct World {
     state: Mutex<State>,
     origin: Instant,
     traced: bool,
+    pub climate: Climate,
+}
+
+/// What kind of bad weather a seed has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Climate {
+    /// How many of a thousand calls take seconds.
+    pub slow: u32,
+    /// How many of a thousand calls are lost, one way or the other.
+    pub lost: u32,
+    /// How many of a thousand moments freeze a worker.
+    pub frost: u32,
+    /// How long the stream keeps a record.
+    pub retention: Duration,
+}
+
+impl Climate {
+    fn of(rng: &mut fastrand::Rng) -> Self {
+        Self {
+            slow: [5, 20, 100][rng.usize(..3)],
+            lost: [5, 30, 100][rng.usize(..3)],
+            frost: [25, 100][rng.usize(..2)],
+            retention: Duration::from_secs(rng.u64(12..40)),
+        }
+    }
 }
 
 struct State {
@@ -51,8 +78,10 @@ struct State {
 
 impl World {
     fn new(scenario: &Scenario) -> Self {
+        let mut rng = fastrand::Rng::with_seed(scenario.seed);
+        let climate = Climate::of(&mut rng);
         let state = State {
-            rng: fastrand::Rng::with_seed(scenario.seed),
+            rng,
             fair: false,
             past: VecDeque::from([View::default()]),
             witness: Witness::default(),
@@ -66,6 +95,7 @@ impl World {
             state: Mutex::new(state),
             origin: Instant::now(),
             traced: scenario.traced,
+            climate,
         }
     }
 
@@ -86,6 +116,10 @@ impl World {
         self.state().counts.add(what);
     }
 
+    fn count_many(&self, what: &'static str, count: u64) {
+        self.state().counts.add_many(what, count);
+    }
+
     /// A line of the trace.
     pub fn note(&self, worker: usize, what: &str, detail: impl std::fmt::Display) {
         if self.traced {
@@ -102,6 +136,20 @@ impl World {
             state
                 .violation
                 .get_or_insert(format!("at {at:.3} s: {broken}"));
+        }
+    }
+
+    /// A checkpoint was accepted: it must be the owner's.
+    pub fn judge_checkpoint(&self, hold: &Hold, now: Option<Epoch>) {
+        if now != Some(hold.epoch) {
+            let Hold {
+                shard,
+                owner,
+                epoch,
+            } = hold;
+            self.judge(Err(format!(
+                "{owner} checkpointed {shard} under epoch {epoch} in {now:?}"
+            )));
         }
     }
 
@@ -211,7 +259,7 @@ impl World {
         if let Some(row) = open.clone().find(|row| row.owner.is_none()) {
             return Err(format!("{} is nobody's", row.shard));
         }
-        let missing = |shard: &ShardId| !view.leases.get(shard).is_some_and(|row| !row.ended());
+        let missing = |shard: &ShardId| view.leases.get(shard).is_none_or(LeaseRow::ended);
         if let Some(shard) = self.stream.open_shards().into_iter().find(missing) {
             return Err(format!("{shard} is open and not leased"));
         }
@@ -225,6 +273,7 @@ pub(super) struct Worker {
     pub index: usize,
     pace: f64,
     gate: Gate,
+    counters: Arc<Counters>,
     process: Option<JoinHandle<()>>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
 }
@@ -238,6 +287,7 @@ impl Worker {
             index,
             pace,
             gate: Gate::default(),
+            counters: Arc::default(),
             process: None,
             stop: None,
         }
@@ -265,7 +315,7 @@ impl Worker {
             seed,
             start,
             concurrency: 4,
-            timing: paced(self.pace),
+            timing: paced(self.pace, self.world.climate.retention),
             ..Settings::default()
         };
         let clock = self.world.clone();
@@ -278,6 +328,8 @@ impl Worker {
             .settings(settings)
             .clock(Clock::new(move || clock.now()));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        self.account();
+        self.counters = consumer.counters();
         self.gate = Gate::default();
         self.stop = Some(stop);
         let run = async move {
@@ -292,6 +344,22 @@ impl Worker {
             "starts",
             format_args!("its clock at {:.3}", self.pace),
         );
+    }
+
+    /// Adds what its last process counted itself to the world's counts.
+    fn account(&self) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        let told = [
+            ("lapses", of(&counters.lapses)),
+            ("gaps", of(&counters.gaps)),
+            ("takes", of(&counters.takes)),
+            ("hand-overs", of(&counters.hand_overs)),
+            ("refused writes", of(&counters.refused)),
+        ];
+        for (what, count) in told {
+            self.world.count_many(what, count);
+        }
     }
 
     /// SIGKILL.
@@ -326,13 +394,14 @@ impl Worker {
     }
 }
 
-fn paced(pace: f64) -> Timing {
+fn paced(pace: f64, retention: Duration) -> Timing {
     let timing = Timing::default();
     Timing {
         lease_duration: timing.lease_duration.mul_f64(pace),
         heartbeat_interval: timing.heartbeat_interval.mul_f64(pace),
         look_interval: timing.look_interval.mul_f64(pace),
-        retention: weather::RETENTION,
+        listing_interval: Duration::from_secs(5),
+        retention,
         ..timing
     }
 }
@@ -397,6 +466,7 @@ pub(super) async fn run(scenario: &Scenario) -> Outcome {
     }
     world.judge(settled.map_err(|left| format!("not settled after {:?}: {left}", scenario.calm)));
     workers.iter_mut().for_each(Worker::crash);
+    workers.iter().for_each(Worker::account);
     let state = &mut *world.state();
     Outcome {
         violation: state.violation.take(),
@@ -418,6 +488,22 @@ fn describe_change(trace: &mut String, at: f64, before: Option<&View>, now: &Vie
             trace,
             "{at:9.3} table: {shard} is {owner}'s, epoch {}, {:?}",
             row.epoch, row.checkpoint
+        );
+    }
+    let beat = |name| {
+        before
+            .and_then(|view| view.workers.get(name))
+            .map(|row| row.beat)
+    };
+    for row in now
+        .workers
+        .values()
+        .filter(|row| beat(&row.incarnation) != Some(row.beat))
+    {
+        let _ = writeln!(
+            trace,
+            "{at:9.3} table: {} beats {}",
+            row.incarnation, row.beat
         );
     }
     for gap in now

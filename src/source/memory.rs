@@ -203,7 +203,7 @@ impl State {
             size_bytes: 256,
             by_ttl: false,
         };
-        let place = hash(record.key().as_str());
+        let place = spread(hash(record.key().as_str()));
         let taker = self
             .shards
             .iter_mut()
@@ -274,6 +274,12 @@ impl State {
             .filter(|held| !held.forgotten)
             .ok_or(SourceError::Gone)
     }
+}
+
+/// Keys that differ only at their end differ in all bits.
+fn spread(hash: u64) -> u64 {
+    let mixed = (hash ^ (hash >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 29)
 }
 
 /// 21 digits, as the service's are at least.

@@ -51,6 +51,8 @@ async fn the_help_teaches_with_examples() {
         (&["--help"], "aftercommit preview order.json --out preview/"),
         (&["run", "--help"], "--start trim-horizon"),
         (&["preview", "--help"], "aws dynamodb get-item"),
+        (&["ledger", "--help"], "ledger list --state ambiguous"),
+        (&["suppress", "--help"], "suppress add ada@example.com"),
     ] {
         let output = output(arguments).await;
         assert!(output.status.success());
@@ -186,6 +188,37 @@ async fn a_wrong_setting_is_one_line_and_exit_code_2() {
     let order = write(dir.path(), "1042.json", ORDER);
     let told = complaint(&output(&["preview", &order, "--template-dir", templates]).await);
     assert!(told.contains("body.txt, line 2: syntax error"), "{told}");
+}
+
+#[tokio::test]
+async fn rules_of_sending_that_cannot_hold_are_refused_at_the_start() {
+    for (flag, value, expected) in [
+        (
+            "--ledger-retention",
+            "400d",
+            "--ledger-retention is shorter than --replay-horizon and 24 h",
+        ),
+        ("--replay-horizon", "9601h", "may come again for 9625"),
+        (
+            "--suppress-when",
+            "status ==",
+            "--suppress-when: the expression",
+        ),
+        ("--ehlo-name", "two words", "the EHLO name"),
+        ("--smtp-connections", "0", "--smtp-connections"),
+        ("--on-ambiguous", "maybe", "[possible values: resend, park]"),
+    ] {
+        let run = ["run", "--table", "x", "--mail-from", "shop@example.com"];
+        let smtp = ["--smtp-url", "smtp://localhost"];
+        let arguments = [&run[..], &smtp, &[flag, value]].concat();
+        let told = complaint(&output(&arguments).await);
+        assert!(told.contains(expected), "{flag} {value}: {told}");
+        let variable = format!("AFTERCOMMIT_{}", flag[2..].to_uppercase().replace('-', "_"));
+        let mut command = aftercommit();
+        command.args(run).args(smtp).env(variable, value);
+        let told = complaint(&command.output().await.unwrap());
+        assert!(told.contains(expected), "{flag} {value}: {told}");
+    }
 }
 
 #[tokio::test]

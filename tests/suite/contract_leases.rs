@@ -42,6 +42,7 @@ macro_rules! contract {
 contract! {
     the_first_bootstrap_stands_and_later_ones_are_told_of_it,
     a_worker_is_seen_as_it_registered_and_as_it_beats,
+    registering_again_raises_the_beat_and_never_lowers_it,
     a_heartbeat_of_a_worker_without_a_row_says_so,
     a_late_heartbeat_never_lowers_the_beat,
     a_late_registration_never_lowers_the_beat,
@@ -167,6 +168,14 @@ async fn the_first_bootstrap_stands_and_later_ones_are_told_of_it(store: impl Le
     assert_eq!(store.bootstrap(first).await.unwrap(), first);
     assert_eq!(store.bootstrap(second).await.unwrap(), first);
     assert_eq!(look(&store).await.stream, Some(first));
+}
+
+async fn registering_again_raises_the_beat_and_never_lowers_it(store: impl LeaseStore) {
+    for (beat, shown) in [(1, 1), (3, 3), (2, 3)] {
+        store.register(&worker("one", beat)).await.unwrap();
+        let row = &look(&store).await.workers[&incarnation("one")];
+        assert_eq!(row.beat, shown);
+    }
 }
 
 async fn a_worker_is_seen_as_it_registered_and_as_it_beats(store: impl LeaseStore) {

@@ -41,6 +41,7 @@ on_each_server! {
     a_damaged_lease_is_healed_and_its_epoch_never_falls,
     a_damaged_worker_row_counts_as_gone_to_its_worker,
     rows_of_a_newer_build_are_reported_and_left_alone,
+    rows_of_an_older_build_are_read_and_taken_on,
     a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error,
     a_look_reads_every_page,
     streams_in_one_table_do_not_see_each_other,
@@ -187,6 +188,17 @@ async fn a_damaged_worker_row_counts_as_gone_to_its_worker(server: OnServer) {
     let key = format!("worker#{}", row.incarnation);
     server.set(&key, "format", number("1")).await;
     assert_eq!(server.leases().heartbeat(&row).await.unwrap(), None);
+}
+
+async fn rows_of_an_older_build_are_read_and_taken_on(server: OnServer) {
+    let store = server.leases();
+    store.create(&[lease("a")]).await.unwrap();
+    server.set("shard#a", "format", number("0")).await;
+    let view = server.look().await;
+    assert_eq!(view.unreadable, []);
+    assert_eq!(view.leases[&shard("a")], lease("a"));
+    let taken = store.take(&free_take("a")).await.unwrap().unwrap();
+    assert_eq!(taken.owner, Some(free_take("a").owner));
 }
 
 async fn rows_of_a_newer_build_are_reported_and_left_alone(server: OnServer) {

@@ -1,10 +1,13 @@
 //! `aftercommit run` as a process that is killed, frozen and stopped.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::cli::aftercommit;
 use crate::support::mail_server::MailServer;
@@ -31,7 +34,16 @@ impl Signal {
 }
 
 /// A worker process. Killed when dropped.
-pub struct Process(Child);
+pub struct Process {
+    child: Child,
+    started: Instant,
+}
+
+/// For what is in flight to finish: half a minute, and more on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A process that is younger may not listen to signals yet; it has begun nothing then.
+const YOUNG: Duration = Duration::from_secs(2);
 
 /// `aftercommit run` on a shop's tables. `streams` is the streams' own endpoint, if they have one.
 pub fn command(shop: &Shop, mails: &MailServer, streams: Option<&str>, name: &str) -> Command {
@@ -58,12 +70,15 @@ impl Process {
     pub fn start(mut command: Command, folder: &Path, name: &str) -> Self {
         let path = folder.join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(path);
-        Self(command.stderr(log.unwrap()).spawn().unwrap())
+        Self {
+            child: command.stderr(log.unwrap()).spawn().unwrap(),
+            started: Instant::now(),
+        }
     }
 
     /// Sends a signal.
     pub async fn signal(&self, signal: Signal) {
-        let Some(id) = self.0.id() else {
+        let Some(id) = self.child.id() else {
             panic!("{signal:?}: the process has ended by itself");
         };
         let kill = Command::new("kill")
@@ -72,8 +87,17 @@ impl Process {
         assert!(kill.await.unwrap().success(), "{signal:?}");
     }
 
+    /// Tells it to stop, and waits until it has ended as it should.
+    pub async fn stop(&mut self) {
+        let young = self.started.elapsed() < YOUNG;
+        self.signal(Signal::Stop).await;
+        let status = timeout(PATIENCE, self.ended()).await.unwrap();
+        let unheard = young && status.signal() == Some(15);
+        assert!(status.success() || unheard, "told to stop: {status}");
+    }
+
     /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
-        self.0.wait().await.unwrap()
+        self.child.wait().await.unwrap()
     }
 }

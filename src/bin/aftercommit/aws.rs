@@ -6,9 +6,12 @@ use anyhow::Context as _;
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+
+use crate::fault::Fault;
 
 /// For one try; the SDK has no limit of its own here. A read of 1 MB over a slow line fits.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -61,4 +64,20 @@ pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> 
         dynamodb: aws_sdk_dynamodb::Client::new(&config),
         streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
     })
+}
+
+/// A table that is not there is told before anything is read from the stream.
+pub async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
+    let answer = clients.dynamodb.describe_table().table_name(table).send();
+    match answer.await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some("ResourceNotFoundException") => {
+            Err(Fault::wrong(format!(
+                "table {table} does not exist: make it with `aftercommit tables create`, or name another"
+            )))
+        }
+        Err(error) => Err(Fault::setting(
+            anyhow::Error::new(error).context(format!("table {table} cannot be described")),
+        )),
+    }
 }

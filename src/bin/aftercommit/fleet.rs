@@ -3,18 +3,11 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use aftercommit::confirmation::Rules;
-use aftercommit::confirmation::order::OrderFields;
-use aftercommit::decide::claim::OnAmbiguous as Policy;
 use aftercommit::leases::InitialPosition;
-use aftercommit::{Clock, OnGap as Gap, Place, Settings, Timing};
+use aftercommit::{OnGap as Gap, Place, Settings, Timing};
 use clap::{Args, ValueEnum};
 
 use crate::fault::Fault;
-
-/// How long the ledger remembers: far longer than the stream's 24 hours, so that no replay mails
-/// anybody twice.
-pub const RETENTION: Duration = Duration::from_hours(400 * 24);
 
 /// A heartbeat is written so many times in a lease's duration, so that a lost one costs nothing.
 const BEATS: u32 = 5;
@@ -75,14 +68,6 @@ pub struct FleetArgs {
         default_value = "continue"
     )]
     on_gap: OnGap,
-    /// What to do when nobody can tell whether a mail was accepted
-    #[arg(
-        long,
-        value_enum,
-        env = "AFTERCOMMIT_ON_AMBIGUOUS",
-        default_value = "resend"
-    )]
-    on_ambiguous: OnAmbiguous,
 }
 
 /// Where a new fleet begins.
@@ -101,24 +86,6 @@ enum OnGap {
     Continue,
     /// Write the gap down and stop reading the shard until the worker is started anew
     Halt,
-}
-
-/// What to do when nobody can tell whether a mail was accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnAmbiguous {
-    /// Send the same bytes once more
-    Resend,
-    /// Never twice: leave it to an operator
-    Park,
-}
-
-impl From<OnAmbiguous> for Policy {
-    fn from(choice: OnAmbiguous) -> Self {
-        match choice {
-            OnAmbiguous::Resend => Self::Resend,
-            OnAmbiguous::Park => Self::Park,
-        }
-    }
 }
 
 impl FleetArgs {
@@ -150,16 +117,6 @@ impl FleetArgs {
         };
         settings.validate().map_err(Fault::setting)?;
         Ok(settings)
-    }
-
-    /// How the mails are sent.
-    pub fn rules(&self, fields: OrderFields) -> Rules {
-        Rules {
-            fields,
-            on_ambiguous: self.on_ambiguous.into(),
-            retention: RETENTION,
-            clock: Clock::system(),
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use clap::Args;
 use serde_dynamo::Item;
 use serde_json::Value;
 
-use crate::cli::{LetterArgs, OrderArgs};
+use crate::args::{LetterArgs, OrderArgs};
 use crate::fault::Fault;
 
 pub const EXAMPLES: &str = "\
@@ -87,7 +87,7 @@ fn read_item(path: &Path) -> anyhow::Result<Item> {
         text = fs::read_to_string(path)?;
     }
     let value: Value = serde_json::from_str(&text).context("this is no JSON")?;
-    item(unwrapped(value))
+    item_of_json(unwrapped(value))
 }
 
 /// The item inside of what the AWS tools print around it.
@@ -101,7 +101,7 @@ fn unwrapped(mut value: Value) -> Value {
 }
 
 /// An item from DynamoDB's JSON if every attribute has its type letter, else from plain JSON.
-fn item(value: Value) -> anyhow::Result<Item> {
+pub fn item_of_json(value: Value) -> anyhow::Result<Item> {
     const LETTERS: [&str; 10] = ["S", "N", "B", "BOOL", "NULL", "M", "L", "SS", "NS", "BS"];
     let typed = |value: &Value| {
         value.as_object().is_some_and(|map| {
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     fn read(value: Value) -> Item {
-        item(unwrapped(value)).unwrap()
+        item_of_json(unwrapped(value)).unwrap()
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_no_object_is_no_order() {
         for value in [json!([]), json!("order"), json!(null)] {
-            assert!(item(unwrapped(value)).is_err());
+            assert!(item_of_json(unwrapped(value)).is_err());
         }
     }
 }

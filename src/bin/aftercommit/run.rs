@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aftercommit::confirmation::Confirmation;
+use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
@@ -13,16 +14,16 @@ use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::tables::dynamodb::TableStream;
 use aftercommit::{Budget, Clock, Consumer};
 use anyhow::Context as _;
-use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use clap::Args;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::aws::{self, Clients};
-use crate::cli::{LetterArgs, OrderArgs, SmtpArgs, TableNames};
+use crate::args::{LetterArgs, OrderArgs, SmtpArgs, TableNames};
+use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
-use crate::fleet::{FleetArgs, RETENTION};
+use crate::fleet::FleetArgs;
+use crate::sending::SendingArgs;
 use crate::signals;
 
 pub const EXAMPLES: &str = "\
@@ -38,6 +39,10 @@ Examples:
   # Begin with everything that the stream still holds (24 hours), not with what comes now;
   # only the very first start of a fleet is asked
   aftercommit run --table orders --start trim-horizon ...
+
+  # Read each order back first; no mail for what was cancelled or for who is on the list
+  aftercommit run --table orders --refetch --suppress-when \"status == 'CANCELLED'\" \\
+      --suppression-table aftercommit-suppression ...
 
   # Two tables in one process
   aftercommit run --table orders --table orders-archive ...
@@ -79,6 +84,8 @@ pub struct RunArgs {
     #[command(flatten)]
     fleet: FleetArgs,
     #[command(flatten)]
+    sending: SendingArgs,
+    #[command(flatten)]
     fields: OrderArgs,
     #[command(flatten)]
     letter: LetterArgs,
@@ -89,41 +96,59 @@ pub struct RunArgs {
 /// A stream that was checked, and where its orders keep what.
 struct Followed {
     stream: DynamoDbStream,
+    /// The name or ARN of the table.
+    orders: String,
     fields: OrderFields,
 }
 
 /// Follows the tables until a signal comes.
 pub async fn run(args: &RunArgs) -> Result<(), Fault> {
-    let settings = args.fleet.settings()?;
-    args.letter.letterhead()?;
-    let smtp = args.smtp.transport()?;
-    let endpoint = args.streams_endpoint_url.as_deref();
-    let clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
-    let followed = followed(&clients, args).await?;
-    let names = &args.names;
-    for table in [&names.lease_table, &names.ledger_table] {
-        must_exist(&clients, table).await?;
-    }
     let stop = CancellationToken::new();
     let shutdown = signals::shutdown().context("signals cannot be heard")?;
-    let budget = Budget::new(settings.memory_budget);
-    let mut workers = JoinSet::new();
-    for one in followed {
-        let worker = Worker::new(args, &clients, &smtp, one)?;
-        workers.spawn(worker.run(budget.clone(), stop.clone()));
-    }
+    let told = stop.clone();
     tokio::spawn(async move {
         shutdown.await;
-        stop.cancel();
+        told.cancel();
     });
-    while let Some(ended) = workers.join_next().await {
+    let settings = args.fleet.settings()?;
+    let smtp = args.smtp.transport()?;
+    let ready = tokio::select! {
+        biased;
+        // Nothing has begun, so nothing is to be finished.
+        () = stop.cancelled() => return Ok(()),
+        ready = workers(args, &smtp) => ready?,
+    };
+    let budget = Budget::new(settings.memory_budget);
+    let mut running = JoinSet::new();
+    for worker in ready {
+        running.spawn(worker.run(budget.clone(), stop.clone()));
+    }
+    while let Some(ended) = running.join_next().await {
         ended.context("a worker broke down")??;
     }
     smtp.close().await;
     Ok(())
 }
 
-type Handler = Arc<Confirmation<DynamoDbLedger>>;
+/// Checks everything there is to check, and makes a worker for every stream.
+async fn workers(args: &RunArgs, smtp: &Smtp) -> Result<Vec<Worker>, Fault> {
+    args.letter.letterhead()?;
+    args.sending.sparing().suppress_when()?;
+    args.sending.rules(args.fields.with_default_id(""))?;
+    let endpoint = args.streams_endpoint_url.as_deref();
+    let clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
+    let followed = followed(&clients, args).await?;
+    let names = &args.names;
+    let list = args.sending.sparing().suppression_table.as_ref();
+    let own = [&names.lease_table, &names.ledger.ledger_table];
+    for table in own.into_iter().chain(list) {
+        must_exist(&clients, table).await?;
+    }
+    let worker = |one| Worker::new(args, &clients, smtp, one);
+    followed.into_iter().map(worker).collect()
+}
+
+type Handler = Arc<Confirmation<DynamoDbLedger, DynamoDbLookup>>;
 
 /// What follows one stream.
 struct Worker {
@@ -139,18 +164,32 @@ impl Worker {
         smtp: &Smtp,
         followed: Followed,
     ) -> Result<Self, Fault> {
-        let Followed { stream, fields } = followed;
+        let Followed {
+            stream,
+            orders,
+            fields,
+        } = followed;
         let (names, dynamodb) = (&args.names, &clients.dynamodb);
         let arn = stream.arn().to_owned();
-        let ledger = DynamoDbLedger::new(dynamodb.clone(), &names.ledger_table, RETENTION);
+        let sending = &args.sending;
+        let ledger = DynamoDbLedger::new(
+            dynamodb.clone(),
+            &names.ledger.ledger_table,
+            sending.ledger_retention(),
+        );
         let leases = DynamoDbLeases::new(dynamodb.clone(), &names.lease_table, &arn);
-        let handler = Arc::new(Confirmation::new(
+        let mut handler = Confirmation::new(
             ledger,
             smtp.clone(),
             args.letter.letterhead()?,
-            args.fleet.rules(fields),
+            sending.rules(fields)?,
             fastrand::Rng::new(),
-        ));
+        )
+        .looking_up(sending.lookup(dynamodb, &orders));
+        if let Some(when) = sending.sparing().suppress_when()? {
+            handler = handler.suppressing(when);
+        }
+        let handler = Arc::new(handler);
         let consumer = Consumer::new(&*arn, stream, leases, handler.clone());
         Ok(Self {
             consumer: consumer.settings(args.fleet.settings()?),
@@ -189,8 +228,8 @@ impl Worker {
 async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fault> {
     let mut all: Vec<Followed> = Vec::new();
     let tables = args.table.iter().map(|table| (table, true));
-    let arns = args.stream_arn.iter().map(|arn| (arn, false));
-    for (name, is_table) in tables.chain(arns) {
+    let streams = args.stream_arn.iter().map(|arn| (arn, false));
+    for (name, is_table) in tables.chain(streams) {
         let one = if is_table {
             of_table(clients, args, name).await?
         } else {
@@ -208,6 +247,7 @@ async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fa
     }
     Ok(all)
 }
+
 /// The stream that a table has now.
 async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Followed, Fault> {
     let found = TableStream::resolve(&clients.dynamodb, table).await;
@@ -215,6 +255,7 @@ async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Foll
     let found = found.map_err(Fault::setting)?;
     Ok(Followed {
         stream: DynamoDbStream::new(clients.streams.clone(), &found.arn, Clock::system()),
+        orders: table.to_owned(),
         fields: args.fields.with_default_id(&found.partition_key),
     })
 }
@@ -238,38 +279,31 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
             described.view
         )));
     }
+    let orders = table.to_owned();
     if let Some(fields) = args.fields.named() {
-        return Ok(Followed { stream, fields });
+        return Ok(Followed {
+            stream,
+            orders,
+            fields,
+        });
     }
     let found = TableStream::resolve(&clients.dynamodb, table).await;
     let found = found
         .context("--order-id-attribute is not set, and the table does not tell its key")
         .map_err(Fault::Setting)?;
     let fields = args.fields.with_default_id(&found.partition_key);
-    Ok(Followed { stream, fields })
+    Ok(Followed {
+        stream,
+        orders,
+        fields,
+    })
 }
 
 /// The table's name in the ARN of a stream.
-pub fn table_of(arn: &str) -> Option<&str> {
+fn table_of(arn: &str) -> Option<&str> {
     let (_, rest) = arn.strip_prefix("arn:")?.split_once(":table/")?;
     let (table, label) = rest.split_once("/stream/")?;
     (!table.is_empty() && !label.is_empty()).then_some(table)
-}
-
-/// A table that is not there is told before anything is read from the stream.
-pub async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
-    let answer = clients.dynamodb.describe_table().table_name(table).send();
-    match answer.await {
-        Ok(_) => Ok(()),
-        Err(error) if error.code() == Some("ResourceNotFoundException") => {
-            Err(Fault::wrong(format!(
-                "table {table} does not exist: make it with `aftercommit tables create`, or name another"
-            )))
-        }
-        Err(error) => Err(Fault::setting(
-            anyhow::Error::new(error).context(format!("table {table} cannot be described")),
-        )),
-    }
 }
 
 #[cfg(test)]

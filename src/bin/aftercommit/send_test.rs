@@ -11,7 +11,7 @@ use aftercommit::ledger::EffectKey;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use crate::cli::{LetterArgs, SmtpArgs};
+use crate::args::{LetterArgs, SmtpArgs};
 use crate::fault::Fault;
 
 /// What `send-test` is told.

@@ -1,18 +1,18 @@
 //! `aftercommit tables`: makes what the worker needs.
 
 use aftercommit::tables::dynamodb::{
-    Outcome, create_dead_letter_table, create_lease_table, create_ledger_table, create_orders_table,
+    Outcome, create_lease_table, create_ledger_table, create_orders_table, create_suppression_table,
 };
 use clap::{Args, Subcommand};
 
+use crate::args::TableNames;
 use crate::aws;
-use crate::cli::TableNames;
 use crate::fault::Fault;
 
 /// What can be done with the tables.
 #[derive(Debug, Subcommand)]
 pub enum TablesCommand {
-    /// Make the lease table, the ledger and the dead letters' table, on demand, with point-in-time recovery; what exists
+    /// Make the lease table and the ledger, on demand, with point-in-time recovery; what exists
     /// stays
     Create(CreateArgs),
 }
@@ -22,6 +22,9 @@ pub enum TablesCommand {
 pub struct CreateArgs {
     #[command(flatten)]
     names: TableNames,
+    /// Also the list of addresses that are not to be mailed, under this name
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_SUPPRESSION_TABLE")]
+    suppression_table: Option<String>,
     /// Also a sample table of orders with a stream, for development
     #[arg(long, env = "AFTERCOMMIT_WITH_ORDERS")]
     with_orders: bool,
@@ -45,13 +48,12 @@ pub async fn create(args: &CreateArgs) -> Result<(), Fault> {
         create_lease_table(client, &names.lease_table).await?,
     );
     report(
-        &names.ledger_table,
-        create_ledger_table(client, &names.ledger_table).await?,
+        &names.ledger.ledger_table,
+        create_ledger_table(client, &names.ledger.ledger_table).await?,
     );
-    report(
-        &names.dead_letter_table,
-        create_dead_letter_table(client, &names.dead_letter_table).await?,
-    );
+    if let Some(table) = &args.suppression_table {
+        report(table, create_suppression_table(client, table).await?);
+    }
     if args.with_orders {
         report(&args.table, create_orders_table(client, &args.table).await?);
     }

@@ -1,0 +1,139 @@
+//! Simulates fleets in bad weather, as many as you wish, and tells what broke.
+//!
+//! ```text
+//! cargo run --release --example simulate -- --seeds 1000000
+//! cargo run --release --example simulate -- --replay 4711
+//! cargo run --release --example simulate -- --flaw TakeWithoutBeat
+//! ```
+//!
+//! The exit code is 1 if a promise was broken. A seed that breaks one is printed with the command
+//! that replays it.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use aftercommit::simulation::{Counts, Flaw, Outcome, Scenario, simulate, simulate_all};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Simulates fleets in bad weather.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 10_000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Runs this seed alone and prints its trace.
+    #[arg(long, conflicts_with_all = ["seeds", "from"])]
+    replay: Option<u64>,
+    /// How many workers the fleet has.
+    #[arg(long, default_value_t = 3)]
+    workers: usize,
+    /// How many shards the stream begins with.
+    #[arg(long, default_value_t = 2)]
+    shards: u64,
+    /// For how many seconds of virtual time things go wrong.
+    #[arg(long, default_value_t = 120)]
+    weather: u64,
+    /// Leaves a rule out, to see it missed.
+    #[arg(long, value_parser = flaw)]
+    flaw: Option<Flaw>,
+}
+
+fn flaw(name: &str) -> Result<Flaw, String> {
+    let known = || Flaw::ALL.map(|flaw| format!("{flaw:?}")).join(", ");
+    let named = Flaw::ALL
+        .into_iter()
+        .find(|flaw| format!("{flaw:?}").eq_ignore_ascii_case(name));
+    named.ok_or_else(|| format!("there is no such flaw; there are {}", known()))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let scenario = |seed| Scenario {
+        workers: arguments.workers,
+        shards: arguments.shards,
+        weather: Duration::from_secs(arguments.weather),
+        flaw: arguments.flaw,
+        ..Scenario::seeded(seed)
+    };
+    let broken = match arguments.replay {
+        Some(seed) => replay(&Scenario {
+            traced: true,
+            ..scenario(seed)
+        }),
+        None => run(&arguments, scenario),
+    };
+    if broken == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn replay(scenario: &Scenario) -> usize {
+    let Outcome {
+        violation,
+        counts,
+        trace,
+    } = simulate(scenario);
+    print!("{trace}{counts}");
+    let verdict = violation.as_deref().unwrap_or("every promise was kept");
+    println!("seed {}: {verdict}", scenario.seed);
+    usize::from(violation.is_some())
+}
+
+fn run(arguments: &Arguments, scenario: impl Fn(u64) -> Scenario + Send) -> usize {
+    let bar = ProgressBar::new(arguments.seeds);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let look = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left{msg}";
+    if let Ok(style) = ProgressStyle::with_template(look) {
+        bar.set_style(style);
+    }
+    let mut counts = Counts::default();
+    let mut broken = 0;
+    let started = Instant::now();
+    let seeds = arguments.from..arguments.from + arguments.seeds;
+    simulate_all(seeds.map(scenario), |scenario, outcome| {
+        counts.absorb(&outcome.counts);
+        bar.inc(1);
+        if let Some(violation) = &outcome.violation {
+            broken += 1;
+            let (seed, flags) = (scenario.seed, flags(arguments));
+            bar.suspend(|| {
+                println!("seed {seed}: {violation}");
+                println!(
+                    "  replay: cargo run --release --example simulate -- --replay {seed}{flags}"
+                );
+            });
+            bar.set_message(format!(", {broken} broken"));
+        }
+        true
+    });
+    bar.finish_and_clear();
+    let each = started.elapsed() / u32::try_from(arguments.seeds.max(1)).unwrap_or(u32::MAX);
+    println!(
+        "{} seeds ({each:.1?} each), {broken} with a broken promise. They hit:",
+        arguments.seeds
+    );
+    print!("{counts}");
+    broken
+}
+
+/// What a replay needs besides the seed.
+fn flags(arguments: &Arguments) -> String {
+    let Arguments {
+        workers,
+        shards,
+        weather,
+        flaw,
+        ..
+    } = arguments;
+    let flaw = flaw.map_or(String::new(), |flaw| format!(" --flaw {flaw:?}"));
+    format!(" --workers {workers} --shards {shards} --weather {weather}{flaw}")
+}

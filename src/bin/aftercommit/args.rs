@@ -1,0 +1,203 @@
+//! Settings that several commands share.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use aftercommit::confirmation::address::{Domains, Mailbox, parse_mailbox};
+use aftercommit::confirmation::mail::Letterhead;
+use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings};
+use aftercommit::confirmation::template::Templates;
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::fault::Fault;
+
+/// Where an order keeps what.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Orders")]
+pub struct OrderArgs {
+    /// The attribute with the order's id; one email is sent for each
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_ORDER_ID_ATTRIBUTE")]
+    order_id_attribute: Option<String>,
+    /// The attribute with the customer's address
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_EMAIL_ATTRIBUTE",
+        default_value = "email"
+    )]
+    email_attribute: String,
+    /// Also mail to domains without a dot, such as localhost
+    #[arg(long, env = "AFTERCOMMIT_ALLOW_DOTLESS_DOMAINS")]
+    allow_dotless_domains: bool,
+}
+
+impl OrderArgs {
+    /// The settings, with the id's attribute where none was named.
+    pub fn with_default_id(&self, id_attribute: &str) -> OrderFields {
+        let id = self.order_id_attribute.as_deref().unwrap_or(id_attribute);
+        let mut fields = OrderFields::new(id, &*self.email_attribute);
+        if self.allow_dotless_domains {
+            fields.domains = Domains::Any;
+        }
+        fields
+    }
+
+    /// The settings, if the id's attribute was named.
+    pub fn named(&self) -> Option<OrderFields> {
+        let id = self.order_id_attribute.as_deref()?;
+        Some(self.with_default_id(id))
+    }
+}
+
+/// How the shop writes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Mail")]
+pub struct LetterArgs {
+    /// Who writes, such as "Shop <orders@example.com>"; bounces come back there too
+    #[arg(long, value_name = "MAILBOX", env = "AFTERCOMMIT_MAIL_FROM", value_parser = parse_mailbox)]
+    mail_from: Option<Mailbox>,
+    /// Where answers go, if not to the sender
+    #[arg(long, value_name = "MAILBOX", env = "AFTERCOMMIT_REPLY_TO", value_parser = parse_mailbox)]
+    reply_to: Option<Mailbox>,
+    /// A directory with subject.txt, body.txt or body.html (Jinja) in place of the built-in ones
+    #[arg(long, value_name = "DIR", env = "AFTERCOMMIT_TEMPLATE_DIR")]
+    template_dir: Option<PathBuf>,
+    /// A header for the effect's key, for relays that drop what they have seen before, such as
+    /// Resend-Idempotency-Key
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_IDEMPOTENCY_HEADER")]
+    idempotency_header: Option<String>,
+}
+
+impl LetterArgs {
+    /// Loads the templates and puts the rest beside them.
+    pub fn letterhead(&self) -> Result<Letterhead, Fault> {
+        let from = self.mail_from.clone().ok_or_else(|| {
+            Fault::wrong(
+                "--mail-from (or AFTERCOMMIT_MAIL_FROM) is missing: say who writes, such as \
+                 \"Shop <orders@example.com>\"",
+            )
+        })?;
+        self.letterhead_of(from)
+    }
+
+    /// The same, with a made-up sender where none was named: for mails that nobody gets.
+    pub fn letterhead_to_look_at(&self) -> Result<Letterhead, Fault> {
+        let from = match &self.mail_from {
+            Some(from) => from.clone(),
+            None => parse_mailbox("Shop <orders@example.com>").map_err(Fault::setting)?,
+        };
+        self.letterhead_of(from)
+    }
+
+    fn letterhead_of(&self, from: Mailbox) -> Result<Letterhead, Fault> {
+        let templates = match &self.template_dir {
+            Some(dir) => Templates::from_dir(dir),
+            None => Templates::built_in(),
+        };
+        let templates = templates.map_err(Fault::setting)?;
+        let mut letterhead = Letterhead::new(templates, from);
+        if let Some(mailbox) = &self.reply_to {
+            letterhead = letterhead.reply_to(mailbox.clone());
+        }
+        match &self.idempotency_header {
+            Some(name) => letterhead.idempotency_header(name).map_err(Fault::Setting),
+            None => Ok(letterhead),
+        }
+    }
+}
+
+/// The way to the mail server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Mail server")]
+pub struct SmtpArgs {
+    /// The mail server: smtps://user@host (TLS), smtp://user@host (STARTTLS, demanded), or
+    /// smtp://localhost:1025 (plain, because it is this machine)
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "AFTERCOMMIT_SMTP_URL",
+        hide_env_values = true
+    )]
+    smtp_url: String,
+    /// The password; as an environment variable it is not seen in the list of processes
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "AFTERCOMMIT_SMTP_PASSWORD",
+        hide_env_values = true,
+        value_parser = secret,
+        conflicts_with = "smtp_password_file"
+    )]
+    smtp_password: Option<Secret>,
+    /// A file with the password; a line end behind it does not count
+    #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_SMTP_PASSWORD_FILE")]
+    smtp_password_file: Option<PathBuf>,
+    /// Open connections at most
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "AFTERCOMMIT_SMTP_CONNECTIONS",
+        default_value = "8"
+    )]
+    smtp_connections: NonZeroUsize,
+    /// The name by which this machine greets the mail server; without it: its host name
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EHLO_NAME")]
+    ehlo_name: Option<String>,
+}
+
+impl SmtpArgs {
+    /// The transport; connects to nothing yet.
+    pub fn transport(&self) -> Result<Smtp, Fault> {
+        let password = match &self.smtp_password_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("--smtp-password-file {}", path.display()))
+                    .map_err(Fault::Setting)?;
+                Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+            }
+            None => self.smtp_password.clone(),
+        };
+        let settings = SmtpSettings::from_url(&self.smtp_url, password);
+        let mut settings = settings.context("--smtp-url").map_err(Fault::Setting)?;
+        settings.max_connections = self.smtp_connections.get();
+        if let Some(name) = &self.ehlo_name {
+            settings.hello.clone_from(name);
+        }
+        Smtp::new(settings).map_err(Fault::setting)
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the form that clap asks for")]
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// The names of the tables that the worker keeps.
+#[derive(Debug, Args)]
+pub struct TableNames {
+    /// Where the workers keep who reads what, and how far
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_LEASE_TABLE",
+        default_value = "aftercommit-leases"
+    )]
+    pub lease_table: String,
+    #[command(flatten)]
+    pub ledger: LedgerName,
+}
+
+/// The name of the ledger's table.
+#[derive(Debug, Args)]
+pub struct LedgerName {
+    /// Where stands what was sent
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_LEDGER_TABLE",
+        default_value = "aftercommit-ledger"
+    )]
+    pub ledger_table: String,
+}

@@ -1,0 +1,27 @@
+//! Standard output, read by people and by scripts.
+
+use std::io::{ErrorKind, Write as _};
+use std::ops::ControlFlow;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+
+/// Prints a text as it is. `Break`: the reader has seen enough and closed the pipe.
+pub fn print(text: &str) -> anyhow::Result<ControlFlow<()>> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error).context("standard output cannot be written"),
+    }
+}
+
+/// Prints a text, and nothing more will come.
+pub fn print_all(text: &str) -> anyhow::Result<()> {
+    print(text).map(|_| ())
+}
+
+/// A moment as RFC 3339 writes it, in UTC.
+pub fn moment(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}

@@ -1,0 +1,190 @@
+//! `aftercommit ledger send`: the email of one order that no worker has in hand any more.
+
+use std::time::SystemTime;
+
+use aftercommit::confirmation::Confirmation;
+use aftercommit::confirmation::dynamodb::DynamoDbLookup;
+use aftercommit::confirmation::lookup::{Lookup as _, Now};
+use aftercommit::confirmation::order::{Order, OrderFields};
+use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::ledger::Ledger as _;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::record::StreamView;
+use aftercommit::tables::dynamodb::TableStream;
+use aftercommit::{Clock, Context, Event, Record, RecordHandler as _, SequenceNumber};
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use serde_dynamo::Item;
+
+use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
+use crate::aws::{self, Clients, must_exist};
+use crate::fault::Fault;
+use crate::ledger::{key, unknown};
+use crate::out::print_all;
+use crate::preview::item_of_json;
+use crate::sending::{RetentionArgs, SparingArgs};
+use crate::told;
+
+/// What `ledger send` is told.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The order's id
+    order: String,
+    /// The table with the order: a name or an ARN
+    #[arg(long, value_name = "TABLE", env = "AFTERCOMMIT_TABLE")]
+    table: String,
+    /// The key of the order's item as JSON, where it is not its id alone: {"shop": "a", "no": 7}
+    #[arg(long, value_name = "JSON")]
+    key: Option<String>,
+    #[command(flatten)]
+    name: LedgerName,
+    #[command(flatten)]
+    fields: OrderArgs,
+    #[command(flatten)]
+    letter: LetterArgs,
+    #[command(flatten)]
+    smtp: SmtpArgs,
+    #[command(flatten)]
+    sparing: SparingArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
+}
+
+/// Reads the order back and runs the handler for it, once. Whatever the ledger says to any other
+/// worker holds here, too: a worker that is quicker is not overtaken.
+///
+/// A fleet does not see this process. So a worker that happens to get the order again right now, and
+/// waits for longer than a lease lasts, calls this send AMBIGUOUS and goes by its own policy.
+pub async fn send(args: &SendArgs) -> Result<(), Fault> {
+    let letterhead = args.letter.letterhead()?;
+    let smtp = args.smtp.transport()?;
+    let when = args.sparing.suppress_when()?;
+    let retention = args.retention.checked()?;
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    let list = args.sparing.suppression_table.as_ref();
+    for table in [&args.name.ledger_table].into_iter().chain(list) {
+        must_exist(&clients, table).await?;
+    }
+    let order = &args.order;
+    let ledger = DynamoDbLedger::new(clients.dynamodb.clone(), &args.name.ledger_table, retention);
+    released(&ledger, args).await?;
+    let (keys, fields) = keys(&clients, args).await?;
+    let record = read_back(&clients, args, keys, &fields).await?;
+    // Who is in doubt is asked, not sent to: an operator has the last word here.
+    let rules = args.retention.rules(fields, OnAmbiguous::Park)?;
+    let mut handler = Confirmation::new(
+        ledger.clone(),
+        smtp.clone(),
+        letterhead,
+        rules,
+        fastrand::Rng::new(),
+    )
+    .looking_up(args.sparing.lookup(&clients.dynamodb));
+    if let Some(when) = when {
+        handler = handler.suppressing(when);
+    }
+    let me = format!("ledger-send/{:016x}", fastrand::u64(..));
+    let context = Context::detached()
+        .of_worker(&me, Liveness::Unknown)
+        .of_attempt(2);
+    let result = handler.handle(&record, &context).await;
+    smtp.close().await;
+    if let Err(failure) = result {
+        return Err(Fault::Work(anyhow!("order {order}: {failure}")));
+    }
+    let entry = ledger.read(&key(order)).await?;
+    let entry = entry.ok_or_else(|| unknown(order, &args.name.ledger_table))?;
+    match entry.state {
+        State::Sent | State::Suppressed => {
+            print_all(&told::line(&key(order), &entry))?;
+            Ok(())
+        }
+        state => Err(Fault::Work(anyhow!(
+            "order {order} is {state}: {}",
+            entry.reply.unwrap_or_default()
+        ))),
+    }
+}
+
+/// Only what is released is sent by hand.
+async fn released(ledger: &DynamoDbLedger, args: &SendArgs) -> Result<(), Fault> {
+    let order = &args.order;
+    let entry = ledger.read(&key(order)).await?;
+    let entry = entry.ok_or_else(|| unknown(order, &args.name.ledger_table))?;
+    if entry.state == State::Retry {
+        return Ok(());
+    }
+    Err(Fault::Work(anyhow!(
+        "order {order} is {}, and only one that is RETRY is sent by hand; nothing was sent. {}",
+        entry.state,
+        told::advice(&entry)
+    )))
+}
+
+/// The key of the order's item, and where it keeps what.
+async fn keys(clients: &Clients, args: &SendArgs) -> Result<(Item, OrderFields), Fault> {
+    if let (Some(text), Some(fields)) = (&args.key, args.fields.named()) {
+        return Ok((key_of(text)?, fields));
+    }
+    let found = TableStream::resolve(&clients.dynamodb, &args.table).await;
+    let found = found.map_err(Fault::setting)?;
+    let fields = args.fields.with_default_id(&found.partition_key);
+    if let Some(text) = &args.key {
+        return Ok((key_of(text)?, fields));
+    }
+    if found.sort_key.is_some() || fields.id_attribute != found.partition_key {
+        return Err(Fault::wrong(format!(
+            "the key of table {} is not the order's id alone: give the key of the order's item \
+             with --key, as JSON",
+            args.table
+        )));
+    }
+    let id = serde_json::json!({ found.partition_key: args.order });
+    let keys = serde_dynamo::to_item(id).map_err(Fault::setting)?;
+    Ok((keys, fields))
+}
+
+fn key_of(text: &str) -> Result<Item, Fault> {
+    let value = serde_json::from_str(text).context("this is no JSON");
+    let item = value.and_then(item_of_json).context("--key");
+    item.map_err(Fault::Setting)
+}
+
+/// The order as it stands, as if it had been committed just now.
+async fn read_back(
+    clients: &Clients,
+    args: &SendArgs,
+    keys: Item,
+    fields: &OrderFields,
+) -> Result<Record, Fault> {
+    let (order, table) = (&args.order, &args.table);
+    let orders = DynamoDbLookup::new().refetching(clients.dynamodb.clone(), table);
+    let Now::Item(item) = orders.order(&keys).await? else {
+        return Err(Fault::Work(anyhow!(
+            "order {order} is not in table {table} any more: nothing was sent, it stays RETRY"
+        )));
+    };
+    let found = Order::from_item(&item, fields).map_err(anyhow::Error::new)?;
+    if found.id != *order {
+        return Err(Fault::wrong(format!(
+            "at that key of table {table} stands order {}, not {order}",
+            found.id
+        )));
+    }
+    Ok(Record {
+        event_id: format!("ledger-send-{order}"),
+        event: Event::Insert,
+        keys,
+        new_image: Some(item),
+        old_image: None,
+        sequence_number: SequenceNumber::parse("0").map_err(anyhow::Error::new)?,
+        created: now(),
+        view: StreamView::NewImage,
+        size_bytes: 0,
+        by_ttl: false,
+    })
+}
+
+fn now() -> SystemTime {
+    Clock::system().now()
+}

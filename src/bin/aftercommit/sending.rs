@@ -1,0 +1,153 @@
+//! Which orders are confirmed, and how sure to be.
+
+use std::time::Duration;
+
+use aftercommit::Clock;
+use aftercommit::confirmation::Rules;
+use aftercommit::confirmation::dynamodb::{DynamoDbLookup, SuppressionList};
+use aftercommit::confirmation::lookup::SuppressWhen;
+use aftercommit::confirmation::order::OrderFields;
+use aftercommit::decide::claim::OnAmbiguous as Policy;
+use aws_sdk_dynamodb::Client;
+use clap::{Args, ValueEnum};
+
+use crate::fault::Fault;
+
+/// What to do when nobody can tell whether a mail was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnAmbiguous {
+    /// Send the same bytes once more
+    Resend,
+    /// Never twice: leave it to an operator
+    Park,
+}
+
+/// How sure to be before a mail goes out again.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub struct SendingArgs {
+    /// What to do when nobody can tell whether a mail was accepted
+    #[arg(
+        long,
+        value_enum,
+        env = "AFTERCOMMIT_ON_AMBIGUOUS",
+        default_value = "resend"
+    )]
+    on_ambiguous: OnAmbiguous,
+    /// Read each order back from its table before its mail; one that is gone is not confirmed
+    #[arg(long, env = "AFTERCOMMIT_REFETCH")]
+    refetch: bool,
+    #[command(flatten)]
+    sparing: SparingArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
+}
+
+impl SendingArgs {
+    /// The rules of sending. Refused where the ledger would forget too soon.
+    pub fn rules(&self, fields: OrderFields) -> Result<Rules, Fault> {
+        let policy = match self.on_ambiguous {
+            OnAmbiguous::Resend => Policy::Resend,
+            OnAmbiguous::Park => Policy::Park,
+        };
+        self.retention.rules(fields, policy)
+    }
+
+    /// How long the ledger keeps a row.
+    pub fn ledger_retention(&self) -> Duration {
+        self.retention.ledger_retention
+    }
+
+    /// Whose mails are held back.
+    pub fn sparing(&self) -> &SparingArgs {
+        &self.sparing
+    }
+
+    /// What is looked up before a mail to a customer of this table.
+    pub fn lookup(&self, client: &Client, orders: &str) -> DynamoDbLookup {
+        let lookup = self.sparing.lookup(client);
+        if self.refetch {
+            return lookup.refetching(client.clone(), orders);
+        }
+        lookup
+    }
+}
+
+/// Whose mails are held back.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub struct SparingArgs {
+    /// Do not confirm orders for which this is true, such as "status == 'CANCELLED'" (a Jinja
+    /// expression over the order's attributes)
+    #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_SUPPRESS_WHEN")]
+    suppress_when: Option<String>,
+    /// The list of addresses that are not to be mailed; without it nobody is spared
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_SUPPRESSION_TABLE")]
+    pub suppression_table: Option<String>,
+}
+
+impl SparingArgs {
+    /// The expression, read.
+    pub fn suppress_when(&self) -> Result<Option<SuppressWhen>, Fault> {
+        let parsed = self.suppress_when.as_deref().map(SuppressWhen::parse);
+        let parsed = parsed.transpose();
+        parsed.map_err(|error| Fault::Setting(error.context("--suppress-when")))
+    }
+
+    /// Looks into the list, if there is one.
+    pub fn lookup(&self, client: &Client) -> DynamoDbLookup {
+        match &self.suppression_table {
+            Some(table) => {
+                DynamoDbLookup::new().sparing(SuppressionList::new(client.clone(), table))
+            }
+            None => DynamoDbLookup::new(),
+        }
+    }
+}
+
+/// How long the ledger remembers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub struct RetentionArgs {
+    /// How long the ledger keeps a row; an order that comes again later than that is refused
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_LEDGER_RETENTION",
+        default_value = "401d",
+        value_parser = humantime::parse_duration
+    )]
+    pub ledger_retention: Duration,
+    /// From how long ago orders may be replayed; the ledger must keep rows for that and the
+    /// stream's 24 hours
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_REPLAY_HORIZON",
+        default_value = "400d",
+        value_parser = humantime::parse_duration
+    )]
+    replay_horizon: Duration,
+}
+
+impl RetentionArgs {
+    /// The rules of sending. Refused where the ledger would forget too soon.
+    pub fn rules(&self, fields: OrderFields, on_ambiguous: Policy) -> Result<Rules, Fault> {
+        let rules = Rules {
+            fields,
+            on_ambiguous,
+            retention: self.ledger_retention,
+            clock: Clock::system(),
+        };
+        let checked = rules.check_retention(self.replay_horizon);
+        let told = "--ledger-retention is shorter than --replay-horizon and 24 h";
+        checked.map_err(|short| Fault::Setting(anyhow::Error::new(short).context(told)))?;
+        Ok(rules)
+    }
+
+    /// How long the ledger keeps a row. Refused where that is too short.
+    pub fn checked(&self) -> Result<Duration, Fault> {
+        let fields = OrderFields::new("", "");
+        Ok(self.rules(fields, Policy::Park)?.retention)
+    }
+}

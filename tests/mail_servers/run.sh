@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Runs the tests against real mail servers, which it gets first (install.sh).
+#
+#   tests/mail_servers/run.sh [ARGUMENTS FOR `cargo test`]
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+home=${AFTERCOMMIT_MAIL_SERVERS_HOME:-$here/../../target/mail-servers}
+"$here/install.sh"
+home=$(cd "$home" && pwd)
+
+export PATH=$home/postfix/usr/sbin:$PATH:/usr/sbin
+export AFTERCOMMIT_POSTFIX_LIBRARIES=$home/postfix/usr/lib/postfix
+export AFTERCOMMIT_AIOSMTPD_PYTHON=$home/python/bin/python
+
+cd "$here/../.."
+cargo test --test suite "$@" -- --ignored real_servers::

@@ -1,0 +1,235 @@
+//! The memory adapters with an ear on every call, and with failures on demand.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use aftercommit::decide::shard::{Shard, ShardId};
+use aftercommit::leases::memory::MemoryLeases;
+use aftercommit::leases::{
+    Consistency, Epoch, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take,
+    View, WorkerRow,
+};
+use aftercommit::record::Position;
+use aftercommit::source::memory::MemoryStream;
+use aftercommit::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Fine,
+    /// Not applied.
+    Fails,
+    /// Applied, and the answer lost.
+    Unanswered,
+}
+
+/// Decides by the call's name and how many of that name there were before.
+type Decide = Arc<dyn Fn(&'static str, u64) -> Fate + Send + Sync>;
+
+/// A lease table that counts its calls by name.
+#[derive(Clone)]
+pub struct Heard {
+    inner: MemoryLeases,
+    counts: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+    decide: Decide,
+}
+
+impl Heard {
+    pub fn new(inner: &MemoryLeases) -> Self {
+        Self::failing(inner, |_, _| Fate::Fine)
+    }
+
+    pub fn failing(
+        inner: &MemoryLeases,
+        decide: impl Fn(&'static str, u64) -> Fate + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            inner: inner.clone(),
+            counts: Arc::default(),
+            decide: Arc::new(decide),
+        }
+    }
+
+    pub fn count(&self, call: &str) -> u64 {
+        self.counts.lock().unwrap().get(call).copied().unwrap_or(0)
+    }
+
+    /// All calls but the looks: each is one write (`create` counts its rows).
+    pub fn writes(&self) -> u64 {
+        let counts = self.counts.lock().unwrap();
+        let writes = counts.iter().filter(|(call, _)| **call != "look");
+        writes.map(|(_, count)| count).sum()
+    }
+
+    async fn call<T>(
+        &self,
+        name: &'static str,
+        weight: usize,
+        call: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let before = self.count(name);
+        *self.counts.lock().unwrap().entry(name).or_default() += weight as u64;
+        let fate = (self.decide)(name, before);
+        if fate == Fate::Fails {
+            anyhow::bail!("{name} fails, and is not applied");
+        }
+        let answer = call.await;
+        if fate == Fate::Unanswered {
+            anyhow::bail!("the answer to {name} is lost");
+        }
+        answer
+    }
+}
+
+impl LeaseStore for Heard {
+    async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
+        self.call("look", 1, self.inner.look(consistency)).await
+    }
+
+    async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
+        self.call("bootstrap", 1, self.inner.bootstrap(row)).await
+    }
+
+    async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
+        self.call("register", 1, self.inner.register(row)).await
+    }
+
+    async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
+        self.call("heartbeat", 1, self.inner.heartbeat(row)).await
+    }
+
+    async fn remove_worker(&self, name: &Incarnation, at: Option<u64>) -> anyhow::Result<()> {
+        self.call("remove_worker", 1, self.inner.remove_worker(name, at))
+            .await
+    }
+
+    async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
+        self.call("create", rows.len(), self.inner.create(rows))
+            .await
+    }
+
+    async fn heal(&self, row: &LeaseRow) -> anyhow::Result<()> {
+        self.call("heal", 1, self.inner.heal(row)).await
+    }
+
+    async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
+        self.call("take", 1, self.inner.take(take)).await
+    }
+
+    async fn hand_over(
+        &self,
+        hold: &Hold,
+        to: Option<&Incarnation>,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let call = self.inner.hand_over(hold, to, checkpoint, report);
+        self.call("hand_over", 1, call).await
+    }
+
+    async fn checkpoint(
+        &self,
+        hold: &Hold,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let call = self.inner.checkpoint(hold, checkpoint, report);
+        self.call("checkpoint", 1, call).await
+    }
+
+    async fn finish(
+        &self,
+        hold: &Hold,
+        children: &[LeaseRow],
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let call = self.inner.finish(hold, children, report);
+        self.call("finish", 1 + children.len(), call).await
+    }
+
+    async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
+        self.call("remove_ended", 1, self.inner.remove_ended(shard))
+            .await
+    }
+
+    async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
+        self.call("record_gap", 1, self.inner.record_gap(gap)).await
+    }
+}
+
+/// What was asked, and of which shard.
+type Asked = (&'static str, Option<ShardId>);
+
+/// A stream that notes which of its shards are asked for what, and fails its first listings.
+#[derive(Clone)]
+pub struct Tapped {
+    inner: MemoryStream,
+    calls: Arc<Mutex<Vec<Asked>>>,
+    listings_to_fail: usize,
+}
+
+impl Tapped {
+    pub fn new(inner: &MemoryStream) -> Self {
+        Self::failing(inner, 0)
+    }
+
+    pub fn failing(inner: &MemoryStream, listings: usize) -> Self {
+        Self {
+            inner: inner.clone(),
+            calls: Arc::default(),
+            listings_to_fail: listings,
+        }
+    }
+
+    /// How often this was asked for, of this shard or of any.
+    pub fn count(&self, call: &str, shard: Option<&ShardId>) -> usize {
+        let calls = self.calls.lock().unwrap();
+        let same = |(name, of): &&Asked| *name == call && (shard.is_none() || of.as_ref() == shard);
+        calls.iter().filter(same).count()
+    }
+
+    fn note(&self, call: &'static str, shard: Option<&ShardId>) {
+        self.calls.lock().unwrap().push((call, shard.cloned()));
+    }
+}
+
+impl StreamSource for Tapped {
+    async fn describe(&self) -> Result<Description, SourceError> {
+        self.note("describe", None);
+        if self.count("describe", None) <= self.listings_to_fail {
+            return Err(SourceError::Throttled("too many listings".to_owned()));
+        }
+        self.inner.describe().await
+    }
+
+    async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {
+        self.note("children", Some(parent));
+        self.inner.children(parent).await
+    }
+
+    async fn iterator(
+        &self,
+        shard: &ShardId,
+        position: &Position,
+    ) -> Result<ShardIterator, SourceError> {
+        self.note("iterator", Some(shard));
+        self.inner.iterator(shard, position).await
+    }
+
+    async fn read(&self, iterator: &ShardIterator) -> Result<Batch, SourceError> {
+        self.note("read", None);
+        let batch = self.inner.read(iterator).await;
+        if matches!(batch, Err(SourceError::Expired)) {
+            self.note("expired", None);
+        }
+        batch
+    }
+}
+
+/// The lease `shard` in the hands of `owner`, who holds it under `epoch`.
+pub fn held(shard: &ShardId, owner: &Incarnation, epoch: Epoch) -> LeaseRow {
+    LeaseRow {
+        owner: Some(owner.clone()),
+        ..LeaseRow::new(shard.clone(), None, epoch)
+    }
+}

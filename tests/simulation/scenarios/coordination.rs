@@ -1,0 +1,187 @@
+//! Nobody is in charge: scenarios 14, 15, 21 and 32, and two versions side by side.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use aftercommit::decide::lease::chosen;
+use aftercommit::decide::shard::ShardId;
+use aftercommit::leases::{Incarnation, LeaseRow, Unfit, Unreadable, WorkerRow};
+
+use super::calls::{Fate, Heard, Tapped};
+use super::stage::{Stage, eventually, pass, secs};
+
+/// Scenario 14.
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_fails_is_tried_again_soon_and_stops_nothing_else() {
+    let stage = Stage::new(4);
+    let source = Tapped::failing(&stage.stream, 3);
+    let names = stage.commit_many("item", 20);
+    let one = stage.worker_on("one", source.clone(), stage.leases.clone());
+    // Each of the three is tried again after at most a tenth of the interval.
+    eventually(secs(20), "the leases", || stage.owned_by("one") == 4).await;
+    eventually(secs(2), "the records", || stage.hand.sorted() == names).await;
+    assert_eq!(source.count("describe", None), 4);
+    assert_eq!(one.counters.lapses.load(Ordering::Relaxed), 0);
+}
+
+/// Scenario 15.
+#[tokio::test(start_paused = true)]
+async fn a_malformed_row_stops_no_other_and_heals() {
+    let stage = Stage::new(3);
+    let one = stage.worker("one");
+    eventually(secs(5), "the leases", || stage.owned_by("one") == 3).await;
+    one.leave().await;
+    let damaged = stage.stream.open_shards()[1].clone();
+    let row = format!("shard#{damaged}");
+    stage.leases.tamper(|view| {
+        view.leases.remove(&damaged);
+        view.unreadable.push(Unreadable {
+            row,
+            why: Unfit::Malformed {
+                what: "the epoch is a text".to_owned(),
+            },
+        });
+    });
+    let names = stage.commit_many("item", 30);
+    let _two = stage.worker("two");
+    eventually(secs(5), "the others", || stage.owned_by("two") == 2).await;
+    let healthy = |seen: &super::stage::Seen| seen.shard != damaged;
+    eventually(secs(5), "the others' records", || {
+        !stage.hand.done().is_empty()
+    })
+    .await;
+    assert!(stage.hand.done().iter().all(healthy));
+    eventually(secs(90), "all", || stage.hand.sorted() == names).await;
+    assert_eq!(stage.owned_by("two"), 3);
+    assert_eq!(stage.view().unreadable, []);
+}
+
+/// Scenario 21.
+#[tokio::test(start_paused = true)]
+async fn the_same_leases_come_about_whichever_call_fails() {
+    let mut undisturbed = None;
+    let calls = ["look", "register", "bootstrap", "create", "take", "finish"];
+    let faults = calls
+        .into_iter()
+        .flat_map(|call| [Fate::Fails, Fate::Unanswered].map(|fate| (call, fate)));
+    for (failing, fate) in [("nothing", Fate::Fine)].into_iter().chain(faults) {
+        for nth in 0..3 {
+            let stage = Stage::new(3);
+            let ends = stage.stream.open_shards()[0].clone();
+            stage.stream.end(&ends, true);
+            let leases = Heard::failing(&stage.leases, move |call, before| {
+                if call == failing && before == nth {
+                    fate
+                } else {
+                    Fate::Fine
+                }
+            });
+            let source = Tapped::failing(&stage.stream, usize::from(nth == 2));
+            let _one = stage.worker_on("one", source, leases);
+            pass(secs(100)).await;
+            let rows: Vec<_> = stage.view().leases.into_values().map(shape).collect();
+            assert_eq!(rows.len(), 5, "{failing} {fate:?} {nth}");
+            assert_eq!(stage.owned_by("one"), 4, "{failing} {fate:?} {nth}");
+            let expected = undisturbed.get_or_insert_with(|| rows.clone());
+            assert_eq!(*expected, rows, "{failing} {fate:?} {nth}");
+        }
+    }
+}
+
+fn shape(row: LeaseRow) -> (ShardId, Option<ShardId>, bool, bool) {
+    let (owned, ended) = (row.owner.is_some(), row.ended());
+    (row.shard, row.parent, owned, ended)
+}
+
+/// Scenario 32.
+#[tokio::test(start_paused = true)]
+async fn when_the_worker_that_lists_dies_another_lists_within_a_lease_duration() {
+    let stage = Stage::new(2);
+    let mut fleet = BTreeMap::new();
+    for name in ["one", "two", "three"] {
+        let source = Tapped::new(&stage.stream);
+        let worker = stage.worker_on(name, source.clone(), stage.leases.clone());
+        fleet.insert(name, (worker, source));
+    }
+    pass(secs(200)).await;
+    let mut live = stage.view().workers.into_keys().collect();
+    let lister = chosen(&live, "listing").unwrap().clone();
+    live.remove(&lister);
+    let heir = chosen(&live, "listing").unwrap().clone();
+    let count = |fleet: &BTreeMap<&str, (_, Tapped)>, name: &Incarnation| {
+        fleet[name.worker()].1.count("describe", None)
+    };
+    let before = (count(&fleet, &lister), count(&fleet, &heir));
+    pass(secs(132)).await;
+    assert!(count(&fleet, &lister) >= before.0 + 2, "it lists");
+    assert_eq!(count(&fleet, &heir), before.1, "and nobody else does");
+    let (dies, _) = fleet.remove(lister.worker()).unwrap();
+    dies.crash().await;
+    eventually(secs(13), "a listing by the heir", || {
+        count(&fleet, &heir) > before.1
+    })
+    .await;
+}
+
+/// Two versions: an older worker leaves alone what a newer one wrote, and works on beside it.
+#[tokio::test(start_paused = true)]
+async fn an_older_worker_leaves_a_newer_ones_rows_alone_and_reads_the_rest() {
+    let stage = Stage::new(4);
+    let newer_shard = stage.stream.open_shards()[2].clone();
+    let newer = [
+        format!("shard#{newer_shard}"),
+        "worker#newer/0000000000000001".to_owned(),
+    ];
+    let newer = newer.map(|row| Unreadable {
+        row,
+        why: Unfit::Newer { format: 2 },
+    });
+    stage.leases.tamper(|view| view.unreadable = newer.to_vec());
+    let names = stage.commit_many("item", 40);
+    let _older = stage.worker("older");
+    eventually(secs(5), "the rest", || stage.owned_by("older") == 3).await;
+    pass(secs(600)).await;
+    let view = stage.view();
+    assert_eq!(view.unreadable, newer, "reported, and as they were");
+    assert!(!view.leases.contains_key(&newer_shard));
+    let handled = stage.hand.done();
+    assert!(handled.iter().all(|seen| seen.shard != newer_shard));
+    assert!(!handled.is_empty() && handled.len() < names.len());
+
+    // The newer worker rewrites its rows in a format that both know, and leaves: nothing was lost.
+    stage.leases.tamper(|view| {
+        view.unreadable.clear();
+        let row = LeaseRow::new(newer_shard.clone(), None, 7);
+        view.leases.insert(newer_shard.clone(), row);
+    });
+    eventually(secs(5), "all", || stage.hand.sorted() == names).await;
+    assert_eq!(stage.row(&newer_shard).unwrap().epoch, 8);
+}
+
+/// A worker of an older build is a worker like any other: shards are shared with it.
+#[tokio::test(start_paused = true)]
+async fn a_newer_worker_shares_with_an_older_one() {
+    let stage = Stage::new(4);
+    let older = WorkerRow {
+        incarnation: Incarnation::new("older", 1),
+        beat: 1,
+        draining: false,
+        lease_duration: secs(10),
+        version: "0.0.1".to_owned(),
+        zone: None,
+        status_address: None,
+    };
+    let name = older.incarnation.clone();
+    stage.leases.tamper(|view| {
+        view.workers.insert(name.clone(), older);
+    });
+    let _newer = stage.worker("newer");
+    for _ in 0..30 {
+        pass(secs(2)).await;
+        stage.leases.tamper(|view| {
+            view.workers.get_mut(&name).unwrap().beat += 1;
+        });
+    }
+    assert_eq!(stage.view().leases.len(), 4);
+    assert_eq!(stage.owned_by("newer"), 2, "half of it, and no more");
+}

@@ -1,0 +1,47 @@
+//! The README shows what is there.
+
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+#[test]
+fn the_handler_in_the_readme_is_the_one_that_runs() {
+    let example = read("examples/webhook.rs");
+    let (_, rest) = example
+        .split_once("// The handler, as the README shows it.\n")
+        .unwrap();
+    let (handler, _) = rest.split_once("// So far the handler.\n").unwrap();
+    assert!(read("README.md").contains(handler), "copy this:\n{handler}");
+}
+
+#[tokio::test]
+async fn the_settings_in_the_readme_are_those_of_the_command() {
+    let output = crate::cli::aftercommit().args(["run", "--help"]).output();
+    let help = crate::cli::text(&output.await.unwrap().stdout);
+    let (options, _) = help.split_once("Examples:").unwrap();
+    let readme = read("README.md");
+    let mut count = 0;
+    for line in options.lines() {
+        let Some(flag) = line.trim_start().strip_prefix("--") else {
+            continue;
+        };
+        let flag = flag.split(' ').next().unwrap();
+        assert!(readme.contains(&format!("`--{flag}`")), "--{flag}");
+        count += 1;
+    }
+    assert!(count > 20, "{help}");
+    for line in readme.lines() {
+        let Some(flag) = line
+            .strip_prefix("| `--")
+            .and_then(|rest| rest.split('`').next())
+        else {
+            continue;
+        };
+        assert!(
+            options.contains(&format!("--{flag}")),
+            "--{flag} is no setting"
+        );
+    }
+}
