@@ -201,6 +201,17 @@ impl Context {
         }
     }
 
+    /// The same, for a record of that stream and shard.
+    #[must_use]
+    pub fn of_shard(self, stream: &str, shard: &ShardId) -> Self {
+        let (stream, shard) = (stream.into(), shard.clone());
+        Self {
+            stream,
+            shard,
+            ..self
+        }
+    }
+
     /// The same, on a later try.
     #[must_use]
     pub fn of_attempt(self, attempt: u32) -> Self {

@@ -65,13 +65,16 @@
 pub mod clock;
 pub mod confirmation;
 mod consumer;
+pub mod dead_letter;
 pub mod decide;
 mod engine;
+pub mod filter;
 mod gate;
 pub mod handler;
 pub mod leases;
 pub mod ledger;
 pub mod record;
+pub mod redrive;
 mod rows;
 mod settings;
 mod shard_task;

@@ -1,5 +1,7 @@
 //! One committed change, as the stream tells it.
 
+pub mod lambda_event;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::time::SystemTime;
@@ -262,6 +264,11 @@ fn push_part(text: &mut String, part: &str) {
 pub struct ItemKey(std::sync::Arc<str>);
 
 impl ItemKey {
+    /// Reads back what [`ItemKey::as_str`] gave.
+    pub fn from_row(text: impl Into<String>) -> Self {
+        Self(text.into().into())
+    }
+
     /// The spelling. Stable across versions: dead letters are keyed by it.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,7 +3,9 @@
 
 pub mod claim;
 pub mod frontier;
+pub mod gate;
 pub mod lane;
 pub mod lease;
 pub mod retry;
 pub mod shard;
+pub mod throttle;

@@ -1,4 +1,4 @@
-//! When a record that failed is tried again.
+//! When a record that failed is tried again, and how many may be.
 
 use std::time::Duration;
 
@@ -33,6 +33,59 @@ impl Backoff {
     }
 }
 
+/// Keeps retries below a tenth of the first tries, so that a dependency that fails is not asked
+/// more than one that works.
+///
+/// Each first try earns a part of a retry. A slow trickle keeps the last records going when there
+/// are no more first tries.
+///
+/// Source: [Fixing retries with token buckets](https://brooker.co.za/blog/2022/02/28/retries.html).
+#[derive(Debug, Clone)]
+pub struct RetryBudget {
+    tokens: f64,
+    trickle: f64,
+    at: Duration,
+}
+
+impl RetryBudget {
+    /// What a first try earns.
+    pub const SHARE: f64 = 0.1;
+
+    /// The most retries that can be saved up.
+    pub const MOST: f64 = 10.0;
+
+    /// A full budget. `trickle` retries a second are always allowed.
+    pub fn new(trickle: f64) -> Self {
+        Self {
+            tokens: Self::MOST,
+            trickle: trickle.max(0.001),
+            at: Duration::ZERO,
+        }
+    }
+
+    fn earn(&mut self, share: f64) {
+        self.tokens = (self.tokens + share).min(Self::MOST);
+    }
+
+    /// A first try is made.
+    pub fn first_try(&mut self) {
+        self.earn(Self::SHARE);
+    }
+
+    /// Spends a retry; or says how long to wait before asking again.
+    pub fn retry(&mut self, now: Duration) -> Result<(), Duration> {
+        let passed = now.saturating_sub(self.at).as_secs_f64();
+        self.at = self.at.max(now);
+        self.earn(passed * self.trickle);
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        let wait = (1.0 - self.tokens) / self.trickle;
+        Err(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +101,32 @@ mod tests {
         assert!(longest(3) > Some(backoff.base * 3));
         assert!(longest(u32::MAX) <= Some(backoff.cap));
         assert_eq!(longest(5), longest(5));
+    }
+
+    #[test]
+    fn retries_stay_below_a_tenth_of_the_first_tries() {
+        let mut budget = RetryBudget::new(0.0);
+        let mut retries = 0;
+        for _ in 0..10_000 {
+            budget.first_try();
+            while budget.retry(Duration::ZERO).is_ok() {
+                retries += 1;
+            }
+        }
+        assert!((1000..=1010).contains(&retries), "{retries}");
+    }
+
+    #[test]
+    fn the_last_records_are_retried_at_the_trickle() {
+        let mut budget = RetryBudget::new(0.5);
+        let mut now = Duration::ZERO;
+        let mut retries = 0;
+        while now < Duration::from_secs(100) {
+            match budget.retry(now) {
+                Ok(()) => retries += 1,
+                Err(wait) => now += wait + Duration::from_micros(1),
+            }
+        }
+        assert!((58..=60).contains(&retries), "{retries}");
     }
 }

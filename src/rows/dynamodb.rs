@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConditionCheck, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
+    AttributeValue, ConditionCheck, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
     TransactWriteItem, Update,
 };
 use serde_dynamo::Item;
@@ -44,6 +46,8 @@ pub(crate) enum Part {
     Update(Fields, Expression),
     /// Writes a whole row.
     Put(Item, Expression),
+    /// Removes a row.
+    Delete(Fields, Expression),
     /// Only demands something of a row.
     Demand(Fields, Expression),
 }
@@ -104,6 +108,30 @@ impl Table {
         }
     }
 
+    /// Reads consistently one page of at most `limit` rows that the key condition allows; with it,
+    /// where to go on.
+    pub(crate) async fn query_page(
+        &self,
+        of: &Expression,
+        limit: i32,
+        after: Option<Item>,
+    ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
+        let query = self.client.query().table_name(&*self.name);
+        let page = query
+            .consistent_read(true)
+            .limit(limit)
+            .set_key_condition_expression(of.condition())
+            .set_expression_attribute_names(names(of))
+            .set_expression_attribute_values(values(of))
+            .set_exclusive_start_key(after.map(Attributes::from))
+            .send()
+            .await
+            .with_context(|| self.failed("Query"))?;
+        let items = page.items.unwrap_or_default();
+        let items = items.into_iter().map(Item::from).collect();
+        Ok((items, page.last_evaluated_key.map(Item::from)))
+    }
+
     /// Reads one page of the whole table, of the rows that the expression allows; with it, where
     /// to go on.
     pub(crate) async fn scan(
@@ -114,6 +142,7 @@ impl Table {
         let scan = self.client.scan().table_name(&*self.name);
         let page = scan
             .set_filter_expression(filter.condition())
+            .set_projection_expression(filter.projection())
             .set_expression_attribute_names(names(filter))
             .set_expression_attribute_values(values(filter))
             .set_exclusive_start_key(after.map(attributes))
@@ -238,6 +267,15 @@ impl Table {
                     .set_expression_attribute_values(values(&when))
                     .build()?,
             ),
+            Part::Delete(key, when) => item.delete(
+                Delete::builder()
+                    .table_name(&*self.name)
+                    .set_key(Some(attributes(key)))
+                    .set_condition_expression(when.condition())
+                    .set_expression_attribute_names(names(&when))
+                    .set_expression_attribute_values(values(&when))
+                    .build()?,
+            ),
             Part::Demand(key, when) => item.condition_check(
                 ConditionCheck::builder()
                     .table_name(&*self.name)
@@ -249,6 +287,21 @@ impl Table {
             ),
         }
         .build())
+    }
+}
+
+/// Whether a transaction failed only because another write was under way on one of its rows:
+/// nothing was applied, and it may be tried again at once.
+///
+/// Source: [TransactionConflict](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html#API_TransactWriteItems_Errors).
+pub(crate) fn is_conflict(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<SdkError<TransactWriteItemsError, HttpResponse>>();
+    match error.and_then(SdkError::as_service_error) {
+        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+            let mut reasons = cancelled.cancellation_reasons().iter();
+            reasons.any(|reason| reason.code() == Some("TransactionConflict"))
+        }
+        _ => false,
     }
 }
 

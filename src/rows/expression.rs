@@ -17,6 +17,8 @@ pub(crate) struct Expression {
     /// What `:name` stands for.
     pub(crate) values: BTreeMap<String, AttributeValue>,
     set: Vec<String>,
+    add: Vec<String>,
+    projection: Vec<String>,
     remove: Vec<String>,
     conditions: Vec<String>,
 }
@@ -68,6 +70,24 @@ impl Expression {
         self
     }
 
+    /// Adds to a number; one that is not there counts as nothing.
+    pub(crate) fn add(mut self, name: &str, change: i32) -> Self {
+        let name_in = self.name(name);
+        let change = AttributeValue::N(change.to_string());
+        let change = self.value(&format!("add_{name}"), change);
+        self.add.push(format!("{name_in} {change}"));
+        self
+    }
+
+    /// Only these attributes are read.
+    pub(crate) fn only(mut self, names: &[&str]) -> Self {
+        for name in names {
+            let name = self.name(name);
+            self.projection.push(name);
+        }
+        self
+    }
+
     /// The row must not be there. `key` is one of its key attributes.
     pub(crate) fn on_none(key: &str) -> Self {
         Self::default().when(key, None)
@@ -83,6 +103,15 @@ impl Expression {
             }
             None => format!("attribute_not_exists({name_in})"),
         };
+        self.conditions.push(condition);
+        self
+    }
+
+    /// The row must not be there, or it must have this attribute.
+    pub(crate) fn when_none_or(mut self, name: &str) -> Self {
+        let format = self.name("format");
+        let name = self.name(name);
+        let condition = format!("(attribute_not_exists({format}) OR attribute_exists({name}))");
         self.conditions.push(condition);
         self
     }
@@ -112,7 +141,15 @@ impl Expression {
         if !self.remove.is_empty() {
             parts.push(format!("REMOVE {}", self.remove.join(", ")));
         }
+        if !self.add.is_empty() {
+            parts.push(format!("ADD {}", self.add.join(", ")));
+        }
         (!parts.is_empty()).then(|| parts.join(" "))
+    }
+
+    /// The projection expression; `None`: everything is read.
+    pub(crate) fn projection(&self) -> Option<String> {
+        (!self.projection.is_empty()).then(|| self.projection.join(", "))
     }
 
     /// The condition expression.

@@ -15,6 +15,7 @@ use aws_sdk_dynamodb::types::{
 };
 
 use crate::confirmation::dynamodb::ADDRESS;
+use crate::dead_letter::row as letters;
 use crate::leases::row::{ROW, STREAM};
 use crate::ledger::row::{EFFECT, EXPIRES};
 use crate::record::StreamView;
@@ -67,6 +68,23 @@ pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<
     let key = Key {
         partition: EFFECT,
         sort: None,
+    };
+    let outcome = create(client, name, key, None).await?;
+    enable_expiry(client, name).await?;
+    enable_recovery(client, name).await?;
+    Ok(outcome)
+}
+
+/// Makes the dead letters' table: key (`item`, `row`), on-demand, time to live on `expires`, with
+/// point-in-time recovery where the server has it. Returns when it can be used.
+///
+/// # Errors
+///
+/// As [`create_lease_table`].
+pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
+    let key = Key {
+        partition: letters::ITEM,
+        sort: Some(letters::ROW),
     };
     let outcome = create(client, name, key, None).await?;
     enable_expiry(client, name).await?;

@@ -1,0 +1,349 @@
+//! Dead letters in a table. How rows look is told in `row.rs`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use aws_sdk_dynamodb::Client;
+use serde_dynamo::{AttributeValue, Item};
+
+use super::row::{self, Body, FORMAT, ITEM, ROW};
+use super::{Attempt, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Selection};
+use crate::record::ItemKey;
+use crate::rows::dynamodb::{Part, Table, Transaction, Write, is_conflict};
+use crate::rows::expression::Expression;
+use crate::rows::fields::{Fields, Reader, number, text, time};
+
+/// So often a write is tried that others get in the way of.
+const TRIES: usize = 8;
+
+/// How long others get to finish.
+const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+
+/// Rows that are read at a time when a key's oldest letter is looked for.
+const AHEAD: i32 = 4;
+
+/// The dead letters' table.
+#[derive(Debug, Clone)]
+pub struct DynamoDbDeadLetters {
+    table: Table,
+}
+
+/// How a letter comes into the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coming {
+    /// It parks its key.
+    First,
+    /// Its key must be parked.
+    Behind,
+}
+
+impl DynamoDbDeadLetters {
+    /// The dead letters in `table`, which must exist
+    /// ([`crate::tables::dynamodb::create_dead_letter_table`]).
+    pub fn new(client: Client, table: &str) -> Self {
+        let table = Table::new(client, table);
+        Self { table }
+    }
+
+    async fn write(&self, letter: &Letter, coming: Coming) -> anyhow::Result<Option<()>> {
+        let envelope = &letter.envelope;
+        let id = &envelope.id;
+        let pieces = row::pieces(letter)?;
+        if let [_, _, ..] = &*pieces {
+            if self
+                .standing(id)
+                .await?
+                .is_some_and(|standing| standing.open)
+            {
+                return self.keep(envelope).await.map(Some);
+            }
+            for (n, piece) in pieces.iter().enumerate() {
+                let part = row::part(id, n, piece, envelope.written);
+                self.table.put(part, &Expression::default()).await?;
+            }
+        }
+        for _ in 0..TRIES {
+            let open_not = Expression::on_readable_or_none(FORMAT).when_none_or("settled");
+            let fields = row::letter_fields(letter, &pieces);
+            let mark = match coming {
+                Coming::First => Expression::on_readable_or_none(FORMAT)
+                    .write(vec![("format", Some(number(FORMAT)))])
+                    .fill_in(row::mark_fields(envelope)),
+                Coming::Behind => Expression::on_readable(FORMAT),
+            };
+            let parts = vec![
+                Part::Update(row::letter_key(id), open_not.write(fields)),
+                Part::Update(row::mark_key(&id.stream, &id.key), mark.add("letters", 1)),
+            ];
+            if self.applied(parts).await? {
+                return Ok(Some(()));
+            }
+            if self
+                .standing(id)
+                .await?
+                .is_some_and(|standing| standing.open)
+            {
+                return self.keep(envelope).await.map(Some);
+            }
+            if self.mark(&id.stream, &id.key).await?.is_none() && coming == Coming::Behind {
+                return Ok(None);
+            }
+        }
+        bail!("a dead letter could not be written: others changed its key {TRIES} times meanwhile")
+    }
+
+    /// Applies all parts or none, and says which. `false` also when others are at the same rows
+    /// right now.
+    async fn applied(&self, parts: Vec<Part>) -> anyhow::Result<bool> {
+        match self.table.transact(parts).await {
+            Ok(transaction) => Ok(transaction == Transaction::Applied),
+            Err(error) if is_conflict(&error) => {
+                tokio::time::sleep(AFTER_CONFLICT).await;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sees to it that the key of a letter that stands open is parked. It is, unless somebody
+    /// removed its mark by hand.
+    async fn keep(&self, letter: &Envelope) -> anyhow::Result<()> {
+        let (stream, key) = (&letter.id.stream, &letter.id.key);
+        if self.mark(stream, key).await?.is_none() {
+            let mut fields = row::mark_fields(letter);
+            fields.push(("format", Some(number(FORMAT))));
+            fields.push(("letters", Some(number(1_u32))));
+            let mark = Expression::on_none(ITEM).write(fields);
+            self.table.update(row::mark_key(stream, key), &mark).await?;
+        }
+        Ok(())
+    }
+
+    async fn row(&self, id: &LetterId) -> anyhow::Result<Option<Item>> {
+        self.table.get(row::letter_key(id)).await
+    }
+
+    async fn standing(&self, id: &LetterId) -> anyhow::Result<Option<Envelope>> {
+        let row = self.row(id).await?;
+        row.map(|row| read(&row)).transpose()
+    }
+
+    async fn mark(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<ParkedKey>> {
+        let mark = self.table.get(row::mark_key(stream, key)).await?;
+        let mark = mark.map(|mark| row::mark(&mark)).transpose();
+        mark.context("the mark of a parked key cannot be read")
+    }
+
+    /// The letter of a row, with its record.
+    async fn letter(&self, row: &Item) -> anyhow::Result<Letter> {
+        let envelope = read(row)?;
+        let body = match row::body(row)? {
+            Body::Whole(body) => body.to_owned(),
+            Body::Parts(count) => self.pieces(&envelope.id, count).await?,
+        };
+        let record = row::record(&body, &envelope);
+        let record = record.with_context(|| failed(row))?;
+        Ok(Letter { envelope, record })
+    }
+
+    async fn pieces(&self, id: &LetterId, count: usize) -> anyhow::Result<String> {
+        let mut body = String::new();
+        for n in 0..count {
+            let part = self.table.get(row::part_key(id, n)).await?;
+            let part = part.with_context(|| {
+                let number = &id.sequence_number;
+                format!("part {n} of {count} of the dead letter {number} is missing")
+            })?;
+            body.push_str(Reader(&part).text("piece")?);
+        }
+        Ok(body)
+    }
+
+    /// The parts of a settled letter go with it, unless the letter was written again since.
+    async fn expire_parts(&self, row: &Item, letter: &Envelope, deed: &Deed) -> anyhow::Result<()> {
+        let Body::Parts(count) = row::body(row)? else {
+            return Ok(());
+        };
+        for n in 0..count {
+            let expire = Expression::default()
+                .when("written", Some(time(letter.written)))
+                .write(vec![("expires", Some(row::expiry(deed)))]);
+            self.table
+                .update(row::part_key(&letter.id, n), &expire)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn read(row: &Item) -> anyhow::Result<Envelope> {
+    row::envelope(row).with_context(|| failed(row))
+}
+
+fn failed(row: &Item) -> String {
+    let number = Reader(row).text(ROW).unwrap_or_default();
+    format!("the dead letter {number} cannot be read")
+}
+
+/// The mark when one letter less is open, if it still counts as many as `mark` does.
+fn one_less(key: Fields, mark: Option<&ParkedKey>) -> Part {
+    let Some(mark) = mark else {
+        return Part::Demand(key, Expression::on_none(ITEM));
+    };
+    let seen = Some(number(mark.letters));
+    let unchanged = Expression::on_readable(FORMAT).when("letters", seen);
+    if mark.letters <= 1 {
+        Part::Delete(key, unchanged)
+    } else {
+        Part::Update(key, unchanged.add("letters", -1))
+    }
+}
+
+impl DeadLetters for DynamoDbDeadLetters {
+    async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
+        self.write(letter, Coming::First).await.map(|_| ())
+    }
+
+    async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
+        self.write(letter, Coming::Behind).await
+    }
+
+    async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>> {
+        let of = Expression::default().when(ITEM, Some(text(row::marks_of(stream))));
+        let marks = self.table.query(&of, true).await?;
+        let marks: anyhow::Result<_> = marks.iter().map(row::mark).collect();
+        marks.context("the mark of a parked key cannot be read")
+    }
+
+    async fn is_parked(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
+        Ok(self.mark(stream, key).await?.is_some())
+    }
+
+    async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+        let item = Some(text(row::item_of(stream, key)));
+        let of = Expression::default().when(ITEM, item);
+        let mut after = None;
+        loop {
+            let (rows, next) = self.table.query_page(&of, AHEAD, after).await?;
+            for row in rows {
+                if read(&row)?.open {
+                    return self.letter(&row).await.map(Some);
+                }
+            }
+            after = next;
+            if after.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
+        match self.row(id).await? {
+            Some(row) => self.letter(&row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
+        for _ in 0..TRIES {
+            let Some(row) = self.row(id).await? else {
+                return Ok(None);
+            };
+            let standing = read(&row)?;
+            if !standing.open {
+                return Ok(None);
+            }
+            let mark = self.mark(&id.stream, &id.key).await?;
+            let open = Expression::on_readable(FORMAT).when("settled", None);
+            let settle = open.write(row::settling(&standing, deed));
+            let mark_key = row::mark_key(&id.stream, &id.key);
+            let parts = vec![
+                Part::Update(row::letter_key(id), settle),
+                one_less(mark_key, mark.as_ref()),
+            ];
+            if self.applied(parts).await? {
+                if let Err(error) = self.expire_parts(&row, &standing, deed).await {
+                    let error = format!("{error:#}");
+                    tracing::warn!(%error, "parts of a settled dead letter stay for ever");
+                }
+                return Ok(Some(()));
+            }
+        }
+        bail!("a dead letter could not be settled: others changed its key {TRIES} times meanwhile")
+    }
+
+    async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>> {
+        for _ in 0..TRIES {
+            let Some(standing) = self.standing(id).await?.filter(|letter| letter.open) else {
+                return Ok(None);
+            };
+            let mut attempts = standing.attempts;
+            let made = number(attempts.made());
+            attempts.push(attempt.at, &attempt.error);
+            let unchanged = Expression::on_readable(FORMAT)
+                .when("settled", None)
+                .when("attempts_made", Some(made));
+            let change = unchanged.write(row::attempt_fields(&attempts));
+            let written = self.table.update(row::letter_key(id), &change).await?;
+            if matches!(written, Write::Applied(_)) {
+                return Ok(Some(()));
+            }
+        }
+        bail!(
+            "an attempt could not be noted: others changed the dead letter {TRIES} times meanwhile"
+        )
+    }
+
+    async fn unpark_if_empty(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
+        // The mark first: a letter that comes after this look changes its count.
+        let Some(mark) = self.mark(stream, key).await? else {
+            return Ok(true);
+        };
+        if self.next_of(stream, key).await?.is_some() {
+            return Ok(false);
+        }
+        let seen = Some(number(mark.letters));
+        let unchanged = Expression::on_readable(FORMAT).when("letters", seen);
+        let gone = self
+            .table
+            .delete(row::mark_key(stream, key), &unchanged)
+            .await?;
+        Ok(matches!(gone, Write::Applied(_)))
+    }
+
+    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page> {
+        let mut filter = Expression::default().when("kind", Some(text("letter")));
+        if !which.settled_too {
+            filter = filter.when("settled", None);
+        }
+        let filter = filter.only(row::OF_ENVELOPE);
+        let after = from.map(place).transpose()?;
+        let (rows, next) = self.table.scan(&filter, after).await?;
+        let mut page = Page::default();
+        for row in rows {
+            match read(&row) {
+                Ok(letter) if which.allows(&letter) => page.letters.push(letter),
+                Ok(_) => {}
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(%error, "a dead letter cannot be read: not listed");
+                }
+            }
+        }
+        page.next = next.map(|key| {
+            let part = |name| match key.get(name) {
+                Some(AttributeValue::S(text)) => text.clone(),
+                _ => String::new(),
+            };
+            serde_json::json!([part(ITEM), part(ROW)]).to_string()
+        });
+        Ok(page)
+    }
+}
+
+/// Where a listing goes on.
+fn place(from: &str) -> anyhow::Result<Fields> {
+    let place = serde_json::from_str(from);
+    let (item, row): (String, String) = place.context("this is no place to go on from")?;
+    Ok(vec![(ITEM, Some(text(item))), (ROW, Some(text(row)))])
+}

@@ -1,0 +1,372 @@
+//! Dead letters: records that could not be handled, kept whole until somebody deals with them.
+//!
+//! A letter *parks* its key: while a key has an open letter, later records of the key follow it
+//! into the table, so that they are handled in commit order when it is redriven. A key is parked
+//! exactly as long as it has open letters, and both are changed in one transaction. So a shard
+//! task that adds a follower and an operator who settles the last letter cannot miss each other:
+//! either the follower comes in time, or [`DeadLetters::follow`] answers that the key is free, and
+//! the record is handled as any other.
+//!
+//! Only the owner of a shard parks keys of it. A worker that lost its shard without knowing may
+//! still write a letter for a record that the new owner has handled; redriving it is harmless
+//! where the handler is idempotent, as it must be anyway.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_dynamo::{AttributeValue, Item};
+
+use crate::decide::shard::ShardId;
+use crate::record::{Event, ItemKey, Record, SequenceNumber};
+
+pub mod dynamodb;
+pub mod memory;
+pub(crate) mod row;
+
+/// How long a letter is kept after it was redriven or discarded.
+pub const KEPT_AFTER: Duration = Duration::from_hours(30 * 24);
+
+/// Why a record is a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The handler rejected it.
+    Rejected,
+    /// It failed as often as it may.
+    Exhausted,
+    /// It failed for as long as it may.
+    TooOld,
+    /// It was about to leave the stream while a dependency was down.
+    Rescued,
+    /// An earlier record of its key is a dead letter.
+    Followed,
+}
+
+impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 5] = [
+        Self::Rejected,
+        Self::Exhausted,
+        Self::TooOld,
+        Self::Rescued,
+        Self::Followed,
+    ];
+
+    /// Its word, as it stands in the table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Exhausted => "exhausted",
+            Self::TooOld => "too-old",
+            Self::Rescued => "rescued",
+            Self::Followed => "followed",
+        }
+    }
+
+    /// Reads a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.word() == word)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// An attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it failed.
+    pub at: SystemTime,
+    /// How.
+    pub error: String,
+}
+
+/// The attempts at a record: how many, and the last [`Attempts::KEPT`] of them, each with at most
+/// [`Attempts::LONGEST`] bytes of its error.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attempts {
+    made: u32,
+    last: VecDeque<Attempt>,
+}
+
+impl Attempts {
+    /// So many are kept.
+    pub const KEPT: usize = 20;
+
+    /// So much is kept of an error, in bytes.
+    pub const LONGEST: usize = 1000;
+
+    /// Adds one.
+    pub fn push(&mut self, at: SystemTime, error: &str) {
+        self.made = self.made.saturating_add(1);
+        if self.last.len() == Self::KEPT {
+            self.last.pop_front();
+        }
+        let error = error[..error.floor_char_boundary(Self::LONGEST)].to_owned();
+        self.last.push_back(Attempt { at, error });
+    }
+
+    /// How many there were.
+    pub fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// The last ones, oldest first.
+    pub fn last(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
+        self.last.iter()
+    }
+}
+
+/// What an operator, or the worker itself, did with a letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// When.
+    pub at: SystemTime,
+    /// Who.
+    pub by: String,
+    /// What.
+    pub what: Settled,
+    /// Why, in words.
+    pub why: Option<String>,
+}
+
+/// How a letter was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It was handled.
+    Redriven,
+    /// It was given up.
+    Discarded,
+}
+
+impl Settled {
+    /// Its word, as it stands in the table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Redriven => "redriven",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+/// Names a letter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LetterId {
+    /// The stream's ARN.
+    pub stream: Arc<str>,
+    /// The item's key.
+    pub key: ItemKey,
+    /// The record's place in its shard, which orders the letters of a key.
+    pub sequence_number: SequenceNumber,
+}
+
+/// All of a letter but the record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// Its name.
+    pub id: LetterId,
+    /// The item's key attributes.
+    pub keys: Item,
+    /// What happened to the item.
+    pub event: Event,
+    /// When the change was committed.
+    pub created: SystemTime,
+    /// The shard that the record was read from.
+    pub shard: ShardId,
+    /// Why it is here.
+    pub reason: Reason,
+    /// What was tried.
+    pub attempts: Attempts,
+    /// When it was written.
+    pub written: SystemTime,
+    /// Whether it waits to be dealt with.
+    pub open: bool,
+    /// What was done with it. A letter that was settled opens again when its record comes again
+    /// and fails again.
+    pub deeds: Vec<Deed>,
+}
+
+impl Envelope {
+    /// The item's key as people write it: `id=1042`, or `shop=7,id=1042`.
+    pub fn key_in_words(&self) -> String {
+        key_in_words(&self.keys)
+    }
+}
+
+/// Key attributes as people write them. Names no value that is not text, number or binary.
+pub(crate) fn key_in_words(keys: &Item) -> String {
+    let mut parts: Vec<_> = keys.inner().iter().collect();
+    parts.sort_by_key(|(name, _)| name.as_str());
+    let parts = parts.into_iter().map(|(name, value)| match value {
+        AttributeValue::S(text) | AttributeValue::N(text) => format!("{name}={text}"),
+        AttributeValue::B(bytes) => format!("{name}={}", STANDARD.encode(bytes)),
+        _ => format!("{name}=?"),
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Letter {
+    /// All but the record.
+    pub envelope: Envelope,
+    /// The record, with all its images.
+    pub record: Record,
+}
+
+impl Letter {
+    /// A letter that is to be written now.
+    pub fn new(
+        origin: (&Arc<str>, &ShardId),
+        record: Record,
+        reason: Reason,
+        attempts: Attempts,
+        now: SystemTime,
+    ) -> Self {
+        let (stream, shard) = origin;
+        let id = LetterId {
+            stream: Arc::clone(stream),
+            key: record.key(),
+            sequence_number: record.sequence_number.clone(),
+        };
+        let envelope = Envelope {
+            id,
+            keys: record.keys.clone(),
+            event: record.event,
+            created: record.created,
+            shard: shard.clone(),
+            reason,
+            attempts,
+            written: now,
+            open: true,
+            deeds: Vec::new(),
+        };
+        Self { envelope, record }
+    }
+}
+
+/// A key with open letters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParkedKey {
+    /// The key.
+    pub key: ItemKey,
+    /// Its attributes.
+    pub keys: Item,
+    /// How many open letters it has.
+    pub letters: u64,
+    /// Since when it is parked.
+    pub since: SystemTime,
+}
+
+/// Which letters are listed. The default is all open ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only of this stream.
+    pub stream: Option<String>,
+    /// Only with one of these reasons; none named: any.
+    pub reasons: Vec<Reason>,
+    /// Only of this key, as [`Envelope::key_in_words`] has it, or only its value where the key is
+    /// one attribute.
+    pub key: Option<String>,
+    /// Only those written at this time or before.
+    pub written_until: Option<SystemTime>,
+    /// Those that were settled, too.
+    pub settled_too: bool,
+}
+
+impl Selection {
+    /// Whether a letter is selected.
+    pub fn allows(&self, letter: &Envelope) -> bool {
+        let stream = self.stream.as_deref();
+        let key = |wanted: &String| {
+            let words = letter.key_in_words();
+            let value = words.split_once('=').map(|(_, value)| value);
+            words == *wanted || (letter.keys.inner().len() == 1 && value == Some(wanted))
+        };
+        stream.is_none_or(|stream| stream == &*letter.id.stream)
+            && (self.reasons.is_empty() || self.reasons.contains(&letter.reason))
+            && self.key.as_ref().is_none_or(key)
+            && self
+                .written_until
+                .is_none_or(|until| letter.written <= until)
+            && (letter.open || self.settled_too)
+    }
+}
+
+/// A page of letters.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Page {
+    /// The letters, without their records.
+    pub letters: Vec<Envelope>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// The dead letters.
+///
+/// An `Err` of a write means that it is not known whether it was applied: repeat it.
+pub trait DeadLetters: Clone + Send + Sync + 'static {
+    /// Writes a letter and parks its key. A letter that stands open already stays as it is.
+    fn park(&self, letter: &Letter) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Writes a letter behind those that its key has; `Ok(None)`: the key is not parked (any
+    /// more), nothing was written. A letter that stands open already stays as it is.
+    fn follow(&self, letter: &Letter) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
+
+    /// The parked keys of a stream, read consistently: one look at the start of a shard.
+    fn parked(&self, stream: &str) -> impl Future<Output = anyhow::Result<Vec<ParkedKey>>> + Send;
+
+    /// Whether a key is parked, read consistently.
+    fn is_parked(
+        &self,
+        stream: &str,
+        key: &ItemKey,
+    ) -> impl Future<Output = anyhow::Result<bool>> + Send;
+
+    /// The oldest open letter of a key, read consistently.
+    fn next_of(
+        &self,
+        stream: &str,
+        key: &ItemKey,
+    ) -> impl Future<Output = anyhow::Result<Option<Letter>>> + Send;
+
+    /// A letter, open or settled.
+    fn read(&self, id: &LetterId) -> impl Future<Output = anyhow::Result<Option<Letter>>> + Send;
+
+    /// Settles an open letter, and unparks its key if it was the last. `Ok(None)`: it is not open
+    /// (any more). A settled letter is kept for [`KEPT_AFTER`].
+    fn settle(
+        &self,
+        id: &LetterId,
+        deed: &Deed,
+    ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
+
+    /// Adds an attempt to an open letter. `Ok(None)`: it is not open (any more).
+    fn note(
+        &self,
+        id: &LetterId,
+        attempt: &Attempt,
+    ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
+
+    /// Unparks a key that has no open letter, which only happens where letters were removed by
+    /// hand. Says whether the key is not parked now.
+    fn unpark_if_empty(
+        &self,
+        stream: &str,
+        key: &ItemKey,
+    ) -> impl Future<Output = anyhow::Result<bool>> + Send;
+
+    /// Lists letters, a page at a time, in no order. Reads the whole table: for operators.
+    fn list(
+        &self,
+        which: &Selection,
+        from: Option<&str>,
+    ) -> impl Future<Output = anyhow::Result<Page>> + Send;
+}

@@ -1,0 +1,327 @@
+//! How fast something that may be overloaded is asked: a rate, a number at a time, and
+//! turning calls away before they are made.
+//!
+//! Times are durations since some start, given by the caller.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Lets things pass at a steady rate, with a small burst.
+///
+/// Callers are served in the order in which they ask, each told how long to wait.
+#[derive(Debug, Clone)]
+pub struct TokenBucket {
+    per_second: f64,
+    burst: f64,
+    tokens: f64,
+    at: Duration,
+}
+
+impl TokenBucket {
+    /// `per_second` on average (one in a thousand seconds at least), and up to `burst` at once (one
+    /// at least).
+    pub fn new(per_second: f64, burst: f64) -> Self {
+        let burst = burst.max(1.0);
+        Self {
+            per_second: per_second.max(0.001),
+            burst,
+            tokens: burst,
+            at: Duration::ZERO,
+        }
+    }
+
+    /// Takes a turn, and says how long to wait for it.
+    pub fn take(&mut self, now: Duration) -> Duration {
+        let passed = now.saturating_sub(self.at).as_secs_f64();
+        self.at = self.at.max(now);
+        self.tokens = (self.tokens + passed * self.per_second).min(self.burst) - 1.0;
+        Duration::try_from_secs_f64(-self.tokens / self.per_second).unwrap_or_default()
+    }
+
+    /// Returns a turn that was not used.
+    pub fn give_back(&mut self) {
+        self.tokens = (self.tokens + 1.0).min(self.burst);
+    }
+}
+
+/// How many calls may run at a time: additive increase, multiplicative decrease.
+///
+/// A sign of overload halves the limit, once for all calls that were running then. Up to just below
+/// the limit at which that happened it comes back quickly (by one for each success, as TCP's slow
+/// start does); from there it feels its way, by one after [`Concurrency::WINDOWS`] windows of
+/// successes, then after half as many, and so on down to one, a window being as many successes as
+/// the limit allows at a time.
+///
+/// Source: [RFC 5681, section 3.1](https://www.rfc-editor.org/rfc/rfc5681#section-3.1).
+#[derive(Debug, Clone)]
+pub struct Concurrency {
+    limit: usize,
+    most: usize,
+    /// Up to here the limit comes back quickly.
+    known_good: usize,
+    /// Steps made above that.
+    steps: u32,
+    successes: usize,
+    running: usize,
+    cut: Option<Duration>,
+}
+
+/// A running call. Hand it back to the [`Concurrency`] that gave it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a call that is not handed back counts as running for ever"]
+pub struct Permit {
+    began: Duration,
+}
+
+/// How a call ended, as far as the load goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// It was served.
+    Served,
+    /// It was refused, because there was too much: SMTP's 421 and 454, a provider's throttle.
+    Overload,
+    /// It tells nothing about the load: a bad address, a cancelled call.
+    Unknown,
+}
+
+impl Concurrency {
+    /// The first step above what is known to be good comes after so many windows.
+    pub const WINDOWS: usize = 16;
+
+    /// Begins at `first` calls at a time, and never allows more than `most`.
+    pub fn new(first: usize, most: usize) -> Self {
+        let most = most.max(1);
+        Self {
+            limit: first.clamp(1, most),
+            most,
+            known_good: most,
+            steps: 0,
+            successes: 0,
+            running: 0,
+            cut: None,
+        }
+    }
+
+    /// How many may run at a time now.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many are running.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Begins a call, if one more may run now.
+    pub fn begin(&mut self, now: Duration) -> Option<Permit> {
+        if self.running >= self.limit {
+            return None;
+        }
+        self.running += 1;
+        Some(Permit { began: now })
+    }
+
+    /// Ends a call.
+    #[expect(clippy::needless_pass_by_value, reason = "a permit is used once")]
+    pub fn end(&mut self, now: Duration, permit: Permit, load: Load) {
+        // While the limit is not reached, success says nothing about a higher one.
+        let full = self.running >= self.limit;
+        self.running = self.running.saturating_sub(1);
+        match load {
+            Load::Unknown => {}
+            Load::Served if !full => {}
+            Load::Served => {
+                self.successes += 1;
+                let above = self.limit >= self.known_good;
+                let windows = Self::WINDOWS.checked_shr(self.steps).unwrap_or(0).max(1);
+                if !above || self.successes >= self.limit * windows {
+                    self.successes = 0;
+                    self.steps += u32::from(above);
+                    self.limit = (self.limit + 1).min(self.most);
+                }
+            }
+            Load::Overload => {
+                if self.cut.is_some_and(|cut| permit.began <= cut) {
+                    return;
+                }
+                self.cut = Some(now);
+                self.successes = 0;
+                self.steps = 0;
+                // A twentieth below, one at least.
+                self.known_good = (self.limit * 19 / 20).min(self.limit - 1).max(1);
+                self.limit = (self.limit / 2).max(1);
+            }
+        }
+    }
+}
+
+/// Turns calls away here that the other side would mostly refuse, so that refusing costs it
+/// nothing: with probability `(requests - K * accepts) / (requests + 1)`, over the last two minutes.
+///
+/// Source: [Handling overload](https://sre.google/sre-book/handling-overload/#client-side-throttling-a7sYUg).
+#[derive(Debug, Clone, Default)]
+pub struct Rejection {
+    /// (slice of time, requests, accepts), oldest first.
+    slices: VecDeque<(u64, u32, u32)>,
+}
+
+impl Rejection {
+    /// How many requests are made for each that is accepted.
+    pub const K: f64 = 2.0;
+
+    const SLICE: Duration = Duration::from_secs(10);
+    const SLICES: u64 = 12;
+
+    /// How likely a call is turned away now, from 0 to 1.
+    pub fn probability(&mut self, now: Duration) -> f64 {
+        self.slice(now);
+        let (mut requests, mut accepts) = (0.0, 0.0);
+        for (_, asked, accepted) in &self.slices {
+            requests += f64::from(*asked);
+            accepts += f64::from(*accepted);
+        }
+        ((requests - Self::K * accepts) / (requests + 1.0)).max(0.0)
+    }
+
+    /// Counts a call, and says whether to turn it away. One that is turned away counts too.
+    pub fn turns_away(&mut self, now: Duration, rng: &mut fastrand::Rng) -> bool {
+        let turned_away = rng.f64() < self.probability(now);
+        self.slice(now).1 += 1;
+        turned_away
+    }
+
+    /// A call was accepted: whatever became of it, the other side worked on it.
+    pub fn accepted(&mut self, now: Duration) {
+        self.slice(now).2 += 1;
+    }
+
+    fn slice(&mut self, now: Duration) -> &mut (u64, u32, u32) {
+        let slice = now.as_secs() / Self::SLICE.as_secs();
+        while self
+            .slices
+            .front()
+            .is_some_and(|old| old.0 + Self::SLICES <= slice)
+        {
+            self.slices.pop_front();
+        }
+        match self.slices.back() {
+            Some(last) if last.0 >= slice => {}
+            _ => self.slices.push_back((slice, 0, 0)),
+        }
+        let last = self.slices.len() - 1;
+        &mut self.slices[last]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn a_bucket_passes_its_burst_and_then_its_rate() {
+        let mut bucket = TokenBucket::new(10.0, 3.0);
+        let waits: Vec<_> = (0..6)
+            .map(|_| bucket.take(seconds(5.0)).as_millis())
+            .collect();
+        assert_eq!(waits, [0, 0, 0, 100, 200, 300]);
+        bucket.give_back();
+        assert_eq!(bucket.take(seconds(5.0)).as_millis(), 300);
+        assert_eq!(bucket.take(seconds(60.0)), Duration::ZERO);
+        // A clock that steps back gives nothing twice.
+        let mut bucket = TokenBucket::new(10.0, 1.0);
+        bucket.take(seconds(9.0));
+        bucket.take(seconds(1.0));
+        assert_eq!(bucket.take(seconds(9.0)).as_millis(), 200);
+    }
+
+    #[test]
+    fn a_bucket_without_a_rate_still_says_a_wait() {
+        let mut bucket = TokenBucket::new(0.0, 0.0);
+        assert_eq!(bucket.take(Duration::ZERO), Duration::ZERO);
+        assert_eq!(bucket.take(Duration::ZERO), Duration::from_secs(1000));
+    }
+
+    /// Starts as many as may run, and ends them all.
+    fn round(it: &mut Concurrency, now: f64, load: Load) -> usize {
+        let permits: Vec<_> = std::iter::from_fn(|| it.begin(seconds(now))).collect();
+        let count = permits.len();
+        for permit in permits.into_iter().rev() {
+            it.end(seconds(now + 0.5), permit, load);
+        }
+        count
+    }
+
+    #[test]
+    fn one_overload_halves_the_limit_once_for_all_that_were_running() {
+        let mut it = Concurrency::new(16, 64);
+        assert_eq!(round(&mut it, 1.0, Load::Overload), 16);
+        assert_eq!(it.limit(), 8);
+        assert_eq!(it.running(), 0);
+        round(&mut it, 2.0, Load::Overload);
+        assert_eq!(it.limit(), 4);
+        for n in 3..9 {
+            round(&mut it, f64::from(n), Load::Overload);
+        }
+        assert_eq!(it.limit(), 1);
+        round(&mut it, 10.0, Load::Unknown);
+        assert_eq!(it.limit(), 1);
+    }
+
+    #[test]
+    fn the_limit_returns_quickly_to_what_was_good_and_feels_its_way_above() {
+        let mut it = Concurrency::new(40, 100);
+        round(&mut it, 1.0, Load::Overload);
+        let mut limits = Vec::new();
+        let mut permits = VecDeque::new();
+        for n in 0..2000 {
+            let now = seconds(2.0 + f64::from(n));
+            permits.extend(std::iter::from_fn(|| it.begin(now)));
+            let permit = permits.pop_front().unwrap();
+            it.end(now, permit, Load::Served);
+            limits.push(it.limit());
+        }
+        assert_eq!(limits[17], 38);
+        assert_eq!(
+            limits[18..].iter().position(|limit| *limit == 39),
+            Some(607)
+        );
+        assert!((55..62).contains(limits.last().unwrap()));
+    }
+
+    #[test]
+    fn a_limit_that_is_not_used_does_not_grow() {
+        let mut it = Concurrency::new(4, 100);
+        for n in 0..1000 {
+            let now = seconds(f64::from(n));
+            let permit = it.begin(now).unwrap();
+            it.end(now, permit, Load::Served);
+        }
+        assert_eq!(it.limit(), 4);
+    }
+
+    #[test]
+    fn calls_are_turned_away_only_where_most_are_refused_and_not_for_ever() {
+        let mut it = Rejection::default();
+        let mut rng = fastrand::Rng::with_seed(1);
+        for n in 0..1000 {
+            assert!(!it.turns_away(seconds(0.01), &mut rng));
+            if n % 2 == 0 {
+                it.accepted(seconds(0.01));
+            }
+        }
+        let before = it.probability(seconds(1.0));
+        assert!(before < 0.001, "{before}");
+        let asked = (0..10_000).filter(|_| !it.turns_away(seconds(30.0), &mut rng));
+        assert!(asked.count() < 3000);
+        let after = it.probability(seconds(30.0));
+        assert!(after > 0.9, "{after}");
+        // Two minutes later nothing is known any more.
+        assert!(it.probability(seconds(151.0)) < f64::EPSILON);
+        assert!(it.slices.len() <= 12);
+    }
+}

@@ -1,0 +1,198 @@
+//! A pattern held against a record.
+
+use std::cmp::Ordering;
+
+use super::Mismatch;
+use super::decimal::Decimal;
+use super::leaf::lower;
+use super::pattern::{Bound, Leaf, Literal, Node, Object, Part, Sign, Test};
+use super::subject::{Scalar, Sort, View};
+
+/// How far a pattern holds. In a list this makes a difference: what only asks that something is
+/// absent must hold for all elements, what asks for something, for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fit {
+    /// It does not hold.
+    No,
+    /// It holds, because all that it asks for is absence.
+    Absent,
+    /// It holds, and something of it stands there.
+    Present,
+}
+
+pub(super) fn object(pattern: &Object, view: View<'_>) -> Fit {
+    let Sort::List(len) = view.sort() else {
+        return object_at(pattern, view);
+    };
+    let mut absent = 0;
+    for n in 0..len {
+        match object(pattern, view.element(n)) {
+            Fit::Present => return Fit::Present,
+            Fit::Absent => absent += 1,
+            Fit::No => {}
+        }
+    }
+    match (absent == len, len) {
+        (true, 0) => object_at(pattern, View::Missing),
+        (true, _) => Fit::Absent,
+        (false, _) => Fit::No,
+    }
+}
+
+fn object_at(pattern: &Object, view: View<'_>) -> Fit {
+    let mut all = Fit::Absent;
+    for part in &pattern.parts {
+        match part_at(part, view) {
+            Fit::No => return Fit::No,
+            fit => all = all.max(fit),
+        }
+    }
+    all
+}
+
+fn part_at(part: &Part, view: View<'_>) -> Fit {
+    match part {
+        Part::Field(name, pattern) => node(pattern, view.field(name)),
+        Part::AnyOf(alternatives) => {
+            let fits = alternatives.iter().map(|one| object_at(one, view));
+            fits.max().unwrap_or(Fit::No)
+        }
+    }
+}
+
+fn node(pattern: &Node, view: View<'_>) -> Fit {
+    match pattern {
+        Node::Object(pattern) => object(pattern, view),
+        Node::Leaf(pattern) => leaf(pattern, view),
+    }
+}
+
+fn leaf(pattern: &Leaf, view: View<'_>) -> Fit {
+    match any_scalar(pattern, view) {
+        Some(true) => Fit::Present,
+        Some(false) => Fit::No,
+        None => {
+            let absent = |test: &Test| matches!(test, Test::Exists(false));
+            if pattern.tests.iter().any(absent) {
+                Fit::Absent
+            } else {
+                Fit::No
+            }
+        }
+    }
+}
+
+/// Whether one of the plain values here passes; `None`: there is none.
+fn any_scalar(pattern: &Leaf, view: View<'_>) -> Option<bool> {
+    match view.sort() {
+        Sort::Missing | Sort::Object => None,
+        Sort::Scalar(scalar) => Some(pattern.tests.iter().any(|test| passes(test, &scalar))),
+        Sort::List(len) => {
+            let each = (0..len).filter_map(|n| any_scalar(pattern, view.element(n)));
+            each.max()
+        }
+    }
+}
+
+fn passes(test: &Test, scalar: &Scalar<'_>) -> bool {
+    match test {
+        Test::Is(literal) => equals(literal, scalar),
+        // No value of a stream record is JSON's null.
+        Test::Null | Test::Exists(false) => false,
+        Test::Exists(true) => true,
+        Test::Prefix(prefix) => text(scalar).is_some_and(|text| text.starts_with(prefix)),
+        Test::Suffix(suffix) => text(scalar).is_some_and(|text| text.ends_with(suffix)),
+        Test::SameLetters(letters) => text(scalar).is_some_and(|text| lower(text) == *letters),
+        Test::AnythingBut(all) => !all.iter().any(|one| equals(one, scalar)),
+        Test::Within(bounds) => {
+            number(scalar).is_some_and(|number| bounds.iter().all(|bound| within(bound, &number)))
+        }
+    }
+}
+
+fn equals(literal: &Literal, scalar: &Scalar<'_>) -> bool {
+    match literal {
+        Literal::Text(wanted) => text(scalar) == Some(wanted),
+        Literal::Number(wanted) => number(scalar).as_ref() == Some(wanted),
+        Literal::Truth(wanted) => matches!(scalar, Scalar::Truth(truth) if truth == wanted),
+    }
+}
+
+/// The value as a text. A DynamoDB number is one: "300" is not "300.0".
+fn text<'a>(scalar: &'a Scalar<'_>) -> Option<&'a str> {
+    match scalar {
+        Scalar::Text(text) => Some(text),
+        Scalar::Digits(digits) => Some(digits),
+        Scalar::Number(_) | Scalar::Truth(_) => None,
+    }
+}
+
+/// The value as a number. A DynamoDB number is one too: 300 is 300.0.
+fn number(scalar: &Scalar<'_>) -> Option<Decimal> {
+    match scalar {
+        Scalar::Digits(digits) => Decimal::parse(digits),
+        Scalar::Number(number) => Some(Decimal::whole(*number)),
+        Scalar::Text(_) | Scalar::Truth(_) => None,
+    }
+}
+
+fn within(bound: &Bound, number: &Decimal) -> bool {
+    let order = number.cmp(&bound.limit);
+    match bound.sign {
+        Sign::Is => order == Ordering::Equal,
+        Sign::Below => order == Ordering::Less,
+        Sign::AtMost => order != Ordering::Greater,
+        Sign::Above => order == Ordering::Greater,
+        Sign::AtLeast => order != Ordering::Less,
+    }
+}
+
+/// The first reason, in the pattern's order, why it does not hold.
+pub(super) fn explain(
+    pattern: &Object,
+    view: View<'_>,
+    path: &mut Vec<String>,
+) -> Option<Mismatch> {
+    if object(pattern, view) != Fit::No {
+        return None;
+    }
+    let view = match view.sort() {
+        Sort::List(1) => {
+            path.push("[0]".to_owned());
+            return explain(pattern, view.element(0), path);
+        }
+        Sort::List(0) => View::Missing,
+        Sort::List(_) => return Some(mismatch(path, &pattern.text, view)),
+        _ => view,
+    };
+    let failed = pattern
+        .parts
+        .iter()
+        .find(|part| part_at(part, view) == Fit::No)?;
+    match failed {
+        Part::Field(name, pattern) => {
+            path.push(name.clone());
+            let view = view.field(name);
+            match pattern {
+                Node::Object(pattern) => explain(pattern, view, path),
+                Node::Leaf(pattern) => Some(mismatch(path, &pattern.text, view)),
+            }
+        }
+        Part::AnyOf(alternatives) => {
+            path.push("$or[0]".to_owned());
+            explain(alternatives.first()?, view, path)
+        }
+    }
+}
+
+fn mismatch(path: &[String], expected: &str, view: View<'_>) -> Mismatch {
+    let found = match view {
+        View::Missing => None,
+        there => Some(there.json().to_string()),
+    };
+    Mismatch {
+        path: path.join(".").replace(".[", "["),
+        expected: expected.to_owned(),
+        found,
+    }
+}

@@ -1,0 +1,174 @@
+//! Reading the list that stands at a field of a pattern: values and operators.
+
+use super::Mistake;
+use super::decimal::Decimal;
+use super::json::{Kind, Value};
+use super::pattern::{Bound, Literal, Sign, Test};
+
+const OPERATORS: &str = "anything-but, prefix, suffix, equals-ignore-case, numeric, exists";
+
+/// Reads the tests of a field; `path` names it in mistakes.
+pub(super) fn read(
+    list: &Value<'_>,
+    tests: &[Value<'_>],
+    path: &str,
+) -> Result<Vec<Test>, Mistake> {
+    if tests.is_empty() {
+        let problem = "an empty list allows nothing: name a value or an operator";
+        return Err(Mistake::new(list.at, path, problem));
+    }
+    tests.iter().map(|one| test(one, path)).collect()
+}
+
+fn test(value: &Value<'_>, path: &str) -> Result<Test, Mistake> {
+    let mistake = |problem: String| Mistake::new(value.at, path, problem);
+    match &value.kind {
+        Kind::Null => Ok(Test::Null),
+        Kind::Truth(truth) => Ok(Test::Is(Literal::Truth(*truth))),
+        Kind::Number(_) | Kind::Text(_) => literal(value, path).map(Test::Is),
+        Kind::List(_) => Err(mistake(
+            "a list inside of a list: lists stand at fields".to_owned(),
+        )),
+        Kind::Object(members) => match members.as_slice() {
+            [one] => operator(&one.name, &one.value, one.at, path),
+            [] => Err(mistake(format!(
+                "an empty operator: expected one of {OPERATORS}"
+            ))),
+            [_, ..] => Err(mistake(format!(
+                "an operator is an object with one name, one of {OPERATORS}; this has {}",
+                members.len()
+            ))),
+        },
+    }
+}
+
+fn operator(name: &str, value: &Value<'_>, at: usize, path: &str) -> Result<Test, Mistake> {
+    match name {
+        "prefix" => text(name, value, path).map(Test::Prefix),
+        "suffix" => text(name, value, path).map(Test::Suffix),
+        "equals-ignore-case" => {
+            let letters = text(name, value, path)?;
+            Ok(Test::SameLetters(lower(&letters)))
+        }
+        "exists" => match value.kind {
+            Kind::Truth(there) => Ok(Test::Exists(there)),
+            _ => Err(expected(name, "true or false", value, path)),
+        },
+        "anything-but" => anything_but(value, path),
+        "numeric" => numeric(value, path),
+        "wildcard" | "cidr" => {
+            let problem = format!(
+                "EventBridge knows the operator {name:?}, Lambda's filters do not; expected one \
+                 of {OPERATORS}"
+            );
+            Err(Mistake::new(at, path, problem))
+        }
+        _ => {
+            let problem = format!("unknown operator {name:?}; expected one of {OPERATORS}");
+            Err(Mistake::new(at, path, problem))
+        }
+    }
+}
+
+fn expected(operator: &str, what: &str, value: &Value<'_>, path: &str) -> Mistake {
+    let problem = format!("{operator} takes {what}, found {}", value.kind.word());
+    Mistake::new(value.at, path, problem)
+}
+
+fn text(operator: &str, value: &Value<'_>, path: &str) -> Result<String, Mistake> {
+    match &value.kind {
+        Kind::Text(text) => Ok(text.clone()),
+        _ => Err(expected(operator, "a text", value, path)),
+    }
+}
+
+fn literal(value: &Value<'_>, path: &str) -> Result<Literal, Mistake> {
+    match &value.kind {
+        Kind::Text(text) => Ok(Literal::Text(text.clone())),
+        Kind::Number(_) => number(value, path).map(Literal::Number),
+        _ => Err(expected("anything-but", "texts or numbers", value, path)),
+    }
+}
+
+fn number(value: &Value<'_>, path: &str) -> Result<Decimal, Mistake> {
+    let Kind::Number(spelled) = value.kind else {
+        return Err(expected(
+            "numeric",
+            "a number without quotes here",
+            value,
+            path,
+        ));
+    };
+    Decimal::parse(spelled).ok_or_else(|| {
+        let problem = format!("the number {spelled} is out of all range");
+        Mistake::new(value.at, path, problem)
+    })
+}
+
+fn anything_but(value: &Value<'_>, path: &str) -> Result<Test, Mistake> {
+    const WHAT: &str = "a text, a number, or a list of either";
+    let literals = match &value.kind {
+        Kind::List(list) if !list.is_empty() => {
+            let literals: Result<Vec<_>, _> = list.iter().map(|one| literal(one, path)).collect();
+            literals?
+        }
+        Kind::Text(_) | Kind::Number(_) => vec![literal(value, path)?],
+        _ => return Err(expected("anything-but", WHAT, value, path)),
+    };
+    let texts = literals
+        .iter()
+        .filter(|one| matches!(one, Literal::Text(_)))
+        .count();
+    if texts != 0 && texts != literals.len() {
+        let problem = "anything-but takes either texts or numbers, not both in one list";
+        return Err(Mistake::new(value.at, path, problem));
+    }
+    Ok(Test::AnythingBut(literals))
+}
+
+/// `["=", n]`, or a lower bound, an upper bound, or both in this order.
+fn numeric(value: &Value<'_>, path: &str) -> Result<Test, Mistake> {
+    const WHAT: &str =
+        r#"a list such as ["=", 5], [">", 0] or [">=", 0, "<", 10], the lower bound first"#;
+    let Kind::List(list) = &value.kind else {
+        return Err(expected("numeric", WHAT, value, path));
+    };
+    let mistake = |at, what: &str| Mistake::new(at, path, format!("{what}: numeric takes {WHAT}"));
+    let mut bounds = Vec::new();
+    for pair in list.chunks(2) {
+        let [sign, limit] = pair else {
+            return Err(mistake(pair[0].at, "a comparison without a number"));
+        };
+        let sign = match &sign.kind {
+            Kind::Text(sign) => match sign.as_str() {
+                "=" => Some(Sign::Is),
+                "<" => Some(Sign::Below),
+                "<=" => Some(Sign::AtMost),
+                ">" => Some(Sign::Above),
+                ">=" => Some(Sign::AtLeast),
+                _ => None,
+            },
+            _ => None,
+        }
+        .ok_or_else(|| mistake(sign.at, "not one of = < <= > >="))?;
+        let limit = number(limit, path)?;
+        bounds.push(Bound { sign, limit });
+    }
+    let lower = |bound: &Bound| matches!(bound.sign, Sign::Above | Sign::AtLeast);
+    let upper = |bound: &Bound| matches!(bound.sign, Sign::Below | Sign::AtMost);
+    match bounds.as_slice() {
+        [_] => {}
+        [low, high] if lower(low) && upper(high) => {
+            if low.limit >= high.limit {
+                return Err(mistake(value.at, "no number lies between these bounds"));
+            }
+        }
+        _ => return Err(mistake(value.at, "not a comparison or a range")),
+    }
+    Ok(Test::Within(bounds))
+}
+
+/// A text in lower case, letter by letter.
+pub(super) fn lower(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
+}

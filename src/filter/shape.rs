@@ -1,0 +1,55 @@
+//! What a stream record can have where.
+
+use super::subject::{CHANGE_FIELDS, EVENT_FIELDS};
+
+/// What stands at a place of the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Event,
+    Change,
+    Identity,
+    /// Attributes by name.
+    Attributes,
+    /// A value under its type letter.
+    Typed,
+    /// A plain value.
+    Leaf,
+    /// A DynamoDB number.
+    Digits,
+}
+
+impl Shape {
+    /// What stands at this field; `None`: there never is one.
+    pub(super) fn field(self, name: &str) -> Option<Self> {
+        match (self, name) {
+            (Self::Event, "dynamodb") => Some(Self::Change),
+            (Self::Event, "userIdentity") => Some(Self::Identity),
+            (Self::Event, name) => EVENT_FIELDS.contains(&name).then_some(Self::Leaf),
+            (Self::Change, "Keys" | "NewImage" | "OldImage") | (Self::Typed, "M") => {
+                Some(Self::Attributes)
+            }
+            (Self::Change, name) => CHANGE_FIELDS.contains(&name).then_some(Self::Leaf),
+            (Self::Identity, "type" | "principalId")
+            | (Self::Typed, "S" | "B" | "BOOL" | "NULL" | "SS" | "BS") => Some(Self::Leaf),
+            (Self::Attributes, _) | (Self::Typed, "L") => Some(Self::Typed),
+            (Self::Typed, "N" | "NS") => Some(Self::Digits),
+            (Self::Identity | Self::Typed | Self::Leaf | Self::Digits, _) => None,
+        }
+    }
+
+    pub(super) fn is_leaf(self) -> bool {
+        matches!(self, Self::Leaf | Self::Digits)
+    }
+
+    /// Its fields, in words.
+    pub(super) fn fields(self) -> String {
+        match self {
+            Self::Event => EVENT_FIELDS.join(", "),
+            Self::Change => CHANGE_FIELDS.join(", "),
+            Self::Identity => "type, principalId".to_owned(),
+            Self::Attributes => "the item's attributes by name".to_owned(),
+            Self::Typed => "a type letter: one of S, N, B, BOOL, NULL, M, L, SS, NS, BS".to_owned(),
+            Self::Leaf | Self::Digits => "no fields".to_owned(),
+        }
+    }
+}

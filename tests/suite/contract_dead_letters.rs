@@ -1,0 +1,534 @@
+//! What all dead letters promise, run against each store of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::dead_letter::{
+    Attempt, Attempts, DeadLetters, Deed, Envelope, Letter, LetterId, Reason, Selection, Settled,
+};
+use aftercommit::decide::shard::ShardId;
+use aftercommit::record::StreamView;
+use aftercommit::tables::dynamodb::create_dead_letter_table;
+use aftercommit::{Event, Record, SequenceNumber};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue as Sdk;
+use serde_dynamo::AttributeValue;
+
+use crate::support::arbitrary;
+use crate::support::clients;
+use crate::support::embedded::Embedded;
+
+/// Runs every behaviour against every store. A store may hold letters of other streams already.
+macro_rules! contract {
+    ($($behaviour:ident,)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                super::$behaviour(super::MemoryDeadLetters::default()).await;
+            })*
+        }
+        mod embedded {
+            $(#[tokio::test]
+            async fn $behaviour() {
+                let server = super::OnServer::embedded().await;
+                super::$behaviour(server.letters()).await;
+            })*
+        }
+        mod localstack {
+            $(#[tokio::test]
+            #[ignore = "needs LocalStack: run localstack/test.sh"]
+            async fn $behaviour() {
+                let server = super::OnServer::localstack().await;
+                super::$behaviour(server.letters()).await;
+            })*
+        }
+    };
+}
+
+contract! {
+    a_letter_parks_its_key_and_is_read_as_it_was_written,
+    a_letter_that_is_written_again_stays_one_letter,
+    a_follower_comes_behind_a_parked_key_and_nowhere_else,
+    letters_of_a_key_come_in_the_order_of_their_records,
+    a_key_is_parked_until_its_last_letter_is_settled,
+    a_letter_is_settled_once,
+    a_settled_letter_opens_again_when_its_record_fails_again,
+    an_attempt_is_added_to_an_open_letter_only,
+    the_parked_keys_of_a_stream_are_told_with_their_letters,
+    a_listing_shows_what_is_selected,
+    keys_of_any_length_and_kind_have_letters,
+    huge_records_lose_nothing,
+    every_kind_of_record_survives,
+    followers_and_settling_at_once_leave_no_key_parked_without_letters,
+}
+
+pub fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
+}
+
+/// A stream that no other test touches.
+pub fn stream() -> Arc<str> {
+    format!(
+        "arn:aws:dynamodb:eu-central-1:1:table/t/stream/{:016x}",
+        fastrand::u64(..)
+    )
+    .into()
+}
+
+pub fn record(key: &str, number: u64) -> Record {
+    let keys = HashMap::from([("id".to_owned(), AttributeValue::S(key.to_owned()))]);
+    Record {
+        event_id: format!("event-{number}"),
+        event: Event::Insert,
+        keys: keys.clone().into(),
+        new_image: Some(keys.into()),
+        old_image: None,
+        sequence_number: SequenceNumber::parse(number.to_string()).unwrap(),
+        created: at(1),
+        view: StreamView::NewAndOldImages,
+        size_bytes: 12,
+        by_ttl: false,
+    }
+}
+
+pub fn letter_of(stream: &Arc<str>, record: Record, reason: Reason) -> Letter {
+    let mut attempts = Attempts::default();
+    attempts.push(at(2), "the mail server said 550");
+    let shard = ShardId::new("shardId-1");
+    Letter::new((stream, &shard), record, reason, attempts, at(3))
+}
+
+pub fn letter(stream: &Arc<str>, key: &str, number: u64) -> Letter {
+    letter_of(stream, record(key, number), Reason::Rejected)
+}
+
+pub fn deed(what: Settled) -> Deed {
+    Deed {
+        at: at(10),
+        by: "ada".to_owned(),
+        what,
+        why: Some("a test".to_owned()),
+    }
+}
+
+pub fn id(letter: &Letter) -> &LetterId {
+    &letter.envelope.id
+}
+
+async fn next(letters: &impl DeadLetters, of: &Letter) -> Option<Letter> {
+    letters.next_of(&id(of).stream, &id(of).key).await.unwrap()
+}
+
+pub async fn is_parked(letters: &impl DeadLetters, of: &Letter) -> bool {
+    letters
+        .is_parked(&id(of).stream, &id(of).key)
+        .await
+        .unwrap()
+}
+
+pub async fn settle(letters: &impl DeadLetters, letter: &Letter) -> Option<()> {
+    letters
+        .settle(id(letter), &deed(Settled::Redriven))
+        .await
+        .unwrap()
+}
+
+async fn listed(letters: &impl DeadLetters, which: &Selection) -> Vec<Envelope> {
+    let (mut all, mut from) = (Vec::new(), None);
+    loop {
+        let page = letters.list(which, from.as_deref()).await.unwrap();
+        all.extend(page.letters);
+        from = page.next;
+        if from.is_none() {
+            all.sort_by(|a: &Envelope, b| a.id.cmp(&b.id));
+            return all;
+        }
+    }
+}
+
+async fn a_letter_parks_its_key_and_is_read_as_it_was_written(letters: impl DeadLetters) {
+    let letter = letter(&stream(), "a", 7);
+    assert!(!is_parked(&letters, &letter).await);
+    assert_eq!(letters.read(id(&letter)).await.unwrap(), None);
+    letters.park(&letter).await.unwrap();
+    assert!(is_parked(&letters, &letter).await);
+    assert_eq!(
+        letters.read(id(&letter)).await.unwrap(),
+        Some(letter.clone())
+    );
+    assert_eq!(next(&letters, &letter).await, Some(letter));
+}
+
+async fn a_letter_that_is_written_again_stays_one_letter(letters: impl DeadLetters) {
+    let first = letter(&stream(), "a", 7);
+    letters.park(&first).await.unwrap();
+    let again = Letter {
+        envelope: Envelope {
+            reason: Reason::Exhausted,
+            ..first.envelope.clone()
+        },
+        ..first.clone()
+    };
+    letters.park(&again).await.unwrap();
+    assert_eq!(letters.follow(&again).await.unwrap(), Some(()));
+    assert_eq!(next(&letters, &first).await, Some(first.clone()));
+    assert_eq!(settle(&letters, &first).await, Some(()));
+    assert!(!is_parked(&letters, &first).await);
+}
+
+async fn a_follower_comes_behind_a_parked_key_and_nowhere_else(letters: impl DeadLetters) {
+    let stream = stream();
+    let (first, follower) = (letter(&stream, "a", 7), letter(&stream, "a", 8));
+    assert_eq!(letters.follow(&follower).await.unwrap(), None);
+    assert_eq!(letters.read(id(&follower)).await.unwrap(), None);
+    letters.park(&first).await.unwrap();
+    let elsewhere = letter(&stream, "b", 9);
+    assert_eq!(letters.follow(&elsewhere).await.unwrap(), None);
+    let other_stream = letter(&self::stream(), "a", 9);
+    assert_eq!(letters.follow(&other_stream).await.unwrap(), None);
+    for _ in 0..2 {
+        assert_eq!(letters.follow(&follower).await.unwrap(), Some(()));
+    }
+    settle(&letters, &first).await.unwrap();
+    assert!(is_parked(&letters, &first).await);
+    settle(&letters, &follower).await.unwrap();
+    assert!(!is_parked(&letters, &first).await);
+    let late = letter(&stream, "a", 10);
+    assert_eq!(letters.follow(&late).await.unwrap(), None);
+}
+
+async fn letters_of_a_key_come_in_the_order_of_their_records(letters: impl DeadLetters) {
+    let stream = stream();
+    let first = letter(&stream, "a", 9);
+    letters.park(&first).await.unwrap();
+    for number in [1_000, 10, 99, 100, 12, 11] {
+        letters
+            .follow(&letter(&stream, "a", number))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    let mut order = Vec::new();
+    while let Some(letter) = next(&letters, &first).await {
+        order.push(id(&letter).sequence_number.to_string());
+        settle(&letters, &letter).await.unwrap();
+    }
+    assert_eq!(order, ["9", "10", "11", "12", "99", "100", "1000"]);
+}
+
+async fn a_key_is_parked_until_its_last_letter_is_settled(letters: impl DeadLetters) {
+    let stream = stream();
+    let (first, second) = (letter(&stream, "a", 7), letter(&stream, "a", 8));
+    letters.park(&first).await.unwrap();
+    letters.park(&second).await.unwrap();
+    let key = &id(&first).key;
+    assert!(!letters.unpark_if_empty(&stream, key).await.unwrap());
+    // Not the oldest first: that is the operator's choice.
+    let discarded = letters.settle(id(&second), &deed(Settled::Discarded)).await;
+    discarded.unwrap().unwrap();
+    assert!(is_parked(&letters, &first).await);
+    settle(&letters, &first).await.unwrap();
+    assert!(!is_parked(&letters, &first).await);
+    assert!(letters.unpark_if_empty(&stream, key).await.unwrap());
+    assert_eq!(next(&letters, &first).await, None);
+}
+
+async fn a_letter_is_settled_once(letters: impl DeadLetters) {
+    let letter = letter(&stream(), "a", 7);
+    assert_eq!(settle(&letters, &letter).await, None);
+    letters.park(&letter).await.unwrap();
+    assert_eq!(settle(&letters, &letter).await, Some(()));
+    let again = letters.settle(id(&letter), &deed(Settled::Discarded)).await;
+    assert_eq!(again.unwrap(), None);
+    let kept = letters.read(id(&letter)).await.unwrap().unwrap();
+    assert!(!kept.envelope.open);
+    assert_eq!(kept.envelope.deeds, [deed(Settled::Redriven)]);
+    assert_eq!(kept.record, letter.record);
+}
+
+async fn a_settled_letter_opens_again_when_its_record_fails_again(letters: impl DeadLetters) {
+    let first = letter(&stream(), "a", 7);
+    letters.park(&first).await.unwrap();
+    settle(&letters, &first).await.unwrap();
+    let again = letter_of(&id(&first).stream, record("a", 7), Reason::TooOld);
+    letters.park(&again).await.unwrap();
+    assert!(is_parked(&letters, &first).await);
+    let open = next(&letters, &first).await.unwrap().envelope;
+    assert_eq!((open.reason, open.open), (Reason::TooOld, true));
+    assert_eq!(open.deeds, [deed(Settled::Redriven)]);
+    settle(&letters, &first).await.unwrap();
+    let settled = letters.read(id(&first)).await.unwrap().unwrap();
+    assert_eq!(settled.envelope.deeds.len(), 2);
+}
+
+async fn an_attempt_is_added_to_an_open_letter_only(letters: impl DeadLetters) {
+    let letter = letter(&stream(), "a", 7);
+    let attempt = |n: u32| Attempt {
+        at: at(20 + u64::from(n)),
+        error: format!("{n}: {}", "ü".repeat(5_000)),
+    };
+    assert_eq!(letters.note(id(&letter), &attempt(0)).await.unwrap(), None);
+    letters.park(&letter).await.unwrap();
+    for n in 0..30 {
+        assert_eq!(
+            letters.note(id(&letter), &attempt(n)).await.unwrap(),
+            Some(())
+        );
+    }
+    let attempts = next(&letters, &letter).await.unwrap().envelope.attempts;
+    assert_eq!(attempts.made(), 31);
+    assert_eq!(attempts.last().count(), Attempts::KEPT);
+    let last = attempts.last().next_back().unwrap();
+    assert_eq!(last.at, at(49));
+    assert!(last.error.starts_with("29: üü") && last.error.len() <= Attempts::LONGEST);
+    settle(&letters, &letter).await.unwrap();
+    assert_eq!(letters.note(id(&letter), &attempt(1)).await.unwrap(), None);
+}
+
+async fn the_parked_keys_of_a_stream_are_told_with_their_letters(letters: impl DeadLetters) {
+    let stream = stream();
+    assert_eq!(letters.parked(&stream).await.unwrap(), []);
+    letters
+        .park(&letter(&self::stream(), "z", 1))
+        .await
+        .unwrap();
+    for number in 1..=3 {
+        letters.park(&letter(&stream, "a", number)).await.unwrap();
+    }
+    let other = letter(&stream, "b", 4);
+    letters.park(&other).await.unwrap();
+    let gone = letter(&stream, "c", 5);
+    letters.park(&gone).await.unwrap();
+    settle(&letters, &gone).await.unwrap();
+    let parked = letters.parked(&stream).await.unwrap();
+    let seen: Vec<_> = parked
+        .iter()
+        .map(|one| (one.keys.clone(), one.letters))
+        .collect();
+    assert_eq!(seen, [(record("a", 1).keys, 3), (record("b", 1).keys, 1)]);
+    assert_eq!(parked[1].key, id(&other).key);
+    assert_eq!(parked[1].since, at(3));
+}
+
+async fn a_listing_shows_what_is_selected(letters: impl DeadLetters) {
+    let stream = stream();
+    let rejected = letter(&stream, "a", 1);
+    let rescued = letter_of(&stream, record("b", 2), Reason::Rescued);
+    let mut late = letter_of(&stream, record("b", 3), Reason::Followed);
+    late.envelope.written = at(100);
+    let settled = letter(&stream, "c", 4);
+    for letter in [&rejected, &rescued, &late, &settled] {
+        letters.park(letter).await.unwrap();
+    }
+    settle(&letters, &settled).await.unwrap();
+    let of_stream = Selection {
+        stream: Some(stream.to_string()),
+        ..Selection::default()
+    };
+    let numbers = async |which: Selection| -> Vec<String> {
+        let all = listed(&letters, &which).await;
+        let numbers = all.iter().map(|one| one.id.sequence_number.to_string());
+        numbers.collect()
+    };
+    assert_eq!(numbers(of_stream.clone()).await, ["1", "2", "3"]);
+    let all = Selection {
+        settled_too: true,
+        ..of_stream.clone()
+    };
+    assert_eq!(numbers(all).await, ["1", "2", "3", "4"]);
+    let reasons = vec![Reason::Rejected, Reason::Followed];
+    let by_reason = Selection {
+        reasons,
+        ..of_stream.clone()
+    };
+    assert_eq!(numbers(by_reason).await, ["1", "3"]);
+    for key in ["b", "id=b"] {
+        let by_key = Selection {
+            key: Some(key.to_owned()),
+            ..of_stream.clone()
+        };
+        assert_eq!(numbers(by_key).await, ["2", "3"]);
+    }
+    let old = Selection {
+        written_until: Some(at(50)),
+        ..of_stream.clone()
+    };
+    assert_eq!(numbers(old).await, ["1", "2"]);
+    let first = &listed(&letters, &of_stream).await[0];
+    assert_eq!(first, &rejected.envelope);
+}
+
+async fn keys_of_any_length_and_kind_have_letters(letters: impl DeadLetters) {
+    let stream = stream();
+    let keys = [
+        AttributeValue::S("x".repeat(2_048)),
+        AttributeValue::S(format!("{}y", "x".repeat(2_047))),
+        AttributeValue::S("sha256:|#\u{0}ü".to_owned()),
+        AttributeValue::N("-1.5".to_owned()),
+        AttributeValue::S("-1.5".to_owned()),
+        AttributeValue::B((0..=255).collect()),
+        AttributeValue::B(vec![0xff; 2_048]),
+    ];
+    let all: Vec<_> = keys
+        .into_iter()
+        .zip(1..)
+        .map(|(key, number)| {
+            let mut record = record("", number);
+            let sort = AttributeValue::S("s".repeat(1_024));
+            let keys = HashMap::from([("id".to_owned(), key), ("line".to_owned(), sort)]);
+            record.keys = keys.into();
+            letter_of(&stream, record, Reason::Rejected)
+        })
+        .collect();
+    for letter in &all {
+        letters.park(letter).await.unwrap();
+    }
+    assert_eq!(letters.parked(&stream).await.unwrap().len(), all.len());
+    for letter in &all {
+        assert_eq!(next(&letters, letter).await.as_ref(), Some(letter));
+        settle(&letters, letter).await.unwrap();
+    }
+    assert_eq!(letters.parked(&stream).await.unwrap(), []);
+}
+
+async fn huge_records_lose_nothing(letters: impl DeadLetters) {
+    let stream = stream();
+    let image = |fill: AttributeValue| {
+        let id = AttributeValue::S("a".to_owned());
+        HashMap::from([("id".to_owned(), id), ("fill".to_owned(), fill)])
+    };
+    // Items of nearly 400 KB; as JSON text each control character takes six bytes.
+    let mut worst = record("a", 1);
+    worst.new_image = Some(image(AttributeValue::S("\u{1}".repeat(408_000))).into());
+    worst.old_image = Some(image(AttributeValue::B(vec![0xfe; 408_000])).into());
+    let mut wide = record("a", 2);
+    wide.new_image = Some(image(AttributeValue::S("ü€".repeat(81_000))).into());
+    let (worst, wide) = (
+        letter_of(&stream, worst, Reason::Rejected),
+        letter_of(&stream, wide, Reason::Followed),
+    );
+    for _ in 0..2 {
+        letters.park(&worst).await.unwrap();
+    }
+    letters.follow(&wide).await.unwrap().unwrap();
+    for letter in [&worst, &wide] {
+        let found = next(&letters, letter).await.unwrap();
+        assert!(found == *letter, "a huge record came back changed");
+        settle(&letters, letter).await.unwrap();
+    }
+    letters.park(&worst).await.unwrap();
+    let again = next(&letters, &worst).await.unwrap();
+    assert!(again.record == worst.record);
+}
+
+async fn every_kind_of_record_survives(letters: impl DeadLetters) {
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    use proptest::test_runner::TestRunner;
+
+    let mut runner = TestRunner::deterministic();
+    let stream = stream();
+    for _ in 0..100 {
+        let record = arbitrary::record().new_tree(&mut runner).unwrap().current();
+        let letter = letter_of(&stream, record, Reason::Rescued);
+        letters.park(&letter).await.unwrap();
+        assert_eq!(letters.read(id(&letter)).await.unwrap(), Some(letter));
+    }
+}
+
+async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
+    letters: impl DeadLetters,
+) {
+    let stream = stream();
+    let first = letter(&stream, "a", 1);
+    letters.park(&first).await.unwrap();
+    let appending = async {
+        let mut written = 0;
+        for number in 2..20 {
+            let letter = self::letter(&stream, "a", number);
+            // Nobody knows how a write ended that failed: it is repeated.
+            let answer = loop {
+                if let Ok(answer) = letters.follow(&letter).await {
+                    break answer;
+                }
+            };
+            written += u32::from(answer.is_some());
+            tokio::task::yield_now().await;
+        }
+        written
+    };
+    let settling = async {
+        let mut settled = 0;
+        while let Ok(Some(letter)) = letters.next_of(&stream, &id(&first).key).await {
+            if let Ok(Some(())) = letters.settle(id(&letter), &deed(Settled::Redriven)).await {
+                settled += 1;
+            }
+        }
+        settled
+    };
+    let (written, settled) = tokio::join!(appending, settling);
+    let rest = listed(
+        &letters,
+        &Selection {
+            stream: Some(stream.to_string()),
+            ..Selection::default()
+        },
+    )
+    .await
+    .len();
+    assert_eq!(1 + written as usize, settled + rest);
+    let parked = letters.parked(&stream).await.unwrap();
+    let counted: u64 = parked.iter().map(|one| one.letters).sum();
+    assert_eq!(counted, rest as u64);
+}
+
+/// Dead letters on a server.
+pub struct OnServer {
+    pub client: Client,
+    pub table: String,
+    _embedded: Option<Embedded>,
+}
+
+impl OnServer {
+    pub async fn embedded() -> Self {
+        let server = Embedded::start();
+        let client = clients::dynamodb(server.url());
+        Self::on(client, Some(server)).await
+    }
+
+    async fn localstack() -> Self {
+        Self::on(clients::dynamodb(&clients::localstack_url()), None).await
+    }
+
+    async fn on(client: Client, embedded: Option<Embedded>) -> Self {
+        let table = "dead-letters-under-test".to_owned();
+        create_dead_letter_table(&client, &table).await.unwrap();
+        Self {
+            client,
+            table,
+            _embedded: embedded,
+        }
+    }
+
+    pub fn letters(&self) -> DynamoDbDeadLetters {
+        DynamoDbDeadLetters::new(self.client.clone(), &self.table)
+    }
+
+    pub async fn rows(&self) -> Vec<HashMap<String, Sdk>> {
+        let scan = self.client.scan().table_name(&self.table);
+        scan.into_paginator()
+            .items()
+            .send()
+            .collect::<Result<_, _>>()
+            .await
+            .unwrap()
+    }
+
+    pub async fn delete(&self, row: &HashMap<String, Sdk>) {
+        let delete = self.client.delete_item().table_name(&self.table);
+        let key = ["item", "row"].map(|name| (name.to_owned(), row[name].clone()));
+        delete.set_key(Some(key.into())).send().await.unwrap();
+    }
+}

@@ -1,0 +1,130 @@
+//! Dead letters as DynamoDB stores them: what expires, what was changed by hand, what a newer build wrote.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use aftercommit::dead_letter::{
+    DeadLetters as _, Envelope, KEPT_AFTER, Letter, Reason, Selection, Settled,
+};
+use aws_sdk_dynamodb::types::AttributeValue as Sdk;
+use serde_dynamo::AttributeValue;
+
+use crate::contract_dead_letters::{
+    OnServer, at, deed, id, is_parked, letter, letter_of, record, settle, stream,
+};
+
+fn kind(row: &HashMap<String, Sdk>) -> &str {
+    row["kind"].as_s().unwrap()
+}
+
+#[tokio::test]
+async fn a_settled_letter_and_its_parts_expire_and_an_open_one_never() {
+    let server = OnServer::embedded().await;
+    let letters = server.letters();
+    let mut huge = record("a", 1);
+    let fill = AttributeValue::B(vec![7; 390_000]);
+    huge.new_image = Some(HashMap::from([("fill".to_owned(), fill)]).into());
+    let letter = letter_of(&stream(), huge, Reason::Rejected);
+    letters.park(&letter).await.unwrap();
+    assert!(
+        server
+            .rows()
+            .await
+            .iter()
+            .all(|row| !row.contains_key("expires"))
+    );
+    settle(&letters, &letter).await.unwrap();
+    let until = (at(10) + KEPT_AFTER)
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let rows = server.rows().await;
+    let mut kinds: Vec<_> = rows.iter().map(kind).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["letter", "part", "part"]);
+    for row in &rows {
+        assert_eq!(row["expires"], Sdk::N(until.as_secs().to_string()));
+    }
+    let again = Letter {
+        envelope: Envelope {
+            written: at(50),
+            ..letter.envelope.clone()
+        },
+        ..letter
+    };
+    letters.park(&again).await.unwrap();
+    assert!(
+        server
+            .rows()
+            .await
+            .iter()
+            .all(|row| !row.contains_key("expires"))
+    );
+}
+
+#[tokio::test]
+async fn rows_that_were_removed_by_hand_are_mended() {
+    let server = OnServer::embedded().await;
+    let letters = server.letters();
+    let letter = letter(&stream(), "a", 1);
+    letters.park(&letter).await.unwrap();
+    // The letter is gone: the key can be unparked.
+    let rows = server.rows().await;
+    server
+        .delete(rows.iter().find(|row| kind(row) == "letter").unwrap())
+        .await;
+    assert!(is_parked(&letters, &letter).await);
+    let unparked = letters
+        .unpark_if_empty(&id(&letter).stream, &id(&letter).key)
+        .await;
+    assert!(unparked.unwrap());
+    assert!(!is_parked(&letters, &letter).await);
+    // The mark is gone: writing the letter again parks the key again, settling it does without.
+    letters.park(&letter).await.unwrap();
+    let rows = server.rows().await;
+    let mark = rows.iter().find(|row| kind(row) == "mark").unwrap();
+    server.delete(mark).await;
+    letters.park(&letter).await.unwrap();
+    assert!(is_parked(&letters, &letter).await);
+    server.delete(mark).await;
+    assert_eq!(settle(&letters, &letter).await, Some(()));
+    assert!(!is_parked(&letters, &letter).await);
+}
+
+#[tokio::test]
+async fn a_letter_of_a_newer_build_is_neither_read_nor_overwritten() {
+    let server = OnServer::embedded().await;
+    let letters = server.letters();
+    let letter = letter(&stream(), "a", 1);
+    letters.park(&letter).await.unwrap();
+    for row in server.rows().await {
+        let update = server.client.update_item().table_name(&server.table);
+        let key = ["item", "row"].map(|name| (name.to_owned(), row[name].clone()));
+        let update = update
+            .set_key(Some(key.into()))
+            .update_expression("SET #f = :f");
+        let update = update.expression_attribute_names("#f", "format");
+        let two = Sdk::N("2".to_owned());
+        update
+            .expression_attribute_values(":f", two)
+            .send()
+            .await
+            .unwrap();
+    }
+    let before = server.rows().await;
+    for error in [
+        letters.read(id(&letter)).await.err(),
+        letters.park(&letter).await.err(),
+        letters.follow(&letter).await.err(),
+        letters
+            .settle(id(&letter), &deed(Settled::Discarded))
+            .await
+            .err(),
+        letters.parked(&id(&letter).stream).await.err(),
+    ] {
+        let text = format!("{:#}", error.unwrap());
+        assert!(text.contains("format 2"), "{text}");
+    }
+    let shown = letters.list(&Selection::default(), None).await.unwrap();
+    assert_eq!(shown.letters, []);
+    assert_eq!(server.rows().await, before);
+}

@@ -1,0 +1,160 @@
+//! Lambda's event, read and written.
+
+use aftercommit::record::lambda_event::{read, read_all, write};
+use aftercommit::record::{Event, StreamView};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::support::arbitrary;
+
+/// The example of AWS's developer guide, shortened.
+fn event() -> Value {
+    json!({"Records": [
+        {
+            "eventID": "1", "eventVersion": "1.0", "eventName": "INSERT",
+            "eventSource": "aws:dynamodb", "awsRegion": "us-east-1",
+            "eventSourceARN": "arn:aws:dynamodb:us-east-1:123456789012:table/images/stream/2026",
+            "dynamodb": {
+                "Keys": {"Id": {"N": "101"}},
+                "NewImage": {"Message": {"S": "New item!"}, "Id": {"N": "101"}, "Raw": {"B": "AAE="}},
+                "SequenceNumber": "111", "SizeBytes": 26, "StreamViewType": "NEW_AND_OLD_IMAGES"
+            }
+        },
+        {
+            "eventID": "3", "eventName": "REMOVE",
+            "userIdentity": {"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"},
+            "dynamodb": {
+                "ApproximateCreationDateTime": 1.479_499_740e9,
+                "Keys": {"Id": {"N": "101"}}, "SequenceNumber": "333"
+            }
+        }
+    ]})
+}
+
+#[test]
+fn the_developer_guides_example_is_read() {
+    let all = read_all(&event()).unwrap();
+    let (first, last) = (&all[0], &all[1]);
+    assert!(first.stream.as_ref().unwrap().ends_with("stream/2026"));
+    assert_eq!(first.record.event, Event::Insert);
+    assert_eq!(first.record.size_bytes, 26);
+    let image = first.record.new_image.as_ref().unwrap();
+    let raw = serde_dynamo::AttributeValue::B(vec![0, 1]);
+    assert_eq!(image.get("Raw"), Some(&raw));
+    assert!(last.record.by_ttl && last.stream.is_none());
+    assert_eq!(last.record.view, StreamView::KeysOnly);
+    let since = last.record.created.duration_since(std::time::UNIX_EPOCH);
+    assert_eq!(since.unwrap().as_secs(), 1_479_499_740);
+    let alone = read_all(&event()["Records"][1]).unwrap();
+    assert_eq!(alone, vec![last.clone()]);
+}
+
+#[test]
+fn what_is_no_record_is_told_with_its_place() {
+    let changed = |pointer: &str, value: Value| {
+        let mut event = event();
+        *event.pointer_mut(pointer).unwrap() = value;
+        read_all(&event).unwrap_err().to_string()
+    };
+    for (pointer, value, told) in [
+        ("/Records", json!(1), "Records: expected a list"),
+        (
+            "/Records/0",
+            json!([]),
+            "Records[0].the record: expected an object",
+        ),
+        (
+            "/Records/1/dynamodb",
+            json!("x"),
+            "Records[1].dynamodb: expected an object",
+        ),
+        (
+            "/Records/0/dynamodb/SequenceNumber",
+            json!(5),
+            "SequenceNumber: expected a text",
+        ),
+        (
+            "/Records/0/dynamodb/SequenceNumber",
+            json!("5x"),
+            "is not 1 to 40 digits",
+        ),
+        (
+            "/Records/0/dynamodb/SequenceNumber",
+            Value::Null,
+            "SequenceNumber: not there",
+        ),
+        (
+            "/Records/0/eventName",
+            json!("UPSERT"),
+            "eventName: expected INSERT",
+        ),
+        (
+            "/Records/0/dynamodb/NewImage",
+            json!({"a": "b"}),
+            "dynamodb.NewImage: attributes with",
+        ),
+        (
+            "/Records/0/dynamodb/NewImage/Raw",
+            json!({"B": "%"}),
+            "dynamodb.NewImage: attributes",
+        ),
+        (
+            "/Records/0/dynamodb/SizeBytes",
+            json!(-1),
+            "SizeBytes: expected a whole number",
+        ),
+        (
+            "/Records/1/dynamodb/ApproximateCreationDateTime",
+            json!(-1),
+            "expected seconds",
+        ),
+        (
+            "/Records/0/dynamodb/StreamViewType",
+            json!("ALL"),
+            "\"ALL\" is no view",
+        ),
+    ] {
+        let error = changed(pointer, value);
+        assert!(error.contains(told), "{pointer}: {error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_event_with_something_else_at_a_place_is_read_or_refused(
+        path in prop::sample::select(vec![
+            "", "/eventName", "/eventID", "/userIdentity", "/dynamodb", "/dynamodb/Keys",
+            "/dynamodb/NewImage", "/dynamodb/NewImage/Id", "/dynamodb/SequenceNumber",
+            "/dynamodb/SizeBytes", "/dynamodb/ApproximateCreationDateTime",
+        ]),
+        other in prop_oneof![
+            any::<f64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            Just(json!([])),
+            Just(json!({})),
+            any::<String>().prop_map(|word| json!({word: {"N": 5}})),
+            arbitrary::attribute().prop_map(|value| serde_json::to_value(value).unwrap()),
+        ],
+    ) {
+        let mut event = event()["Records"][0].clone();
+        event["userIdentity"] = Value::Null;
+        event["dynamodb"]["ApproximateCreationDateTime"] = json!(1);
+        *event.pointer_mut(path).unwrap() = other;
+        if let Ok(received) = read(&event) {
+            // Whatever was read can be told again.
+            let told = write(&received.record, None).unwrap();
+            prop_assert_eq!(read(&told).unwrap().record.keys, received.record.keys);
+        }
+    }
+
+    #[test]
+    fn a_record_survives_the_way_through_json(record in arbitrary::record()) {
+        let arn = "arn:aws:dynamodb:eu-central-1:1:table/t/stream/s";
+        let text = write(&record, Some(arn)).unwrap().to_string();
+        let received = read(&serde_json::from_str(&text).unwrap()).unwrap();
+        prop_assert_eq!(&received.record, &record);
+        prop_assert_eq!(received.stream.as_deref(), Some(arn));
+        prop_assert_eq!(write(&received.record, Some(arn)).unwrap().to_string(), text);
+    }
+}

@@ -1,0 +1,276 @@
+//! Redriving: the order of each key, what stops it, and what is written down.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aftercommit::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::dead_letter::{Attempts, DeadLetters as _, Letter, Reason, Selection};
+use aftercommit::decide::shard::ShardId;
+use aftercommit::record::StreamView;
+use aftercommit::redrive::{How, Key, Step, Summary, redrive};
+use aftercommit::{Clock, Context, Event, Failure, Record, RecordHandler, SequenceNumber};
+use serde_dynamo::AttributeValue;
+
+/// What the handler does with a record; without a word it handles it.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Fail,
+    Panic,
+    Hang,
+    Down,
+    /// So many times, then it handles it.
+    Busy(u32),
+}
+
+/// Does as it was told, and remembers what it was given.
+#[derive(Default)]
+struct Scripted {
+    acts: Mutex<BTreeMap<String, Act>>,
+    seen: Mutex<Vec<(String, u32)>>,
+    /// Letters that come while it handles the record of this number.
+    comes: Option<(String, Letter, MemoryDeadLetters)>,
+}
+
+impl RecordHandler for Scripted {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let number = record.sequence_number.to_string();
+        assert!(context.may_act() && context.incarnation() == "redrive/1");
+        assert_eq!(context.stream(), "stream");
+        assert_eq!(context.shard().as_str(), "shardId-1");
+        let seen = (number.clone(), context.attempt());
+        self.seen.lock().unwrap().push(seen);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if let Some((when, letter, letters)) = &self.comes
+            && *when == number
+        {
+            letters.follow(letter).await.unwrap().unwrap();
+        }
+        let act = self.acts.lock().unwrap().get(&number).copied();
+        match act {
+            None | Some(Act::Busy(0)) => Ok(()),
+            Some(Act::Fail) => Err(Failure::reject("no such order")),
+            Some(Act::Panic) => panic!("at the record"),
+            Some(Act::Hang) => std::future::pending().await,
+            Some(Act::Down) => Err(Failure::unavailable("no mail server")),
+            Some(Act::Busy(times)) => {
+                self.acts
+                    .lock()
+                    .unwrap()
+                    .insert(number, Act::Busy(times - 1));
+                Err(Failure::Busy(Duration::from_secs(1)))
+            }
+        }
+    }
+}
+
+impl Scripted {
+    fn that(acts: &[(&str, Act)]) -> Self {
+        let acts = acts
+            .iter()
+            .map(|(number, act)| ((*number).to_owned(), *act));
+        Self {
+            acts: Mutex::new(acts.collect()),
+            ..Self::default()
+        }
+    }
+
+    fn seen(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|(number, _)| number.clone()).collect()
+    }
+}
+
+fn letter(key: &str, number: u64) -> Letter {
+    let keys = HashMap::from([("id".to_owned(), AttributeValue::S(key.to_owned()))]);
+    let record = Record {
+        event_id: String::new(),
+        event: Event::Insert,
+        keys: keys.into(),
+        new_image: None,
+        old_image: None,
+        sequence_number: SequenceNumber::parse(number.to_string()).unwrap(),
+        created: SystemTime::UNIX_EPOCH,
+        view: StreamView::KeysOnly,
+        size_bytes: 1,
+        by_ttl: false,
+    };
+    let mut attempts = Attempts::default();
+    attempts.push(SystemTime::UNIX_EPOCH, "first");
+    let origin = (&Arc::from("stream"), &ShardId::new("shardId-1"));
+    Letter::new(
+        origin,
+        record,
+        Reason::Exhausted,
+        attempts,
+        SystemTime::UNIX_EPOCH,
+    )
+}
+
+async fn with(all: &[(&str, u64)]) -> MemoryDeadLetters {
+    let letters = MemoryDeadLetters::default();
+    for (key, number) in all {
+        letters.park(&letter(key, *number)).await.unwrap();
+    }
+    letters
+}
+
+fn how(parallel: usize) -> How {
+    let clock = Clock::new(|| SystemTime::UNIX_EPOCH + Duration::from_secs(9));
+    let mut how = How::new("ada", "redrive/1", clock);
+    how.parallel = parallel;
+    how
+}
+
+async fn run(letters: &MemoryDeadLetters, handler: &Scripted, how: How) -> (Summary, Vec<Step>) {
+    let parked = letters.parked("stream").await.unwrap();
+    let keys = parked.into_iter().map(|parked| Key {
+        stream: "stream".into(),
+        key: parked.key,
+    });
+    let mut steps = Vec::new();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let told = |step: &Step| steps.push(step.clone());
+    let summary = redrive(letters, handler, keys.collect(), (&how, &mut rng), told).await;
+    (summary, steps)
+}
+
+async fn open(letters: &MemoryDeadLetters) -> Vec<(String, u32)> {
+    let page = letters.list(&Selection::default(), None).await.unwrap();
+    let all = page.letters.iter();
+    all.map(|one| (one.id.sequence_number.to_string(), one.attempts.made()))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_is_handled_in_order_and_free_again() {
+    let all = [("a", 1), ("b", 2), ("a", 3), ("a", 20), ("b", 4), ("c", 5)];
+    let letters = with(&all).await;
+    let handler = Scripted::default();
+    let (summary, steps) = run(&letters, &handler, how(8)).await;
+    let expected = Summary {
+        redriven: 6,
+        free: 3,
+        ..Summary::default()
+    };
+    assert_eq!(summary, expected);
+    assert_eq!(steps.len(), 9);
+    let seen = handler.seen();
+    let of = |numbers: &[&str]| -> Vec<String> {
+        let mut of = seen.clone();
+        of.retain(|number| numbers.contains(&number.as_str()));
+        of
+    };
+    assert_eq!(of(&["1", "3", "20"]), ["1", "3", "20"]);
+    assert_eq!(of(&["2", "4"]), ["2", "4"]);
+    // Keys go side by side.
+    assert_eq!(
+        seen[..3]
+            .iter()
+            .filter(|n| ["1", "2", "5"].contains(&n.as_str()))
+            .count(),
+        3
+    );
+    assert_eq!(letters.parked("stream").await.unwrap(), []);
+    let all = Selection {
+        settled_too: true,
+        ..Selection::default()
+    };
+    let settled = letters.list(&all, None).await.unwrap().letters;
+    assert!(settled.iter().all(|one| one.deeds[0].by == "ada"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_stops_at_its_first_failure_and_the_others_go_on() {
+    for (act, told) in [
+        (Act::Fail, "no such order"),
+        (Act::Panic, "the handler panicked: at the record"),
+        (Act::Hang, "the handler took longer than 900s"),
+    ] {
+        let letters = with(&[("a", 1), ("a", 2), ("a", 3), ("b", 4)]).await;
+        let handler = Scripted::that(&[("2", act)]);
+        let (summary, steps) = run(&letters, &handler, how(8)).await;
+        let expected = Summary {
+            redriven: 2,
+            free: 1,
+            stopped: 1,
+            untried: 0,
+        };
+        assert_eq!(summary, expected);
+        assert!(
+            steps
+                .iter()
+                .any(|step| matches!(step, Step::Stopped { why, .. } if why == told))
+        );
+        let left = [("2".to_owned(), 2), ("3".to_owned(), 1)];
+        assert_eq!(open(&letters).await, left);
+        let parked = letters.parked("stream").await.unwrap();
+        assert_eq!(parked[0].letters, 2);
+        let first = letters
+            .next_of("stream", &parked[0].key)
+            .await
+            .unwrap()
+            .unwrap();
+        let last = first.envelope.attempts.last().next_back().unwrap().clone();
+        assert_eq!(last.error, told);
+        // The next time goes on where this one stopped, as the next attempt.
+        let again = Scripted::default();
+        let (summary, _) = run(&letters, &again, how(8)).await;
+        assert_eq!((summary.redriven, summary.free), (2, 1));
+        let seen = again.seen.lock().unwrap().clone();
+        assert_eq!(seen, [("2".to_owned(), 3), ("3".to_owned(), 2)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dependency_that_is_down_burns_no_attempt_and_begins_no_other_key() {
+    let letters = with(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]).await;
+    let handler = Scripted::that(&[("2", Act::Down)]);
+    let (summary, _) = run(&letters, &handler, how(1)).await;
+    let expected = Summary {
+        redriven: 1,
+        free: 1,
+        stopped: 1,
+        untried: 2,
+    };
+    assert_eq!(summary, expected);
+    assert_eq!(handler.seen(), ["1", "2"]);
+    assert!(
+        open(&letters)
+            .await
+            .iter()
+            .all(|(_, attempts)| *attempts == 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_else_who_is_at_it_is_waited_for_a_while() {
+    let letters = with(&[("a", 1)]).await;
+    let (summary, _) = run(&letters, &Scripted::that(&[("1", Act::Busy(5))]), how(1)).await;
+    assert_eq!((summary.redriven, summary.free), (1, 1));
+    let letters = with(&[("a", 1)]).await;
+    let handler = Scripted::that(&[("1", Act::Busy(1000))]);
+    let (summary, _) = run(&letters, &handler, how(1)).await;
+    assert_eq!((summary.redriven, summary.stopped), (0, 1));
+    assert_eq!(handler.seen().len(), 61);
+    assert_eq!(open(&letters).await, [("1".to_owned(), 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_comes_meanwhile_is_redriven_too() {
+    let letters = with(&[("a", 1), ("a", 2)]).await;
+    let handler = Scripted {
+        comes: Some(("2".to_owned(), letter("a", 7), letters.clone())),
+        ..Scripted::default()
+    };
+    let (summary, _) = run(&letters, &handler, how(1)).await;
+    assert_eq!(handler.seen(), ["1", "2", "7"]);
+    assert_eq!((summary.redriven, summary.free), (3, 1));
+    assert_eq!(letters.parked("stream").await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_to_do_is_done_at_once() {
+    let (summary, steps) = run(&with(&[]).await, &Scripted::default(), how(1)).await;
+    assert_eq!((summary, steps), (Summary::default(), Vec::new()));
+}
