@@ -1,11 +1,9 @@
-//! Filter patterns: each operator, each mistake, each explanation; and the command.
+//! Filter patterns: each operator, each mistake, each explanation.
 
 use aftercommit::Record;
 use aftercommit::filter::{Explanation, Filter, Filters, Remark, Subject};
 use aftercommit::record::lambda_event;
 use serde_json::{Value, json};
-
-use crate::cli::{aftercommit, complaint, text};
 
 fn record() -> Record {
     let event = json!({
@@ -461,30 +459,4 @@ fn a_pattern_that_is_probably_not_meant_so_is_remarked() {
     ] {
         assert_eq!(remarks(fine), Vec::<String>::new(), "{fine}");
     }
-}
-
-#[tokio::test]
-async fn the_command_explains_a_record_with_exit_codes_for_scripts() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("record.json");
-    let event = lambda_event::write(&record(), None).unwrap();
-    std::fs::write(&path, json!({"Records": [event]}).to_string()).unwrap();
-    let explain = async |pattern: &str| {
-        let mut command = aftercommit();
-        command.args(["filter", "explain", "--pattern", pattern, "--record"]);
-        command.arg(&path).output().await.unwrap()
-    };
-    let output = explain(Filters::INSERTS).await;
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(text(&output.stdout), "111: match\n");
-    let output = explain(r#"{"eventName": ["REMOVE"]}"#).await;
-    assert_eq!(output.status.code(), Some(1));
-    let told = "111: no match (pattern 1): eventName: expected [\"REMOVE\"], found \"INSERT\"\n";
-    assert_eq!(text(&output.stdout), told);
-    let told = complaint(&explain(r#"{"eventName": "REMOVE"}"#).await);
-    let place = "pattern 1: line 1, column 15, at eventName: expected a list of allowed values";
-    assert!(told.contains(place), "{told}");
-    std::fs::write(&path, "{}").unwrap();
-    let told = complaint(&explain(Filters::INSERTS).await);
-    assert!(told.contains("is this a DynamoDB stream record?"), "{told}");
 }
