@@ -11,7 +11,7 @@ use crate::support::clients;
 use crate::support::embedded::Embedded;
 
 /// The command, pointed at the embedded server.
-fn against(server: &Embedded) -> Command {
+pub fn against(server: &Embedded) -> Command {
     let mut command = aftercommit();
     command
         .env("AWS_ENDPOINT_URL", server.url())
@@ -21,7 +21,7 @@ fn against(server: &Embedded) -> Command {
     command
 }
 
-async fn create(server: &Embedded) -> String {
+pub async fn create(server: &Embedded) -> String {
     let mut command = against(server);
     let output = command.args(["tables", "create", "--with-orders"]).output();
     let output = output.await.unwrap();
@@ -70,11 +70,13 @@ async fn the_tables_are_made_once_and_then_left_alone() {
     let server = Embedded::start();
     assert_eq!(
         create(&server).await,
-        "aftercommit-leases: created\naftercommit-ledger: created\norders: created\n"
+        "aftercommit-leases: created\naftercommit-ledger: created\n\
+         aftercommit-dead-letters: created\norders: created\n"
     );
     assert_eq!(
         create(&server).await,
-        "aftercommit-leases: exists\naftercommit-ledger: exists\norders: exists\n"
+        "aftercommit-leases: exists\naftercommit-ledger: exists\n\
+         aftercommit-dead-letters: exists\norders: exists\n"
     );
 }
 

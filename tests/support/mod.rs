@@ -5,6 +5,7 @@ pub mod arbitrary;
 pub mod clients;
 pub mod embedded;
 pub mod flaky_ledger;
+pub mod letters;
 pub mod mail_server;
 pub mod orders;
 pub mod shop;

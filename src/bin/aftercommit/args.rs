@@ -187,6 +187,8 @@ pub struct TableNames {
     pub lease_table: String,
     #[command(flatten)]
     pub ledger: LedgerName,
+    #[command(flatten)]
+    pub dead_letters: DeadLettersName,
 }
 
 /// The name of the ledger's table.
@@ -200,4 +202,17 @@ pub struct LedgerName {
         default_value = "aftercommit-ledger"
     )]
     pub ledger_table: String,
+}
+
+/// The name of the dead letters' table.
+#[derive(Debug, Args)]
+pub struct DeadLettersName {
+    /// Where records wait that could not be handled
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DEAD_LETTER_TABLE",
+        default_value = "aftercommit-dead-letters"
+    )]
+    pub dead_letter_table: String,
 }

@@ -3,12 +3,17 @@
 mod args;
 mod aws;
 mod cli;
+mod dead_letters;
 mod fault;
+mod filter;
 mod fleet;
 mod ledger;
+mod letters;
 mod log;
 mod out;
 mod preview;
+mod progress;
+mod redrive;
 mod resend;
 mod run;
 mod send_test;

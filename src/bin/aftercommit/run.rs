@@ -300,7 +300,7 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
 }
 
 /// The table's name in the ARN of a stream.
-fn table_of(arn: &str) -> Option<&str> {
+pub fn table_of(arn: &str) -> Option<&str> {
     let (_, rest) = arn.strip_prefix("arn:")?.split_once(":table/")?;
     let (table, label) = rest.split_once("/stream/")?;
     (!table.is_empty() && !label.is_empty()).then_some(table)
