@@ -34,6 +34,7 @@ mod real_servers;
 mod record;
 mod redrive;
 mod smtp;
+mod soak;
 mod template;
 mod throttle;
 mod traps;
