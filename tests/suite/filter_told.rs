@@ -52,6 +52,10 @@ fn a_mistake_is_told_with_its_place_and_what_is_allowed() {
             r#"column 13, at a.b: expected a list of allowed values such as ["x"]"#,
         ),
         (
+            r#"{"a\r\nb": "x"}"#,
+            r"column 12, at a\r\nb: expected a list of allowed values",
+        ),
+        (
             r#"{"a": [["x"]]}"#,
             "column 8, at a: a list inside of a list",
         ),
