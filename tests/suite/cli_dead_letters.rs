@@ -140,12 +140,12 @@ async fn redriving_mails_in_order_and_stops_where_it_fails() {
     assert!(dry[0].starts_with("would redrive\t"));
     assert_eq!((shop.mail.count(), shop.parked().await.len()), (0, 3));
     let output = shop.redrive(&["--reason", "rescued", "--by", "ada"]).await;
-    let told = "1 letters redriven; keys: 1 free, 0 stopped, 0 not tried";
+    let told = "1 letters redriven; keys: 1 free, 0 stopped, 0 not tried, 0 in other hands";
     assert_eq!(lines(&output), [told]);
     let output = shop.redrive(&["--all", "--json"]).await;
     assert_eq!(output.status.code(), Some(1));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let expected = json!({"redriven": 1, "keys_free": 1, "keys_stopped": 1, "keys_untried": 0});
+    let expected = json!({"redriven": 1, "keys_free": 1, "keys_stopped": 1, "keys_untried": 0, "keys_taken": 0});
     assert_eq!(told, expected);
     let told = text(&output.stderr);
     for part in [

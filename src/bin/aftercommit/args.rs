@@ -188,7 +188,20 @@ pub struct TableNames {
     #[command(flatten)]
     pub ledger: LedgerName,
     #[command(flatten)]
-    pub dead_letters: DeadLettersName,
+    pub letters: LetterTable,
+}
+
+/// The name of the dead letters' table.
+#[derive(Debug, Args)]
+pub struct LetterTable {
+    /// Where records stand that could not be handled
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DEAD_LETTER_TABLE",
+        default_value = "aftercommit-dead-letters"
+    )]
+    pub dead_letter_table: String,
 }
 
 /// The name of the ledger's table.
@@ -202,17 +215,4 @@ pub struct LedgerName {
         default_value = "aftercommit-ledger"
     )]
     pub ledger_table: String,
-}
-
-/// The name of the dead letters' table.
-#[derive(Debug, Args)]
-pub struct DeadLettersName {
-    /// Where records wait that could not be handled
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "AFTERCOMMIT_DEAD_LETTER_TABLE",
-        default_value = "aftercommit-dead-letters"
-    )]
-    pub dead_letter_table: String,
 }

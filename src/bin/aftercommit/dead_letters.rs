@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::args::DeadLettersName;
+use crate::args::LetterTable;
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::ledger::user;
@@ -68,7 +68,7 @@ pub struct WhichArgs {
     #[arg(long, value_name = "ARN", env = "AFTERCOMMIT_STREAM_ARN")]
     stream_arn: Option<String>,
     #[command(flatten)]
-    name: DeadLettersName,
+    name: LetterTable,
 }
 
 fn reason(word: &str) -> Result<Reason, String> {

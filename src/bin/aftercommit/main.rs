@@ -13,6 +13,7 @@ mod log;
 mod out;
 mod preview;
 mod progress;
+mod records;
 mod redrive;
 mod resend;
 mod run;

@@ -10,6 +10,7 @@ use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::dead_letter::Envelope;
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::redrive::{How, Key, Step, Summary, redrive};
 use aftercommit::tables::dynamodb::TableStream;
@@ -23,8 +24,10 @@ use crate::dead_letters::{DoingArgs, WhichArgs};
 use crate::fault::Fault;
 use crate::out::print_all;
 use crate::progress::Progress;
+use crate::records::MailServerArgs;
 use crate::run::table_of;
 use crate::sending::SendingArgs;
+use crate::signals;
 use crate::told::plain;
 
 pub const EXAMPLES: &str = "\
@@ -59,6 +62,8 @@ pub struct RedriveArgs {
     #[command(flatten)]
     ledger: LedgerName,
     #[command(flatten)]
+    mail_server: MailServerArgs,
+    #[command(flatten)]
     sending: SendingArgs,
     #[command(flatten)]
     fields: OrderArgs,
@@ -88,41 +93,69 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     if doing.dry_run {
         return doing.tell_dry("redrive", &selected);
     }
+    let sum = redrive_all(args, &clients, &smtp, (&letters, &selected)).await?;
+    smtp.close().await;
+    conclude(args, sum)
+}
+
+/// Redrives the keys of these letters, a stream at a time.
+async fn redrive_all(
+    args: &RedriveArgs,
+    clients: &Clients,
+    smtp: &Smtp,
+    (letters, selected): (&DynamoDbDeadLetters, &[Envelope]),
+) -> Result<Summary, Fault> {
     let mut rng = fastrand::Rng::new();
-    let incarnation = format!("redrive-{}/{:016x}", std::process::id(), rng.u64(..));
-    let mut how = How::new(&doing.by(), &incarnation, Clock::system());
-    how.parallel = args.concurrency.get();
+    let how = how(args, &mut rng)?;
     let names: BTreeMap<_, _> = selected
         .iter()
         .map(|letter| (letter.id.key.clone(), plain(&letter.key_in_words())))
         .collect();
+    let name = |key: &Key| names.get(&key.key).map_or("", String::as_str);
     let mut progress = Progress::towards(selected.len());
     let mut tell = |step: &Step| match step {
         Step::Redriven(_) => progress.step(),
         Step::Stopped { key, why } => {
-            let name = names.get(&key.key).map_or("", String::as_str);
-            progress.say(&format!("{name} stopped: {}", plain(why)));
+            progress.say(&format!("{} stopped: {}", name(key), plain(why)));
         }
+        Step::Taken(key) => progress.say(&format!("{}: somebody else redrives it", name(key))),
         Step::Free(_) | Step::Untried(_) => {}
     };
     let mut sum = Summary::default();
-    for (stream, of_stream) in by_stream(&selected) {
-        let handler = handler(args, &clients, &smtp, (&stream, of_stream[0])).await?;
+    for (stream, of_stream) in by_stream(selected) {
+        let handler = handler(args, clients, smtp, (&stream, of_stream[0])).await?;
         let keys = of_stream.iter().map(|letter| Key {
             stream: Arc::clone(&stream),
             key: letter.id.key.clone(),
         });
         let keys: BTreeSet<_> = keys.collect();
         let keys = keys.into_iter().collect();
-        let done = redrive(&letters, &handler, keys, (&how, &mut rng), &mut tell).await;
+        let done = redrive(letters, &handler, keys, (&how, &mut rng), &mut tell).await;
         sum.redriven += done.redriven;
         sum.free += done.free;
         sum.stopped += done.stopped;
         sum.untried += done.untried;
+        sum.taken += done.taken;
     }
     progress.end();
-    smtp.close().await;
-    conclude(args, sum)
+    Ok(sum)
+}
+
+/// How it is done. A signal lets what is in hand finish, and begins no other letter.
+fn how(args: &RedriveArgs, rng: &mut fastrand::Rng) -> Result<How, Fault> {
+    let incarnation = format!("redrive-{}/{:016x}", std::process::id(), rng.u64(..));
+    let how = How {
+        parallel: args.concurrency.get(),
+        dependency: args.mail_server.dependency(),
+        ..How::new(&args.doing.by(), &incarnation, Clock::system())
+    };
+    let shutdown = signals::shutdown().context("signals cannot be heard")?;
+    let stop = how.stop.clone();
+    tokio::spawn(async move {
+        shutdown.await;
+        stop.cancel();
+    });
+    Ok(how)
 }
 
 fn by_stream(selected: &[Envelope]) -> BTreeMap<Arc<str>, Vec<&Envelope>> {
@@ -140,23 +173,25 @@ fn conclude(args: &RedriveArgs, sum: Summary) -> Result<(), Fault> {
         free,
         stopped,
         untried,
+        taken,
     } = sum;
     let told = if args.doing.json {
         json!({"redriven": redriven, "keys_free": free, "keys_stopped": stopped,
-            "keys_untried": untried})
+            "keys_untried": untried, "keys_taken": taken})
         .to_string()
     } else {
         format!(
-            "{redriven} letters redriven; keys: {free} free, {stopped} stopped, {untried} not tried"
+            "{redriven} letters redriven; keys: {free} free, {stopped} stopped, {untried} not tried, \
+             {taken} in other hands"
         )
     };
     print_all(&format!("{told}\n"))?;
-    if stopped == 0 && untried == 0 {
+    let parked = stopped + untried + taken;
+    if parked == 0 {
         return Ok(());
     }
     Err(Fault::Work(anyhow!(
-        "{} keys are still parked: mend what is told above, then redrive again",
-        stopped + untried
+        "{parked} keys are still parked: mend what is told above, then redrive again"
     )))
 }
 

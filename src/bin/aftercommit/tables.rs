@@ -52,7 +52,7 @@ pub async fn create(args: &CreateArgs) -> Result<(), Fault> {
         &names.ledger.ledger_table,
         create_ledger_table(client, &names.ledger.ledger_table).await?,
     );
-    let letters = &names.dead_letters.dead_letter_table;
+    let letters = &names.letters.dead_letter_table;
     report(letters, create_dead_letter_table(client, letters).await?);
     if let Some(table) = &args.suppression_table {
         report(table, create_suppression_table(client, table).await?);
