@@ -26,6 +26,7 @@ mod filter_random;
 mod filter_told;
 mod lambda_event;
 mod mail;
+mod malformed;
 mod order;
 mod process;
 mod processes;

@@ -7,6 +7,7 @@ pub mod embedded;
 pub mod flaky_ledger;
 pub mod letters;
 pub mod mail_server;
+pub mod malformed;
 pub mod orders;
 pub mod shop;
 pub mod streams_server;
