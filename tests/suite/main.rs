@@ -15,6 +15,7 @@ mod confirm;
 mod contract_dead_letters;
 mod contract_leases;
 mod contract_ledger;
+mod copies;
 mod dynamodb_dead_letters;
 mod dynamodb_leases;
 mod dynamodb_lookup;

@@ -3,6 +3,7 @@
 mod args;
 mod aws;
 mod cli;
+mod copies;
 mod dead_letters;
 mod fault;
 mod filter;

@@ -7,7 +7,6 @@ use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::Smtp;
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::filter::HomeRegion;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
@@ -23,6 +22,7 @@ use tracing::info;
 
 use crate::args::{LetterArgs, OrderArgs, SmtpArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
+use crate::copies::{CopyArgs, Letters};
 use crate::fault::Fault;
 use crate::fleet::FleetArgs;
 use crate::records::RecordArgs;
@@ -93,6 +93,8 @@ pub struct RunArgs {
     #[command(flatten)]
     records: RecordArgs,
     #[command(flatten)]
+    copies: CopyArgs,
+    #[command(flatten)]
     sending: SendingArgs,
     #[command(flatten)]
     fields: OrderArgs,
@@ -156,8 +158,9 @@ async fn workers(args: &RunArgs, smtp: &Smtp) -> Result<Vec<Worker>, Fault> {
     for table in own.into_iter().chain(list) {
         must_exist(&clients, table).await?;
     }
+    let letters = args.copies.letters(&clients, letters).await?;
     let mail_server = args.records.mail_server();
-    let worker = |one| Worker::new(args, &clients, (smtp, &mail_server), one);
+    let worker = |one| Worker::new(args, &clients, (smtp, &mail_server, &letters), one);
     followed.into_iter().map(worker).collect()
 }
 
@@ -174,7 +177,7 @@ impl Worker {
     fn new(
         args: &RunArgs,
         clients: &Clients,
-        (smtp, mail_server): (&Smtp, &Dependency),
+        (smtp, mail_server, letters): (&Smtp, &Dependency, &Letters),
         followed: Followed,
     ) -> Result<Self, Fault> {
         let Followed {
@@ -204,12 +207,11 @@ impl Worker {
             handler = handler.suppressing(when);
         }
         let handler = Arc::new(handler);
-        let letters = &names.letters.dead_letter_table;
-        let mut consumer = Consumer::new(&*arn, stream, leases, handler.clone())
+        let consumer = Consumer::new(&*arn, stream, leases, handler.clone())
             .settings(settings(args)?)
             .filters(args.records.filters()?)
-            .dead_letters(DynamoDbDeadLetters::new(dynamodb.clone(), letters))
             .dependency(mail_server.clone());
+        let mut consumer = letters.given_to(consumer);
         if let Some(home) = home {
             consumer = consumer.home_region(home);
         }
