@@ -1,6 +1,7 @@
 //! The fleet under simulation.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod failing;
 mod fleet;
 mod scenarios;
 mod smoke;
