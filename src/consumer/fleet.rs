@@ -220,6 +220,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             .min(timing.lease_duration / 4)
     }
 
+    /// The shards whose rows were ended when they were last seen.
+    pub fn ended_shards(&self) -> BTreeSet<ShardId> {
+        let ended = self.rows.values().filter(|row| row.ended());
+        ended.map(|row| row.shard.clone()).collect()
+    }
+
     pub fn look_now(&mut self) {
         let now = Instant::now();
         self.look.due = now;
@@ -257,7 +263,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             Answer::HandedOver { shard, to, result } => {
                 self.handed_over(&shard, to.as_ref(), result);
             }
-            Answer::Listed(result) => self.listed(result),
+            Answer::Listed { began, result } => self.listed(began, result),
             Answer::Tidied(result) => {
                 self.listing.tidied();
                 match result {

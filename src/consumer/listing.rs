@@ -37,7 +37,18 @@ pub(super) struct Listing {
     fresh: bool,
     /// What the stream listed before that.
     before_bootstrap: Option<Vec<Shard>>,
-    known: Option<Vec<Shard>>,
+    known: Option<Known>,
+    /// The shards that were known to have ended when the listing in flight began.
+    ended_before: BTreeSet<ShardId>,
+}
+
+/// What the stream listed.
+struct Known {
+    shards: Vec<Shard>,
+    began: Instant,
+    /// The shards that were known to have ended before: if one is not listed, the stream has
+    /// forgotten it. Of a shard that came later the listing proves nothing.
+    ended_before: BTreeSet<ShardId>,
 }
 
 impl Listing {
@@ -52,6 +63,7 @@ impl Listing {
             fresh: false,
             before_bootstrap: None,
             known: None,
+            ended_before: BTreeSet::new(),
         }
     }
 
@@ -87,15 +99,21 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             self.listing.in_flight = true;
             let interval = self.engine.settings.timing.listing_interval;
             self.listing.due = now + interval.mul_f64(0.9 + 0.2 * self.rng.f64());
+            self.listing.ended_before = self.ended_shards();
             self.calls.push(self.engine.list());
         }
     }
 
-    pub(super) fn listed(&mut self, result: Result<Description, SourceError>) {
+    pub(super) fn listed(&mut self, began: Instant, result: Result<Description, SourceError>) {
         self.listing.in_flight = false;
+        let ended_before = std::mem::take(&mut self.listing.ended_before);
         match result {
             Ok(listing) => {
-                self.listing.known = Some(listing.shards);
+                self.listing.known = Some(Known {
+                    shards: listing.shards,
+                    began,
+                    ended_before,
+                });
                 self.look_now();
             }
             Err(error) => {
@@ -134,9 +152,16 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         if self.listing.tidying {
             return;
         }
-        let Some(shards) = self.listing.known.take() else {
+        let Some(known) = self.listing.known.take() else {
             return;
         };
+        let lease_duration = self.engine.settings.timing.lease_duration;
+        if known.began.elapsed() > lease_duration {
+            // The stream may have forgotten meanwhile what this would bring back.
+            self.listing.due = Instant::now();
+            return;
+        }
+        let shards = known.shards;
         let tree = tree_of(shards.clone(), view);
         let fresh = std::mem::take(&mut self.listing.fresh);
         let at_start = fresh && view.leases.is_empty();
@@ -162,10 +187,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         if missing.len() < wanting {
             // The rest has not been missing for long enough. An old listing must not bring back
             // what the stream has forgotten meanwhile, so that list is made anew.
-            self.listing.due = Instant::now() + self.engine.settings.timing.lease_duration / 4;
+            self.listing.due = Instant::now() + lease_duration / 4;
         }
+        let mut removable = tree.removable();
+        removable.retain(|shard| known.ended_before.contains(shard));
         let mut tidying = Tidying {
-            ended: tree.removable(),
+            ended: removable,
             dead: damaged_workers(view),
             ..Tidying::default()
         };
@@ -235,7 +262,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             return;
         }
         self.listing.bootstrapping = true;
-        self.listing.before_bootstrap = self.listing.known.clone();
+        let known = self.listing.known.as_ref();
+        self.listing.before_bootstrap = known.map(|known| known.shards.clone());
         let row = self.stream_row_for(view);
         self.calls.push(self.engine.bootstrap(row));
     }

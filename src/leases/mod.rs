@@ -281,5 +281,12 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// Writes a gap down. Idempotent on (shard, last handled). A gap that is noticed again, or whose
     /// end becomes known, keeps the time of its first detection and takes the new `first_after`:
     /// while that is `None`, the gap has no known end.
-    fn record_gap(&self, gap: &GapRow) -> impl Future<Output = anyhow::Result<()>> + Send;
+    ///
+    /// Under the fence of `hold`, so that a late write of an earlier owner cannot narrow what a
+    /// later one has found. Without one the shard never had a lease.
+    fn record_gap(
+        &self,
+        gap: &GapRow,
+        hold: Option<&Hold>,
+    ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
 }

@@ -19,8 +19,10 @@ use std::time::Duration;
 pub mod flaw;
 pub(crate) mod gate;
 mod network;
+mod trace;
 mod weather;
 mod witness;
+mod worker;
 mod world;
 
 pub use flaw::Flaw;

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::world::{Worker, World};
+use super::witness::Witness;
+use super::worker::Worker;
+use super::world::World;
 use crate::decide::shard::ShardId;
 use crate::leases::{Unfit, Unreadable, View};
 
-/// When an operator may change the table behind the fleet's back: once in a storm, not at its start.
+/// How long an operator leaves the table alone, at the start and after every change behind the
+/// fleet's back.
 const OPERATOR_DUE: Duration = Duration::from_secs(15);
 
 /// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
@@ -19,7 +22,7 @@ const LATE: Duration = Duration::from_secs(25);
 pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Duration) {
     let end = Instant::now() + length;
     let mut due: Vec<(Instant, Relief)> = Vec::new();
-    let mut operator = Some(Instant::now() + OPERATOR_DUE);
+    let mut operator = Instant::now() + OPERATOR_DUE;
     while Instant::now() < end && !world.is_violated() {
         let pause = world.with_rng(|rng, _| rng.u64(10..600));
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -82,7 +85,7 @@ impl Relief {
 fn strike(
     world: &Arc<World>,
     workers: &mut [Worker],
-    operator: &mut Option<Instant>,
+    operator: &mut Instant,
 ) -> Option<(Duration, Relief)> {
     let (luck, who, millis) = world.with_rng(|rng, _| {
         (
@@ -111,8 +114,8 @@ fn strike(
         60..=79 => return split(world, after),
         80..=94 => trim(world),
         95..=99 => forget(world),
-        100..=129 if operator.is_some_and(|due| due <= Instant::now()) => {
-            *operator = None;
+        100..=129 if *operator <= Instant::now() => {
+            *operator = Instant::now() + OPERATOR_DUE;
             tamper(world);
         }
         _ => {}
@@ -127,8 +130,10 @@ fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
         world.with_rng(|rng, _| (rng.choice(&open).cloned(), rng.u32(..3), rng.u32(..3) == 0));
     let in_two = kind == 0 && open.len() < 6;
     world.count(if in_two { "splits" } else { "rollovers" });
-    let children = world.stream.end(&shard?, in_two);
+    let shard = shard?;
+    let children = world.stream.end(&shard, in_two);
     world.shards_changed();
+    world.tell(format_args!("{shard} ends, hidden children: {hidden}"));
     if !hidden {
         return None;
     }
@@ -143,11 +148,16 @@ fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
 fn trim(world: &World) {
     let census = world.stream.census();
     let at = world.with_rng(|rng, _| rng.usize(..census.len()));
+    let shard = &census[at].0.id;
     let dropped = world
         .stream
-        .trim(&census[at].0.id, world.now() - world.climate.retention);
-    if !dropped.is_empty() {
+        .trim(shard, world.now() - world.climate.retention);
+    if let Some(last) = dropped.last() {
         world.count("trims");
+        world.tell(format_args!(
+            "{shard} is trimmed up to {}",
+            last.sequence_number
+        ));
     }
     world.witness(|witness| witness.trimmed(&dropped));
 }
@@ -165,6 +175,7 @@ fn forget(world: &World) {
             .forget(&shard.id, world.now() - world.climate.retention - LATE);
         if !dropped.is_empty() {
             world.count("forgotten shards");
+            world.tell(format_args!("{} is forgotten", shard.id));
         }
         world.witness(|witness| witness.trimmed(&dropped));
     }
@@ -173,7 +184,7 @@ fn forget(world: &World) {
 /// An operator deletes or damages a row.
 fn tamper(world: &World) {
     let (luck, damage) = world.with_rng(|rng, _| (rng.usize(..1000), rng.u32(..3) == 0));
-    let mut struck = None;
+    let (mut struck, mut nothing) = (None, false);
     world.table.tamper(|view: &mut View| {
         let rows = view.leases.len() + view.workers.len() + 1;
         let at = luck % rows;
@@ -194,10 +205,13 @@ fn tamper(world: &World) {
         } else {
             view.stream = None;
         }
+        nothing = view.stream.is_none() && view.leases.is_empty() && view.unreadable.is_empty();
     });
     world.count("rows deleted or damaged");
+    if nothing {
+        world.witness(Witness::forgotten);
+    }
     if let Some(shard) = struck {
-        world.note(usize::MAX, "operator struck", &shard);
         world.witness(|witness| witness.tampered(&shard));
     }
     world.table_changed();

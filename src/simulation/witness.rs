@@ -90,6 +90,11 @@ impl Witness {
         }
     }
 
+    /// An operator deleted all that was known of the fleet: the next one to start begins anew.
+    pub fn forgotten(&mut self) {
+        self.started = None;
+    }
+
     /// An operator changed the row: its epoch may begin anew.
     pub fn tampered(&mut self, shard: &ShardId) {
         self.epochs.remove(shard);

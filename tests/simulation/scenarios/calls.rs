@@ -152,8 +152,9 @@ impl LeaseStore for Heard {
             .await
     }
 
-    async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
-        self.call("record_gap", 1, self.inner.record_gap(gap)).await
+    async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
+        let call = self.inner.record_gap(gap, hold);
+        self.call("record_gap", 1, call).await
     }
 }
 
