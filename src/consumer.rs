@@ -28,6 +28,8 @@ mod listing;
 mod tasks;
 
 use fleet::Fleet;
+#[cfg(feature = "simulation")]
+pub(crate) use listing::EDGE;
 
 /// Reads a stream together with the other workers of its fleet.
 ///

@@ -23,6 +23,11 @@ use crate::leases::{
 use crate::record::Position;
 use crate::source::{Description, SourceError, StreamSource};
 
+/// What the stream is about to trim when a fleet starts from the horizon is not the fleet's: this
+/// part of the stream's retention (half an hour of 24 hours). So the first reads may come some
+/// minutes after the bootstrap before they count as late.
+pub(crate) const EDGE: f64 = 0.02;
+
 /// When to list, and what the last listing said.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Listing {
@@ -197,14 +202,17 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             ..Tidying::default()
         };
         for (shard, epoch) in missing {
-            let damaged = is_damaged.contains(&shard.id);
-            let rows = if damaged {
-                &mut tidying.heal
-            } else {
-                &mut tidying.create
-            };
             let since = self.complete_until(view, shard.parent.as_ref());
-            rows.push(LeaseRow::new(shard.id, shard.parent, epoch).since(since));
+            let mut row = LeaseRow::new(shard.id, shard.parent, epoch).since(since);
+            if !is_damaged.contains(&row.shard) {
+                tidying.create.push(row);
+                continue;
+            }
+            if tree.is_passed(&row.shard) {
+                let children = tree.children(&row.shard);
+                row.checkpoint = Checkpoint::End { children };
+            }
+            tidying.heal.push(row);
         }
         if !at_start {
             tidying.gaps = self.never_leased(&tidying.create, &shards, view);
@@ -221,11 +229,18 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
     }
 
-    /// Nothing in a shard is older than what was settled in its parent, or than the fleet.
+    /// Nothing in a shard is older than what was settled in its parent, or than what the fleet
+    /// wants. One that starts from the horizon wants what the stream held at its bootstrap, short
+    /// of [`EDGE`].
     fn complete_until(&self, view: &View, parent: Option<&ShardId>) -> Option<SystemTime> {
         let parent = parent.and_then(|parent| view.leases.get(parent));
         let settled = parent.and_then(|row| row.report.complete_until());
-        settled.or(self.stream_row.map(|row| row.bootstrapped))
+        let held = self.engine.settings.timing.retention.mul_f64(1.0 - EDGE);
+        let of_fleet = self.stream_row.and_then(|row| match row.initial {
+            InitialPosition::Latest => Some(row.bootstrapped),
+            InitialPosition::TrimHorizon => row.bootstrapped.checked_sub(held),
+        });
+        settled.or(of_fleet)
     }
 
     /// The parents of new leases that the stream has forgotten before they ever had a lease.
@@ -269,17 +284,19 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     }
 
     /// The stream row to write where there is none. A fleet that has leases has lost its row: what
-    /// it was told at first is not known any more, so nothing may be skipped.
+    /// it was told at first is not known any more, so nothing may be skipped, and it is as old as
+    /// anything in the stream.
     fn stream_row_for(&self, view: &View) -> StreamRow {
-        let now = self.engine.clock.now();
-        let initial = if view.leases.is_empty() && view.unreadable.is_empty() {
-            self.engine.settings.start
+        let (now, settings) = (self.engine.clock.now(), &self.engine.settings);
+        let (initial, began) = if view.leases.is_empty() && view.unreadable.is_empty() {
+            (settings.start, now)
         } else {
-            InitialPosition::TrimHorizon
+            let oldest = now.checked_sub(settings.timing.retention);
+            (InitialPosition::TrimHorizon, oldest.unwrap_or(now))
         };
         self.stream_row.unwrap_or(StreamRow {
             initial,
-            bootstrapped: to_the_millisecond(now),
+            bootstrapped: to_the_millisecond(began),
         })
     }
 }

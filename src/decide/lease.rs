@@ -159,7 +159,8 @@ pub enum Action {
     Bury(Incarnation, u64),
 }
 
-/// After so many times its patience a dead worker's row is removed.
+/// After so many times its patience a dead worker's row is removed, and a row that is gone is
+/// forgotten.
 const BURIED_AFTER: u32 = 6;
 
 /// One worker's knowledge of its fleet.
@@ -197,6 +198,8 @@ struct Mine {
     given: Option<(Epoch, Duration)>,
     owns: Option<(Epoch, Duration)>,
     giving: bool,
+    /// When its row was last there.
+    seen: Duration,
 }
 
 impl Member {
@@ -314,7 +317,10 @@ impl Member {
             if trusted && mine.owns.is_none() && mine.adoptable(&self.me, row, sight.consistent) {
                 mine.owns = row.map(|row| (row.epoch, now));
             }
-            mine.highest = mine.highest.max(row.map_or(0, |row| row.epoch));
+            if let Some(row) = row {
+                mine.highest = mine.highest.max(row.epoch);
+                mine.seen = now;
+            }
             let after = mine.owns.map(|(epoch, _)| epoch);
             let before = before.map(|(epoch, _)| epoch);
             if before.is_some() && before != after {
@@ -324,9 +330,11 @@ impl Member {
                 changes.push(Change::Gained(shard, epoch));
             }
         }
-        let listed = &sight.leases;
-        self.mine
-            .retain(|id, mine| mine.owns.is_some() || mine.giving || listed.contains_key(id));
+        // A row that is deleted may come again: until then its epochs are remembered.
+        let remembered = self.patience.saturating_mul(BURIED_AFTER);
+        self.mine.retain(|_, mine| {
+            mine.owns.is_some() || mine.giving || now.saturating_sub(mine.seen) <= remembered
+        });
         changes
     }
 

@@ -1,8 +1,9 @@
 //! Sees everything, trusts nobody: checks the promises after every step.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use crate::consumer::EDGE;
 use crate::decide::shard::{Shard, ShardId};
 use crate::handler::Context;
 use crate::leases::{Checkpoint, Epoch, GapRow, InitialPosition, StreamRow, View};
@@ -20,6 +21,7 @@ pub(super) struct Witness {
     owners: BTreeMap<ShardId, Vec<Owner>>,
     epochs: BTreeMap<ShardId, Began>,
     started: Option<StreamRow>,
+    retention: Duration,
 }
 
 /// What keeps its records in order.
@@ -55,6 +57,14 @@ struct Owner {
 type Verdict = Result<(), String>;
 
 impl Witness {
+    /// Of a stream that keeps its records for so long.
+    pub fn new(retention: Duration) -> Self {
+        Self {
+            retention,
+            ..Self::default()
+        }
+    }
+
     pub fn committed(&mut self, shard: &ShardId, record: &Record) {
         let number = record.sequence_number.clone();
         let known = Known {
@@ -160,6 +170,13 @@ impl Witness {
         })
     }
 
+    /// What the stream was about to trim when a fleet started at the horizon is not the fleet's.
+    fn is_at_the_edge(&self, known: &Known) -> bool {
+        let held = self.retention.mul_f64(1.0 - EDGE);
+        self.started
+            .is_some_and(|row| row.bootstrapped > known.created + held)
+    }
+
     fn is_older_than_the_fleet(&self, known: &Known) -> bool {
         self.started.is_some_and(|row| {
             row.initial == InitialPosition::Latest && known.created < row.bootstrapped
@@ -237,7 +254,8 @@ impl Witness {
             if self.is_open(number) {
                 return Err(format!("{number} of {} was never handled", known.shard));
             }
-            let lost = known.trimmed && !known.handled && !self.is_older_than_the_fleet(known);
+            let mine = !self.is_older_than_the_fleet(known) && !self.is_at_the_edge(known);
+            let lost = known.trimmed && !known.handled && mine;
             if lost
                 && !view
                     .gaps

@@ -76,7 +76,7 @@ impl World {
             rng,
             fair: false,
             past: VecDeque::from([View::default()]),
-            witness: Witness::default(),
+            witness: Witness::new(climate.retention),
             counts: Counts::default(),
             violation: None,
             trace: String::new(),
