@@ -99,6 +99,8 @@ pub(crate) struct ShardTask<S, L, H> {
     waits: u64,
     last_read: Option<(SequenceNumber, Option<SystemTime>)>,
     open_gap: Option<GapRow>,
+    /// Reading begins at the horizon, wherever that has moved to by then.
+    at_horizon: bool,
     at_end: bool,
     refused: bool,
     written: Position,
@@ -126,6 +128,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             waits: 0,
             last_read,
             open_gap: None,
+            at_horizon: assignment.start == Position::Horizon
+                && assignment.report.complete_until().is_some(),
             at_end: false,
             refused: false,
             written: assignment.start.clone(),
@@ -147,13 +151,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     pub async fn run(mut self) -> Ended {
         let start = self.assignment.start.clone();
         info!(shard = %self.shard(), epoch = self.assignment.hold.epoch, from = ?start, "reading");
-        let unread = start == Position::Horizon && self.report.complete_until().is_some();
-        if unread
-            && self.may_have_lost()
-            && let Some(ended) = self.gap().await
-        {
-            return ended;
-        }
         let first = Fetcher::new(self.engine.clone(), self.shard().clone(), start);
         let mut idle = Some(first);
         let mut fetching: Option<Fetching<S, L, H>> = None;
@@ -301,6 +298,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
 
     /// Takes in what reading brought.
     async fn fetched(&mut self, fetched: Fetched) -> Option<Ended> {
+        // Nothing else tells that the horizon moved before the first read.
+        let late = self.at_horizon && self.open_gap.is_none() && self.may_have_lost();
+        if late
+            && fetched.has_read()
+            && let Some(ended) = self.gap().await
+        {
+            return Some(ended);
+        }
         match fetched {
             Fetched::Records(records, room) => self.queue(records, room).await,
             Fetched::End(records, room) => {
@@ -317,8 +322,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 self.report.last_error = Some(error);
                 None
             }
-            Fetched::Trimmed if self.may_have_lost() => self.gap().await,
-            Fetched::Trimmed => None,
+            Fetched::Trimmed => {
+                self.at_horizon = true;
+                if self.may_have_lost() {
+                    self.gap().await
+                } else {
+                    None
+                }
+            }
             Fetched::Gone => self.gone().await,
         }
     }
@@ -341,6 +352,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 return Some(ended);
             }
             self.last_read = Some((place.0.clone(), Some(place.1)));
+            self.at_horizon = false;
             let ticket = self.frontier.begin(place);
             if self
                 .assignment

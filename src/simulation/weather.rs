@@ -13,7 +13,7 @@ use crate::leases::{Unfit, Unreadable, View};
 
 /// How long an operator leaves the table alone, at the start and after every change behind the
 /// fleet's back.
-const OPERATOR_DUE: Duration = Duration::from_secs(15);
+const OPERATOR_DUE: Duration = Duration::from_secs(4);
 
 /// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
 const LATE: Duration = Duration::from_secs(25);
