@@ -238,6 +238,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             incarnation: self.member().me().clone(),
             beat: self.beat.count,
             draining: self.leaving.is_some(),
+            unable_to_list: self.listing.is_unable(),
             lease_duration: settings.timing.lease_duration,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             zone: settings.place.zone.clone(),
@@ -343,6 +344,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let trusted = valid.is_some() && (strong || confirmed);
         let now = self.now();
         let changes = self.member().see(&self.sight, now, trusted);
+        // A death is looked for the moment that it can be known.
+        let death = self.member().next_death(now);
+        if let Some(death) = death.and_then(|death| self.origin.checked_add(death)) {
+            self.look.due = self.look.due.min(death);
+        }
         for change in changes {
             if let Change::Lost(shard) = change {
                 self.tasks.abandon(&shard);
@@ -389,7 +395,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             (live, actions)
         };
         let me = self.member().me().clone();
-        self.listing.elect(&live, &me);
+        self.listing.elect(&live, &self.sight, &me);
         self.wanted.clear();
         let mut dead = Vec::new();
         for action in actions {

@@ -13,7 +13,8 @@ use tracing::{info, warn};
 use super::calls::Tidying;
 use super::complain;
 use super::fleet::Fleet;
-use crate::decide::lease::{Peer, Row, Sight, chosen};
+use crate::decide::assign::lister;
+use crate::decide::lease::{Peer, Row, Sight};
 use crate::decide::shard::{Shard, ShardId, Standing, Tree};
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
@@ -28,12 +29,18 @@ use crate::source::{Description, SourceError, StreamSource};
 /// minutes after the bootstrap before they count as late.
 pub(crate) const EDGE: f64 = 0.02;
 
+/// After so many failures in a row a worker says that it cannot list, so that another does. It goes
+/// on trying once an interval, to know when it can again.
+const FAILURES: u32 = 3;
+
 /// When to list, and what the last listing said.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Listing {
     due: Instant,
     mine: bool,
     in_flight: bool,
+    /// How many times in a row listing failed.
+    failures: u32,
     tidying: bool,
     bootstrapping: bool,
     /// There is no fleet yet: what the stream lists now is what it starts from.
@@ -62,6 +69,7 @@ impl Listing {
             due: now,
             mine: false,
             in_flight: false,
+            failures: 0,
             tidying: false,
             bootstrapping: false,
             first: false,
@@ -73,8 +81,15 @@ impl Listing {
     }
 
     /// Whether listing falls to me.
-    pub fn elect(&mut self, live: &BTreeSet<Incarnation>, me: &Incarnation) {
-        self.mine = chosen(live, "listing") == Some(me);
+    pub fn elect(&mut self, live: &BTreeSet<Incarnation>, sight: &Sight, me: &Incarnation) {
+        let unable = sight.workers.iter().filter(|(_, peer)| peer.unable_to_list);
+        let unable = unable.map(|(name, _)| name).collect();
+        self.mine = lister(live, &unable) == Some(me);
+    }
+
+    /// Whether listing has failed for a while.
+    pub fn is_unable(&self) -> bool {
+        self.failures >= FAILURES
     }
 
     pub fn is_mine(&self) -> bool {
@@ -94,7 +109,7 @@ impl Listing {
     }
 
     fn wanted(&self) -> bool {
-        (self.mine || self.first) && !self.in_flight
+        (self.mine || self.first || self.is_unable()) && !self.in_flight
     }
 }
 
@@ -114,6 +129,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let ended_before = std::mem::take(&mut self.listing.ended_before);
         match result {
             Ok(listing) => {
+                self.listing.failures = 0;
                 self.listing.known = Some(Known {
                     shards: listing.shards,
                     began,
@@ -123,8 +139,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             }
             Err(error) => {
                 warn!(error = %error, "listing the stream failed; it is tried again");
+                self.listing.failures = self.listing.failures.saturating_add(1);
                 let interval = self.engine.settings.timing.listing_interval;
-                self.listing.due = Instant::now() + interval.mul_f64(0.05 + 0.05 * self.rng.f64());
+                let soon = 0.05 + 0.05 * self.rng.f64();
+                if self.listing.mine || self.listing.first || !self.listing.is_unable() {
+                    self.listing.due = Instant::now() + interval.mul_f64(soon);
+                }
             }
         }
     }
@@ -307,6 +327,7 @@ pub(super) fn sight_of(view: &View, began: Duration, consistent: bool) -> Sight 
         let peer = Peer {
             beat: row.beat,
             draining: row.draining,
+            unable_to_list: row.unable_to_list,
             patience: row.lease_duration,
         };
         (row.incarnation.clone(), peer)
@@ -322,6 +343,7 @@ pub(super) fn sight_of(view: &View, began: Duration, consistent: bool) -> Sight 
             let peer = Peer {
                 beat: 0,
                 draining: true,
+                unable_to_list: true,
                 patience: Duration::MAX,
             };
             (Incarnation::from_row(name), peer)

@@ -56,6 +56,8 @@ pub struct WorkerRow {
     pub beat: u64,
     /// The worker is leaving: nothing more is assigned to it.
     pub draining: bool,
+    /// The worker has not been able to list the stream for a while: another does it.
+    pub unable_to_list: bool,
     /// How long others must see the same beat before they may take this worker's leases. It
     /// stands in the row so that workers that are configured differently cannot rob each other.
     pub lease_duration: Duration,

@@ -98,6 +98,7 @@ fn worker(name: &str, beat: u64) -> WorkerRow {
         incarnation: incarnation(name),
         beat,
         draining: false,
+        unable_to_list: false,
         lease_duration: Duration::from_millis(10_500),
         version: "0.1.0".to_owned(),
         zone: Some("eu-central-1a".to_owned()),
