@@ -20,10 +20,11 @@ enum Told {
     Retry,
     Reject,
     Unavailable,
+    Overloaded,
     Busy,
 }
 
-use Told::{Busy, Done, Reject, Retry, Unavailable};
+use Told::{Busy, Done, Overloaded, Reject, Retry, Unavailable};
 
 fn told(result: &Result<(), Failure>) -> Told {
     match result {
@@ -31,6 +32,7 @@ fn told(result: &Result<(), Failure>) -> Told {
         Err(Failure::Retry(_)) => Retry,
         Err(Failure::Reject(_)) => Reject,
         Err(Failure::Unavailable(_)) => Unavailable,
+        Err(Failure::Overloaded(_)) => Overloaded,
         Err(Failure::Busy(_)) => Busy,
     }
 }
@@ -61,6 +63,14 @@ fn before_the_claim(step: Step, act: Act) -> Case {
         state: None,
         next: [Done, Done],
         mails: [1, 1],
+    }
+}
+
+/// The server wants fewer connections.
+fn asks_for_less(step: Step) -> Case {
+    Case {
+        told: Overloaded,
+        ..before_the_claim(step, Act::Say("421 4.3.2 closing"))
     }
 }
 
@@ -138,17 +148,13 @@ fn table() -> Vec<Case> {
         table.extend(breaks.clone().map(|act| before_the_claim(step, act)));
     }
     for step in [Step::Greeting, Step::Ehlo, Step::StartTls] {
-        for reply in [
-            "421 4.3.2 closing",
-            "450 4.3.2 not now",
-            "554 5.3.2 never",
-            "354 what",
-        ] {
+        for reply in ["450 4.3.2 not now", "554 5.3.2 never", "354 what"] {
             table.push(before_the_claim(step, Act::Say(reply)));
         }
+        table.push(asks_for_less(step));
     }
     for step in [Step::Mail, Step::Rcpt] {
-        table.push(before_the_claim(step, Act::Say("421 4.3.2 closing")));
+        table.push(asks_for_less(step));
         table.push(before_the_claim(step, Act::Say("354 what")));
         table.push(at_the_envelope(step, "450 4.2.1 grey", Retry, None));
         table.push(at_the_envelope(
@@ -166,12 +172,12 @@ fn table() -> Vec<Case> {
     table.push(not_accepted(
         Step::Data,
         Act::Say("421 4.3.2 closing"),
-        Unavailable,
+        Overloaded,
     ));
     table.push(not_accepted(
         Step::Data,
         Act::Say("454 4.7.0 throttled"),
-        Unavailable,
+        Overloaded,
     ));
     table.push(not_accepted(
         Step::Data,
@@ -190,11 +196,16 @@ fn table() -> Vec<Case> {
     table.push(not_accepted(
         Step::Dot,
         Act::Say("421 4.3.2 closing"),
-        Unavailable,
+        Overloaded,
     ));
     table.push(not_accepted(
         Step::Dot,
         Act::Say("454 4.7.0 throttled"),
+        Overloaded,
+    ));
+    table.push(not_accepted(
+        Step::Dot,
+        Act::Say("454 Throttling failure: Daily message quota exceeded."),
         Unavailable,
     ));
     table.push(not_accepted(Step::Dot, Act::Say("452 4.3.1 full"), Retry));

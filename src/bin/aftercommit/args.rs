@@ -187,6 +187,21 @@ pub struct TableNames {
     pub lease_table: String,
     #[command(flatten)]
     pub ledger: LedgerName,
+    #[command(flatten)]
+    pub letters: LetterTable,
+}
+
+/// The name of the dead letters' table.
+#[derive(Debug, Args)]
+pub struct LetterTable {
+    /// Where records stand that could not be handled
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DEAD_LETTER_TABLE",
+        default_value = "aftercommit-dead-letters"
+    )]
+    pub dead_letter_table: String,
 }
 
 /// The name of the ledger's table.
