@@ -9,6 +9,7 @@ use super::witness::Witness;
 use super::worker::Worker;
 use super::world::World;
 use crate::decide::shard::ShardId;
+use crate::handler::RecordHandler;
 use crate::leases::{Unfit, Unreadable, View};
 
 /// How long an operator leaves the table alone, at the start and after every change behind the
@@ -19,7 +20,11 @@ const OPERATOR_DUE: Duration = Duration::from_secs(4);
 const LATE: Duration = Duration::from_secs(25);
 
 /// Things go wrong for so long.
-pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Duration) {
+pub(super) async fn storm<H: RecordHandler>(
+    world: &Arc<World>,
+    workers: &mut [Worker<H>],
+    length: Duration,
+) {
     let end = Instant::now() + length;
     let mut due: Vec<(Instant, Relief)> = Vec::new();
     let mut operator = Instant::now() + OPERATOR_DUE;
@@ -46,7 +51,7 @@ pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Du
 }
 
 /// Everybody runs, everything is visible.
-pub(super) fn clear(world: &Arc<World>, workers: &mut [Worker]) {
+pub(super) fn clear<H: RecordHandler>(world: &Arc<World>, workers: &mut [Worker<H>]) {
     for worker in workers {
         worker.thaw();
         if !worker.is_running() {
@@ -66,11 +71,11 @@ enum Relief {
 }
 
 impl Relief {
-    fn is_start(&self, worker: &Worker) -> bool {
+    fn is_start<H: RecordHandler>(&self, worker: &Worker<H>) -> bool {
         matches!(self, Self::Start(index) if *index == worker.index)
     }
 
-    fn come(self, world: &World, workers: &mut [Worker]) {
+    fn come<H: RecordHandler>(self, world: &World, workers: &mut [Worker<H>]) {
         match self {
             Self::Start(index) => workers[index].start(),
             Self::Thaw(index) => workers[index].thaw(),
@@ -82,9 +87,9 @@ impl Relief {
 }
 
 /// One thing goes wrong, or nothing; and what will end it, after how long.
-fn strike(
+fn strike<H: RecordHandler>(
     world: &Arc<World>,
-    workers: &mut [Worker],
+    workers: &mut [Worker<H>],
     operator: &mut Instant,
 ) -> Option<(Duration, Relief)> {
     let (luck, who, millis) = world.with_rng(|rng, _| {

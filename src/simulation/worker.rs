@@ -19,8 +19,9 @@ use crate::record::Record;
 use crate::settings::{Settings, Timing};
 
 /// A worker process: it can be started, crashed, frozen, and stopped.
-pub(super) struct Worker {
+pub(super) struct Worker<H> {
     world: Arc<World>,
+    handler: Arc<dyn Fn() -> H + Send + Sync>,
     pub index: usize,
     pace: f64,
     gate: Gate,
@@ -29,12 +30,13 @@ pub(super) struct Worker {
     stop: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
-impl Worker {
-    pub fn new(world: Arc<World>, index: usize) -> Self {
+impl<H: RecordHandler> Worker<H> {
+    pub fn new(world: Arc<World>, handler: Arc<dyn Fn() -> H + Send + Sync>, index: usize) -> Self {
         // Clocks run up to 20 % apart.
         let pace = world.with_rng(|rng, _| 0.915 + 0.17 * rng.f64());
         Self {
             world,
+            handler,
             index,
             pace,
             gate: Gate::default(),
@@ -71,9 +73,10 @@ impl Worker {
         };
         let clock = self.world.clone();
         let network = Network::new(self.world.clone(), self.index);
-        let handler = Fickle {
+        let handler = Watched {
             world: self.world.clone(),
             worker: self.index,
+            inner: (self.handler)(),
         };
         let consumer = Consumer::new("stream", network.clone(), network, handler)
             .settings(settings)
@@ -83,11 +86,12 @@ impl Worker {
         self.counters = consumer.counters();
         self.gate = Gate::default();
         self.stop = Some(stop);
+        let world = self.world.clone();
         let run = async move {
-            let ended = consumer
-                .run(async { stopped.await.unwrap_or_default() })
-                .await;
-            debug_assert!(ended.is_ok());
+            let stop = async { stopped.await.unwrap_or_default() };
+            if let Err(error) = consumer.run(stop).await {
+                world.judge(Err(format!("a worker does not start: {error:#}")));
+            }
         };
         self.process = Some(tokio::spawn(self.gate.clone().around(run)));
         self.world.note(
@@ -153,17 +157,28 @@ fn paced(pace: f64, retention: Duration) -> Timing {
         look_interval: timing.look_interval.mul_f64(pace),
         listing_interval: Duration::from_secs(5),
         retention,
+        rescue_before_trim: retention / 6,
         ..timing
     }
 }
 
-/// A handler that takes its time and sometimes fails.
-struct Fickle {
+/// A handler that is watched, and that takes its time and sometimes fails before it begins.
+struct Watched<H> {
     world: Arc<World>,
     worker: usize,
+    inner: H,
 }
 
-impl RecordHandler for Fickle {
+/// A handler that has nothing to do.
+pub(super) struct Idle;
+
+impl RecordHandler for Idle {
+    async fn handle(&self, _: &Record, _: &Context) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl<H: RecordHandler> RecordHandler for Watched<H> {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         let number = &record.sequence_number;
         let place = format!(
@@ -192,6 +207,7 @@ impl RecordHandler for Fickle {
             self.world.count("failed attempts");
             return Err(Failure::Retry(anyhow!("by the simulation")));
         }
+        self.inner.handle(record, context).await?;
         self.world.note(self.worker, "settles", &place);
         self.world.count("handled");
         self.world.witness(|witness| witness.handled(record));

@@ -13,6 +13,7 @@ use super::witness::Witness;
 use super::worker::Worker;
 use super::{Counts, Outcome, Scenario, weather};
 use crate::decide::shard::ShardId;
+use crate::handler::RecordHandler;
 use crate::leases::memory::MemoryLeases;
 use crate::leases::{Consistency, Epoch, Hold, LeaseRow, View};
 use crate::record::Event;
@@ -32,7 +33,11 @@ pub(super) struct World {
     origin: Instant,
     traced: bool,
     pub climate: Climate,
+    commits: Commits,
 }
+
+/// Makes the changes that are committed.
+pub(super) type Commits = Box<dyn Fn(&mut fastrand::Rng, SystemTime) -> Commit + Send + Sync>;
 
 /// What kind of bad weather a seed has.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +74,7 @@ struct State {
 }
 
 impl World {
-    fn new(scenario: &Scenario) -> Self {
+    fn new(scenario: &Scenario, commits: Commits) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
         let climate = Climate::of(&mut rng);
         let state = State {
@@ -88,6 +93,7 @@ impl World {
             origin: Instant::now(),
             traced: scenario.traced,
             climate,
+            commits,
         }
     }
 
@@ -219,17 +225,13 @@ impl World {
         Ok(batch)
     }
 
-    /// Commits a change to one of a few items.
+    /// Commits a change.
     pub fn commit(&self) {
-        let key = self.with_rng(|rng, _| rng.u64(..KEYS));
-        let id = AttributeValue::S(format!("item-{key}"));
-        let keys = Item::from(std::collections::HashMap::from([("id".to_owned(), id)]));
+        let now = self.now();
+        let commit = self.with_rng(|rng, _| (self.commits)(rng, now));
         let commit = Commit {
-            event: Event::Modify,
-            keys: keys.clone(),
-            old_image: None,
-            new_image: Some(keys),
-            created: self.now(),
+            created: now,
+            ..commit
         };
         let (record, shard) = self.stream.commit(commit);
         if let Some(shard) = shard {
@@ -265,11 +267,28 @@ impl World {
     }
 }
 
-pub(super) async fn run(scenario: &Scenario) -> Outcome {
-    let world = Arc::new(World::new(scenario));
+/// A change to one of a few items.
+pub(super) fn change_of_few(rng: &mut fastrand::Rng, created: SystemTime) -> Commit {
+    let id = AttributeValue::S(format!("item-{}", rng.u64(..KEYS)));
+    let keys = Item::from(std::collections::HashMap::from([("id".to_owned(), id)]));
+    Commit {
+        event: Event::Modify,
+        keys: keys.clone(),
+        old_image: None,
+        new_image: Some(keys),
+        created,
+    }
+}
+
+pub(super) async fn run<H: RecordHandler>(
+    scenario: &Scenario,
+    handler: Arc<dyn Fn() -> H + Send + Sync>,
+    commits: Commits,
+) -> Outcome {
+    let world = Arc::new(World::new(scenario, commits));
     world.shards_changed();
     let mut workers: Vec<_> = (0..scenario.workers)
-        .map(|index| Worker::new(world.clone(), index))
+        .map(|index| Worker::new(world.clone(), handler.clone(), index))
         .collect();
     workers.iter_mut().for_each(Worker::start);
     weather::storm(&world, &mut workers, scenario.weather).await;
