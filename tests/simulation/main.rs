@@ -3,5 +3,6 @@
 
 mod failing;
 mod fleet;
+mod handler;
 mod scenarios;
 mod smoke;
