@@ -1,6 +1,8 @@
 //! The fleet under simulation.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod failing;
 mod fleet;
+mod handler;
 mod scenarios;
 mod smoke;
