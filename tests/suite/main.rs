@@ -29,6 +29,7 @@ mod lambda_event;
 mod mail;
 mod malformed;
 mod order;
+mod poison;
 mod process;
 mod processes;
 mod readme;

@@ -89,16 +89,9 @@ impl Shop {
         DynamoDbDeadLetters::new(self.client.clone(), &self.letters)
     }
 
-    /// A worker in this process; dropping its future is a crash.
-    pub fn worker(
-        &self,
-        name: &str,
-        mails: &MailServer,
-        policy: OnAmbiguous,
-    ) -> Consumer<DynamoDbStream, DynamoDbLeases, Confirmation<DynamoDbLedger>> {
-        let source = DynamoDbStream::new(clients::streams(&self.url), &self.arn, Clock::system());
-        let handler = worker(self.ledger(), quick(mails), rules(policy));
-        let settings = Settings {
+    /// How its workers work: quickly.
+    pub fn settings(name: &str) -> Settings {
+        Settings {
             worker_id: name.to_owned(),
             start: InitialPosition::TrimHorizon,
             timing: Timing {
@@ -109,9 +102,20 @@ impl Shop {
                 ..Timing::default()
             },
             ..Settings::default()
-        };
+        }
+    }
+
+    /// A worker in this process; dropping its future is a crash.
+    pub fn worker(
+        &self,
+        name: &str,
+        mails: &MailServer,
+        policy: OnAmbiguous,
+    ) -> Consumer<DynamoDbStream, DynamoDbLeases, Confirmation<DynamoDbLedger>> {
+        let source = DynamoDbStream::new(clients::streams(&self.url), &self.arn, Clock::system());
+        let handler = worker(self.ledger(), quick(mails), rules(policy));
         Consumer::new(&*self.arn, source, self.lease_store(), handler)
-            .settings(settings)
+            .settings(Self::settings(name))
             .dead_letters(self.dead_letters())
     }
 
