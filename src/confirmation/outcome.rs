@@ -11,6 +11,7 @@ use super::send::{Ended, Job, LOOK_AGAIN};
 use super::smtp::{Cause, Delivery, Refusal, Stage};
 use crate::Failure;
 use crate::decide::claim::{Entry, Happened, OnAmbiguous, State, transition};
+use crate::gate::left_out;
 use crate::ledger::{Ledger, Swap};
 
 /// How many mails came to what, in this process.
@@ -243,6 +244,9 @@ fn happened(fence: u64, delivery: &Delivery) -> Happened {
         }
         Delivery::NoReply { stage, why } => {
             let reply = format!("no definite reply, at {stage}: {why}");
+            if left_out!(NoReplyIsNoMail) {
+                return Happened::NotAccepted { fence, reply };
+            }
             Happened::NoReply { fence, reply }
         }
     }

@@ -16,8 +16,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::decide::claim::OnAmbiguous;
+
 pub mod flaw;
 pub(crate) mod gate;
+mod mailing;
 mod network;
 mod weather;
 mod witness;
@@ -38,6 +41,9 @@ pub struct Scenario {
     pub weather: Duration,
     /// Within which virtual time everything must be settled once nothing goes wrong any more.
     pub calm: Duration,
+    /// Whether the fleet confirms orders by mail, under this policy; otherwise its handler only
+    /// looks on.
+    pub mail: Option<OnAmbiguous>,
     /// What is deliberately broken, to show that the simulation notices.
     pub flaw: Option<Flaw>,
     /// Whether to keep a readable trace.
@@ -53,6 +59,7 @@ impl Scenario {
             shards: 2,
             weather: Duration::from_mins(2),
             calm: Duration::from_mins(5),
+            mail: None,
             flaw: None,
             traced: false,
         }

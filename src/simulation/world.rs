@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::gate::Gate;
+use super::mailing::{self, Mailer, Mailing};
 use super::network::Network;
 use super::witness::Witness;
 use super::{Counts, Outcome, Scenario, weather};
@@ -40,6 +41,7 @@ pub(super) struct World {
     origin: Instant,
     traced: bool,
     pub climate: Climate,
+    pub mailing: Option<Mailing>,
 }
 
 /// What kind of bad weather a seed has.
@@ -79,7 +81,10 @@ struct State {
 impl World {
     fn new(scenario: &Scenario) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
-        let climate = Climate::of(&mut rng);
+        let mut climate = Climate::of(&mut rng);
+        if scenario.mail.is_some() {
+            climate.retention = mailing::RETENTION;
+        }
         let state = State {
             rng,
             fair: false,
@@ -96,6 +101,7 @@ impl World {
             origin: Instant::now(),
             traced: scenario.traced,
             climate,
+            mailing: scenario.mail.map(Mailing::new),
         }
     }
 
@@ -129,7 +135,7 @@ impl World {
         }
     }
 
-    fn judge(&self, verdict: Result<(), String>) {
+    pub fn judge(&self, verdict: Result<(), String>) {
         if let Err(broken) = verdict {
             let at = self.origin.elapsed().as_secs_f64();
             let state = &mut *self.state();
@@ -159,7 +165,10 @@ impl World {
 
     /// A call was applied: if it changed the table, the promises are checked.
     pub fn applied(&self, what: &'static str) {
-        if matches!(what, "look" | "read" | "iterator" | "describe" | "children") {
+        if matches!(
+            what,
+            "look" | "read" | "swap" | "iterator" | "describe" | "children"
+        ) {
             return;
         }
         self.table_changed();
@@ -223,16 +232,23 @@ impl World {
 
     /// Commits a change to one of a few items.
     pub fn commit(&self) {
+        if let Some(mailing) = &self.mailing {
+            let ordered = mailing.commit(self);
+            return ordered.map_or((), |ordered| self.append(ordered));
+        }
         let key = self.with_rng(|rng, _| rng.u64(..KEYS));
         let id = AttributeValue::S(format!("item-{key}"));
         let keys = Item::from(std::collections::HashMap::from([("id".to_owned(), id)]));
-        let commit = Commit {
+        self.append(Commit {
             event: Event::Modify,
             keys: keys.clone(),
             old_image: None,
             new_image: Some(keys),
             created: self.now(),
-        };
+        });
+    }
+
+    fn append(&self, commit: Commit) {
         let (record, shard) = self.stream.commit(commit);
         if let Some(shard) = shard {
             self.count("records");
@@ -263,7 +279,7 @@ impl World {
         if let Some(shard) = self.stream.open_shards().into_iter().find(missing) {
             return Err(format!("{shard} is open and not leased"));
         }
-        Ok(())
+        self.mailing.as_ref().map_or(Ok(()), Mailing::recovered)
     }
 }
 
@@ -310,7 +326,7 @@ impl Worker {
         } else {
             InitialPosition::TrimHorizon
         };
-        let settings = Settings {
+        let mut settings = Settings {
             worker_id: format!("worker-{}", self.index),
             seed,
             start,
@@ -318,11 +334,17 @@ impl Worker {
             timing: paced(self.pace, self.world.climate.retention),
             ..Settings::default()
         };
+        if self.world.mailing.is_some() {
+            settings.timing.handler_timeout = mailing::HANDLER_TIMEOUT;
+        }
         let clock = self.world.clone();
         let network = Network::new(self.world.clone(), self.index);
+        let mailer = Mailer::start(&self.world, network.clone(), seed);
+        debug_assert!(mailer.is_ok());
         let handler = Fickle {
             world: self.world.clone(),
             worker: self.index,
+            mailer: mailer.ok().flatten(),
         };
         let consumer = Consumer::new("stream", network.clone(), network, handler)
             .settings(settings)
@@ -410,6 +432,7 @@ fn paced(pace: f64, retention: Duration) -> Timing {
 struct Fickle {
     world: Arc<World>,
     worker: usize,
+    mailer: Option<Mailer>,
 }
 
 impl RecordHandler for Fickle {
@@ -425,6 +448,13 @@ impl RecordHandler for Fickle {
             .world
             .witness(|witness| witness.begins(self.worker, record, context));
         self.world.judge(verdict);
+        if let Some(mailer) = &self.mailer {
+            mailer.handle(record, context).await?;
+            self.world.note(self.worker, "settles", &place);
+            self.world.count("handled");
+            self.world.witness(|witness| witness.handled(record));
+            return Ok(());
+        }
         let (luck, millis) = self.world.with_rng(|rng, fair| {
             let luck = if fair { 999 } else { rng.u32(..1000) };
             (
