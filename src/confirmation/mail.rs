@@ -49,6 +49,8 @@ pub struct Frozen {
 /// A mail, ready to hand over.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mail {
+    /// The effect that it is.
+    pub key: EffectKey,
     /// Who gets it, and who hears of it when it bounces.
     pub envelope: Envelope,
     /// The `Message-ID`, with its angle brackets.
@@ -181,6 +183,7 @@ impl Letterhead {
             .with_context(|| format!("order {}", order.id))?;
         let bytes = message.formatted();
         Ok(Mail {
+            key: frozen.key.clone(),
             envelope: message.envelope().clone(),
             message_id,
             digest: hex(&Sha256::digest(&bytes)),

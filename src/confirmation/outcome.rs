@@ -178,7 +178,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 Err(match (stage, why) {
                     (_, Cause::NotAllowed) => Failure::Busy(LOOK_AGAIN),
                     // The connection, not the message.
-                    (Stage::Data, _) => Failure::Unavailable(error),
+                    (Stage::Data | Stage::Call, _) => Failure::Unavailable(error),
                     _ => Failure::Retry(error),
                 })
             }

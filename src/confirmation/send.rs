@@ -10,7 +10,8 @@ use super::lookup::Lookup;
 use super::mail::{Frozen, Mail};
 use super::order::Order;
 use super::outcome::done;
-use super::smtp::{Delivery, Offer, Stage};
+use super::smtp::{Delivery, Stage};
+use super::transport::Offer;
 use crate::decide::claim::{Ask, Claimant, Entry, Liveness, Verdict, claim};
 use crate::gate::left_out;
 use crate::ledger::{EffectKey, Ledger, Swap};
@@ -57,7 +58,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         {
             return ended;
         }
-        let offer = match self.smtp.offer(&draft.mail.envelope).await {
+        let offer = match self.transport.offer(&draft.mail.envelope).await {
             Ok(offer) => offer,
             Err(refusal) => return self.not_offered(&job, refusal).await,
         };
@@ -165,12 +166,11 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         nonce: Option<u64>,
         now: SystemTime,
     ) -> Result<Verdict, Ended> {
-        let limits = self.smtp.settings().timeouts;
         let ask = Ask {
             claimant: Claimant {
                 incarnation: job.context.incarnation().to_owned(),
                 nonce: nonce.unwrap_or_default(),
-                deadline: now + limits.longest_delivery() + SLACK,
+                deadline: now + self.transport.longest_delivery() + SLACK,
             },
             digest: digest.map(str::to_owned),
             abandoned: job.past.abandoned.clone(),
@@ -203,8 +203,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         context: &Context,
         (began, attempt): (Instant, &Attempt<'_>),
     ) -> Delivery {
-        let limits = self.smtp.settings().timeouts;
-        let allowed = limits.data + limits.body + SLACK / 2;
+        let allowed = self.transport.longest_start() + SLACK / 2;
         let may_pass = |stage| {
             let may = context.may_act() && began.elapsed() <= allowed;
             if may && stage == Stage::AfterDot {
@@ -212,7 +211,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             }
             may
         };
-        offer.deliver(&mail.bytes, &may_pass).await
+        offer.deliver(mail, &may_pass).await
     }
 }
 

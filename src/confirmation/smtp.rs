@@ -38,6 +38,8 @@ pub use settings::{BadSettings, Login, Mechanism, Secret, Security, SmtpSettings
 pub use stage::{Cause, Delivery, Refusal, Stage};
 #[cfg(feature = "simulation")]
 pub(crate) use stream::Dial;
+#[cfg(feature = "ses")]
+pub(super) use wire::ascii_domain;
 use wire::{Flight, Stuffed};
 
 use crate::gate::left_out;

@@ -31,6 +31,8 @@ mod readme;
 mod real_servers;
 mod record;
 mod redrive;
+#[cfg(feature = "ses")]
+mod ses;
 mod smtp;
 mod template;
 mod throttle;

@@ -7,5 +7,7 @@ pub mod embedded;
 pub mod flaky_ledger;
 pub mod mail_server;
 pub mod orders;
+#[cfg(feature = "ses")]
+pub mod ses_server;
 pub mod shop;
 pub mod streams_server;
