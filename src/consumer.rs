@@ -13,11 +13,14 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
+use crate::dead_letter::DeadLetters;
 use crate::decide::claim::Liveness;
 use crate::decide::lease::Member;
+use crate::dependency::{Dependency, Limits};
 use crate::engine::{Budget, Counters, Engine};
+use crate::filter::{Filters, HomeRegion};
 use crate::gate::left_out;
-use crate::handler::RecordHandler;
+use crate::handler::{OUTSIDE, RecordHandler};
 use crate::leases::{Incarnation, LeaseStore};
 use crate::settings::Settings;
 use crate::source::StreamSource;
@@ -25,9 +28,11 @@ use crate::source::StreamSource;
 mod calls;
 mod fleet;
 mod listing;
+mod rescued;
 mod tasks;
 
 use fleet::Fleet;
+use rescued::Rescued;
 
 /// Reads a stream together with the other workers of its fleet.
 ///
@@ -51,6 +56,10 @@ pub struct Consumer<S, L, H> {
     settings: Settings,
     clock: Clock,
     budget: Option<Budget>,
+    letters: Option<Arc<dyn DeadLetters>>,
+    filters: Filters,
+    home: Option<HomeRegion>,
+    dependency: Option<Dependency>,
     counters: Arc<Counters>,
 }
 
@@ -65,6 +74,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             settings: Settings::default(),
             clock: Clock::system(),
             budget: None,
+            letters: None,
+            filters: Filters::default(),
+            home: None,
+            dependency: None,
             counters: Arc::default(),
         }
     }
@@ -90,6 +103,44 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
+    /// With dead letters: a record that is rejected, that fails as often or as long as it may, or
+    /// that is about to leave the stream while its dependency is down goes there with its whole
+    /// image, and so do later records of its key. Without them a bad record holds its shard's
+    /// checkpoint until it can be handled, and its key waits.
+    #[must_use]
+    pub fn dead_letters(self, letters: impl DeadLetters) -> Self {
+        Self {
+            letters: Some(Arc::new(letters)),
+            ..self
+        }
+    }
+
+    /// Only with the records that get through these filters. Others are settled at once, and
+    /// counted.
+    #[must_use]
+    pub fn filters(self, filters: Filters) -> Self {
+        Self { filters, ..self }
+    }
+
+    /// Only with the records of this region, on a replica of a global table.
+    #[must_use]
+    pub fn home_region(self, home: HomeRegion) -> Self {
+        Self {
+            home: Some(home),
+            ..self
+        }
+    }
+
+    /// With bounds on how fast the handler is called, shared by all consumers that have the same
+    /// [`Dependency`]. Without: one of its own, with the usual [`Limits`].
+    #[must_use]
+    pub fn dependency(self, dependency: Dependency) -> Self {
+        Self {
+            dependency: Some(dependency),
+            ..self
+        }
+    }
+
     /// What it has done so far; stays valid while it runs.
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
@@ -105,6 +156,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         self.settings.validate()?;
         let mut rng = fastrand::Rng::with_seed(self.settings.seed);
+        let mut own_rng = fastrand::Rng::with_seed(!self.settings.seed);
         let nonce = if left_out!(TrustingStart) {
             0
         } else {
@@ -122,6 +174,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             source: self.source,
             leases: self.leases,
             handler: self.handler,
+            letters: self.letters,
+            filters: self.filters,
+            home: self.home,
+            dependency: self
+                .dependency
+                .unwrap_or_else(|| Dependency::new(&Limits::default(), own_rng.clone())),
             stream: self.stream,
             settings: self.settings,
             clock: self.clock,
@@ -129,9 +187,15 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             counters: self.counters,
             liveness: liveness_of(member.clone(), origin),
         };
-        Fleet::new(Arc::new(engine), member, origin, rng)
-            .run(shutdown)
-            .await;
+        let engine = Arc::new(engine);
+        let rescued = Rescued::new(engine.clone(), &me, own_rng.fork());
+        let stop = rescued.stop.clone();
+        let shutdown = async move {
+            shutdown.await;
+            stop.cancel();
+        };
+        let fleet = Fleet::new(engine, member, origin, rng).run(shutdown);
+        tokio::join!(fleet, rescued.run());
         Ok(())
     }
 }
@@ -139,6 +203,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
 /// Asks the fleet's heartbeats whether a process may still be acting.
 fn liveness_of(member: Arc<Mutex<Member>>, origin: Instant) -> crate::handler::LivenessOf {
     Arc::new(move |name| {
+        if name.starts_with(OUTSIDE) {
+            return Liveness::Unknown;
+        }
         let mut member = member.lock().unwrap_or_else(PoisonError::into_inner);
         let dead = member.is_dead(&Incarnation::from_row(name), origin.elapsed());
         if dead {

@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::Clock;
+use crate::dead_letter::DeadLetters;
+use crate::dependency::Dependency;
+use crate::filter::{Filters, HomeRegion, Subject};
 use crate::handler::LivenessOf;
+use crate::record::Record;
 use crate::settings::Settings;
 
 /// What all shard tasks of a consumer share.
@@ -14,12 +18,26 @@ pub(crate) struct Engine<S, L, H> {
     pub source: S,
     pub leases: L,
     pub handler: H,
+    /// Where records go that cannot be handled.
+    pub letters: Option<Arc<dyn DeadLetters>>,
+    /// Which records the handler gets.
+    pub filters: Filters,
+    pub home: Option<HomeRegion>,
+    pub dependency: Dependency,
     pub stream: Arc<str>,
     pub settings: Settings,
     pub clock: Clock,
     pub budget: Budget,
     pub counters: Arc<Counters>,
     pub liveness: LivenessOf,
+}
+
+impl<S, L, H> Engine<S, L, H> {
+    /// Whether the handler gets the record.
+    pub fn wants(&self, record: &Record) -> bool {
+        let subject = Subject::new(record).from_stream(&self.stream);
+        self.filters.matches(subject) && self.home.as_ref().is_none_or(|home| home.is_of(record))
+    }
 }
 
 /// How many bytes of records a process may hold. Share one among the consumers of a process.
@@ -52,7 +70,17 @@ pub struct Counters {
     pub handled: AtomicU64,
     /// Records that were skipped: older than the start.
     pub skipped: AtomicU64,
-    /// Attempts that failed.
+    /// Records that the filters held back, or that belong to another region.
+    pub filtered: AtomicU64,
+    /// Records that became dead letters because they failed.
+    pub dead_letters: AtomicU64,
+    /// Records that went behind a dead letter of their key.
+    pub followed: AtomicU64,
+    /// Records that became dead letters because they were about to leave the stream.
+    pub rescued: AtomicU64,
+    /// Dead letters that were redriven by themselves.
+    pub redriven: AtomicU64,
+    /// Attempts that failed. Those that a dependency put off are not counted.
     pub failed_attempts: AtomicU64,
     /// Gaps: stretches of records that were trimmed before they could be read.
     pub gaps: AtomicU64,

@@ -53,6 +53,7 @@
 
 mod decimal;
 mod evaluate;
+mod home;
 mod json;
 mod leaf;
 mod pattern;
@@ -63,6 +64,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use evaluate::Fit;
+pub use home::{BadHomeRegion, HomeRegion};
 use pattern::{Compiler, Object};
 pub use subject::Subject;
 use subject::View;

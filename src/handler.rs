@@ -13,6 +13,10 @@ use crate::decide::shard::ShardId;
 use crate::record::{DecodeError, Record};
 use crate::trust::Tenure;
 
+mod attempt;
+
+pub(crate) use attempt::attempt;
+
 /// Acts on committed changes.
 ///
 /// Records of one item come one after another, in commit order; records of different items come in
@@ -65,6 +69,9 @@ pub enum Failure {
     /// Something that the handler depends on is down: no attempt is burned, everything that needs
     /// it waits and is tried again.
     Unavailable(anyhow::Error),
+    /// Something that the handler depends on asks for fewer calls: no attempt is burned, and fewer
+    /// records are handled at a time until it takes more.
+    Overloaded(anyhow::Error),
     /// Somebody else is at it: look again after this long. No attempt is burned.
     Busy(Duration),
 }
@@ -84,9 +91,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Retry(error) | Self::Reject(error) | Self::Unavailable(error) => {
-                write!(f, "{error:#}")
-            }
+            Self::Retry(error)
+            | Self::Reject(error)
+            | Self::Unavailable(error)
+            | Self::Overloaded(error) => write!(f, "{error:#}"),
             Self::Busy(wait) => write!(f, "somebody else is at it, at most {wait:?} more"),
         }
     }
@@ -105,6 +113,10 @@ impl From<DecodeError> for Failure {
         Self::Reject(error.into())
     }
 }
+
+/// What the names of processes begin with that act outside of a fleet: no heartbeat tells whether
+/// they live.
+pub const OUTSIDE: &str = "~";
 
 /// Tells whether the process that is named by an incarnation may still be acting.
 pub type LivenessOf = Arc<dyn Fn(&str) -> Liveness + Send + Sync>;

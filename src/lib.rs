@@ -67,6 +67,7 @@ pub mod confirmation;
 mod consumer;
 pub mod dead_letter;
 pub mod decide;
+pub mod dependency;
 mod engine;
 pub mod filter;
 mod gate;
@@ -86,6 +87,7 @@ pub mod trust;
 
 pub use clock::Clock;
 pub use consumer::Consumer;
+pub use dependency::Dependency;
 pub use engine::{Budget, Counters};
 pub use handler::{Context, Failure, RecordHandler};
 pub use record::{Event, Record, SequenceNumber};

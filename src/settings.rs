@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::decide::retry::Backoff;
+use crate::decide::retry::{AttemptLimits, Backoff};
 use crate::gate::left_out;
 use crate::leases::InitialPosition;
 
@@ -23,6 +23,9 @@ pub struct Settings {
     pub on_gap: OnGap,
     /// How failed records are tried again.
     pub backoff: Backoff,
+    /// How long failed records are tried, where there are dead letters. Without them a record is
+    /// tried for ever, and holds the checkpoint of its shard.
+    pub attempts: AttemptLimits,
     /// The clocks.
     pub timing: Timing,
     /// Where the worker is and where its status can be seen.
@@ -76,6 +79,9 @@ pub struct Timing {
     ///
     /// Source: [DynamoDB Streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
     pub retention: Duration,
+    /// A record that waits, and comes this near to leaving the stream, becomes a dead letter that is
+    /// redriven by itself. Zero: it does not.
+    pub rescue_before_trim: Duration,
     /// The pause after the first empty read; it doubles up to `idle_max`.
     pub idle_min: Duration,
     /// The longest pause between two reads of an idle shard.
@@ -91,6 +97,7 @@ impl Default for Settings {
             memory_budget: 64 << 20,
             on_gap: OnGap::default(),
             backoff: Backoff::default(),
+            attempts: AttemptLimits::default(),
             timing: Timing::default(),
             place: Place::default(),
             seed: fastrand::u64(..),
@@ -109,6 +116,7 @@ impl Default for Timing {
             handover_timeout: Duration::from_secs(30),
             handler_timeout: Duration::from_mins(15),
             retention: Duration::from_hours(24),
+            rescue_before_trim: Duration::from_hours(4),
             idle_min: Duration::from_millis(100),
             idle_max: Duration::from_secs(1),
         }
@@ -145,6 +153,14 @@ impl Settings {
         }
         if self.memory_budget < 1 << 20 || self.memory_budget > 1 << 31 {
             return wrong("the memory budget must be between 1 MiB and 2 GiB");
+        }
+        if self.attempts.attempts == 0 {
+            return wrong("the number of attempts is 0; it must be at least 1");
+        }
+        if self.timing.rescue_before_trim >= self.timing.retention {
+            return wrong(
+                "records must be rescued later than they come: within the stream's retention",
+            );
         }
         if self.timing.heartbeat_interval * 3 > self.timing.lease_duration {
             return wrong("the lease duration must be at least three heartbeat intervals");

@@ -4,11 +4,10 @@
 //! and never without saying how; whatever it had begun but not settled is above the checkpoint, so
 //! whoever reads the shard next does it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use futures_util::StreamExt;
@@ -16,27 +15,35 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::info;
 
+use crate::dead_letter::Attempts;
 use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
-use crate::engine::{Counters, Engine};
-use crate::handler::{Context, Failure, RecordHandler};
+use crate::engine::Engine;
+use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
 use crate::record::{ItemKey, Position, Record, SequenceNumber};
 use crate::settings::OnGap;
 use crate::source::StreamSource;
 use crate::trust::Tenure;
 
-mod attempt;
+mod checkpoint;
 mod end;
 mod fetch;
+mod read;
+mod settle;
+mod start;
+mod stop;
 
-use attempt::{Attempted, attempt};
+use end::persist;
 use fetch::{Fetched, Fetcher};
+use settle::Done;
 
-/// How many records a shard may have read ahead of its frontier.
-const WINDOW: usize = 10_000;
+/// How many records a shard may have read ahead of its frontier. What is settled takes about 100
+/// bytes here and what waits is bounded by the memory budget, so that a record which is tried again
+/// for some minutes stops no others.
+const WINDOW: usize = 200_000;
 
 /// What the consumer wants of a shard task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +87,11 @@ pub(crate) struct Assignment {
 struct Queued {
     record: Arc<Record>,
     ticket: Ticket,
-    attempts: u32,
+    attempts: Attempts,
+    /// Since its first attempt failed.
+    failing_since: Option<Instant>,
+    /// When it was read.
+    since: Instant,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -94,7 +105,14 @@ pub(crate) struct ShardTask<S, L, H> {
     assignment: Assignment,
     lanes: Lanes<ItemKey, Queued>,
     frontier: Frontier<(SequenceNumber, SystemTime)>,
-    running: FuturesUnordered<Boxed<Attempted>>,
+    running: FuturesUnordered<Boxed<Done>>,
+    /// Keys with dead letters.
+    parked: BTreeSet<ItemKey>,
+    /// Keys whose first record is to be rescued.
+    rescues: VecDeque<ItemKey>,
+    rescue_looked: Instant,
+    /// The handler is not called before this.
+    held_until: Option<Instant>,
     waiting: BTreeMap<(Instant, u64), ItemKey>,
     waits: u64,
     last_read: Option<(SequenceNumber, Option<SystemTime>)>,
@@ -122,6 +140,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             lanes: Lanes::new(engine.settings.concurrency),
             frontier: Frontier::default(),
             running: FuturesUnordered::new(),
+            parked: BTreeSet::new(),
+            rescues: VecDeque::new(),
+            rescue_looked: Instant::now(),
+            held_until: None,
             waiting: BTreeMap::new(),
             waits: 0,
             last_read,
@@ -154,6 +176,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         {
             return ended;
         }
+        if let Some(ended) = self.learn_parked().await {
+            return ended;
+        }
         let first = Fetcher::new(self.engine.clone(), self.shard().clone(), start);
         let mut idle = Some(first);
         let mut fetching: Option<Fetching<S, L, H>> = None;
@@ -173,6 +198,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                     .map(|fetcher| Box::pin(fetcher.next()) as Boxed<_>);
             }
             let wake = self.waiting.keys().next().map(|(at, _)| *at);
+            let (held, rescue) = (self.held_until, self.rescue_look());
             let (expiry, patience) = (self.expiry(), self.patience());
             let moved = self.has_news() && checkpointing.is_none();
             tokio::select! {
@@ -180,12 +206,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 order = next_order(&mut self.assignment.orders), if !self.abandoned() => self.stop(order),
                 () = until(expiry) => self.check_tenure(),
                 () = until(patience) => {}
-                Some(attempted) = self.running.next() => self.take_in(attempted),
+                Some(done) = self.running.next() => self.take_in(done),
                 answer = or_never(&mut checkpointing) => {
                     checkpointing = None;
                     self.checkpointed(answer);
                 }
                 () = until(wake) => self.wake(),
+                () = until(held) => {}
+                () = until(rescue) => self.look_for_rescues(),
                 () = sleep_until(checkpoint_due), if moved && self.stopping.is_none() => {
                     checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;
                     checkpointing = Some(self.checkpoint());
@@ -201,290 +229,29 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
+    /// Which keys have dead letters. Later than that, only this task parks keys of its shard.
+    async fn learn_parked(&mut self) -> Option<Ended> {
+        let letters = self.engine.letters.clone()?;
+        let (engine, rng) = (self.engine.clone(), self.rng.fork());
+        let learn = async move {
+            let look = || letters.parked(&engine.stream);
+            persist(&engine, rng, "looking for parked keys", look).await
+        };
+        match self.guarded(learn).await {
+            Ok(parked) => {
+                self.parked = parked.into_iter().map(|parked| parked.key).collect();
+                None
+            }
+            Err(ended) => Some(ended),
+        }
+    }
+
     fn shard(&self) -> &crate::decide::shard::ShardId {
         &self.assignment.hold.shard
     }
 
     fn wants_more(&self) -> bool {
         self.stopping.is_none() && !self.at_end && self.frontier.len() < WINDOW
-    }
-
-    /// Starts what may start: nothing outside the tenure.
-    fn start_ready(&mut self) {
-        while self.stopping.is_none() && self.assignment.tenure.holds() {
-            let Some((key, queued)) = self.lanes.start() else {
-                return;
-            };
-            let context = Context {
-                stream: self.engine.stream.clone(),
-                shard: self.assignment.hold.shard.clone(),
-                incarnation: self.assignment.hold.owner.as_str().into(),
-                epoch: self.assignment.hold.epoch,
-                attempt: queued.attempts + 1,
-                tenure: self.assignment.tenure.clone(),
-                cancelled: self.cancel.clone(),
-                liveness: self.engine.liveness.clone(),
-            };
-            let attempt = attempt(self.engine.clone(), queued.record.clone(), context, key);
-            self.running.push(Box::pin(attempt));
-        }
-    }
-
-    /// Takes in how an attempt ended.
-    fn take_in(&mut self, attempted: Attempted) {
-        let Attempted { key, result } = attempted;
-        match result {
-            Ok(()) => {
-                if let Some(queued) = self.lanes.settle(&key) {
-                    self.settle(queued.ticket);
-                    Counters::add(&self.engine.counters.handled);
-                    debug!(shard = %self.shard(), sequence = %queued.record.sequence_number, "settled");
-                }
-            }
-            Err(failure) => self.try_again(key, &failure),
-        }
-    }
-
-    /// A record that failed stays first of its key until it succeeds; the others go on.
-    fn try_again(&mut self, key: ItemKey, failure: &Failure) {
-        Counters::add(&self.engine.counters.failed_attempts);
-        self.lanes.suspend(&key);
-        let Some(queued) = self.lanes.first(&key) else {
-            return;
-        };
-        let backoff = self.engine.settings.backoff;
-        let (sequence, attempt) = (queued.record.sequence_number.clone(), queued.attempts + 1);
-        let wait = match failure {
-            Failure::Busy(wait) => (*wait).min(backoff.cap / 30),
-            Failure::Unavailable(_) => backoff.wait(4, &mut self.rng),
-            Failure::Retry(_) => {
-                queued.attempts = attempt;
-                backoff.wait(attempt, &mut self.rng)
-            }
-            Failure::Reject(_) => {
-                queued.attempts = attempt;
-                backoff.cap
-            }
-        };
-        let shard = &self.assignment.hold.shard;
-        if let Failure::Reject(_) = failure {
-            error!(%shard, %sequence, error = %failure, again_in = ?wait,
-                "the record is bad: the shard's checkpoint holds at it until it can be handled");
-        } else {
-            warn!(%shard, %sequence, attempt, error = %failure, again_in = ?wait, "an attempt failed");
-        }
-        self.report.last_error = Some(format!("record {sequence}: {failure}"));
-        self.waits += 1;
-        self.waiting
-            .insert((Instant::now() + wait, self.waits), key);
-    }
-
-    fn wake(&mut self) {
-        let now = Instant::now();
-        while let Some(entry) = self
-            .waiting
-            .first_entry()
-            .filter(|entry| entry.key().0 <= now)
-        {
-            let key = entry.remove();
-            self.lanes.resume(&key);
-        }
-    }
-
-    fn settle(&mut self, ticket: Ticket) {
-        self.frontier.settle(ticket);
-        self.report.settled += 1;
-        if let Some((_, created)) = self.frontier.reached() {
-            self.report.frontier_time = Some(*created);
-        }
-    }
-
-    /// Takes in what reading brought.
-    async fn fetched(&mut self, fetched: Fetched) -> Option<Ended> {
-        match fetched {
-            Fetched::Records(records, room) => self.queue(records, room).await,
-            Fetched::End(records, room) => {
-                self.at_end = true;
-                self.queue(records, room).await
-            }
-            Fetched::Nothing { at_end } => {
-                if self.frontier.is_empty() {
-                    self.report.caught_up_at = self.report.caught_up_at.max(at_end);
-                }
-                None
-            }
-            Fetched::Failed(error) => {
-                self.report.last_error = Some(error);
-                None
-            }
-            Fetched::Trimmed if self.may_have_lost() => self.gap().await,
-            Fetched::Trimmed => None,
-            Fetched::Gone => self.gone().await,
-        }
-    }
-
-    async fn queue(
-        &mut self,
-        records: Vec<Record>,
-        mut room: Option<OwnedSemaphorePermit>,
-    ) -> Option<Ended> {
-        for record in records {
-            let place = (record.sequence_number.clone(), record.created);
-            if self
-                .last_read
-                .as_ref()
-                .is_some_and(|(last, _)| place.0 <= *last)
-            {
-                continue;
-            }
-            if let Some(ended) = self.close_gap(&place.0).await {
-                return Some(ended);
-            }
-            self.last_read = Some((place.0.clone(), Some(place.1)));
-            let ticket = self.frontier.begin(place);
-            if self
-                .assignment
-                .skip_before
-                .is_some_and(|start| record.created < start)
-            {
-                Counters::add(&self.engine.counters.skipped);
-                self.settle(ticket);
-                continue;
-            }
-            let bytes = usize::try_from(record.size_bytes).unwrap_or(usize::MAX);
-            let taken = room
-                .as_mut()
-                .and_then(|room| room.split(bytes.min(room.num_permits())));
-            let queued = Queued {
-                ticket,
-                attempts: 0,
-                _room: taken,
-                record: Arc::new(record),
-            };
-            self.lanes.push(queued.record.key(), queued);
-        }
-        None
-    }
-
-    /// The last record below which everything is settled.
-    fn reached(&self) -> Position {
-        match self.frontier.reached() {
-            Some((number, _)) => Position::After(number.clone()),
-            None => self.assignment.start.clone(),
-        }
-    }
-
-    /// Whether a checkpoint is worth a write: it moved, or for a twenty-fourth of the stream's
-    /// retention it has only been known that there was nothing to do.
-    fn has_news(&self) -> bool {
-        let refresh = self.engine.settings.timing.retention / 24;
-        let (now, then) = (self.report.caught_up_at, self.written_report.caught_up_at);
-        let stale = match (now, then) {
-            (Some(now), Some(then)) => now.duration_since(then).is_ok_and(|age| age >= refresh),
-            (now, then) => now != then,
-        };
-        stale || self.reached() != self.written
-    }
-
-    /// Whether the stream may have trimmed something that is not settled. It has not if everything
-    /// was settled at a time from which on it still keeps everything.
-    fn may_have_lost(&self) -> bool {
-        let kept = self.engine.settings.timing.retention.mul_f64(0.99);
-        let age = |time| {
-            self.engine
-                .clock
-                .now()
-                .duration_since(time)
-                .unwrap_or_default()
-        };
-        self.report
-            .complete_until()
-            .is_none_or(|time| age(time) >= kept)
-    }
-
-    fn checkpoint(&mut self) -> Boxed<anyhow::Result<Option<()>>> {
-        let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
-        let (position, report) = (self.reached(), self.report.clone());
-        self.written = position.clone();
-        self.written_report = report.clone();
-        let limit = engine.settings.timing.call_timeout();
-        Box::pin(async move {
-            let write = engine.leases.checkpoint(&hold, &position, &report);
-            tokio::time::timeout(limit, write).await?
-        })
-    }
-
-    fn checkpointed(&mut self, answer: anyhow::Result<Option<()>>) {
-        match answer {
-            Ok(Some(())) => Counters::add(&self.engine.counters.checkpoints),
-            Ok(None) => {
-                warn!(shard = %self.shard(), epoch = self.assignment.hold.epoch,
-                    "the checkpoint was refused: the lease is somebody else's now");
-                self.engine.counters.refused.fetch_add(1, Ordering::Relaxed);
-                self.refused = true;
-                self.stop(Order::Abandon);
-            }
-            Err(error) => {
-                warn!(shard = %self.shard(), error = format!("{error:#}"),
-                    "the checkpoint may not have been written; the next one will tell");
-                // Written again with the next one, even if nothing moves until then.
-                self.written = Position::Horizon;
-            }
-        }
-    }
-
-    /// When the tenure ends if no heartbeat renews it.
-    fn expiry(&self) -> Option<Instant> {
-        if self.stopping.is_some() {
-            None
-        } else {
-            self.assignment.tenure.until()
-        }
-    }
-
-    /// When stopping has taken long enough.
-    fn patience(&self) -> Option<Instant> {
-        self.stopping.map(|(_, limit)| limit)
-    }
-
-    fn check_tenure(&mut self) {
-        if !self.assignment.tenure.holds() {
-            self.stop(Order::Abandon);
-        }
-    }
-
-    fn abandoned(&self) -> bool {
-        matches!(self.stopping, Some((Order::Abandon, _)))
-    }
-
-    /// Begins to stop. An abandoned shard stays abandoned.
-    fn stop(&mut self, order: Order) {
-        if order == Order::Run || self.abandoned() {
-            return;
-        }
-        let limit = Instant::now() + self.engine.settings.timing.handover_timeout;
-        let limit = self.stopping.map_or(limit, |(_, limit)| limit);
-        self.stopping = Some((order, limit));
-        self.cancel.cancel();
-    }
-
-    /// Whether stopping is done: nothing is in flight any more, or it took too long.
-    fn stopped(&mut self) -> Option<Ended> {
-        if self.stopping.is_none() && !self.assignment.tenure.holds() {
-            self.stop(Order::Abandon);
-        }
-        let (order, limit) = self.stopping?;
-        if !self.running.is_empty() && Instant::now() < limit {
-            return None;
-        }
-        if !self.running.is_empty() {
-            warn!(shard = %self.shard(), dropped = self.running.len(), "records in flight took too long");
-        }
-        Some(match order {
-            Order::Drain => Ended::Drained(self.reached(), self.report.clone()),
-            _ if self.refused => Ended::Refused,
-            _ => Ended::Abandoned,
-        })
     }
 }
 

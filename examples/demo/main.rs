@@ -12,7 +12,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use aftercommit::tables::dynamodb::{
-    TableStream, create_lease_table, create_ledger_table, create_orders_table,
+    TableStream, create_dead_letter_table, create_lease_table, create_ledger_table,
+    create_orders_table,
 };
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -140,6 +141,7 @@ async fn play(demo: &Demo) -> anyhow::Result<bool> {
     let client = clients::dynamodb(server.url());
     create_lease_table(&client, worker::LEASES).await?;
     create_ledger_table(&client, worker::LEDGER).await?;
+    create_dead_letter_table(&client, worker::LETTERS).await?;
     create_orders_table(&client, shop::ORDERS).await?;
     create_orders_table(&client, shop::PAYMENTS).await?;
     let arn = TableStream::resolve(&client, shop::ORDERS).await?.arn;

@@ -7,6 +7,7 @@ use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Rules};
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::decide::claim::OnAmbiguous;
 use aftercommit::leases::InitialPosition;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
@@ -19,6 +20,7 @@ use crate::support::clients;
 
 pub const LEASES: &str = "aftercommit-leases";
 pub const LEDGER: &str = "aftercommit-ledger";
+pub const LETTERS: &str = "aftercommit-dead-letters";
 const RETENTION: Duration = Duration::from_hours(400 * 24);
 
 /// Where everything is.
@@ -97,5 +99,7 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
         ..Settings::default()
     };
     let consumer = Consumer::new(&*site.arn, source, site.leases(), handler);
-    consumer.settings(settings).run(stop).await
+    let letters = DynamoDbDeadLetters::new(clients::dynamodb(&site.tables), LETTERS);
+    let consumer = consumer.settings(settings).dead_letters(letters);
+    consumer.run(stop).await
 }

@@ -12,6 +12,7 @@
 pub mod address;
 mod attempt;
 mod book;
+pub mod dkim;
 pub mod dynamodb;
 pub mod lookup;
 pub mod mail;

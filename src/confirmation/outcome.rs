@@ -8,7 +8,7 @@ use super::Confirmation;
 use super::attempt::Attempt;
 use super::lookup::Lookup;
 use super::send::{Ended, Job, LOOK_AGAIN};
-use super::smtp::{Cause, Delivery, Refusal, Stage};
+use super::smtp::{Cause, Delivery, Refusal, Reply, Stage};
 use crate::Failure;
 use crate::decide::claim::{Entry, Happened, OnAmbiguous, State, transition};
 use crate::gate::left_out;
@@ -72,7 +72,11 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         let permanent = refusal.is_permanent();
         let (stage, cause) = (refusal.stage, &refusal.cause);
         if !refusal.is_about_the_mail() {
-            return Err(Failure::unavailable(format!("the mail server: {refusal}")));
+            let error = anyhow!("the mail server: {refusal}");
+            return Err(match cause {
+                Cause::Reply(reply) => held_back(reply, error),
+                _ => Failure::Unavailable(error),
+            });
         }
         let row = self
             .book
@@ -167,7 +171,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 add(&self.counts.deferred);
                 let error = anyhow!("order {order}: the mail server put it off: {reply}");
                 Err(if reply.throttles() {
-                    Failure::Unavailable(error)
+                    held_back(&reply, error)
                 } else {
                     Failure::Retry(error)
                 })
@@ -206,6 +210,15 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 Ok(())
             }
         }
+    }
+}
+
+/// The server takes no mail from here now, or takes fewer.
+fn held_back(reply: &Reply, error: anyhow::Error) -> Failure {
+    if reply.throttles() && !reply.exhausts_quota() {
+        Failure::Overloaded(error)
+    } else {
+        Failure::Unavailable(error)
     }
 }
 

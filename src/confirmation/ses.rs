@@ -2,7 +2,7 @@
 //!
 //! One call takes envelope and message, so the claim comes right before the call. Its outcome is told
 //! in the codes that the SMTP interface of SES has for it: 250, 554 for a mail that SES will never
-//! take, 454 for "not now".
+//! take, 454 for "not now", be it for the rate or for the account.
 //!
 //! Two things differ from SMTP. SES puts a `Message-ID` and a `Date` of its own into every mail
 //! ([header fields](https://docs.aws.amazon.com/ses/latest/dg/header-fields.html)), so a mail that is
@@ -214,10 +214,15 @@ fn refusal(status: u16, error: &SendEmailError) -> Result<Delivery, Cause> {
         SendEmailError::MessageRejected(_) | SendEmailError::BadRequestException(_) => {
             Ok(Delivery::Refused(Reply::told(554, &words)))
         }
-        // The account, its settings or its rate, not this mail.
-        _ if (400..500).contains(&status) || throttled => {
+        SendEmailError::LimitExceededException(_) => {
             Ok(Delivery::Deferred(Reply::told(454, &words)))
         }
+        _ if throttled => Ok(Delivery::Deferred(Reply::told(454, &words))),
+        // The account or its settings, not this mail.
+        _ if (400..500).contains(&status) => Ok(Delivery::NotSent {
+            stage: Stage::Call,
+            why: Cause::Reply(Reply::told(454, &words)),
+        }),
         _ => Err(Cause::Protocol(format!("status {status}, {words}"))),
     }
 }

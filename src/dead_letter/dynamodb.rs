@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use serde_dynamo::{AttributeValue, Item};
 
 use super::row::{self, Body, FORMAT, ITEM, ROW};
-use super::{Attempt, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Selection};
+use super::{
+    Attempt, Claim, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Reason,
+    Selection,
+};
 use crate::record::ItemKey;
 use crate::rows::dynamodb::{Part, Table, Transaction, Write, is_conflict};
 use crate::rows::expression::Expression;
@@ -119,6 +123,22 @@ impl DynamoDbDeadLetters {
         Ok(())
     }
 
+    /// Writes these fields of a mark if nobody claimed its key since it was read.
+    async fn change_claim(
+        &self,
+        stream: &str,
+        read: &ParkedKey,
+        fields: Fields,
+    ) -> anyhow::Result<bool> {
+        let mut unchanged = Expression::on_readable(FORMAT);
+        for (name, value) in row::claim_fields(read.claim.as_ref()) {
+            unchanged = unchanged.when(name, value);
+        }
+        let key = row::mark_key(stream, &read.key);
+        let written = self.table.update(key, &unchanged.write(fields)).await?;
+        Ok(matches!(written, Write::Applied(_)))
+    }
+
     async fn row(&self, id: &LetterId) -> anyhow::Result<Option<Item>> {
         self.table.get(row::letter_key(id)).await
     }
@@ -199,6 +219,7 @@ fn one_less(key: Fields, mark: Option<&ParkedKey>) -> Part {
     }
 }
 
+#[async_trait]
 impl DeadLetters for DynamoDbDeadLetters {
     async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
         self.write(letter, Coming::First).await.map(|_| ())
@@ -292,6 +313,49 @@ impl DeadLetters for DynamoDbDeadLetters {
         bail!(
             "an attempt could not be noted: others changed the dead letter {TRIES} times meanwhile"
         )
+    }
+
+    async fn claim(
+        &self,
+        stream: &str,
+        key: &ItemKey,
+        claim: &Claim,
+    ) -> anyhow::Result<Option<()>> {
+        for _ in 0..TRIES {
+            let mark = self.mark(stream, key).await?;
+            let Some(mark) = mark.filter(|mark| mark.is_free_for(claim)) else {
+                return Ok(None);
+            };
+            let fields = row::claim_fields(Some(claim));
+            if self.change_claim(stream, &mark, fields).await? {
+                return Ok(Some(()));
+            }
+        }
+        bail!("a parked key could not be claimed: others changed it {TRIES} times meanwhile")
+    }
+
+    async fn release(
+        &self,
+        stream: &str,
+        key: &ItemKey,
+        claim: &Claim,
+        because: Option<Reason>,
+    ) -> anyhow::Result<()> {
+        for _ in 0..TRIES {
+            let mark = self.mark(stream, key).await?;
+            let mine = |mark: &ParkedKey| mark.claim.as_ref().is_some_and(|of| of.by == claim.by);
+            let Some(mark) = mark.filter(mine) else {
+                return Ok(());
+            };
+            let mut fields = row::claim_fields(None);
+            if let Some(reason) = because {
+                fields.push(("reason", Some(text(reason.word()))));
+            }
+            if self.change_claim(stream, &mark, fields).await? {
+                return Ok(());
+            }
+        }
+        bail!("a parked key could not be let go: others changed it {TRIES} times meanwhile")
     }
 
     async fn unpark_if_empty(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {

@@ -3,103 +3,128 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Attempt, DeadLetters, Deed, Letter, LetterId, Page, ParkedKey, Selection};
+use async_trait::async_trait;
+
+use super::{
+    Attempt, Claim, DeadLetters, Deed, Letter, LetterId, Page, ParkedKey, Reason, Selection,
+};
 use crate::record::{ItemKey, SequenceNumber};
 
-/// The letters of a key, in order.
-type OfKey = BTreeMap<SequenceNumber, Letter>;
+/// The letters of a key, in order, and why it is parked.
+#[derive(Debug, Default)]
+struct OfKey {
+    letters: BTreeMap<SequenceNumber, Letter>,
+    reason: Option<Reason>,
+    claim: Option<Claim>,
+}
+
+type Keys = BTreeMap<(String, ItemKey), OfKey>;
 
 /// Dead letters in memory. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryDeadLetters(Arc<Mutex<BTreeMap<(String, ItemKey), OfKey>>>);
+pub struct MemoryDeadLetters(Arc<Mutex<Keys>>);
 
 fn place(stream: &str, key: &ItemKey) -> (String, ItemKey) {
     (stream.to_owned(), key.clone())
 }
 
-fn open(of: &OfKey) -> impl Iterator<Item = &Letter> {
-    of.values().filter(|letter| letter.envelope.open)
+impl OfKey {
+    fn open(&self) -> impl Iterator<Item = &Letter> {
+        self.letters.values().filter(|letter| letter.envelope.open)
+    }
+
+    fn write(&mut self, letter: &Letter) {
+        if self.open().next().is_none() {
+            (self.reason, self.claim) = (Some(letter.envelope.reason), None);
+        }
+        let mut letter = letter.clone();
+        match self.letters.get_mut(&letter.record.sequence_number) {
+            Some(standing) if standing.envelope.open => {}
+            Some(settled) => {
+                letter.envelope.deeds = std::mem::take(&mut settled.envelope.deeds);
+                *settled = letter;
+            }
+            None => {
+                let number = letter.record.sequence_number.clone();
+                self.letters.insert(number, letter);
+            }
+        }
+    }
+
+    /// How it is parked, if it is.
+    fn parked(&self, key: &ItemKey) -> Option<ParkedKey> {
+        let first = self.open().next()?;
+        Some(ParkedKey {
+            key: key.clone(),
+            keys: first.envelope.keys.clone(),
+            letters: self.open().count() as u64,
+            since: self.open().map(|letter| letter.envelope.written).min()?,
+            reason: self.reason,
+            claim: self.claim.clone(),
+        })
+    }
 }
 
 impl MemoryDeadLetters {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<(String, ItemKey), OfKey>> {
+    fn all(&self) -> MutexGuard<'_, Keys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, id: &LetterId, change: impl FnOnce(&mut Letter)) -> Option<()> {
         let mut all = self.all();
         let of = all.get_mut(&place(&id.stream, &id.key))?;
-        let letter = of.get_mut(&id.sequence_number)?;
+        let letter = of.letters.get_mut(&id.sequence_number)?;
         letter.envelope.open.then(|| change(letter))
     }
 }
 
-fn write(of: &mut OfKey, letter: &Letter) {
-    let mut letter = letter.clone();
-    match of.get_mut(&letter.record.sequence_number) {
-        Some(standing) if standing.envelope.open => {}
-        Some(settled) => {
-            letter.envelope.deeds = std::mem::take(&mut settled.envelope.deeds);
-            *settled = letter;
-        }
-        None => {
-            of.insert(letter.record.sequence_number.clone(), letter);
-        }
-    }
-}
-
+#[async_trait]
 impl DeadLetters for MemoryDeadLetters {
     async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
         let id = &letter.envelope.id;
-        write(
-            self.all().entry(place(&id.stream, &id.key)).or_default(),
-            letter,
-        );
+        let mut all = self.all();
+        all.entry(place(&id.stream, &id.key))
+            .or_default()
+            .write(letter);
         Ok(())
     }
 
     async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
         let id = &letter.envelope.id;
         let mut all = self.all();
-        let of = all.entry(place(&id.stream, &id.key)).or_default();
-        if open(of).next().is_none() {
+        let of = all.get_mut(&place(&id.stream, &id.key));
+        let Some(of) = of.filter(|of| of.open().next().is_some()) else {
             return Ok(None);
-        }
-        write(of, letter);
+        };
+        of.write(letter);
         Ok(Some(()))
     }
 
     async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>> {
         let all = self.all();
         let of_stream = all.iter().filter(|(place, _)| place.0 == stream);
-        let parked = of_stream.filter_map(|((_, key), of)| {
-            let first = open(of).next()?;
-            Some(ParkedKey {
-                key: key.clone(),
-                keys: first.envelope.keys.clone(),
-                letters: open(of).count() as u64,
-                since: open(of).map(|letter| letter.envelope.written).min()?,
-            })
-        });
+        let parked = of_stream.filter_map(|((_, key), of)| of.parked(key));
         Ok(parked.collect())
     }
 
     async fn is_parked(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
         let all = self.all();
         let of = all.get(&place(stream, key));
-        Ok(of.is_some_and(|of| open(of).next().is_some()))
+        Ok(of.is_some_and(|of| of.open().next().is_some()))
     }
 
     async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
         let all = self.all();
         let of = all.get(&place(stream, key));
-        Ok(of.and_then(|of| open(of).next()).cloned())
+        Ok(of.and_then(|of| of.open().next()).cloned())
     }
 
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
         let all = self.all();
         let of = all.get(&place(&id.stream, &id.key));
-        Ok(of.and_then(|of| of.get(&id.sequence_number)).cloned())
+        Ok(of
+            .and_then(|of| of.letters.get(&id.sequence_number))
+            .cloned())
     }
 
     async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
@@ -115,13 +140,42 @@ impl DeadLetters for MemoryDeadLetters {
         }))
     }
 
+    async fn claim(
+        &self,
+        stream: &str,
+        key: &ItemKey,
+        claim: &Claim,
+    ) -> anyhow::Result<Option<()>> {
+        let mut all = self.all();
+        let of = all.get_mut(&place(stream, key));
+        let free = |of: &&mut OfKey| of.parked(key).is_some_and(|key| key.is_free_for(claim));
+        Ok(of.filter(free).map(|of| of.claim = Some(claim.clone())))
+    }
+
+    async fn release(
+        &self,
+        stream: &str,
+        key: &ItemKey,
+        claim: &Claim,
+        because: Option<Reason>,
+    ) -> anyhow::Result<()> {
+        let mut all = self.all();
+        let of = all.get_mut(&place(stream, key));
+        let mine = |of: &&mut OfKey| of.claim.as_ref().is_some_and(|held| held.by == claim.by);
+        if let Some(of) = of.filter(mine) {
+            of.claim = None;
+            of.reason = because.or(of.reason);
+        }
+        Ok(())
+    }
+
     async fn unpark_if_empty(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
         Ok(!self.is_parked(stream, key).await?)
     }
 
     async fn list(&self, which: &Selection, _from: Option<&str>) -> anyhow::Result<Page> {
         let all = self.all();
-        let letters = all.values().flat_map(BTreeMap::values);
+        let letters = all.values().flat_map(|of| of.letters.values());
         let letters = letters.map(|letter| &letter.envelope);
         let letters = letters.filter(|letter| which.allows(letter)).cloned();
         Ok(Page {

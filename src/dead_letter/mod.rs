@@ -13,14 +13,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_dynamo::{AttributeValue, Item};
 
+use crate::decide::retry::UsedUp;
 use crate::decide::shard::ShardId;
 use crate::record::{Event, ItemKey, Record, SequenceNumber};
 
@@ -70,6 +71,15 @@ impl Reason {
     /// Reads a word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.word() == word)
+    }
+}
+
+impl From<UsedUp> for Reason {
+    fn from(used_up: UsedUp) -> Self {
+        match used_up {
+            UsedUp::Attempts => Self::Exhausted,
+            UsedUp::Age => Self::TooOld,
+        }
     }
 }
 
@@ -263,6 +273,30 @@ pub struct ParkedKey {
     pub letters: u64,
     /// Since when it is parked.
     pub since: SystemTime,
+    /// Why: the reason of the letter that parked it, or of the last failure to redrive it. `None`
+    /// where an older version parked it.
+    pub reason: Option<Reason>,
+    /// Who has it in hand.
+    pub claim: Option<Claim>,
+}
+
+/// Somebody redrives a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Who: a name that no other process has.
+    pub by: String,
+    /// When it was made or put off.
+    pub at: SystemTime,
+    /// Until when nobody else may.
+    pub until: SystemTime,
+}
+
+impl ParkedKey {
+    /// Whether this claim may be made: nobody else has the key in hand.
+    fn is_free_for(&self, claim: &Claim) -> bool {
+        let held = self.claim.as_ref();
+        held.is_none_or(|held| held.by == claim.by || held.until <= claim.at)
+    }
 }
 
 /// Which letters are listed. The default is all open ones.
@@ -312,61 +346,56 @@ pub struct Page {
 /// The dead letters.
 ///
 /// An `Err` of a write means that it is not known whether it was applied: repeat it.
-pub trait DeadLetters: Clone + Send + Sync + 'static {
+#[async_trait]
+pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// Writes a letter and parks its key. A letter that stands open already stays as it is.
-    fn park(&self, letter: &Letter) -> impl Future<Output = anyhow::Result<()>> + Send;
+    async fn park(&self, letter: &Letter) -> anyhow::Result<()>;
 
     /// Writes a letter behind those that its key has; `Ok(None)`: the key is not parked (any
     /// more), nothing was written. A letter that stands open already stays as it is.
-    fn follow(&self, letter: &Letter) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
+    async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>>;
 
     /// The parked keys of a stream, read consistently: one look at the start of a shard.
-    fn parked(&self, stream: &str) -> impl Future<Output = anyhow::Result<Vec<ParkedKey>>> + Send;
+    async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>>;
 
     /// Whether a key is parked, read consistently.
-    fn is_parked(
-        &self,
-        stream: &str,
-        key: &ItemKey,
-    ) -> impl Future<Output = anyhow::Result<bool>> + Send;
+    async fn is_parked(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool>;
 
     /// The oldest open letter of a key, read consistently.
-    fn next_of(
-        &self,
-        stream: &str,
-        key: &ItemKey,
-    ) -> impl Future<Output = anyhow::Result<Option<Letter>>> + Send;
+    async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>>;
 
     /// A letter, open or settled.
-    fn read(&self, id: &LetterId) -> impl Future<Output = anyhow::Result<Option<Letter>>> + Send;
+    async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
 
     /// Settles an open letter, and unparks its key if it was the last. `Ok(None)`: it is not open
     /// (any more). A settled letter is kept for [`KEPT_AFTER`].
-    fn settle(
-        &self,
-        id: &LetterId,
-        deed: &Deed,
-    ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
+    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>>;
 
     /// Adds an attempt to an open letter. `Ok(None)`: it is not open (any more).
-    fn note(
-        &self,
-        id: &LetterId,
-        attempt: &Attempt,
-    ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
+    async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>>;
 
-    /// Unparks a key that has no open letter, which only happens where letters were removed by
-    /// hand. Says whether the key is not parked now.
-    fn unpark_if_empty(
+    /// Takes a parked key in hand for redriving, or keeps it in hand, until `claim.until`. Asked
+    /// again, it is put off. `Ok(None)`: somebody else has it in hand, or it is not parked (any
+    /// more).
+    ///
+    /// A crash leaves the claim behind: until its time is over, nobody redrives the key.
+    async fn claim(&self, stream: &str, key: &ItemKey, claim: &Claim)
+    -> anyhow::Result<Option<()>>;
+
+    /// Lets go of a key that is in hand, if it still is. `because` is why it waits from now on:
+    /// what failed is no longer redriven by itself.
+    async fn release(
         &self,
         stream: &str,
         key: &ItemKey,
-    ) -> impl Future<Output = anyhow::Result<bool>> + Send;
+        claim: &Claim,
+        because: Option<Reason>,
+    ) -> anyhow::Result<()>;
+
+    /// Unparks a key that has no open letter, which only happens where letters were removed by
+    /// hand. Says whether the key is not parked now.
+    async fn unpark_if_empty(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool>;
 
     /// Lists letters, a page at a time, in no order. Reads the whole table: for operators.
-    fn list(
-        &self,
-        which: &Selection,
-        from: Option<&str>,
-    ) -> impl Future<Output = anyhow::Result<Page>> + Send;
+    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page>;
 }

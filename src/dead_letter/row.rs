@@ -19,7 +19,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_dynamo::{AttributeValue, Item};
 use sha2::{Digest as _, Sha256};
 
-use super::{Attempts, Deed, Envelope, KEPT_AFTER, Letter, LetterId, ParkedKey, Reason, Settled};
+use super::{
+    Attempts, Claim, Deed, Envelope, KEPT_AFTER, Letter, LetterId, ParkedKey, Reason, Settled,
+};
 use crate::decide::shard::ShardId;
 use crate::record::{Event, ItemKey, Record, SequenceNumber, lambda_event};
 use crate::rows::fields::{Fields, Reader, number, seconds, text, time, to_item};
@@ -226,7 +228,29 @@ pub(super) fn mark_fields(letter: &Envelope) -> Fields {
         ("key", Some(text(letter.id.key.as_str()))),
         ("keys", Some(AttributeValue::M(letter.keys.inner().clone()))),
         ("since", Some(time(letter.written))),
+        ("reason", Some(text(letter.reason.word()))),
     ]
+}
+
+/// The fields of a mark that tell who has its key in hand.
+pub(super) fn claim_fields(claim: Option<&Claim>) -> Fields {
+    vec![
+        ("claimed_by", claim.map(|claim| text(&*claim.by))),
+        ("claimed_at", claim.map(|claim| time(claim.at))),
+        ("claimed_until", claim.map(|claim| time(claim.until))),
+    ]
+}
+
+/// Reads who has a mark's key in hand.
+fn claim(reader: &Reader<'_>) -> anyhow::Result<Option<Claim>> {
+    let Some(by) = reader.text_if_any("claimed_by")? else {
+        return Ok(None);
+    };
+    Ok(Some(Claim {
+        by: by.to_owned(),
+        at: reader.time("claimed_at")?,
+        until: reader.time("claimed_until")?,
+    }))
 }
 
 /// Refuses a row of a format that this build does not know.
@@ -247,6 +271,8 @@ pub(super) fn mark(item: &Item) -> anyhow::Result<ParkedKey> {
         keys: map(item, "keys")?,
         letters: reader.number("letters")?,
         since: reader.time("since")?,
+        reason: reader.text_if_any("reason")?.and_then(Reason::from_word),
+        claim: claim(&reader)?,
     })
 }
 

@@ -62,6 +62,11 @@ impl<P> Frontier<P> {
         self.reached.as_ref()
     }
 
+    /// The first record that is not settled.
+    pub fn first(&self) -> Option<&P> {
+        self.window.front().map(|(position, _)| position)
+    }
+
     /// How many records stand between the first unsettled one and the last one read.
     pub fn len(&self) -> usize {
         self.window.len()

@@ -62,11 +62,47 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
         if self.running >= self.limit {
             return None;
         }
-        let key = self.ready.pop_front()?;
-        let lane = self.by_key.get_mut(&key)?;
+        loop {
+            let key = self.ready.pop_front()?;
+            // One that was started out of turn, or is gone, only left its name here.
+            let is_ready = |lane: &Lane<R>| lane.turn == Turn::Ready;
+            if self.by_key.get(&key).is_some_and(is_ready) {
+                let lane = self.by_key.get_mut(&key)?;
+                lane.turn = Turn::Running;
+                self.running += 1;
+                return lane.queue.front().map(|record| (key, record));
+            }
+        }
+    }
+
+    /// Starts the first record of this key, whether it is its turn or not. `false`: it runs
+    /// already, or is not there.
+    pub fn start_key(&mut self, key: &K) -> bool {
+        let lane = self.by_key.get_mut(key);
+        let Some(lane) = lane.filter(|lane| lane.turn != Turn::Running) else {
+            return false;
+        };
         lane.turn = Turn::Running;
         self.running += 1;
-        lane.queue.front().map(|record| (key, record))
+        true
+    }
+
+    /// A running key could not begin after all: it is the next to start.
+    pub fn put_back(&mut self, key: &K) {
+        let lane = self.by_key.get_mut(key);
+        if let Some(lane) = lane.filter(|lane| lane.turn == Turn::Running) {
+            lane.turn = Turn::Ready;
+            self.running -= 1;
+            self.ready.push_front(key.clone());
+        }
+    }
+
+    /// The keys, in their order, whose first record does not run and is as `wanted` says.
+    pub fn waiting(&self, wanted: impl Fn(&R) -> bool) -> impl Iterator<Item = K> {
+        let waiting = self.by_key.iter().filter(move |(_, lane)| {
+            lane.turn != Turn::Running && lane.queue.front().is_some_and(&wanted)
+        });
+        waiting.map(|(key, _)| key.clone())
     }
 
     /// The first record of a key.
@@ -154,5 +190,23 @@ mod tests {
         assert_eq!(lanes.settle(&"b"), Some(2));
         assert_eq!(lanes.start(), Some(("a", &1)), "the same record again");
         assert_eq!(lanes.running(), 1);
+    }
+
+    #[test]
+    fn a_key_that_was_started_out_of_turn_is_not_started_again() {
+        let mut lanes = Lanes::new(8);
+        lanes.push("a", 1);
+        lanes.push("a", 2);
+        lanes.push("b", 3);
+        assert!(lanes.start_key(&"a"));
+        assert!(!lanes.start_key(&"a"));
+        assert_eq!(lanes.waiting(|_| true).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(lanes.start(), Some(("b", &3)));
+        assert_eq!(lanes.start(), None);
+        lanes.put_back(&"b");
+        assert_eq!(lanes.settle(&"a"), Some(1));
+        assert_eq!(lanes.start(), Some(("b", &3)), "it is first again");
+        assert_eq!(lanes.start(), Some(("a", &2)));
+        assert_eq!(lanes.start(), None);
     }
 }

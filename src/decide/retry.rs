@@ -11,6 +11,42 @@ pub struct Backoff {
     pub cap: Duration,
 }
 
+/// How long a record that fails is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptLimits {
+    /// So many attempts at most, by one owner of its shard.
+    pub attempts: u32,
+    /// So long at most after the first attempt that failed.
+    pub age: Duration,
+}
+
+impl Default for AttemptLimits {
+    fn default() -> Self {
+        Self {
+            attempts: 10,
+            age: Duration::from_hours(6),
+        }
+    }
+}
+
+/// What becomes of a record that failed, where `R` is why it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict<R> {
+    /// It is tried again after this long.
+    Again(Duration),
+    /// It has failed as often, or for as long, as it may.
+    Bury(R),
+}
+
+/// What a record used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsedUp {
+    /// It failed as often as it may.
+    Attempts,
+    /// It failed for as long as it may.
+    Age,
+}
+
 impl Default for Backoff {
     fn default() -> Self {
         Self {
@@ -30,6 +66,22 @@ impl Backoff {
         let doublings = attempt.saturating_sub(1).min(31);
         let ceiling = self.base.saturating_mul(1 << doublings).min(self.cap);
         ceiling.mul_f64(rng.f64())
+    }
+
+    /// What becomes of a record after the failure of attempt `attempt` (from 1), the first of which
+    /// was so long ago. Without limits it is tried for ever.
+    pub fn verdict<R: From<UsedUp>>(
+        &self,
+        attempt: u32,
+        failing_for: Duration,
+        limits: Option<AttemptLimits>,
+        rng: &mut fastrand::Rng,
+    ) -> Verdict<R> {
+        match limits {
+            Some(limits) if attempt >= limits.attempts => Verdict::Bury(UsedUp::Attempts.into()),
+            Some(limits) if failing_for >= limits.age => Verdict::Bury(UsedUp::Age.into()),
+            _ => Verdict::Again(self.wait(attempt, rng)),
+        }
     }
 }
 

@@ -7,8 +7,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Lets things pass at a steady rate, with a small burst.
-///
-/// Callers are served in the order in which they ask, each told how long to wait.
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
     per_second: f64,
@@ -30,17 +28,18 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a turn, and says how long to wait for it.
-    pub fn take(&mut self, now: Duration) -> Duration {
+    /// Takes a turn; or says after how long there is one.
+    pub fn take(&mut self, now: Duration) -> Result<(), Duration> {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.at = self.at.max(now);
-        self.tokens = (self.tokens + passed * self.per_second).min(self.burst) - 1.0;
-        Duration::try_from_secs_f64(-self.tokens / self.per_second).unwrap_or_default()
-    }
-
-    /// Returns a turn that was not used.
-    pub fn give_back(&mut self) {
-        self.tokens = (self.tokens + 1.0).min(self.burst);
+        self.tokens = (self.tokens + passed * self.per_second).min(self.burst);
+        // What was waited for is there, whatever rounding says.
+        if self.tokens >= 1.0 - 1e-9 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        let wait = (1.0 - self.tokens) / self.per_second;
+        Err(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX))
     }
 }
 
@@ -183,16 +182,23 @@ impl Rejection {
         ((requests - Self::K * accepts) / (requests + 1.0)).max(0.0)
     }
 
-    /// Counts a call, and says whether to turn it away. One that is turned away counts too.
+    /// Says whether to turn a call away. One that is turned away counts as a request.
     pub fn turns_away(&mut self, now: Duration, rng: &mut fastrand::Rng) -> bool {
         let turned_away = rng.f64() < self.probability(now);
-        self.slice(now).1 += 1;
+        self.slice(now).1 += u32::from(turned_away);
         turned_away
     }
 
-    /// A call was accepted: whatever became of it, the other side worked on it.
+    /// A call was accepted: whatever became of it, the other side worked on it. Calls count when
+    /// they end, so that those under way are not taken for refused.
     pub fn accepted(&mut self, now: Duration) {
-        self.slice(now).2 += 1;
+        let (_, requests, accepts) = self.slice(now);
+        (*requests, *accepts) = (*requests + 1, *accepts + 1);
+    }
+
+    /// A call was refused.
+    pub fn refused(&mut self, now: Duration) {
+        self.slice(now).1 += 1;
     }
 
     fn slice(&mut self, now: Duration) -> &mut (u64, u32, u32) {
@@ -225,25 +231,25 @@ mod tests {
     #[test]
     fn a_bucket_passes_its_burst_and_then_its_rate() {
         let mut bucket = TokenBucket::new(10.0, 3.0);
-        let waits: Vec<_> = (0..6)
-            .map(|_| bucket.take(seconds(5.0)).as_millis())
-            .collect();
-        assert_eq!(waits, [0, 0, 0, 100, 200, 300]);
-        bucket.give_back();
-        assert_eq!(bucket.take(seconds(5.0)).as_millis(), 300);
-        assert_eq!(bucket.take(seconds(60.0)), Duration::ZERO);
+        for _ in 0..3 {
+            assert_eq!(bucket.take(seconds(5.0)), Ok(()));
+        }
+        let wait = bucket.take(seconds(5.0)).unwrap_err();
+        assert_eq!(wait.as_millis(), 100);
+        assert!(bucket.take(seconds(5.0)).is_err(), "asking costs nothing");
+        assert_eq!(bucket.take(seconds(5.0) + wait), Ok(()));
         // A clock that steps back gives nothing twice.
         let mut bucket = TokenBucket::new(10.0, 1.0);
-        bucket.take(seconds(9.0));
-        bucket.take(seconds(1.0));
-        assert_eq!(bucket.take(seconds(9.0)).as_millis(), 200);
+        assert_eq!(bucket.take(seconds(9.0)), Ok(()));
+        assert!(bucket.take(seconds(1.0)).is_err());
+        assert!(bucket.take(seconds(9.0)).is_err());
     }
 
     #[test]
     fn a_bucket_without_a_rate_still_says_a_wait() {
         let mut bucket = TokenBucket::new(0.0, 0.0);
-        assert_eq!(bucket.take(Duration::ZERO), Duration::ZERO);
-        assert_eq!(bucket.take(Duration::ZERO), Duration::from_secs(1000));
+        assert_eq!(bucket.take(Duration::ZERO), Ok(()));
+        assert_eq!(bucket.take(Duration::ZERO), Err(Duration::from_secs(1000)));
     }
 
     /// Starts as many as may run, and ends them all.
@@ -312,12 +318,20 @@ mod tests {
             assert!(!it.turns_away(seconds(0.01), &mut rng));
             if n % 2 == 0 {
                 it.accepted(seconds(0.01));
+            } else {
+                it.refused(seconds(0.01));
             }
         }
         let before = it.probability(seconds(1.0));
         assert!(before < 0.001, "{before}");
-        let asked = (0..10_000).filter(|_| !it.turns_away(seconds(30.0), &mut rng));
-        assert!(asked.count() < 3000);
+        let mut asked = 0;
+        for _ in 0..10_000 {
+            if !it.turns_away(seconds(30.0), &mut rng) {
+                it.refused(seconds(30.0));
+                asked += 1;
+            }
+        }
+        assert!(asked < 3000, "{asked}");
         let after = it.probability(seconds(30.0));
         assert!(after > 0.9, "{after}");
         // Two minutes later nothing is known any more.

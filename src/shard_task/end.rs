@@ -87,7 +87,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 
     /// Waits for `work` while records in flight go on, unless the task has to stop before.
-    async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
+    pub(super) async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
         tokio::pin!(work);
         loop {
             if let Some(ended) = self.stopped() {
@@ -99,7 +99,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 order = next_order(&mut self.assignment.orders), if !self.abandoned() => self.stop(order),
                 () = until(expiry) => self.check_tenure(),
                 () = until(patience) => {}
-                Some(attempted) = self.running.next() => self.take_in(attempted),
+                Some(done) = self.running.next() => self.take_in(done),
                 done = &mut work, if self.stopping.is_none() => return Ok(done),
             }
         }
@@ -164,7 +164,7 @@ async fn find_children<S: StreamSource>(
 }
 
 /// Repeats a write whose answer must come. Writes to the lease table may be repeated.
-async fn persist<S, L, H, T, F: Future<Output = anyhow::Result<T>>>(
+pub(super) async fn persist<S, L, H, T, F: Future<Output = anyhow::Result<T>>>(
     engine: &Engine<S, L, H>,
     mut rng: fastrand::Rng,
     what: &'static str,

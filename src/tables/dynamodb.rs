@@ -272,6 +272,8 @@ pub struct TableStream {
     pub partition_key: String,
     /// The name of its sort key, where it has one.
     pub sort_key: Option<String>,
+    /// Whether it is a replica of a global table.
+    pub replicated: bool,
 }
 
 /// Why a table cannot be followed, and how to mend it.
@@ -359,6 +361,7 @@ impl TableStream {
             partition_key: key(&KeyType::Hash)
                 .ok_or_else(|| failed(anyhow!("DescribeTable answered without a key")))?,
             sort_key: key(&KeyType::Range),
+            replicated: described.replicas.is_some_and(|others| !others.is_empty()),
         })
     }
 

@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["record", "clock"],
     &["trust", "rows", "filter"],
     &["handler"],
+    &["dependency"],
     &["source", "leases", "ledger", "dead_letter"],
     &["settings", "tables", "redrive"],
     &["engine"],

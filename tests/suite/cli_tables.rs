@@ -70,11 +70,13 @@ async fn the_tables_are_made_once_and_then_left_alone() {
     let server = Embedded::start();
     assert_eq!(
         create(&server).await,
-        "aftercommit-leases: created\naftercommit-ledger: created\norders: created\n"
+        "aftercommit-leases: created\naftercommit-ledger: created\n\
+         aftercommit-dead-letters: created\norders: created\n"
     );
     assert_eq!(
         create(&server).await,
-        "aftercommit-leases: exists\naftercommit-ledger: exists\norders: exists\n"
+        "aftercommit-leases: exists\naftercommit-ledger: exists\n\
+         aftercommit-dead-letters: exists\norders: exists\n"
     );
 }
 

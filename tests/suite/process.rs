@@ -56,6 +56,7 @@ pub fn command(shop: &Shop, mails: &MailServer, streams: Option<&str>, name: &st
         .args(["run", "--table", &shop.orders])
         .args(["--lease-table", &shop.leases])
         .args(["--ledger-table", &shop.ledger])
+        .args(["--dead-letter-table", &shop.letters])
         .args(["--mail-from", "Shop <shop@example.com>"])
         .args(["--smtp-url", &mails.url()])
         .args(["--start", "trim-horizon", "--worker-id", name]);

@@ -15,7 +15,7 @@ use aws_smithy_http_client::Builder;
 use crate::support::orders::{inserted, row, rules};
 use crate::support::ses_server::{Act, SesServer};
 
-use Told::{Done, Reject, Retry, Unavailable};
+use Told::{Done, Overloaded, Reject, Retry, Unavailable};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
@@ -23,6 +23,7 @@ enum Told {
     Retry,
     Reject,
     Unavailable,
+    Overloaded,
     Busy,
 }
 
@@ -32,6 +33,7 @@ fn told(result: &Result<(), Failure>) -> Told {
         Err(Failure::Retry(_)) => Retry,
         Err(Failure::Reject(_)) => Reject,
         Err(Failure::Unavailable(_)) => Unavailable,
+        Err(Failure::Overloaded(_)) => Overloaded,
         Err(Failure::Busy(_)) => Told::Busy,
     }
 }
@@ -124,6 +126,14 @@ async fn a_no_about_the_account_or_its_rate_is_tried_again() {
         (400, "LimitExceededException"),
         (400, "ThrottlingException"),
         (503, "Throttling"),
+    ] {
+        let act = Act::Say(status, kind, "Maximum sending rate exceeded.");
+        check(act, Overloaded, State::Retry, Done, [2, 2]).await;
+    }
+    let day = "Daily message quota exceeded.";
+    let act = Act::Say(400, "ThrottlingException", day);
+    check(act, Unavailable, State::Retry, Done, [2, 2]).await;
+    for (status, kind) in [
         (400, "SendingPausedException"),
         (400, "AccountSuspendedException"),
         (404, "NotFoundException"),

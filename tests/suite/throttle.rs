@@ -125,6 +125,11 @@ impl<F: Fn(Duration) -> usize> World<F> {
         let (now, each) = (self.now, (self.capacity)(self.now));
         while let Some(permit) = self.clients[of].concurrency.begin(now) {
             let client = &mut self.clients[of];
+            if let Some(Err(wait)) = client.bucket.as_mut().map(|bucket| bucket.take(now)) {
+                client.concurrency.end(now, permit, Load::Unknown);
+                self.later(wait, What::Look(of));
+                return;
+            }
             let call = self.count;
             client.permits.insert(call, permit);
             let record = match client.due.front() {
@@ -143,13 +148,11 @@ impl<F: Fn(Duration) -> usize> World<F> {
                     }
                 }
             };
-            let turn = client.bucket.as_mut().map(|bucket| bucket.take(now));
-            let turn = turn.unwrap_or_default();
             let served = self.running < each;
             self.running += usize::from(served);
             let took = if served { SERVICE } else { SERVICE / 10 };
             let took = took.mul_f64(0.8 + 0.4 * self.rng.f64());
-            self.later(turn + took, What::Answer(record, call, served));
+            self.later(took, What::Answer(record, call, served));
         }
     }
 

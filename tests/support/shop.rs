@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use aftercommit::confirmation::{Confirmation, KIND};
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::decide::claim::{Entry, OnAmbiguous, State};
 use aftercommit::leases::InitialPosition;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
@@ -11,7 +12,8 @@ use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::{EffectKey, Ledger as _};
 use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::tables::dynamodb::{
-    TableStream, create_lease_table, create_ledger_table, create_orders_table,
+    TableStream, create_dead_letter_table, create_lease_table, create_ledger_table,
+    create_orders_table,
 };
 use aftercommit::{Clock, Consumer, Settings, Timing};
 use aws_sdk_dynamodb::Client;
@@ -27,13 +29,14 @@ const BATCH: usize = 25;
 /// How long a worker may be silent in these tests.
 pub const LEASE: Duration = Duration::from_secs(1);
 
-/// Three tables of its own on a server.
+/// Tables of its own on a server.
 pub struct Shop {
     pub url: String,
     pub client: Client,
     pub orders: String,
     pub leases: String,
     pub ledger: String,
+    pub letters: String,
     pub arn: String,
 }
 
@@ -41,11 +44,12 @@ impl Shop {
     pub async fn open(url: &str) -> Self {
         let client = clients::dynamodb(url);
         let id = fastrand::u64(..);
-        let [orders, leases, ledger] =
-            ["orders", "leases", "ledger"].map(|kind| format!("{kind}-{id:016x}"));
+        let [orders, leases, ledger, letters] =
+            ["orders", "leases", "ledger", "letters"].map(|kind| format!("{kind}-{id:016x}"));
         create_orders_table(&client, &orders).await.unwrap();
         create_lease_table(&client, &leases).await.unwrap();
         create_ledger_table(&client, &ledger).await.unwrap();
+        create_dead_letter_table(&client, &letters).await.unwrap();
         let arn = TableStream::resolve(&client, &orders).await.unwrap().arn;
         Self {
             url: url.to_owned(),
@@ -53,6 +57,7 @@ impl Shop {
             orders,
             leases,
             ledger,
+            letters,
             arn,
         }
     }
@@ -80,6 +85,10 @@ impl Shop {
         DynamoDbLedger::new(self.client.clone(), &self.ledger, retention)
     }
 
+    pub fn dead_letters(&self) -> DynamoDbDeadLetters {
+        DynamoDbDeadLetters::new(self.client.clone(), &self.letters)
+    }
+
     /// A worker in this process; dropping its future is a crash.
     pub fn worker(
         &self,
@@ -101,7 +110,9 @@ impl Shop {
             },
             ..Settings::default()
         };
-        Consumer::new(&*self.arn, source, self.lease_store(), handler).settings(settings)
+        Consumer::new(&*self.arn, source, self.lease_store(), handler)
+            .settings(settings)
+            .dead_letters(self.dead_letters())
     }
 
     /// The ledger's rows by order number.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::address::{Domains, Mailbox, parse_mailbox};
+use aftercommit::confirmation::dkim::Dkim;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use zeroize::Zeroizing;
 
 use crate::aws;
 use crate::fault::Fault;
@@ -70,6 +72,31 @@ pub struct LetterArgs {
     /// Resend-Idempotency-Key
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_IDEMPOTENCY_HEADER")]
     idempotency_header: Option<String>,
+    /// A file with the private key (PEM: RSA or Ed25519) that signs each mail (DKIM). Not with
+    /// Amazon SES, which changes mails and signs them itself
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "AFTERCOMMIT_DKIM_KEY",
+        requires = "dkim_selector"
+    )]
+    dkim_key: Option<PathBuf>,
+    /// The name under which its public half stands in the DNS: <selector>._domainkey.<domain>
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DKIM_SELECTOR",
+        requires = "dkim_key"
+    )]
+    dkim_selector: Option<String>,
+    /// The domain that signs; without it: that of --mail-from
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DKIM_DOMAIN",
+        requires = "dkim_key"
+    )]
+    dkim_domain: Option<String>,
 }
 
 impl LetterArgs {
@@ -99,14 +126,32 @@ impl LetterArgs {
             None => Templates::built_in(),
         };
         let templates = templates.map_err(Fault::setting)?;
+        let domain = from.email.domain().to_owned();
         let mut letterhead = Letterhead::new(templates, from);
         if let Some(mailbox) = &self.reply_to {
             letterhead = letterhead.reply_to(mailbox.clone());
+        }
+        if let Some(dkim) = self.dkim(&domain)? {
+            letterhead = letterhead.signed(dkim);
         }
         match &self.idempotency_header {
             Some(name) => letterhead.idempotency_header(name).map_err(Fault::Setting),
             None => Ok(letterhead),
         }
+    }
+}
+
+impl LetterArgs {
+    fn dkim(&self, sender: &str) -> Result<Option<Dkim>, Fault> {
+        let (Some(path), Some(selector)) = (&self.dkim_key, &self.dkim_selector) else {
+            return Ok(None);
+        };
+        let of_file = || format!("--dkim-key {}", path.display());
+        let pem = std::fs::read(path).with_context(of_file);
+        let pem = Zeroizing::new(pem.map_err(Fault::Setting)?);
+        let domain = self.dkim_domain.as_deref().unwrap_or(sender);
+        let dkim = Dkim::new(domain, selector, &pem).with_context(of_file);
+        dkim.map(Some).map_err(Fault::Setting)
     }
 }
 
@@ -219,6 +264,21 @@ pub struct TableNames {
     pub lease_table: String,
     #[command(flatten)]
     pub ledger: LedgerName,
+    #[command(flatten)]
+    pub letters: LetterTable,
+}
+
+/// The name of the dead letters' table.
+#[derive(Debug, Args)]
+pub struct LetterTable {
+    /// Where records stand that could not be handled
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DEAD_LETTER_TABLE",
+        default_value = "aftercommit-dead-letters"
+    )]
+    pub dead_letter_table: String,
 }
 
 /// The name of the ledger's table.

@@ -9,6 +9,7 @@ mod ledger;
 mod log;
 mod out;
 mod preview;
+mod records;
 mod resend;
 mod run;
 mod send_test;

@@ -7,6 +7,7 @@ use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::confirmation::order::{Order, OrderFields};
 use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::handler::OUTSIDE;
 use aftercommit::ledger::Ledger as _;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::record::StreamView;
@@ -83,7 +84,7 @@ pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     if let Some(when) = when {
         handler = handler.suppressing(when);
     }
-    let me = format!("ledger-send/{:016x}", fastrand::u64(..));
+    let me = format!("{OUTSIDE}ledger-send/{:016x}", fastrand::u64(..));
     let context = Context::detached()
         .of_worker(&me, Liveness::Unknown)
         .of_attempt(2);

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::{Confirmation, Transport};
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::filter::HomeRegion;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::source::StreamSource as _;
 use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::tables::dynamodb::TableStream;
-use aftercommit::{Budget, Clock, Consumer};
+use aftercommit::{Budget, Clock, Consumer, Dependency, Settings};
 use anyhow::Context as _;
 use clap::Args;
 use tokio::task::JoinSet;
@@ -22,6 +24,7 @@ use crate::args::{LetterArgs, OrderArgs, SmtpArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::fleet::FleetArgs;
+use crate::records::RecordArgs;
 use crate::sending::SendingArgs;
 use crate::signals;
 
@@ -45,6 +48,10 @@ Examples:
 
   # Through Amazon SES, without a mail server
   aftercommit run --table orders --mail ses --mail-from \"Shop <orders@example.com>\"
+
+  # Orders that were paid, new or not, and at most 14 mails a second
+  aftercommit run --table orders --mail-rate 14 \\
+      --filter '{\"dynamodb\": {\"NewImage\": {\"status\": {\"S\": [\"PAID\"]}}}}' ...
 
   # Two tables in one process
   aftercommit run --table orders --table orders-archive ...
@@ -86,6 +93,8 @@ pub struct RunArgs {
     #[command(flatten)]
     fleet: FleetArgs,
     #[command(flatten)]
+    records: RecordArgs,
+    #[command(flatten)]
     sending: SendingArgs,
     #[command(flatten)]
     fields: OrderArgs,
@@ -101,6 +110,7 @@ struct Followed {
     /// The name or ARN of the table.
     orders: String,
     fields: OrderFields,
+    home: Option<HomeRegion>,
 }
 
 /// Follows the tables until a signal comes.
@@ -112,7 +122,8 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         shutdown.await;
         told.cancel();
     });
-    let settings = args.fleet.settings()?;
+    let settings = settings(args)?;
+    args.records.filters()?;
     let smtp = args.smtp.transport().await?;
     let ready = tokio::select! {
         biased;
@@ -142,11 +153,13 @@ async fn workers(args: &RunArgs, smtp: &Transport) -> Result<Vec<Worker>, Fault>
     let followed = followed(&clients, args).await?;
     let names = &args.names;
     let list = args.sending.sparing().suppression_table.as_ref();
-    let own = [&names.lease_table, &names.ledger.ledger_table];
+    let letters = &names.letters.dead_letter_table;
+    let own = [&names.lease_table, &names.ledger.ledger_table, letters];
     for table in own.into_iter().chain(list) {
         must_exist(&clients, table).await?;
     }
-    let worker = |one| Worker::new(args, &clients, smtp, one);
+    let mail_server = args.records.mail_server();
+    let worker = |one| Worker::new(args, &clients, (smtp, &mail_server), one);
     followed.into_iter().map(worker).collect()
 }
 
@@ -163,13 +176,14 @@ impl Worker {
     fn new(
         args: &RunArgs,
         clients: &Clients,
-        smtp: &Transport,
+        (smtp, mail_server): (&Transport, &Dependency),
         followed: Followed,
     ) -> Result<Self, Fault> {
         let Followed {
             stream,
             orders,
             fields,
+            home,
         } = followed;
         let (names, dynamodb) = (&args.names, &clients.dynamodb);
         let arn = stream.arn().to_owned();
@@ -192,10 +206,18 @@ impl Worker {
             handler = handler.suppressing(when);
         }
         let handler = Arc::new(handler);
-        let consumer = Consumer::new(&*arn, stream, leases, handler.clone());
+        let letters = &names.letters.dead_letter_table;
+        let mut consumer = Consumer::new(&*arn, stream, leases, handler.clone())
+            .settings(settings(args)?)
+            .filters(args.records.filters()?)
+            .dead_letters(DynamoDbDeadLetters::new(dynamodb.clone(), letters))
+            .dependency(mail_server.clone());
+        if let Some(home) = home {
+            consumer = consumer.home_region(home);
+        }
         Ok(Self {
-            consumer: consumer.settings(args.fleet.settings()?),
             arn,
+            consumer,
             handler,
         })
     }
@@ -204,7 +226,7 @@ impl Worker {
     async fn run(self, budget: Budget, stop: CancellationToken) -> anyhow::Result<()> {
         let counters = self.consumer.counters();
         let consumer = self.consumer.budget(budget);
-        consumer.run(stop.cancelled_owned()).await?;
+        Box::pin(consumer.run(stop.cancelled_owned())).await?;
         let (counts, of) = (self.handler.counts(), |counter: &AtomicU64| {
             counter.load(Ordering::Relaxed)
         });
@@ -212,6 +234,11 @@ impl Worker {
             stream = self.arn,
             handled = of(&counters.handled),
             skipped = of(&counters.skipped),
+            filtered = of(&counters.filtered),
+            dead_letters = of(&counters.dead_letters),
+            followed = of(&counters.followed),
+            rescued = of(&counters.rescued),
+            redriven = of(&counters.redriven),
             failed_attempts = of(&counters.failed_attempts),
             gaps = of(&counters.gaps),
             lapses = of(&counters.lapses),
@@ -224,6 +251,11 @@ impl Worker {
         );
         Ok(())
     }
+}
+
+/// The settings of one consumer.
+fn settings(args: &RunArgs) -> Result<Settings, Fault> {
+    args.records.applied_to(args.fleet.settings()?)
 }
 
 /// Every stream that is to be followed, checked.
@@ -259,6 +291,7 @@ async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Foll
         stream: DynamoDbStream::new(clients.streams.clone(), &found.arn, Clock::system()),
         orders: table.to_owned(),
         fields: args.fields.with_default_id(&found.partition_key),
+        home: args.records.home_region(&found.table, found.replicated)?,
     })
 }
 
@@ -282,22 +315,23 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
         )));
     }
     let orders = table.to_owned();
-    if let Some(fields) = args.fields.named() {
-        return Ok(Followed {
-            stream,
-            orders,
-            fields,
-        });
-    }
     let found = TableStream::resolve(&clients.dynamodb, table).await;
-    let found = found
-        .context("--order-id-attribute is not set, and the table does not tell its key")
-        .map_err(Fault::Setting)?;
-    let fields = args.fields.with_default_id(&found.partition_key);
+    let (fields, replicated) = match (args.fields.named(), found) {
+        // A stream outlives its table by 24 hours, and a table's next one.
+        (Some(fields), found) => (fields, found.is_ok_and(|found| found.replicated)),
+        (None, found) => {
+            let found = found
+                .context("--order-id-attribute is not set, and the table does not tell its key")
+                .map_err(Fault::Setting)?;
+            let fields = args.fields.with_default_id(&found.partition_key);
+            (fields, found.replicated)
+        }
+    };
     Ok(Followed {
         stream,
         orders,
         fields,
+        home: args.records.home_region(table, replicated)?,
     })
 }
 

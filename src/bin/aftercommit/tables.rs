@@ -1,7 +1,8 @@
 //! `aftercommit tables`: makes what the worker needs.
 
 use aftercommit::tables::dynamodb::{
-    Outcome, create_lease_table, create_ledger_table, create_orders_table, create_suppression_table,
+    Outcome, create_dead_letter_table, create_lease_table, create_ledger_table,
+    create_orders_table, create_suppression_table,
 };
 use clap::{Args, Subcommand};
 
@@ -12,7 +13,7 @@ use crate::fault::Fault;
 /// What can be done with the tables.
 #[derive(Debug, Subcommand)]
 pub enum TablesCommand {
-    /// Make the lease table and the ledger, on demand, with point-in-time recovery; what exists
+    /// Make the lease table, the ledger and the dead letters, on demand, with point-in-time recovery; what exists
     /// stays
     Create(CreateArgs),
 }
@@ -51,6 +52,8 @@ pub async fn create(args: &CreateArgs) -> Result<(), Fault> {
         &names.ledger.ledger_table,
         create_ledger_table(client, &names.ledger.ledger_table).await?,
     );
+    let letters = &names.letters.dead_letter_table;
+    report(letters, create_dead_letter_table(client, letters).await?);
     if let Some(table) = &args.suppression_table {
         report(table, create_suppression_table(client, table).await?);
     }

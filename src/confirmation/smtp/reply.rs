@@ -66,6 +66,13 @@ impl Reply {
         matches!(self.code, 421 | 454)
     }
 
+    /// Whether no mail at all is taken for a long time, because the day's quota is used up. Amazon
+    /// SES has the same 454 for it, and only the words tell.
+    pub fn exhausts_quota(&self) -> bool {
+        let says = |line: &str| line.to_ascii_lowercase().contains("quota");
+        self.code == 454 && self.lines().any(says)
+    }
+
     /// The code and the server's words in one line. Words that hold an address are masked, so that
     /// the line may be logged and kept.
     pub fn words(&self) -> String {

@@ -1,0 +1,148 @@
+//! Which records are handled, and what becomes of those that fail.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use aftercommit::decide::retry::AttemptLimits;
+use aftercommit::dependency::{Dependency, Limits};
+use aftercommit::filter::{Filter, Filters, HomeRegion};
+use aftercommit::{Settings, Timing};
+use anyhow::Context as _;
+use clap::Args;
+use tracing::warn;
+
+use crate::fault::Fault;
+
+/// Which records are handled, and what becomes of those that fail.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Records")]
+pub struct RecordArgs {
+    /// Which records are handled: an event filter pattern as AWS Lambda has them; of several, one
+    /// must hold. See what one does: aftercommit filter explain
+    #[arg(
+        long = "filter",
+        value_name = "JSON",
+        env = "AFTERCOMMIT_FILTER",
+        default_value = Filters::INSERTS
+    )]
+    filters: Vec<String>,
+    /// On a replica of a global table: only records whose item has this attribute with this value,
+    /// so that one order is one email in the world
+    #[arg(long, value_name = "ATTRIBUTE=REGION", env = "AFTERCOMMIT_HOME_REGION")]
+    home_region: Option<HomeRegion>,
+    /// After so many failed attempts a record becomes a dead letter
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "AFTERCOMMIT_MAX_ATTEMPTS",
+        default_value = "10"
+    )]
+    max_attempts: NonZeroU32,
+    /// A record that has failed for so long becomes a dead letter
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_MAX_AGE",
+        default_value = "6h",
+        value_parser = humantime::parse_duration
+    )]
+    max_age: Duration,
+    /// How long one record may take; longer than the 10 minutes that a mail server may take
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_HANDLER_TIMEOUT",
+        default_value = "15m",
+        value_parser = humantime::parse_duration
+    )]
+    handler_timeout: Duration,
+    /// A record that waits, and comes this near to leaving the stream (after 24 hours), becomes a
+    /// dead letter that is redriven by itself when the mail server is back; 0s: it does not
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_RESCUE_BEFORE_TRIM",
+        default_value = "4h",
+        value_parser = humantime::parse_duration
+    )]
+    rescue_before_trim: Duration,
+    /// Mails a second at most, on average
+    #[arg(long, value_name = "NUMBER", env = "AFTERCOMMIT_MAIL_RATE", value_parser = rate)]
+    mail_rate: Option<f64>,
+}
+
+impl RecordArgs {
+    /// The filters, read. What is odd about one is told.
+    pub fn filters(&self) -> Result<Filters, Fault> {
+        let mut filters = Vec::new();
+        for (n, pattern) in (1..).zip(&self.filters) {
+            let filter = Filter::parse(pattern)
+                .with_context(|| format!("--filter {n}"))
+                .map_err(Fault::Setting)?;
+            for remark in filter.remarks() {
+                warn!(filter = n, "{remark}");
+            }
+            filters.push(filter);
+        }
+        Ok(Filters::new(filters))
+    }
+
+    /// Whose records these are. Refused where a replica's are everybody's.
+    pub fn home_region(&self, table: &str, replicated: bool) -> Result<Option<HomeRegion>, Fault> {
+        if replicated && self.home_region.is_none() {
+            return Err(Fault::wrong(format!(
+                "table {table} is a replica of a global table, whose streams carry every change in \
+                 every region: name the attribute that holds an order's region, and this one, as \
+                 --home-region ATTRIBUTE=REGION, or each region sends a mail"
+            )));
+        }
+        Ok(self.home_region.clone())
+    }
+
+    /// The settings, with what is told here.
+    pub fn applied_to(&self, settings: Settings) -> Result<Settings, Fault> {
+        let settings = Settings {
+            attempts: AttemptLimits {
+                attempts: self.max_attempts.get(),
+                age: self.max_age,
+            },
+            timing: Timing {
+                handler_timeout: self.handler_timeout,
+                rescue_before_trim: self.rescue_before_trim,
+                ..settings.timing
+            },
+            ..settings
+        };
+        settings.validate().map_err(Fault::setting)?;
+        Ok(settings)
+    }
+
+    /// The mail server, as far as asking it goes.
+    pub fn mail_server(&self) -> Dependency {
+        let limits = Limits {
+            per_second: self.mail_rate,
+            ..Limits::default()
+        };
+        Dependency::new(&limits, fastrand::Rng::new())
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok();
+    rate.filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| "write how many a second, such as 14 or 0.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_above_zero() {
+        assert_eq!(rate("0.5"), Ok(0.5));
+        for wrong in ["0", "-1", "NaN", "inf", "many"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+    }
+}

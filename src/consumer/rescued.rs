@@ -1,0 +1,121 @@
+//! What was rescued from leaving the stream while a dependency was down is redriven by itself when
+//! the dependency is back.
+//!
+//! Every worker of the fleet does it, a key at a time: who claims a key has it
+//! ([`crate::dead_letter::DeadLetters::claim`]). A key whose letter fails waits for an operator from
+//! then on, or for the next round while it has attempts left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::dead_letter::{DeadLetters, Reason};
+use crate::engine::{Counters, Engine};
+use crate::handler::RecordHandler;
+use crate::leases::Incarnation;
+use crate::redrive::{How, Key, Step, redrive};
+
+/// The longest wait between two rounds; the shortest is half of it.
+const ROUND: Duration = Duration::from_mins(1);
+
+/// Keys that are redriven at a time.
+const PARALLEL: usize = 4;
+
+/// Redrives what was rescued.
+pub(super) struct Rescued<S, L, H> {
+    engine: Arc<Engine<S, L, H>>,
+    how: How,
+    pub stop: CancellationToken,
+    rng: fastrand::Rng,
+}
+
+impl<S, L, H: RecordHandler> Rescued<S, L, H> {
+    pub fn new(engine: Arc<Engine<S, L, H>>, me: &Incarnation, rng: fastrand::Rng) -> Self {
+        let stop = CancellationToken::new();
+        let how = How {
+            parallel: PARALLEL,
+            handler_timeout: engine.settings.timing.handler_timeout,
+            max_attempts: engine.settings.attempts.attempts,
+            dependency: engine.dependency.clone(),
+            stop: stop.clone(),
+            ..How::new(me.as_str(), me.as_str(), engine.clock.clone())
+        };
+        Self {
+            engine,
+            how,
+            stop,
+            rng,
+        }
+    }
+
+    /// Works until it is stopped; a letter in hand is finished, within the time that a hand-over
+    /// has.
+    pub async fn run(mut self) {
+        let (stop, patience) = (self.stop.clone(), self.patience());
+        tokio::select! {
+            biased;
+            () = self.rounds() => {}
+            () = async { stop.cancelled().await; tokio::time::sleep(patience).await } => {}
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.engine.settings.timing.handover_timeout
+    }
+
+    async fn rounds(&mut self) {
+        let Some(letters) = self.engine.letters.clone() else {
+            return;
+        };
+        loop {
+            let wait = ROUND.mul_f64(0.5 + self.rng.f64() / 2.0);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            if let Err(error) = self.round(&*letters).await {
+                let error = format!("{error:#}");
+                warn!(%error, "what was rescued cannot be looked for; it is tried again");
+            }
+        }
+    }
+
+    async fn round(&mut self, letters: &dyn DeadLetters) -> anyhow::Result<()> {
+        let stream = &self.engine.stream;
+        let parked = letters.parked(stream).await?;
+        let rescued = parked
+            .into_iter()
+            .filter(|key| key.reason == Some(Reason::Rescued));
+        let mut keys: Vec<_> = rescued
+            .map(|parked| Key {
+                stream: stream.clone(),
+                key: parked.key,
+            })
+            .collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // Each worker begins elsewhere.
+        self.rng.shuffle(&mut keys);
+        let counters = self.engine.counters.clone();
+        let told = |step: &Step| match step {
+            Step::Redriven(_) => Counters::add(&counters.redriven),
+            Step::Stopped { why, .. } => warn!(error = why, "a rescued record cannot be redriven"),
+            Step::Free(_) | Step::Untried(_) | Step::Taken(_) => {}
+        };
+        let handler = &self.engine.handler;
+        let with = (&self.how, &mut self.rng);
+        let sum = redrive(letters, handler, keys, with, told).await;
+        if sum.redriven > 0 {
+            info!(
+                redriven = sum.redriven,
+                free = sum.free,
+                "rescued records were redriven"
+            );
+        }
+        Ok(())
+    }
+}

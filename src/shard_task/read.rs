@@ -1,0 +1,91 @@
+//! What reading brought, and which of it is to be handled.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::fetch::Fetched;
+use super::{Ended, Queued, ShardTask};
+use crate::dead_letter::Attempts;
+use crate::engine::Counters;
+use crate::handler::RecordHandler;
+use crate::leases::LeaseStore;
+use crate::record::Record;
+use crate::source::StreamSource;
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+    /// Takes in what reading brought.
+    pub(super) async fn fetched(&mut self, fetched: Fetched) -> Option<Ended> {
+        match fetched {
+            Fetched::Records(records, room) => self.queue(records, room).await,
+            Fetched::End(records, room) => {
+                self.at_end = true;
+                self.queue(records, room).await
+            }
+            Fetched::Nothing { at_end } => {
+                if self.frontier.is_empty() {
+                    self.report.caught_up_at = self.report.caught_up_at.max(at_end);
+                }
+                None
+            }
+            Fetched::Failed(error) => {
+                self.report.last_error = Some(error);
+                None
+            }
+            Fetched::Trimmed if self.may_have_lost() => self.gap().await,
+            Fetched::Trimmed => None,
+            Fetched::Gone => self.gone().await,
+        }
+    }
+
+    async fn queue(
+        &mut self,
+        records: Vec<Record>,
+        mut room: Option<OwnedSemaphorePermit>,
+    ) -> Option<Ended> {
+        for record in records {
+            let place = (record.sequence_number.clone(), record.created);
+            if self
+                .last_read
+                .as_ref()
+                .is_some_and(|(last, _)| place.0 <= *last)
+            {
+                continue;
+            }
+            if let Some(ended) = self.close_gap(&place.0).await {
+                return Some(ended);
+            }
+            self.last_read = Some((place.0.clone(), Some(place.1)));
+            let ticket = self.frontier.begin(place);
+            if self
+                .assignment
+                .skip_before
+                .is_some_and(|start| record.created < start)
+            {
+                Counters::add(&self.engine.counters.skipped);
+                self.settle(ticket);
+                continue;
+            }
+            if !self.engine.wants(&record) {
+                Counters::add(&self.engine.counters.filtered);
+                self.settle(ticket);
+                continue;
+            }
+            let bytes = usize::try_from(record.size_bytes).unwrap_or(usize::MAX);
+            let taken = room
+                .as_mut()
+                .and_then(|room| room.split(bytes.min(room.num_permits())));
+            let queued = Queued {
+                ticket,
+                attempts: Attempts::default(),
+                failing_since: None,
+                since: Instant::now(),
+                _room: taken,
+                record: Arc::new(record),
+            };
+            self.lanes.push(queued.record.key(), queued);
+        }
+        None
+    }
+}

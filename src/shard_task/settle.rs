@@ -1,0 +1,151 @@
+//! How work on a record ended, and what becomes of the record then.
+
+use std::sync::atomic::AtomicU64;
+
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
+
+use super::ShardTask;
+use crate::dead_letter::Reason;
+use crate::decide::frontier::Ticket;
+use crate::decide::retry::Verdict;
+use crate::engine::Counters;
+use crate::handler::{Failure, RecordHandler};
+use crate::leases::LeaseStore;
+use crate::record::ItemKey;
+use crate::source::StreamSource;
+
+/// Work on the first record of a key has ended.
+pub(super) struct Done {
+    pub key: ItemKey,
+    pub outcome: Outcome,
+}
+
+pub(super) enum Outcome {
+    /// The handler was called.
+    Handled(Result<(), Failure>),
+    /// The record is a dead letter now.
+    Buried(Reason),
+    /// The key is not parked any more: the record is handled as any other.
+    Free,
+}
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+    /// Takes in how work on a record ended.
+    pub(super) fn take_in(&mut self, done: Done) {
+        let Done { key, outcome } = done;
+        let counters = self.engine.counters.clone();
+        match outcome {
+            Outcome::Handled(Ok(())) => self.leave(&key, &counters.handled),
+            Outcome::Handled(Err(failure)) => self.failed(key, &failure),
+            Outcome::Buried(reason) => {
+                let counter = match reason {
+                    Reason::Rescued => &counters.rescued,
+                    Reason::Followed => &counters.followed,
+                    _ => &counters.dead_letters,
+                };
+                self.leave(&key, counter);
+                self.parked.insert(key);
+            }
+            Outcome::Free => {
+                self.parked.remove(&key);
+                self.lanes.put_back(&key);
+            }
+        }
+    }
+
+    /// The first record of a running key is settled.
+    fn leave(&mut self, key: &ItemKey, counter: &AtomicU64) {
+        if let Some(queued) = self.lanes.settle(key) {
+            self.settle(queued.ticket);
+            Counters::add(counter);
+            debug!(shard = %self.shard(), sequence = %queued.record.sequence_number, "settled");
+        }
+    }
+
+    pub(super) fn settle(&mut self, ticket: Ticket) {
+        self.frontier.settle(ticket);
+        self.report.settled += 1;
+        if let Some((_, created)) = self.frontier.reached() {
+            self.report.frontier_time = Some(*created);
+        }
+    }
+
+    /// A record that failed stays first of its key until it is settled; the others go on.
+    fn failed(&mut self, key: ItemKey, failure: &Failure) {
+        let now = (Instant::now(), self.engine.clock.now());
+        let has_letters = self.engine.letters.is_some();
+        let settings = &self.engine.settings;
+        let Some(queued) = self.lanes.first(&key) else {
+            return;
+        };
+        let burned = matches!(failure, Failure::Retry(_) | Failure::Reject(_));
+        if burned {
+            Counters::add(&self.engine.counters.failed_attempts);
+            queued.attempts.push(now.1, &failure.to_string());
+            queued.failing_since.get_or_insert(now.0);
+        }
+        let failing_for = queued.failing_since.map(|since| now.0 - since);
+        let attempt = queued.attempts.made();
+        let verdict = match failure {
+            Failure::Reject(_) if has_letters => Verdict::Bury(Reason::Rejected),
+            Failure::Reject(_) => Verdict::Again(settings.backoff.cap),
+            Failure::Retry(_) => {
+                let limits = has_letters.then_some(settings.attempts);
+                let failing_for = failing_for.unwrap_or_default();
+                settings
+                    .backoff
+                    .verdict(attempt, failing_for, limits, &mut self.rng)
+            }
+            Failure::Overloaded(_) => Verdict::Again(settings.backoff.wait(4, &mut self.rng)),
+            // The gate decides when.
+            Failure::Unavailable(_) => Verdict::Again(std::time::Duration::ZERO),
+            Failure::Busy(wait) => Verdict::Again((*wait).min(settings.backoff.cap / 30)),
+        };
+        let sequence = queued.record.sequence_number.clone();
+        let shard = &self.assignment.hold.shard;
+        match verdict {
+            Verdict::Bury(reason) => {
+                error!(%shard, %sequence, %reason, attempt, error = %failure,
+                    "a record becomes a dead letter, and its key is parked");
+                self.report.last_error = Some(format!("record {sequence}: {failure}"));
+                self.bury(key, reason);
+            }
+            Verdict::Again(wait) => {
+                if let Failure::Reject(_) = failure {
+                    error!(%shard, %sequence, error = %failure, again_in = ?wait,
+                        "the record is bad, and there is no table for dead letters: the shard's \
+                         checkpoint holds at it until it can be handled");
+                } else if burned {
+                    warn!(%shard, %sequence, attempt, error = %failure, again_in = ?wait,
+                        "an attempt failed");
+                } else {
+                    debug!(%shard, %sequence, error = %failure, again_in = ?wait, "put off");
+                }
+                if !matches!(failure, Failure::Busy(_)) {
+                    self.report.last_error = Some(format!("record {sequence}: {failure}"));
+                }
+                self.lanes.suspend(&key);
+                self.wait(key, now.0 + wait);
+            }
+        }
+    }
+
+    /// A suspended key starts again then.
+    pub(super) fn wait(&mut self, key: ItemKey, until: Instant) {
+        self.waits += 1;
+        self.waiting.insert((until, self.waits), key);
+    }
+
+    pub(super) fn wake(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self
+            .waiting
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
+            let key = entry.remove();
+            self.lanes.resume(&key);
+        }
+    }
+}

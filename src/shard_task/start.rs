@@ -1,0 +1,203 @@
+//! Which record is worked on next, and how: by the handler, or into the dead letters.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::settle::{Done, Outcome};
+use super::{Queued, ShardTask};
+use crate::dead_letter::{DeadLetters, Letter, Reason};
+use crate::dependency::{Admission, Try, Turn};
+use crate::engine::Engine;
+use crate::handler::{Context, RecordHandler, attempt};
+use crate::leases::LeaseStore;
+use crate::record::{ItemKey, Record};
+use crate::source::StreamSource;
+
+/// A record that is about to leave the stream is still handled, not rescued, if it gets its turn
+/// within this time.
+const TURN: Duration = Duration::from_mins(1);
+
+/// Between two looks for records that are about to leave the stream.
+const RESCUE_LOOK: Duration = Duration::from_secs(1);
+
+/// So many letters are written at a time when records are rescued.
+const RESCUES: usize = 16;
+
+/// What becomes of a record whose turn it is.
+enum Next {
+    Handle(Turn),
+    /// Its key is parked.
+    Follow,
+    /// Nobody may call the handler until then.
+    Hold(Instant),
+    /// Others may call the handler.
+    Later(Instant),
+}
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+    /// Starts what may start: nothing outside the tenure.
+    pub(super) fn start_ready(&mut self) {
+        while self.stopping.is_none() && self.assignment.tenure.holds() {
+            if self.start_rescue() {
+                continue;
+            }
+            if self.held_until.is_some_and(|until| until > Instant::now()) {
+                return;
+            }
+            self.held_until = None;
+            let Some((key, queued)) = self.lanes.start() else {
+                return;
+            };
+            match next(&self.engine, self.parked.contains(&key), queued) {
+                Next::Handle(turn) => {
+                    let record = queued.record.clone();
+                    let made = queued.attempts.made();
+                    self.handle(key, record, made, turn);
+                }
+                Next::Follow => self.bury(key, Reason::Followed),
+                Next::Hold(until) => {
+                    self.lanes.put_back(&key);
+                    self.held_until = Some(until);
+                }
+                Next::Later(until) => {
+                    self.lanes.suspend(&key);
+                    self.wait(key, until);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, key: ItemKey, record: Arc<Record>, made: u32, turn: Turn) {
+        let context = Context {
+            stream: self.engine.stream.clone(),
+            shard: self.assignment.hold.shard.clone(),
+            incarnation: self.assignment.hold.owner.as_str().into(),
+            epoch: self.assignment.hold.epoch,
+            attempt: made + 1,
+            tenure: self.assignment.tenure.clone(),
+            cancelled: self.cancel.clone(),
+            liveness: self.engine.liveness.clone(),
+        };
+        let engine = self.engine.clone();
+        self.running.push(Box::pin(async move {
+            let limit = engine.settings.timing.handler_timeout;
+            let result = attempt(&engine.handler, &record, &context, limit).await;
+            turn.end(&result);
+            let outcome = Outcome::Handled(result);
+            Done { key, outcome }
+        }));
+    }
+
+    /// Writes a letter for the first record of a running key, until it is written.
+    pub(super) fn bury(&mut self, key: ItemKey, reason: Reason) {
+        let Some(letters) = self.engine.letters.clone() else {
+            return;
+        };
+        let Some(queued) = self.lanes.first(&key) else {
+            return;
+        };
+        let reason = if self.parked.contains(&key) {
+            Reason::Followed
+        } else {
+            reason
+        };
+        let letter = Letter::new(
+            (&self.engine.stream, &self.assignment.hold.shard),
+            Record::clone(&queued.record),
+            reason,
+            queued.attempts.clone(),
+            self.engine.clock.now(),
+        );
+        let (engine, rng) = (self.engine.clone(), self.rng.fork());
+        self.running.push(Box::pin(async move {
+            let outcome = written(&engine, &*letters, &letter, rng).await;
+            Done { key, outcome }
+        }));
+    }
+
+    /// Before this time after its commit a record is not rescued; `None`: it never is.
+    fn rescue_age(&self) -> Option<Duration> {
+        self.engine.letters.as_ref()?;
+        let timing = &self.engine.settings.timing;
+        let before = timing.rescue_before_trim;
+        (!before.is_zero()).then(|| timing.retention.saturating_sub(before))
+    }
+
+    /// When to look whether a record is about to leave the stream.
+    pub(super) fn rescue_look(&self) -> Option<Instant> {
+        let age = self.rescue_age()?;
+        if self.stopping.is_some() || !self.rescues.is_empty() {
+            return None;
+        }
+        let (_, created) = self.frontier.first()?;
+        let due = (*created + age).duration_since(self.engine.clock.now());
+        Some((Instant::now() + due.unwrap_or_default()).max(self.rescue_looked + RESCUE_LOOK))
+    }
+
+    /// Marks what is about to leave the stream and does not get its turn, by key.
+    pub(super) fn look_for_rescues(&mut self) {
+        self.rescue_looked = Instant::now();
+        let Some(age) = self.rescue_age() else {
+            return;
+        };
+        let down = self.engine.dependency.down_for().is_some();
+        let late = self.engine.clock.now().checked_sub(age);
+        let late = late.unwrap_or(SystemTime::UNIX_EPOCH);
+        let due = |queued: &Queued| {
+            let waits = down || queued.attempts.made() > 0 || queued.since.elapsed() >= TURN;
+            queued.record.created <= late && waits
+        };
+        self.rescues = self.lanes.waiting(due).collect();
+    }
+
+    /// Begins to rescue the next record that was marked.
+    fn start_rescue(&mut self) -> bool {
+        while self.lanes.running() < RESCUES.min(self.engine.settings.concurrency) {
+            let Some(key) = self.rescues.pop_front() else {
+                return false;
+            };
+            if self.lanes.start_key(&key) {
+                self.bury(key, Reason::Rescued);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn next<S, L, H>(engine: &Engine<S, L, H>, parked: bool, queued: &Queued) -> Next {
+    if parked {
+        return Next::Follow;
+    }
+    let which = match queued.attempts.made() {
+        0 => Try::First,
+        _ => Try::Again,
+    };
+    match engine.dependency.ask(which) {
+        Admission::Go(turn) => Next::Handle(turn),
+        Admission::Wait(wait) => Next::Hold(Instant::now() + wait),
+        Admission::Later(wait) => Next::Later(Instant::now() + wait),
+    }
+}
+
+/// Writes a letter, again and again until the store takes it.
+async fn written<S, L, H>(
+    engine: &Engine<S, L, H>,
+    letters: &dyn DeadLetters,
+    letter: &Letter,
+    rng: fastrand::Rng,
+) -> Outcome {
+    let reason = letter.envelope.reason;
+    let what = "writing a dead letter";
+    if reason == Reason::Followed {
+        let follow = || letters.follow(letter);
+        return match super::end::persist(engine, rng, what, follow).await {
+            Some(()) => Outcome::Buried(reason),
+            None => Outcome::Free,
+        };
+    }
+    super::end::persist(engine, rng, what, || letters.park(letter)).await;
+    Outcome::Buried(reason)
+}

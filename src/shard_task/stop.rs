@@ -1,0 +1,65 @@
+//! How a shard task stops: told to, by its tenure, or because a write was refused.
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Ended, Order, ShardTask};
+use crate::handler::RecordHandler;
+use crate::leases::LeaseStore;
+use crate::source::StreamSource;
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+    /// When the tenure ends if no heartbeat renews it.
+    pub(super) fn expiry(&self) -> Option<Instant> {
+        if self.stopping.is_some() {
+            None
+        } else {
+            self.assignment.tenure.until()
+        }
+    }
+
+    /// When stopping has taken long enough.
+    pub(super) fn patience(&self) -> Option<Instant> {
+        self.stopping.map(|(_, limit)| limit)
+    }
+
+    pub(super) fn check_tenure(&mut self) {
+        if !self.assignment.tenure.holds() {
+            self.stop(Order::Abandon);
+        }
+    }
+
+    pub(super) fn abandoned(&self) -> bool {
+        matches!(self.stopping, Some((Order::Abandon, _)))
+    }
+
+    /// Begins to stop. An abandoned shard stays abandoned.
+    pub(super) fn stop(&mut self, order: Order) {
+        if order == Order::Run || self.abandoned() {
+            return;
+        }
+        let limit = Instant::now() + self.engine.settings.timing.handover_timeout;
+        let limit = self.stopping.map_or(limit, |(_, limit)| limit);
+        self.stopping = Some((order, limit));
+        self.cancel.cancel();
+    }
+
+    /// Whether stopping is done: nothing is in flight any more, or it took too long.
+    pub(super) fn stopped(&mut self) -> Option<Ended> {
+        if self.stopping.is_none() && !self.assignment.tenure.holds() {
+            self.stop(Order::Abandon);
+        }
+        let (order, limit) = self.stopping?;
+        if !self.running.is_empty() && Instant::now() < limit {
+            return None;
+        }
+        if !self.running.is_empty() {
+            warn!(shard = %self.shard(), dropped = self.running.len(), "records in flight took too long");
+        }
+        Some(match order {
+            Order::Drain => Ended::Drained(self.reached(), self.report.clone()),
+            _ if self.refused => Ended::Refused,
+            _ => Ended::Abandoned,
+        })
+    }
+}
