@@ -32,6 +32,8 @@ mod rescued;
 mod tasks;
 
 use fleet::Fleet;
+#[cfg(feature = "simulation")]
+pub(crate) use listing::EDGE;
 use rescued::Rescued;
 
 /// Reads a stream together with the other workers of its fleet.

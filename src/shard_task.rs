@@ -117,6 +117,8 @@ pub(crate) struct ShardTask<S, L, H> {
     waits: u64,
     last_read: Option<(SequenceNumber, Option<SystemTime>)>,
     open_gap: Option<GapRow>,
+    /// Reading begins at the horizon, wherever that has moved to by then.
+    at_horizon: bool,
     at_end: bool,
     refused: bool,
     written: Position,
@@ -148,6 +150,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             waits: 0,
             last_read,
             open_gap: None,
+            at_horizon: assignment.start == Position::Horizon
+                && assignment.report.complete_until().is_some(),
             at_end: false,
             refused: false,
             written: assignment.start.clone(),
@@ -169,13 +173,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     pub async fn run(mut self) -> Ended {
         let start = self.assignment.start.clone();
         info!(shard = %self.shard(), epoch = self.assignment.hold.epoch, from = ?start, "reading");
-        let unread = start == Position::Horizon && self.report.complete_until().is_some();
-        if unread
-            && self.may_have_lost()
-            && let Some(ended) = self.gap().await
-        {
-            return ended;
-        }
         if let Some(ended) = self.learn_parked().await {
             return ended;
         }

@@ -1,9 +1,13 @@
-//! Benchmarks as commands: each compares with something that is known to be fast, in turn on the
-//! same machine, and prints one JSON line last.
+//! Benchmarks as commands: each prints one JSON line last. `mail` compares with something that is
+//! known to be fast, in turn on the same machine.
 //!
-//! `cargo run --release --example bench -- mail`
+//! ```text
+//! cargo run --release --example bench -- mail
+//! cargo run --release --example bench -- plan
+//! ```
 
 mod mail;
+mod plan;
 
 use clap::{Parser, Subcommand};
 
@@ -17,11 +21,17 @@ struct Cli {
 enum What {
     /// Our sender and Postfix's smtp-source, both against smtp-sink.
     Mail(mail::Options),
+    /// Sharing 10,000 shards among 100 workers.
+    Plan(plan::Options),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
         What::Mail(options) => mail::run(&options).await,
+        What::Plan(options) => {
+            plan::run(&options);
+            Ok(())
+        }
     }
 }

@@ -42,7 +42,10 @@ pub(super) enum Answer {
         to: Option<Incarnation>,
         result: anyhow::Result<Option<()>>,
     },
-    Listed(Result<Description, SourceError>),
+    Listed {
+        began: Instant,
+        result: Result<Description, SourceError>,
+    },
     /// Rows were created, healed or removed.
     Tidied(anyhow::Result<()>),
 }
@@ -149,8 +152,11 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
     }
 
     pub(super) fn list(self: &Arc<Self>) -> Call {
-        let engine = self.clone();
-        Box::pin(async move { Answer::Listed(engine.source.describe().await) })
+        let (engine, began) = (self.clone(), Instant::now());
+        Box::pin(async move {
+            let result = engine.source.describe().await;
+            Answer::Listed { began, result }
+        })
     }
 
     /// Creates, heals and removes rows, whichever there are.
@@ -182,7 +188,7 @@ impl Tidying {
 
     async fn apply<L: LeaseStore>(self, leases: &L) -> anyhow::Result<()> {
         for gap in &self.gaps {
-            leases.record_gap(gap).await?;
+            leases.record_gap(gap, None).await?;
         }
         if !self.create.is_empty() {
             leases.create(&self.create).await?;

@@ -220,6 +220,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             .min(timing.lease_duration / 4)
     }
 
+    /// The shards whose rows were ended when they were last seen.
+    pub fn ended_shards(&self) -> BTreeSet<ShardId> {
+        let ended = self.rows.values().filter(|row| row.ended());
+        ended.map(|row| row.shard.clone()).collect()
+    }
+
     pub fn look_now(&mut self) {
         let now = Instant::now();
         self.look.due = now;
@@ -232,6 +238,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             incarnation: self.member().me().clone(),
             beat: self.beat.count,
             draining: self.leaving.is_some(),
+            unable_to_list: self.listing.is_unable(),
             lease_duration: settings.timing.lease_duration,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             zone: settings.place.zone.clone(),
@@ -257,7 +264,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             Answer::HandedOver { shard, to, result } => {
                 self.handed_over(&shard, to.as_ref(), result);
             }
-            Answer::Listed(result) => self.listed(result),
+            Answer::Listed { began, result } => self.listed(began, result),
             Answer::Tidied(result) => {
                 self.listing.tidied();
                 match result {
@@ -337,6 +344,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let trusted = valid.is_some() && (strong || confirmed);
         let now = self.now();
         let changes = self.member().see(&self.sight, now, trusted);
+        // A death is looked for the moment that it can be known.
+        let death = self.member().next_death(now);
+        if let Some(death) = death.and_then(|death| self.origin.checked_add(death)) {
+            self.look.due = self.look.due.min(death);
+        }
         for change in changes {
             if let Change::Lost(shard) = change {
                 self.tasks.abandon(&shard);
@@ -383,7 +395,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             (live, actions)
         };
         let me = self.member().me().clone();
-        self.listing.elect(&live, &me);
+        self.listing.elect(&live, &self.sight, &me);
         self.wanted.clear();
         let mut dead = Vec::new();
         for action in actions {

@@ -13,7 +13,8 @@ use tracing::{info, warn};
 use super::calls::Tidying;
 use super::complain;
 use super::fleet::Fleet;
-use crate::decide::lease::{Peer, Row, Sight, chosen};
+use crate::decide::assign::lister;
+use crate::decide::lease::{Peer, Row, Sight};
 use crate::decide::shard::{Shard, ShardId, Standing, Tree};
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
@@ -23,12 +24,23 @@ use crate::leases::{
 use crate::record::Position;
 use crate::source::{Description, SourceError, StreamSource};
 
+/// What the stream is about to trim when a fleet starts from the horizon is not the fleet's: this
+/// part of the stream's retention (half an hour of 24 hours). So the first reads may come some
+/// minutes after the bootstrap before they count as late.
+pub(crate) const EDGE: f64 = 0.02;
+
+/// After so many failures in a row a worker says that it cannot list, so that another does. It goes
+/// on trying once an interval, to know when it can again.
+const FAILURES: u32 = 3;
+
 /// When to list, and what the last listing said.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Listing {
     due: Instant,
     mine: bool,
     in_flight: bool,
+    /// How many times in a row listing failed.
+    failures: u32,
     tidying: bool,
     bootstrapping: bool,
     /// There is no fleet yet: what the stream lists now is what it starts from.
@@ -37,7 +49,18 @@ pub(super) struct Listing {
     fresh: bool,
     /// What the stream listed before that.
     before_bootstrap: Option<Vec<Shard>>,
-    known: Option<Vec<Shard>>,
+    known: Option<Known>,
+    /// The shards that were known to have ended when the listing in flight began.
+    ended_before: BTreeSet<ShardId>,
+}
+
+/// What the stream listed.
+struct Known {
+    shards: Vec<Shard>,
+    began: Instant,
+    /// The shards that were known to have ended before: if one is not listed, the stream has
+    /// forgotten it. Of a shard that came later the listing proves nothing.
+    ended_before: BTreeSet<ShardId>,
 }
 
 impl Listing {
@@ -46,18 +69,27 @@ impl Listing {
             due: now,
             mine: false,
             in_flight: false,
+            failures: 0,
             tidying: false,
             bootstrapping: false,
             first: false,
             fresh: false,
             before_bootstrap: None,
             known: None,
+            ended_before: BTreeSet::new(),
         }
     }
 
     /// Whether listing falls to me.
-    pub fn elect(&mut self, live: &BTreeSet<Incarnation>, me: &Incarnation) {
-        self.mine = chosen(live, "listing") == Some(me);
+    pub fn elect(&mut self, live: &BTreeSet<Incarnation>, sight: &Sight, me: &Incarnation) {
+        let unable = sight.workers.iter().filter(|(_, peer)| peer.unable_to_list);
+        let unable = unable.map(|(name, _)| name).collect();
+        self.mine = lister(live, &unable) == Some(me);
+    }
+
+    /// Whether listing has failed for a while.
+    pub fn is_unable(&self) -> bool {
+        self.failures >= FAILURES
     }
 
     pub fn is_mine(&self) -> bool {
@@ -77,7 +109,7 @@ impl Listing {
     }
 
     fn wanted(&self) -> bool {
-        (self.mine || self.first) && !self.in_flight
+        (self.mine || self.first || self.is_unable()) && !self.in_flight
     }
 }
 
@@ -87,21 +119,32 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             self.listing.in_flight = true;
             let interval = self.engine.settings.timing.listing_interval;
             self.listing.due = now + interval.mul_f64(0.9 + 0.2 * self.rng.f64());
+            self.listing.ended_before = self.ended_shards();
             self.calls.push(self.engine.list());
         }
     }
 
-    pub(super) fn listed(&mut self, result: Result<Description, SourceError>) {
+    pub(super) fn listed(&mut self, began: Instant, result: Result<Description, SourceError>) {
         self.listing.in_flight = false;
+        let ended_before = std::mem::take(&mut self.listing.ended_before);
         match result {
             Ok(listing) => {
-                self.listing.known = Some(listing.shards);
+                self.listing.failures = 0;
+                self.listing.known = Some(Known {
+                    shards: listing.shards,
+                    began,
+                    ended_before,
+                });
                 self.look_now();
             }
             Err(error) => {
                 warn!(error = %error, "listing the stream failed; it is tried again");
+                self.listing.failures = self.listing.failures.saturating_add(1);
                 let interval = self.engine.settings.timing.listing_interval;
-                self.listing.due = Instant::now() + interval.mul_f64(0.05 + 0.05 * self.rng.f64());
+                let soon = 0.05 + 0.05 * self.rng.f64();
+                if self.listing.mine || self.listing.first || !self.listing.is_unable() {
+                    self.listing.due = Instant::now() + interval.mul_f64(soon);
+                }
             }
         }
     }
@@ -134,9 +177,16 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         if self.listing.tidying {
             return;
         }
-        let Some(shards) = self.listing.known.take() else {
+        let Some(known) = self.listing.known.take() else {
             return;
         };
+        let lease_duration = self.engine.settings.timing.lease_duration;
+        if known.began.elapsed() > lease_duration {
+            // The stream may have forgotten meanwhile what this would bring back.
+            self.listing.due = Instant::now();
+            return;
+        }
+        let shards = known.shards;
         let tree = tree_of(shards.clone(), view);
         let fresh = std::mem::take(&mut self.listing.fresh);
         let at_start = fresh && view.leases.is_empty();
@@ -162,22 +212,27 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         if missing.len() < wanting {
             // The rest has not been missing for long enough. An old listing must not bring back
             // what the stream has forgotten meanwhile, so that list is made anew.
-            self.listing.due = Instant::now() + self.engine.settings.timing.lease_duration / 4;
+            self.listing.due = Instant::now() + lease_duration / 4;
         }
+        let mut removable = tree.removable();
+        removable.retain(|shard| known.ended_before.contains(shard));
         let mut tidying = Tidying {
-            ended: tree.removable(),
+            ended: removable,
             dead: damaged_workers(view),
             ..Tidying::default()
         };
         for (shard, epoch) in missing {
-            let damaged = is_damaged.contains(&shard.id);
-            let rows = if damaged {
-                &mut tidying.heal
-            } else {
-                &mut tidying.create
-            };
             let since = self.complete_until(view, shard.parent.as_ref());
-            rows.push(LeaseRow::new(shard.id, shard.parent, epoch).since(since));
+            let mut row = LeaseRow::new(shard.id, shard.parent, epoch).since(since);
+            if !is_damaged.contains(&row.shard) {
+                tidying.create.push(row);
+                continue;
+            }
+            if tree.is_passed(&row.shard) {
+                let children = tree.children(&row.shard);
+                row.checkpoint = Checkpoint::End { children };
+            }
+            tidying.heal.push(row);
         }
         if !at_start {
             tidying.gaps = self.never_leased(&tidying.create, &shards, view);
@@ -194,11 +249,18 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
     }
 
-    /// Nothing in a shard is older than what was settled in its parent, or than the fleet.
+    /// Nothing in a shard is older than what was settled in its parent, or than what the fleet
+    /// wants. One that starts from the horizon wants what the stream held at its bootstrap, short
+    /// of [`EDGE`].
     fn complete_until(&self, view: &View, parent: Option<&ShardId>) -> Option<SystemTime> {
         let parent = parent.and_then(|parent| view.leases.get(parent));
         let settled = parent.and_then(|row| row.report.complete_until());
-        settled.or(self.stream_row.map(|row| row.bootstrapped))
+        let held = self.engine.settings.timing.retention.mul_f64(1.0 - EDGE);
+        let of_fleet = self.stream_row.and_then(|row| match row.initial {
+            InitialPosition::Latest => Some(row.bootstrapped),
+            InitialPosition::TrimHorizon => row.bootstrapped.checked_sub(held),
+        });
+        settled.or(of_fleet)
     }
 
     /// The parents of new leases that the stream has forgotten before they ever had a lease.
@@ -235,23 +297,26 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             return;
         }
         self.listing.bootstrapping = true;
-        self.listing.before_bootstrap = self.listing.known.clone();
+        let known = self.listing.known.as_ref();
+        self.listing.before_bootstrap = known.map(|known| known.shards.clone());
         let row = self.stream_row_for(view);
         self.calls.push(self.engine.bootstrap(row));
     }
 
     /// The stream row to write where there is none. A fleet that has leases has lost its row: what
-    /// it was told at first is not known any more, so nothing may be skipped.
+    /// it was told at first is not known any more, so nothing may be skipped, and it is as old as
+    /// anything in the stream.
     fn stream_row_for(&self, view: &View) -> StreamRow {
-        let now = self.engine.clock.now();
-        let initial = if view.leases.is_empty() && view.unreadable.is_empty() {
-            self.engine.settings.start
+        let (now, settings) = (self.engine.clock.now(), &self.engine.settings);
+        let (initial, began) = if view.leases.is_empty() && view.unreadable.is_empty() {
+            (settings.start, now)
         } else {
-            InitialPosition::TrimHorizon
+            let oldest = now.checked_sub(settings.timing.retention);
+            (InitialPosition::TrimHorizon, oldest.unwrap_or(now))
         };
         self.stream_row.unwrap_or(StreamRow {
             initial,
-            bootstrapped: to_the_millisecond(now),
+            bootstrapped: to_the_millisecond(began),
         })
     }
 }
@@ -262,6 +327,7 @@ pub(super) fn sight_of(view: &View, began: Duration, consistent: bool) -> Sight 
         let peer = Peer {
             beat: row.beat,
             draining: row.draining,
+            unable_to_list: row.unable_to_list,
             patience: row.lease_duration,
         };
         (row.incarnation.clone(), peer)
@@ -277,6 +343,7 @@ pub(super) fn sight_of(view: &View, began: Duration, consistent: bool) -> Sight 
             let peer = Peer {
                 beat: 0,
                 draining: true,
+                unable_to_list: true,
                 patience: Duration::MAX,
             };
             (Incarnation::from_row(name), peer)

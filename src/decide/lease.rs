@@ -18,148 +18,19 @@
 //! 4. An owner is an [`Incarnation`]: a restarted worker inherits nothing by name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::assign::assign;
+pub(crate) use super::assign::hash;
 use super::shard::{Shard, ShardId};
 use crate::gate::left_out;
 
-/// One start of one worker process: `<worker id>/<random>`. A restarted worker is another
-/// incarnation and inherits nothing by name.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Incarnation(Arc<str>);
+mod terms;
 
-impl Incarnation {
-    /// Names an incarnation of the worker `id`. `nonce` must never repeat for that worker.
-    pub fn new(id: &str, nonce: u64) -> Self {
-        Self(format!("{id}/{nonce:016x}").into())
-    }
+pub use terms::{Action, Change, Epoch, Hold, Incarnation, Peer, Row, Sight, Sighting, Take};
 
-    /// Reads back what [`Incarnation::as_str`] gave.
-    pub fn from_row(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// The worker's id, without the random part.
-    pub fn worker(&self) -> &str {
-        self.0.rsplit_once('/').map_or(&self.0, |(id, _)| id)
-    }
-
-    /// The whole name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The fence of a lease: raised by every change of owner, never lowered.
-pub type Epoch = u64;
-
-/// What a taker has seen of a lease's owner for a whole lease duration. The take applies only if
-/// it is still so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sighting {
-    /// The owner's heartbeat stands at this beat.
-    Beat(u64),
-    /// The owner has no row.
-    Missing,
-}
-
-/// The lease and epoch under which a worker acts on a shard: the fence of all its writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// The shard.
-    pub shard: ShardId,
-    /// Who I am.
-    pub owner: Incarnation,
-    /// My epoch.
-    pub epoch: Epoch,
-}
-
-/// A take of a lease: from whom, and on what evidence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Take {
-    /// The shard.
-    pub shard: ShardId,
-    /// The owner that was seen, with the evidence that it is dead; `None` for a free lease. No
-    /// evidence is needed against oneself.
-    pub from: Option<(Incarnation, Option<Sighting>)>,
-    /// The epoch that was seen.
-    pub seen_epoch: Epoch,
-    /// Who takes.
-    pub owner: Incarnation,
-    /// The epoch to write: above the one seen, and above every one that the taker ever saw.
-    pub epoch: Epoch,
-}
-
-/// A lease row, as far as membership needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Who holds it.
-    pub owner: Option<Incarnation>,
-    /// Its fence.
-    pub epoch: Epoch,
-    /// Nothing is left to read.
-    pub ended: bool,
-}
-
-/// A worker row, as far as membership needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Its heartbeat.
-    pub beat: u64,
-    /// It is leaving.
-    pub draining: bool,
-    /// How long its heartbeat must stand still before it counts as dead.
-    pub patience: Duration,
-}
-
-/// All rows that one look saw.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sight {
-    /// The heartbeats, mine among them.
-    pub workers: BTreeMap<Incarnation, Peer>,
-    /// The leases.
-    pub leases: BTreeMap<ShardId, Row>,
-    /// The look was consistent: it saw every write that was answered before it began.
-    pub consistent: bool,
-    /// When the look began.
-    pub began: Duration,
-}
-
-/// What a look changed in what I own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// The shard is mine under this epoch.
-    Gained(ShardId, Epoch),
-    /// The shard is not mine any more.
-    Lost(ShardId),
-}
-
-/// What to do next: each is one conditional write that may lose its race.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Take a free lease, a dead worker's, or one that stands in my name but is not mine.
-    Take(Take),
-    /// Stop, then give the shard to this worker, or to nobody if there is none.
-    HandOver(ShardId, Option<Incarnation>),
-    /// Remove a worker row that has been still for long and owns nothing.
-    Bury(Incarnation, u64),
-}
-
-/// After so many times its patience a dead worker's row is removed.
+/// After so many times its patience a dead worker's row is removed, and a row that is gone is
+/// forgotten.
 const BURIED_AFTER: u32 = 6;
 
 /// One worker's knowledge of its fleet.
@@ -197,6 +68,8 @@ struct Mine {
     given: Option<(Epoch, Duration)>,
     owns: Option<(Epoch, Duration)>,
     giving: bool,
+    /// When its row was last there.
+    seen: Duration,
 }
 
 impl Member {
@@ -314,7 +187,10 @@ impl Member {
             if trusted && mine.owns.is_none() && mine.adoptable(&self.me, row, sight.consistent) {
                 mine.owns = row.map(|row| (row.epoch, now));
             }
-            mine.highest = mine.highest.max(row.map_or(0, |row| row.epoch));
+            if let Some(row) = row {
+                mine.highest = mine.highest.max(row.epoch);
+                mine.seen = now;
+            }
             let after = mine.owns.map(|(epoch, _)| epoch);
             let before = before.map(|(epoch, _)| epoch);
             if before.is_some() && before != after {
@@ -324,9 +200,11 @@ impl Member {
                 changes.push(Change::Gained(shard, epoch));
             }
         }
-        let listed = &sight.leases;
-        self.mine
-            .retain(|id, mine| mine.owns.is_some() || mine.giving || listed.contains_key(id));
+        // A row that is deleted may come again: until then its epochs are remembered.
+        let remembered = self.patience.saturating_mul(BURIED_AFTER);
+        self.mine.retain(|_, mine| {
+            mine.owns.is_some() || mine.giving || now.saturating_sub(mine.seen) <= remembered
+        });
         changes
     }
 
@@ -392,6 +270,13 @@ impl Member {
     fn evidence(&self, name: &Incarnation, now: Duration) -> Option<Sighting> {
         let still = self.still.get(name)?;
         (now.saturating_sub(still.since) >= still.patience).then_some(still.sighting)
+    }
+
+    /// When the next worker counts as dead, if nothing is heard of it until then.
+    pub fn next_death(&self, now: Duration) -> Option<Duration> {
+        let others = self.still.iter().filter(|(name, _)| **name != self.me);
+        let deaths = others.map(|(_, still)| still.since.saturating_add(still.patience));
+        deaths.filter(|at| *at > now).min()
     }
 
     /// The workers that shards are shared among.
@@ -537,94 +422,4 @@ impl Mine {
                 && (row.epoch > self.highest || consistent && row.epoch == self.highest)
         })
     }
-}
-
-/// Shares shards among workers: the same answer from the same rows on every worker.
-///
-/// Every worker gets `floor` or `ceil` of `shards / workers`. A worker keeps what it has up to its
-/// share; only what must move moves, to the worker with the highest rendezvous score that has
-/// room. Without workers the answer is empty.
-pub fn assign<'a>(
-    live: &'a BTreeSet<Incarnation>,
-    shards: impl Iterator<Item = (&'a ShardId, Option<&'a Incarnation>)>,
-) -> BTreeMap<&'a ShardId, &'a Incarnation> {
-    let workers: Vec<_> = live
-        .iter()
-        .map(|name| (name, hash(name.as_str())))
-        .collect();
-    if workers.is_empty() {
-        return BTreeMap::new();
-    }
-    let mut held: Vec<Vec<(u64, &ShardId)>> = vec![Vec::new(); workers.len()];
-    let mut homeless = Vec::new();
-    for (shard, owner) in shards {
-        let owner = owner.and_then(|name| workers.binary_search_by_key(&name, |(n, _)| n).ok());
-        match owner {
-            Some(i) => held[i].push((score(workers[i].1, hash(shard.as_str())), shard)),
-            None => homeless.push(shard),
-        }
-    }
-    let total = homeless.len() + held.iter().map(Vec::len).sum::<usize>();
-    let mut room = shares(total, &held);
-    let mut targets = BTreeMap::new();
-    for (i, mut shards) in held.into_iter().enumerate() {
-        shards.sort_unstable_by(|a, b| b.cmp(a));
-        for (place, (_, shard)) in shards.into_iter().enumerate() {
-            if place < room[i] {
-                targets.insert(shard, workers[i].0);
-            } else {
-                homeless.push(shard);
-            }
-        }
-    }
-    for target in targets.values() {
-        if let Ok(i) = workers.binary_search_by_key(target, |(n, _)| n) {
-            room[i] -= 1;
-        }
-    }
-    homeless.sort_unstable();
-    for shard in homeless {
-        let of_shard = hash(shard.as_str());
-        let open = (0..workers.len()).filter(|i| room[*i] > 0);
-        if let Some(best) = open.max_by_key(|i| score(workers[*i].1, of_shard)) {
-            room[best] -= 1;
-            targets.insert(shard, workers[best].0);
-        }
-    }
-    targets
-}
-
-/// How many shards each worker is to have: those that have most keep one more if it does not come
-/// out even.
-fn shares(total: usize, held: &[Vec<(u64, &ShardId)>]) -> Vec<usize> {
-    let (floor, over) = (total / held.len(), total % held.len());
-    let mut by_load: Vec<_> = (0..held.len()).collect();
-    by_load.sort_by_key(|i| std::cmp::Reverse(held[*i].len()));
-    let mut shares = vec![floor; held.len()];
-    for i in by_load.into_iter().take(over) {
-        shares[i] += 1;
-    }
-    shares
-}
-
-/// The worker that does a task which only one should do, by rendezvous.
-pub fn chosen<'a>(live: &'a BTreeSet<Incarnation>, task: &str) -> Option<&'a Incarnation> {
-    let of_task = hash(task);
-    live.iter()
-        .max_by_key(|name| score(hash(name.as_str()), of_task))
-}
-
-/// FNV-1a: the same on every build and machine, unlike the standard library's hasher.
-pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
-/// The finalizer of SplitMix64 over both hashes.
-fn score(worker: u64, shard: u64) -> u64 {
-    let mut z = worker ^ shard.rotate_left(32);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

@@ -110,22 +110,30 @@ impl Tree {
             Some((_, standing)) => matches!(standing, Standing::AtHorizon | Standing::Unknown),
             None => self.listed.contains_key(child),
         };
-        let listed_children = |id: &ShardId| {
-            let id = id.clone();
-            self.listed
-                .iter()
-                .filter(move |(_, parent)| parent.as_ref() == Some(&id))
-        };
         self.rows
             .iter()
             .filter(|(id, (_, standing))| match standing {
                 Standing::Ended(children) => {
                     !self.listed.contains_key(*id)
                         && !children.iter().any(needs_it)
-                        && !listed_children(id).any(|(child, _)| needs_it(child))
+                        && !self.children(id).iter().any(needs_it)
                 }
                 _ => false,
             })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Whether the shard needs no more reading, since something that continues it has a row.
+    pub fn is_passed(&self, shard: &ShardId) -> bool {
+        self.passed().contains(shard)
+    }
+
+    /// The shards that continue this one, as far as they are listed.
+    pub fn children(&self, shard: &ShardId) -> Vec<ShardId> {
+        let children = self.listed.iter();
+        children
+            .filter(|(_, parent)| parent.as_ref() == Some(shard))
             .map(|(id, _)| id.clone())
             .collect()
     }

@@ -368,11 +368,21 @@ impl LeaseStore for DynamoDbLeases {
         Ok(())
     }
 
-    async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
+    async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
         let how = Expression::on_readable_or_none(FORMAT)
             .fill_in(row::gap_fields(gap))
             .write(row::gap_end(gap));
-        self.table.update(self.key(&gap_key(gap)), &how).await?;
-        Ok(())
+        let key = self.key(&gap_key(gap));
+        let Some(hold) = hold else {
+            self.table.update(key, &how).await?;
+            return Ok(Some(()));
+        };
+        let lease = self.key(&lease_key(&hold.shard));
+        let parts = vec![Part::Demand(lease, under(hold)), Part::Update(key, how)];
+        match self.table.transact(parts).await? {
+            Transaction::Refused(refused) if refused.first() == Some(&true) => Ok(None),
+            // A gap row of a newer format is left alone.
+            Transaction::Applied | Transaction::Refused(_) => Ok(Some(())),
+        }
     }
 }

@@ -224,8 +224,11 @@ impl LeaseStore for MemoryLeases {
         Ok(())
     }
 
-    async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
+    async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
         let mut table = self.rows();
+        if hold.is_some_and(|hold| table.held(hold).is_none()) {
+            return Ok(None);
+        }
         let same = |other: &&mut GapRow| {
             other.shard == gap.shard && other.last_handled == gap.last_handled
         };
@@ -235,6 +238,6 @@ impl LeaseStore for MemoryLeases {
             }
             None => table.gaps.push(gap.clone()),
         }
-        Ok(())
+        Ok(Some(()))
     }
 }

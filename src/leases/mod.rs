@@ -56,6 +56,8 @@ pub struct WorkerRow {
     pub beat: u64,
     /// The worker is leaving: nothing more is assigned to it.
     pub draining: bool,
+    /// The worker has not been able to list the stream for a while: another does it.
+    pub unable_to_list: bool,
     /// How long others must see the same beat before they may take this worker's leases. It
     /// stands in the row so that workers that are configured differently cannot rob each other.
     pub lease_duration: Duration,
@@ -281,5 +283,12 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// Writes a gap down. Idempotent on (shard, last handled). A gap that is noticed again, or whose
     /// end becomes known, keeps the time of its first detection and takes the new `first_after`:
     /// while that is `None`, the gap has no known end.
-    fn record_gap(&self, gap: &GapRow) -> impl Future<Output = anyhow::Result<()>> + Send;
+    ///
+    /// Under the fence of `hold`, so that a late write of an earlier owner cannot narrow what a
+    /// later one has found. Without one the shard never had a lease.
+    fn record_gap(
+        &self,
+        gap: &GapRow,
+        hold: Option<&Hold>,
+    ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
 }

@@ -64,6 +64,10 @@ pub(super) fn worker_fields(row: &WorkerRow) -> Fields {
         ("format", Some(number(FORMAT))),
         ("beat", Some(number(row.beat))),
         ("draining", Some(AttributeValue::Bool(row.draining))),
+        (
+            "unable_to_list",
+            row.unable_to_list.then_some(AttributeValue::Bool(true)),
+        ),
         ("lease_ms", Some(number(row.lease_duration.as_millis()))),
         ("version", Some(text(&*row.version))),
         ("zone", row.zone.as_deref().map(text)),
@@ -214,6 +218,7 @@ fn worker(incarnation: Incarnation, reader: &Reader) -> Result<WorkerRow, Unfit>
         incarnation,
         beat: reader.number("beat")?,
         draining: reader.truth("draining")?,
+        unable_to_list: reader.truth_if_any("unable_to_list")?,
         lease_duration: Duration::from_millis(reader.number("lease_ms")?),
         version: reader.text("version")?.to_owned(),
         zone: reader.text_if_any("zone")?.map(str::to_owned),

@@ -57,11 +57,16 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
 
     async fn write_gap(&mut self, gap: GapRow) -> Option<Ended> {
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
+        let hold = self.assignment.hold.clone();
         let write = async move {
-            let write = || engine.leases.record_gap(&gap);
-            persist(&engine, rng, "writing a gap down", write).await;
+            let write = || engine.leases.record_gap(&gap, Some(&hold));
+            persist(&engine, rng, "writing a gap down", write).await
         };
-        self.guarded(write).await.err()
+        match self.guarded(write).await {
+            Ok(Some(())) => None,
+            Ok(None) => Some(Ended::Refused),
+            Err(ended) => Some(ended),
+        }
     }
 
     /// The stream answers that the shard does not exist. If the listing agrees, whatever was not

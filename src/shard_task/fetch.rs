@@ -49,6 +49,16 @@ pub(super) enum Fetched {
     Failed(String),
 }
 
+impl Fetched {
+    /// Whether the stream answered with what follows the position, be it nothing.
+    pub fn has_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Records(..) | Self::End(..) | Self::Nothing { .. }
+        )
+    }
+}
+
 impl<S: StreamSource, L, H> Fetcher<S, L, H> {
     pub fn new(engine: Arc<Engine<S, L, H>>, shard: ShardId, position: Position) -> Self {
         let seed = engine.settings.seed ^ crate::decide::lease::hash(shard.as_str());

@@ -17,6 +17,14 @@ use crate::source::StreamSource;
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Takes in what reading brought.
     pub(super) async fn fetched(&mut self, fetched: Fetched) -> Option<Ended> {
+        // Nothing else tells that the horizon moved before the first read.
+        let late = self.at_horizon && self.open_gap.is_none() && self.may_have_lost();
+        if late
+            && fetched.has_read()
+            && let Some(ended) = self.gap().await
+        {
+            return Some(ended);
+        }
         match fetched {
             Fetched::Records(records, room) => self.queue(records, room).await,
             Fetched::End(records, room) => {
@@ -33,8 +41,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 self.report.last_error = Some(error);
                 None
             }
-            Fetched::Trimmed if self.may_have_lost() => self.gap().await,
-            Fetched::Trimmed => None,
+            Fetched::Trimmed => {
+                self.at_horizon = true;
+                if self.may_have_lost() {
+                    self.gap().await
+                } else {
+                    None
+                }
+            }
             Fetched::Gone => self.gone().await,
         }
     }
@@ -57,6 +71,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 return Some(ended);
             }
             self.last_read = Some((place.0.clone(), Some(place.1)));
+            self.at_horizon = false;
             let ticket = self.frontier.begin(place);
             if self
                 .assignment

@@ -14,7 +14,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::handler::RecordHandler;
+use crate::source::memory::Commit;
 
 use crate::decide::claim::OnAmbiguous;
 
@@ -22,8 +26,10 @@ pub mod flaw;
 pub(crate) mod gate;
 mod mailing;
 mod network;
+mod trace;
 mod weather;
 mod witness;
+mod worker;
 mod world;
 
 pub use flaw::Flaw;
@@ -107,15 +113,68 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Runs a scenario to its end, on this thread.
+/// Runs a scenario to its end, on this thread, with a handler that has nothing to do.
 pub fn simulate(scenario: &Scenario) -> Outcome {
+    simulate_handler(scenario, || worker::Idle, world::change_of_few)
+}
+
+/// Runs a scenario to its end, on this thread, with your own handler and your own changes.
+///
+/// `handler` is called at every start of a worker: what it answers is lost when that worker
+/// crashes, what it shares (a database, say) is not. `change` makes the changes that are committed,
+/// at the time that it is told. The handler is called as in production: records of one item in
+/// order, some of them more than once, and now and then dropped in the middle of its work. It should
+/// fail with [`Failure::Retry`](crate::Failure) only for a while: there are no dead letters here.
+/// Its own time must be virtual, too ([`tokio::time`]).
+///
+/// What the fleet promised is judged in the [`Outcome`]; what your handler did is yours to judge.
+/// This one keeps a total, and remembers what it has counted, as a record may come again:
+///
+/// ```
+/// use std::collections::{BTreeMap, HashMap};
+/// use std::sync::{Arc, Mutex};
+/// use std::time::SystemTime;
+///
+/// use aftercommit::simulation::{Scenario, simulate_handler};
+/// use aftercommit::source::memory::Commit;
+/// use aftercommit::{Context, Event, Failure, Record, RecordHandler};
+/// use serde_dynamo::{AttributeValue, Item};
+///
+/// struct Count(Arc<Mutex<BTreeMap<String, u32>>>);
+///
+/// impl RecordHandler for Count {
+///     async fn handle(&self, record: &Record, _: &Context) -> Result<(), Failure> {
+///         self.0.lock().unwrap().insert(record.event_id.clone(), 1);
+///         Ok(())
+///     }
+/// }
+///
+/// fn order(rng: &mut fastrand::Rng, created: SystemTime) -> Commit {
+///     let id = AttributeValue::S(format!("order-{}", rng.u32(..20)));
+///     let keys = Item::from(HashMap::from([("id".to_owned(), id)]));
+///     let new_image = Some(keys.clone());
+///     Commit { event: Event::Insert, keys, old_image: None, new_image, created }
+/// }
+///
+/// let counted = Arc::default();
+/// let shared = Arc::clone(&counted);
+/// let scenario = Scenario::seeded(7);
+/// let outcome = simulate_handler(&scenario, move || Count(shared.clone()), order);
+/// assert_eq!(outcome.violation, None);
+/// assert!(!counted.lock().unwrap().is_empty());
+/// ```
+pub fn simulate_handler<H: RecordHandler>(
+    scenario: &Scenario,
+    handler: impl Fn() -> H + Send + Sync + 'static,
+    change: impl Fn(&mut fastrand::Rng, SystemTime) -> Commit + Send + Sync + 'static,
+) -> Outcome {
     let _broken = flaw::Broken::by(scenario.flaw);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(world::run(scenario)),
+        Ok(runtime) => runtime.block_on(world::run(scenario, Arc::new(handler), Box::new(change))),
         Err(error) => {
             let violation = Some(format!("no runtime for the simulation: {error}"));
             Outcome {

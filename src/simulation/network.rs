@@ -272,13 +272,13 @@ impl LeaseStore for Network {
         .await
     }
 
-    async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
-        let (table, gap) = (self.world.table.clone(), gap.clone());
+    async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
+        let (table, gap, hold) = (self.world.table.clone(), gap.clone(), hold.cloned());
         let apply = async move {
             if has(Flaw::SilentGap) {
-                Ok(())
+                Ok(Some(()))
             } else {
-                table.record_gap(&gap).await
+                table.record_gap(&gap, hold.as_ref()).await
             }
         };
         self.write("gap", apply).await

@@ -5,21 +5,29 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::world::{Worker, World};
+use super::witness::Witness;
+use super::worker::Worker;
+use super::world::World;
 use crate::decide::shard::ShardId;
+use crate::handler::RecordHandler;
 use crate::leases::{Unfit, Unreadable, View};
 
-/// When an operator may change the table behind the fleet's back: once in a storm, not at its start.
-const OPERATOR_DUE: Duration = Duration::from_secs(15);
+/// How long an operator leaves the table alone, at the start and after every change behind the
+/// fleet's back.
+const OPERATOR_DUE: Duration = Duration::from_secs(4);
 
 /// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
 const LATE: Duration = Duration::from_secs(25);
 
 /// Things go wrong for so long.
-pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Duration) {
+pub(super) async fn storm<H: RecordHandler>(
+    world: &Arc<World>,
+    workers: &mut [Worker<H>],
+    length: Duration,
+) {
     let end = Instant::now() + length;
     let mut due: Vec<(Instant, Relief)> = Vec::new();
-    let mut operator = Some(Instant::now() + OPERATOR_DUE);
+    let mut operator = Instant::now() + OPERATOR_DUE;
     while Instant::now() < end && !world.is_violated() {
         let pause = world.with_rng(|rng, _| rng.u64(10..600));
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -43,7 +51,7 @@ pub(super) async fn storm(world: &Arc<World>, workers: &mut [Worker], length: Du
 }
 
 /// Everybody runs, everything is visible.
-pub(super) fn clear(world: &Arc<World>, workers: &mut [Worker]) {
+pub(super) fn clear<H: RecordHandler>(world: &Arc<World>, workers: &mut [Worker<H>]) {
     for worker in workers {
         worker.thaw();
         if !worker.is_running() {
@@ -63,11 +71,11 @@ enum Relief {
 }
 
 impl Relief {
-    fn is_start(&self, worker: &Worker) -> bool {
+    fn is_start<H: RecordHandler>(&self, worker: &Worker<H>) -> bool {
         matches!(self, Self::Start(index) if *index == worker.index)
     }
 
-    fn come(self, world: &World, workers: &mut [Worker]) {
+    fn come<H: RecordHandler>(self, world: &World, workers: &mut [Worker<H>]) {
         match self {
             Self::Start(index) => workers[index].start(),
             Self::Thaw(index) => workers[index].thaw(),
@@ -79,10 +87,10 @@ impl Relief {
 }
 
 /// One thing goes wrong, or nothing; and what will end it, after how long.
-fn strike(
+fn strike<H: RecordHandler>(
     world: &Arc<World>,
-    workers: &mut [Worker],
-    operator: &mut Option<Instant>,
+    workers: &mut [Worker<H>],
+    operator: &mut Instant,
 ) -> Option<(Duration, Relief)> {
     let (luck, who, millis) = world.with_rng(|rng, _| {
         (
@@ -111,8 +119,8 @@ fn strike(
         60..=79 => return split(world, after),
         80..=94 => trim(world),
         95..=99 => forget(world),
-        100..=129 if operator.is_some_and(|due| due <= Instant::now()) => {
-            *operator = None;
+        100..=129 if *operator <= Instant::now() => {
+            *operator = Instant::now() + OPERATOR_DUE;
             tamper(world);
         }
         _ => {}
@@ -127,8 +135,10 @@ fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
         world.with_rng(|rng, _| (rng.choice(&open).cloned(), rng.u32(..3), rng.u32(..3) == 0));
     let in_two = kind == 0 && open.len() < 6;
     world.count(if in_two { "splits" } else { "rollovers" });
-    let children = world.stream.end(&shard?, in_two);
+    let shard = shard?;
+    let children = world.stream.end(&shard, in_two);
     world.shards_changed();
+    world.tell(format_args!("{shard} ends, hidden children: {hidden}"));
     if !hidden {
         return None;
     }
@@ -143,11 +153,16 @@ fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
 fn trim(world: &World) {
     let census = world.stream.census();
     let at = world.with_rng(|rng, _| rng.usize(..census.len()));
+    let shard = &census[at].0.id;
     let dropped = world
         .stream
-        .trim(&census[at].0.id, world.now() - world.climate.retention);
-    if !dropped.is_empty() {
+        .trim(shard, world.now() - world.climate.retention);
+    if let Some(last) = dropped.last() {
         world.count("trims");
+        world.tell(format_args!(
+            "{shard} is trimmed up to {}",
+            last.sequence_number
+        ));
     }
     world.witness(|witness| witness.trimmed(&dropped));
 }
@@ -165,6 +180,7 @@ fn forget(world: &World) {
             .forget(&shard.id, world.now() - world.climate.retention - LATE);
         if !dropped.is_empty() {
             world.count("forgotten shards");
+            world.tell(format_args!("{} is forgotten", shard.id));
         }
         world.witness(|witness| witness.trimmed(&dropped));
     }
@@ -173,7 +189,7 @@ fn forget(world: &World) {
 /// An operator deletes or damages a row.
 fn tamper(world: &World) {
     let (luck, damage) = world.with_rng(|rng, _| (rng.usize(..1000), rng.u32(..3) == 0));
-    let mut struck = None;
+    let (mut struck, mut nothing) = (None, false);
     world.table.tamper(|view: &mut View| {
         let rows = view.leases.len() + view.workers.len() + 1;
         let at = luck % rows;
@@ -194,10 +210,13 @@ fn tamper(world: &World) {
         } else {
             view.stream = None;
         }
+        nothing = view.stream.is_none() && view.leases.is_empty() && view.unreadable.is_empty();
     });
     world.count("rows deleted or damaged");
+    if nothing {
+        world.witness(Witness::forgotten);
+    }
     if let Some(shard) = struck {
-        world.note(usize::MAX, "operator struck", &shard);
         world.witness(|witness| witness.tampered(&shard));
     }
     world.table_changed();

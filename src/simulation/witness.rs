@@ -1,8 +1,9 @@
 //! Sees everything, trusts nobody: checks the promises after every step.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use crate::consumer::EDGE;
 use crate::decide::shard::{Shard, ShardId};
 use crate::handler::Context;
 use crate::leases::{Checkpoint, Epoch, GapRow, InitialPosition, StreamRow, View};
@@ -20,6 +21,7 @@ pub(super) struct Witness {
     owners: BTreeMap<ShardId, Vec<Owner>>,
     epochs: BTreeMap<ShardId, Began>,
     started: Option<StreamRow>,
+    retention: Duration,
 }
 
 /// What keeps its records in order.
@@ -55,6 +57,14 @@ struct Owner {
 type Verdict = Result<(), String>;
 
 impl Witness {
+    /// Of a stream that keeps its records for so long.
+    pub fn new(retention: Duration) -> Self {
+        Self {
+            retention,
+            ..Self::default()
+        }
+    }
+
     pub fn committed(&mut self, shard: &ShardId, record: &Record) {
         let number = record.sequence_number.clone();
         let known = Known {
@@ -88,6 +98,11 @@ impl Witness {
         for owners in self.owners.values_mut() {
             owners.retain(|owner| owner.worker != worker);
         }
+    }
+
+    /// An operator deleted all that was known of the fleet: the next one to start begins anew.
+    pub fn forgotten(&mut self) {
+        self.started = None;
     }
 
     /// An operator changed the row: its epoch may begin anew.
@@ -153,6 +168,13 @@ impl Witness {
         self.records.get(number).is_some_and(|known| {
             !known.handled && !known.trimmed && !self.is_older_than_the_fleet(known)
         })
+    }
+
+    /// What the stream was about to trim when a fleet started at the horizon is not the fleet's.
+    fn is_at_the_edge(&self, known: &Known) -> bool {
+        let held = self.retention.mul_f64(1.0 - EDGE);
+        self.started
+            .is_some_and(|row| row.bootstrapped > known.created + held)
     }
 
     fn is_older_than_the_fleet(&self, known: &Known) -> bool {
@@ -232,7 +254,8 @@ impl Witness {
             if self.is_open(number) {
                 return Err(format!("{number} of {} was never handled", known.shard));
             }
-            let lost = known.trimmed && !known.handled && !self.is_older_than_the_fleet(known);
+            let mine = !self.is_older_than_the_fleet(known) && !self.is_at_the_edge(known);
+            let lost = known.trimmed && !known.handled && mine;
             if lost
                 && !view
                     .gaps

@@ -2,29 +2,22 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::anyhow;
 use serde_dynamo::{AttributeValue, Item};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::gate::Gate;
-use super::mailing::{self, Mailer, Mailing};
-use super::network::Network;
+use super::mailing::{self, Mailing};
+use super::trace::describe_change;
 use super::witness::Witness;
+use super::worker::Worker;
 use super::{Counts, Outcome, Scenario, weather};
-use crate::clock::Clock;
-use crate::consumer::Consumer;
 use crate::decide::shard::ShardId;
-use crate::engine::Counters;
-use crate::handler::{Context, Failure, RecordHandler};
+use crate::handler::RecordHandler;
 use crate::leases::memory::MemoryLeases;
-use crate::leases::{Consistency, Epoch, Hold, InitialPosition, LeaseRow, View};
-use crate::record::{Event, Record};
-use crate::settings::{Settings, Timing};
+use crate::leases::{Consistency, Epoch, Hold, LeaseRow, View};
+use crate::record::Event;
 use crate::source::memory::{Commit, MemoryStream};
 use crate::source::{Batch, ShardIterator, SourceError};
 
@@ -41,8 +34,12 @@ pub(super) struct World {
     origin: Instant,
     traced: bool,
     pub climate: Climate,
+    commits: Commits,
     pub mailing: Option<Mailing>,
 }
+
+/// Makes the changes that are committed.
+pub(super) type Commits = Box<dyn Fn(&mut fastrand::Rng, SystemTime) -> Commit + Send + Sync>;
 
 /// What kind of bad weather a seed has.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +76,7 @@ struct State {
 }
 
 impl World {
-    fn new(scenario: &Scenario) -> Self {
+    fn new(scenario: &Scenario, commits: Commits) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
         let mut climate = Climate::of(&mut rng);
         if scenario.mail.is_some() {
@@ -89,7 +86,7 @@ impl World {
             rng,
             fair: false,
             past: VecDeque::from([View::default()]),
-            witness: Witness::default(),
+            witness: Witness::new(climate.retention),
             counts: Counts::default(),
             violation: None,
             trace: String::new(),
@@ -101,6 +98,7 @@ impl World {
             origin: Instant::now(),
             traced: scenario.traced,
             climate,
+            commits,
             mailing: scenario.mail.map(Mailing::new),
         }
     }
@@ -122,19 +120,24 @@ impl World {
         self.state().counts.add(what);
     }
 
-    fn count_many(&self, what: &'static str, count: u64) {
+    pub fn count_many(&self, what: &'static str, count: u64) {
         self.state().counts.add_many(what, count);
     }
 
     /// A line of the trace.
     pub fn note(&self, worker: usize, what: &str, detail: impl std::fmt::Display) {
+        self.tell(format_args!("worker {worker} {what}: {detail}"));
+    }
+
+    /// A line of the trace about nobody.
+    pub fn tell(&self, what: impl std::fmt::Display) {
         if self.traced {
             let at = self.origin.elapsed().as_secs_f64();
-            let line = &mut self.state().trace;
-            let _ = writeln!(line, "{at:9.3} worker {worker} {what}: {detail}");
+            let _ = writeln!(self.state().trace, "{at:9.3} {what}");
         }
     }
 
+    /// Notes the first promise that is broken.
     pub fn judge(&self, verdict: Result<(), String>) {
         if let Err(broken) = verdict {
             let at = self.origin.elapsed().as_secs_f64();
@@ -183,7 +186,8 @@ impl World {
             }
             if self.traced {
                 let at = self.origin.elapsed().as_secs_f64();
-                describe_change(&mut state.trace, at, state.past.back(), &view);
+                let before = state.past.back().cloned().unwrap_or_default();
+                describe_change(&mut state.trace, at, &before, &view);
             }
             let verdict = state.witness.table(&view);
             state.past.push_back(view);
@@ -230,21 +234,17 @@ impl World {
         Ok(batch)
     }
 
-    /// Commits a change to one of a few items.
+    /// Commits a change.
     pub fn commit(&self) {
         if let Some(mailing) = &self.mailing {
             let ordered = mailing.commit(self);
             return ordered.map_or((), |ordered| self.append(ordered));
         }
-        let key = self.with_rng(|rng, _| rng.u64(..KEYS));
-        let id = AttributeValue::S(format!("item-{key}"));
-        let keys = Item::from(std::collections::HashMap::from([("id".to_owned(), id)]));
+        let now = self.now();
+        let commit = self.with_rng(|rng, _| (self.commits)(rng, now));
         self.append(Commit {
-            event: Event::Modify,
-            keys: keys.clone(),
-            old_image: None,
-            new_image: Some(keys),
-            created: self.now(),
+            created: now,
+            ..commit
         });
     }
 
@@ -283,206 +283,28 @@ impl World {
     }
 }
 
-/// A worker process: it can be started, crashed, frozen, and stopped.
-pub(super) struct Worker {
-    world: Arc<World>,
-    pub index: usize,
-    pace: f64,
-    gate: Gate,
-    counters: Arc<Counters>,
-    process: Option<JoinHandle<()>>,
-    stop: Option<tokio::sync::oneshot::Sender<()>>,
-}
-
-impl Worker {
-    fn new(world: Arc<World>, index: usize) -> Self {
-        // Clocks run up to 20 % apart.
-        let pace = world.with_rng(|rng, _| 0.915 + 0.17 * rng.f64());
-        Self {
-            world,
-            index,
-            pace,
-            gate: Gate::default(),
-            counters: Arc::default(),
-            process: None,
-            stop: None,
-        }
-    }
-
-    pub fn is_running(&self) -> bool {
-        self.process
-            .as_ref()
-            .is_some_and(|process| !process.is_finished())
-    }
-
-    pub fn is_frozen(&self) -> bool {
-        self.gate.is_closed()
-    }
-
-    pub fn start(&mut self) {
-        let (seed, latest) = self.world.with_rng(|rng, _| (rng.u64(..), rng.bool()));
-        let start = if latest {
-            InitialPosition::Latest
-        } else {
-            InitialPosition::TrimHorizon
-        };
-        let mut settings = Settings {
-            worker_id: format!("worker-{}", self.index),
-            seed,
-            start,
-            concurrency: 4,
-            timing: paced(self.pace, self.world.climate.retention),
-            ..Settings::default()
-        };
-        if self.world.mailing.is_some() {
-            settings.timing.handler_timeout = mailing::HANDLER_TIMEOUT;
-        }
-        let clock = self.world.clone();
-        let network = Network::new(self.world.clone(), self.index);
-        let mailer = Mailer::start(&self.world, network.clone(), seed);
-        debug_assert!(mailer.is_ok());
-        let handler = Fickle {
-            world: self.world.clone(),
-            worker: self.index,
-            mailer: mailer.ok().flatten(),
-        };
-        let consumer = Consumer::new("stream", network.clone(), network, handler)
-            .settings(settings)
-            .clock(Clock::new(move || clock.now()));
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        self.account();
-        self.counters = consumer.counters();
-        self.gate = Gate::default();
-        self.stop = Some(stop);
-        let run = async move {
-            let ended = consumer
-                .run(async { stopped.await.unwrap_or_default() })
-                .await;
-            debug_assert!(ended.is_ok());
-        };
-        self.process = Some(tokio::spawn(self.gate.clone().around(run)));
-        self.world.note(
-            self.index,
-            "starts",
-            format_args!("its clock at {:.3}", self.pace),
-        );
-    }
-
-    /// Adds what its last process counted itself to the world's counts.
-    fn account(&self) {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = &self.counters;
-        let told = [
-            ("lapses", of(&counters.lapses)),
-            ("gaps", of(&counters.gaps)),
-            ("takes", of(&counters.takes)),
-            ("hand-overs", of(&counters.hand_overs)),
-            ("refused writes", of(&counters.refused)),
-        ];
-        for (what, count) in told {
-            self.world.count_many(what, count);
-        }
-    }
-
-    /// SIGKILL.
-    pub fn crash(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.abort();
-        }
-        let index = self.index;
-        self.world.witness(|witness| witness.crashed(index));
-        self.world.note(self.index, "crashes", "");
-    }
-
-    /// SIGTERM.
-    pub fn stop(&mut self) {
-        self.world.note(self.index, "is told to stop", "");
-        if let Some(stop) = self.stop.take() {
-            // It may have ended already.
-            let _ = stop.send(());
-        }
-    }
-
-    /// SIGSTOP.
-    pub fn freeze(&self) {
-        self.world.note(self.index, "freezes", "");
-        self.gate.close();
-    }
-
-    /// SIGCONT.
-    pub fn thaw(&self) {
-        self.world.note(self.index, "thaws", "");
-        self.gate.open();
+/// A change to one of a few items.
+pub(super) fn change_of_few(rng: &mut fastrand::Rng, created: SystemTime) -> Commit {
+    let id = AttributeValue::S(format!("item-{}", rng.u64(..KEYS)));
+    let keys = Item::from(std::collections::HashMap::from([("id".to_owned(), id)]));
+    Commit {
+        event: Event::Modify,
+        keys: keys.clone(),
+        old_image: None,
+        new_image: Some(keys),
+        created,
     }
 }
 
-fn paced(pace: f64, retention: Duration) -> Timing {
-    let timing = Timing::default();
-    Timing {
-        lease_duration: timing.lease_duration.mul_f64(pace),
-        heartbeat_interval: timing.heartbeat_interval.mul_f64(pace),
-        look_interval: timing.look_interval.mul_f64(pace),
-        listing_interval: Duration::from_secs(5),
-        retention,
-        ..timing
-    }
-}
-
-/// A handler that takes its time and sometimes fails.
-struct Fickle {
-    world: Arc<World>,
-    worker: usize,
-    mailer: Option<Mailer>,
-}
-
-impl RecordHandler for Fickle {
-    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        let number = &record.sequence_number;
-        let place = format!(
-            "{number} of {} under epoch {}",
-            context.shard(),
-            context.epoch()
-        );
-        self.world.note(self.worker, "begins", &place);
-        let verdict = self
-            .world
-            .witness(|witness| witness.begins(self.worker, record, context));
-        self.world.judge(verdict);
-        if let Some(mailer) = &self.mailer {
-            mailer.handle(record, context).await?;
-            self.world.note(self.worker, "settles", &place);
-            self.world.count("handled");
-            self.world.witness(|witness| witness.handled(record));
-            return Ok(());
-        }
-        let (luck, millis) = self.world.with_rng(|rng, fair| {
-            let luck = if fair { 999 } else { rng.u32(..1000) };
-            (
-                luck,
-                if luck < 10 {
-                    rng.u64(1_000..20_000)
-                } else {
-                    rng.u64(..40)
-                },
-            )
-        });
-        tokio::time::sleep(Duration::from_millis(millis)).await;
-        if (10..30).contains(&luck) {
-            self.world.count("failed attempts");
-            return Err(Failure::Retry(anyhow!("by the simulation")));
-        }
-        self.world.note(self.worker, "settles", &place);
-        self.world.count("handled");
-        self.world.witness(|witness| witness.handled(record));
-        Ok(())
-    }
-}
-
-pub(super) async fn run(scenario: &Scenario) -> Outcome {
-    let world = Arc::new(World::new(scenario));
+pub(super) async fn run<H: RecordHandler>(
+    scenario: &Scenario,
+    handler: Arc<dyn Fn() -> H + Send + Sync>,
+    commits: Commits,
+) -> Outcome {
+    let world = Arc::new(World::new(scenario, commits));
     world.shards_changed();
     let mut workers: Vec<_> = (0..scenario.workers)
-        .map(|index| Worker::new(world.clone(), index))
+        .map(|index| Worker::new(world.clone(), handler.clone(), index))
         .collect();
     workers.iter_mut().for_each(Worker::start);
     weather::storm(&world, &mut workers, scenario.weather).await;
@@ -502,48 +324,5 @@ pub(super) async fn run(scenario: &Scenario) -> Outcome {
         violation: state.violation.take(),
         counts: std::mem::take(&mut state.counts),
         trace: std::mem::take(&mut state.trace),
-    }
-}
-
-/// Writes down which rows changed.
-fn describe_change(trace: &mut String, at: f64, before: Option<&View>, now: &View) {
-    let old = |shard| before.and_then(|view| view.leases.get(shard));
-    for (shard, row) in now
-        .leases
-        .iter()
-        .filter(|(shard, row)| old(shard) != Some(row))
-    {
-        let owner = row.owner.as_ref().map_or("nobody", |owner| owner.as_str());
-        let _ = writeln!(
-            trace,
-            "{at:9.3} table: {shard} is {owner}'s, epoch {}, {:?}",
-            row.epoch, row.checkpoint
-        );
-    }
-    let beat = |name| {
-        before
-            .and_then(|view| view.workers.get(name))
-            .map(|row| row.beat)
-    };
-    for row in now
-        .workers
-        .values()
-        .filter(|row| beat(&row.incarnation) != Some(row.beat))
-    {
-        let _ = writeln!(
-            trace,
-            "{at:9.3} table: {} beats {}",
-            row.incarnation, row.beat
-        );
-    }
-    for gap in now
-        .gaps
-        .iter()
-        .filter(|gap| before.is_none_or(|view| !view.gaps.contains(gap)))
-    {
-        let _ = writeln!(trace, "{at:9.3} table: {gap:?}");
-    }
-    for row in &now.unreadable {
-        let _ = writeln!(trace, "{at:9.3} table: {} is damaged", row.row);
     }
 }

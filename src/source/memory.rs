@@ -9,7 +9,7 @@ use serde_dynamo::Item;
 use tokio::time::Instant;
 
 use super::{Batch, Description, ShardIterator, SourceError, StreamSource};
-use crate::decide::lease::hash;
+use crate::decide::assign::hash;
 use crate::decide::shard::{Shard, ShardId};
 use crate::record::{Event, Position, Record, SequenceNumber, StreamView};
 

@@ -7,10 +7,6 @@ use aftercommit::simulation::{Counts, Flaw, Scenario, simulate, simulate_all};
 /// How many seeds a run of the tests takes.
 const SEEDS: u64 = 2_000;
 
-/// Seeds that break a promise still: a bootstrap that is a minute late, and a row that an operator
-/// deletes while its shard is being trimmed. Whoever mends one takes it off the list.
-const STILL_BROKEN: [u64; 3] = [796, 1683, 1904];
-
 fn scenario(seed: u64) -> Scenario {
     Scenario {
         weather: Duration::from_mins(1),
@@ -19,7 +15,7 @@ fn scenario(seed: u64) -> Scenario {
 }
 
 #[test]
-fn no_promise_is_broken_but_by_the_seeds_that_are_listed() {
+fn no_promise_is_broken() {
     let mut counts = Counts::default();
     let mut broken = Vec::new();
     simulate_all((0..SEEDS).map(scenario), |scenario, outcome| {
@@ -36,9 +32,7 @@ fn no_promise_is_broken_but_by_the_seeds_that_are_listed() {
             "  replay: cargo run --release --example simulate -- --replay {seed} --weather 60"
         );
     }
-    let mut seeds: Vec<_> = broken.into_iter().map(|(seed, _)| seed).collect();
-    seeds.sort_unstable();
-    assert_eq!(seeds, STILL_BROKEN);
+    assert!(broken.is_empty(), "{} seeds broke a promise", broken.len());
 }
 
 #[test]

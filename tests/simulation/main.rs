@@ -1,7 +1,9 @@
 //! The fleet under simulation.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod failing;
 mod fleet;
+mod handler;
 mod mail;
 mod scenarios;
 mod smoke;

@@ -73,6 +73,7 @@ contract! {
     finishing_with_very_many_children_creates_them_all,
     only_ended_leases_are_removed,
     a_gap_keeps_its_first_detection_and_takes_its_newest_end,
+    a_former_owner_writes_no_gap,
     a_readable_lease_is_not_healed,
 }
 
@@ -97,6 +98,7 @@ fn worker(name: &str, beat: u64) -> WorkerRow {
         incarnation: incarnation(name),
         beat,
         draining: false,
+        unable_to_list: false,
         lease_duration: Duration::from_millis(10_500),
         version: "0.1.0".to_owned(),
         zone: Some("eu-central-1a".to_owned()),
@@ -632,10 +634,13 @@ async fn a_gap_keeps_its_first_detection_and_takes_its_newest_end(store: impl Le
         last_handled_time: None,
         ..first.clone()
     };
-    store.record_gap(&first).await.unwrap();
+    let hold = held_by_one(&store).await;
+    let recorded = store.record_gap(&first, Some(&hold)).await;
+    recorded.unwrap().unwrap();
     assert_eq!(look(&store).await.gaps, std::slice::from_ref(&first));
     for gap in [&again, &later, &elsewhere] {
-        store.record_gap(gap).await.unwrap();
+        let recorded = store.record_gap(gap, Some(&hold)).await;
+        recorded.unwrap().unwrap();
     }
     let mut gaps = look(&store).await.gaps;
     gaps.sort_by_key(|gap| gap.last_handled.clone());
@@ -644,6 +649,24 @@ async fn a_gap_keeps_its_first_detection_and_takes_its_newest_end(store: impl Le
         ..first
     };
     assert_eq!(gaps, [elsewhere, ended]);
+}
+
+async fn a_former_owner_writes_no_gap(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let given = store.hand_over(&hold, None, &Position::Horizon, &report());
+    given.await.unwrap().unwrap();
+    let gap = GapRow {
+        shard: shard("a"),
+        last_handled: None,
+        last_handled_time: None,
+        first_after: None,
+        detected: at(2),
+    };
+    assert_eq!(store.record_gap(&gap, Some(&hold)).await.unwrap(), None);
+    assert_eq!(look(&store).await.gaps, []);
+    // Of a shard that never had a lease anybody may say so.
+    store.record_gap(&gap, None).await.unwrap().unwrap();
+    assert_eq!(look(&store).await.gaps, [gap]);
 }
 
 async fn a_readable_lease_is_not_healed(store: impl LeaseStore) {

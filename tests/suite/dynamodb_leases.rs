@@ -180,6 +180,7 @@ async fn a_damaged_worker_row_counts_as_gone_to_its_worker(server: OnServer) {
         incarnation: Incarnation::new("one", 1),
         beat: 2,
         draining: false,
+        unable_to_list: false,
         lease_duration: std::time::Duration::from_secs(10),
         version: "0.1.0".to_owned(),
         zone: None,

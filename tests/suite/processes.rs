@@ -77,6 +77,10 @@ const ORDERS: usize = 2_000;
 /// How long they are struck, and how long orders come in.
 const STORM: Duration = Duration::from_mins(1);
 const LEASE: Duration = Duration::from_secs(2);
+/// How long shards may stand in the name of a worker that was killed, and of one that was stopped.
+/// The same limits hold to the millisecond in the simulation, where no machine is busy.
+const AFTER_KILL: Duration = LEASE.saturating_add(Duration::from_secs(2));
+const AFTER_STOP: Duration = Duration::from_secs(2);
 
 struct Storm {
     shop: Arc<Shop>,
@@ -206,9 +210,20 @@ impl Storm {
         for (blow, time) in &takeovers {
             eprintln!("taken over after {blow:?}: {:.2} s", time.as_secs_f64());
         }
-        // A killed worker's shards wait for its lease to run out; the rest is the machine's.
-        let slow = |(_, time): &&(Blow, Duration)| *time > LEASE + Duration::from_secs(20);
-        assert_eq!(takeovers.iter().find(slow), None);
+        let limit = |blow| match blow {
+            Blow::Stop => AFTER_STOP,
+            Blow::Kill | Blow::Freeze => AFTER_KILL,
+        };
+        // Whoever is to take over may be frozen or starting itself, and the machine busy: most
+        // keep the limit, and none is late by more than the storm can explain.
+        let late = takeovers.iter().filter(|(blow, time)| *time > limit(*blow));
+        let late: Vec<_> = late.collect();
+        assert!(
+            late.len() * 4 <= takeovers.len(),
+            "too many are late: {late:?}"
+        );
+        let lost = |(_, time): &&(Blow, Duration)| *time > LEASE + Duration::from_secs(20);
+        assert_eq!(takeovers.iter().find(lost), None);
     }
 }
 

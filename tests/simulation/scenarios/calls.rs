@@ -1,6 +1,7 @@
 //! The memory adapters with an ear on every call, and with failures on demand.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aftercommit::decide::shard::{Shard, ShardId};
@@ -152,20 +153,21 @@ impl LeaseStore for Heard {
             .await
     }
 
-    async fn record_gap(&self, gap: &GapRow) -> anyhow::Result<()> {
-        self.call("record_gap", 1, self.inner.record_gap(gap)).await
+    async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
+        let call = self.inner.record_gap(gap, hold);
+        self.call("record_gap", 1, call).await
     }
 }
 
 /// What was asked, and of which shard.
 type Asked = (&'static str, Option<ShardId>);
 
-/// A stream that notes which of its shards are asked for what, and fails its first listings.
+/// A stream that notes which of its shards are asked for what, and fails some listings.
 #[derive(Clone)]
 pub struct Tapped {
     inner: MemoryStream,
     calls: Arc<Mutex<Vec<Asked>>>,
-    listings_to_fail: usize,
+    listings_to_fail: Arc<AtomicUsize>,
 }
 
 impl Tapped {
@@ -177,8 +179,13 @@ impl Tapped {
         Self {
             inner: inner.clone(),
             calls: Arc::default(),
-            listings_to_fail: listings,
+            listings_to_fail: Arc::new(listings.into()),
         }
+    }
+
+    /// The next listings fail.
+    pub fn fail_listings(&self, count: usize) {
+        self.listings_to_fail.store(count, Ordering::Relaxed);
     }
 
     /// How often this was asked for, of this shard or of any.
@@ -196,7 +203,12 @@ impl Tapped {
 impl StreamSource for Tapped {
     async fn describe(&self) -> Result<Description, SourceError> {
         self.note("describe", None);
-        if self.count("describe", None) <= self.listings_to_fail {
+        let left = |left: usize| left.checked_sub(1);
+        let failing = &self.listings_to_fail;
+        if failing
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+            .is_ok()
+        {
             return Err(SourceError::Throttled("too many listings".to_owned()));
         }
         self.inner.describe().await

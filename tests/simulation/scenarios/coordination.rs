@@ -1,9 +1,9 @@
 //! Nobody is in charge: scenarios 14, 15, 21 and 32, and two versions side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use aftercommit::decide::lease::chosen;
+use aftercommit::decide::assign::lister;
 use aftercommit::decide::shard::ShardId;
 use aftercommit::leases::{Incarnation, LeaseRow, Unfit, Unreadable, WorkerRow};
 
@@ -105,22 +105,63 @@ async fn when_the_worker_that_lists_dies_another_lists_within_a_lease_duration()
     }
     pass(secs(200)).await;
     let mut live = stage.view().workers.into_keys().collect();
-    let lister = chosen(&live, "listing").unwrap().clone();
-    live.remove(&lister);
-    let heir = chosen(&live, "listing").unwrap().clone();
+    let lists = lister(&live, &BTreeSet::new()).unwrap().clone();
+    live.remove(&lists);
+    let heir = lister(&live, &BTreeSet::new()).unwrap().clone();
     let count = |fleet: &BTreeMap<&str, (_, Tapped)>, name: &Incarnation| {
         fleet[name.worker()].1.count("describe", None)
     };
-    let before = (count(&fleet, &lister), count(&fleet, &heir));
+    let before = (count(&fleet, &lists), count(&fleet, &heir));
     pass(secs(132)).await;
-    assert!(count(&fleet, &lister) >= before.0 + 2, "it lists");
+    assert!(count(&fleet, &lists) >= before.0 + 2, "it lists");
     assert_eq!(count(&fleet, &heir), before.1, "and nobody else does");
-    let (dies, _) = fleet.remove(lister.worker()).unwrap();
+    let (dies, _) = fleet.remove(lists.worker()).unwrap();
     dies.crash().await;
     eventually(secs(13), "a listing by the heir", || {
         count(&fleet, &heir) > before.1
     })
     .await;
+}
+
+/// A worker that cannot list, for whatever reason, says so in its row.
+#[tokio::test(start_paused = true)]
+async fn when_the_worker_that_lists_cannot_another_lists_until_it_can() {
+    let stage = Stage::new(2);
+    let mut fleet = BTreeMap::new();
+    for name in ["one", "two", "three"] {
+        let source = Tapped::new(&stage.stream);
+        let worker = stage.worker_on(name, source.clone(), stage.leases.clone());
+        fleet.insert(name, (worker, source));
+    }
+    pass(secs(200)).await;
+    let live = stage.view().workers.into_keys().collect();
+    let lists = lister(&live, &BTreeSet::new()).unwrap().clone();
+    let heir = lister(&live, &BTreeSet::from([&lists])).unwrap().clone();
+    let listed = |name: &Incarnation| fleet[name.worker()].1.count("describe", None);
+    let before = listed(&heir);
+    fleet[lists.worker()].1.fail_listings(6);
+    // Its turn within a minute, three tries within 20 s, and a heartbeat that says so.
+    eventually(secs(90), "a listing by the heir", || listed(&heir) > before).await;
+    assert!(stage.view().workers[&lists].unable_to_list);
+    // It tries on, once a minute, and is the one again when it can.
+    let able = || !stage.view().workers[&lists].unable_to_list;
+    eventually(secs(300), "a listing that succeeds", able).await;
+    pass(secs(5)).await;
+    let before = (listed(&lists), listed(&heir));
+    pass(secs(132)).await;
+    assert!(listed(&lists) >= before.0 + 2);
+    assert_eq!(listed(&heir), before.1);
+}
+
+#[test]
+fn if_no_worker_can_list_one_tries_all_the_same() {
+    let live = ["a", "b", "c"].map(|name| Incarnation::new(name, 1));
+    let live = BTreeSet::from(live);
+    let named = lister(&live, &BTreeSet::new()).unwrap();
+    let heir = lister(&live, &BTreeSet::from([named])).unwrap();
+    assert_ne!(heir, named);
+    assert_eq!(lister(&live, &live.iter().collect()), Some(named));
+    assert_eq!(lister(&BTreeSet::new(), &BTreeSet::new()), None);
 }
 
 /// Two versions: an older worker leaves alone what a newer one wrote, and works on beside it.
@@ -166,6 +207,7 @@ async fn a_newer_worker_shares_with_an_older_one() {
         incarnation: Incarnation::new("older", 1),
         beat: 1,
         draining: false,
+        unable_to_list: false,
         lease_duration: secs(10),
         version: "0.0.1".to_owned(),
         zone: None,

@@ -48,6 +48,7 @@ async fn moved_away() -> (MemoryLeases, Take) {
         incarnation: worker("other"),
         beat: 1,
         draining: false,
+        unable_to_list: false,
         lease_duration: Duration::from_secs(10),
         version: "1".to_owned(),
         zone: None,

@@ -45,6 +45,7 @@
 mod calls;
 mod coordination;
 mod holding;
+mod limits;
 mod lineage;
 mod reading;
 mod sharing;

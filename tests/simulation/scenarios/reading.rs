@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aftercommit::leases::{InitialPosition, LeaseStore as _, StreamRow};
+
 use super::calls::Tapped;
 use super::stage::{Stage, eventually, pass, secs};
 
@@ -74,6 +76,28 @@ async fn a_checkpoint_that_was_trimmed_is_a_gap_row_and_reading_goes_on() {
         stage.row(&only).unwrap().report.settled == 3
     })
     .await;
+}
+
+/// Nobody has read the shard yet, so no trimmed checkpoint tells.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_first_read_long_after_the_start_begins_with_a_gap_row() {
+    let stage = Stage::new(1);
+    let start = StreamRow {
+        initial: InitialPosition::TrimHorizon,
+        bootstrapped: stage.now(),
+    };
+    stage.leases.bootstrap(start).await.unwrap();
+    stage.commit_many("lost", 5);
+    pass(Duration::from_hours(25)).await;
+    let only = stage.stream.open_shards()[0].clone();
+    assert_eq!(stage.stream.trim(&only, stage.now()).len(), 5);
+    let left = stage.commit_many("left", 3);
+    let _one = stage.worker("one");
+    eventually(secs(30), "what is left", || stage.hand.values() == left).await;
+    let gaps = stage.view().gaps;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!((&gaps[0].shard, &gaps[0].last_handled), (&only, &None));
+    assert!(gaps[0].first_after.is_some());
 }
 
 /// Defect 2 of another engine: a child look-up that is empty once leaves the child unread for ever.

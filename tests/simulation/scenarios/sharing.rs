@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use aftercommit::decide::lease::{Incarnation, assign};
+use aftercommit::decide::assign::assign;
+use aftercommit::decide::lease::Incarnation;
 use aftercommit::decide::shard::ShardId;
 use proptest::prelude::*;
 

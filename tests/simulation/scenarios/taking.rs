@@ -25,6 +25,7 @@ fn sight(workers: &[&str], owners: &[Option<&str>]) -> Sight {
     let peer = Peer {
         beat: 1,
         draining: false,
+        unable_to_list: false,
         patience: PATIENCE,
     };
     let row = |owner: Option<&str>| Row {
@@ -121,6 +122,7 @@ async fn table(workers: &[(&str, u64)], row: &aftercommit::leases::LeaseRow) -> 
             incarnation: worker(name),
             beat: *beat,
             draining: false,
+            unable_to_list: false,
             lease_duration: PATIENCE,
             version: String::new(),
             zone: None,

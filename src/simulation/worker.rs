@@ -1,0 +1,238 @@
+//! A simulated worker process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::task::JoinHandle;
+
+use super::gate::Gate;
+use super::mailing::{self, Mailer};
+use super::network::Network;
+use super::world::World;
+use crate::clock::Clock;
+use crate::consumer::Consumer;
+use crate::engine::Counters;
+use crate::handler::{Context, Failure, RecordHandler};
+use crate::leases::InitialPosition;
+use crate::record::Record;
+use crate::settings::{Settings, Timing};
+
+/// A worker process: it can be started, crashed, frozen, and stopped.
+pub(super) struct Worker<H> {
+    world: Arc<World>,
+    handler: Arc<dyn Fn() -> H + Send + Sync>,
+    pub index: usize,
+    pace: f64,
+    gate: Gate,
+    counters: Arc<Counters>,
+    process: Option<JoinHandle<()>>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl<H: RecordHandler> Worker<H> {
+    pub fn new(world: Arc<World>, handler: Arc<dyn Fn() -> H + Send + Sync>, index: usize) -> Self {
+        // Clocks run up to 20 % apart.
+        let pace = world.with_rng(|rng, _| 0.915 + 0.17 * rng.f64());
+        Self {
+            world,
+            handler,
+            index,
+            pace,
+            gate: Gate::default(),
+            counters: Arc::default(),
+            process: None,
+            stop: None,
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.process
+            .as_ref()
+            .is_some_and(|process| !process.is_finished())
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.gate.is_closed()
+    }
+
+    pub fn start(&mut self) {
+        let (seed, latest) = self.world.with_rng(|rng, _| (rng.u64(..), rng.bool()));
+        let start = if latest {
+            InitialPosition::Latest
+        } else {
+            InitialPosition::TrimHorizon
+        };
+        let mut settings = Settings {
+            worker_id: format!("worker-{}", self.index),
+            seed,
+            start,
+            concurrency: 4,
+            timing: paced(self.pace, self.world.climate.retention),
+            ..Settings::default()
+        };
+        if self.world.mailing.is_some() {
+            settings.timing.handler_timeout = mailing::HANDLER_TIMEOUT;
+        }
+        let clock = self.world.clone();
+        let network = Network::new(self.world.clone(), self.index);
+        let mailer = Mailer::start(&self.world, network.clone(), seed);
+        let mailer = mailer.unwrap_or_else(|error| {
+            let told = format!("a worker cannot mail: {error:#}");
+            self.world.judge(Err(told));
+            None
+        });
+        let handler = Watched {
+            world: self.world.clone(),
+            worker: self.index,
+            mailer,
+            inner: (self.handler)(),
+        };
+        let consumer = Consumer::new("stream", network.clone(), network, handler)
+            .settings(settings)
+            .clock(Clock::new(move || clock.now()));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        self.account();
+        self.counters = consumer.counters();
+        self.gate = Gate::default();
+        self.stop = Some(stop);
+        let world = self.world.clone();
+        let run = async move {
+            let stop = async { stopped.await.unwrap_or_default() };
+            if let Err(error) = consumer.run(stop).await {
+                world.judge(Err(format!("a worker does not start: {error:#}")));
+            }
+        };
+        self.process = Some(tokio::spawn(self.gate.clone().around(run)));
+        self.world.note(
+            self.index,
+            "starts",
+            format_args!("its clock at {:.3}", self.pace),
+        );
+    }
+
+    /// Adds what its last process counted itself to the world's counts.
+    pub fn account(&self) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
+        let told = [
+            ("lapses", of(&counters.lapses)),
+            ("gaps", of(&counters.gaps)),
+            ("takes", of(&counters.takes)),
+            ("hand-overs", of(&counters.hand_overs)),
+            ("refused writes", of(&counters.refused)),
+        ];
+        for (what, count) in told {
+            self.world.count_many(what, count);
+        }
+    }
+
+    /// SIGKILL.
+    pub fn crash(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.abort();
+        }
+        let index = self.index;
+        self.world.witness(|witness| witness.crashed(index));
+        self.world.note(self.index, "crashes", "");
+    }
+
+    /// SIGTERM.
+    pub fn stop(&mut self) {
+        self.world.note(self.index, "is told to stop", "");
+        if let Some(stop) = self.stop.take() {
+            // It may have ended already.
+            let _ = stop.send(());
+        }
+    }
+
+    /// SIGSTOP.
+    pub fn freeze(&self) {
+        self.world.note(self.index, "freezes", "");
+        self.gate.close();
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.world.note(self.index, "thaws", "");
+        self.gate.open();
+    }
+}
+
+fn paced(pace: f64, retention: Duration) -> Timing {
+    let timing = Timing::default();
+    Timing {
+        lease_duration: timing.lease_duration.mul_f64(pace),
+        heartbeat_interval: timing.heartbeat_interval.mul_f64(pace),
+        look_interval: timing.look_interval.mul_f64(pace),
+        listing_interval: Duration::from_secs(5),
+        retention,
+        rescue_before_trim: retention / 6,
+        ..timing
+    }
+}
+
+/// A handler that is watched, and that takes its time and sometimes fails before it begins. Where
+/// orders are mailed, they are mailed in its place.
+struct Watched<H> {
+    world: Arc<World>,
+    worker: usize,
+    mailer: Option<Mailer>,
+    inner: H,
+}
+
+/// A handler that has nothing to do.
+pub(super) struct Idle;
+
+impl RecordHandler for Idle {
+    async fn handle(&self, _: &Record, _: &Context) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl<H: RecordHandler> RecordHandler for Watched<H> {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let number = &record.sequence_number;
+        let place = format!(
+            "{number} of {} under epoch {}",
+            context.shard(),
+            context.epoch()
+        );
+        self.world.note(self.worker, "begins", &place);
+        let verdict = self
+            .world
+            .witness(|witness| witness.begins(self.worker, record, context));
+        self.world.judge(verdict);
+        match &self.mailer {
+            Some(mailer) => mailer.handle(record, context).await?,
+            None => self.after_a_while(record, context).await?,
+        }
+        self.world.note(self.worker, "settles", &place);
+        self.world.count("handled");
+        self.world.witness(|witness| witness.handled(record));
+        Ok(())
+    }
+}
+
+impl<H: RecordHandler> Watched<H> {
+    async fn after_a_while(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let (luck, millis) = self.world.with_rng(|rng, fair| {
+            let luck = if fair { 999 } else { rng.u32(..1000) };
+            (
+                luck,
+                if luck < 10 {
+                    rng.u64(1_000..20_000)
+                } else {
+                    rng.u64(..40)
+                },
+            )
+        });
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        if (10..30).contains(&luck) {
+            self.world.count("failed attempts");
+            return Err(Failure::Retry(anyhow!("by the simulation")));
+        }
+        self.inner.handle(record, context).await
+    }
+}

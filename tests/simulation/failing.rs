@@ -1,0 +1,473 @@
+//! Handlers that fail, hang, panic, and depend on something that is down for up to two days, while
+//! workers crash and shards split. Virtual time; each seed is a world of its own.
+//!
+//! A failing seed is told; `AFTERCOMMIT_REPLAY=SEED cargo test --test simulation failing` runs it
+//! alone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aftercommit::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::dead_letter::{DeadLetters as _, Reason, Selection};
+use aftercommit::decide::retry::AttemptLimits;
+use aftercommit::leases::InitialPosition;
+use aftercommit::leases::memory::MemoryLeases;
+use aftercommit::redrive::{How, Key, redrive};
+use aftercommit::source::memory::{Commit, MemoryStream};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Record, RecordHandler, Settings, Timing,
+};
+use anyhow::anyhow;
+use serde_dynamo::{AttributeValue, Item};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+const SEEDS: u64 = 80;
+const KEYS: usize = 10;
+const ATTEMPTS: u32 = 4;
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// What is wrong with a key's records until somebody mends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Poison {
+    Rejects,
+    Fails,
+    Panics,
+    Hangs,
+}
+
+/// What a seed has in store.
+#[derive(Debug)]
+struct Plan {
+    seed: u64,
+    poison: BTreeMap<usize, Poison>,
+    outage: std::ops::Range<Duration>,
+    crashes: Vec<Duration>,
+    ends: Vec<(Duration, bool)>,
+    commits: Vec<(Duration, usize)>,
+    workers: u64,
+    shards: u64,
+}
+
+impl Plan {
+    fn of(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let poisons = [
+            Poison::Rejects,
+            Poison::Fails,
+            Poison::Panics,
+            Poison::Hangs,
+        ];
+        let poison = (0..rng.usize(0..=2)).map(|key| (key, poisons[rng.usize(..4)]));
+        let poison = poison.collect();
+        let lasts = [0, 0, 10, 300, 1800, 2880][rng.usize(..6)];
+        let begins = MINUTE * rng.u32(1..30);
+        let outage = begins..begins + MINUTE * lasts;
+        let span = u64::from(60 + lasts) * 60;
+        let mut at = |rng: &mut fastrand::Rng| Duration::from_secs(rng.u64(..span));
+        let times = |rng: &mut fastrand::Rng,
+                     at: &mut dyn FnMut(&mut fastrand::Rng) -> Duration| {
+            let mut times: Vec<_> = (0..rng.usize(0..=3)).map(|_| at(rng)).collect();
+            times.sort_unstable();
+            times
+        };
+        let crashes = times(&mut rng, &mut at);
+        let ends = times(&mut rng, &mut at);
+        let ends = ends.into_iter().map(|at| (at, rng.bool())).collect();
+        let mut commits: Vec<_> = (0..120)
+            .map(|_| (at(&mut rng), rng.usize(..KEYS)))
+            .collect();
+        commits.sort_unstable();
+        Self {
+            seed,
+            poison,
+            outage,
+            crashes,
+            ends,
+            commits,
+            workers: rng.u64(1..=2),
+            shards: rng.u64(1..=3),
+        }
+    }
+
+    /// Nothing but a bad record or two.
+    fn is_calm(&self) -> bool {
+        self.outage.is_empty() && self.crashes.is_empty()
+    }
+}
+
+/// What happened to the records of a key, by number.
+#[derive(Debug, Default)]
+struct Journal {
+    handled: BTreeMap<(usize, usize), Duration>,
+    attempts: BTreeMap<(usize, usize), u32>,
+    wrong: Option<String>,
+}
+
+/// The world that handlers see.
+#[derive(Clone)]
+struct World {
+    plan: Arc<Plan>,
+    began: Instant,
+    journal: Arc<Mutex<Journal>>,
+    mended: Arc<Mutex<bool>>,
+    rng: Arc<Mutex<fastrand::Rng>>,
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        Self {
+            rng: Arc::new(Mutex::new(fastrand::Rng::with_seed(!plan.seed))),
+            plan: Arc::new(plan),
+            began: Instant::now(),
+            journal: Arc::default(),
+            mended: Arc::default(),
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.began.elapsed()
+    }
+
+    fn clock(&self) -> Clock {
+        let world = self.clone();
+        Clock::new(move || world.now())
+    }
+
+    fn begins(&self, key: usize, number: usize) {
+        let journal = &mut *self.journal.lock().unwrap();
+        *journal.attempts.entry((key, number)).or_default() += 1;
+        let before = (0..number).find(|n| !journal.handled.contains_key(&(key, *n)));
+        if let Some(before) = before {
+            let at = self.began.elapsed();
+            journal.wrong.get_or_insert(format!(
+                "at {at:?}: record {number} of key {key} begins before record {before} is handled"
+            ));
+        }
+    }
+
+    fn is_down(&self) -> bool {
+        self.plan.outage.contains(&self.began.elapsed())
+    }
+
+    fn poison(&self, key: usize) -> Option<Poison> {
+        let poison = self.plan.poison.get(&key).copied();
+        poison.filter(|_| !*self.mended.lock().unwrap())
+    }
+}
+
+fn number(item: &Item, name: &str) -> usize {
+    match item.get(name) {
+        Some(AttributeValue::N(number)) => number.parse().unwrap(),
+        _ => panic!("{item:?}"),
+    }
+}
+
+impl RecordHandler for World {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let image = record.new_image.as_ref().unwrap();
+        let (key, number) = (number(image, "key"), number(image, "number"));
+        self.begins(key, number);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        match self.poison(key) {
+            Some(Poison::Rejects) => return Err(Failure::reject("a bad record")),
+            Some(Poison::Fails) => return Err(Failure::Retry(anyhow!("it fails"))),
+            Some(Poison::Panics) => std::panic::resume_unwind(Box::new("it panics")),
+            Some(Poison::Hangs) => std::future::pending().await,
+            None if self.is_down() => return Err(Failure::unavailable("down")),
+            // Never as often as would make it a dead letter.
+            None if context.attempt() < 3 && self.rng.lock().unwrap().u32(..20) == 0 => {
+                return Err(Failure::Retry(anyhow!("by chance")));
+            }
+            None => {}
+        }
+        let at = self.began.elapsed();
+        let journal = &mut *self.journal.lock().unwrap();
+        journal.handled.entry((key, number)).or_insert(at);
+        Ok(())
+    }
+}
+
+/// Workers, a stream that keeps records for 24 hours, and an operator.
+struct Run {
+    world: World,
+    stream: MemoryStream,
+    leases: MemoryLeases,
+    letters: MemoryDeadLetters,
+    workers: Vec<JoinHandle<anyhow::Result<()>>>,
+    starts: u64,
+}
+
+impl Run {
+    fn new(world: World) -> Self {
+        Self {
+            stream: MemoryStream::new(world.plan.shards, 10),
+            leases: MemoryLeases::new(),
+            letters: MemoryDeadLetters::default(),
+            workers: Vec::new(),
+            starts: 0,
+            world,
+        }
+    }
+
+    fn start(&mut self) -> JoinHandle<anyhow::Result<()>> {
+        self.starts += 1;
+        let settings = Settings {
+            worker_id: format!("worker-{}", self.starts),
+            seed: self.world.plan.seed ^ (self.starts << 40),
+            start: InitialPosition::TrimHorizon,
+            concurrency: 4,
+            attempts: AttemptLimits {
+                attempts: ATTEMPTS,
+                ..AttemptLimits::default()
+            },
+            timing: Timing {
+                lease_duration: Duration::from_secs(100),
+                heartbeat_interval: Duration::from_secs(20),
+                look_interval: Duration::from_secs(10),
+                handler_timeout: MINUTE,
+                idle_max: MINUTE,
+                ..Timing::default()
+            },
+            ..Settings::default()
+        };
+        let (stream, leases) = (self.stream.clone(), self.leases.clone());
+        let consumer = Consumer::new("stream", stream, leases, self.world.clone())
+            .settings(settings)
+            .clock(self.world.clock())
+            .dead_letters(self.letters.clone());
+        tokio::spawn(consumer.run(std::future::pending()))
+    }
+
+    async fn until(&self, time: Duration) {
+        tokio::time::sleep_until(self.world.began + time).await;
+    }
+
+    /// Commits, splits, crashes and trims as planned.
+    async fn storm(&mut self) {
+        let plan = self.world.plan.clone();
+        let mut numbers = [0; KEYS];
+        let (mut commits, mut ends, mut crashes) = (
+            plan.commits.iter().peekable(),
+            plan.ends.iter().peekable(),
+            plan.crashes.iter().peekable(),
+        );
+        let span = plan.outage.end + HOUR;
+        let mut now = Duration::ZERO;
+        while now < span {
+            now += MINUTE;
+            self.until(now).await;
+            while let Some((_, key)) = commits.next_if(|(at, _)| *at <= now) {
+                self.commit(*key, numbers[*key]);
+                numbers[*key] += 1;
+            }
+            if let Some((_, split)) = ends.next_if(|(at, _)| *at <= now) {
+                let shards = self.stream.open_shards();
+                self.stream.end(&shards[0], *split);
+            }
+            if crashes.next_if(|at| **at <= now).is_some() {
+                self.workers.remove(0).abort();
+                let worker = self.start();
+                self.workers.push(worker);
+            }
+            if now.as_secs().is_multiple_of(3600) {
+                self.trim();
+            }
+        }
+    }
+
+    fn commit(&self, key: usize, number: usize) {
+        let value = |number: usize| AttributeValue::N(number.to_string());
+        let id = AttributeValue::S(format!("item {key}, and a tail"));
+        let image = HashMap::from([
+            ("id".to_owned(), id.clone()),
+            ("key".to_owned(), value(key)),
+            ("number".to_owned(), value(number)),
+        ]);
+        self.stream.commit(Commit {
+            event: Event::Modify,
+            keys: HashMap::from([("id".to_owned(), id)]).into(),
+            old_image: None,
+            new_image: Some(image.into()),
+            created: self.world.now(),
+        });
+    }
+
+    /// What is older than 24 hours leaves the stream.
+    fn trim(&self) {
+        let time = self.world.now() - 24 * HOUR;
+        for (shard, _, _) in self.stream.census() {
+            self.stream.trim(&shard.id, time);
+        }
+    }
+
+    /// Mends what was wrong, and redrives all that is left.
+    async fn mend(&self) {
+        *self.world.mended.lock().unwrap() = true;
+        let mut rng = fastrand::Rng::with_seed(self.world.plan.seed);
+        for _ in 0..20 {
+            let parked = self.letters.parked("stream").await.unwrap();
+            let keys: Vec<_> = parked
+                .into_iter()
+                .map(|parked| Key {
+                    stream: "stream".into(),
+                    key: parked.key,
+                })
+                .collect();
+            let how = How::new("operator", "operator/1", self.world.clock());
+            redrive(&self.letters, &self.world, keys, (&how, &mut rng), |_| {}).await;
+            tokio::time::sleep(10 * MINUTE).await;
+        }
+    }
+
+    fn committed(&self) -> BTreeSet<(usize, usize)> {
+        let mut numbers = [0; KEYS];
+        let commits = self.world.plan.commits.iter().map(|(_, key)| {
+            numbers[*key] += 1;
+            (*key, numbers[*key] - 1)
+        });
+        commits.collect()
+    }
+
+    /// Every healthy record, handled; how late the latest one was in a calm world.
+    async fn check_healthy(&self) -> Result<(), String> {
+        let plan = &self.world.plan;
+        let handled = self.world.journal.lock().unwrap().handled.clone();
+        let mut numbers = [0; KEYS];
+        for (at, key) in &plan.commits {
+            let number = numbers[*key];
+            numbers[*key] += 1;
+            if plan.poison.contains_key(key) {
+                continue;
+            }
+            let Some(done) = handled.get(&(*key, number)) else {
+                let parked = self.letters.parked("stream").await.unwrap();
+                let rows = self.leases.snapshot().leases;
+                return Err(format!(
+                    "record {number} of key {key} is not handled; {parked:?} {rows:#?}"
+                ));
+            };
+            // A minute until it is committed, one until it is read, and retries.
+            let late = done.saturating_sub(*at);
+            if plan.is_calm() && plan.ends.is_empty() && late > 4 * MINUTE {
+                return Err(format!("record {number} of key {key} took {late:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers why there were letters.
+    async fn check_letters(&self) -> Result<BTreeSet<Reason>, String> {
+        let plan = &self.world.plan;
+        let all = Selection {
+            settled_too: true,
+            ..Selection::default()
+        };
+        let page = self.letters.list(&all, None).await.unwrap();
+        for letter in &page.letters {
+            let letter = self.letters.read(&letter.id).await.unwrap().unwrap();
+            let key = number(letter.record.new_image.as_ref().unwrap(), "key");
+            let reason = letter.envelope.reason;
+            let expected = match reason {
+                Reason::Rejected => plan.poison.get(&key) == Some(&Poison::Rejects),
+                Reason::Rescued => plan.outage.end - plan.outage.start > 20 * HOUR,
+                Reason::TooOld => false,
+                Reason::Exhausted => {
+                    let poison = plan.poison.get(&key);
+                    poison.is_some_and(|poison| *poison != Poison::Rejects)
+                }
+                Reason::Followed => true,
+            };
+            if !expected {
+                return Err(format!("key {key} has a letter: {reason}"));
+            }
+        }
+        let reasons = page.letters.iter().map(|letter| letter.reason);
+        Ok(reasons.collect())
+    }
+
+    async fn check_all(&self) -> Result<(), String> {
+        let journal = self.world.journal.lock().unwrap();
+        let missing: Vec<_> = self
+            .committed()
+            .into_iter()
+            .filter(|place| !journal.handled.contains_key(place))
+            .collect();
+        if !missing.is_empty() {
+            return Err(format!("lost: {missing:?}"));
+        }
+        // One owner's attempts for each start, and the operator's.
+        let most = ATTEMPTS * (u32::try_from(self.starts).unwrap() + 2) + 20;
+        let over = |(_, made): &(&(usize, usize), &u32)| **made > most;
+        let down = !self.world.plan.outage.is_empty();
+        if let Some((place, made)) = journal.attempts.iter().find(over).filter(|_| !down) {
+            return Err(format!("{place:?} was tried {made} times"));
+        }
+        let gaps = self.leases.snapshot().gaps;
+        if !gaps.is_empty() {
+            return Err(format!("gaps: {gaps:?}"));
+        }
+        Ok(())
+    }
+}
+
+async fn run(seed: u64) -> Result<BTreeSet<Reason>, String> {
+    let world = World::new(Plan::of(seed));
+    let mut run = Run::new(world.clone());
+    for _ in 0..world.plan.workers {
+        let worker = run.start();
+        run.workers.push(worker);
+    }
+    run.storm().await;
+    // What was rescued comes back by itself.
+    tokio::time::sleep(2 * HOUR).await;
+    run.trim();
+    run.check_healthy().await?;
+    let reasons = run.check_letters().await?;
+    run.mend().await;
+    run.check_all().await?;
+    let parked = run.letters.parked("stream").await.unwrap();
+    if !parked.is_empty() {
+        return Err(format!("still parked: {parked:?}"));
+    }
+    let wrong = world.journal.lock().unwrap().wrong.take();
+    wrong.map_or(Ok(reasons), Err)
+}
+
+fn play(seed: u64) -> BTreeSet<Reason> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let played = runtime.block_on(run(seed));
+    played.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}\n{:?}", Plan::of(seed)))
+}
+
+#[test]
+fn whatever_fails_nothing_is_lost_and_each_key_stays_in_order() {
+    if let Ok(seed) = std::env::var("AFTERCOMMIT_REPLAY") {
+        play(seed.parse().unwrap());
+        return;
+    }
+    let half = |half: u64| move || (half * SEEDS / 2..(half + 1) * SEEDS / 2).flat_map(play);
+    let seen: BTreeSet<_> = std::thread::scope(|scope| {
+        let halves = [0, 1].map(half);
+        let halves = halves.map(|half| scope.spawn(move || half().collect::<BTreeSet<_>>()));
+        halves
+            .into_iter()
+            .flat_map(|half| half.join().unwrap())
+            .collect()
+    });
+    // The seeds have it all in store.
+    for reason in [
+        Reason::Rejected,
+        Reason::Exhausted,
+        Reason::Rescued,
+        Reason::Followed,
+    ] {
+        assert!(seen.contains(&reason), "no record was {reason}");
+    }
+}
