@@ -246,6 +246,19 @@ fn at(path: &str) -> String {
     }
 }
 
+/// Names on the way down, as one line: names may hold line ends, too.
+fn place(names: &[String]) -> String {
+    let mut place = String::new();
+    for c in names.join(".").chars() {
+        if c.is_control() {
+            place.extend(c.escape_default());
+        } else {
+            place.push(c);
+        }
+    }
+    place
+}
+
 /// A mistake at a byte of the text.
 #[derive(Debug)]
 struct Mistake {

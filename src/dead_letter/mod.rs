@@ -27,7 +27,11 @@ use crate::record::{Event, ItemKey, Record, SequenceNumber};
 
 pub mod dynamodb;
 pub mod memory;
+#[cfg(feature = "sqs")]
+mod on_failure;
 pub(crate) mod row;
+#[cfg(feature = "sqs")]
+pub mod sqs;
 
 /// How long a letter is kept after it was redriven or discarded.
 pub const KEPT_AFTER: Duration = Duration::from_hours(30 * 24);

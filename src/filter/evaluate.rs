@@ -2,11 +2,11 @@
 
 use std::cmp::Ordering;
 
-use super::Mismatch;
 use super::decimal::Decimal;
 use super::leaf::lower;
 use super::pattern::{Bound, Leaf, Literal, Node, Object, Part, Sign, Test};
 use super::subject::{Scalar, Sort, View};
+use super::{Mismatch, place};
 
 /// How far a pattern holds. In a list this makes a difference: what only asks that something is
 /// absent must hold for all elements, what asks for something, for one.
@@ -191,7 +191,7 @@ fn mismatch(path: &[String], expected: &str, view: View<'_>) -> Mismatch {
         there => Some(there.json().to_string()),
     };
     Mismatch {
-        path: path.join(".").replace(".[", "["),
+        path: place(path).replace(".[", "["),
         expected: expected.to_owned(),
         found,
     }

@@ -4,7 +4,7 @@ use super::decimal::Decimal;
 use super::json::{Kind, Member, Value};
 use super::leaf;
 use super::shape::Shape;
-use super::{Mistake, Remark};
+use super::{Mistake, Remark, place};
 
 /// All of these must hold, in the pattern's order.
 #[derive(Debug, Clone)]
@@ -94,7 +94,7 @@ impl Compiler {
     }
 
     fn path(&self) -> String {
-        self.path.join(".")
+        place(&self.path)
     }
 
     fn mistake(&self, at: usize, problem: impl Into<String>) -> Mistake {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_dynamo::Item;
+use serde_dynamo::{AttributeValue as A, Item};
 use serde_json::{Map, Value, json};
 
 use super::{Event, Record, SequenceNumber, StreamView};
@@ -105,7 +105,7 @@ pub fn read(record: &Value) -> Result<Received, NotARecord> {
         record: Record {
             event_id: event_id.to_owned(),
             event,
-            keys: change.item("Keys")?.unwrap_or_default(),
+            keys: change.keys()?,
             new_image,
             old_image,
             created: change.time("ApproximateCreationDateTime")?,
@@ -173,6 +173,18 @@ impl<'a> Fields<'a> {
             })
         };
         self.get(name).map(read).transpose()
+    }
+
+    /// The item's key: what no key of DynamoDB can be is none, and could not be told from others.
+    ///
+    /// Source: [key attributes](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html#HowItWorks.DataTypes).
+    fn keys(&self) -> Result<Item, NotARecord> {
+        let keys = self.item("Keys")?.unwrap_or_default();
+        let fits = |value| matches!(value, &A::S(_) | &A::N(_) | &A::B(_));
+        if keys.inner().values().all(fits) {
+            return Ok(keys);
+        }
+        Err(self.wrong("Keys", "a key attribute is expected to be S, N or B"))
     }
 
     fn whole(&self, name: &str) -> Result<u64, NotARecord> {

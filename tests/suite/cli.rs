@@ -53,6 +53,9 @@ async fn the_help_teaches_with_examples() {
         (&["preview", "--help"], "aws dynamodb get-item"),
         (&["ledger", "--help"], "ledger list --state ambiguous"),
         (&["suppress", "--help"], "suppress add ada@example.com"),
+        (&["dead-letters", "--help"], "discard --key 1042 --why"),
+        (&["dead-letters", "redrive", "--help"], "--all --dry-run"),
+        (&["filter", "explain", "--help"], "--record record.json"),
     ] {
         let output = output(arguments).await;
         assert!(output.status.success());

@@ -11,7 +11,7 @@ use crate::support::clients;
 use crate::support::embedded::Embedded;
 
 /// The command, pointed at the embedded server.
-fn against(server: &Embedded) -> Command {
+pub fn against(server: &Embedded) -> Command {
     let mut command = aftercommit();
     command
         .env("AWS_ENDPOINT_URL", server.url())
@@ -21,7 +21,7 @@ fn against(server: &Embedded) -> Command {
     command
 }
 
-async fn create(server: &Embedded) -> String {
+pub async fn create(server: &Embedded) -> String {
     let mut command = against(server);
     let output = command.args(["tables", "create", "--with-orders"]).output();
     let output = output.await.unwrap();

@@ -653,7 +653,8 @@ async fn a_gap_keeps_its_first_detection_and_takes_its_newest_end(store: impl Le
 
 async fn a_former_owner_writes_no_gap(store: impl LeaseStore) {
     let hold = held_by_one(&store).await;
-    let given = store.hand_over(&hold, None, &Position::Horizon, &report());
+    let report = report();
+    let given = store.hand_over(&hold, None, &Position::Horizon, &report);
     given.await.unwrap().unwrap();
     let gap = GapRow {
         shard: shard("a"),

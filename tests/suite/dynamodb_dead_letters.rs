@@ -9,7 +9,7 @@ use aftercommit::dead_letter::{
 use aws_sdk_dynamodb::types::AttributeValue as Sdk;
 use serde_dynamo::AttributeValue;
 
-use crate::contract_dead_letters::{
+use crate::support::letters::{
     OnServer, at, deed, id, is_parked, letter, letter_of, record, settle, stream,
 };
 

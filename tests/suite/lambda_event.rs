@@ -89,6 +89,11 @@ fn what_is_no_record_is_told_with_its_place() {
             "eventName: expected INSERT",
         ),
         (
+            "/Records/0/dynamodb/Keys/Id",
+            json!({"M": {}}),
+            "dynamodb.Keys: a key attribute is expected to be S, N or B",
+        ),
+        (
             "/Records/0/dynamodb/NewImage",
             json!({"a": "b"}),
             "dynamodb.NewImage: attributes with",

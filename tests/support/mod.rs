@@ -5,7 +5,9 @@ pub mod arbitrary;
 pub mod clients;
 pub mod embedded;
 pub mod flaky_ledger;
+pub mod letters;
 pub mod mail_server;
+pub mod malformed;
 pub mod orders;
 #[cfg(feature = "ses")]
 pub mod ses_server;

@@ -31,6 +31,9 @@ pub struct Clients {
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// For the stream.
     pub streams: aws_sdk_dynamodbstreams::Client,
+    /// For further ones.
+    #[cfg(feature = "sqs")]
+    pub config: aws_config::SdkConfig,
 }
 
 /// Builds the clients from the environment.
@@ -49,6 +52,8 @@ pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> 
     Ok(Clients {
         dynamodb: aws_sdk_dynamodb::Client::new(&config),
         streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
+        #[cfg(feature = "sqs")]
+        config,
     })
 }
 

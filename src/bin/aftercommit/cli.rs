@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+use crate::dead_letters::{self, DeadLettersCommand};
 use crate::fault::{Fault, tell_usage};
+use crate::filter::{self, FilterCommand};
 use crate::ledger::{self, LedgerCommand};
 use crate::log::{self, LogFormat};
 use crate::preview::{self, PreviewArgs};
@@ -25,7 +27,7 @@ Examples:
       --smtp-url smtps://user@mail.example.com --smtp-password-file password.txt \\
       --mail-from \"Shop <orders@example.com>\"
 
-  # Make the lease table and the ledger, once
+  # Make the tables that the worker needs, once
   aftercommit tables create
 
   # One email for every order that is committed to the table `orders`
@@ -42,6 +44,10 @@ Examples:
   # What nobody can tell; and what an operator found out about one of them
   aftercommit ledger list --state ambiguous
   aftercommit ledger settle 1042 --sent --reason \"queued as 4F2A\"
+
+  # What could not be handled; once more, when the cause is mended
+  aftercommit dead-letters list
+  aftercommit dead-letters redrive --reason exhausted --mail-from ... --smtp-url ...
 
 AWS credentials, Region and endpoints are found as every AWS tool finds them.
 Exit codes: 0 done, 1 the work failed, 2 a setting is wrong; the reason is one line on standard error.";
@@ -75,6 +81,12 @@ enum Command {
     /// See what became of the emails, and settle what nobody can tell
     #[command(subcommand, after_long_help = ledger::EXAMPLES)]
     Ledger(LedgerCommand),
+    /// See what could not be handled, and handle it again or give it up
+    #[command(subcommand, after_long_help = dead_letters::EXAMPLES)]
+    DeadLetters(DeadLettersCommand),
+    /// See what a filter does with a record
+    #[command(subcommand)]
+    Filter(FilterCommand),
     /// Keep the list of addresses that are not to be mailed
     #[command(subcommand, after_long_help = suppress::EXAMPLES)]
     Suppress(SuppressCommand),
@@ -99,18 +111,19 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(command: &Command) -> Result<(), Fault> {
-    if let Command::Preview(args) = command {
-        return preview::preview(args);
+    match command {
+        Command::Run(args) => on_runtime(run::run(args)),
+        Command::Tables(TablesCommand::Create(args)) => on_runtime(tables::create(args)),
+        Command::Ledger(command) => on_runtime(ledger::ledger(command)),
+        Command::DeadLetters(command) => on_runtime(dead_letters::dead_letters(command)),
+        Command::Filter(FilterCommand::Explain(args)) => filter::explain(args),
+        Command::Suppress(command) => on_runtime(suppress::suppress(command)),
+        Command::Preview(args) => preview::preview(args),
+        Command::SendTest(args) => on_runtime(send_test::send_test(args)),
     }
+}
+
+fn on_runtime(work: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
-    runtime.block_on(async {
-        match command {
-            Command::Run(args) => run::run(args).await,
-            Command::Tables(TablesCommand::Create(args)) => tables::create(args).await,
-            Command::Ledger(command) => ledger::ledger(command).await,
-            Command::Suppress(command) => suppress::suppress(command).await,
-            Command::Preview(args) => preview::preview(args),
-            Command::SendTest(args) => send_test::send_test(args).await,
-        }
-    })
+    runtime.block_on(work)
 }

@@ -10,6 +10,8 @@ pub enum Fault {
     Setting(anyhow::Error),
     /// The work went wrong: exit code 1.
     Work(anyhow::Error),
+    /// The answer to what was asked is no, and standard output tells why: exit code 1.
+    No,
 }
 
 impl Fault {
@@ -25,11 +27,12 @@ impl Fault {
 
     /// Tells it on standard error, in one line.
     pub fn tell(&self) -> ExitCode {
-        let (Self::Setting(error) | Self::Work(error)) = self;
-        eprintln!("error: {}", one_line(&format!("{error:#}")));
+        if let Self::Setting(error) | Self::Work(error) = self {
+            eprintln!("error: {}", one_line(&format!("{error:#}")));
+        }
         match self {
             Self::Setting(_) => ExitCode::from(2),
-            Self::Work(_) => ExitCode::from(1),
+            Self::Work(_) | Self::No => ExitCode::from(1),
         }
     }
 }

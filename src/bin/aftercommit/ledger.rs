@@ -229,7 +229,7 @@ fn refusal(order: &str, entry: &Entry, sent: bool) -> anyhow::Error {
 }
 
 /// Who is logged in, as far as the environment tells.
-fn user() -> String {
+pub fn user() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].map(|name| std::env::var(name).ok());
     let named = named.into_iter().flatten().find(|name| !name.is_empty());
     named.unwrap_or_else(|| "(not told)".to_owned())

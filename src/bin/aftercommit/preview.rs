@@ -1,7 +1,7 @@
 //! `aftercommit preview`: the mail for an order, without any server.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aftercommit::Clock;
@@ -79,13 +79,16 @@ fn write(name: &Path, ending: &str, bytes: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn read_item(path: &Path) -> anyhow::Result<Item> {
-    let mut text = String::new();
+/// A file's text; of `-`, standard input's.
+pub fn read_text(path: &Path) -> io::Result<String> {
     if path.as_os_str() == "-" {
-        io::stdin().read_to_string(&mut text)?;
-    } else {
-        text = fs::read_to_string(path)?;
+        return io::read_to_string(io::stdin());
     }
+    fs::read_to_string(path)
+}
+
+fn read_item(path: &Path) -> anyhow::Result<Item> {
+    let text = read_text(path)?;
     let value: Value = serde_json::from_str(&text).context("this is no JSON")?;
     item_of_json(unwrapped(value))
 }

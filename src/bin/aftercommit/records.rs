@@ -66,9 +66,27 @@ pub struct RecordArgs {
         value_parser = humantime::parse_duration
     )]
     rescue_before_trim: Duration,
+    #[command(flatten)]
+    mail_server: MailServerArgs,
+}
+
+/// How the mail server is asked.
+#[derive(Debug, Args)]
+pub struct MailServerArgs {
     /// Mails a second at most, on average
     #[arg(long, value_name = "NUMBER", env = "AFTERCOMMIT_MAIL_RATE", value_parser = rate)]
     mail_rate: Option<f64>,
+}
+
+impl MailServerArgs {
+    /// The mail server, as far as asking it goes.
+    pub fn dependency(&self) -> Dependency {
+        let limits = Limits {
+            per_second: self.mail_rate,
+            ..Limits::default()
+        };
+        Dependency::new(&limits, fastrand::Rng::new())
+    }
 }
 
 impl RecordArgs {
@@ -119,11 +137,7 @@ impl RecordArgs {
 
     /// The mail server, as far as asking it goes.
     pub fn mail_server(&self) -> Dependency {
-        let limits = Limits {
-            per_second: self.mail_rate,
-            ..Limits::default()
-        };
-        Dependency::new(&limits, fastrand::Rng::new())
+        self.mail_server.dependency()
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::{Confirmation, Transport};
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::filter::HomeRegion;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
@@ -22,6 +21,7 @@ use tracing::info;
 
 use crate::args::{LetterArgs, OrderArgs, SmtpArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
+use crate::copies::{CopyArgs, Letters};
 use crate::fault::Fault;
 use crate::fleet::FleetArgs;
 use crate::records::RecordArgs;
@@ -95,6 +95,8 @@ pub struct RunArgs {
     #[command(flatten)]
     records: RecordArgs,
     #[command(flatten)]
+    copies: CopyArgs,
+    #[command(flatten)]
     sending: SendingArgs,
     #[command(flatten)]
     fields: OrderArgs,
@@ -158,8 +160,9 @@ async fn workers(args: &RunArgs, smtp: &Transport) -> Result<Vec<Worker>, Fault>
     for table in own.into_iter().chain(list) {
         must_exist(&clients, table).await?;
     }
+    let letters = args.copies.letters(&clients, letters).await?;
     let mail_server = args.records.mail_server();
-    let worker = |one| Worker::new(args, &clients, (smtp, &mail_server), one);
+    let worker = |one| Worker::new(args, &clients, (smtp, &mail_server, &letters), one);
     followed.into_iter().map(worker).collect()
 }
 
@@ -176,7 +179,7 @@ impl Worker {
     fn new(
         args: &RunArgs,
         clients: &Clients,
-        (smtp, mail_server): (&Transport, &Dependency),
+        (smtp, mail_server, letters): (&Transport, &Dependency, &Letters),
         followed: Followed,
     ) -> Result<Self, Fault> {
         let Followed {
@@ -206,12 +209,11 @@ impl Worker {
             handler = handler.suppressing(when);
         }
         let handler = Arc::new(handler);
-        let letters = &names.letters.dead_letter_table;
-        let mut consumer = Consumer::new(&*arn, stream, leases, handler.clone())
+        let consumer = Consumer::new(&*arn, stream, leases, handler.clone())
             .settings(settings(args)?)
             .filters(args.records.filters()?)
-            .dead_letters(DynamoDbDeadLetters::new(dynamodb.clone(), letters))
             .dependency(mail_server.clone());
+        let mut consumer = letters.given_to(consumer);
         if let Some(home) = home {
             consumer = consumer.home_region(home);
         }
@@ -336,7 +338,7 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
 }
 
 /// The table's name in the ARN of a stream.
-fn table_of(arn: &str) -> Option<&str> {
+pub fn table_of(arn: &str) -> Option<&str> {
     let (_, rest) = arn.strip_prefix("arn:")?.split_once(":table/")?;
     let (table, label) = rest.split_once("/stream/")?;
     (!table.is_empty() && !label.is_empty()).then_some(table)

@@ -13,8 +13,8 @@ use crate::fault::Fault;
 /// What can be done with the tables.
 #[derive(Debug, Subcommand)]
 pub enum TablesCommand {
-    /// Make the lease table, the ledger and the dead letters, on demand, with point-in-time recovery; what exists
-    /// stays
+    /// Make the lease table, the ledger and the dead letters' table, on demand, with point-in-time
+    /// recovery; what exists stays
     Create(CreateArgs),
 }
 

@@ -16,7 +16,7 @@ fn order(key: &EffectKey) -> &str {
 }
 
 /// Without what a terminal would act on: the words are a mail server's.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let shown = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(shown).collect()
 }

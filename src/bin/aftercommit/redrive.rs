@@ -1,0 +1,247 @@
+//! `aftercommit dead-letters redrive`: the confirmation handler once more, outside of a fleet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use aftercommit::Clock;
+use aftercommit::confirmation::Confirmation;
+use aftercommit::confirmation::Transport;
+use aftercommit::confirmation::dynamodb::DynamoDbLookup;
+use aftercommit::confirmation::order::OrderFields;
+use aftercommit::dead_letter::Envelope;
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::redrive::{How, Key, Step, Summary, redrive};
+use aftercommit::tables::dynamodb::TableStream;
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use serde_json::json;
+
+use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
+use crate::aws::{self, Clients, must_exist};
+use crate::dead_letters::{DoingArgs, WhichArgs};
+use crate::fault::Fault;
+use crate::out::print_all;
+use crate::progress::Progress;
+use crate::records::MailServerArgs;
+use crate::run::table_of;
+use crate::sending::SendingArgs;
+use crate::signals;
+use crate::told::plain;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  # What would be sent?
+  aftercommit dead-letters redrive --all --dry-run \\
+      --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
+
+  # All orders that failed for too long, once the cause is mended
+  aftercommit dead-letters redrive --reason exhausted --reason too-old \\
+      --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
+
+Give it the settings of `aftercommit run`: the same environment will do.
+Exit codes: 0 all selected keys are free again, 1 a key stopped at a letter that failed (the attempt is
+written down, the key waits), 2 a setting is wrong.";
+
+/// What `dead-letters redrive` is told.
+#[derive(Debug, Args)]
+pub struct RedriveArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    doing: DoingArgs,
+    /// How many keys at a time
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "AFTERCOMMIT_CONCURRENCY",
+        default_value = "8"
+    )]
+    concurrency: NonZeroUsize,
+    #[command(flatten)]
+    ledger: LedgerName,
+    #[command(flatten)]
+    mail_server: MailServerArgs,
+    #[command(flatten)]
+    sending: SendingArgs,
+    #[command(flatten)]
+    fields: OrderArgs,
+    #[command(flatten)]
+    letter: LetterArgs,
+    #[command(flatten)]
+    smtp: SmtpArgs,
+}
+
+type Handler = Confirmation<DynamoDbLedger, DynamoDbLookup>;
+
+/// Redrives what is selected.
+pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
+    let doing = &args.doing;
+    args.which.must_select(doing.all)?;
+    args.letter.letterhead()?;
+    args.sending.sparing().suppress_when()?;
+    args.sending.rules(args.fields.with_default_id(""))?;
+    let smtp = args.smtp.transport().await?;
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    let letters = args.which.letters(&clients).await?;
+    let list = args.sending.sparing().suppression_table.as_ref();
+    for table in [&args.ledger.ledger_table].into_iter().chain(list) {
+        must_exist(&clients, table).await?;
+    }
+    let selected = args.which.selected(&letters, false).await?;
+    if doing.dry_run {
+        return doing.tell_dry("redrive", &selected);
+    }
+    let sum = redrive_all(args, &clients, &smtp, (&letters, &selected)).await?;
+    smtp.close().await;
+    conclude(args, sum)
+}
+
+/// Redrives the keys of these letters, a stream at a time.
+async fn redrive_all(
+    args: &RedriveArgs,
+    clients: &Clients,
+    smtp: &Transport,
+    (letters, selected): (&DynamoDbDeadLetters, &[Envelope]),
+) -> Result<Summary, Fault> {
+    let mut rng = fastrand::Rng::new();
+    let how = how(args, &mut rng)?;
+    let names: BTreeMap<_, _> = selected
+        .iter()
+        .map(|letter| (letter.id.key.clone(), plain(&letter.key_in_words())))
+        .collect();
+    let name = |key: &Key| names.get(&key.key).map_or("", String::as_str);
+    let mut progress = Progress::towards(selected.len());
+    let mut tell = |step: &Step| match step {
+        Step::Redriven(_) => progress.step(),
+        Step::Stopped { key, why } => {
+            progress.say(&format!("{} stopped: {}", name(key), plain(why)));
+        }
+        Step::Taken(key) => progress.say(&format!("{}: somebody else redrives it", name(key))),
+        Step::Free(_) | Step::Untried(_) => {}
+    };
+    let mut sum = Summary::default();
+    for (stream, of_stream) in by_stream(selected) {
+        let handler = handler(args, clients, smtp, (&stream, of_stream[0])).await?;
+        let keys = of_stream.iter().map(|letter| Key {
+            stream: Arc::clone(&stream),
+            key: letter.id.key.clone(),
+        });
+        let keys: BTreeSet<_> = keys.collect();
+        let keys = keys.into_iter().collect();
+        let done = redrive(letters, &handler, keys, (&how, &mut rng), &mut tell).await;
+        sum.redriven += done.redriven;
+        sum.free += done.free;
+        sum.stopped += done.stopped;
+        sum.untried += done.untried;
+        sum.taken += done.taken;
+    }
+    progress.end();
+    Ok(sum)
+}
+
+/// How it is done. A signal lets what is in hand finish, and begins no other letter.
+fn how(args: &RedriveArgs, rng: &mut fastrand::Rng) -> Result<How, Fault> {
+    let incarnation = format!("redrive-{}/{:016x}", std::process::id(), rng.u64(..));
+    let how = How {
+        parallel: args.concurrency.get(),
+        dependency: args.mail_server.dependency(),
+        ..How::new(&args.doing.by(), &incarnation, Clock::system())
+    };
+    let shutdown = signals::shutdown().context("signals cannot be heard")?;
+    let stop = how.stop.clone();
+    tokio::spawn(async move {
+        shutdown.await;
+        stop.cancel();
+    });
+    Ok(how)
+}
+
+fn by_stream(selected: &[Envelope]) -> BTreeMap<Arc<str>, Vec<&Envelope>> {
+    let mut of: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for letter in selected {
+        let of_stream = of.entry(Arc::clone(&letter.id.stream)).or_default();
+        of_stream.push(letter);
+    }
+    of
+}
+
+fn conclude(args: &RedriveArgs, sum: Summary) -> Result<(), Fault> {
+    let Summary {
+        redriven,
+        free,
+        stopped,
+        untried,
+        taken,
+    } = sum;
+    let told = if args.doing.json {
+        json!({"redriven": redriven, "keys_free": free, "keys_stopped": stopped,
+            "keys_untried": untried, "keys_taken": taken})
+        .to_string()
+    } else {
+        format!(
+            "{redriven} letters redriven; keys: {free} free, {stopped} stopped, {untried} not tried, \
+             {taken} in other hands"
+        )
+    };
+    print_all(&format!("{told}\n"))?;
+    let parked = stopped + untried + taken;
+    if parked == 0 {
+        return Ok(());
+    }
+    Err(Fault::Work(anyhow!(
+        "{parked} keys are still parked: mend what is told above, then redrive again"
+    )))
+}
+
+/// The handler for the orders of a stream.
+async fn handler(
+    args: &RedriveArgs,
+    clients: &Clients,
+    smtp: &Transport,
+    of: (&str, &Envelope),
+) -> Result<Handler, Fault> {
+    let (stream, letter) = of;
+    let (sending, dynamodb) = (&args.sending, &clients.dynamodb);
+    let orders = table_of(stream).unwrap_or(stream);
+    let fields = fields(args, clients, orders, letter).await?;
+    let ledger = DynamoDbLedger::new(
+        dynamodb.clone(),
+        &args.ledger.ledger_table,
+        sending.ledger_retention(),
+    );
+    let handler = Confirmation::new(
+        ledger,
+        smtp.clone(),
+        args.letter.letterhead()?,
+        sending.rules(fields)?,
+        fastrand::Rng::new(),
+    )
+    .looking_up(sending.lookup(dynamodb, orders));
+    Ok(match sending.sparing().suppress_when()? {
+        Some(when) => handler.suppressing(when),
+        None => handler,
+    })
+}
+
+/// Where the orders keep what. The partition key is in the letter where it is the whole key.
+async fn fields(
+    args: &RedriveArgs,
+    clients: &Clients,
+    orders: &str,
+    letter: &Envelope,
+) -> Result<OrderFields, Fault> {
+    if let Some(fields) = args.fields.named() {
+        return Ok(fields);
+    }
+    let mut names = letter.keys.inner().keys();
+    if let (Some(name), None) = (names.next(), names.next()) {
+        return Ok(args.fields.with_default_id(name));
+    }
+    let found = TableStream::resolve(&clients.dynamodb, orders).await;
+    let found = found
+        .context("--order-id-attribute is not set, and the table does not tell its key")
+        .map_err(Fault::Setting)?;
+    Ok(args.fields.with_default_id(&found.partition_key))
+}

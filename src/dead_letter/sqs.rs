@@ -1,0 +1,210 @@
+//! Copies of dead letters for a queue or a topic, so that other tools hear of them.
+
+use std::fmt;
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use aws_config::{Region, SdkConfig};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+use super::on_failure::message;
+use super::{
+    Attempt, Claim, DeadLetters, Deed, Letter, LetterId, Page, ParkedKey, Reason, Selection,
+};
+use crate::record::ItemKey;
+
+/// Where copies go.
+#[derive(Debug, Clone)]
+enum To {
+    Queue {
+        client: aws_sdk_sqs::Client,
+        url: String,
+    },
+    Topic {
+        client: aws_sdk_sns::Client,
+        arn: String,
+    },
+}
+
+/// A queue (SQS) or a topic (SNS) that gets a copy of every dead letter.
+#[derive(Clone)]
+pub struct Destination {
+    to: To,
+    /// Whether it is one that keeps an order (`.fifo`).
+    ordered: bool,
+    arn: String,
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Destination").field(&self.arn).finish()
+    }
+}
+
+/// What an order-keeping destination wants to know: what stays in order, and what is the same.
+struct Ordered {
+    group: String,
+    same: String,
+}
+
+impl Destination {
+    /// The destination with this ARN, in its own Region. The URL of a queue is looked up, so a
+    /// queue that is not there is told now; of a topic that is not there tells the first letter.
+    ///
+    /// # Errors
+    ///
+    /// An ARN of something else, or a queue that cannot be looked up.
+    pub async fn open(config: &SdkConfig, arn: &str) -> anyhow::Result<Self> {
+        let parts: Vec<_> = arn.splitn(6, ':').collect();
+        let &["arn", _, service, region, account, name] = &*parts else {
+            bail!("{arn} is no ARN of a queue or a topic");
+        };
+        let region = Region::new(region.to_owned());
+        let to = match service {
+            "sqs" => {
+                let own = aws_sdk_sqs::config::Builder::from(config).region(region);
+                let client = aws_sdk_sqs::Client::from_conf(own.build());
+                let look_up = client.get_queue_url().queue_name(name);
+                let found = look_up.queue_owner_aws_account_id(account).send().await;
+                let found = found.with_context(|| format!("queue {arn}"))?;
+                let url = found.queue_url.context("the queue has no URL")?;
+                To::Queue { client, url }
+            }
+            "sns" => {
+                let own = aws_sdk_sns::config::Builder::from(config).region(region);
+                let client = aws_sdk_sns::Client::from_conf(own.build());
+                let arn = arn.to_owned();
+                To::Topic { client, arn }
+            }
+            _ => bail!("{arn} is no ARN of a queue or a topic"),
+        };
+        Ok(Self {
+            to,
+            ordered: arn.rsplit('.').next() == Some("fifo"),
+            arn: arn.to_owned(),
+        })
+    }
+
+    /// Sends a copy. An `Err` means that it is not known whether it arrived: repeat it.
+    async fn send(&self, letter: &Letter) -> anyhow::Result<()> {
+        let body = message(letter)?;
+        let order = self.ordered.then(|| Ordered {
+            group: hash(&[&letter.envelope.id.stream, letter.envelope.id.key.as_str()]),
+            same: hash(&[&body]),
+        });
+        let (group, same) = order.map(|one| (one.group, one.same)).unzip();
+        let told = || format!("the copy of a dead letter for {}", self.arn);
+        match &self.to {
+            To::Queue { client, url } => {
+                let call = client.send_message().queue_url(url).message_body(body);
+                let call = call.set_message_group_id(group);
+                let sent = call.set_message_deduplication_id(same).send().await;
+                sent.map(|_| ()).with_context(told)
+            }
+            To::Topic { client, arn } => {
+                let call = client.publish().topic_arn(arn).message(body);
+                let call = call.set_message_group_id(group);
+                let sent = call.set_message_deduplication_id(same).send().await;
+                sent.map(|_| ()).with_context(told)
+            }
+        }
+    }
+}
+
+/// 43 letters, digits, `-` and `_`, which both services take for a name.
+fn hash(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    URL_SAFE_NO_PAD.encode(hash.finalize())
+}
+
+/// Dead letters of which a destination gets a copy each.
+///
+/// The copy is sent after the letter was written. If it cannot be sent, the write counts as failed
+/// and is repeated: so each letter is copied at least once, and a destination that is away holds
+/// back what could not be handled, as a dead letter table that is away does. A crash in between
+/// comes to the same, because the record comes again.
+#[derive(Debug, Clone)]
+pub struct Copied<D> {
+    letters: D,
+    to: Destination,
+}
+
+impl<D: DeadLetters> Copied<D> {
+    /// These letters, with copies for that destination.
+    pub fn new(letters: D, to: Destination) -> Self {
+        Self { letters, to }
+    }
+}
+
+#[async_trait]
+impl<D: DeadLetters> DeadLetters for Copied<D> {
+    async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
+        self.letters.park(letter).await?;
+        self.to.send(letter).await
+    }
+
+    async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
+        let written = self.letters.follow(letter).await?;
+        if written.is_some() {
+            self.to.send(letter).await?;
+        }
+        Ok(written)
+    }
+
+    async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>> {
+        self.letters.parked(stream).await
+    }
+
+    async fn is_parked(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
+        self.letters.is_parked(stream, key).await
+    }
+
+    async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+        self.letters.next_of(stream, key).await
+    }
+
+    async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
+        self.letters.read(id).await
+    }
+
+    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
+        self.letters.settle(id, deed).await
+    }
+
+    async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>> {
+        self.letters.note(id, attempt).await
+    }
+
+    async fn claim(
+        &self,
+        stream: &str,
+        key: &ItemKey,
+        claim: &Claim,
+    ) -> anyhow::Result<Option<()>> {
+        self.letters.claim(stream, key, claim).await
+    }
+
+    async fn release(
+        &self,
+        stream: &str,
+        key: &ItemKey,
+        claim: &Claim,
+        because: Option<Reason>,
+    ) -> anyhow::Result<()> {
+        self.letters.release(stream, key, claim, because).await
+    }
+
+    async fn unpark_if_empty(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
+        self.letters.unpark_if_empty(stream, key).await
+    }
+
+    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page> {
+        self.letters.list(which, from).await
+    }
+}

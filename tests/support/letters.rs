@@ -1,0 +1,153 @@
+//! Dead letters for tests, and a table of them on a server.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::dead_letter::{
+    Attempts, DeadLetters, Deed, Envelope, Letter, LetterId, Reason, Selection, Settled,
+};
+use aftercommit::decide::shard::ShardId;
+use aftercommit::record::StreamView;
+use aftercommit::tables::dynamodb::create_dead_letter_table;
+use aftercommit::{Event, Record, SequenceNumber};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue as Sdk;
+use serde_dynamo::AttributeValue;
+
+use super::clients;
+use super::embedded::Embedded;
+
+pub fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
+}
+
+/// A stream that no other test touches.
+pub fn stream() -> Arc<str> {
+    format!(
+        "arn:aws:dynamodb:eu-central-1:1:table/t/stream/{:016x}",
+        fastrand::u64(..)
+    )
+    .into()
+}
+
+pub fn record(key: &str, number: u64) -> Record {
+    let keys = HashMap::from([("id".to_owned(), AttributeValue::S(key.to_owned()))]);
+    Record {
+        event_id: format!("event-{number}"),
+        event: Event::Insert,
+        keys: keys.clone().into(),
+        new_image: Some(keys.into()),
+        old_image: None,
+        sequence_number: SequenceNumber::parse(number.to_string()).unwrap(),
+        created: at(1),
+        view: StreamView::NewAndOldImages,
+        size_bytes: 12,
+        by_ttl: false,
+    }
+}
+
+pub fn letter_of(stream: &Arc<str>, record: Record, reason: Reason) -> Letter {
+    let mut attempts = Attempts::default();
+    attempts.push(at(2), "the mail server said 550");
+    let shard = ShardId::new("shardId-1");
+    Letter::new((stream, &shard), record, reason, attempts, at(3))
+}
+
+pub fn letter(stream: &Arc<str>, key: &str, number: u64) -> Letter {
+    letter_of(stream, record(key, number), Reason::Rejected)
+}
+
+pub fn deed(what: Settled) -> Deed {
+    Deed {
+        at: at(10),
+        by: "ada".to_owned(),
+        what,
+        why: Some("a test".to_owned()),
+    }
+}
+
+pub fn id(letter: &Letter) -> &LetterId {
+    &letter.envelope.id
+}
+
+pub async fn next(letters: &impl DeadLetters, of: &Letter) -> Option<Letter> {
+    letters.next_of(&id(of).stream, &id(of).key).await.unwrap()
+}
+
+pub async fn is_parked(letters: &impl DeadLetters, of: &Letter) -> bool {
+    letters
+        .is_parked(&id(of).stream, &id(of).key)
+        .await
+        .unwrap()
+}
+
+pub async fn settle(letters: &impl DeadLetters, letter: &Letter) -> Option<()> {
+    letters
+        .settle(id(letter), &deed(Settled::Redriven))
+        .await
+        .unwrap()
+}
+
+pub async fn listed(letters: &impl DeadLetters, which: &Selection) -> Vec<Envelope> {
+    let (mut all, mut from) = (Vec::new(), None);
+    loop {
+        let page = letters.list(which, from.as_deref()).await.unwrap();
+        all.extend(page.letters);
+        from = page.next;
+        if from.is_none() {
+            all.sort_by(|a: &Envelope, b| a.id.cmp(&b.id));
+            return all;
+        }
+    }
+}
+
+/// Dead letters on a server.
+pub struct OnServer {
+    pub client: Client,
+    pub table: String,
+    _embedded: Option<Embedded>,
+}
+
+impl OnServer {
+    pub async fn embedded() -> Self {
+        let server = Embedded::start();
+        let client = clients::dynamodb(server.url());
+        Self::on(client, Some(server)).await
+    }
+
+    pub async fn localstack() -> Self {
+        Self::on(clients::dynamodb(&clients::localstack_url()), None).await
+    }
+
+    async fn on(client: Client, embedded: Option<Embedded>) -> Self {
+        let table = "dead-letters-under-test".to_owned();
+        create_dead_letter_table(&client, &table).await.unwrap();
+        Self {
+            client,
+            table,
+            _embedded: embedded,
+        }
+    }
+
+    pub fn letters(&self) -> DynamoDbDeadLetters {
+        DynamoDbDeadLetters::new(self.client.clone(), &self.table)
+    }
+
+    pub async fn rows(&self) -> Vec<HashMap<String, Sdk>> {
+        let scan = self.client.scan().table_name(&self.table);
+        scan.into_paginator()
+            .items()
+            .send()
+            .collect::<Result<_, _>>()
+            .await
+            .unwrap()
+    }
+
+    pub async fn delete(&self, row: &HashMap<String, Sdk>) {
+        let delete = self.client.delete_item().table_name(&self.table);
+        let key = ["item", "row"].map(|name| (name.to_owned(), row[name].clone()));
+        delete.set_key(Some(key.into())).send().await.unwrap();
+    }
+}
