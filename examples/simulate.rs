@@ -4,6 +4,7 @@
 //! cargo run --release --example simulate -- --seeds 1000000
 //! cargo run --release --example simulate -- --replay 4711
 //! cargo run --release --example simulate -- --flaw TakeWithoutBeat
+//! cargo run --release --example simulate -- --mail park --flaw ParkIgnored
 //! ```
 //!
 //! The exit code is 1 if a promise was broken. A seed that breaks one is printed with the command
@@ -13,6 +14,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use aftercommit::decide::claim::OnAmbiguous;
 use aftercommit::simulation::{Counts, Flaw, Outcome, Scenario, simulate, simulate_all};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -38,17 +40,29 @@ struct Arguments {
     /// For how many seconds of virtual time things go wrong.
     #[arg(long, default_value_t = 120)]
     weather: u64,
+    /// The fleet confirms orders by mail, under this policy: resend or park.
+    #[arg(long, value_parser = policy)]
+    mail: Option<OnAmbiguous>,
     /// Leaves a rule out, to see it missed.
     #[arg(long, value_parser = flaw)]
     flaw: Option<Flaw>,
 }
 
 fn flaw(name: &str) -> Result<Flaw, String> {
-    let known = || Flaw::ALL.map(|flaw| format!("{flaw:?}")).join(", ");
-    let named = Flaw::ALL
-        .into_iter()
-        .find(|flaw| format!("{flaw:?}").eq_ignore_ascii_case(name));
-    named.ok_or_else(|| format!("there is no such flaw; there are {}", known()))
+    let all = || Flaw::ALL.into_iter().chain(Flaw::OF_THE_SENDER);
+    let named = all().find(|flaw| format!("{flaw:?}").eq_ignore_ascii_case(name));
+    named.ok_or_else(|| {
+        let known: Vec<_> = all().map(|flaw| format!("{flaw:?}")).collect();
+        format!("there is no such flaw; there are {}", known.join(", "))
+    })
+}
+
+fn policy(name: &str) -> Result<OnAmbiguous, String> {
+    match name {
+        "resend" => Ok(OnAmbiguous::Resend),
+        "park" => Ok(OnAmbiguous::Park),
+        _ => Err("it is resend or park".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -57,6 +71,9 @@ fn main() -> ExitCode {
         workers: arguments.workers,
         shards: arguments.shards,
         weather: Duration::from_secs(arguments.weather),
+        // A claim that nobody can tell about holds its order for minutes.
+        calm: Duration::from_mins(if arguments.mail.is_some() { 10 } else { 5 }),
+        mail: arguments.mail,
         flaw: arguments.flaw,
         ..Scenario::seeded(seed)
     };
@@ -131,9 +148,15 @@ fn flags(arguments: &Arguments) -> String {
         workers,
         shards,
         weather,
+        mail,
         flaw,
         ..
     } = arguments;
+    let mail = match mail {
+        None => "",
+        Some(OnAmbiguous::Resend) => " --mail resend",
+        Some(OnAmbiguous::Park) => " --mail park",
+    };
     let flaw = flaw.map_or(String::new(), |flaw| format!(" --flaw {flaw:?}"));
-    format!(" --workers {workers} --shards {shards} --weather {weather}{flaw}")
+    format!(" --workers {workers} --shards {shards} --weather {weather}{mail}{flaw}")
 }

@@ -157,9 +157,9 @@ case " $* " in
     *) dashes=(--) ;;
 esac
 if cargo nextest --version >/dev/null 2>&1; then
-    run cargo nextest run --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers::
+    run cargo nextest run --all-features --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers::
 else
     # Without the documentation's tests, where `ignore` means "does not compile".
-    run cargo test --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers::
+    run cargo test --all-features --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers::
 fi
-run cargo test --doc
+run cargo test --all-features --doc

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::decide::claim::Happened;
+use crate::gate::left_out;
 use crate::ledger::EffectKey;
 
 /// More than this many effects are not remembered; a forgotten one waits for its deadline.
@@ -117,7 +118,9 @@ impl Drop for Attempt<'_> {
         let past = map.entry(self.key.clone()).or_default();
         match std::mem::replace(&mut self.point, Point::Nowhere) {
             Point::Nowhere => {}
-            Point::Claiming if *self.begun.get_mut() => past.orphaned.push(self.nonce),
+            Point::Claiming if *self.begun.get_mut() && !left_out!(BegunForgotten) => {
+                past.orphaned.push(self.nonce);
+            }
             Point::Claiming => past.abandoned.push(self.nonce),
             Point::Known(happened) => past.unwritten.push(happened),
         }

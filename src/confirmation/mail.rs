@@ -10,6 +10,7 @@ use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 use sha2::{Digest, Sha256};
 
 use super::address;
+use super::dkim::Dkim;
 use super::order::Order;
 use super::template::{Content, Shop, Templates};
 use crate::ledger::EffectKey;
@@ -49,6 +50,8 @@ pub struct Frozen {
 /// A mail, ready to hand over.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mail {
+    /// The effect that it is.
+    pub key: EffectKey,
     /// Who gets it, and who hears of it when it bounces.
     pub envelope: Envelope,
     /// The `Message-ID`, with its angle brackets.
@@ -76,6 +79,7 @@ pub struct Letterhead {
     from: Mailbox,
     reply_to: Option<Mailbox>,
     idempotency_header: Option<HeaderName>,
+    dkim: Option<Dkim>,
     shop: Shop,
 }
 
@@ -98,6 +102,7 @@ impl Letterhead {
             from,
             reply_to: None,
             idempotency_header: None,
+            dkim: None,
         }
     }
 
@@ -132,6 +137,13 @@ impl Letterhead {
             .with_context(|| format!("{name:?} is no header name of 1 to 76 characters"))?;
         self.idempotency_header = Some(parsed);
         Ok(self)
+    }
+
+    /// Signs each mail.
+    #[must_use]
+    pub fn signed(mut self, dkim: Dkim) -> Self {
+        self.dkim = Some(dkim);
+        self
     }
 
     /// The words of the mail alone.
@@ -179,8 +191,14 @@ impl Letterhead {
         let message = message
             .multipart(alternative(content.text, content.html, &hash))
             .with_context(|| format!("order {}", order.id))?;
-        let bytes = message.formatted();
+        let mut bytes = message.formatted();
+        if let Some(dkim) = &self.dkim {
+            let header = dkim.header(&bytes, frozen.date);
+            let header = header.with_context(|| format!("order {}", order.id))?;
+            bytes.splice(..0, header.into_bytes());
+        }
         Ok(Mail {
+            key: frozen.key.clone(),
             envelope: message.envelope().clone(),
             message_id,
             digest: hex(&Sha256::digest(&bytes)),

@@ -12,6 +12,7 @@
 pub mod address;
 mod attempt;
 mod book;
+pub mod dkim;
 pub mod dynamodb;
 pub mod lookup;
 pub mod mail;
@@ -19,9 +20,12 @@ pub mod money;
 pub mod order;
 mod outcome;
 mod send;
+#[cfg(feature = "ses")]
+pub mod ses;
 pub mod smtp;
 pub mod template;
 mod text;
+mod transport;
 mod values;
 
 use std::fmt;
@@ -34,7 +38,7 @@ use lookup::{AsRecorded, Looked, Lookup, SuppressWhen};
 use mail::Letterhead;
 use order::{Order, OrderFields};
 pub use outcome::Counts;
-use smtp::Smtp;
+pub use transport::{Offer, Transport};
 
 use crate::decide::claim::OnAmbiguous;
 use crate::ledger::{EffectKey, Ledger};
@@ -102,7 +106,7 @@ pub struct Confirmation<L, K = AsRecorded> {
     book: Book<L>,
     lookup: K,
     suppress_when: Option<SuppressWhen>,
-    smtp: Smtp,
+    transport: Transport,
     letterhead: Letterhead,
     rules: Rules,
     nonces: Mutex<fastrand::Rng>,
@@ -111,11 +115,11 @@ pub struct Confirmation<L, K = AsRecorded> {
 }
 
 impl<L: Ledger> Confirmation<L> {
-    /// A handler that claims in `ledger` and sends over `smtp`. `rng` makes the nonces of claims:
+    /// A handler that claims in `ledger` and sends over SMTP or another way. `rng` makes the nonces of claims:
     /// seed it differently in every process.
     pub fn new(
         ledger: L,
-        smtp: Smtp,
+        transport: impl Into<Transport>,
         letterhead: Letterhead,
         rules: Rules,
         rng: fastrand::Rng,
@@ -124,7 +128,7 @@ impl<L: Ledger> Confirmation<L> {
             book: Book::new(ledger, rules.clock.clone()),
             lookup: AsRecorded,
             suppress_when: None,
-            smtp,
+            transport: transport.into(),
             letterhead,
             rules,
             nonces: Mutex::new(rng),
@@ -140,7 +144,7 @@ impl<L: Ledger> Confirmation<L> {
             book: self.book,
             lookup,
             suppress_when: self.suppress_when,
-            smtp: self.smtp,
+            transport: self.transport,
             letterhead: self.letterhead,
             rules: self.rules,
             nonces: self.nonces,

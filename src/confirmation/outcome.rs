@@ -11,6 +11,7 @@ use super::send::{Ended, Job, LOOK_AGAIN};
 use super::smtp::{Cause, Delivery, Refusal, Reply, Stage};
 use crate::Failure;
 use crate::decide::claim::{Entry, Happened, OnAmbiguous, State, transition};
+use crate::gate::left_out;
 use crate::ledger::{Ledger, Swap};
 
 /// How many mails came to what, in this process.
@@ -181,7 +182,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 Err(match (stage, why) {
                     (_, Cause::NotAllowed) => Failure::Busy(LOOK_AGAIN),
                     // The connection, not the message.
-                    (Stage::Data, _) => Failure::Unavailable(error),
+                    (Stage::Data | Stage::Call, _) => Failure::Unavailable(error),
                     _ => Failure::Retry(error),
                 })
             }
@@ -256,6 +257,9 @@ fn happened(fence: u64, delivery: &Delivery) -> Happened {
         }
         Delivery::NoReply { stage, why } => {
             let reply = format!("no definite reply, at {stage}: {why}");
+            if left_out!(NoReplyIsNoMail) {
+                return Happened::NotAccepted { fence, reply };
+            }
             Happened::NoReply { fence, reply }
         }
     }

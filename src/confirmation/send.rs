@@ -10,8 +10,10 @@ use super::lookup::Lookup;
 use super::mail::{Frozen, Mail};
 use super::order::Order;
 use super::outcome::done;
-use super::smtp::{Delivery, Offer, Stage};
+use super::smtp::{Delivery, Stage};
+use super::transport::Offer;
 use crate::decide::claim::{Ask, Claimant, Entry, Liveness, Verdict, claim};
+use crate::gate::left_out;
 use crate::ledger::{EffectKey, Ledger, Swap};
 use crate::{Context, Failure};
 
@@ -56,7 +58,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         {
             return ended;
         }
-        let offer = match self.smtp.offer(&draft.mail.envelope).await {
+        let offer = match self.transport.offer(&draft.mail.envelope).await {
             Ok(offer) => offer,
             Err(refusal) => return self.not_offered(&job, refusal).await,
         };
@@ -105,7 +107,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     /// The mail as of the first claim, or as of now if there was none.
     fn draft(&self, job: &Job<'_>, now: SystemTime) -> Result<Draft, Failure> {
         let first = job.row.as_ref().and_then(|entry| entry.first_claimed);
-        let date = first.unwrap_or(now);
+        let date = first.filter(|_| !left_out!(FreshDate)).unwrap_or(now);
         let key = job.key.clone();
         let mail = self.letterhead.render(job.order, &Frozen { date, key });
         let mail = mail.map_err(Failure::Reject)?;
@@ -122,7 +124,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         for _ in 0..ROUNDS {
             let now = self.now();
             let first = job.row.as_ref().and_then(|entry| entry.first_claimed);
-            if second(draft.date) != second(first.unwrap_or(now)) {
+            if second(draft.date) != second(first.unwrap_or(now)) && !left_out!(FreshDate) {
                 draft = self.draft(job, now).map_err(Err)?;
             }
             let (next, mine) =
@@ -137,6 +139,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             }
             let swap = self.book.swap(job.key, job.row.as_ref(), &next).await;
             match swap.map_err(|error| Err(Failure::Unavailable(error)))? {
+                Swap::Lost(_) if mine && left_out!(ClaimIgnored) => return Ok((next, draft.mail)),
                 Swap::Written if mine => return Ok((next, draft.mail)),
                 Swap::Written => {
                     self.counts.add_ambiguous();
@@ -163,12 +166,11 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         nonce: Option<u64>,
         now: SystemTime,
     ) -> Result<Verdict, Ended> {
-        let limits = self.smtp.settings().timeouts;
         let ask = Ask {
             claimant: Claimant {
                 incarnation: job.context.incarnation().to_owned(),
                 nonce: nonce.unwrap_or_default(),
-                deadline: now + limits.longest_delivery() + SLACK,
+                deadline: now + self.transport.longest_delivery() + SLACK,
             },
             digest: digest.map(str::to_owned),
             abandoned: job.past.abandoned.clone(),
@@ -181,6 +183,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             job.context.liveness(&claimant.incarnation)
         });
         match claim(job.row.as_ref(), &ask, liveness) {
+            Verdict::Busy(_) if left_out!(BusyIsDone) => Err(Ok(())),
             Verdict::Busy(left) => Err(Err(Failure::Busy(left.min(LOOK_AGAIN)))),
             Verdict::Done(_) => Err(done(job)),
             Verdict::Parked => {
@@ -200,8 +203,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         context: &Context,
         (began, attempt): (Instant, &Attempt<'_>),
     ) -> Delivery {
-        let limits = self.smtp.settings().timeouts;
-        let allowed = limits.data + limits.body + SLACK / 2;
+        let allowed = self.transport.longest_start() + SLACK / 2;
         let may_pass = |stage| {
             let may = context.may_act() && began.elapsed() <= allowed;
             if may && stage == Stage::AfterDot {
@@ -209,7 +211,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             }
             may
         };
-        offer.deliver(&mail.bytes, &may_pass).await
+        offer.deliver(mail, &may_pass).await
     }
 }
 

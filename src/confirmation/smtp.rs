@@ -36,7 +36,13 @@ use pool::{Got, Pool, Waiter};
 pub use reply::{Class, Reply};
 pub use settings::{BadSettings, Login, Mechanism, Secret, Security, SmtpSettings, Timeouts};
 pub use stage::{Cause, Delivery, Refusal, Stage};
+#[cfg(feature = "simulation")]
+pub(crate) use stream::Dial;
+#[cfg(feature = "ses")]
+pub(super) use wire::ascii_domain;
 use wire::{Flight, Stuffed};
+
+use crate::gate::left_out;
 
 /// So long the send that rides behind a dot waits for that dot's reply before it looks for
 /// another connection.
@@ -289,6 +295,7 @@ impl Smtp {
         };
         let delivery = match reply.class() {
             Class::Done => Delivery::Accepted(reply.clone()),
+            Class::GoOn if left_out!(AnyReplyIsYes) => Delivery::Accepted(reply.clone()),
             _ => match Delivery::refused(reply.clone()) {
                 Ok(delivery) => delivery,
                 Err(reply) => {

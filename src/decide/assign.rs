@@ -41,7 +41,9 @@ pub fn assign<'a>(
     for (i, mut held) in held.into_iter().enumerate() {
         held.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| id(b.1).cmp(id(a.1))));
         let (kept, given) = held.split_at(held.len().min(room[i]));
-        kept.iter().for_each(|(_, at)| targets[*at] = Some(i));
+        for (_, at) in kept {
+            targets[*at] = Some(i);
+        }
         homeless.extend(given.iter().map(|(_, at)| *at));
         room[i] -= kept.len();
     }

@@ -21,6 +21,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::gate::left_out;
+
 mod entry;
 #[cfg(test)]
 mod properties;
@@ -126,7 +128,9 @@ fn may_resend(entry: &Entry, ask: &Ask) -> bool {
         (Some(before), Some(now)) => before == now,
         _ => true,
     };
-    ask.policy == OnAmbiguous::Resend && entry.doubtful.len() < 2 && same
+    (ask.policy == OnAmbiguous::Resend || left_out!(ParkIgnored))
+        && (entry.doubtful.len() < 2 || left_out!(EndlessResend))
+        && (same || left_out!(FreshDate))
 }
 
 fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
@@ -146,6 +150,7 @@ fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
         {
             Verdict::Busy(left)
         }
+        _ if left_out!(DeadClaimIsFree) => Verdict::Claim(claimed(entry, ask)),
         _ => Verdict::Doubt(entry.doubted(ask.now)),
     }
 }

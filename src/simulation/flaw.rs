@@ -39,10 +39,47 @@ pub enum Flaw {
     ChildForgotten,
     /// A row that is missing is written anew at once, whoever may still be acting on it.
     HealTooEarly,
+    /// A mail is sent though somebody else's claim stands.
+    ClaimIgnored,
+    /// The claim of a dead worker counts as never made.
+    DeadClaimIsFree,
+    /// A reply that never came counts as a mail that was not accepted.
+    NoReplyIsNoMail,
+    /// Any reply to the final dot that is no refusal counts as acceptance.
+    AnyReplyIsYes,
+    /// A send that was dropped after its dot counts as never begun.
+    BegunForgotten,
+    /// An order in doubt is sent again as often as it takes.
+    EndlessResend,
+    /// The policy `park` is not asked.
+    ParkIgnored,
+    /// A later claim that ends definitely hides an earlier one that did not.
+    DoubtForgotten,
+    /// A mail that is sent again has a date of its own.
+    FreshDate,
+    /// A record whose order somebody else is at is settled.
+    BusyIsDone,
+    /// The ledger takes a row over whichever stands.
+    SwapWithoutRevision,
 }
 
 impl Flaw {
-    /// All of them.
+    /// Those of the sender, which a simulation with [`Scenario::mail`](super::Scenario::mail) notices.
+    pub const OF_THE_SENDER: [Self; 11] = [
+        Self::ClaimIgnored,
+        Self::DeadClaimIsFree,
+        Self::NoReplyIsNoMail,
+        Self::AnyReplyIsYes,
+        Self::BegunForgotten,
+        Self::EndlessResend,
+        Self::ParkIgnored,
+        Self::DoubtForgotten,
+        Self::FreshDate,
+        Self::BusyIsDone,
+        Self::SwapWithoutRevision,
+    ];
+
+    /// Those of the fleet.
     pub const ALL: [Self; 15] = [
         Self::TakeWithoutBeat,
         Self::TakeWithoutEpoch,

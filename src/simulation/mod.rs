@@ -20,8 +20,11 @@ use std::time::{Duration, SystemTime};
 use crate::handler::RecordHandler;
 use crate::source::memory::Commit;
 
+use crate::decide::claim::OnAmbiguous;
+
 pub mod flaw;
 pub(crate) mod gate;
+mod mailing;
 mod network;
 mod trace;
 mod weather;
@@ -44,6 +47,9 @@ pub struct Scenario {
     pub weather: Duration,
     /// Within which virtual time everything must be settled once nothing goes wrong any more.
     pub calm: Duration,
+    /// Whether the fleet confirms orders by mail, under this policy; otherwise its handler only
+    /// looks on.
+    pub mail: Option<OnAmbiguous>,
     /// What is deliberately broken, to show that the simulation notices.
     pub flaw: Option<Flaw>,
     /// Whether to keep a readable trace.
@@ -59,6 +65,7 @@ impl Scenario {
             shards: 2,
             weather: Duration::from_mins(2),
             calm: Duration::from_mins(5),
+            mail: None,
             flaw: None,
             traced: false,
         }

@@ -40,6 +40,14 @@ impl Network {
         Self { world, worker }
     }
 
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
     /// Lets `apply` happen at some time, or not, and its answer come back at some time, or not. A
     /// packet under way goes on when its worker is frozen or crashes.
     async fn call<T: Send + 'static>(
@@ -97,7 +105,7 @@ impl Network {
             .unwrap_or_else(|_| Err(anyhow!("the connection broke")))
     }
 
-    async fn write<T: Send + 'static>(
+    pub async fn write<T: Send + 'static>(
         &self,
         what: &'static str,
         apply: impl Future<Output = anyhow::Result<T>> + Send + 'static,

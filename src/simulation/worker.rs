@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use tokio::task::JoinHandle;
 
 use super::gate::Gate;
+use super::mailing::{self, Mailer};
 use super::network::Network;
 use super::world::World;
 use crate::clock::Clock;
@@ -63,7 +64,7 @@ impl<H: RecordHandler> Worker<H> {
         } else {
             InitialPosition::TrimHorizon
         };
-        let settings = Settings {
+        let mut settings = Settings {
             worker_id: format!("worker-{}", self.index),
             seed,
             start,
@@ -71,11 +72,21 @@ impl<H: RecordHandler> Worker<H> {
             timing: paced(self.pace, self.world.climate.retention),
             ..Settings::default()
         };
+        if self.world.mailing.is_some() {
+            settings.timing.handler_timeout = mailing::HANDLER_TIMEOUT;
+        }
         let clock = self.world.clone();
         let network = Network::new(self.world.clone(), self.index);
+        let mailer = Mailer::start(&self.world, network.clone(), seed);
+        let mailer = mailer.unwrap_or_else(|error| {
+            let told = format!("a worker cannot mail: {error:#}");
+            self.world.judge(Err(told));
+            None
+        });
         let handler = Watched {
             world: self.world.clone(),
             worker: self.index,
+            mailer,
             inner: (self.handler)(),
         };
         let consumer = Consumer::new("stream", network.clone(), network, handler)
@@ -162,10 +173,12 @@ fn paced(pace: f64, retention: Duration) -> Timing {
     }
 }
 
-/// A handler that is watched, and that takes its time and sometimes fails before it begins.
+/// A handler that is watched, and that takes its time and sometimes fails before it begins. Where
+/// orders are mailed, they are mailed in its place.
 struct Watched<H> {
     world: Arc<World>,
     worker: usize,
+    mailer: Option<Mailer>,
     inner: H,
 }
 
@@ -191,6 +204,19 @@ impl<H: RecordHandler> RecordHandler for Watched<H> {
             .world
             .witness(|witness| witness.begins(self.worker, record, context));
         self.world.judge(verdict);
+        match &self.mailer {
+            Some(mailer) => mailer.handle(record, context).await?,
+            None => self.after_a_while(record, context).await?,
+        }
+        self.world.note(self.worker, "settles", &place);
+        self.world.count("handled");
+        self.world.witness(|witness| witness.handled(record));
+        Ok(())
+    }
+}
+
+impl<H: RecordHandler> Watched<H> {
+    async fn after_a_while(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         let (luck, millis) = self.world.with_rng(|rng, fair| {
             let luck = if fair { 999 } else { rng.u32(..1000) };
             (
@@ -207,10 +233,6 @@ impl<H: RecordHandler> RecordHandler for Watched<H> {
             self.world.count("failed attempts");
             return Err(Failure::Retry(anyhow!("by the simulation")));
         }
-        self.inner.handle(record, context).await?;
-        self.world.note(self.worker, "settles", &place);
-        self.world.count("handled");
-        self.world.witness(|witness| witness.handled(record));
-        Ok(())
+        self.inner.handle(record, context).await
     }
 }

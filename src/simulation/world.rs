@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::time::Instant;
 
+use super::mailing::{self, Mailing};
 use super::trace::describe_change;
 use super::witness::Witness;
 use super::worker::Worker;
@@ -34,6 +35,7 @@ pub(super) struct World {
     traced: bool,
     pub climate: Climate,
     commits: Commits,
+    pub mailing: Option<Mailing>,
 }
 
 /// Makes the changes that are committed.
@@ -76,7 +78,10 @@ struct State {
 impl World {
     fn new(scenario: &Scenario, commits: Commits) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
-        let climate = Climate::of(&mut rng);
+        let mut climate = Climate::of(&mut rng);
+        if scenario.mail.is_some() {
+            climate.retention = mailing::RETENTION;
+        }
         let state = State {
             rng,
             fair: false,
@@ -94,6 +99,7 @@ impl World {
             traced: scenario.traced,
             climate,
             commits,
+            mailing: scenario.mail.map(Mailing::new),
         }
     }
 
@@ -162,7 +168,10 @@ impl World {
 
     /// A call was applied: if it changed the table, the promises are checked.
     pub fn applied(&self, what: &'static str) {
-        if matches!(what, "look" | "read" | "iterator" | "describe" | "children") {
+        if matches!(
+            what,
+            "look" | "read" | "swap" | "iterator" | "describe" | "children"
+        ) {
             return;
         }
         self.table_changed();
@@ -227,12 +236,19 @@ impl World {
 
     /// Commits a change.
     pub fn commit(&self) {
+        if let Some(mailing) = &self.mailing {
+            let ordered = mailing.commit(self);
+            return ordered.map_or((), |ordered| self.append(ordered));
+        }
         let now = self.now();
         let commit = self.with_rng(|rng, _| (self.commits)(rng, now));
-        let commit = Commit {
+        self.append(Commit {
             created: now,
             ..commit
-        };
+        });
+    }
+
+    fn append(&self, commit: Commit) {
         let (record, shard) = self.stream.commit(commit);
         if let Some(shard) = shard {
             self.count("records");
@@ -263,7 +279,7 @@ impl World {
         if let Some(shard) = self.stream.open_shards().into_iter().find(missing) {
             return Err(format!("{shard} is open and not leased"));
         }
-        Ok(())
+        self.mailing.as_ref().map_or(Ok(()), Mailing::recovered)
     }
 }
 

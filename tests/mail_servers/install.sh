@@ -19,16 +19,24 @@ if [ ! -x "$home/postfix/usr/sbin/smtp-sink" ] && [ ! -x /usr/sbin/smtp-sink ] &
     trap 'rm -rf "$fetched"' EXIT
     # As root, apt downloads as a user of its own.
     chmod 777 "$fetched"
-    (cd "$fetched" && apt-get download postfix >/dev/null) ||
-        die "apt-get cannot download postfix: run apt-get update first"
+    fetch() { (cd "$fetched" && apt-get download postfix >/dev/null); }
+    # A new machine has no lists yet.
+    fetch || { [ "$(id -u)" = 0 ] && apt-get update -qq && fetch; } ||
+        die "apt-get cannot download postfix: run sudo apt-get update first"
     dpkg -x "$fetched"/postfix_*.deb "$fetched/postfix"
     rm -rf "$home/postfix"
     mv "$fetched/postfix" "$home/postfix"
 fi
 
+sink=$home/postfix/usr/sbin/smtp-sink
+if [ -x "$sink" ] && LD_LIBRARY_PATH=$home/postfix/usr/lib/postfix ldd "$sink" | grep "not found" >&2; then
+    die "smtp-sink lacks these libraries: sudo apt-get install postfix (it need not run)"
+fi
+
 python=$home/python/bin/python
 if ! "$python" -c 'import aiosmtpd' 2>/dev/null; then
     rm -rf "$home/python"
-    python3 -m venv "$home/python" || die "python3 with venv is missing"
+    python3 -m venv "$home/python" ||
+        die "python3 with venv is missing: sudo apt-get install python3-venv"
     "$python" -m pip install --quiet --disable-pip-version-check aiosmtpd==1.4.6
 fi

@@ -14,4 +14,5 @@ export AFTERCOMMIT_POSTFIX_LIBRARIES=$home/postfix/usr/lib/postfix
 export AFTERCOMMIT_AIOSMTPD_PYTHON=$home/python/bin/python
 
 cd "$here/../.."
-cargo test --test suite "$@" -- --ignored real_servers::
+# As localstack/test.sh builds it, so that nothing is built twice.
+cargo test --all-features --test suite "$@" -- --ignored real_servers::

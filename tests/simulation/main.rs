@@ -4,5 +4,6 @@
 mod failing;
 mod fleet;
 mod handler;
+mod mail;
 mod scenarios;
 mod smoke;

@@ -20,10 +20,13 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// What the confirmation sees: a handler like any other, with the ledger beside it.
-const CONFIRMATION: &[&str] = &["decide", "record", "clock", "rows", "handler", "ledger"];
+const CONFIRMATION: &[&str] = &[
+    "gate", "decide", "record", "clock", "rows", "handler", "ledger",
+];
 
-/// Who sees the confirmation: one makes its tables, the other runs it without a fleet.
-const ABOVE_CONFIRMATION: &[&str] = &["tables", "lambda"];
+/// Who sees the confirmation: one makes its tables, the other runs it without a fleet, the last in
+/// bad weather.
+const ABOVE_CONFIRMATION: &[&str] = &["tables", "lambda", "simulation"];
 
 /// Files in which types of the AWS SDK may stand.
 const AWS_FILES: &[&str] = &["dynamodb.rs", "ses.rs", "sqs.rs", "lambda.rs"];

@@ -234,3 +234,21 @@ async fn the_next_envelope_rides_behind_the_dot() {
     assert_eq!(server.rides(), 4);
     assert!(!server.heard().iter().any(|(_, line)| line == "RSET"));
 }
+
+#[tokio::test]
+async fn only_a_connection_that_rested_is_asked_whether_it_is_there() {
+    let server = MailServer::start(Script::default()).await;
+    for (noop_after, asked) in [(Duration::from_mins(1), 0), (Duration::ZERO, 2)] {
+        let mut settings = quick(&server);
+        settings.noop_after = noop_after;
+        let smtp = Smtp::new(settings).unwrap();
+        let before = server.heard().len();
+        for _ in 0..3 {
+            let outcome = send(&smtp, "ann@example.com", MESSAGE).await;
+            assert_eq!(outcome, Outcome::Accepted);
+        }
+        let heard = server.heard().split_off(before);
+        let noops = heard.iter().filter(|(_, line)| line.starts_with("NOOP"));
+        assert_eq!(noops.count(), asked, "{noop_after:?}: {heard:?}");
+    }
+}

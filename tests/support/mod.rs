@@ -9,5 +9,7 @@ pub mod letters;
 pub mod mail_server;
 pub mod malformed;
 pub mod orders;
+#[cfg(feature = "ses")]
+pub mod ses_server;
 pub mod shop;
 pub mod streams_server;

@@ -3,14 +3,18 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::address::{Domains, Mailbox, parse_mailbox};
+use aftercommit::confirmation::dkim::Dkim;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use zeroize::Zeroizing;
 
+use crate::aws;
 use crate::fault::Fault;
 
 /// Where an order keeps what.
@@ -68,6 +72,31 @@ pub struct LetterArgs {
     /// Resend-Idempotency-Key
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_IDEMPOTENCY_HEADER")]
     idempotency_header: Option<String>,
+    /// A file with the private key (PEM: RSA or Ed25519) that signs each mail (DKIM). Not with
+    /// Amazon SES, which changes mails and signs them itself
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "AFTERCOMMIT_DKIM_KEY",
+        requires = "dkim_selector"
+    )]
+    dkim_key: Option<PathBuf>,
+    /// The name under which its public half stands in the DNS: <selector>._domainkey.<domain>
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DKIM_SELECTOR",
+        requires = "dkim_key"
+    )]
+    dkim_selector: Option<String>,
+    /// The domain that signs; without it: that of --mail-from
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DKIM_DOMAIN",
+        requires = "dkim_key"
+    )]
+    dkim_domain: Option<String>,
 }
 
 impl LetterArgs {
@@ -97,9 +126,13 @@ impl LetterArgs {
             None => Templates::built_in(),
         };
         let templates = templates.map_err(Fault::setting)?;
+        let domain = from.email.domain().to_owned();
         let mut letterhead = Letterhead::new(templates, from);
         if let Some(mailbox) = &self.reply_to {
             letterhead = letterhead.reply_to(mailbox.clone());
+        }
+        if let Some(dkim) = self.dkim(&domain)? {
+            letterhead = letterhead.signed(dkim);
         }
         match &self.idempotency_header {
             Some(name) => letterhead.idempotency_header(name).map_err(Fault::Setting),
@@ -108,10 +141,40 @@ impl LetterArgs {
     }
 }
 
+impl LetterArgs {
+    fn dkim(&self, sender: &str) -> Result<Option<Dkim>, Fault> {
+        let (Some(path), Some(selector)) = (&self.dkim_key, &self.dkim_selector) else {
+            return Ok(None);
+        };
+        let of_file = || format!("--dkim-key {}", path.display());
+        let pem = std::fs::read(path).with_context(of_file);
+        let pem = Zeroizing::new(pem.map_err(Fault::Setting)?);
+        let domain = self.dkim_domain.as_deref().unwrap_or(sender);
+        let dkim = Dkim::new(domain, selector, &pem).with_context(of_file);
+        dkim.map(Some).map_err(Fault::Setting)
+    }
+}
+
+/// By which way mails leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Way {
+    /// To the mail server of --smtp-url
+    Smtp,
+    /// Through the API of Amazon SES, in the Region and with the credentials of the environment. SES
+    /// puts a Message-ID and a Date of its own into each mail
+    Ses,
+}
+
 /// The way to the mail server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Mail server")]
 pub struct SmtpArgs {
+    /// By which way mails leave
+    #[arg(long, value_enum, env = "AFTERCOMMIT_MAIL", default_value = "smtp")]
+    mail: Way,
+    /// The configuration set of Amazon SES, which says where bounces and other events are told
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_SES_CONFIGURATION_SET")]
+    ses_configuration_set: Option<String>,
     /// The mail server: smtps://user@host (TLS), smtp://user@host (STARTTLS, demanded), or
     /// smtp://localhost:1025 (plain, because it is this machine)
     #[arg(
@@ -120,7 +183,7 @@ pub struct SmtpArgs {
         env = "AFTERCOMMIT_SMTP_URL",
         hide_env_values = true
     )]
-    smtp_url: String,
+    smtp_url: Option<String>,
     /// The password; as an environment variable it is not seen in the list of processes
     #[arg(
         long,
@@ -148,8 +211,21 @@ pub struct SmtpArgs {
 }
 
 impl SmtpArgs {
-    /// The transport; connects to nothing yet.
-    pub fn transport(&self) -> Result<Smtp, Fault> {
+    /// The way out; connects to no mail server yet.
+    pub async fn transport(&self) -> Result<Transport, Fault> {
+        match self.mail {
+            Way::Smtp => self.smtp(),
+            Way::Ses => aws::ses(self.ses_configuration_set.clone()).await,
+        }
+    }
+
+    fn smtp(&self) -> Result<Transport, Fault> {
+        let url = self.smtp_url.as_ref().ok_or_else(|| {
+            Fault::wrong(
+                "--smtp-url <URL> (or AFTERCOMMIT_SMTP_URL) is missing: name the mail server, such \
+                 as smtps://user@mail.example.com, or say --mail ses",
+            )
+        })?;
         let password = match &self.smtp_password_file {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -159,13 +235,14 @@ impl SmtpArgs {
             }
             None => self.smtp_password.clone(),
         };
-        let settings = SmtpSettings::from_url(&self.smtp_url, password);
+        let settings = SmtpSettings::from_url(url, password);
         let mut settings = settings.context("--smtp-url").map_err(Fault::Setting)?;
         settings.max_connections = self.smtp_connections.get();
         if let Some(name) = &self.ehlo_name {
             settings.hello.clone_from(name);
         }
-        Smtp::new(settings).map_err(Fault::setting)
+        let smtp = Smtp::new(settings).map_err(Fault::setting)?;
+        Ok(smtp.into())
     }
 }
 

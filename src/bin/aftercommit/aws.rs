@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use aftercommit::confirmation::Transport;
 use anyhow::Context as _;
-use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
@@ -43,6 +44,38 @@ pub struct Clients {
 ///
 /// Source: [PrivateLink](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/privatelink-streams.html).
 pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> {
+    let config = config().await?;
+    let mut streams = aws_sdk_dynamodbstreams::config::Builder::from(&config);
+    if let Some(url) = streams_endpoint {
+        streams = streams.endpoint_url(url);
+    }
+    Ok(Clients {
+        dynamodb: aws_sdk_dynamodb::Client::new(&config),
+        streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
+        #[cfg(feature = "sqs")]
+        config,
+    })
+}
+
+/// Mails by the API of Amazon SES.
+#[cfg(feature = "ses")]
+pub async fn ses(configuration_set: Option<String>) -> Result<Transport, Fault> {
+    let config = config().await.map_err(Fault::Setting)?;
+    let ses = aftercommit::confirmation::ses::Ses::new(aws_sdk_sesv2::Client::new(&config));
+    Ok(ses.configuration_set(configuration_set).into())
+}
+
+/// This build cannot.
+#[cfg(not(feature = "ses"))]
+#[expect(clippy::unused_async, reason = "as where it is built")]
+pub async fn ses(_: Option<String>) -> Result<Transport, Fault> {
+    Err(Fault::wrong(
+        "--mail ses: this build has no Amazon SES; install it with \
+         cargo install --path . --features ses",
+    ))
+}
+
+async fn config() -> anyhow::Result<SdkConfig> {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(CALL)
@@ -59,16 +92,7 @@ pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> 
     config
         .region()
         .context("no AWS Region: set AWS_REGION, for example AWS_REGION=eu-central-1")?;
-    let mut streams = aws_sdk_dynamodbstreams::config::Builder::from(&config);
-    if let Some(url) = streams_endpoint {
-        streams = streams.endpoint_url(url);
-    }
-    Ok(Clients {
-        dynamodb: aws_sdk_dynamodb::Client::new(&config),
-        streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
-        #[cfg(feature = "sqs")]
-        config,
-    })
+    Ok(config)
 }
 
 /// A table that is not there is told before anything is read from the stream.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use aftercommit::Clock;
 use aftercommit::confirmation::Confirmation;
+use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::order::OrderFields;
-use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::dead_letter::Envelope;
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
@@ -82,7 +82,7 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
     args.sending.rules(args.fields.with_default_id(""))?;
-    let smtp = args.smtp.transport()?;
+    let smtp = args.smtp.transport().await?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
     let list = args.sending.sparing().suppression_table.as_ref();
@@ -102,7 +102,7 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
 async fn redrive_all(
     args: &RedriveArgs,
     clients: &Clients,
-    smtp: &Smtp,
+    smtp: &Transport,
     (letters, selected): (&DynamoDbDeadLetters, &[Envelope]),
 ) -> Result<Summary, Fault> {
     let mut rng = fastrand::Rng::new();
@@ -199,7 +199,7 @@ fn conclude(args: &RedriveArgs, sum: Summary) -> Result<(), Fault> {
 async fn handler(
     args: &RedriveArgs,
     clients: &Clients,
-    smtp: &Smtp,
+    smtp: &Transport,
     of: (&str, &Envelope),
 ) -> Result<Handler, Fault> {
     let (stream, letter) = of;

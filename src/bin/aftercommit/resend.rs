@@ -58,7 +58,7 @@ pub struct SendArgs {
 /// waits for longer than a lease lasts, calls this send AMBIGUOUS and goes by its own policy.
 pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     let letterhead = args.letter.letterhead()?;
-    let smtp = args.smtp.transport()?;
+    let smtp = args.smtp.transport().await?;
     let when = args.sparing.suppress_when()?;
     let retention = args.retention.checked()?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::order::OrderFields;
-use aftercommit::confirmation::smtp::Smtp;
+use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::filter::HomeRegion;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
@@ -46,6 +45,9 @@ Examples:
   # Read each order back first; no mail for what was cancelled or for who is on the list
   aftercommit run --table orders --refetch --suppress-when \"status == 'CANCELLED'\" \\
       --suppression-table aftercommit-suppression ...
+
+  # Through Amazon SES, without a mail server
+  aftercommit run --table orders --mail ses --mail-from \"Shop <orders@example.com>\"
 
   # Orders that were paid, new or not, and at most 14 mails a second
   aftercommit run --table orders --mail-rate 14 \\
@@ -124,7 +126,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     });
     let settings = settings(args)?;
     args.records.filters()?;
-    let smtp = args.smtp.transport()?;
+    let smtp = args.smtp.transport().await?;
     let ready = tokio::select! {
         biased;
         // Nothing has begun, so nothing is to be finished.
@@ -144,7 +146,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
 }
 
 /// Checks everything there is to check, and makes a worker for every stream.
-async fn workers(args: &RunArgs, smtp: &Smtp) -> Result<Vec<Worker>, Fault> {
+async fn workers(args: &RunArgs, smtp: &Transport) -> Result<Vec<Worker>, Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
     args.sending.rules(args.fields.with_default_id(""))?;
@@ -177,7 +179,7 @@ impl Worker {
     fn new(
         args: &RunArgs,
         clients: &Clients,
-        (smtp, mail_server, letters): (&Smtp, &Dependency, &Letters),
+        (smtp, mail_server, letters): (&Transport, &Dependency, &Letters),
         followed: Followed,
     ) -> Result<Self, Fault> {
         let Followed {

@@ -33,7 +33,7 @@ fn recipient(text: &str) -> Result<Address, AddressError> {
 /// Sends the mail and prints what the server said. Every run is a mail of its own.
 pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
     let letterhead = args.letter.letterhead()?;
-    let smtp = args.smtp.transport()?;
+    let server = args.smtp.transport().await?;
     let order = Order::sample(args.to.clone());
     let date = Clock::system().now();
     let since = date.duration_since(SystemTime::UNIX_EPOCH);
@@ -42,11 +42,10 @@ pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
     let mail = letterhead
         .render(&order, &Frozen { date, key })
         .map_err(Fault::Setting)?;
-    let server = format!("{}:{}", smtp.settings().host, smtp.settings().port);
-    let offer = smtp.offer(&mail.envelope).await;
+    let offer = server.offer(&mail.envelope).await;
     let offer = offer.with_context(|| format!("{server}: nothing was sent"))?;
-    let delivery = offer.deliver(&mail.bytes, &|_| true).await;
-    smtp.close().await;
+    let delivery = offer.deliver(&mail, &|_| true).await;
+    server.close().await;
     match delivery {
         Delivery::Accepted(reply) => {
             println!("{server} accepted {}: {reply}", mail.message_id);

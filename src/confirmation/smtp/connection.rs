@@ -52,7 +52,7 @@ impl Connection {
     ) -> Result<Self, Refusal> {
         let limits = settings.timeouts;
         let tcp = within(limits.connect, connect(settings)).await;
-        let mut stream = Stream::Plain(tcp.map_err(Refusal::at(Stage::Connect))?);
+        let mut stream = tcp.map_err(Refusal::at(Stage::Connect))?;
         if let (Security::Implicit, Some(tls)) = (settings.security, tls) {
             stream = within(limits.tls, handshake(stream, tls, &settings.host))
                 .await
@@ -292,9 +292,10 @@ impl Connection {
         };
         let result = within(limit, write).await;
         result.map_err(|cause| match &self.stream {
+            Stream::Tls(_) => WriteFailed::Unknown(cause),
             // A failed write call on a socket hands over nothing, so the count is exact.
-            Stream::Plain(_) if written < dot_end => WriteFailed::BeforeDot(cause),
-            Stream::Plain(_) | Stream::Tls(_) => WriteFailed::Unknown(cause),
+            _ if written < dot_end => WriteFailed::BeforeDot(cause),
+            _ => WriteFailed::Unknown(cause),
         })
     }
 

@@ -32,6 +32,13 @@ pub enum Class {
 pub(super) struct Garbage;
 
 impl Reply {
+    /// What another server than one for SMTP said, in the code that SMTP has for it.
+    #[cfg(feature = "ses")]
+    pub(in crate::confirmation) fn told(code: u16, words: &str) -> Self {
+        let lines = vec![words.to_owned()];
+        Self { code, lines }
+    }
+
     /// The three digits.
     pub fn code(&self) -> u16 {
         self.code

@@ -153,6 +153,9 @@ pub struct SmtpSettings {
     pub pipelining: bool,
     /// How long each step may take.
     pub timeouts: Timeouts,
+    /// Where the server is when it is simulated.
+    #[cfg(feature = "simulation")]
+    pub(crate) dial: Option<super::stream::Dial>,
 }
 
 /// An SMTP URL or a combination of settings that cannot work.
@@ -229,6 +232,8 @@ impl SmtpSettings {
             noop_after: Duration::from_secs(10),
             pipelining: true,
             timeouts: Timeouts::default(),
+            #[cfg(feature = "simulation")]
+            dial: None,
         })
     }
 }

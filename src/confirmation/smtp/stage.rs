@@ -29,6 +29,8 @@ pub enum Stage {
     Body,
     /// Waiting for the reply to the final dot.
     AfterDot,
+    /// The one call of an API that takes envelope and message together.
+    Call,
 }
 
 impl fmt::Display for Stage {
@@ -44,6 +46,7 @@ impl fmt::Display for Stage {
             Self::Data => "DATA",
             Self::Body => "the message",
             Self::AfterDot => "the final dot",
+            Self::Call => "the call",
         })
     }
 }
@@ -104,7 +107,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn at(stage: Stage) -> impl Fn(Cause) -> Self + Copy {
+    pub(in crate::confirmation) fn at(stage: Stage) -> impl Fn(Cause) -> Self + Copy {
         move |cause| Self { stage, cause }
     }
 

@@ -15,6 +15,20 @@ use super::settings::SmtpSettings;
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(feature = "simulation")]
+    Simulated(tokio::io::DuplexStream),
+}
+
+/// Connects to a simulated server.
+#[cfg(feature = "simulation")]
+#[derive(Clone)]
+pub(crate) struct Dial(pub std::sync::Arc<dyn Fn() -> tokio::io::DuplexStream + Send + Sync>);
+
+#[cfg(feature = "simulation")]
+impl std::fmt::Debug for Dial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dial")
+    }
 }
 
 impl AsyncRead for Stream {
@@ -26,6 +40,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -39,6 +55,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -46,6 +64,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -53,16 +73,22 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
 
 /// Looks the name up and connects.
-pub(super) async fn connect(settings: &SmtpSettings) -> io::Result<TcpStream> {
+pub(super) async fn connect(settings: &SmtpSettings) -> io::Result<Stream> {
+    #[cfg(feature = "simulation")]
+    if let Some(Dial(dial)) = &settings.dial {
+        return Ok(Stream::Simulated(dial()));
+    }
     let stream = TcpStream::connect((settings.host.as_str(), settings.port)).await?;
     // Without this a short last segment waits 40 ms for the peer's delayed acknowledgement.
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(Stream::Plain(stream))
 }
 
 /// Changes to TLS, the server's certificate checked against `host`.

@@ -66,6 +66,15 @@ fn on_the_wire(address: &Address, stage: Stage) -> Result<Address, Refusal> {
             "an address holds characters that no mail command may hold",
         ));
     }
+    ascii_domain(address, stage)
+}
+
+/// The address with its domain in ASCII.
+pub(in crate::confirmation) fn ascii_domain(
+    address: &Address,
+    stage: Stage,
+) -> Result<Address, Refusal> {
+    let refuse = |what| Refusal::at(stage)(Cause::Unsuitable(what));
     if address.domain().is_ascii() {
         return Ok(address.clone());
     }

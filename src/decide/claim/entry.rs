@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use crate::gate::left_out;
+
 /// What is known of one effect: at most one row per effect key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -81,8 +83,8 @@ impl Entry {
     pub(super) fn settled_or(&self, otherwise: State) -> State {
         match (self.accepted.is_empty(), self.doubtful.is_empty()) {
             (false, _) => State::Sent,
-            (true, false) => State::Ambiguous,
-            (true, true) => otherwise,
+            (true, false) if !left_out!(DoubtForgotten) => State::Ambiguous,
+            (true, _) => otherwise,
         }
     }
 }

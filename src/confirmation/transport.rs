@@ -1,0 +1,112 @@
+//! The ways out: a mail server over SMTP, or the API of Amazon SES.
+//!
+//! What is claimed, told and written down is the same for both.
+
+use std::time::Duration;
+
+use lettre::address::Envelope;
+
+use super::mail::Mail;
+#[cfg(feature = "ses")]
+use super::ses::Ses;
+use super::smtp::{self, Delivery, Refusal, Smtp, Stage};
+
+/// How mails leave. Clones share connections.
+#[derive(Clone)]
+pub enum Transport {
+    /// Over SMTP.
+    Smtp(Smtp),
+    /// Through the API of Amazon SES.
+    #[cfg(feature = "ses")]
+    Ses(Ses),
+}
+
+/// A mail that may be handed over. Nothing is sent yet, and nothing will be if this is dropped.
+pub enum Offer {
+    /// An envelope that the mail server has accepted.
+    Smtp(smtp::Offer),
+    /// The API takes envelope and message in one call.
+    #[cfg(feature = "ses")]
+    Ses(Ses),
+}
+
+impl From<Smtp> for Transport {
+    fn from(smtp: Smtp) -> Self {
+        Self::Smtp(smtp)
+    }
+}
+
+#[cfg(feature = "ses")]
+impl From<Ses> for Transport {
+    fn from(ses: Ses) -> Self {
+        Self::Ses(ses)
+    }
+}
+
+impl Transport {
+    /// Goes as far as it can without any chance that the mail is sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: the mail is certainly not sent.
+    pub async fn offer(&self, envelope: &Envelope) -> Result<Offer, Refusal> {
+        match self {
+            Self::Smtp(smtp) => smtp.offer(envelope).await.map(Offer::Smtp),
+            #[cfg(feature = "ses")]
+            Self::Ses(ses) => ses.offer(envelope).map(Offer::Ses),
+        }
+    }
+
+    /// The longest time from the claim to the point of no return.
+    pub(super) fn longest_start(&self) -> Duration {
+        match self {
+            Self::Smtp(smtp) => smtp.settings().timeouts.data + smtp.settings().timeouts.body,
+            #[cfg(feature = "ses")]
+            Self::Ses(_) => Duration::ZERO,
+        }
+    }
+
+    /// The longest time from the claim to the last moment at which an answer is still awaited.
+    pub(super) fn longest_delivery(&self) -> Duration {
+        match self {
+            Self::Smtp(smtp) => smtp.settings().timeouts.longest_delivery(),
+            #[cfg(feature = "ses")]
+            Self::Ses(ses) => ses.limit(),
+        }
+    }
+
+    /// Takes leave of the server on every connection that rests.
+    pub async fn close(&self) {
+        match self {
+            Self::Smtp(smtp) => smtp.close().await,
+            #[cfg(feature = "ses")]
+            Self::Ses(_) => {}
+        }
+    }
+}
+
+/// The server's name, for people.
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Smtp(smtp) => write!(f, "{}:{}", smtp.settings().host, smtp.settings().port),
+            #[cfg(feature = "ses")]
+            Self::Ses(_) => f.write_str("Amazon SES"),
+        }
+    }
+}
+
+impl Offer {
+    /// Hands the mail over and waits for the answer. `may_pass` is asked at [`Stage::Data`] and
+    /// again right before the point of no return ([`Stage::AfterDot`]); once it says no, the mail
+    /// is certainly not sent.
+    ///
+    /// Dropping this future leaves it unknown whether the mail was accepted.
+    pub async fn deliver(self, mail: &Mail, may_pass: &(dyn Fn(Stage) -> bool + Sync)) -> Delivery {
+        match self {
+            Self::Smtp(offer) => offer.deliver(&mail.bytes, may_pass).await,
+            #[cfg(feature = "ses")]
+            Self::Ses(ses) => ses.deliver(mail, may_pass).await,
+        }
+    }
+}

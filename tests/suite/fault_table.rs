@@ -1,0 +1,124 @@
+//! The README's table of faults is the one that the tests run.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::faults::{Case, Told, table};
+use crate::support::mail_server::{Act, Step};
+use aftercommit::decide::claim::State;
+
+const BEGIN: &str = "<!-- Made from the tests' table; a test compares them. -->\n";
+const END: &str = "<!-- So far the table. -->\n";
+
+fn place(step: Step) -> &'static str {
+    match step {
+        Step::Tls => "TLS",
+        Step::Greeting => "the greeting",
+        Step::Ehlo => "EHLO",
+        Step::StartTls => "STARTTLS",
+        Step::Mail => "MAIL",
+        Step::Rcpt => "RCPT",
+        Step::Data => "DATA",
+        Step::Body => "the message",
+        Step::Dot => "the final dot",
+        _ => "AUTH",
+    }
+}
+
+fn deed(case: &Case) -> String {
+    let deed = match &case.act {
+        Act::Close => "hangs up",
+        Act::Reset => "resets the connection",
+        Act::Silence => "is silent",
+        Act::Half => "replies by half",
+        Act::Garbage => "talks nonsense",
+        Act::Twice => "replies twice",
+        Act::Late(_) | Act::Trickle(_) => "is slow",
+        Act::Say(words) => return format!("says {}", &words[..3]),
+    };
+    deed.to_owned()
+}
+
+fn told(told: Told) -> &'static str {
+    match told {
+        Told::Done => "is done",
+        Told::Retry => "tries again",
+        Told::Reject => "gives it up",
+        Told::Unavailable => "waits until the server is well",
+        Told::Overloaded => "slows down",
+        Told::Busy => "waits",
+    }
+}
+
+/// What a line of the table says of its faults.
+fn outcome(case: &Case) -> String {
+    let state = case.state.map_or("nothing", State::word);
+    let kept = if case.kept {
+        ", and keeps the mail"
+    } else {
+        ""
+    };
+    let [resend, park] = case.mails;
+    format!(
+        "{kept} | {} | {} | {resend} | {park} |",
+        if case.state.is_some() {
+            format!("`{state}`")
+        } else {
+            state.to_owned()
+        },
+        told(case.told),
+    )
+}
+
+/// Steps at which the same faults come to the same share a line.
+fn rendered() -> String {
+    let mut order: Vec<String> = Vec::new();
+    let mut deeds: BTreeMap<String, BTreeMap<Step, Vec<String>>> = BTreeMap::new();
+    for case in table() {
+        let outcome = outcome(&case);
+        if !order.contains(&outcome) {
+            order.push(outcome.clone());
+        }
+        let steps = deeds.entry(outcome).or_default();
+        let done = steps.entry(case.step).or_default();
+        if !done.contains(&deed(&case)) {
+            done.push(deed(&case));
+        }
+    }
+    let mut text = String::from(
+        "| At | the mail server | the ledger then | the worker | mails in the end: `resend` | `park` |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for outcome in order {
+        let mut lines: Vec<(Vec<String>, Vec<&str>)> = Vec::new();
+        for (step, deeds) in &deeds[&outcome] {
+            let place = place(*step);
+            match lines.iter_mut().find(|(those, _)| those == deeds) {
+                Some((_, places)) => places.push(place),
+                None => lines.push((deeds.clone(), vec![place])),
+            }
+        }
+        for (deeds, places) in lines {
+            let (places, deeds) = (places.join(", "), deeds.join(", "));
+            writeln!(text, "| {places} | {deeds}{outcome}").unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn the_faults_in_the_readme_are_those_that_are_tested() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).unwrap();
+    let (shown, after) = rest.split_once(END).unwrap();
+    let table = rendered();
+    if std::env::var_os("AFTERCOMMIT_WRITE_GOLDEN").is_some() {
+        std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        return;
+    }
+    assert!(
+        shown == table,
+        "run this test with AFTERCOMMIT_WRITE_GOLDEN=1; the table is now\n{table}"
+    );
+}
