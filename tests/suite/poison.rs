@@ -133,6 +133,7 @@ async fn bad_orders_failures_and_an_outage_cost_no_other_order_anything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LocalStack: run localstack/test.sh"]
 async fn on_localstack_bad_orders_failures_and_an_outage_cost_no_other_order_anything() {
-    let run = lives_through_it_all(&localstack_url(), Duration::from_secs(30));
+    let url = localstack_url();
+    let run = lives_through_it_all(&url, Duration::from_secs(30));
     timeout(LIMIT, run).await.unwrap();
 }
