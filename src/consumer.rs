@@ -25,11 +25,13 @@ use crate::leases::{Incarnation, LeaseStore};
 use crate::settings::Settings;
 use crate::source::StreamSource;
 
+mod apply;
 mod calls;
 mod fleet;
 mod listing;
 mod rescued;
 mod tasks;
+mod view;
 
 use fleet::Fleet;
 #[cfg(feature = "simulation")]

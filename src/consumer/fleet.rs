@@ -1,4 +1,4 @@
-//! The loop of a fleet member: what is due, what was answered, what ended.
+//! The loop of a fleet member: what is due, and what was answered.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -11,19 +11,18 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::calls::{Answer, Call, Looked};
-use super::listing::{Listing, sight_of};
-use super::tasks::{Finished, Tasks};
+use super::listing::Listing;
+use super::tasks::Tasks;
+use super::view::sight_of;
 use super::{complain, within};
-use crate::decide::lease::{Action, Change, Member, Sight};
+use crate::decide::lease::{Change, Member, Sight};
 use crate::decide::shard::ShardId;
 use crate::engine::{Counters, Engine};
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
 use crate::leases::{
-    Checkpoint, Consistency, Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow,
-    Take, View, WorkerRow,
+    Consistency, Incarnation, LeaseRow, LeaseStore, StreamRow, Take, View, WorkerRow,
 };
-use crate::shard_task::Ended;
 use crate::source::StreamSource;
 use crate::trust::{Generation, Trust};
 
@@ -34,11 +33,6 @@ const TAKES: usize = 32;
 /// more than heartbeats (a write costs as much as five reads, and rows are some 250 bytes).
 const ROWS_PER_LOOK: usize = 80;
 
-/// The stream's times are the server's, rounded down (to the second on AWS, to the minute by
-/// Amazon's local emulator), and clocks differ. So `latest` begins this much early: the edge is
-/// approximate, but nothing that was committed after the bootstrap is skipped.
-const START_SLACK: Duration = Duration::from_mins(1);
-
 pub(super) struct Fleet<S, L, H> {
     pub engine: Arc<Engine<S, L, H>>,
     pub calls: FuturesUnordered<Call>,
@@ -47,17 +41,17 @@ pub(super) struct Fleet<S, L, H> {
     pub rng: fastrand::Rng,
     member: Arc<Mutex<Member>>,
     origin: Instant,
-    trust: Trust,
-    generation: Generation,
+    pub trust: Trust,
+    pub generation: Generation,
     beat: Beat,
     look: Look,
-    rows: BTreeMap<ShardId, LeaseRow>,
-    sight: Sight,
-    tasks: Tasks,
-    wanted: VecDeque<Take>,
-    taking: BTreeSet<ShardId>,
+    pub rows: BTreeMap<ShardId, LeaseRow>,
+    pub sight: Sight,
+    pub tasks: Tasks,
+    pub wanted: VecDeque<Take>,
+    pub taking: BTreeSet<ShardId>,
     /// Set once the worker is leaving: when it stops waiting.
-    leaving: Option<Instant>,
+    pub leaving: Option<Instant>,
 }
 
 /// The heartbeat's own state.
@@ -149,7 +143,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     }
 
     /// A lapse of trust, however short, voids everything; nothing is done before it is noticed.
-    fn note_lapse(&mut self) {
+    pub fn note_lapse(&mut self) {
         let generation = self.trust.generation();
         if generation != self.generation {
             self.generation = generation;
@@ -210,13 +204,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     fn look_interval(&self) -> Duration {
         let timing = &self.engine.settings.timing;
         let rows = self.sight.leases.len() + self.sight.workers.len();
-        let many = u32::try_from(rows / ROWS_PER_LOOK)
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let many = u32::try_from(rows / ROWS_PER_LOOK).unwrap_or(u32::MAX);
         // Trust lives on looks, too: they must come several times in its window.
         timing
             .look_interval
-            .saturating_mul(many)
+            .saturating_mul(many.max(1))
             .min(timing.lease_duration / 4)
     }
 
@@ -357,7 +349,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         if let Some(generation) = valid.filter(|_| strong) {
             let timing = &self.engine.settings.timing;
             self.look.strong_due = looked.began + timing.lease_duration / 5;
-            if self.trust.seen(generation, looked.began + timing.trust()) {
+            let counts_from = if left_out!(EarlyReread) {
+                Instant::now()
+            } else {
+                looked.began
+            };
+            if self.trust.seen(generation, counts_from + timing.trust()) {
                 self.tidy(&view);
             }
         }
@@ -380,174 +377,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             }
         }
         self.stream_row = self.stream_row.or(view.stream);
-    }
-
-    /// Does what the plan says about the last look, and starts the tasks of what is mine.
-    fn act(&mut self) {
-        if self.trust.tenure().is_none() {
-            return;
-        }
-        let now = self.now();
-        let (live, actions) = {
-            let member = self.member();
-            let live = member.live(&self.sight, now, self.leaving.is_some());
-            let actions = member.plan(&self.sight, &live, now);
-            (live, actions)
-        };
-        let me = self.member().me().clone();
-        self.listing.elect(&live, &self.sight, &me);
-        self.wanted.clear();
-        let mut dead = Vec::new();
-        for action in actions {
-            match action {
-                Action::Take(take) => self.wanted.push_back(take),
-                Action::HandOver(shard, to) => self.give_up(&shard, to),
-                Action::Bury(name, beat) => dead.push((name, Some(beat))),
-            }
-        }
-        if !dead.is_empty() && self.listing.is_mine() {
-            self.bury(dead);
-        }
-        self.tend();
-    }
-
-    /// Starts the tasks of the shards that are mine and have none.
-    fn tend(&mut self) {
-        let Some(stream) = self.stream_row else {
-            return;
-        };
-        let skip_before = match stream.initial {
-            InitialPosition::TrimHorizon => None,
-            InitialPosition::Latest => stream.bootstrapped.checked_sub(START_SLACK),
-        };
-        let (me, owned) = {
-            let member = self.member();
-            let owned = member
-                .owned()
-                .map(|shard| (shard.clone(), member.owns(shard)));
-            (member.me().clone(), owned.collect::<Vec<_>>())
-        };
-        for (shard, epoch) in owned {
-            let row = self.rows.get(&shard).filter(|row| Some(row.epoch) == epoch);
-            let row = row.filter(|_| !self.tasks.is_running(&shard));
-            if let (Some(row), Some(tenure)) = (row, self.trust.tenure()) {
-                self.tasks
-                    .start(&self.engine, row, me.clone(), tenure, skip_before);
-            }
-        }
-    }
-
-    fn give_up(&mut self, shard: &ShardId, to: Option<Incarnation>) {
-        let (me, given) = {
-            let mut member = self.member();
-            (member.me().clone(), member.give_up(shard))
-        };
-        let Some(epoch) = given else {
-            return;
-        };
-        info!(%shard, to = ?to, "handing over");
-        if self.tasks.drain(shard, to.clone()) {
-            if !left_out!(HandOverTooEarly) {
-                return;
-            }
-        } else {
-            // No task has touched it: the row's own checkpoint stands.
-            self.tasks.abandon(shard);
-        }
-        let hold = Hold {
-            shard: shard.clone(),
-            owner: me,
-            epoch,
-        };
-        match self
-            .rows
-            .get(shard)
-            .map(|row| (&row.checkpoint, &row.report))
-        {
-            Some((Checkpoint::At(position), report)) => {
-                let call = self
-                    .engine
-                    .hand_over(hold, to, position.clone(), report.clone());
-                self.calls.push(call);
-            }
-            _ => self.member().gave_up(shard),
-        }
-    }
-
-    fn took(
-        &mut self,
-        take: &Take,
-        generation: Generation,
-        result: anyhow::Result<Option<LeaseRow>>,
-    ) {
-        self.taking.remove(&take.shard);
-        match result {
-            Ok(Some(row)) => {
-                let now = self.now();
-                let valid = generation == self.trust.generation() && self.trust.tenure().is_some();
-                let valid = valid && take.owner == *self.member().me();
-                if !valid {
-                    self.member().heard(&take.shard, row.epoch);
-                } else if self.member().gain(&take.shard, row.epoch, now).is_some() {
-                    let from = take.from.as_ref().map(|(owner, _)| owner.as_str());
-                    info!(shard = %take.shard, epoch = row.epoch, from, "took a lease");
-                    Counters::add(&self.engine.counters.takes);
-                    self.rows.insert(take.shard.clone(), row);
-                    self.tend();
-                }
-                if self.leaving.is_some() {
-                    self.look_now();
-                }
-            }
-            Ok(None) => {}
-            Err(error) => complain("taking a lease", &error),
-        }
-    }
-
-    fn handed_over(
-        &mut self,
-        shard: &ShardId,
-        to: Option<&Incarnation>,
-        result: anyhow::Result<Option<()>>,
-    ) {
-        self.member().gave_up(shard);
-        match result {
-            Ok(Some(())) => {
-                info!(%shard, to = ?to, "handed over");
-                Counters::add(&self.engine.counters.hand_overs);
-            }
-            Ok(None) => {}
-            Err(error) => complain("handing a shard over", &error),
-        }
-    }
-
-    fn ended(&mut self, finished: Finished) {
-        self.note_lapse();
-        let Finished { hold, to, ended } = finished;
-        let shard = hold.shard.clone();
-        match ended {
-            Ended::Drained(position, report) => {
-                self.calls
-                    .push(self.engine.hand_over(hold, to, position, report));
-            }
-            Ended::Finished | Ended::Refused => {
-                if matches!(ended, Ended::Refused) {
-                    Counters::add(&self.engine.counters.refused);
-                }
-                let mut member = self.member();
-                member.gave_up(&shard);
-                if member.owns(&shard) == Some(hold.epoch) {
-                    member.lose(&shard);
-                }
-                drop(member);
-                self.look_now();
-            }
-            Ended::Abandoned => {
-                self.member().gave_up(&shard);
-                self.tend();
-            }
-            Ended::Halted => {}
-        }
     }
 
     fn leave(&mut self) {

@@ -13,15 +13,15 @@ use tracing::{info, warn};
 use super::calls::Tidying;
 use super::complain;
 use super::fleet::Fleet;
+use super::view::{damaged_shards, damaged_workers, tree_of};
 use crate::decide::assign::lister;
-use crate::decide::lease::{Peer, Row, Sight};
-use crate::decide::shard::{Shard, ShardId, Standing, Tree};
+use crate::decide::lease::Sight;
+use crate::decide::shard::{Shard, ShardId};
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
 use crate::leases::{
-    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow, Unfit, View,
+    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow, View,
 };
-use crate::record::Position;
 use crate::source::{Description, SourceError, StreamSource};
 
 /// What the stream is about to trim when a fleet starts from the horizon is not the fleet's: this
@@ -234,7 +234,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             }
             tidying.heal.push(row);
         }
-        if !at_start {
+        if !at_start || self.starts_late() {
             tidying.gaps = self.never_leased(&tidying.create, &shards, view);
         }
         if !tidying.is_empty() {
@@ -261,6 +261,15 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             InitialPosition::TrimHorizon => row.bootstrapped.checked_sub(held),
         });
         settled.or(of_fleet)
+    }
+
+    /// Whether the stream may have forgotten a shard between the bootstrap and the first leases.
+    fn starts_late(&self) -> bool {
+        let soon = self.engine.settings.timing.retention.mul_f64(EDGE / 2.0);
+        self.stream_row.is_none_or(|row| {
+            let passed = self.engine.clock.now().duration_since(row.bootstrapped);
+            passed.unwrap_or_default() >= soon
+        })
     }
 
     /// The parents of new leases that the stream has forgotten before they ever had a lease.
@@ -319,100 +328,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             bootstrapped: to_the_millisecond(began),
         })
     }
-}
-
-/// What membership needs of a view.
-pub(super) fn sight_of(view: &View, began: Duration, consistent: bool) -> Sight {
-    let workers = view.workers.values().map(|row| {
-        let peer = Peer {
-            beat: row.beat,
-            draining: row.draining,
-            unable_to_list: row.unable_to_list,
-            patience: row.lease_duration,
-        };
-        (row.incarnation.clone(), peer)
-    });
-    // A worker of a newer version: it is not ours to judge, and nothing is given to it.
-    let strangers = view
-        .unreadable
-        .iter()
-        .filter(|row| matches!(row.why, Unfit::Newer { .. }));
-    let strangers = strangers
-        .filter_map(|row| row.row.strip_prefix("worker#"))
-        .map(|name| {
-            let peer = Peer {
-                beat: 0,
-                draining: true,
-                unable_to_list: true,
-                patience: Duration::MAX,
-            };
-            (Incarnation::from_row(name), peer)
-        });
-    let leases = view.leases.values().map(|row| {
-        let seen = Row {
-            owner: row.owner.clone(),
-            epoch: row.epoch,
-            ended: row.ended(),
-        };
-        (row.shard.clone(), seen)
-    });
-    Sight {
-        workers: workers.chain(strangers).collect(),
-        leases: leases.collect(),
-        consistent,
-        began,
-    }
-}
-
-fn tree_of(listed: Vec<Shard>, view: &View) -> Tree {
-    let rows = view.leases.values().map(|row| {
-        let standing = match &row.checkpoint {
-            Checkpoint::At(Position::Horizon) => Standing::AtHorizon,
-            Checkpoint::At(Position::After(_)) => Standing::Reading,
-            Checkpoint::End { children } => Standing::Ended(children.clone()),
-        };
-        (row.shard.clone(), row.parent.clone(), standing)
-    });
-    let unreadable = view
-        .unreadable
-        .iter()
-        .filter_map(|row| row.row.strip_prefix("shard#"))
-        .map(|id| (ShardId::new(id), None, Standing::Unknown));
-    Tree::new(listed, rows.chain(unreadable))
-}
-
-/// The shards whose rows are malformed. Rows of a newer format are not ours to heal.
-fn damaged_shards(view: &View, listed: &[Shard]) -> Vec<Shard> {
-    let damaged = view.unreadable.iter().filter_map(|row| match &row.why {
-        Unfit::Malformed { what } => {
-            warn!(row = row.row, what, "a row of the lease table is malformed");
-            row.row.strip_prefix("shard#").map(ShardId::new)
-        }
-        Unfit::Newer { format } => {
-            warn!(
-                row = row.row,
-                format, "a row was written by a newer version and is left alone"
-            );
-            None
-        }
-    });
-    let with_parent = |id: ShardId| {
-        let listed = listed.iter().find(|shard| shard.id == id).cloned();
-        listed.unwrap_or(Shard { id, parent: None })
-    };
-    damaged.map(with_parent).collect()
-}
-
-/// The workers whose rows are malformed: each notices at its next heartbeat and joins anew.
-fn damaged_workers(view: &View) -> Vec<(Incarnation, Option<u64>)> {
-    let damaged = view
-        .unreadable
-        .iter()
-        .filter(|row| matches!(row.why, Unfit::Malformed { .. }));
-    let names = damaged.filter_map(|row| row.row.strip_prefix("worker#"));
-    names
-        .map(|name| (Incarnation::from_row(name), None))
-        .collect()
 }
 
 /// Rows hold milliseconds.

@@ -25,8 +25,10 @@ pub(crate) use super::assign::hash;
 use super::shard::{Shard, ShardId};
 use crate::gate::left_out;
 
+mod mine;
 mod terms;
 
+use mine::Mine;
 pub use terms::{Action, Change, Epoch, Hold, Incarnation, Peer, Row, Sight, Sighting, Take};
 
 /// After so many times its patience a dead worker's row is removed, and a row that is gone is
@@ -57,19 +59,6 @@ struct Still {
     since: Duration,
     seen: Duration,
     patience: Duration,
-}
-
-/// What I know of a shard that concerns me.
-#[derive(Debug, Clone, Copy, Default)]
-struct Mine {
-    highest: Epoch,
-    given_up: Option<Epoch>,
-    /// What I began to give up last, and when I had gained it.
-    given: Option<(Epoch, Duration)>,
-    owns: Option<(Epoch, Duration)>,
-    giving: bool,
-    /// When its row was last there.
-    seen: Duration,
 }
 
 impl Member {
@@ -384,42 +373,5 @@ impl Still {
     fn continues(&self, sighting: Sighting, now: Duration) -> bool {
         let lately = now.saturating_sub(self.seen) <= self.patience / 2;
         self.sighting == sighting && (lately || sighting != Sighting::Missing)
-    }
-}
-
-impl Mine {
-    /// Whether a look proves that what I hold, or am giving up, is not mine any more. A look that began before I
-    /// gained it proves nothing, and only a consistent one proves that a row is gone.
-    fn lost(
-        held: Option<(Epoch, Duration)>,
-        me: &Incarnation,
-        row: Option<&Row>,
-        sight: &Sight,
-    ) -> bool {
-        let Some((epoch, since)) = held else {
-            return false;
-        };
-        if sight.began < since {
-            return false;
-        }
-        match row {
-            None => sight.consistent,
-            Some(row) if row.owner.as_ref() == Some(me) && row.epoch == epoch => row.ended,
-            Some(row) => sight.consistent || row.epoch > epoch,
-        }
-    }
-
-    /// Whether a row that names me makes the shard mine.
-    fn adoptable(&self, me: &Incarnation, row: Option<&Row>, consistent: bool) -> bool {
-        if left_out!(StaleAdopt) {
-            return row.is_some_and(|row| row.owner.as_ref() == Some(me) && !row.ended);
-        }
-        row.is_some_and(|row| {
-            row.owner.as_ref() == Some(me)
-                && !row.ended
-                && !self.giving
-                && self.given_up.is_none_or(|given| row.epoch > given)
-                && (row.epoch > self.highest || consistent && row.epoch == self.highest)
-        })
     }
 }

@@ -12,10 +12,6 @@ use crate::decide::shard::ShardId;
 use crate::handler::RecordHandler;
 use crate::leases::{Unfit, Unreadable, View};
 
-/// How long an operator leaves the table alone, at the start and after every change behind the
-/// fleet's back.
-const OPERATOR_DUE: Duration = Duration::from_secs(4);
-
 /// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
 const LATE: Duration = Duration::from_secs(25);
 
@@ -27,7 +23,7 @@ pub(super) async fn storm<H: RecordHandler>(
 ) {
     let end = Instant::now() + length;
     let mut due: Vec<(Instant, Relief)> = Vec::new();
-    let mut operator = Instant::now() + OPERATOR_DUE;
+    let mut operator = Instant::now() + world.climate.peace;
     while Instant::now() < end && !world.is_violated() {
         let pause = world.with_rng(|rng, _| rng.u64(10..600));
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -120,7 +116,7 @@ fn strike<H: RecordHandler>(
         80..=94 => trim(world),
         95..=99 => forget(world),
         100..=129 if *operator <= Instant::now() => {
-            *operator = Instant::now() + OPERATOR_DUE;
+            *operator = Instant::now() + world.climate.peace;
             tamper(world);
         }
         _ => {}

@@ -52,6 +52,9 @@ pub(super) struct Climate {
     pub frost: u32,
     /// How long the stream keeps a record.
     pub retention: Duration,
+    /// How long an operator leaves the table alone, at the start and after every change behind the
+    /// fleet's back.
+    pub peace: Duration,
 }
 
 impl Climate {
@@ -61,6 +64,7 @@ impl Climate {
             lost: [5, 30, 100][rng.usize(..3)],
             frost: [25, 100][rng.usize(..2)],
             retention: Duration::from_secs(rng.u64(12..40)),
+            peace: Duration::from_secs([4, 15, 60][rng.usize(..3)]),
         }
     }
 }

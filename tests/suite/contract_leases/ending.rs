@@ -1,0 +1,176 @@
+//! The end of a shard, gaps, and rows that are healed.
+
+use super::*;
+
+fn children(names: &[&str]) -> Vec<LeaseRow> {
+    let rows = names.iter();
+    rows.map(|name| LeaseRow::new(shard(name), Some(shard("a")), 0))
+        .collect()
+}
+
+fn end(children: &[LeaseRow]) -> Checkpoint {
+    Checkpoint::End {
+        children: children.iter().map(|row| row.shard.clone()).collect(),
+    }
+}
+
+pub(super) async fn finishing_ends_the_parent_and_creates_the_children(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let children = children(&["b", "c"]);
+    let ended = store.finish(&hold, &children, &report()).await;
+    assert_eq!(ended.unwrap(), Some(()));
+    let view = look(&store).await;
+    let parent = &view.leases[&shard("a")];
+    assert_eq!(parent.checkpoint, end(&children));
+    assert_eq!(parent.report, report());
+    assert_eq!(view.leases[&shard("b")], children[0]);
+    assert_eq!(view.leases[&shard("c")], children[1]);
+    // Nothing moves an ended shard any more.
+    let late = store.checkpoint(&hold, &after("3"), &report()).await;
+    assert_eq!(late.unwrap(), None);
+    assert!(lease(&store, "a").await.ended());
+}
+
+pub(super) async fn a_finish_that_is_repeated_answers_like_the_first(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let mut two = children(&["b", "c"]);
+    for _ in 0..2 {
+        let ended = store.finish(&hold, &two, &report()).await;
+        assert_eq!(ended.unwrap(), Some(()));
+    }
+    // A child that was taken in between changes nothing about it.
+    let take = Take {
+        shard: shard("b"),
+        ..free_take("two", 1)
+    };
+    let taken = store.take(&take).await.unwrap().unwrap();
+    let ended = store.finish(&hold, &two, &report()).await;
+    assert_eq!(ended.unwrap(), Some(()));
+    assert_eq!(lease(&store, "b").await, taken);
+    // Another end is another write, and too late.
+    two.pop();
+    let other = store.finish(&hold, &two, &report()).await;
+    assert_eq!(other.unwrap(), None);
+}
+
+pub(super) async fn finishing_leaves_a_child_that_is_there_as_it_is(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let children = children(&["b", "c"]);
+    store.create(&children[..1]).await.unwrap();
+    let take = Take {
+        shard: shard("b"),
+        ..free_take("two", 1)
+    };
+    let taken = store.take(&take).await.unwrap().unwrap();
+    let ended = store.finish(&hold, &children, &report()).await;
+    assert_eq!(ended.unwrap(), Some(()));
+    let view = look(&store).await;
+    assert_eq!(view.leases[&shard("a")].checkpoint, end(&children));
+    assert_eq!(view.leases[&shard("b")], taken);
+    assert_eq!(view.leases[&shard("c")], children[1]);
+}
+
+pub(super) async fn a_finish_that_is_refused_creates_no_child(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let take = take_from("two", "one", Sighting::Beat(1));
+    store.take(&take).await.unwrap().unwrap();
+    let ended = store.finish(&hold, &children(&["b"]), &report()).await;
+    assert_eq!(ended.unwrap(), None);
+    let view = look(&store).await;
+    assert_eq!(view.leases.keys().collect::<Vec<_>>(), [&shard("a")]);
+    assert!(!view.leases[&shard("a")].ended());
+}
+
+pub(super) async fn finishing_with_very_many_children_creates_them_all(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let names: Vec<_> = (0..130).map(|n| format!("child-{n:03}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let children = children(&names);
+    for _ in 0..2 {
+        let ended = store.finish(&hold, &children, &report()).await;
+        assert_eq!(ended.unwrap(), Some(()));
+    }
+    let view = look(&store).await;
+    assert_eq!(view.leases.len(), 131);
+    assert_eq!(view.leases[&shard("a")].checkpoint, end(&children));
+}
+
+pub(super) async fn only_ended_leases_are_removed(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    store.remove_ended(&shard("a")).await.unwrap();
+    assert!(look(&store).await.leases.contains_key(&shard("a")));
+    let ended = store.finish(&hold, &[], &report()).await;
+    ended.unwrap().unwrap();
+    store.remove_ended(&shard("a")).await.unwrap();
+    store.remove_ended(&shard("a")).await.unwrap();
+    assert!(look(&store).await.leases.is_empty());
+}
+
+pub(super) async fn a_gap_keeps_its_first_detection_and_takes_its_newest_end(
+    store: impl LeaseStore,
+) {
+    let place = |digits: &str| Some(SequenceNumber::parse(digits).unwrap());
+    let first = GapRow {
+        shard: shard("a"),
+        last_handled: place("10"),
+        last_handled_time: Some(at(1)),
+        first_after: None,
+        detected: at(2),
+    };
+    let again = GapRow {
+        first_after: place("20"),
+        detected: at(3),
+        ..first.clone()
+    };
+    let later = GapRow {
+        first_after: place("30"),
+        ..again.clone()
+    };
+    let elsewhere = GapRow {
+        last_handled: None,
+        last_handled_time: None,
+        ..first.clone()
+    };
+    let hold = held_by_one(&store).await;
+    let recorded = store.record_gap(&first, Some(&hold)).await;
+    recorded.unwrap().unwrap();
+    assert_eq!(look(&store).await.gaps, std::slice::from_ref(&first));
+    for gap in [&again, &later, &elsewhere] {
+        let recorded = store.record_gap(gap, Some(&hold)).await;
+        recorded.unwrap().unwrap();
+    }
+    let mut gaps = look(&store).await.gaps;
+    gaps.sort_by_key(|gap| gap.last_handled.clone());
+    let ended = GapRow {
+        first_after: place("30"),
+        ..first
+    };
+    assert_eq!(gaps, [elsewhere, ended]);
+}
+
+pub(super) async fn a_former_owner_writes_no_gap(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let report = report();
+    let given = store.hand_over(&hold, None, &Position::Horizon, &report);
+    given.await.unwrap().unwrap();
+    let gap = GapRow {
+        shard: shard("a"),
+        last_handled: None,
+        last_handled_time: None,
+        first_after: None,
+        detected: at(2),
+    };
+    assert_eq!(store.record_gap(&gap, Some(&hold)).await.unwrap(), None);
+    assert_eq!(look(&store).await.gaps, []);
+    // Of a shard that never had a lease anybody may say so.
+    store.record_gap(&gap, None).await.unwrap().unwrap();
+    assert_eq!(look(&store).await.gaps, [gap]);
+}
+
+pub(super) async fn a_readable_lease_is_not_healed(store: impl LeaseStore) {
+    held_by_one(&store).await;
+    let before = lease(&store, "a").await;
+    let fresh = LeaseRow::new(shard("a"), None, 9);
+    store.heal(&fresh).await.unwrap();
+    assert_eq!(lease(&store, "a").await, before);
+}
