@@ -372,7 +372,7 @@ impl Run {
             let reason = letter.envelope.reason;
             let expected = match reason {
                 Reason::Rejected => plan.poison.get(&key) == Some(&Poison::Rejects),
-                Reason::Rescued => plan.outage.end - plan.outage.start > 20 * HOUR,
+                Reason::Rescued => plan.outage.end > plan.outage.start + 20 * HOUR,
                 Reason::TooOld => false,
                 Reason::Exhausted => {
                     let poison = plan.poison.get(&key);
@@ -388,7 +388,7 @@ impl Run {
         Ok(reasons.collect())
     }
 
-    async fn check_all(&self) -> Result<(), String> {
+    fn check_all(&self) -> Result<(), String> {
         let journal = self.world.journal.lock().unwrap();
         let missing: Vec<_> = self
             .committed()
@@ -427,7 +427,7 @@ async fn run(seed: u64) -> Result<BTreeSet<Reason>, String> {
     run.check_healthy().await?;
     let reasons = run.check_letters().await?;
     run.mend().await;
-    run.check_all().await?;
+    run.check_all()?;
     let parked = run.letters.parked("stream").await.unwrap();
     if !parked.is_empty() {
         return Err(format!("still parked: {parked:?}"));
