@@ -11,7 +11,7 @@ use aftercommit::{Context, Failure, RecordHandler};
 
 use crate::support::mail_server::{Act, Fault, MailServer, Script, ServerTls, Step};
 use crate::support::orders::{inserted, quick, row, rules, worker};
-use aftercommit::confirmation::smtp::{Security, SmtpSettings};
+use aftercommit::confirmation::smtp::{Security, SmtpSettings, Timeouts};
 
 /// What a handler told the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,6 +289,8 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
     let state = row(&ledger, "o1").await.map(|row| row.state);
     check_eq!(state, case.state, "{what}: the ledger");
 
+    // Nothing is silent any more.
+    settings.timeouts = Timeouts::default();
     let next = worker(ledger.clone(), settings, rules(policy));
     let context = Context::detached().of_worker("next", Liveness::Dead);
     let result = next.handle(&record, &context).await;
