@@ -7,7 +7,7 @@ use aftercommit::decide::claim::OnAmbiguous;
 use aftercommit::simulation::{Counts, Flaw, Scenario, simulate, simulate_all};
 
 /// How many seeds a run of the tests takes.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 500;
 
 /// How long the weather lasts, in virtual seconds.
 const WEATHER: u64 = 30;
