@@ -41,6 +41,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let limit = Instant::now() + self.engine.settings.timing.handover_timeout;
         let limit = self.stopping.map_or(limit, |(_, limit)| limit);
         self.stopping = Some((order, limit));
+        // Nothing more is begun, so that nobody waits to begin: a time that has passed would only
+        // wake the task again and again.
+        self.held_until = None;
         self.cancel.cancel();
     }
 
