@@ -183,7 +183,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             home: self.home,
             dependency: self
                 .dependency
-                .unwrap_or_else(|| Dependency::new(&Limits::default(), own_rng.clone())),
+                .unwrap_or_else(|| Dependency::new(&Limits::default(), own_rng.fork())),
             stream: self.stream,
             settings: self.settings,
             clock: self.clock,

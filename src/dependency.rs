@@ -125,20 +125,21 @@ impl Dependency {
                 let spread = 0.1 + 0.4 * state.rng.f64();
                 return Admission::Wait(Duration::from_secs_f64(spread));
             }
-            match which {
-                Try::First => state.retries.first_try(),
-                Try::Again => {
-                    if let Err(wait) = state.retries.retry(now) {
-                        return Admission::Later(wait);
-                    }
-                }
+            if which == Try::Again
+                && let Err(wait) = state.retries.retry(now)
+            {
+                return Admission::Later(wait);
             }
         }
+        let retries = (!ticket.is_probe()).then_some(&mut state.retries);
         let rate = state.rate.as_mut();
         let wait = match state.concurrency.begin(now) {
             None => FULL,
             Some(permit) => match rate.map_or(Ok(()), |rate| rate.take(now)) {
                 Ok(()) => {
+                    if let (Some(retries), Try::First) = (retries, which) {
+                        retries.first_try();
+                    }
                     let (of, held) = (self.clone(), Some((ticket, permit)));
                     return Admission::Go(Turn { of, held });
                 }
@@ -148,6 +149,9 @@ impl Dependency {
                 }
             },
         };
+        if let (Some(retries), Try::Again) = (retries, which) {
+            retries.give_back();
+        }
         let unknown = gate::Answer::Unknown;
         state.gate.end(now, ticket, unknown, &mut state.rng);
         Admission::Wait(wait)
@@ -328,6 +332,30 @@ mod tests {
         turn(&it).end(&Ok(()));
         tokio::time::advance(wait).await;
         assert!(matches!(it.ask(Try::Again), Admission::Go(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asking_in_vain_neither_earns_nor_spends_retries() {
+        let it = dependency(Limits {
+            at_once: 1,
+            ..Limits::default()
+        });
+        let running = turn(&it);
+        for _ in 0..100 {
+            assert!(matches!(it.ask(Try::Again), Admission::Wait(_)));
+        }
+        drop(running);
+        let mut made = 0;
+        while let Admission::Go(turn) = it.ask(Try::Again) {
+            turn.end(&Err(Failure::Retry(anyhow::anyhow!("no"))));
+            made += 1;
+        }
+        assert_eq!(made, 10);
+        let _running = turn(&it);
+        for _ in 0..100 {
+            assert!(matches!(it.ask(Try::First), Admission::Wait(_)));
+        }
+        assert!(matches!(it.ask(Try::Again), Admission::Later(_)));
     }
 
     #[tokio::test(start_paused = true)]

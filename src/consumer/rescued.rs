@@ -53,16 +53,13 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
     /// Works until it is stopped; a letter in hand is finished, within the time that a hand-over
     /// has.
     pub async fn run(mut self) {
-        let (stop, patience) = (self.stop.clone(), self.patience());
+        let patience = self.engine.settings.timing.handover_timeout;
+        let stop = self.stop.clone();
         tokio::select! {
             biased;
             () = self.rounds() => {}
             () = async { stop.cancelled().await; tokio::time::sleep(patience).await } => {}
         }
-    }
-
-    fn patience(&self) -> Duration {
-        self.engine.settings.timing.handover_timeout
     }
 
     async fn rounds(&mut self) {

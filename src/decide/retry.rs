@@ -124,6 +124,11 @@ impl RetryBudget {
         self.earn(Self::SHARE);
     }
 
+    /// A retry that was spent was not made.
+    pub fn give_back(&mut self) {
+        self.earn(1.0);
+    }
+
     /// Spends a retry; or says how long to wait before asking again.
     pub fn retry(&mut self, now: Duration) -> Result<(), Duration> {
         let passed = now.saturating_sub(self.at).as_secs_f64();
