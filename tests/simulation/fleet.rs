@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use aftercommit::simulation::{Counts, Flaw, Scenario, simulate, simulate_all};
 
+use crate::flaws::unnoticed;
+
 /// How many seeds a run of the tests takes.
 const SEEDS: u64 = 2_000;
 
@@ -82,26 +84,9 @@ const SELDOM_MISSED: [Flaw; 1] = [Flaw::EarlyReread];
 
 #[test]
 fn every_rule_that_is_left_out_is_missed() {
-    let mut unnoticed = Vec::new();
-    for flaw in Flaw::ALL {
-        if SELDOM_MISSED.contains(&flaw) {
-            continue;
-        }
-        let mut caught = None;
-        let flawed = |seed| Scenario {
-            flaw: Some(flaw),
-            ..scenario(seed)
-        };
-        simulate_all((0..SEEDS).map(flawed), |scenario, outcome| {
-            if let Some(violation) = &outcome.violation {
-                caught = Some(format!("by seed {}: {violation}", scenario.seed));
-            }
-            caught.is_none()
-        });
-        match caught {
-            Some(caught) => println!("{flaw:?} is noticed {caught}"),
-            None => unnoticed.push(flaw),
-        }
-    }
+    let flaws = Flaw::ALL
+        .into_iter()
+        .filter(|flaw| !SELDOM_MISSED.contains(flaw));
+    let unnoticed = unnoticed(flaws, SEEDS, scenario);
     assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use aftercommit::decide::claim::OnAmbiguous;
 use aftercommit::simulation::{Counts, Flaw, Scenario, simulate, simulate_all};
 
+use crate::flaws::unnoticed;
+
 /// How many seeds a run of the tests takes.
 const SEEDS: u64 = 2_000;
 
@@ -81,23 +83,6 @@ fn a_seed_with_mails_replays_to_the_letter() {
 
 #[test]
 fn every_rule_of_the_sender_that_is_left_out_is_missed() {
-    let mut unnoticed = Vec::new();
-    for flaw in Flaw::OF_THE_SENDER {
-        let mut caught = None;
-        let flawed = |seed| Scenario {
-            flaw: Some(flaw),
-            ..scenario(seed)
-        };
-        simulate_all((0..SEEDS).map(flawed), |scenario, outcome| {
-            if let Some(violation) = &outcome.violation {
-                caught = Some(format!("by seed {}: {violation}", scenario.seed));
-            }
-            caught.is_none()
-        });
-        match caught {
-            Some(caught) => println!("{flaw:?} is noticed {caught}"),
-            None => unnoticed.push(flaw),
-        }
-    }
+    let unnoticed = unnoticed(Flaw::OF_THE_SENDER, SEEDS, scenario);
     assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod failing;
+mod flaws;
 mod fleet;
 mod handler;
 mod mail;

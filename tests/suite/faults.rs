@@ -26,7 +26,7 @@ pub enum Told {
 
 use Told::{Busy, Done, Overloaded, Reject, Retry, Unavailable};
 
-fn told(result: &Result<(), Failure>) -> Told {
+pub fn told(result: &Result<(), Failure>) -> Told {
     match result {
         Ok(()) => Done,
         Err(Failure::Retry(_)) => Retry,

@@ -12,31 +12,11 @@ use aftercommit::{Context, Failure, Record, RecordHandler as _};
 use aws_sdk_sesv2::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::Builder;
 
+use crate::faults::{Told, told};
 use crate::support::orders::{inserted, row, rules};
 use crate::support::ses_server::{Act, SesServer};
 
 use Told::{Done, Overloaded, Reject, Retry, Unavailable};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Done,
-    Retry,
-    Reject,
-    Unavailable,
-    Overloaded,
-    Busy,
-}
-
-fn told(result: &Result<(), Failure>) -> Told {
-    match result {
-        Ok(()) => Done,
-        Err(Failure::Retry(_)) => Retry,
-        Err(Failure::Reject(_)) => Reject,
-        Err(Failure::Unavailable(_)) => Unavailable,
-        Err(Failure::Overloaded(_)) => Overloaded,
-        Err(Failure::Busy(_)) => Told::Busy,
-    }
-}
 
 /// A client that would retry, if it were let.
 fn client(url: &str, credentials: bool) -> aws_sdk_sesv2::Client {
