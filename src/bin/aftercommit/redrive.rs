@@ -203,26 +203,11 @@ async fn handler(
     of: (&str, &Envelope),
 ) -> Result<Handler, Fault> {
     let (stream, letter) = of;
-    let (sending, dynamodb) = (&args.sending, &clients.dynamodb);
     let orders = table_of(stream).unwrap_or(stream);
     let fields = fields(args, clients, orders, letter).await?;
-    let ledger = DynamoDbLedger::new(
-        dynamodb.clone(),
-        &args.ledger.ledger_table,
-        sending.ledger_retention(),
-    );
-    let handler = Confirmation::new(
-        ledger,
-        smtp.clone(),
-        args.letter.letterhead()?,
-        sending.rules(fields)?,
-        fastrand::Rng::new(),
-    )
-    .looking_up(sending.lookup(dynamodb, orders));
-    Ok(match sending.sparing().suppress_when()? {
-        Some(when) => handler.suppressing(when),
-        None => handler,
-    })
+    let tables = (&clients.dynamodb, &args.ledger);
+    let sending = &args.sending;
+    sending.confirmation(tables, (orders, fields), &args.letter, smtp)
 }
 
 /// Where the orders keep what. The partition key is in the letter where it is the whole key.

@@ -54,8 +54,7 @@ pub struct SendArgs {
 /// Reads the order back and runs the handler for it, once. Whatever the ledger says to any other
 /// worker holds here, too: a worker that is quicker is not overtaken.
 ///
-/// A fleet does not see this process. So a worker that happens to get the order again right now, and
-/// waits for longer than a lease lasts, calls this send AMBIGUOUS and goes by its own policy.
+/// A fleet does not see this process, and judges its claim by the deadline that stands on it.
 pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     let letterhead = args.letter.letterhead()?;
     let smtp = args.smtp.transport().await?;

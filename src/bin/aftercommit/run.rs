@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::{Confirmation, Transport};
-use aftercommit::filter::HomeRegion;
+use aftercommit::filter::{Filters, HomeRegion};
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::source::StreamSource as _;
@@ -125,13 +125,13 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         told.cancel();
     });
     let settings = settings(args)?;
-    args.records.filters()?;
+    let filters = args.records.filters()?;
     let smtp = args.smtp.transport().await?;
     let ready = tokio::select! {
         biased;
         // Nothing has begun, so nothing is to be finished.
         () = stop.cancelled() => return Ok(()),
-        ready = workers(args, &smtp) => ready?,
+        ready = workers(args, &smtp, &filters) => ready?,
     };
     let budget = Budget::new(settings.memory_budget);
     let mut running = JoinSet::new();
@@ -146,7 +146,11 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
 }
 
 /// Checks everything there is to check, and makes a worker for every stream.
-async fn workers(args: &RunArgs, smtp: &Transport) -> Result<Vec<Worker>, Fault> {
+async fn workers(
+    args: &RunArgs,
+    smtp: &Transport,
+    filters: &Filters,
+) -> Result<Vec<Worker>, Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
     args.sending.rules(args.fields.with_default_id(""))?;
@@ -160,13 +164,27 @@ async fn workers(args: &RunArgs, smtp: &Transport) -> Result<Vec<Worker>, Fault>
     for table in own.into_iter().chain(list) {
         must_exist(&clients, table).await?;
     }
-    let letters = args.copies.letters(&clients, letters).await?;
-    let mail_server = args.records.mail_server();
-    let worker = |one| Worker::new(args, &clients, (smtp, &mail_server, &letters), one);
+    let shared = Shared {
+        letters: args.copies.letters(&clients, letters).await?,
+        mail_server: args.records.mail_server(),
+        clients,
+        smtp,
+        filters,
+    };
+    let worker = |one| Worker::new(args, &shared, one);
     followed.into_iter().map(worker).collect()
 }
 
 type Handler = Arc<Confirmation<DynamoDbLedger, DynamoDbLookup>>;
+
+/// What the workers of this process have in common.
+struct Shared<'a> {
+    clients: Clients,
+    smtp: &'a Transport,
+    mail_server: Dependency,
+    letters: Letters,
+    filters: &'a Filters,
+}
 
 /// What follows one stream.
 struct Worker {
@@ -176,44 +194,27 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(
-        args: &RunArgs,
-        clients: &Clients,
-        (smtp, mail_server, letters): (&Transport, &Dependency, &Letters),
-        followed: Followed,
-    ) -> Result<Self, Fault> {
+    fn new(args: &RunArgs, shared: &Shared<'_>, followed: Followed) -> Result<Self, Fault> {
         let Followed {
             stream,
             orders,
             fields,
             home,
         } = followed;
-        let (names, dynamodb) = (&args.names, &clients.dynamodb);
+        let (names, dynamodb) = (&args.names, &shared.clients.dynamodb);
         let arn = stream.arn().to_owned();
-        let sending = &args.sending;
-        let ledger = DynamoDbLedger::new(
-            dynamodb.clone(),
-            &names.ledger.ledger_table,
-            sending.ledger_retention(),
-        );
+        let handler = Arc::new(args.sending.confirmation(
+            (dynamodb, &names.ledger),
+            (&orders, fields),
+            &args.letter,
+            shared.smtp,
+        )?);
         let leases = DynamoDbLeases::new(dynamodb.clone(), &names.lease_table, &arn);
-        let mut handler = Confirmation::new(
-            ledger,
-            smtp.clone(),
-            args.letter.letterhead()?,
-            sending.rules(fields)?,
-            fastrand::Rng::new(),
-        )
-        .looking_up(sending.lookup(dynamodb, &orders));
-        if let Some(when) = sending.sparing().suppress_when()? {
-            handler = handler.suppressing(when);
-        }
-        let handler = Arc::new(handler);
         let consumer = Consumer::new(&*arn, stream, leases, handler.clone())
             .settings(settings(args)?)
-            .filters(args.records.filters()?)
-            .dependency(mail_server.clone());
-        let mut consumer = letters.given_to(consumer);
+            .filters(shared.filters.clone())
+            .dependency(shared.mail_server.clone());
+        let mut consumer = shared.letters.given_to(consumer);
         if let Some(home) = home {
             consumer = consumer.home_region(home);
         }

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use aftercommit::Clock;
-use aftercommit::confirmation::Rules;
 use aftercommit::confirmation::dynamodb::{DynamoDbLookup, SuppressionList};
 use aftercommit::confirmation::lookup::SuppressWhen;
 use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::{Confirmation, Rules, Transport};
 use aftercommit::decide::claim::OnAmbiguous as Policy;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aws_sdk_dynamodb::Client;
 use clap::{Args, ValueEnum};
 
+use crate::args::{LedgerName, LetterArgs};
 use crate::fault::Fault;
 
 /// What to do when nobody can tell whether a mail was accepted.
@@ -53,18 +55,36 @@ impl SendingArgs {
         self.retention.rules(fields, policy)
     }
 
-    /// How long the ledger keeps a row.
-    pub fn ledger_retention(&self) -> Duration {
-        self.retention.ledger_retention
-    }
-
     /// Whose mails are held back.
     pub fn sparing(&self) -> &SparingArgs {
         &self.sparing
     }
 
+    /// The handler for the orders of a table, whose attributes are named by `fields`.
+    pub fn confirmation(
+        &self,
+        (client, ledger): (&Client, &LedgerName),
+        (orders, fields): (&str, OrderFields),
+        letter: &LetterArgs,
+        transport: &Transport,
+    ) -> Result<Confirmation<DynamoDbLedger, DynamoDbLookup>, Fault> {
+        let retention = self.retention.ledger_retention;
+        let handler = Confirmation::new(
+            DynamoDbLedger::new(client.clone(), &ledger.ledger_table, retention),
+            transport.clone(),
+            letter.letterhead()?,
+            self.rules(fields)?,
+            fastrand::Rng::new(),
+        );
+        let handler = handler.looking_up(self.lookup(client, orders));
+        Ok(match self.sparing.suppress_when()? {
+            Some(when) => handler.suppressing(when),
+            None => handler,
+        })
+    }
+
     /// What is looked up before a mail to a customer of this table.
-    pub fn lookup(&self, client: &Client, orders: &str) -> DynamoDbLookup {
+    fn lookup(&self, client: &Client, orders: &str) -> DynamoDbLookup {
         let lookup = self.sparing.lookup(client);
         if self.refetch {
             return lookup.refetching(client.clone(), orders);
