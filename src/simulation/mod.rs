@@ -156,7 +156,7 @@ pub fn simulate(scenario: &Scenario) -> Outcome {
 ///     Commit { event: Event::Insert, keys, old_image: None, new_image, created }
 /// }
 ///
-/// let counted = Arc::default();
+/// let counted: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
 /// let shared = Arc::clone(&counted);
 /// let scenario = Scenario::seeded(7);
 /// let outcome = simulate_handler(&scenario, move || Count(shared.clone()), order);
