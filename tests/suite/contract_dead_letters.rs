@@ -12,35 +12,10 @@ use crate::support::arbitrary;
 use crate::support::letters::{
     OnServer, at, deed, id, is_parked, letter, letter_of, listed, next, record, settle, stream,
 };
+use crate::support::server::on_each_store;
 
-/// Runs every behaviour against every store. A store may hold letters of other streams already.
-macro_rules! contract {
-    ($($behaviour:ident,)*) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $behaviour() {
-                super::$behaviour(super::MemoryDeadLetters::default()).await;
-            })*
-        }
-        mod embedded {
-            $(#[tokio::test]
-            async fn $behaviour() {
-                let server = super::OnServer::embedded().await;
-                super::$behaviour(server.letters()).await;
-            })*
-        }
-        mod localstack {
-            $(#[tokio::test]
-            #[ignore = "needs LocalStack: run localstack/test.sh"]
-            async fn $behaviour() {
-                let server = super::OnServer::localstack().await;
-                super::$behaviour(server.letters()).await;
-            })*
-        }
-    };
-}
-
-contract! {
+on_each_store! {
+    MemoryDeadLetters::default(), OnServer::on, OnServer::letters;
     a_letter_parks_its_key_and_is_read_as_it_was_written,
     a_letter_that_is_written_again_stays_one_letter,
     a_follower_comes_behind_a_parked_key_and_nowhere_else,

@@ -3,11 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use aftercommit::decide::shard::ShardId;
+use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{
     Checkpoint, Consistency, GapRow, Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore,
     Report, Sighting, StreamRow, Take, View, WorkerRow,
 };
 use aftercommit::record::{Position, SequenceNumber};
+
+use crate::dynamodb_leases::OnServer;
+use crate::support::server::on_each_store;
 
 mod ending;
 mod taking;
@@ -16,37 +20,8 @@ mod taking;
 use ending::*;
 use taking::*;
 
-/// Runs every behaviour against every store.
-macro_rules! contract {
-    ($($behaviour:ident,)*) => {
-        mod memory {
-            use aftercommit::leases::memory::MemoryLeases;
-            $(#[tokio::test]
-            async fn $behaviour() {
-                super::$behaviour(MemoryLeases::new()).await;
-            })*
-        }
-        mod embedded {
-            use crate::dynamodb_leases::OnServer;
-            $(#[tokio::test]
-            async fn $behaviour() {
-                let server = OnServer::embedded().await;
-                super::$behaviour(server.leases()).await;
-            })*
-        }
-        mod localstack {
-            use crate::dynamodb_leases::OnServer;
-            $(#[tokio::test]
-            #[ignore = "needs LocalStack: run localstack/test.sh"]
-            async fn $behaviour() {
-                let server = OnServer::localstack().await;
-                super::$behaviour(server.leases()).await;
-            })*
-        }
-    };
-}
-
-contract! {
+on_each_store! {
+    MemoryLeases::new(), OnServer::on, OnServer::leases;
     the_first_bootstrap_stands_and_later_ones_are_told_of_it,
     a_worker_is_seen_as_it_registered_and_as_it_beats,
     registering_again_raises_the_beat_and_never_lowers_it,

@@ -7,42 +7,14 @@ use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::memory::MemoryLedger;
 use aftercommit::ledger::{EffectKey, Ledger, Swap};
 use aftercommit::tables::dynamodb::create_ledger_table;
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::support::clients;
-use crate::support::embedded::Embedded;
+use crate::support::server::{Server, on_each_server, on_each_store};
 
 const RETENTION: Duration = Duration::from_hours(24 * 30);
 
-/// Runs every behaviour against every ledger. A ledger may hold other effects already.
-macro_rules! contract {
-    ($($behaviour:ident,)*) => {
-        mod memory {
-            $(#[tokio::test]
-            async fn $behaviour() {
-                super::$behaviour(super::MemoryLedger::new()).await;
-            })*
-        }
-        mod embedded {
-            $(#[tokio::test]
-            async fn $behaviour() {
-                let server = super::OnServer::embedded().await;
-                super::$behaviour(server.ledger()).await;
-            })*
-        }
-        mod localstack {
-            $(#[tokio::test]
-            #[ignore = "needs LocalStack: run localstack/test.sh"]
-            async fn $behaviour() {
-                let server = super::OnServer::localstack().await;
-                super::$behaviour(server.ledger()).await;
-            })*
-        }
-    };
-}
-
-contract! {
+on_each_store! {
+    MemoryLedger::new(), OnServer::on, OnServer::ledger;
     an_effect_that_was_never_claimed_has_no_row,
     a_claim_is_written_once_and_read_as_written,
     a_swap_that_is_repeated_answers_like_the_first,
@@ -239,14 +211,14 @@ async fn a_listing_shows_each_entry_of_a_state_once(ledger: impl Ledger) {
 }
 
 mod dynamodb {
-    use super::OnServer;
     use super::{
-        a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
+        OnServer, a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
         a_row_expires_when_its_retention_has_passed_since_its_last_change,
-        a_row_of_a_newer_build_is_neither_read_nor_overwritten,
+        a_row_of_a_newer_build_is_neither_read_nor_overwritten, on_each_server,
     };
 
-    crate::dynamodb_leases::on_each_server! {
+    on_each_server! {
+    OnServer::on;
     a_row_expires_when_its_retention_has_passed_since_its_last_change,
     a_row_of_a_newer_build_is_neither_read_nor_overwritten,
     a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
@@ -255,38 +227,24 @@ mod dynamodb {
 
 /// A ledger on a server.
 struct OnServer {
-    client: Client,
+    server: Server,
     table: String,
-    _embedded: Option<Embedded>,
 }
 
 impl OnServer {
-    async fn embedded() -> Self {
-        let server = Embedded::start();
-        let client = clients::dynamodb(server.url());
-        Self::on(client, Some(server)).await
-    }
-
-    async fn localstack() -> Self {
-        Self::on(clients::dynamodb(&clients::localstack_url()), None).await
-    }
-
-    async fn on(client: Client, embedded: Option<Embedded>) -> Self {
+    /// Makes the table on a server.
+    async fn on(server: Server) -> Self {
         let table = "ledger-under-test".to_owned();
-        create_ledger_table(&client, &table).await.unwrap();
-        Self {
-            client,
-            table,
-            _embedded: embedded,
-        }
+        create_ledger_table(&server.client, &table).await.unwrap();
+        Self { server, table }
     }
 
     fn ledger(&self) -> DynamoDbLedger {
-        DynamoDbLedger::new(self.client.clone(), &self.table, RETENTION)
+        DynamoDbLedger::new(self.server.client.clone(), &self.table, RETENTION)
     }
 
     async fn set(&self, key: &EffectKey, name: &str, value: AttributeValue) {
-        let update = self.client.update_item().table_name(&self.table);
+        let update = self.server.client.update_item().table_name(&self.table);
         update
             .key("effect", AttributeValue::S(key.as_str().to_owned()))
             .update_expression("SET #name = :value")
@@ -307,14 +265,14 @@ async fn a_row_expires_when_its_retention_has_passed_since_its_last_change(serve
         .swap(&key, Some(1), &sent(&claim))
         .await
         .unwrap();
-    let get = server.client.get_item().table_name(&server.table);
+    let get = server.server.client.get_item().table_name(&server.table);
     let get = get.key("effect", AttributeValue::S(key.as_str().to_owned()));
     let row = get.send().await.unwrap().item.unwrap();
     let expected = at(2) + RETENTION;
     let seconds = expected.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let seconds = AttributeValue::N(seconds.as_secs().to_string());
     assert_eq!(row["expires"], seconds);
-    let ttl = server.client.describe_time_to_live();
+    let ttl = server.server.client.describe_time_to_live();
     let ttl = ttl.table_name(&server.table).send().await.unwrap();
     let attribute = ttl.time_to_live_description.unwrap().attribute_name;
     assert_eq!(attribute.as_deref(), Some("expires"));

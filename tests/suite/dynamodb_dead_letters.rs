@@ -12,6 +12,7 @@ use serde_dynamo::AttributeValue;
 use crate::support::letters::{
     OnServer, at, deed, id, is_parked, letter, letter_of, record, settle, stream,
 };
+use crate::support::server::Server;
 
 fn kind(row: &HashMap<String, Sdk>) -> &str {
     row["kind"].as_s().unwrap()
@@ -19,7 +20,7 @@ fn kind(row: &HashMap<String, Sdk>) -> &str {
 
 #[tokio::test]
 async fn a_settled_letter_and_its_parts_expire_and_an_open_one_never() {
-    let server = OnServer::embedded().await;
+    let server = OnServer::on(Server::embedded()).await;
     let letters = server.letters();
     let mut huge = record("a", 1);
     let fill = AttributeValue::B(vec![7; 390_000]);
@@ -63,7 +64,7 @@ async fn a_settled_letter_and_its_parts_expire_and_an_open_one_never() {
 
 #[tokio::test]
 async fn rows_that_were_removed_by_hand_are_mended() {
-    let server = OnServer::embedded().await;
+    let server = OnServer::on(Server::embedded()).await;
     let letters = server.letters();
     let letter = letter(&stream(), "a", 1);
     letters.park(&letter).await.unwrap();
@@ -92,12 +93,12 @@ async fn rows_that_were_removed_by_hand_are_mended() {
 
 #[tokio::test]
 async fn a_letter_of_a_newer_build_is_neither_read_nor_overwritten() {
-    let server = OnServer::embedded().await;
+    let server = OnServer::on(Server::embedded()).await;
     let letters = server.letters();
     let letter = letter(&stream(), "a", 1);
     letters.park(&letter).await.unwrap();
     for row in server.rows().await {
-        let update = server.client.update_item().table_name(&server.table);
+        let update = server.server.client.update_item().table_name(&server.table);
         let key = ["item", "row"].map(|name| (name.to_owned(), row[name].clone()));
         let update = update
             .set_key(Some(key.into()))

@@ -10,33 +10,12 @@ use aftercommit::leases::{
 };
 use aftercommit::record::Position;
 use aftercommit::tables::dynamodb::create_lease_table;
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::support::clients;
-use crate::support::embedded::Embedded;
-
-/// Runs every behaviour on every server.
-macro_rules! on_each_server {
-    ($($behaviour:ident,)*) => {
-        mod embedded {
-            $(#[tokio::test]
-            async fn $behaviour() {
-                super::$behaviour(super::OnServer::embedded().await).await;
-            })*
-        }
-        mod localstack {
-            $(#[tokio::test]
-            #[ignore = "needs LocalStack: run localstack/test.sh"]
-            async fn $behaviour() {
-                super::$behaviour(super::OnServer::localstack().await).await;
-            })*
-        }
-    };
-}
-pub(crate) use on_each_server;
+use crate::support::server::{Server, on_each_server};
 
 on_each_server! {
+    OnServer::on;
     a_damaged_row_is_reported_and_disturbs_no_other,
     a_damaged_lease_is_healed_and_its_epoch_never_falls,
     a_damaged_worker_row_counts_as_gone_to_its_worker,
@@ -51,36 +30,25 @@ on_each_server! {
 
 /// A lease table on a server, and a stream that nobody else uses.
 pub struct OnServer {
-    pub client: Client,
+    pub server: Server,
     pub table: String,
     pub stream: String,
-    _embedded: Option<Embedded>,
 }
 
 impl OnServer {
-    pub async fn embedded() -> Self {
-        let server = Embedded::start();
-        let client = clients::dynamodb(server.url());
-        Self::on(client, Some(server)).await
-    }
-
-    pub async fn localstack() -> Self {
-        Self::on(clients::dynamodb(&clients::localstack_url()), None).await
-    }
-
-    async fn on(client: Client, embedded: Option<Embedded>) -> Self {
+    /// Makes the table on a server.
+    pub async fn on(server: Server) -> Self {
         let table = "leases-under-test".to_owned();
-        create_lease_table(&client, &table).await.unwrap();
+        create_lease_table(&server.client, &table).await.unwrap();
         Self {
-            client,
+            server,
             table,
             stream: format!("arn:aws:dynamodb:test/stream/{:016x}", fastrand::u64(..)),
-            _embedded: embedded,
         }
     }
 
     pub fn leases(&self) -> DynamoDbLeases {
-        DynamoDbLeases::new(self.client.clone(), &self.table, &self.stream)
+        DynamoDbLeases::new(self.server.client.clone(), &self.table, &self.stream)
     }
 
     fn key(&self, row: &str) -> HashMap<String, AttributeValue> {
@@ -92,7 +60,7 @@ impl OnServer {
 
     /// Sets one attribute of a row by hand, as an operator or another build might.
     async fn set(&self, row: &str, name: &str, value: AttributeValue) {
-        let update = self.client.update_item().table_name(&self.table);
+        let update = self.server.client.update_item().table_name(&self.table);
         update
             .set_key(Some(self.key(row)))
             .update_expression("SET #name = :value")
@@ -104,7 +72,7 @@ impl OnServer {
     }
 
     async fn raw(&self, row: &str) -> Option<HashMap<String, AttributeValue>> {
-        let get = self.client.get_item().table_name(&self.table);
+        let get = self.server.client.get_item().table_name(&self.table);
         let get = get.set_key(Some(self.key(row))).consistent_read(true);
         get.send().await.unwrap().item
     }
@@ -278,7 +246,7 @@ async fn a_look_reads_every_page(server: OnServer) {
 
 async fn streams_in_one_table_do_not_see_each_other(server: OnServer) {
     let other = DynamoDbLeases::new(
-        server.client.clone(),
+        server.server.client.clone(),
         &server.table,
         &format!("{} twin", server.stream),
     );
@@ -293,7 +261,7 @@ async fn streams_in_one_table_do_not_see_each_other(server: OnServer) {
 }
 
 async fn a_missing_table_is_an_error_that_names_it(server: OnServer) {
-    let store = DynamoDbLeases::new(server.client.clone(), "no-such-table", "stream");
+    let store = DynamoDbLeases::new(server.server.client.clone(), "no-such-table", "stream");
     let error = store.look(Consistency::Eventual).await.unwrap_err();
     let text = format!("{error:#}");
     assert!(text.contains("no-such-table"), "{text}");

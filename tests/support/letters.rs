@@ -12,12 +12,10 @@ use aftercommit::decide::shard::ShardId;
 use aftercommit::record::StreamView;
 use aftercommit::tables::dynamodb::create_dead_letter_table;
 use aftercommit::{Event, Record, SequenceNumber};
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue as Sdk;
 use serde_dynamo::AttributeValue;
 
-use super::clients;
-use super::embedded::Embedded;
+use super::server::Server;
 
 pub fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
@@ -105,38 +103,26 @@ pub async fn listed(letters: &impl DeadLetters, which: &Selection) -> Vec<Envelo
 
 /// Dead letters on a server.
 pub struct OnServer {
-    pub client: Client,
+    pub server: Server,
     pub table: String,
-    _embedded: Option<Embedded>,
 }
 
 impl OnServer {
-    pub async fn embedded() -> Self {
-        let server = Embedded::start();
-        let client = clients::dynamodb(server.url());
-        Self::on(client, Some(server)).await
-    }
-
-    pub async fn localstack() -> Self {
-        Self::on(clients::dynamodb(&clients::localstack_url()), None).await
-    }
-
-    async fn on(client: Client, embedded: Option<Embedded>) -> Self {
+    /// Makes the table on a server.
+    pub async fn on(server: Server) -> Self {
         let table = "dead-letters-under-test".to_owned();
-        create_dead_letter_table(&client, &table).await.unwrap();
-        Self {
-            client,
-            table,
-            _embedded: embedded,
-        }
+        create_dead_letter_table(&server.client, &table)
+            .await
+            .unwrap();
+        Self { server, table }
     }
 
     pub fn letters(&self) -> DynamoDbDeadLetters {
-        DynamoDbDeadLetters::new(self.client.clone(), &self.table)
+        DynamoDbDeadLetters::new(self.server.client.clone(), &self.table)
     }
 
     pub async fn rows(&self) -> Vec<HashMap<String, Sdk>> {
-        let scan = self.client.scan().table_name(&self.table);
+        let scan = self.server.client.scan().table_name(&self.table);
         scan.into_paginator()
             .items()
             .send()
@@ -146,7 +132,7 @@ impl OnServer {
     }
 
     pub async fn delete(&self, row: &HashMap<String, Sdk>) {
-        let delete = self.client.delete_item().table_name(&self.table);
+        let delete = self.server.client.delete_item().table_name(&self.table);
         let key = ["item", "row"].map(|name| (name.to_owned(), row[name].clone()));
         delete.set_key(Some(key.into())).send().await.unwrap();
     }

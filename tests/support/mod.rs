@@ -9,6 +9,7 @@ pub mod letters;
 pub mod mail_server;
 pub mod malformed;
 pub mod orders;
+pub mod server;
 #[cfg(feature = "ses")]
 pub mod ses_server;
 pub mod shop;
