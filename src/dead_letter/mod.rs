@@ -21,7 +21,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_dynamo::{AttributeValue, Item};
 
-use crate::decide::retry::UsedUp;
 use crate::decide::shard::ShardId;
 use crate::record::{Event, ItemKey, Record, SequenceNumber};
 
@@ -29,69 +28,15 @@ pub mod dynamodb;
 pub mod memory;
 #[cfg(feature = "sqs")]
 mod on_failure;
+mod reason;
 pub(crate) mod row;
 #[cfg(feature = "sqs")]
 pub mod sqs;
 
+pub use reason::Reason;
+
 /// How long a letter is kept after it was redriven or discarded.
 pub const KEPT_AFTER: Duration = Duration::from_hours(30 * 24);
-
-/// Why a record is a dead letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// The handler rejected it.
-    Rejected,
-    /// It failed as often as it may.
-    Exhausted,
-    /// It failed for as long as it may.
-    TooOld,
-    /// It was about to leave the stream while a dependency was down.
-    Rescued,
-    /// An earlier record of its key is a dead letter.
-    Followed,
-}
-
-impl Reason {
-    /// All reasons.
-    pub const ALL: [Self; 5] = [
-        Self::Rejected,
-        Self::Exhausted,
-        Self::TooOld,
-        Self::Rescued,
-        Self::Followed,
-    ];
-
-    /// Its word, as it stands in the table.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Rejected => "rejected",
-            Self::Exhausted => "exhausted",
-            Self::TooOld => "too-old",
-            Self::Rescued => "rescued",
-            Self::Followed => "followed",
-        }
-    }
-
-    /// Reads a word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.word() == word)
-    }
-}
-
-impl From<UsedUp> for Reason {
-    fn from(used_up: UsedUp) -> Self {
-        match used_up {
-            UsedUp::Attempts => Self::Exhausted,
-            UsedUp::Age => Self::TooOld,
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
 
 /// An attempt that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]

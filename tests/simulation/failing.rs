@@ -23,80 +23,15 @@ use serde_dynamo::{AttributeValue, Item};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+mod plan;
+
+use plan::{Plan, Poison};
+
 const SEEDS: u64 = 40;
 const KEYS: usize = 10;
 const ATTEMPTS: u32 = 4;
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
-
-/// What is wrong with a key's records until somebody mends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Poison {
-    Rejects,
-    Fails,
-    Panics,
-    Hangs,
-}
-
-/// What a seed has in store.
-#[derive(Debug)]
-struct Plan {
-    seed: u64,
-    poison: BTreeMap<usize, Poison>,
-    outage: std::ops::Range<Duration>,
-    crashes: Vec<Duration>,
-    ends: Vec<(Duration, bool)>,
-    commits: Vec<(Duration, usize)>,
-    workers: u64,
-    shards: u64,
-}
-
-impl Plan {
-    fn of(seed: u64) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let poisons = [
-            Poison::Rejects,
-            Poison::Fails,
-            Poison::Panics,
-            Poison::Hangs,
-        ];
-        let poison = (0..rng.usize(0..=2)).map(|key| (key, poisons[rng.usize(..4)]));
-        let poison = poison.collect();
-        let lasts = [0, 0, 10, 300, 1800, 2880][rng.usize(..6)];
-        let begins = MINUTE * rng.u32(1..30);
-        let outage = begins..begins + MINUTE * lasts;
-        let span = u64::from(60 + lasts) * 60;
-        let mut at = |rng: &mut fastrand::Rng| Duration::from_secs(rng.u64(..span));
-        let times = |rng: &mut fastrand::Rng,
-                     at: &mut dyn FnMut(&mut fastrand::Rng) -> Duration| {
-            let mut times: Vec<_> = (0..rng.usize(0..=3)).map(|_| at(rng)).collect();
-            times.sort_unstable();
-            times
-        };
-        let crashes = times(&mut rng, &mut at);
-        let ends = times(&mut rng, &mut at);
-        let ends = ends.into_iter().map(|at| (at, rng.bool())).collect();
-        let mut commits: Vec<_> = (0..120)
-            .map(|_| (at(&mut rng), rng.usize(..KEYS)))
-            .collect();
-        commits.sort_unstable();
-        Self {
-            seed,
-            poison,
-            outage,
-            crashes,
-            ends,
-            commits,
-            workers: rng.u64(1..=2),
-            shards: rng.u64(1..=3),
-        }
-    }
-
-    /// Nothing but a bad record or two.
-    fn is_calm(&self) -> bool {
-        self.outage.is_empty() && self.crashes.is_empty()
-    }
-}
 
 /// What happened to the records of a key, by number.
 #[derive(Debug, Default)]
