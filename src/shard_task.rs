@@ -20,6 +20,7 @@ use tracing::info;
 use crate::dead_letter::Attempts;
 use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
+use crate::decide::rate::Rate;
 use crate::engine::Engine;
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
@@ -124,6 +125,9 @@ pub(crate) struct ShardTask<S, L, H> {
     written: Position,
     report: Report,
     written_report: Report,
+    written_at: Instant,
+    rate: Rate,
+    began: Instant,
     cancel: CancellationToken,
     rng: fastrand::Rng,
     /// When to stop waiting for what is in flight; set by [`Order::Drain`] and [`Order::Abandon`].
@@ -161,6 +165,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 ..assignment.report.clone()
             },
             written_report: assignment.report.clone(),
+            written_at: Instant::now(),
+            rate: Rate::default(),
+            began: Instant::now(),
             cancel: CancellationToken::new(),
             rng: fastrand::Rng::with_seed(seed),
             stopping: None,

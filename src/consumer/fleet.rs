@@ -235,6 +235,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             zone: settings.place.zone.clone(),
             status_address: settings.place.status_address.clone(),
+            at: Some(self.engine.clock.now()),
         }
     }
 

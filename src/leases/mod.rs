@@ -67,6 +67,8 @@ pub struct WorkerRow {
     pub zone: Option<String>,
     /// Where its status page is, where it has one.
     pub status_address: Option<String>,
+    /// When it wrote this beat, by its own clock: for people only. Builds before 0.2 do not tell.
+    pub at: Option<SystemTime>,
 }
 
 /// How far a shard has been handled.
@@ -137,12 +139,25 @@ pub struct Report {
     pub settled: u64,
     /// The last thing that went wrong, if it still matters.
     pub last_error: Option<String>,
+    /// When the oldest record was committed that was read and is not settled. An owner whose build
+    /// does not know of it leaves it as it is: [`Report::oldest_waiting`] tells what it is worth.
+    pub waiting_since: Option<SystemTime>,
+    /// Records settled in about the last minute ([`Rate`](crate::decide::rate::Rate)).
+    pub per_minute: u64,
+    /// When the owner told all this, by its own clock.
+    pub told_at: Option<SystemTime>,
 }
 
 impl Report {
     /// Nothing that is still to be settled was committed before this.
     pub fn complete_until(&self) -> Option<SystemTime> {
         self.frontier_time.max(self.caught_up_at)
+    }
+
+    /// When the oldest record was committed that waits; `None`: none was read that waits.
+    pub fn oldest_waiting(&self) -> Option<SystemTime> {
+        self.waiting_since
+            .filter(|since| self.complete_until().is_none_or(|until| *since >= until))
     }
 }
 

@@ -72,6 +72,7 @@ pub(super) fn worker_fields(row: &WorkerRow) -> Fields {
         ("version", Some(text(&*row.version))),
         ("zone", row.zone.as_deref().map(text)),
         ("status_address", row.status_address.as_deref().map(text)),
+        ("at", instant(row.at)),
     ]
 }
 
@@ -114,6 +115,9 @@ pub(super) fn report_fields(report: &Report) -> Fields {
         ("caught_up_at", instant(report.caught_up_at)),
         ("settled", Some(number(report.settled))),
         ("last_error", report.last_error.as_deref().map(text)),
+        ("waiting_since", instant(report.waiting_since)),
+        ("per_minute", Some(number(report.per_minute))),
+        ("told_at", instant(report.told_at)),
     ]
 }
 
@@ -223,6 +227,7 @@ fn worker(incarnation: Incarnation, reader: &Reader) -> Result<WorkerRow, Unfit>
         version: reader.text("version")?.to_owned(),
         zone: reader.text_if_any("zone")?.map(str::to_owned),
         status_address: reader.text_if_any("status_address")?.map(str::to_owned),
+        at: reader.time_if_any("at")?,
     })
 }
 
@@ -248,6 +253,9 @@ pub(super) fn lease(shard: ShardId, item: &Item) -> Result<LeaseRow, Unfit> {
             caught_up_at: reader.time_if_any("caught_up_at")?,
             settled: reader.number("settled")?,
             last_error: reader.text_if_any("last_error")?.map(str::to_owned),
+            waiting_since: reader.time_if_any("waiting_since")?,
+            per_minute: reader.number_if_any("per_minute")?.unwrap_or(0),
+            told_at: reader.time_if_any("told_at")?,
         },
     })
 }
@@ -263,7 +271,7 @@ pub(super) fn beat(item: &Item) -> Option<u64> {
 }
 
 /// Every attribute that reading a lease depends on.
-pub(super) const LEASE_ATTRIBUTES: [&str; 10] = [
+pub(super) const LEASE_ATTRIBUTES: [&str; 13] = [
     "format",
     "parent",
     "owner",
@@ -274,6 +282,9 @@ pub(super) const LEASE_ATTRIBUTES: [&str; 10] = [
     "caught_up_at",
     "settled",
     "last_error",
+    "waiting_since",
+    "per_minute",
+    "told_at",
 ];
 
 fn children(reader: &Reader) -> Result<Vec<ShardId>, Unfit> {

@@ -1,15 +1,21 @@
 //! What a shard task writes down of how far it came, and when.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Boxed, Order, ShardTask};
 use crate::engine::Counters;
 use crate::handler::RecordHandler;
-use crate::leases::LeaseStore;
+use crate::leases::{LeaseStore, Report};
 use crate::record::Position;
 use crate::source::StreamSource;
+
+/// A record that has waited for so long is stuck; and so long it is between two writes that tell of
+/// nothing else.
+const STUCK: Duration = Duration::from_secs(10);
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// The last record below which everything is settled.
@@ -20,8 +26,36 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// Whether a checkpoint is worth a write: it moved, or for a twenty-fourth of the stream's
-    /// retention it has only been known that there was nothing to do.
+    /// What this shard has to tell now.
+    pub(super) fn told(&self) -> Report {
+        Report {
+            waiting_since: self.waiting_since(),
+            per_minute: self.rate.per_minute(self.began.elapsed()),
+            told_at: Some(self.engine.clock.now()),
+            ..self.report.clone()
+        }
+    }
+
+    fn waiting_since(&self) -> Option<SystemTime> {
+        self.frontier.first().map(|(_, created)| *created)
+    }
+
+    /// Whether something is stuck of which the row does not tell yet. Of what does not move
+    /// it tells more seldom.
+    fn has_trouble(&self) -> bool {
+        let stuck = |since: &SystemTime| {
+            let age = self.engine.clock.now().duration_since(*since);
+            age.is_ok_and(|age| age >= STUCK)
+        };
+        let waits = self.waiting_since().filter(stuck);
+        let told = &self.written_report;
+        let untold = waits.is_some() && waits != told.waiting_since
+            || self.report.last_error != told.last_error;
+        untold && self.written_at.elapsed() >= STUCK
+    }
+
+    /// Whether a checkpoint is worth a write: it moved, it does not and should, or for a
+    /// twenty-fourth of the stream's retention it has only been known that there was nothing to do.
     pub(super) fn has_news(&self) -> bool {
         let refresh = self.engine.settings.timing.retention / 24;
         let (now, then) = (self.report.caught_up_at, self.written_report.caught_up_at);
@@ -29,7 +63,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             (Some(now), Some(then)) => now.duration_since(then).is_ok_and(|age| age >= refresh),
             (now, then) => now != then,
         };
-        stale || self.reached() != self.written
+        stale || self.reached() != self.written || self.has_trouble()
     }
 
     /// Whether the stream may have trimmed something that is not settled. It has not if everything
@@ -50,9 +84,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
 
     pub(super) fn checkpoint(&mut self) -> Boxed<anyhow::Result<Option<()>>> {
         let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
-        let (position, report) = (self.reached(), self.report.clone());
+        let (position, report) = (self.reached(), self.told());
         self.written = position.clone();
         self.written_report = report.clone();
+        self.written_at = Instant::now();
         let limit = engine.settings.timing.call_timeout();
         Box::pin(async move {
             let write = engine.leases.checkpoint(&hold, &position, &report);

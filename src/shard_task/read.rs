@@ -33,6 +33,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             Fetched::Nothing { at_end } => {
                 if self.frontier.is_empty() {
+                    // Whatever it was, nothing suffers from it any more.
+                    self.report.last_error = None;
                     self.report.caught_up_at = self.report.caught_up_at.max(at_end);
                 }
                 None

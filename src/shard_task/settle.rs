@@ -66,6 +66,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     pub(super) fn settle(&mut self, ticket: Ticket) {
         self.frontier.settle(ticket);
         self.report.settled += 1;
+        self.rate.add(self.began.elapsed(), 1);
         if let Some((_, created)) = self.frontier.reached() {
             self.report.frontier_time = Some(*created);
         }

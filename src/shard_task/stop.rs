@@ -60,7 +60,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             warn!(shard = %self.shard(), dropped = self.running.len(), "records in flight took too long");
         }
         Some(match order {
-            Order::Drain => Ended::Drained(self.reached(), self.report.clone()),
+            Order::Drain => Ended::Drained(self.reached(), self.told()),
             _ if self.refused => Ended::Refused,
             _ => Ended::Abandoned,
         })

@@ -85,6 +85,7 @@ fn worker(name: &str, beat: u64) -> WorkerRow {
         version: "0.1.0".to_owned(),
         zone: Some("eu-central-1a".to_owned()),
         status_address: None,
+        at: Some(at(7_002)),
     }
 }
 
@@ -94,6 +95,9 @@ fn report() -> Report {
         caught_up_at: Some(at(6_001)),
         settled: 12,
         last_error: Some("the mail server is away".to_owned()),
+        waiting_since: Some(at(6_500)),
+        per_minute: 340,
+        told_at: Some(at(7_003)),
     }
 }
 

@@ -153,6 +153,7 @@ async fn a_damaged_worker_row_counts_as_gone_to_its_worker(server: OnServer) {
         version: "0.1.0".to_owned(),
         zone: None,
         status_address: None,
+        at: None,
     };
     let key = format!("worker#{}", row.incarnation);
     server.set(&key, "format", number("1")).await;

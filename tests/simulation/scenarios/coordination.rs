@@ -212,6 +212,7 @@ async fn a_newer_worker_shares_with_an_older_one() {
         version: "0.0.1".to_owned(),
         zone: None,
         status_address: None,
+        at: None,
     };
     let name = older.incarnation.clone();
     stage.leases.tamper(|view| {

@@ -53,6 +53,7 @@ async fn moved_away() -> (MemoryLeases, Take) {
         version: "1".to_owned(),
         zone: None,
         status_address: None,
+        at: None,
     };
     leases.register(&there).await.unwrap();
     let (from, other, report) = (hold(4), worker("other"), Report::default());

@@ -51,4 +51,5 @@ mod reading;
 mod sharing;
 mod stage;
 mod taking;
+mod telling;
 mod traffic;

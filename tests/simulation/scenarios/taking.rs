@@ -127,6 +127,7 @@ async fn table(workers: &[(&str, u64)], row: &aftercommit::leases::LeaseRow) -> 
             version: String::new(),
             zone: None,
             status_address: None,
+            at: None,
         };
         leases.register(&row).await.unwrap();
     }

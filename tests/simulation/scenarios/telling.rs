@@ -1,0 +1,47 @@
+//! What a shard's row tells people beside its checkpoint.
+
+use std::time::Duration;
+
+use super::calls::Heard;
+use super::stage::{Stage, eventually, pass, secs};
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_waits_is_told_once_and_no_more_when_it_is_settled() {
+    let stage = Stage::new(1);
+    let leases = Heard::new(&stage.leases);
+    let _one = stage.worker_on("one", stage.stream.clone(), leases.clone());
+    let only = stage.stream.open_shards()[0].clone();
+    stage.commit("before", "settled");
+    eventually(secs(20), "the first", || stage.hand.done().len() == 1).await;
+    pass(secs(30)).await;
+    let told = || stage.row(&only).unwrap().report;
+    assert_eq!(told().oldest_waiting(), None);
+    assert!(told().per_minute <= 1 && told().told_at.is_some());
+
+    stage.hand.shut();
+    let committed = stage.now();
+    stage.commit("stuck", "waits");
+    let before = leases.count("checkpoint");
+    let waits = || told().oldest_waiting() == Some(committed);
+    let after = eventually(secs(15), "that it waits", waits).await;
+    assert!(after >= secs(9), "what waits for a moment is no news");
+    pass(Duration::from_mins(10)).await;
+    assert_eq!(leases.count("checkpoint"), before + 1, "nothing else came");
+
+    stage.hand.open();
+    eventually(secs(3), "that it is settled", || !waits()).await;
+    assert_eq!(told().oldest_waiting(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_a_busy_shard_is_told_by_the_minute() {
+    let stage = Stage::new(1);
+    let _one = stage.worker("one");
+    let only = stage.stream.open_shards()[0].clone();
+    for n in 0..600 {
+        stage.commit(&format!("item{n}"), "x");
+        pass(Duration::from_millis(500)).await;
+    }
+    let told = stage.row(&only).unwrap().report.per_minute;
+    assert!((110..=130).contains(&told), "{told} and not 120");
+}
