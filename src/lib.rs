@@ -82,6 +82,7 @@ mod shard_task;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod source;
+pub mod status;
 pub mod tables;
 pub mod trust;
 

@@ -43,6 +43,7 @@ mod secrets;
 mod ses;
 mod smtp;
 mod soak;
+mod status_report;
 mod template;
 mod throttle;
 mod traps;

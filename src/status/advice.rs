@@ -1,0 +1,122 @@
+//! What to do next, in words.
+
+use std::time::{Duration, SystemTime};
+
+use super::report::{ShardState, ShardStatus, StreamStatus, Verdict};
+
+/// A record that waits for so long is worth a look: thirty takeovers could have happened meanwhile.
+const LAG: f64 = 5.0 * 60.0;
+
+/// So near to leaving the stream a record is urgent. By default its rescue into the dead letters
+/// comes two hours later ([`crate::Timing::rescue_before_trim`]).
+const TRIM: f64 = 6.0 * 60.0 * 60.0;
+
+/// A gap that was found so long ago is told, and nothing is to be done about it any more.
+const GAP: Duration = Duration::from_hours(7 * 24);
+
+/// What to do about a stream, the most urgent first.
+pub(super) fn on(stream: &StreamStatus, now: SystemTime) -> Vec<String> {
+    if stream.verdict == Verdict::Unknown {
+        return vec![
+            "No worker has ever read this stream with this lease table: start one with \
+             `aftercommit run`, or name the right table with --lease-table."
+                .to_owned(),
+        ];
+    }
+    let parts = [
+        nobody(stream),
+        late(stream),
+        parked(stream),
+        gaps(stream, now),
+        unreadable(stream),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+/// What to do about orders of which nobody can tell.
+pub(super) fn on_ambiguous(orders: u64) -> Option<String> {
+    let orders = match orders {
+        0 => return None,
+        1 => "one order".to_owned(),
+        many => format!("{many} orders"),
+    };
+    Some(format!(
+        "Nobody can tell for {orders} whether the mail was accepted: look with `aftercommit ledger \
+         list --state ambiguous`, decide with `aftercommit ledger settle ORDER --sent` or `--resend`."
+    ))
+}
+
+fn open(stream: &StreamStatus) -> impl Iterator<Item = &ShardStatus> {
+    let shards = stream.shards.iter();
+    shards.filter(|shard| shard.state != ShardState::Ended)
+}
+
+fn nobody(stream: &StreamStatus) -> Option<String> {
+    let mut workers = stream.workers.iter();
+    let lives = workers.any(|worker| worker.alive != Some(false));
+    (!lives && open(stream).next().is_some()).then(|| {
+        "No worker is alive, and the stream forgets after 24 hours: start one with `aftercommit \
+         run`, and look at the logs of the last one."
+            .to_owned()
+    })
+}
+
+fn late(stream: &StreamStatus) -> Option<String> {
+    let lagging = open(stream).filter_map(|shard| Some((shard.lag_seconds?, shard)));
+    let (lag, shard) = lagging.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let left = shard.until_trim_seconds.unwrap_or_default();
+    let error = shard.last_error.as_deref();
+    let error = error.map_or_else(String::new, |error| format!(" Its last error: {error}"));
+    let shard = &shard.shard;
+    if left < TRIM {
+        let left = told(left);
+        return Some(format!(
+            "The next record of shard {shard} leaves the stream in {left}: bring back what its \
+             handler depends on, or add workers.{error}"
+        ));
+    }
+    (lag > LAG).then(|| {
+        let lag = told(lag);
+        format!(
+            "Shard {shard} is {lag} behind: see whether what its handler depends on answers, and \
+             whether more workers would help.{error}"
+        )
+    })
+}
+
+fn parked(stream: &StreamStatus) -> Option<String> {
+    let wait = match stream.parked_keys? {
+        0 => return None,
+        1 => "One item waits".to_owned(),
+        many => format!("{many} items wait"),
+    };
+    Some(format!(
+        "{wait} behind a dead letter: look with `aftercommit dead-letters list`, mend the cause, then \
+         `aftercommit dead-letters redrive`."
+    ))
+}
+
+fn gaps(stream: &StreamStatus, now: SystemTime) -> Option<String> {
+    let is_new = |detected| now.duration_since(detected).is_ok_and(|age| age < GAP);
+    let mut gaps = stream.gaps.iter().filter(|gap| is_new(gap.detected));
+    let shard = &gaps.next()?.shard;
+    let others = match gaps.count() {
+        0 => String::new(),
+        many => format!(" (and {many} more)"),
+    };
+    Some(format!(
+        "Records of shard {shard}{others} left the stream before anybody could read them: find the \
+         orders of that time in the table, and see what became of each with `aftercommit explain \
+         ORDER`."
+    ))
+}
+
+fn unreadable(stream: &StreamStatus) -> Option<String> {
+    let row = stream.unreadable.first()?;
+    Some(format!("Row {} cannot be read: {}.", row.row, row.why))
+}
+
+fn told(seconds: f64) -> String {
+    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    humantime::format_duration(Duration::from_secs(seconds.as_secs())).to_string()
+}

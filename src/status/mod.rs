@@ -1,0 +1,7 @@
+//! How a fleet is doing: what its rows mean to people, and what to do next.
+
+mod advice;
+pub mod report;
+mod rows;
+
+pub use report::{ShardState, Status, StreamStatus, Verdict};

@@ -1,0 +1,218 @@
+//! The document that tells people and scripts how a fleet is doing.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+use super::advice;
+
+/// The version of the document. It is raised when a field changes its meaning, not when one is added.
+pub const FORMAT: u32 = 1;
+
+/// How things stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing is to be done.
+    Well,
+    /// Somebody should look: the advice says at what.
+    Attention,
+    /// The rows do not tell.
+    Unknown,
+}
+
+/// How a fleet is doing on all its streams.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The version of this document: [`FORMAT`].
+    pub format: u32,
+    /// When the rows were read.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: SystemTime,
+    /// The worst of the streams.
+    pub verdict: Verdict,
+    /// What to do next, in words, the most urgent first. Empty if nothing is.
+    pub advice: Vec<String>,
+    /// Each stream.
+    pub streams: Vec<StreamStatus>,
+    /// Orders of which nobody can tell whether their mail went out; `None`: not asked for.
+    pub ambiguous: Option<u64>,
+}
+
+/// How a fleet is doing on one stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StreamStatus {
+    /// The stream's ARN.
+    pub stream: String,
+    /// The table's name, as far as the ARN tells it.
+    pub table: String,
+    /// How things stand.
+    pub verdict: Verdict,
+    /// The workers.
+    pub workers: Vec<WorkerStatus>,
+    /// The shards, parents before their children.
+    pub shards: Vec<ShardStatus>,
+    /// Records that left the stream unread.
+    pub gaps: Vec<Gap>,
+    /// Rows that this build cannot read.
+    pub unreadable: Vec<UnreadableRow>,
+    /// Keys that wait behind a dead letter; `None`: not asked for.
+    pub parked_keys: Option<u64>,
+    /// The same by the reason of their dead letter.
+    pub dead_letters: Option<BTreeMap<&'static str, u64>>,
+}
+
+/// A worker of the fleet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorkerStatus {
+    /// Its incarnation: its name, and which start of it.
+    pub worker: String,
+    /// Whether its heartbeat is fresh; `None`: its build does not tell when it was written.
+    pub alive: Option<bool>,
+    /// How old its heartbeat is, in seconds, by two machines' clocks.
+    pub heartbeat_age_seconds: Option<f64>,
+    /// It is leaving.
+    pub draining: bool,
+    /// Its build.
+    pub version: String,
+    /// Its availability zone, where known.
+    pub zone: Option<String>,
+    /// Where its page is, where it has one.
+    pub status_address: Option<String>,
+    /// How many shards it owns that have not ended.
+    pub shards: usize,
+}
+
+/// What becomes of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShardState {
+    /// A worker that lives has it.
+    Reading,
+    /// Nobody has it: a worker takes it at its next look.
+    Free,
+    /// Whoever has it seems to be dead: another takes it soon.
+    Orphaned,
+    /// It is read to its end.
+    Ended,
+}
+
+/// A shard.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShardStatus {
+    /// Its id.
+    pub shard: String,
+    /// The shard that it continues.
+    pub parent: Option<String>,
+    /// The shards that continue it, once it has ended.
+    pub children: Vec<String>,
+    /// What becomes of it.
+    pub state: ShardState,
+    /// The incarnation that has it.
+    pub owner: Option<String>,
+    /// Raised by every change of owner.
+    pub epoch: u64,
+    /// Up to where everything is settled: `TRIM_HORIZON`, a sequence number, or `SHARD_END`.
+    pub checkpoint: String,
+    /// How old the oldest record is that is not settled, in seconds: at most, where nobody reads it.
+    /// `None`: not known, or the shard has ended.
+    pub lag_seconds: Option<f64>,
+    /// After so many seconds the next record that is not settled leaves the stream: at least, where
+    /// nobody reads it. `None`: not known, or the shard has ended.
+    pub until_trim_seconds: Option<f64>,
+    /// Records settled in a minute.
+    pub per_minute: f64,
+    /// The last thing that went wrong, if it still matters.
+    pub last_error: Option<String>,
+}
+
+/// Records that left the stream before they could be read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gap {
+    /// The shard that lost them.
+    pub shard: String,
+    /// The last record before them that was settled.
+    pub last_handled: Option<String>,
+    /// When that record was committed.
+    #[serde(serialize_with = "rfc3339_if_any")]
+    pub last_handled_time: Option<SystemTime>,
+    /// The first record found behind them.
+    pub first_after: Option<String>,
+    /// When they were missed.
+    #[serde(serialize_with = "rfc3339")]
+    pub detected: SystemTime,
+}
+
+/// A row that this build cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnreadableRow {
+    /// Its key.
+    pub row: String,
+    /// Why.
+    pub why: String,
+}
+
+impl Status {
+    /// What the streams come to. `ambiguous`: how many orders are, if that was asked for.
+    pub fn new(at: SystemTime, mut streams: Vec<StreamStatus>, ambiguous: Option<u64>) -> Self {
+        let several = streams.len() > 1;
+        let mut advice = Vec::new();
+        for stream in &mut streams {
+            let words = advice::on(stream, at);
+            if !words.is_empty() && stream.verdict == Verdict::Well {
+                stream.verdict = Verdict::Attention;
+            }
+            let table = &stream.table;
+            let named = |words| {
+                if several {
+                    format!("{table}: {words}")
+                } else {
+                    words
+                }
+            };
+            advice.extend(words.into_iter().map(named));
+        }
+        advice.extend(ambiguous.and_then(advice::on_ambiguous));
+        let worst = streams.iter().map(|stream| stream.verdict).max();
+        let verdict = match worst.unwrap_or(Verdict::Unknown) {
+            Verdict::Well if !advice.is_empty() => Verdict::Attention,
+            worst => worst,
+        };
+        Self {
+            format: FORMAT,
+            at,
+            verdict,
+            advice,
+            streams,
+            ambiguous,
+        }
+    }
+}
+
+impl StreamStatus {
+    /// The same, with the keys that are parked, each by the reason of its dead letter (`None`: a
+    /// build before told none).
+    #[must_use]
+    pub fn with_parked(mut self, reasons: impl IntoIterator<Item = Option<&'static str>>) -> Self {
+        let mut by_reason = BTreeMap::new();
+        for reason in reasons {
+            *by_reason.entry(reason.unwrap_or("unknown")).or_insert(0) += 1;
+        }
+        self.parked_keys = Some(by_reason.values().sum());
+        self.dead_letters = Some(by_reason);
+        self
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&humantime::format_rfc3339_millis(*time))
+}
+
+#[expect(clippy::ref_option, reason = "as serde calls it")]
+fn rfc3339_if_any<S: Serializer>(time: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => rfc3339(time, to),
+        None => to.serialize_none(),
+    }
+}

@@ -1,0 +1,187 @@
+//! What the rows of one look mean.
+//!
+//! Pure: the rows and the time are handed in. Ages compare the clocks of two machines and decide
+//! nothing; whether a worker lives is decided elsewhere, by heartbeats.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use super::report::{
+    Gap, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
+};
+use crate::decide::rate::faded;
+use crate::leases::{Checkpoint, GapRow, LeaseRow, Unfit, Unreadable, View, WorkerRow};
+use crate::record::{Position, SequenceNumber};
+
+/// A worker whose heartbeat is older than so many lease durations is told as dead. More than one, as
+/// the clocks of two machines differ.
+const DEAD_AFTER: f64 = 1.5;
+
+impl StreamStatus {
+    /// What the rows of a stream mean at this time. `retention`: how long the stream keeps a record.
+    pub fn new(stream: &str, view: &View, now: SystemTime, retention: Duration) -> Self {
+        let workers: Vec<_> = view
+            .workers
+            .values()
+            .map(|row| worker(row, view, now))
+            .collect();
+        let alive = |row: &LeaseRow| {
+            let owner = row.owner.as_ref()?;
+            let of_owner = |worker: &&WorkerStatus| worker.worker == owner.as_str();
+            Some(workers.iter().find(of_owner)?.alive.unwrap_or(true))
+        };
+        let shards = in_order_of_descent(view).into_iter();
+        let shards = shards
+            .map(|row| shard(row, alive(row), now, retention))
+            .collect();
+        let mut report = Self {
+            stream: stream.to_owned(),
+            table: table_of(stream).to_owned(),
+            verdict: Verdict::Well,
+            shards,
+            workers,
+            gaps: view.gaps.iter().map(gap).collect(),
+            unreadable: view.unreadable.iter().map(unreadable).collect(),
+            parked_keys: None,
+            dead_letters: None,
+        };
+        if view.stream.is_none() && view.leases.is_empty() {
+            report.verdict = Verdict::Unknown;
+        }
+        report
+    }
+}
+
+/// The table's name in a stream's ARN; the whole text if it is none.
+fn table_of(stream: &str) -> &str {
+    let table = stream.split_once(":table/").map(|(_, rest)| rest);
+    table
+        .and_then(|rest| rest.split('/').next())
+        .unwrap_or(stream)
+}
+
+fn worker(row: &WorkerRow, view: &View, now: SystemTime) -> WorkerStatus {
+    let age = row.at.map(|at| since(at, now));
+    let owned =
+        |lease: &&LeaseRow| !lease.ended() && lease.owner.as_ref() == Some(&row.incarnation);
+    WorkerStatus {
+        worker: row.incarnation.to_string(),
+        alive: age.map(|age| age <= row.lease_duration.mul_f64(DEAD_AFTER)),
+        heartbeat_age_seconds: age.map(|age| age.as_secs_f64()),
+        draining: row.draining,
+        version: row.version.clone(),
+        zone: row.zone.clone(),
+        status_address: row.status_address.clone(),
+        shards: view.leases.values().filter(owned).count(),
+    }
+}
+
+/// Each shard behind the one that it continues.
+fn in_order_of_descent(view: &View) -> Vec<&LeaseRow> {
+    let known = |row: &&LeaseRow| {
+        let parent = row.parent.as_ref();
+        parent.is_some_and(|parent| view.leases.contains_key(parent))
+    };
+    let mut children: BTreeMap<_, Vec<&LeaseRow>> = BTreeMap::new();
+    for row in view.leases.values().filter(known) {
+        children.entry(row.parent.as_ref()).or_default().push(row);
+    }
+    let mut next: Vec<_> = view.leases.values().filter(|row| !known(row)).collect();
+    next.reverse();
+    let (mut ordered, mut placed) = (Vec::new(), BTreeSet::new());
+    while let Some(row) = next.pop() {
+        if placed.insert(&row.shard) {
+            ordered.push(row);
+            next.extend(
+                children
+                    .remove(&Some(&row.shard))
+                    .unwrap_or_default()
+                    .into_iter()
+                    .rev(),
+            );
+        }
+    }
+    // Rows that name each other as parents are no tree, and are told all the same.
+    ordered.extend(
+        view.leases
+            .values()
+            .filter(|row| !placed.contains(&row.shard)),
+    );
+    ordered
+}
+
+fn shard(row: &LeaseRow, alive: Option<bool>, now: SystemTime, retention: Duration) -> ShardStatus {
+    let state = match (&row.checkpoint, &row.owner, alive) {
+        (Checkpoint::End { .. }, ..) => ShardState::Ended,
+        (_, None, _) => ShardState::Free,
+        (_, Some(_), Some(true)) => ShardState::Reading,
+        (_, Some(_), _) => ShardState::Orphaned,
+    };
+    let lag = lag(row, state, now);
+    let told = row
+        .report
+        .told_at
+        .map_or(Duration::ZERO, |at| since(at, now));
+    let (checkpoint, children) = match &row.checkpoint {
+        Checkpoint::At(Position::Horizon) => ("TRIM_HORIZON", &[][..]),
+        Checkpoint::At(Position::After(last)) => (last.as_str(), &[][..]),
+        Checkpoint::End { children } => ("SHARD_END", &children[..]),
+    };
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let per_minute = row.report.per_minute as f64;
+    ShardStatus {
+        shard: row.shard.to_string(),
+        parent: row.parent.as_ref().map(ToString::to_string),
+        children: children.iter().map(ToString::to_string).collect(),
+        state,
+        owner: row.owner.as_ref().map(ToString::to_string),
+        epoch: row.epoch,
+        checkpoint: checkpoint.to_owned(),
+        lag_seconds: lag.map(|lag| lag.as_secs_f64()),
+        until_trim_seconds: lag.map(|lag| retention.saturating_sub(lag).as_secs_f64()),
+        per_minute: (faded(per_minute, told) * 10.0).round() / 10.0,
+        last_error: row.report.last_error.clone().filter(|_| !row.ended()),
+    }
+}
+
+/// How old the oldest record is that is not settled, or may be.
+///
+/// An owner that lives tells soon of what waits and of what it cannot read, so that its silence means
+/// that all is settled. Where nobody reads, something may have come since all was.
+fn lag(row: &LeaseRow, state: ShardState, now: SystemTime) -> Option<Duration> {
+    let report = &row.report;
+    let speaks = state == ShardState::Reading && report.told_at.is_some();
+    let oldest = match (state, report.oldest_waiting()) {
+        (ShardState::Ended, _) => return None,
+        (_, Some(waiting)) => waiting,
+        (_, None) if speaks && report.last_error.is_none() => return Some(Duration::ZERO),
+        (_, None) => report.complete_until()?,
+    };
+    Some(since(oldest, now))
+}
+
+fn gap(row: &GapRow) -> Gap {
+    let place = |at: &Option<SequenceNumber>| at.as_ref().map(|at| at.as_str().to_owned());
+    Gap {
+        shard: row.shard.to_string(),
+        last_handled: place(&row.last_handled),
+        last_handled_time: row.last_handled_time,
+        first_after: place(&row.first_after),
+        detected: row.detected,
+    }
+}
+
+fn unreadable(row: &Unreadable) -> UnreadableRow {
+    let why = match &row.why {
+        Unfit::Newer { format } => {
+            format!("it was written by a newer build (format {format}): update this one")
+        }
+        Unfit::Malformed { what } => format!("it is damaged: {what}"),
+    };
+    let row = row.row.clone();
+    UnreadableRow { row, why }
+}
+
+fn since(then: SystemTime, now: SystemTime) -> Duration {
+    now.duration_since(then).unwrap_or_default()
+}

@@ -1,0 +1,201 @@
+//! What the rows of a fleet mean to people.
+
+use std::time::{Duration, SystemTime};
+
+use aftercommit::decide::shard::ShardId;
+use aftercommit::leases::{
+    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, Report, StreamRow, View, WorkerRow,
+};
+use aftercommit::record::{Position, SequenceNumber};
+use aftercommit::status::{ShardState, Status, StreamStatus, Verdict};
+
+const DAY: Duration = Duration::from_hours(24);
+const ARN: &str = "arn:aws:dynamodb:eu-central-1:0:table/orders/stream/2026-01-01T00:00:00.000";
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+fn ago(seconds: u64) -> Option<SystemTime> {
+    now().checked_sub(Duration::from_secs(seconds))
+}
+
+fn worker(name: &str, heartbeat: Option<u64>) -> WorkerRow {
+    WorkerRow {
+        incarnation: Incarnation::new(name, 7),
+        beat: 1,
+        draining: false,
+        unable_to_list: false,
+        lease_duration: Duration::from_secs(10),
+        version: "0.1.0".to_owned(),
+        zone: None,
+        status_address: None,
+        at: heartbeat.and_then(ago),
+    }
+}
+
+/// A shard of `one`, read up to 42, of which all is settled.
+fn quiet(name: &str) -> LeaseRow {
+    let mut row = LeaseRow::new(ShardId::new(name), None, 3);
+    row.owner = Some(Incarnation::new("one", 7));
+    row.checkpoint = Checkpoint::At(Position::After(SequenceNumber::parse("42").unwrap()));
+    row.report = Report {
+        frontier_time: ago(3_000),
+        caught_up_at: ago(2_000),
+        told_at: ago(2_000),
+        ..Report::default()
+    };
+    row
+}
+
+fn view(workers: Vec<WorkerRow>, leases: Vec<LeaseRow>) -> View {
+    let workers = workers.into_iter().map(|row| (row.incarnation.clone(), row));
+    let leases = leases.into_iter().map(|row| (row.shard.clone(), row));
+    View {
+        stream: Some(StreamRow {
+            initial: InitialPosition::Latest,
+            bootstrapped: ago(100_000).unwrap(),
+        }),
+        workers: workers.collect(),
+        leases: leases.collect(),
+        ..View::default()
+    }
+}
+
+fn status(view: &View) -> Status {
+    let stream = StreamStatus::new(ARN, view, now(), DAY);
+    Status::new(now(), vec![stream], None)
+}
+
+fn advice(view: &View) -> String {
+    let status = status(view);
+    assert_eq!(status.verdict, Verdict::Attention, "{status:?}");
+    assert_eq!(status.streams[0].verdict, Verdict::Attention);
+    status.advice.join("\n")
+}
+
+#[test]
+fn a_quiet_shard_whose_owner_lives_is_caught_up() {
+    let status = status(&view(vec![worker("one", Some(2))], vec![quiet("a")]));
+    assert_eq!((status.verdict, status.advice), (Verdict::Well, vec![]));
+    let stream = &status.streams[0];
+    assert_eq!(stream.table, "orders");
+    let shard = &stream.shards[0];
+    assert_eq!(shard.state, ShardState::Reading);
+    assert_eq!(shard.lag_seconds, Some(0.0));
+    assert_eq!(shard.until_trim_seconds, Some(86_400.0));
+    assert_eq!(stream.workers[0].shards, 1);
+    assert_eq!(stream.workers[0].heartbeat_age_seconds, Some(2.0));
+}
+
+#[test]
+fn a_shard_that_nobody_reads_may_hold_records_since_it_was_last_known_to_be_settled() {
+    for workers in [vec![], vec![worker("one", Some(2_000))]] {
+        let view = view(workers, vec![quiet("a")]);
+        let shard = &status(&view).streams[0].shards[0];
+        assert_eq!(shard.state, ShardState::Orphaned);
+        assert_eq!(shard.lag_seconds, Some(2_000.0));
+        assert_eq!(shard.until_trim_seconds, Some(84_400.0));
+        assert!(advice(&view).contains("No worker is alive"));
+    }
+}
+
+#[test]
+fn what_waits_is_the_lag_and_its_error_is_told() {
+    let mut row = quiet("a");
+    row.report.waiting_since = ago(1_000);
+    row.report.last_error = Some("no route to the mail server".to_owned());
+    let view = view(vec![worker("one", Some(2))], vec![row, quiet("b")]);
+    let shards = &status(&view).streams[0].shards;
+    assert_eq!(shards[0].lag_seconds, Some(1_000.0));
+    assert_eq!(shards[1].lag_seconds, Some(0.0));
+    let advice = advice(&view);
+    assert!(advice.contains("Shard a is 16m 40s behind"), "{advice}");
+    assert!(advice.contains("no route to the mail server"), "{advice}");
+}
+
+#[test]
+fn what_an_older_owner_left_about_waiting_is_not_believed_once_later_records_are_settled() {
+    let mut row = quiet("a");
+    row.report.waiting_since = ago(5_000);
+    let view = view(vec![worker("one", Some(2))], vec![row]);
+    assert_eq!(status(&view).streams[0].shards[0].lag_seconds, Some(0.0));
+}
+
+#[test]
+fn a_record_that_is_about_to_leave_the_stream_is_more_urgent_than_its_lag() {
+    let mut row = quiet("a");
+    row.report = Report {
+        frontier_time: ago(80_000),
+        waiting_since: ago(75_600),
+        told_at: ago(5),
+        ..Report::default()
+    };
+    let advice = advice(&view(vec![worker("one", Some(2))], vec![row]));
+    assert!(advice.contains("leaves the stream in 3h"), "{advice}");
+    assert!(!advice.contains("behind"), "{advice}");
+}
+
+#[test]
+fn a_parent_stands_before_its_children_whatever_their_names() {
+    let end = |child: &str| Checkpoint::End {
+        children: vec![ShardId::new(child)],
+    };
+    let (mut z, mut m, mut a) = (quiet("z"), quiet("m"), quiet("a"));
+    (z.checkpoint, m.checkpoint) = (end("m"), end("a"));
+    (m.parent, a.parent) = (Some(ShardId::new("z")), Some(ShardId::new("m")));
+    let status = status(&view(vec![worker("one", Some(1))], vec![a, m, z, quiet("b")]));
+    let shards = &status.streams[0].shards;
+    let names: Vec<_> = shards.iter().map(|shard| &*shard.shard).collect();
+    assert_eq!(names, ["b", "z", "m", "a"]);
+    assert_eq!(shards[1].children, ["m"]);
+    assert_eq!(shards[1].lag_seconds, None, "it has ended");
+    assert_eq!(status.verdict, Verdict::Well);
+}
+
+#[test]
+fn a_gap_needs_attention_for_a_week_and_is_told_for_ever() {
+    let mut view = view(vec![worker("one", Some(2))], vec![quiet("a")]);
+    let mut gap = GapRow {
+        shard: ShardId::new("a"),
+        last_handled: None,
+        last_handled_time: None,
+        first_after: None,
+        detected: ago(3_600).unwrap(),
+    };
+    view.gaps = vec![gap.clone()];
+    assert!(advice(&view).contains("Records of shard a left the stream"));
+    gap.detected = ago(8 * 86_400).unwrap();
+    view.gaps = vec![gap];
+    let status = status(&view);
+    assert_eq!(status.verdict, Verdict::Well);
+    assert_eq!(status.streams[0].gaps.len(), 1);
+}
+
+#[test]
+fn parked_keys_and_ambiguous_orders_need_attention_and_are_counted() {
+    let view = view(vec![worker("one", Some(2))], vec![quiet("a")]);
+    let reasons = [Some("rejected"), Some("rejected"), None];
+    let stream = StreamStatus::new(ARN, &view, now(), DAY).with_parked(reasons);
+    assert_eq!(stream.parked_keys, Some(3));
+    let status = Status::new(now(), vec![stream], Some(1));
+    assert_eq!(status.verdict, Verdict::Attention);
+    assert!(status.advice[0].starts_with("3 items wait behind a dead letter"));
+    assert!(status.advice[1].starts_with("Nobody can tell for one order"));
+}
+
+#[test]
+fn a_stream_that_was_never_read_tells_nothing() {
+    let status = status(&View::default());
+    assert_eq!(status.verdict, Verdict::Unknown);
+    assert!(status.advice[0].contains("aftercommit run"));
+}
+
+#[test]
+fn the_document_is_json_with_times_in_words_and_seconds_in_numbers() {
+    let mut row = quiet("shardId-1");
+    row.report.per_minute = 120;
+    row.report.told_at = Some(now());
+    let view = view(vec![worker("one", Some(2))], vec![row]);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&status(&view)).unwrap());
+}
