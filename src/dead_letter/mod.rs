@@ -159,8 +159,9 @@ impl Envelope {
     }
 }
 
-/// Key attributes as people write them. Names no value that is not text, number or binary.
-pub(crate) fn key_in_words(keys: &Item) -> String {
+/// Key attributes as people write them: `id=1042`, or `id=1042,shop=7`. Names no value that is not
+/// text, number or binary.
+pub fn key_in_words(keys: &Item) -> String {
     let mut parts: Vec<_> = keys.inner().iter().collect();
     parts.sort_by_key(|(name, _)| name.as_str());
     let parts = parts.into_iter().map(|(name, value)| match value {

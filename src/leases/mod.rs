@@ -67,7 +67,7 @@ pub struct WorkerRow {
     pub zone: Option<String>,
     /// Where its status page is, where it has one.
     pub status_address: Option<String>,
-    /// When it wrote this beat, by its own clock: for people only. Builds before 0.2 do not tell.
+    /// When it wrote this beat, by its own clock: for people only. Earlier builds do not tell.
     pub at: Option<SystemTime>,
 }
 

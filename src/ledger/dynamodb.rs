@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use aws_sdk_dynamodb::Client;
 use serde_dynamo::Item;
 
-use super::row::{self, EFFECT, FORMAT};
+use super::row::{self, DOUBT, DOUBTS, EFFECT, FORMAT};
 use super::{EffectKey, Ledger, Page, Swap};
 use crate::decide::claim::{Entry, State};
 use crate::rows::dynamodb::{Table, Write};
@@ -32,6 +32,18 @@ impl DynamoDbLedger {
     pub fn new(client: Client, table: &str, retention: Duration) -> Self {
         let table = Table::new(client, table);
         Self { table, retention }
+    }
+
+    /// How many effects are AMBIGUOUS, from an index that holds no others. It may lag by a moment, and
+    /// does not know of rows that earlier builds wrote.
+    ///
+    /// # Errors
+    ///
+    /// Also where the table has no such index: [`crate::tables::dynamodb::create_ledger_table`] adds
+    /// it.
+    pub async fn ambiguous(&self) -> anyhow::Result<u64> {
+        let doubts = Expression::default().when(DOUBT, Some(row::in_doubt()));
+        self.table.count(DOUBTS, &doubts).await
     }
 }
 

@@ -19,6 +19,11 @@ pub(crate) const EFFECT: &str = "effect";
 /// The attribute after whose time DynamoDB may remove the row, in seconds since 1970.
 pub(crate) const EXPIRES: &str = "expires";
 
+/// Only a row that nobody can tell of has this attribute: the state's word.
+pub(crate) const DOUBT: &str = "doubt";
+/// The index of those rows.
+pub(crate) const DOUBTS: &str = "doubts";
+
 /// Why an entry cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unfit {
@@ -52,9 +57,15 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> Item 
         ("accepted", fences(&entry.accepted)),
         ("settlements", settlements(&entry.settlements)),
         ("changed", Some(time(entry.changed))),
+        (DOUBT, (entry.state == State::Ambiguous).then(in_doubt)),
     ];
     fields.extend(claimant_fields(entry.claimant.as_ref()));
     to_item(fields)
+}
+
+/// The value of [`DOUBT`].
+pub(super) fn in_doubt() -> AttributeValue {
+    text(State::Ambiguous.word())
 }
 
 fn claimant_fields(claimant: Option<&Claimant>) -> Fields {

@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
-    TransactWriteItem, Update,
+    Select, TransactWriteItem, Update,
 };
 use serde_dynamo::Item;
 
@@ -130,6 +130,29 @@ impl Table {
         let items = page.items.unwrap_or_default();
         let items = items.into_iter().map(Item::from).collect();
         Ok((items, page.last_evaluated_key.map(Item::from)))
+    }
+
+    /// Counts the rows of an index that the key condition allows, over all pages.
+    pub(crate) async fn count(&self, index: &str, of: &Expression) -> anyhow::Result<u64> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let query = self.client.query().table_name(&*self.name);
+            let page = query
+                .index_name(index)
+                .select(Select::Count)
+                .set_key_condition_expression(of.condition())
+                .set_expression_attribute_names(names(of))
+                .set_expression_attribute_values(values(of))
+                .set_exclusive_start_key(after)
+                .send()
+                .await
+                .with_context(|| self.failed(&format!("Query of the index {index}")))?;
+            count += u64::try_from(page.count).unwrap_or(0);
+            after = page.last_evaluated_key;
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
     }
 
     /// Reads one page of the whole table, of the rows that the expression allows; with it, where

@@ -4,4 +4,4 @@ mod advice;
 pub mod report;
 mod rows;
 
-pub use report::{ShardState, Status, StreamStatus, Verdict};
+pub use report::{FleetStatus, ShardState, StreamStatus, Verdict};

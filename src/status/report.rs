@@ -24,7 +24,7 @@ pub enum Verdict {
 
 /// How a fleet is doing on all its streams.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Status {
+pub struct FleetStatus {
     /// The version of this document: [`FORMAT`].
     pub format: u32,
     /// When the rows were read.
@@ -153,7 +153,7 @@ pub struct UnreadableRow {
     pub why: String,
 }
 
-impl Status {
+impl FleetStatus {
     /// What the streams come to. `ambiguous`: how many orders are, if that was asked for.
     pub fn new(at: SystemTime, mut streams: Vec<StreamStatus>, ambiguous: Option<u64>) -> Self {
         let several = streams.len() > 1;

@@ -14,10 +14,11 @@ use aws_sdk_dynamodb::types::{
     TimeToLiveSpecification, TimeToLiveStatus,
 };
 
+use super::index::dynamodb::Index;
 use crate::confirmation::dynamodb::ADDRESS;
 use crate::dead_letter::row as letters;
 use crate::leases::row::{ROW, STREAM};
-use crate::ledger::row::{EFFECT, EXPIRES};
+use crate::ledger::row::{DOUBT, DOUBTS, EFFECT, EXPIRES};
 use crate::record::StreamView;
 
 /// Between two looks at a table that is being made.
@@ -40,6 +41,18 @@ pub enum Outcome {
 struct Key {
     partition: &'static str,
     sort: Option<&'static str>,
+    index: Option<Index>,
+}
+
+impl Key {
+    fn of(partition: &'static str, sort: Option<&'static str>) -> Self {
+        let index = None;
+        Self {
+            partition,
+            sort,
+            index,
+        }
+    }
 }
 
 /// Makes the lease table: key (`stream`, `row`), on-demand, with point-in-time recovery where the
@@ -49,25 +62,28 @@ struct Key {
 ///
 /// A table of this name with another key, a missing permission, no connection.
 pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let key = Key {
-        partition: STREAM,
-        sort: Some(ROW),
-    };
+    let key = Key::of(STREAM, Some(ROW));
     let outcome = create(client, name, key, None).await?;
     enable_recovery(client, name).await?;
     Ok(outcome)
 }
 
-/// Makes the ledger's table: key `effect`, on-demand, time to live on `expires`, with
-/// point-in-time recovery where the server has it. Returns when it can be used.
+/// Makes the ledger's table: key `effect`, on-demand, time to live on `expires`, an index of the
+/// effects that nobody can tell of (`doubts`, key `doubt`), with point-in-time recovery where the
+/// server has it. Returns when it can be used. A table of an earlier build is given the index.
 ///
 /// # Errors
 ///
 /// As [`create_lease_table`].
 pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
+    let index = Index {
+        name: DOUBTS,
+        attribute: DOUBT,
+        then: EFFECT,
+    };
     let key = Key {
-        partition: EFFECT,
-        sort: None,
+        index: Some(index),
+        ..Key::of(EFFECT, None)
     };
     let outcome = create(client, name, key, None).await?;
     enable_expiry(client, name).await?;
@@ -82,10 +98,7 @@ pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<
 ///
 /// As [`create_lease_table`].
 pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let key = Key {
-        partition: letters::ITEM,
-        sort: Some(letters::ROW),
-    };
+    let key = Key::of(letters::ITEM, Some(letters::ROW));
     let outcome = create(client, name, key, None).await?;
     enable_expiry(client, name).await?;
     enable_recovery(client, name).await?;
@@ -99,10 +112,7 @@ pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Re
 ///
 /// As [`create_lease_table`].
 pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let key = Key {
-        partition: ADDRESS,
-        sort: None,
-    };
+    let key = Key::of(ADDRESS, None);
     let outcome = create(client, name, key, None).await?;
     enable_recovery(client, name).await?;
     Ok(outcome)
@@ -115,10 +125,7 @@ pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Re
 ///
 /// As [`create_lease_table`].
 pub async fn create_orders_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let key = Key {
-        partition: "id",
-        sort: None,
-    };
+    let key = Key::of("id", None);
     let stream = StreamSpecification::builder()
         .stream_enabled(true)
         .stream_view_type(StreamViewType::NewAndOldImages)
@@ -141,11 +148,16 @@ async fn create(
         let definition = AttributeDefinition::builder().attribute_name(attribute);
         attributes.push(definition.attribute_type(ScalarAttributeType::S).build()?);
     }
+    let index = key.index.map(|index| {
+        attributes.push(index.definition()?);
+        index.with_table().map(|index| vec![index])
+    });
     let answer = client
         .create_table()
         .table_name(name)
         .set_key_schema(Some(schema.clone()))
         .set_attribute_definitions(Some(attributes))
+        .set_global_secondary_indexes(index.transpose()?)
         .billing_mode(BillingMode::PayPerRequest)
         .set_stream_specification(stream)
         .send()
@@ -166,6 +178,9 @@ async fn create(
             .map(KeySchemaElement::attribute_name)
             .collect();
         bail!("table {name} exists with the key {found:?}, not {wanted:?}: choose another name");
+    }
+    if let Some(index) = key.index {
+        index.add_to(client, &table).await?;
     }
     Ok(outcome)
 }

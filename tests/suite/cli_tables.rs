@@ -127,3 +127,25 @@ async fn tables_that_were_not_made_are_told_with_the_command_that_makes_them() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_ledger_of_an_earlier_build_is_given_its_index() {
+    let server = Embedded::start();
+    let client = clients::dynamodb(server.url());
+    let key = KeySchemaElement::builder().attribute_name("effect");
+    let attribute = AttributeDefinition::builder().attribute_name("effect");
+    let attribute = attribute.attribute_type(ScalarAttributeType::S);
+    let made = client
+        .create_table()
+        .table_name("aftercommit-ledger")
+        .key_schema(key.key_type(KeyType::Hash).build().unwrap())
+        .attribute_definitions(attribute.build().unwrap())
+        .billing_mode(BillingMode::PayPerRequest);
+    made.send().await.unwrap();
+    create(&server).await;
+    let table = client.describe_table().table_name("aftercommit-ledger");
+    let table = table.send().await.unwrap().table.unwrap();
+    let index = &table.global_secondary_indexes()[0];
+    assert_eq!(index.index_name(), Some("doubts"));
+    create(&server).await;
+}

@@ -215,6 +215,7 @@ mod dynamodb {
         OnServer, a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
         a_row_expires_when_its_retention_has_passed_since_its_last_change,
         a_row_of_a_newer_build_is_neither_read_nor_overwritten, on_each_server,
+        what_nobody_can_tell_is_counted_until_it_is_settled,
     };
 
     on_each_server! {
@@ -222,6 +223,7 @@ mod dynamodb {
     a_row_expires_when_its_retention_has_passed_since_its_last_change,
     a_row_of_a_newer_build_is_neither_read_nor_overwritten,
     a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
+    what_nobody_can_tell_is_counted_until_it_is_settled,
     }
 }
 
@@ -322,4 +324,21 @@ async fn a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read(server: 
     all.retain(|(key, _)| mine.contains(key));
     let keys: std::collections::BTreeSet<_> = all.iter().map(|(key, _)| key.clone()).collect();
     assert_eq!((all.len(), keys), (40, mine));
+}
+
+async fn what_nobody_can_tell_is_counted_until_it_is_settled(server: OnServer) {
+    let ledger = server.ledger();
+    let before = ledger.ambiguous().await.unwrap();
+    let (key, first) = (effect(), claimed(1));
+    ledger.swap(&key, None, &first).await.unwrap();
+    assert_eq!(ledger.ambiguous().await.unwrap(), before);
+    let doubt = Entry {
+        state: State::Ambiguous,
+        revision: 2,
+        ..first
+    };
+    ledger.swap(&key, Some(1), &doubt).await.unwrap();
+    assert_eq!(ledger.ambiguous().await.unwrap(), before + 1);
+    ledger.swap(&key, Some(2), &sent(&doubt)).await.unwrap();
+    assert_eq!(ledger.ambiguous().await.unwrap(), before);
 }

@@ -10,6 +10,7 @@ mod cancel;
 mod cli;
 mod cli_dead_letters;
 mod cli_ledger;
+mod cli_status;
 mod cli_tables;
 mod confirm;
 mod contract_dead_letters;

@@ -7,7 +7,7 @@ use aftercommit::leases::{
     Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, Report, StreamRow, View, WorkerRow,
 };
 use aftercommit::record::{Position, SequenceNumber};
-use aftercommit::status::{ShardState, Status, StreamStatus, Verdict};
+use aftercommit::status::{FleetStatus, ShardState, StreamStatus, Verdict};
 
 const DAY: Duration = Duration::from_hours(24);
 const ARN: &str = "arn:aws:dynamodb:eu-central-1:0:table/orders/stream/2026-01-01T00:00:00.000";
@@ -49,7 +49,9 @@ fn quiet(name: &str) -> LeaseRow {
 }
 
 fn view(workers: Vec<WorkerRow>, leases: Vec<LeaseRow>) -> View {
-    let workers = workers.into_iter().map(|row| (row.incarnation.clone(), row));
+    let workers = workers
+        .into_iter()
+        .map(|row| (row.incarnation.clone(), row));
     let leases = leases.into_iter().map(|row| (row.shard.clone(), row));
     View {
         stream: Some(StreamRow {
@@ -62,9 +64,9 @@ fn view(workers: Vec<WorkerRow>, leases: Vec<LeaseRow>) -> View {
     }
 }
 
-fn status(view: &View) -> Status {
+fn status(view: &View) -> FleetStatus {
     let stream = StreamStatus::new(ARN, view, now(), DAY);
-    Status::new(now(), vec![stream], None)
+    FleetStatus::new(now(), vec![stream], None)
 }
 
 fn advice(view: &View) -> String {
@@ -144,7 +146,10 @@ fn a_parent_stands_before_its_children_whatever_their_names() {
     let (mut z, mut m, mut a) = (quiet("z"), quiet("m"), quiet("a"));
     (z.checkpoint, m.checkpoint) = (end("m"), end("a"));
     (m.parent, a.parent) = (Some(ShardId::new("z")), Some(ShardId::new("m")));
-    let status = status(&view(vec![worker("one", Some(1))], vec![a, m, z, quiet("b")]));
+    let status = status(&view(
+        vec![worker("one", Some(1))],
+        vec![a, m, z, quiet("b")],
+    ));
     let shards = &status.streams[0].shards;
     let names: Vec<_> = shards.iter().map(|shard| &*shard.shard).collect();
     assert_eq!(names, ["b", "z", "m", "a"]);
@@ -178,7 +183,7 @@ fn parked_keys_and_ambiguous_orders_need_attention_and_are_counted() {
     let reasons = [Some("rejected"), Some("rejected"), None];
     let stream = StreamStatus::new(ARN, &view, now(), DAY).with_parked(reasons);
     assert_eq!(stream.parked_keys, Some(3));
-    let status = Status::new(now(), vec![stream], Some(1));
+    let status = FleetStatus::new(now(), vec![stream], Some(1));
     assert_eq!(status.verdict, Verdict::Attention);
     assert!(status.advice[0].starts_with("3 items wait behind a dead letter"));
     assert!(status.advice[1].starts_with("Nobody can tell for one order"));

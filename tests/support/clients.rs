@@ -36,3 +36,16 @@ pub fn streams(url: &str) -> aws_sdk_dynamodbstreams::Client {
         .build();
     aws_sdk_dynamodbstreams::Client::from_conf(config)
 }
+
+/// A client for secrets.
+#[cfg(feature = "secrets")]
+pub fn secrets(url: &str) -> aws_sdk_secretsmanager::Client {
+    let config = aws_sdk_secretsmanager::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::from_static("eu-central-1"))
+        .credentials_provider(credentials())
+        .http_client(Builder::new().build_http())
+        .endpoint_url(url)
+        .build();
+    aws_sdk_secretsmanager::Client::from_conf(config)
+}

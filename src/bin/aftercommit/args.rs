@@ -8,7 +8,7 @@ use aftercommit::confirmation::address::{Domains, Mailbox, parse_mailbox};
 use aftercommit::confirmation::dkim::Dkim;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::order::OrderFields;
-use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings};
+use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::aws;
 use crate::fault::Fault;
+use crate::password::PasswordArgs;
 
 /// Where an order keeps what.
 #[derive(Debug, Args)]
@@ -184,19 +185,8 @@ pub struct SmtpArgs {
         hide_env_values = true
     )]
     smtp_url: Option<String>,
-    /// The password; as an environment variable it is not seen in the list of processes
-    #[arg(
-        long,
-        value_name = "PASSWORD",
-        env = "AFTERCOMMIT_SMTP_PASSWORD",
-        hide_env_values = true,
-        value_parser = secret,
-        conflicts_with = "smtp_password_file"
-    )]
-    smtp_password: Option<Secret>,
-    /// A file with the password; a line end behind it does not count
-    #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_SMTP_PASSWORD_FILE")]
-    smtp_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    password: PasswordArgs,
     /// Open connections at most
     #[arg(
         long,
@@ -214,27 +204,19 @@ impl SmtpArgs {
     /// The way out; connects to no mail server yet.
     pub async fn transport(&self) -> Result<Transport, Fault> {
         match self.mail {
-            Way::Smtp => self.smtp(),
+            Way::Smtp => self.smtp().await,
             Way::Ses => aws::ses(self.ses_configuration_set.clone()).await,
         }
     }
 
-    fn smtp(&self) -> Result<Transport, Fault> {
+    async fn smtp(&self) -> Result<Transport, Fault> {
         let url = self.smtp_url.as_ref().ok_or_else(|| {
             Fault::wrong(
                 "--smtp-url <URL> (or AFTERCOMMIT_SMTP_URL) is missing: name the mail server, such \
                  as smtps://user@mail.example.com, or say --mail ses",
             )
         })?;
-        let password = match &self.smtp_password_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("--smtp-password-file {}", path.display()))
-                    .map_err(Fault::Setting)?;
-                Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
-            }
-            None => self.smtp_password.clone(),
-        };
+        let password = self.password.read().await?;
         let settings = SmtpSettings::from_url(url, password);
         let mut settings = settings.context("--smtp-url").map_err(Fault::Setting)?;
         settings.max_connections = self.smtp_connections.get();
@@ -244,11 +226,6 @@ impl SmtpArgs {
         let smtp = Smtp::new(settings).map_err(Fault::setting)?;
         Ok(smtp.into())
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the form that clap asks for")]
-fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
-    Ok(Secret::new(text.to_owned()))
 }
 
 /// The names of the tables that the worker keeps.

@@ -75,6 +75,31 @@ pub async fn ses(_: Option<String>) -> Result<Transport, Fault> {
     ))
 }
 
+/// The text of a secret of AWS Secrets Manager.
+#[cfg(feature = "secrets")]
+pub async fn secret(id: &str) -> Result<String, Fault> {
+    let config = config().await.map_err(Fault::Setting)?;
+    let client = aws_sdk_secretsmanager::Client::new(&config);
+    let answer = client.get_secret_value().secret_id(id).send().await;
+    let secret = answer.with_context(|| format!("--smtp-password-secret {id}"));
+    let text = secret.map_err(Fault::Setting)?.secret_string;
+    text.ok_or_else(|| {
+        Fault::wrong(format!(
+            "--smtp-password-secret {id} holds bytes: it must hold text"
+        ))
+    })
+}
+
+/// This build cannot.
+#[cfg(not(feature = "secrets"))]
+#[expect(clippy::unused_async, reason = "as where it is built")]
+pub async fn secret(_: &str) -> Result<String, Fault> {
+    Err(Fault::wrong(
+        "--smtp-password-secret: this build cannot read secrets; install it with \
+         cargo install --path . --features secrets",
+    ))
+}
+
 async fn config() -> anyhow::Result<SdkConfig> {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(ATTEMPT)

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::dead_letters::{self, DeadLettersCommand};
+use crate::explain::{self, ExplainArgs};
 use crate::fault::{Fault, tell_usage};
 use crate::filter::{self, FilterCommand};
 use crate::ledger::{self, LedgerCommand};
@@ -14,6 +15,7 @@ use crate::log::{self, LogFormat};
 use crate::preview::{self, PreviewArgs};
 use crate::run::{self, RunArgs};
 use crate::send_test::{self, SendTestArgs};
+use crate::status::{self, StatusArgs};
 use crate::suppress::{self, SuppressCommand};
 use crate::tables::{self, TablesCommand};
 
@@ -75,6 +77,12 @@ enum Command {
     /// Follow a table and send the emails, until told to stop
     #[command(after_long_help = run::EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Tell how the fleet is doing, and what to do next
+    #[command(after_long_help = status::EXAMPLES)]
+    Status(StatusArgs),
+    /// Tell what became of an order, in the order of time
+    #[command(after_long_help = explain::EXAMPLES)]
+    Explain(Box<ExplainArgs>),
     /// Make the tables that the worker needs
     #[command(subcommand)]
     Tables(TablesCommand),
@@ -113,6 +121,8 @@ pub fn main() -> ExitCode {
 fn execute(command: &Command) -> Result<(), Fault> {
     match command {
         Command::Run(args) => on_runtime(run::run(args)),
+        Command::Status(args) => on_runtime(status::status(args)),
+        Command::Explain(args) => on_runtime(explain::explain(args)),
         Command::Tables(TablesCommand::Create(args)) => on_runtime(tables::create(args)),
         Command::Ledger(command) => on_runtime(ledger::ledger(command)),
         Command::DeadLetters(command) => on_runtime(dead_letters::dead_letters(command)),

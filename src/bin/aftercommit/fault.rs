@@ -12,6 +12,8 @@ pub enum Fault {
     Work(anyhow::Error),
     /// The answer to what was asked is no, and standard output tells why: exit code 1.
     No,
+    /// What was asked cannot be told, and standard output tells why: exit code 2.
+    Unknown,
 }
 
 impl Fault {
@@ -31,7 +33,7 @@ impl Fault {
             eprintln!("error: {}", one_line(&format!("{error:#}")));
         }
         match self {
-            Self::Setting(_) => ExitCode::from(2),
+            Self::Setting(_) | Self::Unknown => ExitCode::from(2),
             Self::Work(_) | Self::No => ExitCode::from(1),
         }
     }

@@ -7,6 +7,7 @@ use aftercommit::leases::InitialPosition;
 use aftercommit::{OnGap as Gap, Place, Settings, Timing};
 use clap::{Args, ValueEnum};
 
+use crate::ecs::Task;
 use crate::fault::Fault;
 
 /// A heartbeat is written so many times in a lease's duration, so that a lost one costs nothing.
@@ -19,10 +20,11 @@ pub struct FleetArgs {
     /// Where a new fleet begins; a fleet that has begun goes on where it stopped
     #[arg(long, value_enum, env = "AFTERCOMMIT_START", default_value = "latest")]
     start: Start,
-    /// The name of this worker, for people; without it: host name and process id
+    /// The name of this worker, for people; without it: the id of the ECS task, or host name and
+    /// process id
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_WORKER_ID")]
     worker_id: Option<String>,
-    /// The availability zone it runs in, for people
+    /// The availability zone it runs in, for people; without it: that of the ECS task
     #[arg(long, value_name = "ZONE", env = "AFTERCOMMIT_ZONE")]
     zone: Option<String>,
     /// How long a worker may be silent before the others take its shards
@@ -90,9 +92,15 @@ enum OnGap {
 
 impl FleetArgs {
     /// The settings of one consumer; each has a seed, and so an incarnation, of its own.
-    pub fn settings(&self) -> Result<Settings, Fault> {
+    pub fn settings(&self, task: Option<&Task>) -> Result<Settings, Fault> {
+        let of_task = || task.map(|task| task.id.clone());
+        let zone_of_task = || task.and_then(|task| task.zone.clone());
         let settings = Settings {
-            worker_id: self.worker_id.clone().unwrap_or_else(own_name),
+            worker_id: self
+                .worker_id
+                .clone()
+                .or_else(of_task)
+                .unwrap_or_else(own_name),
             start: match self.start {
                 Start::Latest => InitialPosition::Latest,
                 Start::TrimHorizon => InitialPosition::TrimHorizon,
@@ -110,7 +118,7 @@ impl FleetArgs {
                 ..Timing::default()
             },
             place: Place {
-                zone: self.zone.clone(),
+                zone: self.zone.clone().or_else(zone_of_task),
                 status_address: None,
             },
             ..Settings::default()

@@ -5,13 +5,17 @@ mod aws;
 mod cli;
 mod copies;
 mod dead_letters;
+mod ecs;
+mod explain;
 mod fault;
 mod filter;
 mod fleet;
 mod ledger;
 mod letters;
 mod log;
+mod order_key;
 mod out;
+mod password;
 mod preview;
 mod progress;
 mod records;
@@ -21,9 +25,12 @@ mod run;
 mod send_test;
 mod sending;
 mod signals;
+mod status;
+mod status_told;
 mod suppress;
 mod tables;
 mod told;
+mod web;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -11,9 +11,8 @@ use aftercommit::handler::OUTSIDE;
 use aftercommit::ledger::Ledger as _;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::record::StreamView;
-use aftercommit::tables::dynamodb::TableStream;
 use aftercommit::{Clock, Context, Event, Record, RecordHandler as _, SequenceNumber};
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use serde_dynamo::Item;
 
@@ -21,8 +20,8 @@ use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::ledger::{key, unknown};
+use crate::order_key;
 use crate::out::print_all;
-use crate::preview::item_of_json;
 use crate::sending::{RetentionArgs, SparingArgs};
 use crate::told;
 
@@ -68,7 +67,8 @@ pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     let order = &args.order;
     let ledger = DynamoDbLedger::new(clients.dynamodb.clone(), &args.name.ledger_table, retention);
     released(&ledger, args).await?;
-    let (keys, fields) = keys(&clients, args).await?;
+    let table = (&*args.table, args.key.as_deref());
+    let (keys, fields) = order_key::find(&clients, order, table, &args.fields).await?;
     let record = read_back(&clients, args, keys, &fields).await?;
     // Who is in doubt is asked, not sent to: an operator has the last word here.
     let rules = args.retention.rules(fields, OnAmbiguous::Park)?;
@@ -119,35 +119,6 @@ async fn released(ledger: &DynamoDbLedger, args: &SendArgs) -> Result<(), Fault>
         entry.state,
         told::advice(&entry)
     )))
-}
-
-/// The key of the order's item, and where it keeps what.
-async fn keys(clients: &Clients, args: &SendArgs) -> Result<(Item, OrderFields), Fault> {
-    if let (Some(text), Some(fields)) = (&args.key, args.fields.named()) {
-        return Ok((key_of(text)?, fields));
-    }
-    let found = TableStream::resolve(&clients.dynamodb, &args.table).await;
-    let found = found.map_err(Fault::setting)?;
-    let fields = args.fields.with_default_id(&found.partition_key);
-    if let Some(text) = &args.key {
-        return Ok((key_of(text)?, fields));
-    }
-    if found.sort_key.is_some() || fields.id_attribute != found.partition_key {
-        return Err(Fault::wrong(format!(
-            "the key of table {} is not the order's id alone: give the key of the order's item \
-             with --key, as JSON",
-            args.table
-        )));
-    }
-    let id = serde_json::json!({ found.partition_key: args.order });
-    let keys = serde_dynamo::to_item(id).map_err(Fault::setting)?;
-    Ok((keys, fields))
-}
-
-fn key_of(text: &str) -> Result<Item, Fault> {
-    let value = serde_json::from_str(text).context("this is no JSON");
-    let item = value.and_then(item_of_json).context("--key");
-    item.map_err(Fault::Setting)
 }
 
 /// The order as it stands, as if it had been committed just now.

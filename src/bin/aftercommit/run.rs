@@ -22,6 +22,7 @@ use tracing::info;
 use crate::args::{LetterArgs, OrderArgs, SmtpArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
 use crate::copies::{CopyArgs, Letters};
+use crate::ecs::{self, Task};
 use crate::fault::Fault;
 use crate::fleet::FleetArgs;
 use crate::records::RecordArgs;
@@ -124,14 +125,15 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         shutdown.await;
         told.cancel();
     });
-    let settings = settings(args)?;
+    let task = ecs::task().await;
+    let settings = settings(args, task.as_ref())?;
     let filters = args.records.filters()?;
     let smtp = args.smtp.transport().await?;
     let ready = tokio::select! {
         biased;
         // Nothing has begun, so nothing is to be finished.
         () = stop.cancelled() => return Ok(()),
-        ready = workers(args, &smtp, &filters) => ready?,
+        ready = workers(args, &smtp, &filters, task) => ready?,
     };
     let budget = Budget::new(settings.memory_budget);
     let mut running = JoinSet::new();
@@ -150,6 +152,7 @@ async fn workers(
     args: &RunArgs,
     smtp: &Transport,
     filters: &Filters,
+    task: Option<Task>,
 ) -> Result<Vec<Worker>, Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
@@ -170,6 +173,7 @@ async fn workers(
         clients,
         smtp,
         filters,
+        task,
     };
     let worker = |one| Worker::new(args, &shared, one);
     followed.into_iter().map(worker).collect()
@@ -184,6 +188,8 @@ struct Shared<'a> {
     mail_server: Dependency,
     letters: Letters,
     filters: &'a Filters,
+    /// The ECS task that this process belongs to.
+    task: Option<Task>,
 }
 
 /// What follows one stream.
@@ -211,7 +217,7 @@ impl Worker {
         )?);
         let leases = DynamoDbLeases::new(dynamodb.clone(), &names.lease_table, &arn);
         let consumer = Consumer::new(&*arn, stream, leases, handler.clone())
-            .settings(settings(args)?)
+            .settings(settings(args, shared.task.as_ref())?)
             .filters(shared.filters.clone())
             .dependency(shared.mail_server.clone());
         let mut consumer = shared.letters.given_to(consumer);
@@ -257,8 +263,8 @@ impl Worker {
 }
 
 /// The settings of one consumer.
-fn settings(args: &RunArgs) -> Result<Settings, Fault> {
-    args.records.applied_to(args.fleet.settings()?)
+fn settings(args: &RunArgs, task: Option<&Task>) -> Result<Settings, Fault> {
+    args.records.applied_to(args.fleet.settings(task)?)
 }
 
 /// Every stream that is to be followed, checked.

@@ -1,0 +1,82 @@
+//! Where the mail server's password comes from: never from a place that others read by chance.
+
+use std::path::PathBuf;
+
+use aftercommit::confirmation::smtp::Secret;
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::aws;
+use crate::fault::Fault;
+
+/// The password.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Mail server")]
+#[group(multiple = false)]
+pub struct PasswordArgs {
+    /// The password; as an environment variable it is not seen in the list of processes
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "AFTERCOMMIT_SMTP_PASSWORD",
+        hide_env_values = true,
+        value_parser = secret
+    )]
+    smtp_password: Option<Secret>,
+    /// A file with the password; a line end behind it does not count
+    #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_SMTP_PASSWORD_FILE")]
+    smtp_password_file: Option<PathBuf>,
+    /// A secret of AWS Secrets Manager with the password: the bare text, or JSON with the member
+    /// `password`. Read once, at the start
+    #[arg(long, value_name = "ARN", env = "AFTERCOMMIT_SMTP_PASSWORD_SECRET")]
+    smtp_password_secret: Option<String>,
+}
+
+impl PasswordArgs {
+    /// The password, if one is set.
+    pub async fn read(&self) -> Result<Option<Secret>, Fault> {
+        if let Some(path) = &self.smtp_password_file {
+            let text = std::fs::read_to_string(path);
+            let text = text.with_context(|| format!("--smtp-password-file {}", path.display()));
+            let text = text.map_err(Fault::Setting)?;
+            let password = text.trim_end_matches(['\r', '\n']).to_owned();
+            return Ok(Some(Secret::new(password)));
+        }
+        if let Some(arn) = &self.smtp_password_secret {
+            let text = aws::secret(arn).await?;
+            return Ok(Some(Secret::new(password_in(text))));
+        }
+        Ok(self.smtp_password.clone())
+    }
+}
+
+/// Secrets Manager's own console and rotation keep JSON.
+fn password_in(text: String) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let member = json
+        .as_ref()
+        .and_then(|json| json.get("password")?.as_str());
+    member.map_or(text.clone(), str::to_owned)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the form that clap asks for")]
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::password_in;
+
+    #[test]
+    fn a_secret_is_a_password_or_json_with_one() {
+        for (secret, password) in [
+            ("s3cret", "s3cret"),
+            (r#"{"username": "u", "password": "p"}"#, "p"),
+            (r#"{"other": "p"}"#, r#"{"other": "p"}"#),
+            ("12345", "12345"),
+        ] {
+            assert_eq!(password_in(secret.to_owned()), password);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `aftercommit status`: how the fleet is doing, and what to do next.
+
+use std::time::Duration;
+
+use aftercommit::dead_letter::DeadLetters as _;
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::leases::{Consistency, LeaseStore as _};
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::status::{FleetStatus, StreamStatus, Verdict};
+use aftercommit::tables::dynamodb::TableStream;
+use aftercommit::{Clock, Timing};
+use anyhow::Context as _;
+use clap::Args;
+use tokio::time::{Instant, interval_at};
+
+use crate::args::TableNames;
+use crate::aws::{self, Clients, must_exist};
+use crate::fault::Fault;
+use crate::out::print;
+use crate::status_told;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  # Who reads what, how far behind, and how long until a record is lost
+  aftercommit status --table orders
+
+  # Again every two seconds
+  aftercommit status --table orders --watch
+
+  # For a script: what to do next
+  aftercommit status --table orders --json | jq -r '.advice[]'
+
+Reads the lease table by one Query for each stream, beside it the parked keys of the dead letters' table
+and the count of the ledger's index of what nobody can tell.
+
+Exit codes: 0 all is well, 1 something needs attention, 2 it cannot be told.";
+
+/// Between two looks of `--watch`.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What `status` is told.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// A table that is followed: a name or an ARN; may be given several times
+    #[arg(
+        long,
+        value_name = "TABLE",
+        env = "AFTERCOMMIT_TABLE",
+        value_delimiter = ',',
+        required_unless_present = "stream_arn"
+    )]
+    table: Vec<String>,
+    /// A stream itself, in place of a table's present one; may be given several times
+    #[arg(
+        long,
+        value_name = "ARN",
+        env = "AFTERCOMMIT_STREAM_ARN",
+        value_delimiter = ',',
+        conflicts_with = "table"
+    )]
+    stream_arn: Vec<String>,
+    #[command(flatten)]
+    names: TableNames,
+    /// As one JSON object; with --watch one a line
+    #[arg(long)]
+    json: bool,
+    /// Again and again, until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Tells how the fleet is doing.
+pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    must_exist(&clients, &args.names.lease_table).await?;
+    let mut streams = args.stream_arn.clone();
+    for table in &args.table {
+        let found = TableStream::resolve(&clients.dynamodb, table).await;
+        streams.push(found.map_err(Fault::setting)?.arn);
+    }
+    let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
+    loop {
+        // What cannot be read cannot be told.
+        let status = look(&clients, args, &streams)
+            .await
+            .map_err(Fault::Setting)?;
+        if print(&told(&status, args)?)?.is_break() {
+            return Ok(());
+        }
+        if !args.watch {
+            return match status.verdict {
+                Verdict::Well => Ok(()),
+                Verdict::Attention => Err(Fault::No),
+                Verdict::Unknown => Err(Fault::Unknown),
+            };
+        }
+        again.tick().await;
+    }
+}
+
+async fn look(
+    clients: &Clients,
+    args: &StatusArgs,
+    streams: &[String],
+) -> anyhow::Result<FleetStatus> {
+    let (client, names) = (&clients.dynamodb, &args.names);
+    let (now, retention) = (Clock::system().now(), Timing::default().retention);
+    let letters = DynamoDbDeadLetters::new(client.clone(), &names.letters.dead_letter_table);
+    let mut told = Vec::new();
+    for stream in streams {
+        let leases = DynamoDbLeases::new(client.clone(), &names.lease_table, stream);
+        let view = leases.look(Consistency::Strong).await?;
+        let status = StreamStatus::new(stream, &view, now, retention);
+        let parked = letters.parked(stream).await;
+        told.push(match known(parked, "parked keys are not told") {
+            Some(parked) => {
+                let reasons = parked
+                    .iter()
+                    .map(|key| key.reason.map(|reason| reason.word()));
+                status.with_parked(reasons)
+            }
+            None => status,
+        });
+    }
+    // Readers write no row, so none expires by this.
+    let ledger = DynamoDbLedger::new(client.clone(), &names.ledger.ledger_table, Duration::MAX);
+    let ambiguous = known(ledger.ambiguous().await, "ambiguous orders are not counted");
+    Ok(FleetStatus::new(now, told, ambiguous))
+}
+
+/// What is beside the lease table may be missing, or out of reach for who asks.
+fn known<T>(answer: anyhow::Result<T>, otherwise: &str) -> Option<T> {
+    match answer {
+        Ok(known) => Some(known),
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "{otherwise}");
+            None
+        }
+    }
+}
+
+fn told(status: &FleetStatus, args: &StatusArgs) -> anyhow::Result<String> {
+    if !args.json {
+        let text = status_told::text(status);
+        // From the top of an empty screen.
+        let clear = if args.watch { "\x1b[2J\x1b[H" } else { "" };
+        return Ok(format!("{clear}{text}"));
+    }
+    let json = if args.watch {
+        serde_json::to_string(status)
+    } else {
+        serde_json::to_string_pretty(status)
+    };
+    let json = json.context("the status cannot be written as JSON")?;
+    Ok(format!("{json}\n"))
+}

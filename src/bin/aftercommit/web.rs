@@ -1,0 +1,37 @@
+//! One question over plain HTTP to this machine or its host, by hand: a client is a lot for it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Longer answers are nobody's who is asked here.
+const LONGEST: u64 = 1 << 20;
+
+/// Asks for `path` at `authority` (a host and its port). The status and the body, if they come within
+/// `limit`.
+///
+/// # Errors
+///
+/// No connection, no answer in time, or none in HTTP.
+pub async fn get(authority: &str, path: &str, limit: Duration) -> anyhow::Result<(u16, String)> {
+    let answer = tokio::time::timeout(limit, ask(authority, path)).await;
+    let answer = answer.with_context(|| format!("no answer from {authority} within {limit:?}"))?;
+    answer.with_context(|| format!("no answer from {authority}"))
+}
+
+async fn ask(authority: &str, path: &str) -> anyhow::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(authority).await?;
+    // In this version nobody answers in chunks, and the answer's end is the connection's.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.take(LONGEST).read_to_string(&mut answer).await?;
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        bail!("what is there does not speak HTTP");
+    };
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let status = status.context("what is there does not speak HTTP")?;
+    Ok((status, body.to_owned()))
+}

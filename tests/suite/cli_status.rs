@@ -1,0 +1,254 @@
+//! What an operator sees of a fleet and of an order.
+
+use std::time::Duration;
+
+use aftercommit::confirmation::KIND;
+use aftercommit::decide::claim::OnAmbiguous;
+use aftercommit::ledger::EffectKey;
+use axum::Router;
+use axum::routing::get;
+use serde_json::Value;
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{aftercommit, text};
+use crate::process::{self, Process};
+use crate::support::embedded::Embedded;
+use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
+use crate::support::shop::{Shop, id};
+
+/// The command, pointed at the shop's tables.
+fn command(shop: &Shop, arguments: &[&str]) -> Command {
+    let mut command = aftercommit();
+    command
+        .env("AWS_ENDPOINT_URL", &shop.url)
+        .env("AWS_REGION", "eu-central-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("AFTERCOMMIT_TABLE", &shop.orders)
+        .env("AFTERCOMMIT_LEASE_TABLE", &shop.leases)
+        .env("AFTERCOMMIT_LEDGER_TABLE", &shop.ledger)
+        .env("AFTERCOMMIT_DEAD_LETTER_TABLE", &shop.letters)
+        .args(arguments);
+    command
+}
+
+/// What the command prints, and its exit code.
+async fn told(shop: &Shop, arguments: &[&str]) -> (String, i32) {
+    let output = command(shop, arguments).output().await.unwrap();
+    let code = output.status.code().unwrap();
+    (text(&output.stdout) + &text(&output.stderr), code)
+}
+
+async fn status(shop: &Shop) -> (Value, i32) {
+    let (told, code) = told(shop, &["status", "--json"]).await;
+    (serde_json::from_str(&told).unwrap(), code)
+}
+
+/// Works until these many orders are settled, and leaves.
+async fn work(shop: &Shop, mails: &MailServer, orders: usize) {
+    let quit = CancellationToken::new();
+    let worker = shop.worker("one", mails, OnAmbiguous::Park);
+    let working = tokio::spawn(worker.run(quit.clone().cancelled_owned()));
+    shop.settled(orders, OnAmbiguous::Park).await;
+    quit.cancel();
+    working.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_ever_read_cannot_be_told() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let (told, code) = told(&shop, &["status"]).await;
+    assert_eq!(code, 2, "{told}");
+    assert!(
+        told.contains("No worker has ever read this stream"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_fleet_that_works_is_well_and_one_that_left_needs_attention() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    shop.place(0..3).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = Process::start(
+        process::command(&shop, &mails, None, "host-1"),
+        folder.path(),
+        "host-1",
+    );
+    mails.wait_accepted(3).await;
+    // The lease's row tells of it a moment later.
+    let mut now = status(&shop).await;
+    while now.1 != 0 || now.0["streams"][0]["shards"][0]["lag_seconds"] != 0.0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        now = status(&shop).await;
+    }
+    let stream = &now.0["streams"][0];
+    assert_eq!(now.0["verdict"], "well");
+    assert_eq!(stream["shards"][0]["state"], "reading");
+    assert_eq!(stream["shards"][0]["until_trim_seconds"], 86_400.0);
+    assert_eq!(stream["workers"][0]["alive"], true);
+    assert_eq!(stream["parked_keys"], 0);
+    assert_eq!(now.0["ambiguous"], 0);
+    let (told_well, code) = told(&shop, &["status"]).await;
+    assert_eq!(code, 0, "{told_well}");
+    assert!(
+        told_well.contains("All is well.") && told_well.contains("host-1"),
+        "{told_well}"
+    );
+
+    worker.stop().await;
+    let (told_left, code) = told(&shop, &["status"]).await;
+    assert_eq!(code, 1, "{told_left}");
+    assert!(told_left.contains("No worker is alive"), "{told_left}");
+    assert!(told_left.contains("free"), "{told_left}");
+}
+
+#[tokio::test]
+async fn an_order_in_doubt_is_counted_and_explained_in_the_order_of_time() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let lost = Fault::once(Step::Dot, Act::Close).keeping();
+    let mails = MailServer::start(Script::default().fault(lost)).await;
+    shop.place(0..1).await;
+    work(&shop, &mails, 1).await;
+    let (now, _) = status(&shop).await;
+    assert_eq!(now["ambiguous"], 1);
+    let advice = now["advice"].to_string();
+    assert!(advice.contains("ledger list --state ambiguous"), "{advice}");
+
+    let (explained, code) = told(&shop, &["explain", &id(0)]).await;
+    assert_eq!(code, 0, "{explained}");
+    let claimed = explained.find("claimed for the first time").unwrap();
+    let doubt = explained.find("AMBIGUOUS: ").unwrap();
+    assert!(claimed < doubt, "{explained}");
+    assert!(
+        explained.contains("In its table it stands as"),
+        "{explained}"
+    );
+    let (json, _) = told(&shop, &["explain", &id(0), "--json"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let effect = EffectKey::new(KIND, &id(0));
+    assert_eq!(json["ledger"]["effect"], effect.as_str());
+    assert_eq!(json["events"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_counted_by_its_reason_and_explained_with_its_attempts() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let refused = Fault::always(Step::Rcpt, Act::Say("550 5.1.1 no such user"));
+    let mails = MailServer::start(Script::default().fault(refused)).await;
+    shop.place(0..1).await;
+    work(&shop, &mails, 1).await;
+    let (now, code) = status(&shop).await;
+    let stream = &now["streams"][0];
+    assert_eq!((code, &stream["parked_keys"]), (1, &1.into()), "{now}");
+    assert_eq!(stream["dead_letters"]["rejected"], 1);
+    let (explained, _) = told(&shop, &["explain", &id(0)]).await;
+    let in_order = [
+        "INSERT committed",
+        "attempt failed",
+        "dead letter (rejected",
+    ];
+    let places = in_order.map(|words| explained.find(words).expect(words));
+    assert!(places.is_sorted(), "{explained}");
+    assert!(explained.contains("550 5.1.1 no such user"), "{explained}");
+}
+
+#[tokio::test]
+async fn of_an_order_that_nobody_knows_nothing_is_explained() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let (told, code) = told(&shop, &["explain", "4711"]).await;
+    assert_eq!(code, 1);
+    assert!(told.contains("nothing is known of order 4711"), "{told}");
+    assert_eq!(told.matches('\n').count(), 1, "one line: {told}");
+}
+
+/// What ECS tells a task.
+async fn metadata() -> String {
+    let body = r#"{"TaskARN": "arn:aws:ecs:eu-central-1:1:task/shop/4f2a",
+        "AvailabilityZone": "eu-central-1b"}"#;
+    let router = Router::new().route("/v4/abc/task", get(move || async move { body }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}/v4/abc")
+}
+
+#[tokio::test]
+async fn a_task_of_ecs_has_its_id_and_zone_in_its_workers_row() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    shop.place(0..1).await;
+    let mut run = process::command(&shop, &mails, None, "");
+    run.env("ECS_CONTAINER_METADATA_URI_V4", metadata().await);
+    // As in a container, where nobody names the worker.
+    let arguments: Vec<_> = run
+        .as_std()
+        .get_args()
+        .map(std::ffi::OsStr::to_owned)
+        .collect();
+    let named = arguments
+        .iter()
+        .position(|word| word == "--worker-id")
+        .unwrap();
+    let mut unnamed = aftercommit();
+    for (name, value) in run.as_std().get_envs() {
+        unnamed.env(name, value.unwrap());
+    }
+    unnamed.args(&arguments[..named]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = Process::start(unnamed, folder.path(), "task");
+    mails.wait_accepted(1).await;
+    let (now, _) = status(&shop).await;
+    let row = &now["streams"][0]["workers"][0];
+    assert!(
+        row["worker"].as_str().unwrap().starts_with("4f2a/"),
+        "{row}"
+    );
+    assert_eq!(row["zone"], "eu-central-1b");
+    worker.stop().await;
+}
+
+#[cfg(feature = "secrets")]
+#[tokio::test]
+#[ignore = "needs LocalStack: run localstack/test.sh"]
+async fn on_localstack_the_mail_servers_password_is_read_from_secrets_manager() {
+    use crate::support::clients::{localstack_url, secrets};
+    use crate::support::mail_server::PASSWORD;
+
+    let url = localstack_url();
+    let name = format!("smtp-{:016x}", fastrand::u64(..));
+    let create = secrets(&url).create_secret().name(&name);
+    let secret = create.secret_string(format!(r#"{{"password": "{PASSWORD}"}}"#));
+    let arn = secret.send().await.unwrap().arn.unwrap();
+    let script = Script {
+        auth: "PLAIN",
+        ..Script::default()
+    };
+    let mails = MailServer::start(script).await;
+    let send = |secret: &str| {
+        let mut command = aftercommit();
+        command
+            .env("AWS_ENDPOINT_URL", &url)
+            .env("AWS_REGION", "eu-central-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .args(["send-test", "--to", "ada@example.com"])
+            .args(["--mail-from", "shop@example.com"])
+            .args(["--smtp-url", &mails.url().replace("://", "://shop@")])
+            .args(["--smtp-password-secret", secret]);
+        command
+    };
+    let output = send(&arn).output().await.unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    mails.wait_accepted(1).await;
+    let missing = send("no-such-secret").output().await.unwrap();
+    assert!(crate::cli::complaint(&missing).contains("--smtp-password-secret no-such-secret"));
+}
