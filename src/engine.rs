@@ -1,14 +1,18 @@
 //! What all shard tasks of a consumer share.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::warn;
 
 use crate::clock::Clock;
-use crate::dead_letter::DeadLetters;
+use crate::dead_letter::{DeadLetters, Letter, Reason};
+use crate::decide::retry::Backoff;
 use crate::dependency::Dependency;
-use crate::filter::{Filters, HomeRegion, Subject};
+use crate::filter::{Filters, HomeRegion};
 use crate::handler::LivenessOf;
 use crate::record::Record;
 use crate::settings::Settings;
@@ -35,8 +39,7 @@ pub(crate) struct Engine<S, L, H> {
 impl<S, L, H> Engine<S, L, H> {
     /// Whether the handler gets the record.
     pub fn wants(&self, record: &Record) -> bool {
-        let subject = Subject::new(record).from_stream(&self.stream);
-        self.filters.matches(subject) && self.home.as_ref().is_none_or(|home| home.is_of(record))
+        self.filters.want(record, &self.stream, self.home.as_ref())
     }
 }
 
@@ -97,7 +100,64 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Which one counts dead letters for this reason.
+    pub(crate) fn of(&self, reason: Reason) -> &AtomicU64 {
+        match reason {
+            Reason::Rescued => &self.rescued,
+            Reason::Followed => &self.followed,
+            Reason::Rejected | Reason::Exhausted | Reason::TooOld => &self.dead_letters,
+        }
+    }
+
     pub(crate) fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// How calls are repeated whose answer must come.
+pub(crate) const PERSISTENT: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(5),
+};
+
+/// Repeats a call whose answer must come, each for at most `limit`. What is called so may be
+/// repeated.
+pub(crate) async fn persist<T, F: Future<Output = anyhow::Result<T>>>(
+    limit: Duration,
+    mut rng: fastrand::Rng,
+    what: &'static str,
+    call: impl Fn() -> F,
+) -> T {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let error = match tokio::time::timeout(limit, call()).await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(error)) => error,
+            Err(late) => late.into(),
+        };
+        warn!(
+            error = format!("{error:#}"),
+            "{what} failed and is tried again"
+        );
+        tokio::time::sleep(PERSISTENT.wait(attempt, &mut rng)).await;
+    }
+}
+
+/// Writes a letter, again and again until the store takes it. `None`: it was to follow others of
+/// its key, and the key is not parked any more.
+pub(crate) async fn bury(
+    letters: &dyn DeadLetters,
+    letter: &Letter,
+    limit: Duration,
+    rng: fastrand::Rng,
+) -> Option<Reason> {
+    let reason = letter.envelope.reason;
+    let what = "writing a dead letter";
+    if reason == Reason::Followed {
+        let follow = || letters.follow(letter);
+        return persist(limit, rng, what, follow).await.map(|()| reason);
+    }
+    persist(limit, rng, what, || letters.park(letter)).await;
+    Some(reason)
 }

@@ -69,6 +69,8 @@ use pattern::{Compiler, Object};
 pub use subject::Subject;
 use subject::View;
 
+use crate::record::Record;
+
 /// The longest pattern that Lambda takes, in characters.
 ///
 /// Source: [FilterCriteria](https://docs.aws.amazon.com/lambda/latest/api/API_Filter.html).
@@ -140,6 +142,12 @@ impl Filters {
     pub fn matches<'a>(&self, subject: impl Into<Subject<'a>>) -> bool {
         let subject = subject.into();
         self.0.is_empty() || self.0.iter().any(|filter| filter.matches(subject))
+    }
+
+    /// Whether the handler gets a record of this stream: it gets through, and is of this region.
+    pub(crate) fn want(&self, record: &Record, stream: &str, home: Option<&HomeRegion>) -> bool {
+        let subject = Subject::new(record).from_stream(stream);
+        self.matches(subject) && home.is_none_or(|home| home.is_of(record))
     }
 
     /// Whether the record gets through, and if not, why, for each filter.

@@ -88,6 +88,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether this was an attempt at the record, and not the fault of others.
+    pub(crate) fn burns(&self) -> bool {
+        matches!(self, Self::Retry(_) | Self::Reject(_))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -132,6 +139,7 @@ pub struct Context {
     pub(crate) tenure: Tenure,
     pub(crate) cancelled: CancellationToken,
     pub(crate) liveness: LivenessOf,
+    pub(crate) ends: Option<Instant>,
 }
 
 impl Context {
@@ -157,7 +165,8 @@ impl Context {
 
     /// The epoch of the lease: a fencing token. It rises with every change of the shard's owner,
     /// so a conditional write of yours that demands "not lower than the last one I saw" keeps out
-    /// an owner that was frozen and does not know that it lost the shard.
+    /// an owner that was frozen and does not know that it lost the shard. Outside of a fleet there
+    /// are no leases, and it is always 1: do not fence by it what runs on Lambda.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -171,6 +180,13 @@ impl Context {
     /// Whether an effect may still begin. Ask right before a point of no return.
     pub fn may_act(&self) -> bool {
         self.tenure.holds()
+    }
+
+    /// When this process is ended by force, as Lambda ends an invocation; `None`: not that is known.
+    /// A claim of yours need stand no longer than that. Where it is told, a batch comes again as a
+    /// whole after one failure: look whether the effect is done before you begin it.
+    pub fn ends(&self) -> Option<Instant> {
+        self.ends
     }
 
     /// Resolves when the worker wants to stop: finish soon, or be dropped.
@@ -196,6 +212,7 @@ impl Context {
             tenure: Tenure::until_deadline(Instant::now() + hour),
             cancelled: CancellationToken::new(),
             liveness: Arc::new(|_| Liveness::Unknown),
+            ends: None,
         }
     }
 
@@ -235,6 +252,20 @@ impl Context {
     pub fn until(self, deadline: Instant) -> Self {
         let tenure = Tenure::until_deadline(deadline);
         Self { tenure, ..self }
+    }
+
+    /// The same, asked to finish soon by this token.
+    #[cfg(feature = "lambda")]
+    pub(crate) fn cancelled_by(self, cancelled: &CancellationToken) -> Self {
+        let cancelled = cancelled.clone();
+        Self { cancelled, ..self }
+    }
+
+    /// The same, in a process that is ended by force then.
+    #[must_use]
+    pub fn ending(self, at: Instant) -> Self {
+        let ends = Some(at);
+        Self { ends, ..self }
     }
 }
 

@@ -31,6 +31,7 @@
 //! | [`tables`] | making them, and finding a table's stream |
 //! | `shard_task` | one shard: read, start on the lane of its key, checkpoint the frontier |
 //! | [`Consumer`] | one member of the fleet: look, plan, apply |
+//! | `lambda` | the same behind an event source mapping of AWS Lambda (feature `lambda`) |
 //! | [`confirmation`] | the order's email; sees only handlers and the ledger |
 //!
 //! # A consumer
@@ -72,6 +73,8 @@ mod engine;
 pub mod filter;
 mod gate;
 pub mod handler;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 pub mod leases;
 pub mod ledger;
 pub mod record;

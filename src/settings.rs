@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::decide::retry::{AttemptLimits, Backoff};
+use crate::dead_letter::Reason;
+use crate::decide::retry::{AttemptLimits, Backoff, Verdict};
 use crate::gate::left_out;
+use crate::handler::Failure;
 use crate::leases::InitialPosition;
 
 /// How a consumer works. Start from [`Settings::default`].
@@ -131,6 +133,12 @@ impl Timing {
             .mul_f64(if left_out!(TrustTooLong) { 2.0 } else { 0.8 })
     }
 
+    /// So old a record that waits is rescued; `None`: it never is.
+    pub(crate) fn rescue_age(&self) -> Option<Duration> {
+        let before = self.rescue_before_trim;
+        (!before.is_zero()).then(|| self.retention.saturating_sub(before))
+    }
+
     /// After this long without an answer a call to the lease table is given up and made anew.
     pub fn call_timeout(&self) -> Duration {
         self.lease_duration / 3
@@ -138,6 +146,30 @@ impl Timing {
 }
 
 impl Settings {
+    /// What becomes of a record whose attempt `attempt` (from 1) failed so, the first of which was
+    /// so long ago.
+    pub(crate) fn verdict(
+        &self,
+        failure: &Failure,
+        (attempt, failing_for): (u32, Duration),
+        has_letters: bool,
+        rng: &mut fastrand::Rng,
+    ) -> Verdict<Reason> {
+        let backoff = &self.backoff;
+        match failure {
+            Failure::Reject(_) if has_letters => Verdict::Bury(Reason::Rejected),
+            Failure::Reject(_) => Verdict::Again(backoff.cap),
+            Failure::Retry(_) => {
+                let limits = has_letters.then_some(self.attempts);
+                backoff.verdict(attempt, failing_for, limits, rng)
+            }
+            Failure::Overloaded(_) => Verdict::Again(backoff.wait(4, rng)),
+            // The gate decides when.
+            Failure::Unavailable(_) => Verdict::Again(Duration::ZERO),
+            Failure::Busy(wait) => Verdict::Again((*wait).min(backoff.cap / 30)),
+        }
+    }
+
     /// Checks that the settings go together.
     ///
     /// # Errors

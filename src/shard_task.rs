@@ -21,7 +21,7 @@ use crate::dead_letter::Attempts;
 use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
 use crate::decide::rate::Rate;
-use crate::engine::Engine;
+use crate::engine::{Engine, persist};
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
 use crate::record::{ItemKey, Position, Record, SequenceNumber};
@@ -37,7 +37,6 @@ mod settle;
 mod start;
 mod stop;
 
-use end::persist;
 use fetch::{Fetched, Fetcher};
 use settle::Done;
 
@@ -239,7 +238,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         let learn = async move {
             let look = || letters.parked(&engine.stream);
-            persist(&engine, rng, "looking for parked keys", look).await
+            let limit = engine.settings.timing.call_timeout();
+            persist(limit, rng, "looking for parked keys", look).await
         };
         match self.guarded(learn).await {
             Ok(parked) => {

@@ -85,7 +85,8 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     ) -> Result<Job<'a>, Failure> {
         let past = self.memory.past(key);
         let row = match &past {
-            None if context.attempt() == 1 => None,
+            // Lambda brings what was sent again together with what failed: there a look comes first.
+            None if context.attempt() == 1 && context.ends().is_none() => None,
             _ => self.book.read(key).await.map_err(Failure::Unavailable)?,
         };
         let past = past.unwrap_or_default();
@@ -170,7 +171,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             claimant: Claimant {
                 incarnation: job.context.incarnation().to_owned(),
                 nonce: nonce.unwrap_or_default(),
-                deadline: now + self.transport.longest_delivery() + SLACK,
+                deadline: now + self.longest_delivery(job.context) + SLACK,
             },
             digest: digest.map(str::to_owned),
             abandoned: job.past.abandoned.clone(),
@@ -192,6 +193,13 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             }
             verdict => Ok(verdict),
         }
+    }
+
+    /// How long a reply may be awaited from now on.
+    fn longest_delivery(&self, context: &Context) -> Duration {
+        let longest = self.transport.longest_delivery();
+        let left = |end: Instant| end.saturating_duration_since(Instant::now());
+        context.ends().map_or(longest, |end| longest.min(left(end)))
     }
 
     /// From the claim on: DATA, message, dot. A process that was frozen in between, for longer

@@ -2,15 +2,13 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use tracing::{error, info, warn};
 
 use super::{Ended, ShardTask, after_gap, gap_row, next_order, until};
-use crate::decide::retry::Backoff;
 use crate::decide::shard::{Shard, ShardId};
-use crate::engine::{Counters, Engine};
+use crate::engine::{Counters, Engine, PERSISTENT, persist};
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseRow, LeaseStore, Report};
@@ -19,12 +17,6 @@ use crate::source::{SourceError, StreamSource};
 
 /// How often an empty answer about children is not believed. After that the full listing decides.
 const EMPTY_ANSWERS: u32 = 6;
-
-/// How calls are repeated whose answer must come.
-const PERSISTENT: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    cap: Duration::from_secs(5),
-};
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Everything in the shard is settled: write that down, together with its children's leases.
@@ -60,7 +52,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let hold = self.assignment.hold.clone();
         let write = async move {
             let write = || engine.leases.record_gap(&gap, Some(&hold));
-            persist(&engine, rng, "writing a gap down", write).await
+            let limit = engine.settings.timing.call_timeout();
+            persist(limit, rng, "writing a gap down", write).await
         };
         match self.guarded(write).await {
             Ok(Some(())) => None,
@@ -129,7 +122,8 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
         })
         .collect();
     let write = || engine.leases.finish(&hold, &rows, &report);
-    match persist(&engine, rng, "ending a shard", write).await {
+    let limit = engine.settings.timing.call_timeout();
+    match persist(limit, rng, "ending a shard", write).await {
         Some(()) => Ended::Finished,
         None => Ended::Refused,
     }
@@ -166,28 +160,4 @@ async fn find_children<S: StreamSource>(
         tokio::time::sleep(PERSISTENT.wait(attempt, rng).max(PERSISTENT.base)).await;
     }
     Vec::new()
-}
-
-/// Repeats a write whose answer must come. Writes to the lease table may be repeated.
-pub(super) async fn persist<S, L, H, T, F: Future<Output = anyhow::Result<T>>>(
-    engine: &Engine<S, L, H>,
-    mut rng: fastrand::Rng,
-    what: &'static str,
-    write: impl Fn() -> F,
-) -> T {
-    let limit = engine.settings.timing.call_timeout();
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let error = match tokio::time::timeout(limit, write()).await {
-            Ok(Ok(answer)) => return answer,
-            Ok(Err(error)) => error,
-            Err(late) => late.into(),
-        };
-        warn!(
-            error = format!("{error:#}"),
-            "{what} failed and is tried again"
-        );
-        tokio::time::sleep(PERSISTENT.wait(attempt, &mut rng)).await;
-    }
 }

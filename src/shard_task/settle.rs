@@ -39,12 +39,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             Outcome::Handled(Ok(())) => self.leave(&key, &counters.handled),
             Outcome::Handled(Err(failure)) => self.failed(key, &failure),
             Outcome::Buried(reason) => {
-                let counter = match reason {
-                    Reason::Rescued => &counters.rescued,
-                    Reason::Followed => &counters.followed,
-                    _ => &counters.dead_letters,
-                };
-                self.leave(&key, counter);
+                self.leave(&key, counters.of(reason));
                 self.parked.insert(key);
             }
             Outcome::Free => {
@@ -76,11 +71,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     fn failed(&mut self, key: ItemKey, failure: &Failure) {
         let now = (Instant::now(), self.engine.clock.now());
         let has_letters = self.engine.letters.is_some();
-        let settings = &self.engine.settings;
         let Some(queued) = self.lanes.first(&key) else {
             return;
         };
-        let burned = matches!(failure, Failure::Retry(_) | Failure::Reject(_));
+        let burned = failure.burns();
         if burned {
             Counters::add(&self.engine.counters.failed_attempts);
             queued.attempts.push(now.1, &failure.to_string());
@@ -88,21 +82,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
         let failing_for = queued.failing_since.map(|since| now.0 - since);
         let attempt = queued.attempts.made();
-        let verdict = match failure {
-            Failure::Reject(_) if has_letters => Verdict::Bury(Reason::Rejected),
-            Failure::Reject(_) => Verdict::Again(settings.backoff.cap),
-            Failure::Retry(_) => {
-                let limits = has_letters.then_some(settings.attempts);
-                let failing_for = failing_for.unwrap_or_default();
-                settings
-                    .backoff
-                    .verdict(attempt, failing_for, limits, &mut self.rng)
-            }
-            Failure::Overloaded(_) => Verdict::Again(settings.backoff.wait(4, &mut self.rng)),
-            // The gate decides when.
-            Failure::Unavailable(_) => Verdict::Again(std::time::Duration::ZERO),
-            Failure::Busy(wait) => Verdict::Again((*wait).min(settings.backoff.cap / 30)),
-        };
+        let tried = (attempt, failing_for.unwrap_or_default());
+        let settings = &self.engine.settings;
+        let verdict = settings.verdict(failure, tried, has_letters, &mut self.rng);
         let sequence = queued.record.sequence_number.clone();
         let shard = &self.assignment.hold.shard;
         match verdict {

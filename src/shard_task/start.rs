@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::settle::{Done, Outcome};
 use super::{Queued, ShardTask};
-use crate::dead_letter::{DeadLetters, Letter, Reason};
+use crate::dead_letter::{Letter, Reason};
 use crate::dependency::{Admission, Try, Turn};
-use crate::engine::Engine;
+use crate::engine::{Engine, bury};
 use crate::handler::{Context, RecordHandler, attempt};
 use crate::leases::LeaseStore;
 use crate::record::{ItemKey, Record};
@@ -79,6 +79,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             tenure: self.assignment.tenure.clone(),
             cancelled: self.cancel.clone(),
             liveness: self.engine.liveness.clone(),
+            ends: None,
         };
         let engine = self.engine.clone();
         self.running.push(Box::pin(async move {
@@ -112,7 +113,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         );
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         self.running.push(Box::pin(async move {
-            let outcome = written(&engine, &*letters, &letter, rng).await;
+            let limit = engine.settings.timing.call_timeout();
+            let buried = bury(&*letters, &letter, limit, rng).await;
+            let outcome = buried.map_or(Outcome::Free, Outcome::Buried);
             Done { key, outcome }
         }));
     }
@@ -120,9 +123,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Before this time after its commit a record is not rescued; `None`: it never is.
     fn rescue_age(&self) -> Option<Duration> {
         self.engine.letters.as_ref()?;
-        let timing = &self.engine.settings.timing;
-        let before = timing.rescue_before_trim;
-        (!before.is_zero()).then(|| timing.retention.saturating_sub(before))
+        self.engine.settings.timing.rescue_age()
     }
 
     /// When to look whether a record is about to leave the stream.
@@ -180,24 +181,4 @@ fn next<S, L, H>(engine: &Engine<S, L, H>, parked: bool, queued: &Queued) -> Nex
         Admission::Wait(wait) => Next::Hold(Instant::now() + wait),
         Admission::Later(wait) => Next::Later(Instant::now() + wait),
     }
-}
-
-/// Writes a letter, again and again until the store takes it.
-async fn written<S, L, H>(
-    engine: &Engine<S, L, H>,
-    letters: &dyn DeadLetters,
-    letter: &Letter,
-    rng: fastrand::Rng,
-) -> Outcome {
-    let reason = letter.envelope.reason;
-    let what = "writing a dead letter";
-    if reason == Reason::Followed {
-        let follow = || letters.follow(letter);
-        return match super::end::persist(engine, rng, what, follow).await {
-            Some(()) => Outcome::Buried(reason),
-            None => Outcome::Free,
-        };
-    }
-    super::end::persist(engine, rng, what, || letters.park(letter)).await;
-    Outcome::Buried(reason)
 }

@@ -1,0 +1,295 @@
+//! The same handler behind an event source mapping of AWS Lambda, in place of a fleet.
+//!
+//! Lambda reads the stream and hands over a batch of one shard at a time. Filters, the home region,
+//! lanes, dead letters and the dependency's gate are as in a fleet; where a fleet checkpoints, the
+//! answer names the first record that is not settled ([`Answer`]). The mapping must have
+//! `ReportBatchItemFailures`: without it Lambda takes such an answer for success, and the record is
+//! lost.
+//!
+//! # What becomes of a record
+//!
+//! An invocation is to a record what one owner of its shard is in a fleet: nothing is remembered
+//! beyond it.
+//!
+//! | | |
+//! |---|---|
+//! | handled, filtered out, a dead letter | settled |
+//! | `Retry` | tried again with backoff while there is time; after `attempts.attempts` a dead letter |
+//! | `Retry`, and the time is over | a dead letter if it was committed longer than `attempts.age` ago; else it comes again |
+//! | `Reject` | a dead letter at once; where there are none, it comes again |
+//! | `Unavailable` | the batch ends: everything that is not settled comes again |
+//! | it waits, and is about to leave the stream | a dead letter, as in a fleet |
+//! | its key has a dead letter | goes behind it |
+//! | it cannot be read | what lies before it is settled; it and all that follows comes again |
+//!
+//! Later records of an item are not begun before the earlier ones are settled. Nothing is begun in
+//! the last [`MARGIN`] of an invocation, and no mail passes its point of no return there.
+//!
+//! A record that cannot be read has no key and no image to keep, so it is no dead letter: it holds
+//! its shard, and the invocation fails or says its number, until a build is there that can read it
+//! or the stream lets go of it. DynamoDB writes no such record.
+//!
+//! # Crashes
+//!
+//! A claim in the [`ledger`](crate::ledger) carries the end of its invocation. If that is killed in
+//! the middle of a mail, others wait for that end (and some minutes, as clocks differ), and then
+//! call the mail AMBIGUOUS.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::dead_letter::DeadLetters;
+use crate::dependency::{Dependency, Limits};
+use crate::engine::Counters;
+use crate::filter::{Filters, HomeRegion};
+use crate::handler::{OUTSIDE, RecordHandler};
+use crate::record::lambda_event::NotARecord;
+use crate::settings::Settings;
+
+mod batch;
+mod event;
+
+use batch::Batch;
+use event::Records;
+
+/// Before the end of an invocation: nothing is begun any more. Time for a mail server's answer to
+/// the final dot, and for the ledger.
+pub const MARGIN: Duration = Duration::from_secs(10);
+
+/// Before the end of an invocation: what is in flight is given up, and the answer is sent.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// What a batch came to, in the form that an event source mapping with `ReportBatchItemFailures`
+/// asks for.
+///
+/// Source: [batch item failures](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    #[serde(rename = "batchItemFailures")]
+    failures: Vec<Failed>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Failed {
+    #[serde(rename = "itemIdentifier")]
+    sequence_number: String,
+}
+
+impl Answer {
+    /// The sequence number of the first record that is not settled: it and all that follows comes
+    /// again. `None`: all are settled.
+    pub fn unsettled(&self) -> Option<&str> {
+        let first = self.failures.first();
+        first.map(|failed| failed.sequence_number.as_str())
+    }
+}
+
+/// Why an event is not answered: the whole batch comes again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A record that has no number to report cannot be read.
+    #[error("the event cannot be read: {0}")]
+    Unreadable(#[from] NotARecord),
+    /// The event is of a table that this function does not follow.
+    #[error(
+        "the records come from {stream}, which is no stream of a table that this function is set \
+         to follow: name the table, or remove the event source mapping"
+    )]
+    Foreign {
+        /// The stream's ARN.
+        stream: String,
+    },
+}
+
+/// Handles the batches of one table's stream.
+///
+/// ```no_run
+/// # async fn example(handler: impl aftercommit::RecordHandler) -> anyhow::Result<()> {
+/// use aftercommit::lambda::{Function, run};
+///
+/// let function = Function::new("arn:aws:dynamodb:...:table/orders/stream/...", handler);
+/// run(vec![function]).await
+/// # }
+/// ```
+pub struct Function<H> {
+    stream: Arc<str>,
+    handler: H,
+    settings: Settings,
+    clock: Clock,
+    letters: Option<Arc<dyn DeadLetters>>,
+    filters: Filters,
+    home: Option<HomeRegion>,
+    dependency: Dependency,
+    counters: Arc<Counters>,
+    incarnation: Arc<str>,
+    rng: Mutex<fastrand::Rng>,
+}
+
+impl<H: RecordHandler> Function<H> {
+    /// A function for the table of the stream with this ARN, with the default [`Settings`].
+    pub fn new(stream: impl Into<Arc<str>>, handler: H) -> Self {
+        let function = Self {
+            stream: stream.into(),
+            handler,
+            settings: Settings::default(),
+            clock: Clock::system(),
+            letters: None,
+            filters: Filters::default(),
+            home: None,
+            dependency: Dependency::new(&Limits::default(), fastrand::Rng::new()),
+            counters: Arc::default(),
+            incarnation: "".into(),
+            rng: Mutex::default(),
+        };
+        function.settings(Settings::default())
+    }
+
+    /// With these settings. Of them count here: worker id, concurrency, backoff, attempts, the
+    /// handler's timeout, retention and rescue, and the seed.
+    #[must_use]
+    pub fn settings(self, settings: Settings) -> Self {
+        let mut rng = fastrand::Rng::with_seed(settings.seed);
+        let incarnation = format!("{OUTSIDE}{}/{:016x}", settings.worker_id, rng.u64(..));
+        Self {
+            settings,
+            incarnation: incarnation.into(),
+            rng: Mutex::new(rng),
+            ..self
+        }
+    }
+
+    /// With this clock.
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// With dead letters, as for a [`Consumer`](crate::Consumer).
+    #[must_use]
+    pub fn dead_letters(self, letters: Arc<dyn DeadLetters>) -> Self {
+        let letters = Some(letters);
+        Self { letters, ..self }
+    }
+
+    /// Only with the records that get through these filters.
+    #[must_use]
+    pub fn filters(self, filters: Filters) -> Self {
+        Self { filters, ..self }
+    }
+
+    /// Only with the records of this region, on a replica of a global table.
+    #[must_use]
+    pub fn home_region(self, home: HomeRegion) -> Self {
+        let home = Some(home);
+        Self { home, ..self }
+    }
+
+    /// With bounds on how fast the handler is called, in this process.
+    #[must_use]
+    pub fn dependency(self, dependency: Dependency) -> Self {
+        Self { dependency, ..self }
+    }
+
+    /// What it has done so far in this process.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// Handles an event, and answers before `ends`, when this process may be ended by force.
+    /// Dropping the future is a crash.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: nothing can be told of the batch, so all of it must come again.
+    pub async fn handle(&self, event: &Value, ends: Instant) -> Result<Answer, Refused> {
+        let records = Records::of(event, self.clock.now());
+        let stream = match &records.stream {
+            Some(arn) if table(arn) == table(&self.stream) => arn.clone(),
+            Some(arn) => {
+                let stream = arn.to_string();
+                return Err(Refused::Foreign { stream });
+            }
+            None => self.stream.clone(),
+        };
+        let rng = {
+            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            rng.fork()
+        };
+        let mut batch = Batch::new(self, stream, ends, rng);
+        let unread = batch.take_in_all(records);
+        let unsettled = batch.work().await;
+        match (unsettled, unread) {
+            (None, Some(unreadable)) => Err(unreadable.into()),
+            (unsettled, _) => {
+                let failed = unsettled.map(|sequence_number| Failed { sequence_number });
+                let failures = failed.into_iter().collect();
+                Ok(Answer { failures })
+            }
+        }
+    }
+}
+
+/// A stream's table, in its ARN: a re-enabled stream is another one of the same table.
+fn table(stream: &str) -> &str {
+    stream.split("/stream/").next().unwrap_or(stream)
+}
+
+/// Answers Lambda's invocations until the process ends: each is handled by the function of the
+/// table that its records come from.
+///
+/// Where it runs is told by the environment of Lambda: `AWS_LAMBDA_RUNTIME_API`,
+/// `AWS_LAMBDA_FUNCTION_NAME`, `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, `AWS_LAMBDA_FUNCTION_VERSION`.
+///
+/// # Errors
+///
+/// Lambda's runtime API does not answer.
+///
+/// # Panics
+///
+/// One of these variables is not set.
+pub async fn run<H: RecordHandler>(functions: Vec<Function<H>>) -> anyhow::Result<()> {
+    let functions = Arc::new(functions);
+    let service = service_fn(move |event: LambdaEvent<Value>| {
+        let functions = functions.clone();
+        async move { invoked(&functions, &event).await }
+    });
+    lambda_runtime::run(service)
+        .await
+        .map_err(anyhow::Error::from_boxed)
+}
+
+/// One invocation.
+async fn invoked<H: RecordHandler>(
+    functions: &[Function<H>],
+    event: &LambdaEvent<Value>,
+) -> Result<Answer, Diagnostic> {
+    let stream = event::stream(&event.payload);
+    let its =
+        |function: &&Function<H>| stream.is_none_or(|arn| table(arn) == table(&function.stream));
+    let answer = match functions.iter().find(its) {
+        Some(function) => {
+            let left = event
+                .context
+                .deadline()
+                .duration_since(function.clock.now());
+            let ends = Instant::now() + left.unwrap_or_default();
+            function.handle(&event.payload, ends).await
+        }
+        None => Err(Refused::Foreign {
+            stream: stream.unwrap_or_default().to_owned(),
+        }),
+    };
+    answer.map_err(|refused| {
+        tracing::error!(error = %refused, "the whole batch comes again");
+        Diagnostic {
+            error_type: "Refused".to_owned(),
+            error_message: refused.to_string(),
+        }
+    })
+}

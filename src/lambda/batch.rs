@@ -1,0 +1,440 @@
+//! One batch, within one invocation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::event::Records;
+use super::{ANSWER, Function, MARGIN};
+use crate::dead_letter::{Attempts, Letter, Reason};
+use crate::decide::claim::Liveness;
+use crate::decide::frontier::{Frontier, Ticket};
+use crate::decide::lane::Lanes;
+use crate::decide::retry::Verdict;
+use crate::decide::shard::ShardId;
+use crate::dependency::{Admission, Try, Turn};
+use crate::engine::{Counters, bury, persist};
+use crate::handler::{Context, Failure, RecordHandler, attempt};
+use crate::record::lambda_event::NotARecord;
+use crate::record::{ItemKey, Record, SequenceNumber};
+
+/// Stands for the shard that the event does not tell.
+const SHARD: &str = "lambda";
+
+/// A call to the table of dead letters is given up after this long, and made anew.
+const CALL: Duration = Duration::from_secs(3);
+
+/// A record that waits for its turn.
+struct Queued {
+    record: Arc<Record>,
+    ticket: Ticket,
+    attempts: Attempts,
+}
+
+/// Work on the first record of a key has ended.
+struct Done {
+    key: ItemKey,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Handled(Result<(), Failure>),
+    /// It is a dead letter now; `None`: it was to follow others, and its key is free.
+    Buried(Option<Reason>),
+}
+
+/// What becomes of a record whose turn it is.
+enum Next {
+    Handle(Turn),
+    Bury(Reason),
+    /// Nobody may call the handler until then.
+    Hold(Instant),
+    /// Others may call the handler.
+    Later(Instant),
+    /// It comes again.
+    Leave,
+    /// What the handler depends on is down: nothing more is begun.
+    Down,
+}
+
+/// Why nothing more is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Time,
+    Down,
+}
+
+pub(super) struct Batch<'a, H> {
+    function: &'a Function<H>,
+    stream: Arc<str>,
+    /// When the process may be ended.
+    ends: Instant,
+    lanes: Lanes<ItemKey, Queued>,
+    frontier: Frontier<SequenceNumber>,
+    running: FuturesUnordered<BoxFuture<'a, Done>>,
+    /// Keys with dead letters.
+    parked: BTreeSet<ItemKey>,
+    held_until: Option<Instant>,
+    waiting: BTreeMap<(Instant, u64), ItemKey>,
+    waits: u64,
+    over: Option<Over>,
+    /// Records that the filters let through, and how many of them are settled.
+    wanted: usize,
+    settled: usize,
+    cancel: CancellationToken,
+    rng: fastrand::Rng,
+}
+
+impl<'a, H: RecordHandler> Batch<'a, H> {
+    pub fn new(
+        function: &'a Function<H>,
+        stream: Arc<str>,
+        ends: Instant,
+        rng: fastrand::Rng,
+    ) -> Self {
+        Self {
+            lanes: Lanes::new(function.settings.concurrency),
+            frontier: Frontier::default(),
+            running: FuturesUnordered::new(),
+            parked: BTreeSet::new(),
+            held_until: None,
+            waiting: BTreeMap::new(),
+            waits: 0,
+            over: None,
+            wanted: 0,
+            settled: 0,
+            cancel: CancellationToken::new(),
+            function,
+            stream,
+            ends,
+            rng,
+        }
+    }
+
+    /// Queues what the filters let through. Returns the record that cannot be read and has no
+    /// number to report.
+    pub fn take_in_all(&mut self, records: Records) -> Option<NotARecord> {
+        for record in records.read {
+            let ticket = self.frontier.begin(record.sequence_number.clone());
+            let (filters, home) = (&self.function.filters, self.function.home.as_ref());
+            if !filters.want(&record, &self.stream, home) {
+                Counters::add(&self.function.counters.filtered);
+                self.frontier.settle(ticket);
+                continue;
+            }
+            self.wanted += 1;
+            let queued = Queued {
+                record: Arc::new(record),
+                ticket,
+                attempts: Attempts::default(),
+            };
+            self.lanes.push(queued.record.key(), queued);
+        }
+        let (error, number) = records.unread?;
+        error!(stream = %self.stream, %error, sequence = number.as_ref().map(SequenceNumber::as_str),
+            "a record cannot be read: it holds its shard until it can be");
+        match number {
+            Some(number) => {
+                self.frontier.begin(number);
+                None
+            }
+            None => Some(error),
+        }
+    }
+
+    /// Works until everything is settled, or nothing more can be. Returns the number of the first
+    /// record that is not.
+    pub async fn work(mut self) -> Option<String> {
+        self.learn_parked().await;
+        let answer = self.before(ANSWER);
+        loop {
+            self.start();
+            let next = self.waiting.keys().next().map(|(at, _)| *at);
+            let next = next.into_iter().chain(self.held_until).min();
+            if self.running.is_empty() {
+                match next {
+                    None => break,
+                    // It would be woken for nothing.
+                    Some(at) if at >= self.before(MARGIN) => {
+                        self.end(Over::Time);
+                        continue;
+                    }
+                    Some(_) => {}
+                }
+            }
+            tokio::select! {
+                biased;
+                () = sleep_until(answer) => break,
+                () = sleep_until(self.before(MARGIN)), if self.over.is_none() => self.end(Over::Time),
+                Some(done) = self.running.next() => self.take_in(done),
+                () = sleep_until(next.unwrap_or(answer)), if next.is_some() => self.wake(),
+            }
+        }
+        self.tell();
+        self.frontier
+            .first()
+            .map(|number| number.as_str().to_owned())
+    }
+
+    fn before(&self, margin: Duration) -> Instant {
+        self.ends.checked_sub(margin).unwrap_or_else(Instant::now)
+    }
+
+    /// Which keys have dead letters. Later than that, only this batch parks keys of it: Lambda
+    /// hands over records of one item in one batch at a time.
+    async fn learn_parked(&mut self) {
+        let Some(letters) = self.function.letters.clone().filter(|_| self.wanted > 0) else {
+            return;
+        };
+        let look = || letters.parked(&self.stream);
+        let learnt = persist(CALL, self.rng.fork(), "looking for parked keys", look);
+        match timeout_at(self.before(MARGIN), learnt).await {
+            Ok(parked) => self.parked = parked.into_iter().map(|parked| parked.key).collect(),
+            Err(_) => self.end(Over::Time),
+        }
+    }
+
+    /// Nothing more is begun. What waits gets a last look.
+    fn end(&mut self, why: Over) {
+        if self.over.is_some() {
+            return;
+        }
+        self.over = Some(why);
+        self.held_until = None;
+        if why == Over::Time {
+            self.cancel.cancel();
+        }
+        for key in std::mem::take(&mut self.waiting).into_values() {
+            self.lanes.resume(&key);
+        }
+    }
+
+    /// Starts what may start.
+    fn start(&mut self) {
+        loop {
+            if Instant::now() >= self.before(MARGIN) {
+                self.end(Over::Time);
+            }
+            if self.held_until.is_some_and(|until| until > Instant::now()) {
+                return;
+            }
+            self.held_until = None;
+            let Some((key, queued)) = self.lanes.start() else {
+                return;
+            };
+            let (record, attempts) = (queued.record.clone(), queued.attempts.clone());
+            match self.next(&key, &record, attempts.made()) {
+                Next::Handle(turn) => self.handle(key, record, attempts.made(), turn),
+                Next::Bury(reason) => self.bury(key, &record, attempts, reason),
+                Next::Hold(until) => {
+                    self.lanes.put_back(&key);
+                    self.held_until = Some(until);
+                }
+                Next::Later(until) => {
+                    self.lanes.suspend(&key);
+                    self.wait(key, until);
+                }
+                Next::Leave => self.lanes.suspend(&key),
+                Next::Down => {
+                    self.lanes.put_back(&key);
+                    self.end(Over::Down);
+                }
+            }
+        }
+    }
+
+    fn next(&self, key: &ItemKey, record: &Record, made: u32) -> Next {
+        if self.parked.contains(key) {
+            return Next::Bury(Reason::Followed);
+        }
+        if self.over.is_some() {
+            return self.at_the_end(record, made);
+        }
+        let which = match made {
+            0 => Try::First,
+            _ => Try::Again,
+        };
+        let dependency = &self.function.dependency;
+        match dependency.ask(which) {
+            Admission::Go(turn) => Next::Handle(turn),
+            // While a probe runs, its answer is waited for.
+            Admission::Wait(_) if dependency.down_for().is_some() && self.running.is_empty() => {
+                Next::Down
+            }
+            Admission::Wait(wait) => Next::Hold(Instant::now() + wait),
+            Admission::Later(wait) => Next::Later(Instant::now() + wait),
+        }
+    }
+
+    /// Nothing more is begun: a record that waits comes again, if it may wait.
+    fn at_the_end(&self, record: &Record, made: u32) -> Next {
+        let settings = &self.function.settings;
+        if self.function.letters.is_none() {
+            return Next::Leave;
+        }
+        let age = self.function.clock.now().duration_since(record.created);
+        let age = age.unwrap_or_default();
+        if made > 0 && age >= settings.attempts.age {
+            return Next::Bury(Reason::TooOld);
+        }
+        match settings.timing.rescue_age() {
+            Some(late) if age >= late => Next::Bury(Reason::Rescued),
+            _ => Next::Leave,
+        }
+    }
+
+    fn handle(&mut self, key: ItemKey, record: Arc<Record>, made: u32, turn: Turn) {
+        let function = self.function;
+        let context = Context::detached()
+            .of_worker(&function.incarnation, Liveness::Unknown)
+            .of_shard(&self.stream, &ShardId::new(SHARD))
+            .of_attempt(made + 1)
+            .until(self.before(MARGIN))
+            .ending(self.ends)
+            .cancelled_by(&self.cancel);
+        let limit = function.settings.timing.handler_timeout;
+        self.running.push(Box::pin(async move {
+            let result = attempt(&function.handler, &record, &context, limit).await;
+            turn.end(&result);
+            let outcome = Outcome::Handled(result);
+            Done { key, outcome }
+        }));
+    }
+
+    /// Writes a letter for the first record of a running key, until it is written.
+    fn bury(&mut self, key: ItemKey, record: &Record, attempts: Attempts, reason: Reason) {
+        let Some(letters) = self.function.letters.clone() else {
+            return self.lanes.suspend(&key);
+        };
+        let origin = (&self.stream, &ShardId::new(SHARD));
+        let now = self.function.clock.now();
+        let letter = Letter::new(origin, record.clone(), reason, attempts, now);
+        let rng = self.rng.fork();
+        self.running.push(Box::pin(async move {
+            let outcome = Outcome::Buried(bury(&*letters, &letter, CALL, rng).await);
+            Done { key, outcome }
+        }));
+    }
+
+    fn take_in(&mut self, done: Done) {
+        let Done { key, outcome } = done;
+        let counters = &self.function.counters;
+        // It may be known now that the dependency is back.
+        self.held_until = None;
+        match outcome {
+            Outcome::Handled(Ok(())) => {
+                Counters::add(&counters.handled);
+                self.settle(&key);
+            }
+            Outcome::Handled(Err(failure)) => self.failed(key, &failure),
+            Outcome::Buried(Some(reason)) => {
+                Counters::add(counters.of(reason));
+                self.settle(&key);
+                self.parked.insert(key);
+            }
+            Outcome::Buried(None) => {
+                self.parked.remove(&key);
+                self.lanes.put_back(&key);
+            }
+        }
+    }
+
+    fn settle(&mut self, key: &ItemKey) {
+        if let Some(queued) = self.lanes.settle(key) {
+            self.frontier.settle(queued.ticket);
+            self.settled += 1;
+            debug!(stream = %self.stream, sequence = %queued.record.sequence_number, "settled");
+        }
+    }
+
+    /// A record that failed stays first of its key until it is settled; the others go on.
+    fn failed(&mut self, key: ItemKey, failure: &Failure) {
+        let function = self.function;
+        let has_letters = function.letters.is_some();
+        let Some(queued) = self.lanes.first(&key) else {
+            return;
+        };
+        if failure.burns() {
+            Counters::add(&function.counters.failed_attempts);
+            let now = function.clock.now();
+            queued.attempts.push(now, &failure.to_string());
+        }
+        let (record, attempts) = (queued.record.clone(), queued.attempts.clone());
+        let (stream, sequence) = (&self.stream, &record.sequence_number);
+        let attempt = attempts.made();
+        let tried = (attempt, Duration::ZERO);
+        let settings = &function.settings;
+        match settings.verdict(failure, tried, has_letters, &mut self.rng) {
+            Verdict::Bury(reason) => {
+                error!(%stream, %sequence, %reason, attempt, error = %failure,
+                    "a record becomes a dead letter, and its key is parked");
+                self.bury(key, &record, attempts, reason);
+            }
+            Verdict::Again(_) if matches!(failure, Failure::Reject(_)) => {
+                error!(%stream, %sequence, error = %failure,
+                    "the record is bad, and there is no table for dead letters: it holds its shard \
+                     until it can be handled");
+                self.lanes.suspend(&key);
+            }
+            Verdict::Again(wait) => {
+                if failure.burns() {
+                    warn!(%stream, %sequence, attempt, error = %failure, again_in = ?wait,
+                        "an attempt failed");
+                } else {
+                    debug!(%stream, %sequence, error = %failure, again_in = ?wait, "put off");
+                }
+                self.lanes.suspend(&key);
+                self.wait(key, Instant::now() + wait);
+            }
+        }
+    }
+
+    /// A suspended key starts again then; at once, to be looked at for the last time, if nothing
+    /// more is begun.
+    fn wait(&mut self, key: ItemKey, until: Instant) {
+        if self.over.is_some() {
+            return self.lanes.resume(&key);
+        }
+        self.waits += 1;
+        self.waiting.insert((until, self.waits), key);
+    }
+
+    fn wake(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self
+            .waiting
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
+            let key = entry.remove();
+            self.lanes.resume(&key);
+        }
+    }
+
+    /// Says what comes again.
+    fn tell(&self) {
+        let Some(first) = self.frontier.first() else {
+            return;
+        };
+        let why = match self.over {
+            Some(Over::Time) => "the time is over",
+            Some(Over::Down) => "what the handler depends on is down",
+            None => "a record failed",
+        };
+        warn!(
+            stream = %self.stream,
+            from = %first,
+            settled = self.settled,
+            given_up = self.running.len(),
+            not_settled = self.wanted - self.settled,
+            "{why}: what is not settled comes again"
+        );
+    }
+}
