@@ -28,7 +28,13 @@ mod faults;
 mod filter;
 mod filter_random;
 mod filter_told;
+#[cfg(feature = "lambda")]
+mod lambda;
 mod lambda_event;
+#[cfg(feature = "lambda")]
+mod lambda_moving;
+#[cfg(feature = "lambda")]
+mod lambda_process;
 mod mail;
 mod malformed;
 mod order;

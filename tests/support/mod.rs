@@ -5,10 +5,13 @@ pub mod arbitrary;
 pub mod clients;
 pub mod embedded;
 pub mod flaky_ledger;
+pub mod lambda_events;
 pub mod letters;
 pub mod mail_server;
 pub mod malformed;
 pub mod orders;
+#[cfg(feature = "lambda")]
+pub mod runtime_api;
 pub mod server;
 #[cfg(feature = "ses")]
 pub mod ses_server;

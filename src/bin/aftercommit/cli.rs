@@ -105,8 +105,16 @@ enum Command {
     SendTest(SendTestArgs),
 }
 
-/// Reads the command line and does what it says.
+/// Where it is set, the process is an AWS Lambda function.
+///
+/// Source: [the runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
+const ON_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API";
+
+/// Reads the command line and does what it says; on AWS Lambda, what the environment says to `run`.
 pub fn main() -> ExitCode {
+    if std::env::var_os(ON_LAMBDA).is_some() {
+        return on_lambda();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return tell_usage(&error),
@@ -131,6 +139,33 @@ fn execute(command: &Command) -> Result<(), Fault> {
         Command::Preview(args) => preview::preview(args),
         Command::SendTest(args) => on_runtime(send_test::send_test(args)),
     }
+}
+
+/// Nobody gives a command line to a function.
+#[cfg(feature = "lambda")]
+fn on_lambda() -> ExitCode {
+    let cli = match Cli::try_parse_from(["aftercommit", "run"]) {
+        Ok(cli) => cli,
+        Err(error) => return tell_usage(&error),
+    };
+    log::init(cli.log);
+    let Command::Run(args) = &cli.command else {
+        return ExitCode::FAILURE;
+    };
+    match on_runtime(run::lambda::serve(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => fault.tell(),
+    }
+}
+
+/// This build cannot.
+#[cfg(not(feature = "lambda"))]
+fn on_lambda() -> ExitCode {
+    let told = format!(
+        "{ON_LAMBDA} is set, so this is to be an AWS Lambda function, and this build has none: \
+         build it with cargo build --release --features lambda"
+    );
+    Fault::wrong(told).tell()
 }
 
 fn on_runtime(work: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {

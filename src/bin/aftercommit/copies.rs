@@ -1,7 +1,12 @@
 //! Where the worker writes dead letters, and who else hears of them.
 
+#[cfg(feature = "lambda")]
+use std::sync::Arc;
+
 use aftercommit::Consumer;
 use aftercommit::RecordHandler;
+#[cfg(feature = "lambda")]
+use aftercommit::dead_letter::DeadLetters;
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 #[cfg(feature = "sqs")]
 use aftercommit::dead_letter::sqs::{Copied, Destination};
@@ -65,5 +70,16 @@ impl Letters {
             return consumer.dead_letters(Copied::new(table, to.clone()));
         }
         consumer.dead_letters(table)
+    }
+
+    /// These, for a function of AWS Lambda.
+    #[cfg(feature = "lambda")]
+    pub fn open(&self) -> Arc<dyn DeadLetters> {
+        let table = self.table.clone();
+        #[cfg(feature = "sqs")]
+        if let Some(to) = &self.copy {
+            return Arc::new(Copied::new(table, to.clone()));
+        }
+        Arc::new(table)
     }
 }

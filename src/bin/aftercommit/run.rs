@@ -29,6 +29,9 @@ use crate::records::RecordArgs;
 use crate::sending::SendingArgs;
 use crate::signals;
 
+#[cfg(feature = "lambda")]
+pub mod lambda;
+
 pub const EXAMPLES: &str = "\
 Examples:
   # Follow the stream of the table `orders`
@@ -154,6 +157,18 @@ async fn workers(
     filters: &Filters,
     task: Option<Task>,
 ) -> Result<Vec<Worker>, Fault> {
+    let (shared, followed) = prepared(args, smtp, filters).await?;
+    must_exist(&shared.clients, &args.names.lease_table).await?;
+    let worker = |one| Worker::new(args, &shared, one);
+    followed.into_iter().map(worker).collect()
+}
+
+/// Checks all but the lease table, and finds every stream.
+async fn prepared<'a>(
+    args: &RunArgs,
+    smtp: &'a Transport,
+    filters: &'a Filters,
+) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
     args.sending.rules(args.fields.with_default_id(""))?;
@@ -163,7 +178,7 @@ async fn workers(
     let names = &args.names;
     let list = args.sending.sparing().suppression_table.as_ref();
     let letters = &names.letters.dead_letter_table;
-    let own = [&names.lease_table, &names.ledger.ledger_table, letters];
+    let own = [&names.ledger.ledger_table, letters];
     for table in own.into_iter().chain(list) {
         must_exist(&clients, table).await?;
     }
@@ -175,8 +190,7 @@ async fn workers(
         filters,
         task,
     };
-    let worker = |one| Worker::new(args, &shared, one);
-    followed.into_iter().map(worker).collect()
+    Ok((shared, followed))
 }
 
 type Handler = Arc<Confirmation<DynamoDbLedger, DynamoDbLookup>>;
@@ -190,6 +204,19 @@ struct Shared<'a> {
     filters: &'a Filters,
     /// The ECS task that this process belongs to.
     task: Option<Task>,
+}
+
+impl Shared<'_> {
+    /// What handles the orders of a table.
+    fn handler(&self, args: &RunArgs, orders: &str, fields: OrderFields) -> Result<Handler, Fault> {
+        let handler = args.sending.confirmation(
+            (&self.clients.dynamodb, &args.names.ledger),
+            (orders, fields),
+            &args.letter,
+            self.smtp,
+        )?;
+        Ok(Arc::new(handler))
+    }
 }
 
 /// What follows one stream.
@@ -207,15 +234,10 @@ impl Worker {
             fields,
             home,
         } = followed;
-        let (names, dynamodb) = (&args.names, &shared.clients.dynamodb);
         let arn = stream.arn().to_owned();
-        let handler = Arc::new(args.sending.confirmation(
-            (dynamodb, &names.ledger),
-            (&orders, fields),
-            &args.letter,
-            shared.smtp,
-        )?);
-        let leases = DynamoDbLeases::new(dynamodb.clone(), &names.lease_table, &arn);
+        let handler = shared.handler(args, &orders, fields)?;
+        let dynamodb = shared.clients.dynamodb.clone();
+        let leases = DynamoDbLeases::new(dynamodb, &args.names.lease_table, &arn);
         let consumer = Consumer::new(&*arn, stream, leases, handler.clone())
             .settings(settings(args, shared.task.as_ref())?)
             .filters(shared.filters.clone())

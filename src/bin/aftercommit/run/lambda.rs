@@ -1,0 +1,51 @@
+//! The same as an AWS Lambda function: Lambda reads the streams, and nobody shares leases.
+
+use aftercommit::lambda::Function;
+
+use super::{Followed, Handler, RunArgs, Shared, prepared, settings};
+use crate::fault::Fault;
+
+/// What Lambda tells a function of itself.
+///
+/// Source: [environment variables](https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime).
+const TOLD: [&str; 3] = [
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+];
+
+/// Checks every setting once, then answers invocations until the process is ended.
+pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
+    for name in TOLD {
+        if std::env::var_os(name).is_none() {
+            return Err(Fault::wrong(format!(
+                "{name} is not set: AWS Lambda sets it"
+            )));
+        }
+    }
+    let filters = args.records.filters()?;
+    let smtp = args.smtp.transport().await?;
+    let (shared, followed) = prepared(args, &smtp, &filters).await?;
+    let function = |one| function(args, &shared, one);
+    let functions = followed.into_iter().map(function);
+    let functions = functions.collect::<Result<Vec<_>, _>>()?;
+    Ok(aftercommit::lambda::run(functions).await?)
+}
+
+/// What handles one table's batches.
+fn function(
+    args: &RunArgs,
+    shared: &Shared<'_>,
+    followed: Followed,
+) -> Result<Function<Handler>, Fault> {
+    let handler = shared.handler(args, &followed.orders, followed.fields)?;
+    let function = Function::new(followed.stream.arn(), handler)
+        .settings(settings(args)?)
+        .filters(shared.filters.clone())
+        .dependency(shared.mail_server.clone())
+        .dead_letters(shared.letters.open());
+    Ok(match followed.home {
+        Some(home) => function.home_region(home),
+        None => function,
+    })
+}

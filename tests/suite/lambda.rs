@@ -1,0 +1,465 @@
+//! A batch behind an event source mapping: what is settled, and what is reported.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aftercommit::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::dead_letter::{DeadLetters, Envelope, Reason, Selection, Settled};
+use aftercommit::decide::retry::AttemptLimits;
+use aftercommit::dependency::{Dependency, Limits};
+use aftercommit::filter::Filters;
+use aftercommit::lambda::{Answer, Function, MARGIN, Refused};
+use aftercommit::{Context, Failure, Record, RecordHandler, Settings};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::lambda_events::event;
+use crate::support::letters;
+
+const STREAM: &str = "arn:aws:dynamodb:eu-central-1:1:table/orders/stream/2026-01-01T00:00:00.000";
+
+/// Long enough for everything.
+const LONG: Duration = Duration::from_mins(5);
+
+type Does = Box<dyn Fn(&Record, &Context) -> Result<(), Failure> + Send + Sync>;
+
+/// Remembers what it was called for, and does as told.
+struct Desk {
+    calls: Mutex<Vec<(String, u32)>>,
+    takes: Duration,
+    does: Does,
+}
+
+impl RecordHandler for Desk {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let number = record.sequence_number.to_string();
+        self.calls.lock().unwrap().push((number, context.attempt()));
+        tokio::time::sleep(self.takes).await;
+        (self.does)(record, context)
+    }
+}
+
+impl Desk {
+    fn new(
+        does: impl Fn(&Record, &Context) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::slow(Duration::from_millis(10), does)
+    }
+
+    fn slow(
+        takes: Duration,
+        does: impl Fn(&Record, &Context) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let (calls, does) = (Mutex::default(), Box::new(does) as Does);
+        Arc::new(Self { calls, takes, does })
+    }
+
+    /// The sequence numbers of first attempts, in their order.
+    fn begun(&self) -> Vec<String> {
+        let calls = self.calls.lock().unwrap();
+        let first = calls.iter().filter(|(_, attempt)| *attempt == 1);
+        first.map(|(number, _)| number.clone()).collect()
+    }
+}
+
+/// Records 1, 2, 3... of these keys, committed so long ago.
+fn records(keys: &str, age: Duration) -> Vec<Record> {
+    let numbered = keys.chars().zip(1..);
+    let record = |(key, number): (char, u64)| Record {
+        created: SystemTime::now() - age,
+        ..letters::record(&key.to_string(), number)
+    };
+    numbered.map(record).collect()
+}
+
+fn batch(keys: &str) -> Value {
+    event(STREAM, &records(keys, Duration::ZERO))
+}
+
+fn old(keys: &str, hours: u64) -> Value {
+    event(STREAM, &records(keys, Duration::from_hours(hours)))
+}
+
+fn is(record: &Record, key: &str) -> bool {
+    record.key().as_str().ends_with(&format!("S{key}"))
+}
+
+fn failing(key: &'static str, failure: impl Fn() -> Failure + Send + Sync + 'static) -> Arc<Desk> {
+    Desk::new(move |record, _| {
+        if is(record, key) {
+            Err(failure())
+        } else {
+            Ok(())
+        }
+    })
+}
+
+fn retry() -> Failure {
+    Failure::Retry(anyhow::anyhow!("not now"))
+}
+
+fn function(desk: &Arc<Desk>) -> (Function<Arc<Desk>>, Arc<MemoryDeadLetters>) {
+    let letters = Arc::new(MemoryDeadLetters::default());
+    let mail_server = Dependency::new(&Limits::default(), fastrand::Rng::with_seed(7));
+    let function = Function::new(STREAM, desk.clone())
+        .dead_letters(letters.clone())
+        .dependency(mail_server);
+    (function, letters)
+}
+
+async fn handled(function: &Function<Arc<Desk>>, event: &Value, time: Duration) -> Answer {
+    let answer = function.handle(event, Instant::now() + time).await;
+    answer.unwrap()
+}
+
+async fn parked(letters: &MemoryDeadLetters) -> Vec<(String, Reason)> {
+    let all = letters::listed(letters, &Selection::default()).await;
+    let told = |letter: &Envelope| (letter.id.sequence_number.to_string(), letter.reason);
+    let mut all: Vec<_> = all.iter().map(told).collect();
+    all.sort();
+    all
+}
+
+/// The example of AWS's developer guide.
+///
+/// Source: [the event](https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html).
+fn documented() -> Value {
+    let arn = "arn:aws:dynamodb:us-east-1:123456789012:table/ExampleTableWithStream/stream/2015-06-27T00:48:05.899";
+    let record = |id: &str, name: &str, dynamodb: Value| {
+        json!({"eventID": id, "eventVersion": "1.0", "dynamodb": dynamodb, "awsRegion": "us-west-2",
+            "eventName": name, "eventSourceARN": arn, "eventSource": "aws:dynamodb"})
+    };
+    let (keys, new) = (
+        json!({"Id": {"N": "101"}}),
+        json!({"Message": {"S": "New item!"}, "Id": {"N": "101"}}),
+    );
+    let changed = json!({"Message": {"S": "This item has changed"}, "Id": {"N": "101"}});
+    let view = "NEW_AND_OLD_IMAGES";
+    json!({"Records": [
+        record("1", "INSERT", json!({"Keys": keys, "NewImage": new, "StreamViewType": view,
+            "SequenceNumber": "111", "SizeBytes": 26})),
+        record("2", "MODIFY", json!({"OldImage": new, "SequenceNumber": "222", "Keys": keys,
+            "SizeBytes": 59, "NewImage": changed, "StreamViewType": view})),
+        record("3", "REMOVE", json!({"Keys": keys, "StreamViewType": view, "SizeBytes": 38,
+            "SequenceNumber": "333", "OldImage": changed})),
+    ]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_documented_event_is_handled_in_order_and_answered_as_documented() {
+    let desk = Desk::new(|_, _| Ok(()));
+    let arn = documented()["Records"][0]["eventSourceARN"].to_string();
+    let function = Function::new(arn.trim_matches('"'), desk.clone());
+    let answer = handled(&function, &documented(), LONG).await;
+    assert_eq!(
+        serde_json::to_value(&answer).unwrap(),
+        json!({"batchItemFailures": []})
+    );
+    assert_eq!(desk.begun(), ["111", "222", "333"]);
+    let failing = Desk::new(|record, _| {
+        let bad = record.sequence_number.as_str() == "222";
+        if bad {
+            Err(Failure::reject("bad"))
+        } else {
+            Ok(())
+        }
+    });
+    let function = Function::new(arn.trim_matches('"'), failing.clone());
+    let answer = handled(&function, &documented(), LONG).await;
+    let told = json!({"batchItemFailures": [{"itemIdentifier": "222"}]});
+    assert_eq!(serde_json::to_value(&answer).unwrap(), told);
+    assert_eq!(
+        failing.begun(),
+        ["111", "222"],
+        "333 is a later change of the same item"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_dead_letters_a_bad_record_is_reported_its_key_stops_and_all_others_go_on() {
+    let desk = failing("b", || Failure::reject("bad"));
+    let function = Function::new(STREAM, desk.clone());
+    let began = Instant::now();
+    let answer = handled(&function, &batch("abcbac"), LONG).await;
+    assert_eq!(answer.unsettled(), Some("2"));
+    let mut begun = desk.begun();
+    begun.sort();
+    assert_eq!(begun, ["1", "2", "3", "5", "6"], "4 waits for 2");
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "nothing to wait for"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_record_becomes_a_dead_letter_and_its_key_follows_also_in_the_next_batch() {
+    let desk = failing("b", || Failure::reject("bad"));
+    let (function, letters) = function(&desk);
+    let answer = handled(&function, &batch("abcb"), LONG).await;
+    assert_eq!(answer.unsettled(), None);
+    let both = [
+        ("2".to_owned(), Reason::Rejected),
+        ("4".to_owned(), Reason::Followed),
+    ];
+    assert_eq!(parked(&letters).await, both);
+    let mut next = records("zzzzbb", Duration::ZERO).split_off(4);
+    let answer = handled(&function, &event(STREAM, &next), LONG).await;
+    assert_eq!(answer.unsettled(), None);
+    assert_eq!(parked(&letters).await.len(), 4);
+    assert_eq!(desk.begun().len(), 3, "the handler saw 1, 2 and 3 only");
+    // Once the letters are gone, the key goes on.
+    for letter in letters::listed(&*letters, &Selection::default()).await {
+        let deed = letters::deed(Settled::Discarded);
+        letters.settle(&letter.id, &deed).await.unwrap().unwrap();
+    }
+    next[0].keys = letters::record("c", 1).keys;
+    let answer = handled(&function, &event(STREAM, &next[..1]), LONG).await;
+    assert_eq!(answer.unsettled(), None);
+    assert_eq!(desk.begun().last().map(String::as_str), Some("5"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_fails_is_tried_as_often_as_by_an_owner_of_its_shard_and_then_given_up() {
+    let desk = failing("b", retry);
+    let (function, letters) = function(&desk);
+    let answer = handled(&function, &batch("abb"), LONG).await;
+    assert_eq!(answer.unsettled(), None);
+    let both = [
+        ("2".to_owned(), Reason::Exhausted),
+        ("3".to_owned(), Reason::Followed),
+    ];
+    assert_eq!(parked(&letters).await, both);
+    let tries = desk
+        .calls
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|(n, _)| n == "2")
+        .count();
+    assert_eq!(tries, 10);
+    assert_eq!(
+        function.counters().failed_attempts.load(Ordering::Relaxed),
+        10
+    );
+    assert_eq!(function.counters().dead_letters.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_still_fails_when_the_time_is_over_comes_again_unless_it_is_too_old() {
+    let desk = failing("b", retry);
+    let (function, letters) = function(&desk);
+    let many = Settings {
+        attempts: AttemptLimits {
+            attempts: 1_000_000,
+            ..AttemptLimits::default()
+        },
+        ..Settings::default()
+    };
+    let function = function.settings(many);
+    let short = Duration::from_secs(20);
+    let began = Instant::now();
+    let answer = handled(&function, &batch("abcb"), short).await;
+    assert_eq!(answer.unsettled(), Some("2"));
+    assert!(began.elapsed() <= short - MARGIN, "{:?}", began.elapsed());
+    assert_eq!(parked(&letters).await, []);
+    let answer = handled(&function, &old("abcb", 7), short).await;
+    assert_eq!(answer.unsettled(), None);
+    let both = [
+        ("2".to_owned(), Reason::TooOld),
+        ("4".to_owned(), Reason::Followed),
+    ];
+    assert_eq!(parked(&letters).await, both);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_dependency_is_down_the_batch_ends_at_once_and_nobody_calls_it_but_a_probe() {
+    let desk = Desk::new(|_, _| Err(Failure::unavailable("no route")));
+    let (function, letters) = function(&desk);
+    let function = function.settings(Settings {
+        concurrency: 2,
+        ..Settings::default()
+    });
+    let began = Instant::now();
+    let answer = handled(&function, &batch("abcdef"), LONG).await;
+    assert_eq!(answer.unsettled(), Some("1"));
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(desk.begun(), ["1", "2"], "two at a time");
+    let answer = handled(&function, &batch("abcdef"), LONG).await;
+    assert_eq!(answer.unsettled(), Some("1"));
+    assert_eq!(desk.begun().len(), 2, "the gate is shut");
+    assert_eq!(parked(&letters).await, []);
+    assert_eq!(
+        function.counters().failed_attempts.load(Ordering::Relaxed),
+        0
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dependency_that_is_back_is_found_by_one_probe_and_the_same_batch_goes_on() {
+    let down = Arc::new(Mutex::new(true));
+    let told = down.clone();
+    let desk = Desk::new(move |_, _| {
+        if *told.lock().unwrap() {
+            Err(Failure::unavailable("no route"))
+        } else {
+            Ok(())
+        }
+    });
+    let (function, _) = function(&desk);
+    handled(&function, &batch("abcdef"), LONG).await;
+    *down.lock().unwrap() = false;
+    tokio::time::advance(Duration::from_mins(2)).await;
+    let answer = handled(&function, &batch("abcdef"), LONG).await;
+    assert_eq!(answer.unsettled(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_about_to_leave_the_stream_is_rescued_while_a_dependency_is_down() {
+    let desk = Desk::new(|_, _| Err(Failure::unavailable("no route")));
+    let (function, letters) = function(&desk);
+    let answer = handled(&function, &old("aba", 21), LONG).await;
+    assert_eq!(answer.unsettled(), None);
+    let all = parked(&letters).await;
+    let reasons: Vec<_> = all.iter().map(|(_, reason)| *reason).collect();
+    assert_eq!(
+        reasons,
+        [Reason::Rescued, Reason::Rescued, Reason::Followed]
+    );
+    assert_eq!(function.counters().rescued.load(Ordering::Relaxed), 2);
+    let answer = handled(&function, &old("c", 19), LONG).await;
+    assert_eq!(answer.unsettled(), Some("1"), "that one may wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_begun_when_the_end_is_near() {
+    let desk = Desk::new(|_, _| Ok(()));
+    let (function, _) = function(&desk);
+    for time in [Duration::ZERO, Duration::from_millis(500), MARGIN] {
+        let answer = handled(&function, &batch("ab"), time).await;
+        assert_eq!(answer.unsettled(), Some("1"), "{time:?}");
+    }
+    assert_eq!(desk.begun().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_flight_may_not_act_near_the_end_and_is_given_up_before_it() {
+    let acting = Arc::new(Mutex::new(Vec::new()));
+    let seen = acting.clone();
+    let desk = Desk::slow(Duration::from_secs(15), move |_, context| {
+        seen.lock()
+            .unwrap()
+            .push((context.may_act(), context.ends().is_some()));
+        Ok(())
+    });
+    let (function, _) = function(&desk);
+    let answer = handled(&function, &batch("a"), Duration::from_secs(20)).await;
+    assert_eq!(answer.unsettled(), None, "it still ends in time");
+    assert_eq!(*acting.lock().unwrap(), [(false, true)]);
+    let began = Instant::now();
+    let answer = handled(&function, &batch("a"), Duration::from_secs(12)).await;
+    assert_eq!(answer.unsettled(), Some("1"));
+    assert_eq!(began.elapsed(), Duration::from_secs(11));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_in_hand_at_once_than_are_set_and_none_before_the_earlier_ones_of_its_key() {
+    let desk = Desk::slow(Duration::from_secs(1), |_, _| Ok(()));
+    let (function, _) = function(&desk);
+    let function = function.settings(Settings {
+        concurrency: 3,
+        ..Settings::default()
+    });
+    for (keys, seconds) in [("abcdef", 2), ("aaabcd", 3)] {
+        let began = Instant::now();
+        let answer = handled(&function, &batch(keys), LONG).await;
+        assert_eq!(answer.unsettled(), None);
+        assert_eq!(began.elapsed().as_secs(), seconds, "{keys}, 3 at a time");
+    }
+    let begun = desk.begun().split_off(6);
+    let place = |number: &str| begun.iter().position(|one| one == number);
+    assert!(
+        place("1") < place("2") && place("2") < place("3"),
+        "{begun:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_holds_what_follows_and_nothing_before_it() {
+    let desk = Desk::new(|_, _| Ok(()));
+    let (function, _) = function(&desk);
+    let mut odd = batch("abc");
+    odd["Records"][1]["eventName"] = "MERGE".into();
+    let answer = handled(&function, &odd, LONG).await;
+    assert_eq!(
+        (answer.unsettled(), desk.begun()),
+        (Some("2"), vec!["1".to_owned()])
+    );
+    let change = odd["Records"][1]["dynamodb"].as_object_mut().unwrap();
+    change.remove("SequenceNumber");
+    let refused = function
+        .handle(&odd, Instant::now() + LONG)
+        .await
+        .unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("Records[1].dynamodb.SequenceNumber"),
+        "{refused}"
+    );
+    assert_eq!(desk.begun(), ["1", "1"]);
+    // What is reported must come before what cannot be told.
+    let desk = failing("a", || Failure::reject("bad"));
+    let function = Function::new(STREAM, desk);
+    let answer = handled(&function, &odd, LONG).await;
+    assert_eq!(answer.unsettled(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_others_is_refused() {
+    let desk = Desk::new(|_, _| Ok(()));
+    let (function, _) = function(&desk);
+    for (event, told) in [
+        (json!({"key1": "value1"}), "Records: expected a list"),
+        (json!([]), "Records: expected a list"),
+        (
+            json!({"Records": [{"kinesis": {}}]}),
+            "Records[0].dynamodb: not there",
+        ),
+    ] {
+        let refused = function
+            .handle(&event, Instant::now() + LONG)
+            .await
+            .unwrap_err();
+        assert!(refused.to_string().contains(told), "{refused}");
+    }
+    let refused = function.handle(&documented(), Instant::now() + LONG).await;
+    assert!(
+        matches!(refused, Err(Refused::Foreign { .. })),
+        "{refused:?}"
+    );
+    let enabled_again = STREAM.replace("2026", "2027");
+    let answer = handled(
+        &function,
+        &event(&enabled_again, &records("a", Duration::ZERO)),
+        LONG,
+    )
+    .await;
+    assert_eq!(answer.unsettled(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_filters_hold_back_is_settled_at_once_and_counted() {
+    let desk = Desk::new(|_, _| Ok(()));
+    let (function, _) = function(&desk);
+    let only_b = r#"{"dynamodb": {"Keys": {"id": {"S": ["b"]}}}}"#;
+    let function = function.filters(Filters::new([only_b.parse().unwrap()]));
+    let answer = handled(&function, &batch("abc"), LONG).await;
+    assert_eq!(answer.unsettled(), None);
+    assert_eq!(desk.begun(), ["2"]);
+    assert_eq!(function.counters().filtered.load(Ordering::Relaxed), 2);
+}

@@ -1,0 +1,119 @@
+//! A stream that moves from Lambda to a fleet and back, over the shared ledger.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aftercommit::confirmation::Confirmation;
+use aftercommit::decide::claim::OnAmbiguous;
+use aftercommit::lambda::Function;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::clients::localstack_url;
+use crate::support::embedded::Embedded;
+use crate::support::lambda_events::{event, records};
+use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
+use crate::support::orders::{quick, rules, worker};
+use crate::support::shop::{Shop, address, check};
+
+const LIMIT: Duration = Duration::from_mins(3);
+const POLICY: OnAmbiguous = OnAmbiguous::Resend;
+const BATCH: usize = 10;
+
+/// A new execution environment of the function.
+fn environment(shop: &Shop, mails: &MailServer) -> Function<Confirmation<DynamoDbLedger>> {
+    let handler = worker(shop.ledger(), quick(mails), rules(POLICY));
+    Function::new(&*shop.arn, handler).dead_letters(Arc::new(shop.dead_letters()))
+}
+
+/// Hands over the stream's records from this one on to that one, as a mapping does: in batches,
+/// from the reported record on again. Returns how many were settled, should it give up.
+async fn mapped(shop: &Shop, mails: &MailServer, from: usize, to: usize) {
+    let function = environment(shop, mails);
+    let all = records(shop).await;
+    let mut next = from;
+    while next < to {
+        let batch = &all[next..to.min(next + BATCH)];
+        let ends = Instant::now() + Duration::from_mins(1);
+        let answer = function
+            .handle(&event(&shop.arn, batch), ends)
+            .await
+            .unwrap();
+        next = match answer.unsettled() {
+            Some(number) => {
+                let is_it =
+                    |record: &aftercommit::Record| record.sequence_number.as_str() == number;
+                all.iter().position(is_it).unwrap()
+            }
+            None => next + batch.len(),
+        };
+    }
+}
+
+/// Works as a fleet until all these orders are settled, then stops in order.
+async fn fleet(shop: &Shop, mails: &MailServer, orders: usize) {
+    let quit = CancellationToken::new();
+    let one = shop.worker("one", mails, POLICY);
+    let counters = one.counters();
+    let working = tokio::spawn(one.run(quit.clone().cancelled_owned()));
+    while counters.handled.load(Ordering::Relaxed) < orders as u64 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    quit.cancel();
+    working.await.unwrap().unwrap();
+}
+
+async fn there_and_back(url: &str) {
+    let shop = Shop::open(url).await;
+    let mails = MailServer::start(Script::default()).await;
+    // On Lambda, for a part; one order is put off for a while, so that its batch comes again.
+    mails.add(
+        Fault::always(Step::Rcpt, Act::Say("450 4.2.1 later"))
+            .times(3)
+            .for_recipient(&address(4)),
+    );
+    shop.place(0..40).await;
+    mapped(&shop, &mails, 0, 25).await;
+    assert_eq!(mails.count(), 25);
+    // To a fleet, from the horizon on: all that Lambda did comes again.
+    shop.place(40..60).await;
+    fleet(&shop, &mails, 60).await;
+    assert_eq!(mails.count(), 60);
+    // Back, from the horizon on, to a mapping whose batches overlap, in two environments at once.
+    shop.place(60..80).await;
+    tokio::join!(mapped(&shop, &mails, 0, 80), mapped(&shop, &mails, 55, 75));
+    let rows = shop.settled(80, POLICY).await;
+    assert_eq!(rows.len(), 80, "none is missing");
+    assert_eq!(check(&rows, &mails, POLICY), 0, "none is in doubt");
+    assert_eq!(mails.count(), 80, "none has two");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_order_has_one_mail_when_a_stream_moves_from_lambda_to_a_fleet_and_back() {
+    let server = Embedded::start();
+    timeout(LIMIT, there_and_back(server.url())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs LocalStack: run localstack/test.sh"]
+async fn on_localstack_every_order_has_one_mail_when_a_stream_moves_and_comes_back() {
+    let url = localstack_url();
+    timeout(LIMIT, there_and_back(&url)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_that_reads_beside_the_mapping_costs_no_order_a_second_mail() {
+    let run = async {
+        let server = Embedded::start();
+        let shop = Shop::open(server.url()).await;
+        let mails = MailServer::start(Script::default()).await;
+        shop.place(0..60).await;
+        tokio::join!(mapped(&shop, &mails, 0, 60), fleet(&shop, &mails, 60));
+        let rows = shop.settled(60, POLICY).await;
+        assert_eq!((rows.len(), check(&rows, &mails, POLICY)), (60, 0));
+        assert_eq!(mails.count(), 60);
+    };
+    timeout(LIMIT, run).await.unwrap();
+}
