@@ -150,16 +150,16 @@ wait_for "DynamoDB's first answer" "$limit" answers_dynamodb
 "$here/init/10-tables.sh"
 
 cd "$here/.."
-# The tests with real mail servers have a script of their own: tests/mail_servers/run.sh.
+# The tests with what others wrote have scripts of their own: tests/mail_servers, tests/lambda.
 # The caller may have given arguments for after the `--`.
 case " $* " in
     *" -- "*) dashes=() ;;
     *) dashes=(--) ;;
 esac
 if cargo nextest --version >/dev/null 2>&1; then
-    run cargo nextest run --all-features --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers::
+    run cargo nextest run --all-features --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers:: --skip real_lambda::
 else
     # Without the documentation's tests, where `ignore` means "does not compile".
-    run cargo test --all-features --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers::
+    run cargo test --all-features --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers:: --skip real_lambda::
 fi
 run cargo test --all-features --doc

@@ -36,7 +36,7 @@
 //! call the mail AMBIGUOUS.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::Serialize;
@@ -274,22 +274,46 @@ async fn invoked<H: RecordHandler>(
         |function: &&Function<H>| stream.is_none_or(|arn| table(arn) == table(&function.stream));
     let answer = match functions.iter().find(its) {
         Some(function) => {
-            let left = event
-                .context
-                .deadline()
-                .duration_since(function.clock.now());
-            let ends = Instant::now() + left.unwrap_or_default();
+            let left = left(event.context.deadline, function.clock.now());
+            let ends = Instant::now() + left;
             function.handle(&event.payload, ends).await
         }
         None => Err(Refused::Foreign {
             stream: stream.unwrap_or_default().to_owned(),
         }),
     };
-    answer.map_err(|refused| {
-        tracing::error!(error = %refused, "the whole batch comes again");
-        Diagnostic {
-            error_type: "Refused".to_owned(),
-            error_message: refused.to_string(),
-        }
+    // The runtime logs it.
+    answer.map_err(|refused| Diagnostic {
+        error_type: "Refused".to_owned(),
+        error_message: refused.to_string(),
     })
+}
+
+/// The longest that an invocation may take.
+///
+/// Source: [quotas](https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
+const LONGEST: Duration = Duration::from_mins(15);
+
+/// How long an invocation has left. Lambda tells its end, in milliseconds since 1970; the emulator
+/// of cargo-lambda tells how long it may take, which is no moment of our time.
+fn left(deadline: u64, now: SystemTime) -> Duration {
+    let told = Duration::from_millis(deadline);
+    if told <= LONGEST {
+        return told;
+    }
+    let ends = SystemTime::UNIX_EPOCH + told;
+    ends.duration_since(now).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invocation_has_until_its_end_or_for_as_long_as_an_emulator_says() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        assert_eq!(left(1_800_000_030_500, now), Duration::from_millis(30_500));
+        assert_eq!(left(1_799_999_999_000, now), Duration::ZERO);
+        assert_eq!(left(600_000, now), Duration::from_mins(10));
+    }
 }

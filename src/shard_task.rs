@@ -4,7 +4,7 @@
 //! and never without saying how; whatever it had begun but not settled is above the checkpoint, so
 //! whoever reads the shard next does it again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::dead_letter::Attempts;
 use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
 use crate::decide::rate::Rate;
+use crate::decide::waits::Waits;
 use crate::engine::{Engine, persist};
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
@@ -113,8 +114,7 @@ pub(crate) struct ShardTask<S, L, H> {
     rescue_looked: Instant,
     /// The handler is not called before this.
     held_until: Option<Instant>,
-    waiting: BTreeMap<(Instant, u64), ItemKey>,
-    waits: u64,
+    waiting: Waits<Instant, ItemKey>,
     last_read: Option<(SequenceNumber, Option<SystemTime>)>,
     open_gap: Option<GapRow>,
     /// Reading begins at the horizon, wherever that has moved to by then.
@@ -149,8 +149,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             rescues: VecDeque::new(),
             rescue_looked: Instant::now(),
             held_until: None,
-            waiting: BTreeMap::new(),
-            waits: 0,
+            waiting: Waits::default(),
             last_read,
             open_gap: None,
             at_horizon: assignment.start == Position::Horizon
@@ -200,7 +199,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                     .take()
                     .map(|fetcher| Box::pin(fetcher.next()) as Boxed<_>);
             }
-            let wake = self.waiting.keys().next().map(|(at, _)| *at);
+            let wake = self.waiting.next();
             let (held, rescue) = (self.held_until, self.rescue_look());
             let (expiry, patience) = (self.expiry(), self.patience());
             let moved = self.has_news() && checkpointing.is_none();

@@ -11,3 +11,4 @@ pub mod rate;
 pub mod retry;
 pub mod shard;
 pub mod throttle;
+pub mod waits;

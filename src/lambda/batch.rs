@@ -1,6 +1,6 @@
 //! One batch, within one invocation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
 use crate::decide::retry::Verdict;
 use crate::decide::shard::ShardId;
+use crate::decide::waits::Waits;
 use crate::dependency::{Admission, Try, Turn};
 use crate::engine::{Counters, bury, persist};
 use crate::handler::{Context, Failure, RecordHandler, attempt};
@@ -82,8 +83,7 @@ pub(super) struct Batch<'a, H> {
     /// Keys with dead letters.
     parked: BTreeSet<ItemKey>,
     held_until: Option<Instant>,
-    waiting: BTreeMap<(Instant, u64), ItemKey>,
-    waits: u64,
+    waiting: Waits<Instant, ItemKey>,
     over: Option<Over>,
     /// Records that the filters let through, and how many of them are settled.
     wanted: usize,
@@ -105,8 +105,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             running: FuturesUnordered::new(),
             parked: BTreeSet::new(),
             held_until: None,
-            waiting: BTreeMap::new(),
-            waits: 0,
+            waiting: Waits::default(),
             over: None,
             wanted: 0,
             settled: 0,
@@ -156,8 +155,8 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         let answer = self.before(ANSWER);
         loop {
             self.start();
-            let next = self.waiting.keys().next().map(|(at, _)| *at);
-            let next = next.into_iter().chain(self.held_until).min();
+            let wakes = self.waiting.next().into_iter();
+            let next = wakes.chain(self.held_until).min();
             if self.running.is_empty() {
                 match next {
                     None => break,
@@ -174,7 +173,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
                 () = sleep_until(answer) => break,
                 () = sleep_until(self.before(MARGIN)), if self.over.is_none() => self.end(Over::Time),
                 Some(done) = self.running.next() => self.take_in(done),
-                () = sleep_until(next.unwrap_or(answer)), if next.is_some() => self.wake(),
+                () = sleep_until(next.unwrap_or(answer)), if next.is_some() => self.wake(Instant::now()),
             }
         }
         self.tell();
@@ -211,8 +210,8 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         if why == Over::Time {
             self.cancel.cancel();
         }
-        for key in std::mem::take(&mut self.waiting).into_values() {
-            self.lanes.resume(&key);
+        while let Some(until) = self.waiting.next() {
+            self.wake(until);
         }
     }
 
@@ -402,18 +401,12 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         if self.over.is_some() {
             return self.lanes.resume(&key);
         }
-        self.waits += 1;
-        self.waiting.insert((until, self.waits), key);
+        self.waiting.push(until, key);
     }
 
-    fn wake(&mut self) {
-        let now = Instant::now();
-        while let Some(entry) = self
-            .waiting
-            .first_entry()
-            .filter(|entry| entry.key().0 <= now)
-        {
-            let key = entry.remove();
+    /// Those whose time has come start again.
+    fn wake(&mut self, now: Instant) {
+        while let Some(key) = self.waiting.due(now) {
             self.lanes.resume(&key);
         }
     }

@@ -116,18 +116,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
 
     /// A suspended key starts again then.
     pub(super) fn wait(&mut self, key: ItemKey, until: Instant) {
-        self.waits += 1;
-        self.waiting.insert((until, self.waits), key);
+        self.waiting.push(until, key);
     }
 
     pub(super) fn wake(&mut self) {
-        let now = Instant::now();
-        while let Some(entry) = self
-            .waiting
-            .first_entry()
-            .filter(|entry| entry.key().0 <= now)
-        {
-            let key = entry.remove();
+        while let Some(key) = self.waiting.due(Instant::now()) {
             self.lanes.resume(&key);
         }
     }

@@ -42,6 +42,8 @@ mod poison;
 mod process;
 mod processes;
 mod readme;
+#[cfg(feature = "lambda")]
+mod real_lambda;
 mod real_servers;
 mod record;
 mod redrive;

@@ -1,0 +1,55 @@
+//! Who waits until when.
+
+use std::collections::BTreeMap;
+
+/// Those who wait, each until its own time. Of two with the same time, who came first is first.
+#[derive(Debug, Clone)]
+pub struct Waits<T, K> {
+    by_time: BTreeMap<(T, u64), K>,
+    made: u64,
+}
+
+impl<T, K> Default for Waits<T, K> {
+    fn default() -> Self {
+        Self {
+            by_time: BTreeMap::new(),
+            made: 0,
+        }
+    }
+}
+
+impl<T: Ord + Copy, K> Waits<T, K> {
+    /// One more waits.
+    pub fn push(&mut self, until: T, who: K) {
+        self.made += 1;
+        self.by_time.insert((until, self.made), who);
+    }
+
+    /// When the first one's time comes.
+    pub fn next(&self) -> Option<T> {
+        self.by_time.keys().next().map(|(until, _)| *until)
+    }
+
+    /// The first one, if its time has come.
+    pub fn due(&mut self, now: T) -> Option<K> {
+        let first = self.by_time.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_due_at_its_time_and_the_first_come_first() {
+        let mut waits = Waits::default();
+        for (until, who) in [(3, "c"), (1, "a"), (3, "d"), (2, "b")] {
+            waits.push(until, who);
+        }
+        assert_eq!((waits.next(), waits.due(0)), (Some(1), None));
+        let due: Vec<_> = std::iter::from_fn(|| waits.due(3)).collect();
+        assert_eq!(due, ["a", "b", "c", "d"]);
+        assert_eq!(waits.next(), None);
+    }
+}
