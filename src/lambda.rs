@@ -155,7 +155,11 @@ impl<H: RecordHandler> Function<H> {
     #[must_use]
     pub fn settings(self, settings: Settings) -> Self {
         let mut rng = fastrand::Rng::with_seed(settings.seed);
-        let incarnation = format!("{OUTSIDE}{}/{:016x}", settings.worker_id, rng.u64(..));
+        let incarnation = format!(
+            "{OUTSIDE}lambda-{}/{:016x}",
+            settings.worker_id,
+            rng.u64(..)
+        );
         Self {
             settings,
             incarnation: incarnation.into(),

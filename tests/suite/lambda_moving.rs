@@ -1,21 +1,25 @@
-//! A stream that moves from Lambda to a fleet and back, over the shared ledger.
+//! A stream that moves from Lambda to a fleet and back, over the shared ledger, and an invocation
+//! that dies in the middle of a mail.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use aftercommit::confirmation::Confirmation;
-use aftercommit::decide::claim::OnAmbiguous;
+use aftercommit::Clock;
+use aftercommit::confirmation::{Confirmation, Rules};
+use aftercommit::decide::claim::{OnAmbiguous, State};
 use aftercommit::lambda::Function;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::ledger::memory::MemoryLedger;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::clients::localstack_url;
 use crate::support::embedded::Embedded;
 use crate::support::lambda_events::{event, records};
+use crate::support::letters;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
-use crate::support::orders::{quick, rules, worker};
+use crate::support::orders::{inserted, quick, row, rules, worker};
 use crate::support::shop::{Shop, address, check};
 
 const LIMIT: Duration = Duration::from_mins(3);
@@ -29,7 +33,7 @@ fn environment(shop: &Shop, mails: &MailServer) -> Function<Confirmation<DynamoD
 }
 
 /// Hands over the stream's records from this one on to that one, as a mapping does: in batches,
-/// from the reported record on again. Returns how many were settled, should it give up.
+/// from the reported record on again.
 async fn mapped(shop: &Shop, mails: &MailServer, from: usize, to: usize) {
     let function = environment(shop, mails);
     let all = records(shop).await;
@@ -116,4 +120,48 @@ async fn a_fleet_that_reads_beside_the_mapping_costs_no_order_a_second_mail() {
         assert_eq!(mails.count(), 60);
     };
     timeout(LIMIT, run).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_of_a_killed_invocation_is_waited_for_until_its_end_and_is_then_in_doubt() {
+    let mails = MailServer::start(Script::default()).await;
+    mails.add(Fault::once(Step::Dot, Act::Silence).keeping());
+    let (ledger, stream) = (MemoryLedger::new(), letters::stream());
+    let batch = event(&stream, &[inserted("o1", "ann@example.com")]);
+    let function = |later: Duration| {
+        let clock = Clock::new(move || SystemTime::now() + later);
+        let rules = Rules {
+            clock,
+            ..rules(POLICY)
+        };
+        let mut settings = quick(&mails);
+        settings.timeouts.after_dot = Duration::from_mins(10);
+        Function::new(stream.clone(), worker(ledger.clone(), settings, rules))
+    };
+    let time = Duration::from_secs(12);
+    let ends = Instant::now() + time;
+    let one = function(Duration::ZERO);
+    let killed = one.handle(&batch, ends);
+    let sent = mails.wait_accepted(1);
+    tokio::select! {
+        answer = killed => panic!("{answer:?}"),
+        () = sent => {}
+    }
+    let claimed = row(&ledger, "o1").await.unwrap();
+    assert_eq!(claimed.state, State::Sending);
+    // Nobody knows whether it still acts: it is waited for, and then reported.
+    let answer = function(Duration::ZERO)
+        .handle(&batch, Instant::now() + time)
+        .await;
+    assert_eq!(answer.unwrap().unsettled(), Some("1"));
+    assert_eq!(row(&ledger, "o1").await, Some(claimed));
+    // Its end, and what clocks may differ by, have passed.
+    let later = function(time + Duration::from_mins(5));
+    let answer = later
+        .handle(&batch, Instant::now() + Duration::from_mins(1))
+        .await;
+    assert_eq!(answer.unwrap().unsettled(), None);
+    let settled = row(&ledger, "o1").await.unwrap();
+    assert_eq!((settled.state, settled.ambiguities), (State::Sent, 1));
+    assert_eq!(mails.by_message_id().into_values().collect::<Vec<_>>(), [2]);
 }

@@ -108,7 +108,7 @@ async fn a_batch_is_mailed_once_however_often_it_comes() {
     for row in rows.values() {
         assert_eq!(row.state, State::Sent);
         let claimant = row.claimant.as_ref().unwrap();
-        assert!(claimant.incarnation.starts_with('~'), "{claimant:?}");
+        assert!(claimant.incarnation.starts_with("~lambda-"), "{claimant:?}");
         // The invocation's end and what clocks may differ by; not the 20 minutes of a worker.
         let stands = claimant.deadline.duration_since(row.first_claimed.unwrap());
         assert!(

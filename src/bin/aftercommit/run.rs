@@ -157,7 +157,7 @@ async fn workers(
     filters: &Filters,
     task: Option<Task>,
 ) -> Result<Vec<Worker>, Fault> {
-    let (shared, followed) = prepared(args, smtp, filters).await?;
+    let (shared, followed) = prepared(args, smtp, filters, task).await?;
     must_exist(&shared.clients, &args.names.lease_table).await?;
     let worker = |one| Worker::new(args, &shared, one);
     followed.into_iter().map(worker).collect()
@@ -168,6 +168,7 @@ async fn prepared<'a>(
     args: &RunArgs,
     smtp: &'a Transport,
     filters: &'a Filters,
+    task: Option<Task>,
 ) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;

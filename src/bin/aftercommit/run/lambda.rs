@@ -25,7 +25,7 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
     }
     let filters = args.records.filters()?;
     let smtp = args.smtp.transport().await?;
-    let (shared, followed) = prepared(args, &smtp, &filters).await?;
+    let (shared, followed) = prepared(args, &smtp, &filters, None).await?;
     let function = |one| function(args, &shared, one);
     let functions = followed.into_iter().map(function);
     let functions = functions.collect::<Result<Vec<_>, _>>()?;
@@ -40,7 +40,7 @@ fn function(
 ) -> Result<Function<Handler>, Fault> {
     let handler = shared.handler(args, &followed.orders, followed.fields)?;
     let function = Function::new(followed.stream.arn(), handler)
-        .settings(settings(args)?)
+        .settings(settings(args, None)?)
         .filters(shared.filters.clone())
         .dependency(shared.mail_server.clone())
         .dead_letters(shared.letters.open());
