@@ -150,25 +150,26 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Checks everything there is to check, and makes a worker for every stream.
+/// A worker for every stream.
 async fn workers(
     args: &RunArgs,
     smtp: &Transport,
     filters: &Filters,
     task: Option<Task>,
 ) -> Result<Vec<Worker>, Fault> {
-    let (shared, followed) = prepared(args, smtp, filters, task).await?;
-    must_exist(&shared.clients, &args.names.lease_table).await?;
+    let of_fleet = (Some(&args.names.lease_table), task);
+    let (shared, followed) = prepared(args, smtp, filters, of_fleet).await?;
     let worker = |one| Worker::new(args, &shared, one);
     followed.into_iter().map(worker).collect()
 }
 
-/// Checks all but the lease table, and finds every stream.
+/// Checks everything there is to check, and finds every stream. There is a lease table where there
+/// is a fleet.
 async fn prepared<'a>(
     args: &RunArgs,
     smtp: &'a Transport,
     filters: &'a Filters,
-    task: Option<Task>,
+    (leases, task): (Option<&String>, Option<Task>),
 ) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
@@ -179,8 +180,10 @@ async fn prepared<'a>(
     let names = &args.names;
     let list = args.sending.sparing().suppression_table.as_ref();
     let letters = &names.letters.dead_letter_table;
-    let own = [&names.ledger.ledger_table, letters];
-    for table in own.into_iter().chain(list) {
+    let own = leases
+        .into_iter()
+        .chain([&names.ledger.ledger_table, letters]);
+    for table in own.chain(list) {
         must_exist(&clients, table).await?;
     }
     let shared = Shared {

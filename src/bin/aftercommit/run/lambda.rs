@@ -25,7 +25,7 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
     }
     let filters = args.records.filters()?;
     let smtp = args.smtp.transport().await?;
-    let (shared, followed) = prepared(args, &smtp, &filters, None).await?;
+    let (shared, followed) = prepared(args, &smtp, &filters, (None, None)).await?;
     let function = |one| function(args, &shared, one);
     let functions = followed.into_iter().map(function);
     let functions = functions.collect::<Result<Vec<_>, _>>()?;
