@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, warn};
+use tracing::error;
 
 use super::event::Records;
 use super::{ANSWER, Function, MARGIN};
@@ -17,7 +17,6 @@ use crate::dead_letter::{Attempts, Letter, Reason};
 use crate::decide::claim::Liveness;
 use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
-use crate::decide::retry::Verdict;
 use crate::decide::shard::ShardId;
 use crate::decide::waits::Waits;
 use crate::dependency::{Admission, Try, Turn};
@@ -25,6 +24,8 @@ use crate::engine::{Counters, bury, persist};
 use crate::handler::{Context, Failure, RecordHandler, attempt};
 use crate::record::lambda_event::NotARecord;
 use crate::record::{ItemKey, Record, SequenceNumber};
+
+mod settle;
 
 /// Stands for the shard that the event does not tell.
 const SHARD: &str = "lambda";
@@ -320,114 +321,5 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             let outcome = Outcome::Buried(bury(&*letters, &letter, CALL, rng).await);
             Done { key, outcome }
         }));
-    }
-
-    fn take_in(&mut self, done: Done) {
-        let Done { key, outcome } = done;
-        let counters = &self.function.counters;
-        // It may be known now that the dependency is back.
-        self.held_until = None;
-        match outcome {
-            Outcome::Handled(Ok(())) => {
-                Counters::add(&counters.handled);
-                self.settle(&key);
-            }
-            Outcome::Handled(Err(failure)) => self.failed(key, &failure),
-            Outcome::Buried(Some(reason)) => {
-                Counters::add(counters.of(reason));
-                self.settle(&key);
-                self.parked.insert(key);
-            }
-            Outcome::Buried(None) => {
-                self.parked.remove(&key);
-                self.lanes.put_back(&key);
-            }
-        }
-    }
-
-    fn settle(&mut self, key: &ItemKey) {
-        if let Some(queued) = self.lanes.settle(key) {
-            self.frontier.settle(queued.ticket);
-            self.settled += 1;
-            debug!(stream = %self.stream, sequence = %queued.record.sequence_number, "settled");
-        }
-    }
-
-    /// A record that failed stays first of its key until it is settled; the others go on.
-    fn failed(&mut self, key: ItemKey, failure: &Failure) {
-        let function = self.function;
-        let has_letters = function.letters.is_some();
-        let Some(queued) = self.lanes.first(&key) else {
-            return;
-        };
-        if failure.burns() {
-            Counters::add(&function.counters.failed_attempts);
-            let now = function.clock.now();
-            queued.attempts.push(now, &failure.to_string());
-        }
-        let (record, attempts) = (queued.record.clone(), queued.attempts.clone());
-        let (stream, sequence) = (&self.stream, &record.sequence_number);
-        let attempt = attempts.made();
-        let tried = (attempt, Duration::ZERO);
-        let settings = &function.settings;
-        match settings.verdict(failure, tried, has_letters, &mut self.rng) {
-            Verdict::Bury(reason) => {
-                error!(%stream, %sequence, %reason, attempt, error = %failure,
-                    "a record becomes a dead letter, and its key is parked");
-                self.bury(key, &record, attempts, reason);
-            }
-            Verdict::Again(_) if matches!(failure, Failure::Reject(_)) => {
-                error!(%stream, %sequence, error = %failure,
-                    "the record is bad, and there is no table for dead letters: it holds its shard \
-                     until it can be handled");
-                self.lanes.suspend(&key);
-            }
-            Verdict::Again(wait) => {
-                if failure.burns() {
-                    warn!(%stream, %sequence, attempt, error = %failure, again_in = ?wait,
-                        "an attempt failed");
-                } else {
-                    debug!(%stream, %sequence, error = %failure, again_in = ?wait, "put off");
-                }
-                self.lanes.suspend(&key);
-                self.wait(key, Instant::now() + wait);
-            }
-        }
-    }
-
-    /// A suspended key starts again then; at once, to be looked at for the last time, if nothing
-    /// more is begun.
-    fn wait(&mut self, key: ItemKey, until: Instant) {
-        if self.over.is_some() {
-            return self.lanes.resume(&key);
-        }
-        self.waiting.push(until, key);
-    }
-
-    /// Those whose time has come start again.
-    fn wake(&mut self, now: Instant) {
-        while let Some(key) = self.waiting.due(now) {
-            self.lanes.resume(&key);
-        }
-    }
-
-    /// Says what comes again.
-    fn tell(&self) {
-        let Some(first) = self.frontier.first() else {
-            return;
-        };
-        let why = match self.over {
-            Some(Over::Time) => "the time is over",
-            Some(Over::Down) => "what the handler depends on is down",
-            None => "a record failed",
-        };
-        warn!(
-            stream = %self.stream,
-            from = %first,
-            settled = self.settled,
-            given_up = self.running.len(),
-            not_settled = self.wanted - self.settled,
-            "{why}: what is not settled comes again"
-        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aftercommit::dead_letter::Reason;
+use aftercommit::dead_letter::{Reason, Selection};
 use aftercommit::decide::claim::State;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
@@ -149,7 +149,7 @@ async fn a_bad_order_becomes_a_dead_letter_and_the_batch_is_settled() {
     let event = stage.event().await;
     assert_eq!(stage.invoke(&event, LONG).await, Ok(done()));
     assert_eq!(stage.mails.count(), 4);
-    let letters = listed(&stage.shop.dead_letters(), &Default::default()).await;
+    let letters = listed(&stage.shop.dead_letters(), &Selection::default()).await;
     assert_eq!(letters.len(), 1);
     assert_eq!(
         (letters[0].reason, letters[0].key_in_words()),
