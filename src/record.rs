@@ -1,6 +1,9 @@
 //! One committed change, as the stream tells it.
 
 pub mod lambda_event;
+mod trace;
+
+pub use trace::TRACEPARENT;
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::anyhow;
 use futures_util::FutureExt as _;
 
+use tracing::Instrument as _;
+
 use super::{Context, Failure, RecordHandler};
 use crate::record::Record;
 
@@ -18,6 +20,7 @@ pub(crate) async fn attempt<H: RecordHandler>(
     limit: Duration,
 ) -> Result<(), Failure> {
     let handling = AssertUnwindSafe(handler.handle(record, context)).catch_unwind();
+    let handling = handling.instrument(record.span());
     match tokio::time::timeout(limit, handling).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(Failure::Retry(anyhow!(

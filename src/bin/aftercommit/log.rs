@@ -30,11 +30,7 @@ pub fn init(format: Option<LogFormat>) {
         .with_env_filter(filter)
         .with_writer(io::stderr);
     match format.unwrap_or(default) {
-        LogFormat::Json => log
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .init(),
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
         LogFormat::Pretty => log.with_ansi(io::stderr().is_terminal()).init(),
     }
 }
