@@ -12,20 +12,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::dead_letter::DeadLetters;
 use crate::decide::claim::Liveness;
 use crate::decide::lease::Member;
 use crate::dependency::{Dependency, Limits};
-use crate::engine::{Budget, Counters, Engine};
+use crate::engine::Engine;
 use crate::filter::{Filters, HomeRegion};
 use crate::gate::left_out;
 use crate::handler::{OUTSIDE, RecordHandler};
 use crate::leases::{Incarnation, LeaseStore};
+use crate::progress::{Counters, Progress, Run};
 use crate::settings::Settings;
 use crate::source::StreamSource;
 
 mod apply;
+mod beat;
 mod calls;
 mod fleet;
 mod listing;
@@ -64,14 +67,16 @@ pub struct Consumer<S, L, H> {
     filters: Filters,
     home: Option<HomeRegion>,
     dependency: Option<Dependency>,
-    counters: Arc<Counters>,
+    progress: Arc<Progress>,
 }
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     /// A consumer of the stream with this ARN, with the default [`Settings`].
     pub fn new(stream: impl Into<Arc<str>>, source: S, leases: L, handler: H) -> Self {
+        let stream = stream.into();
         Self {
-            stream: stream.into(),
+            progress: Arc::new(Progress::new(stream.clone())),
+            stream,
             source,
             leases,
             handler,
@@ -82,7 +87,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             filters: Filters::default(),
             home: None,
             dependency: None,
-            counters: Arc::default(),
         }
     }
 
@@ -145,9 +149,18 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
+    pub(crate) fn letters(&self) -> Option<Arc<dyn DeadLetters>> {
+        self.letters.clone()
+    }
+
     /// What it has done so far; stays valid while it runs.
     pub fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
+        self.progress.counters.clone()
+    }
+
+    /// What it is doing; stays valid while it runs. [`crate::status`] serves it.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
     }
 
     /// Works until `shutdown` resolves, then drains: starts nothing more, lets records in flight
@@ -174,6 +187,16 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             .budget
             .unwrap_or_else(|| Budget::new(self.settings.memory_budget));
         info!(stream = %self.stream, worker = %me, "joining the fleet");
+        let dependency = self
+            .dependency
+            .unwrap_or_else(|| Dependency::new(&Limits::default(), own_rng.fork()));
+        self.progress.runs(Run {
+            clock: self.clock.clone(),
+            timing: self.settings.timing.clone(),
+            budget: budget.clone(),
+            dependency: dependency.clone(),
+            worker: me.to_string(),
+        });
         let engine = Engine {
             source: self.source,
             leases: self.leases,
@@ -181,14 +204,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             letters: self.letters,
             filters: self.filters,
             home: self.home,
-            dependency: self
-                .dependency
-                .unwrap_or_else(|| Dependency::new(&Limits::default(), own_rng.fork())),
+            dependency,
             stream: self.stream,
             settings: self.settings,
             clock: self.clock,
             budget,
-            counters: self.counters,
+            progress: self.progress,
             liveness: liveness_of(member.clone(), origin),
         };
         let engine = Arc::new(engine);

@@ -2,18 +2,18 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::dead_letter::{DeadLetters, Letter, Reason};
 use crate::decide::retry::Backoff;
 use crate::dependency::Dependency;
 use crate::filter::{Filters, HomeRegion};
 use crate::handler::LivenessOf;
+use crate::progress::Progress;
 use crate::record::Record;
 use crate::settings::Settings;
 
@@ -32,7 +32,7 @@ pub(crate) struct Engine<S, L, H> {
     pub settings: Settings,
     pub clock: Clock,
     pub budget: Budget,
-    pub counters: Arc<Counters>,
+    pub progress: Arc<Progress>,
     pub liveness: LivenessOf,
 }
 
@@ -40,77 +40,6 @@ impl<S, L, H> Engine<S, L, H> {
     /// Whether the handler gets the record.
     pub fn wants(&self, record: &Record) -> bool {
         self.filters.want(record, &self.stream, self.home.as_ref())
-    }
-}
-
-/// How many bytes of records a process may hold. Share one among the consumers of a process.
-#[derive(Debug, Clone)]
-pub struct Budget(Arc<Semaphore>);
-
-/// What one read may bring, in bytes.
-///
-/// Source: [GetRecords](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html).
-const READ: u32 = 1 << 20;
-
-impl Budget {
-    /// A budget of this many bytes, and at least the 1 MiB of one read.
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(
-            bytes.clamp(READ as usize, Semaphore::MAX_PERMITS),
-        )))
-    }
-
-    /// Waits until one read fits; readers take turns. `None` never happens while it is in use.
-    pub(crate) async fn room_for_a_read(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.clone().acquire_many_owned(READ).await.ok()
-    }
-}
-
-/// What a consumer has done since it started.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Records that the handler settled.
-    pub handled: AtomicU64,
-    /// Records that were skipped: older than the start.
-    pub skipped: AtomicU64,
-    /// Records that the filters held back, or that belong to another region.
-    pub filtered: AtomicU64,
-    /// Records that became dead letters because they failed.
-    pub dead_letters: AtomicU64,
-    /// Records that went behind a dead letter of their key.
-    pub followed: AtomicU64,
-    /// Records that became dead letters because they were about to leave the stream.
-    pub rescued: AtomicU64,
-    /// Dead letters that were redriven by themselves.
-    pub redriven: AtomicU64,
-    /// Attempts that failed. Those that a dependency put off are not counted.
-    pub failed_attempts: AtomicU64,
-    /// Gaps: stretches of records that were trimmed before they could be read.
-    pub gaps: AtomicU64,
-    /// Leases taken from nobody or from dead workers.
-    pub takes: AtomicU64,
-    /// Leases handed over to others.
-    pub hand_overs: AtomicU64,
-    /// Times that the trust window closed before a heartbeat renewed it.
-    pub lapses: AtomicU64,
-    /// Checkpoints written.
-    pub checkpoints: AtomicU64,
-    /// Writes that another worker's lease refused.
-    pub refused: AtomicU64,
-}
-
-impl Counters {
-    /// Which one counts dead letters for this reason.
-    pub(crate) fn of(&self, reason: Reason) -> &AtomicU64 {
-        match reason {
-            Reason::Rescued => &self.rescued,
-            Reason::Followed => &self.followed,
-            Reason::Rejected | Reason::Exhausted | Reason::TooOld => &self.dead_letters,
-        }
-    }
-
-    pub(crate) fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

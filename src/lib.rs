@@ -32,6 +32,7 @@
 //! | `shard_task` | one shard: read, start on the lane of its key, checkpoint the frontier |
 //! | [`Consumer`] | one member of the fleet: look, plan, apply |
 //! | `lambda` | the same behind an event source mapping of AWS Lambda (feature `lambda`) |
+//! | [`status`] | how it goes: health, metrics, and the whole fleet as a page |
 //! | [`confirmation`] | the order's email; sees only handlers and the ledger |
 //!
 //! # A consumer
@@ -63,6 +64,7 @@
 //! # }
 //! ```
 
+mod budget;
 pub mod clock;
 pub mod confirmation;
 mod consumer;
@@ -77,6 +79,7 @@ pub mod handler;
 pub mod lambda;
 pub mod leases;
 pub mod ledger;
+pub mod progress;
 pub mod record;
 pub mod redrive;
 mod rows;
@@ -89,10 +92,11 @@ pub mod status;
 pub mod tables;
 pub mod trust;
 
+pub use budget::Budget;
 pub use clock::Clock;
 pub use consumer::Consumer;
 pub use dependency::Dependency;
-pub use engine::{Budget, Counters};
 pub use handler::{Context, Failure, RecordHandler};
+pub use progress::{Counters, Progress};
 pub use record::{Event, Record, SequenceNumber};
 pub use settings::{InvalidSetting, OnGap, Place, Settings, Timing};

@@ -25,6 +25,7 @@ use crate::decide::waits::Waits;
 use crate::engine::{Engine, persist};
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
+use crate::progress::{Reading, Turn};
 use crate::record::{ItemKey, Position, Record, SequenceNumber};
 use crate::settings::OnGap;
 use crate::source::StreamSource;
@@ -82,6 +83,8 @@ pub(crate) struct Assignment {
     pub skip_before: Option<SystemTime>,
     pub tenure: Tenure,
     pub orders: watch::Receiver<Order>,
+    /// Where the task tells what it does.
+    pub reading: Arc<Reading>,
 }
 
 /// A record that waits for its turn.
@@ -188,6 +191,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let mut checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;
         loop {
             self.start_ready();
+            self.tell_turn();
             if let Some(ended) = self.stopped() {
                 return ended;
             }
@@ -247,6 +251,19 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             Err(ended) => Some(ended),
         }
+    }
+
+    /// Tells those who watch how far it is.
+    fn tell_turn(&self) {
+        let in_hand = self.lanes.running();
+        self.assignment.reading.turned(&Turn {
+            oldest: self.waiting_since(),
+            caught_up_at: self.report.caught_up_at,
+            complete_until: self.report.complete_until(),
+            waiting: self.lanes.len() - in_hand,
+            in_hand,
+            held_back: self.lanes.any_ready(),
+        });
     }
 
     fn shard(&self) -> &crate::decide::shard::ShardId {

@@ -9,10 +9,10 @@ use super::fleet::Fleet;
 use super::tasks::Finished;
 use crate::decide::lease::Action;
 use crate::decide::shard::ShardId;
-use crate::engine::Counters;
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
 use crate::leases::{Checkpoint, Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore, Take};
+use crate::progress::Counters;
 use crate::shard_task::Ended;
 use crate::source::StreamSource;
 use crate::trust::Generation;
@@ -132,7 +132,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 } else if self.member().gain(&take.shard, row.epoch, now).is_some() {
                     let from = take.from.as_ref().map(|(owner, _)| owner.as_str());
                     info!(shard = %take.shard, epoch = row.epoch, from, "took a lease");
-                    Counters::add(&self.engine.counters.takes);
+                    Counters::add(&self.engine.progress.counters.takes);
                     self.rows.insert(take.shard.clone(), row);
                     self.tend();
                 }
@@ -155,7 +155,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         match result {
             Ok(Some(())) => {
                 info!(%shard, to = ?to, "handed over");
-                Counters::add(&self.engine.counters.hand_overs);
+                Counters::add(&self.engine.progress.counters.hand_overs);
             }
             Ok(None) => {}
             Err(error) => complain("handing a shard over", &error),
@@ -173,7 +173,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             }
             Ended::Finished | Ended::Refused => {
                 if matches!(ended, Ended::Refused) {
-                    Counters::add(&self.engine.counters.refused);
+                    Counters::add(&self.engine.progress.counters.refused);
                 }
                 let mut member = self.member();
                 member.gave_up(&shard);

@@ -46,8 +46,8 @@ pub(super) enum Answer {
         began: Instant,
         result: Result<Description, SourceError>,
     },
-    /// Rows were created, healed or removed.
-    Tidied(anyhow::Result<()>),
+    /// Rows were created, healed or removed, and so many gaps written down.
+    Tidied(anyhow::Result<u64>),
 }
 
 /// A look at the table.
@@ -186,7 +186,7 @@ impl Tidying {
             && self.dead.is_empty()
     }
 
-    async fn apply<L: LeaseStore>(self, leases: &L) -> anyhow::Result<()> {
+    async fn apply<L: LeaseStore>(self, leases: &L) -> anyhow::Result<u64> {
         for gap in &self.gaps {
             leases.record_gap(gap, None).await?;
         }
@@ -202,6 +202,6 @@ impl Tidying {
         for (name, beat) in &self.dead {
             leases.remove_worker(name, *beat).await?;
         }
-        Ok(())
+        Ok(self.gaps.len() as u64)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
+use super::beat::Beat;
 use super::calls::{Answer, Call, Looked};
 use super::listing::Listing;
 use super::tasks::Tasks;
@@ -17,12 +19,11 @@ use super::view::sight_of;
 use super::{complain, within};
 use crate::decide::lease::{Change, Member, Sight};
 use crate::decide::shard::ShardId;
-use crate::engine::{Counters, Engine};
+use crate::engine::Engine;
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
-use crate::leases::{
-    Consistency, Incarnation, LeaseRow, LeaseStore, StreamRow, Take, View, WorkerRow,
-};
+use crate::leases::{Consistency, LeaseRow, LeaseStore, StreamRow, Take, View};
+use crate::progress::{Counters, Standing};
 use crate::source::StreamSource;
 use crate::trust::{Generation, Trust};
 
@@ -43,7 +44,7 @@ pub(super) struct Fleet<S, L, H> {
     origin: Instant,
     pub trust: Trust,
     pub generation: Generation,
-    beat: Beat,
+    pub beat: Beat,
     look: Look,
     pub rows: BTreeMap<ShardId, LeaseRow>,
     pub sight: Sight,
@@ -52,14 +53,6 @@ pub(super) struct Fleet<S, L, H> {
     pub taking: BTreeSet<ShardId>,
     /// Set once the worker is leaving: when it stops waiting.
     pub leaving: Option<Instant>,
-}
-
-/// The heartbeat's own state.
-struct Beat {
-    count: u64,
-    registered: bool,
-    in_flight: bool,
-    due: Instant,
 }
 
 /// When to look.
@@ -88,12 +81,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             origin,
             generation: trust.generation(),
             trust,
-            beat: Beat {
-                count: 0,
-                registered: false,
-                in_flight: false,
-                due: now,
-            },
+            beat: Beat::new(now),
             look: Look {
                 in_flight: false,
                 due: now,
@@ -111,6 +99,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         while !self.has_left() {
+            self.engine.progress.turn();
             self.note_lapse();
             self.begin_calls();
             let due = self.next_due();
@@ -130,6 +119,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 "the worker's row stays until others remove it"
             );
         }
+        self.engine.progress.stands(Standing::Left);
         info!(worker = %me, "left the fleet");
     }
 
@@ -149,7 +139,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             self.generation = generation;
             if self.member().owned().next().is_some() {
                 warn!("trust lapsed: nothing is mine until the lease table says so");
-                Counters::add(&self.engine.counters.lapses);
+                Counters::add(&self.engine.progress.counters.lapses);
             }
             self.member().lapse();
             self.wanted.clear();
@@ -224,21 +214,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         self.look.strong_due = now;
     }
 
-    fn worker_row(&self) -> WorkerRow {
-        let settings = &self.engine.settings;
-        WorkerRow {
-            incarnation: self.member().me().clone(),
-            beat: self.beat.count,
-            draining: self.leaving.is_some(),
-            unable_to_list: self.listing.is_unable(),
-            lease_duration: settings.timing.lease_duration,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            zone: settings.place.zone.clone(),
-            status_address: settings.place.status_address.clone(),
-            at: Some(self.engine.clock.now()),
-        }
-    }
-
     fn answered(&mut self, answer: Answer) {
         self.note_lapse();
         match answer {
@@ -261,68 +236,29 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             Answer::Tidied(result) => {
                 self.listing.tidied();
                 match result {
-                    Ok(()) => self.look_now(),
+                    Ok(gaps) => {
+                        let counter = &self.engine.progress.counters.gaps;
+                        counter.fetch_add(gaps, Ordering::Relaxed);
+                        self.look_now();
+                    }
                     Err(error) => complain("tidying the lease table", &error),
                 }
             }
         }
     }
 
-    fn beaten(
-        &mut self,
-        began: Instant,
-        incarnation: &Incarnation,
-        result: anyhow::Result<Option<()>>,
-    ) {
-        self.beat.in_flight = false;
-        if incarnation != self.member().me() {
-            return;
-        }
-        match result {
-            Ok(Some(())) => {
-                self.beat.registered = true;
-                self.trust.beat(began + self.engine.settings.timing.trust());
-                if left_out!(TrustingStart) {
-                    let until = began + self.engine.settings.timing.trust();
-                    self.trust.seen(self.trust.generation(), until);
-                }
-                if self.trust.tenure().is_none() {
-                    self.look_now();
-                }
-            }
-            Ok(None) => self.be_reborn(),
-            Err(error) => {
-                complain("a heartbeat", &error);
-                self.beat.due = Instant::now() + self.engine.settings.timing.idle_min;
-            }
-        }
-    }
-
-    /// My worker row is gone: whatever stands in its name is nobody's now.
-    fn be_reborn(&mut self) {
-        let me = Incarnation::new(&self.engine.settings.worker_id, self.rng.u64(..));
-        warn!(worker = %me, "the worker's row was removed; joining anew under another name");
-        self.trust.revoke();
-        self.note_lapse();
-        self.member().reborn(me);
-        self.beat = Beat {
-            count: 0,
-            registered: false,
-            in_flight: false,
-            due: Instant::now(),
-        };
-    }
-
     fn looked(&mut self, looked: Looked) {
         self.look.in_flight = false;
         let view = match looked.result {
-            Ok(view) => view,
+            Ok(view) => Arc::new(view),
             Err(error) => {
                 complain("a look at the lease table", &error);
                 self.look.due = Instant::now() + self.engine.settings.timing.idle_min;
                 return;
             }
         };
+        let at = self.engine.clock.now();
+        self.engine.progress.saw(view.clone(), at);
         let strong = looked.consistency == Consistency::Strong;
         let mut valid = looked
             .generation
@@ -384,6 +320,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let timing = &self.engine.settings.timing;
         let now = Instant::now();
         self.leaving = Some(now + timing.handover_timeout + timing.lease_duration);
+        self.engine.progress.stands(Standing::Leaving);
         self.beat.due = now;
         self.look_now();
         info!("leaving: draining and handing over");

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::dead_letter::{DeadLetters, Reason};
-use crate::engine::{Counters, Engine};
+use crate::engine::Engine;
 use crate::handler::RecordHandler;
 use crate::leases::Incarnation;
+use crate::progress::Counters;
 use crate::redrive::{How, Key, Step, redrive};
 
 /// The longest wait between two rounds; the shortest is half of it.
@@ -97,7 +98,7 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
         }
         // Each worker begins elsewhere.
         self.rng.shuffle(&mut keys);
-        let counters = self.engine.counters.clone();
+        let counters = self.engine.progress.counters.clone();
         let told = |step: &Step| match step {
             Step::Redriven(_) => Counters::add(&counters.redriven),
             Step::Stopped { why, .. } => warn!(error = why, "a rescued record cannot be redriven"),

@@ -12,6 +12,7 @@ use crate::decide::shard::ShardId;
 use crate::engine::Engine;
 use crate::handler::RecordHandler;
 use crate::leases::{Checkpoint, Hold, Incarnation, LeaseRow, LeaseStore};
+use crate::progress::Reading;
 use crate::shard_task::{Assignment, Ended, Order, ShardTask};
 use crate::source::StreamSource;
 use crate::trust::Tenure;
@@ -30,6 +31,8 @@ struct Running {
     tenure: Tenure,
     to: Option<Incarnation>,
     halted: bool,
+    /// What a halted shard tells is kept as well.
+    reading: Arc<Reading>,
 }
 
 /// A task that ended.
@@ -67,6 +70,7 @@ impl Tasks {
             epoch: row.epoch,
         };
         let (orders, receiver) = watch::channel(Order::Run);
+        let reading = Arc::new(engine.progress.reads(&row.shard));
         let assignment = Assignment {
             hold: hold.clone(),
             start: start.clone(),
@@ -74,6 +78,7 @@ impl Tasks {
             skip_before,
             tenure: tenure.clone(),
             orders: receiver,
+            reading: reading.clone(),
         };
         let shard = row.shard.clone();
         let task = ShardTask::new(engine.clone(), assignment).run();
@@ -86,6 +91,7 @@ impl Tasks {
             tenure,
             to: None,
             halted: false,
+            reading,
         };
         self.running.insert(row.shard.clone(), running);
     }
@@ -143,6 +149,7 @@ impl Tasks {
             if matches!(ended, Ended::Halted) {
                 // The lease is kept, so that nobody else runs into the same gap.
                 task.halted = true;
+                task.reading.halt();
                 self.running.insert(shard, task);
             }
             return Finished { hold, to, ended };

@@ -13,6 +13,8 @@ pub struct Lanes<K, R> {
     by_key: BTreeMap<K, Lane<R>>,
     ready: VecDeque<K>,
     running: usize,
+    /// Records of all keys, waiting and running.
+    held: usize,
     limit: usize,
 }
 
@@ -36,12 +38,14 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
             by_key: BTreeMap::new(),
             ready: VecDeque::new(),
             running: 0,
+            held: 0,
             limit: limit.max(1),
         }
     }
 
     /// Queues a record behind the others of its key.
     pub fn push(&mut self, key: K, record: R) {
+        self.held += 1;
         if let Some(lane) = self.by_key.get_mut(&key) {
             lane.queue.push_back(record);
         } else {
@@ -118,6 +122,7 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
             .filter(|lane| lane.turn == Turn::Running)?;
         self.running -= 1;
         let record = lane.queue.pop_front();
+        self.held -= usize::from(record.is_some());
         if lane.queue.is_empty() {
             self.by_key.remove(key);
         } else {
@@ -154,6 +159,21 @@ impl<K: Ord + Clone, R> Lanes<K, R> {
         }
     }
 
+    /// How many records wait or run.
+    pub fn len(&self) -> usize {
+        self.held
+    }
+
+    /// Whether none waits or runs.
+    pub fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Whether a key waits for nothing but its place.
+    pub fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// How many records run now.
     pub fn running(&self) -> usize {
         self.running
@@ -175,6 +195,7 @@ mod tests {
         assert_eq!(lanes.start(), None, "a's second record waits for its first");
         assert_eq!(lanes.settle(&"a"), Some(1));
         assert_eq!(lanes.start(), Some(("a", &2)));
+        assert_eq!((lanes.len(), lanes.any_ready()), (2, false));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Boxed, Order, ShardTask};
-use crate::engine::Counters;
 use crate::handler::RecordHandler;
 use crate::leases::{LeaseStore, Report};
+use crate::progress::Counters;
 use crate::record::Position;
 use crate::source::StreamSource;
 
@@ -36,7 +36,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    fn waiting_since(&self) -> Option<SystemTime> {
+    pub(super) fn waiting_since(&self) -> Option<SystemTime> {
         self.frontier.first().map(|(_, created)| *created)
     }
 
@@ -97,11 +97,15 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
 
     pub(super) fn checkpointed(&mut self, answer: anyhow::Result<Option<()>>) {
         match answer {
-            Ok(Some(())) => Counters::add(&self.engine.counters.checkpoints),
+            Ok(Some(())) => Counters::add(&self.engine.progress.counters.checkpoints),
             Ok(None) => {
                 warn!(shard = %self.shard(), epoch = self.assignment.hold.epoch,
                     "the checkpoint was refused: the lease is somebody else's now");
-                self.engine.counters.refused.fetch_add(1, Ordering::Relaxed);
+                self.engine
+                    .progress
+                    .counters
+                    .refused
+                    .fetch_add(1, Ordering::Relaxed);
                 self.refused = true;
                 self.stop(Order::Abandon);
             }

@@ -8,10 +8,11 @@ use tracing::{error, info, warn};
 
 use super::{Ended, ShardTask, after_gap, gap_row, next_order, until};
 use crate::decide::shard::{Shard, ShardId};
-use crate::engine::{Counters, Engine, PERSISTENT, persist};
+use crate::engine::{Engine, PERSISTENT, persist};
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseRow, LeaseStore, Report};
+use crate::progress::Counters;
 use crate::record::SequenceNumber;
 use crate::source::{SourceError, StreamSource};
 
@@ -34,7 +35,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let gap = gap_row(&self.assignment.hold, self.last_read.as_ref(), detected);
         error!(shard = %gap.shard, last_handled = ?gap.last_handled,
             "records were trimmed before they could be read: a gap");
-        Counters::add(&self.engine.counters.gaps);
+        Counters::add(&self.engine.progress.counters.gaps);
         let ended = self.write_gap(gap.clone()).await;
         self.open_gap = Some(gap);
         ended.or_else(|| after_gap(self.engine.settings.on_gap))
@@ -88,6 +89,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     pub(super) async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
         tokio::pin!(work);
         loop {
+            self.tell_turn();
             if let Some(ended) = self.stopped() {
                 return Err(ended);
             }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::fetch::Fetched;
 use super::{Ended, Queued, ShardTask};
 use crate::dead_letter::Attempts;
-use crate::engine::Counters;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
+use crate::progress::Counters;
 use crate::record::Record;
 use crate::source::StreamSource;
 
@@ -55,6 +56,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
+    /// A record is settled without being handled.
+    fn tell_passed(&self, record: &Record, why: &'static str) {
+        let _of_trace = record.span().entered();
+        debug!(shard = %self.shard(), sequence = %record.sequence_number, why, "settled");
+    }
+
     async fn queue(
         &mut self,
         records: Vec<Record>,
@@ -80,12 +87,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 .skip_before
                 .is_some_and(|start| record.created < start)
             {
-                Counters::add(&self.engine.counters.skipped);
+                Counters::add(&self.engine.progress.counters.skipped);
+                self.tell_passed(&record, "skipped: older than the start");
                 self.settle(ticket);
                 continue;
             }
             if !self.engine.wants(&record) {
-                Counters::add(&self.engine.counters.filtered);
+                Counters::add(&self.engine.progress.counters.filtered);
+                self.tell_passed(&record, "filtered");
                 self.settle(ticket);
                 continue;
             }

@@ -9,9 +9,9 @@ use super::ShardTask;
 use crate::dead_letter::Reason;
 use crate::decide::frontier::Ticket;
 use crate::decide::retry::Verdict;
-use crate::engine::Counters;
 use crate::handler::{Failure, RecordHandler};
 use crate::leases::LeaseStore;
+use crate::progress::Counters;
 use crate::record::ItemKey;
 use crate::source::StreamSource;
 
@@ -34,7 +34,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Takes in how work on a record ended.
     pub(super) fn take_in(&mut self, done: Done) {
         let Done { key, outcome } = done;
-        let counters = self.engine.counters.clone();
+        let counters = self.engine.progress.counters.clone();
         match outcome {
             Outcome::Handled(Ok(())) => self.leave(&key, &counters.handled),
             Outcome::Handled(Err(failure)) => self.failed(key, &failure),
@@ -52,8 +52,16 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// The first record of a running key is settled.
     fn leave(&mut self, key: &ItemKey, counter: &AtomicU64) {
         if let Some(queued) = self.lanes.settle(key) {
+            let _of_trace = queued.record.span().entered();
             self.settle(queued.ticket);
             Counters::add(counter);
+            let took = self
+                .engine
+                .clock
+                .now()
+                .duration_since(queued.record.created);
+            let took = took.unwrap_or_default();
+            self.engine.progress.settling.add(took);
             debug!(shard = %self.shard(), sequence = %queued.record.sequence_number, "settled");
         }
     }
@@ -74,9 +82,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let Some(queued) = self.lanes.first(&key) else {
             return;
         };
+        let _of_trace = queued.record.span().entered();
         let burned = failure.burns();
         if burned {
-            Counters::add(&self.engine.counters.failed_attempts);
+            Counters::add(&self.engine.progress.counters.failed_attempts);
             queued.attempts.push(now.1, &failure.to_string());
             queued.failing_since.get_or_insert(now.0);
         }

@@ -84,7 +84,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let engine = self.engine.clone();
         self.running.push(Box::pin(async move {
             let limit = engine.settings.timing.handler_timeout;
+            let began = Instant::now();
             let result = attempt(&engine.handler, &record, &context, limit).await;
+            engine.progress.handling.add(began.elapsed());
             turn.end(&result);
             let outcome = Outcome::Handled(result);
             Done { key, outcome }

@@ -13,9 +13,9 @@ use super::network::Network;
 use super::world::World;
 use crate::clock::Clock;
 use crate::consumer::Consumer;
-use crate::engine::Counters;
 use crate::handler::{Context, Failure, RecordHandler};
 use crate::leases::InitialPosition;
+use crate::progress::Counters;
 use crate::record::Record;
 use crate::settings::{Settings, Timing};
 

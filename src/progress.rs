@@ -1,0 +1,260 @@
+//! What a consumer has done and is doing now, for those who watch it.
+//!
+//! Its loops store numbers here as they turn; whoever wants to know reads them. Nothing decides by
+//! them, and writing them takes no lock.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::decide::shard::ShardId;
+use crate::dependency::Dependency;
+use crate::leases::View;
+use crate::settings::Timing;
+
+mod counters;
+mod histogram;
+mod shard;
+
+pub use counters::Counters;
+pub use histogram::{BOUNDS, BUCKETS, Buckets, Held, Histogram};
+use shard::Board;
+pub use shard::ShardNow;
+pub(crate) use shard::Turn;
+
+/// What a consumer is doing now. It stays valid while the consumer runs and afterwards.
+#[derive(Debug)]
+pub struct Progress {
+    stream: Arc<str>,
+    pub(crate) counters: Arc<Counters>,
+    /// How long one attempt of the handler took.
+    pub handling: Histogram,
+    /// From a record's commit until it was settled; what was skipped or filtered is not counted.
+    pub settling: Histogram,
+    origin: Instant,
+    run: OnceLock<Run>,
+    standing: Mutex<Standing>,
+    turned: Stamp,
+    beaten: Stamp,
+    shards: Mutex<BTreeMap<ShardId, Arc<Board>>>,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What is known once the consumer runs.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub clock: Clock,
+    pub timing: Timing,
+    pub budget: Budget,
+    pub dependency: Dependency,
+    pub worker: String,
+}
+
+/// Where a worker stands in its fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// Its consumer does not run yet.
+    #[default]
+    Idle,
+    /// It has not written its first heartbeat yet.
+    Joining,
+    /// It takes part.
+    Member,
+    /// It drains and hands over.
+    Leaving,
+    /// It has left.
+    Left,
+}
+
+/// All rows of the stream in the lease table, as the worker last saw them.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The rows.
+    pub view: Arc<View>,
+    /// When they were read.
+    pub at: SystemTime,
+}
+
+/// A moment, as milliseconds since the origin.
+#[derive(Debug, Default)]
+struct Stamp(AtomicU64);
+
+impl Stamp {
+    fn set(&self, origin: Instant) {
+        let millis = u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis + 1, Ordering::Relaxed);
+    }
+
+    /// How long ago it was set.
+    fn age(&self, origin: Instant) -> Option<Duration> {
+        let millis = self.0.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(
+            origin
+                .elapsed()
+                .saturating_sub(Duration::from_millis(millis)),
+        )
+    }
+}
+
+impl Progress {
+    pub(crate) fn new(stream: Arc<str>) -> Self {
+        Self {
+            stream,
+            counters: Arc::default(),
+            handling: Histogram::default(),
+            settling: Histogram::default(),
+            origin: Instant::now(),
+            run: OnceLock::new(),
+            standing: Mutex::default(),
+            turned: Stamp::default(),
+            beaten: Stamp::default(),
+            shards: Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The stream's ARN.
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The worker's name and incarnation, once it runs.
+    pub fn worker(&self) -> Option<&str> {
+        self.run.get().map(|run| &*run.worker)
+    }
+
+    /// How it is timed, once it runs.
+    pub fn timing(&self) -> Option<&Timing> {
+        self.run.get().map(|run| &run.timing)
+    }
+
+    /// Its memory budget, once it runs.
+    pub fn budget(&self) -> Option<&Budget> {
+        self.run.get().map(|run| &run.budget)
+    }
+
+    /// What its handler depends on, once it runs.
+    pub fn dependency(&self) -> Option<&Dependency> {
+        self.run.get().map(|run| &run.dependency)
+    }
+
+    /// Where the worker stands in its fleet.
+    pub fn standing(&self) -> Standing {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago the fleet's loop last turned. It does so several times in a lease's duration,
+    /// whatever the lease table answers. `None`: it has not begun.
+    pub fn turned(&self) -> Option<Duration> {
+        self.turned.age(self.origin)
+    }
+
+    /// How long ago a heartbeat was last accepted.
+    pub fn beaten(&self) -> Option<Duration> {
+        self.beaten.age(self.origin)
+    }
+
+    /// The rows of the lease table, as they were last seen.
+    pub fn seen(&self) -> Option<Seen> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+
+    /// The shards that it reads now.
+    pub fn shards(&self) -> Vec<ShardNow> {
+        let Some(run) = self.run.get() else {
+            return Vec::new();
+        };
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = run.clock.now();
+        let tell = |(id, shard): (&ShardId, &Arc<Board>)| {
+            shard.now(id.clone(), now, self.origin, &run.timing)
+        };
+        shards.iter().map(tell).collect()
+    }
+
+    pub(crate) fn runs(&self, run: Run) {
+        // A consumer runs once.
+        let _ = self.run.set(run);
+        self.stands(Standing::Joining);
+    }
+
+    pub(crate) fn stands(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// The fleet's loop has turned.
+    pub(crate) fn turn(&self) {
+        self.turned.set(self.origin);
+    }
+
+    /// A heartbeat was accepted.
+    pub(crate) fn beat(&self) {
+        Counters::add(&self.counters.heartbeats);
+        self.beaten.set(self.origin);
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *standing == Standing::Joining {
+            *standing = Standing::Member;
+        }
+    }
+
+    pub(crate) fn saw(&self, view: Arc<View>, at: SystemTime) {
+        let seen = Some(Seen { view, at });
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    /// A shard is read from now on. It is told of as long as the answer lives.
+    pub(crate) fn reads(self: &Arc<Self>, shard: &ShardId) -> Reading {
+        let board = Arc::new(Board::new(self.origin));
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.insert(shard.clone(), board.clone());
+        drop(shards);
+        Reading {
+            progress: self.clone(),
+            shard: shard.clone(),
+            board,
+        }
+    }
+}
+
+/// A shard that is read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    progress: Arc<Progress>,
+    shard: ShardId,
+    board: Arc<Board>,
+}
+
+impl Reading {
+    /// Its task's loop has turned.
+    pub fn turned(&self, turn: &Turn) {
+        self.board.set(self.progress.origin, turn);
+    }
+
+    /// A gap has stopped it.
+    pub fn halt(&self) {
+        self.board.halt();
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let shards = &self.progress.shards;
+        let mut shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another task may read it by now.
+        let mine = shards.get(&self.shard);
+        if mine.is_some_and(|mine| Arc::ptr_eq(mine, &self.board)) {
+            shards.remove(&self.shard);
+        }
+    }
+}
