@@ -46,9 +46,9 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::dead_letter::DeadLetters;
 use crate::dependency::{Dependency, Limits};
-use crate::engine::Counters;
 use crate::filter::{Filters, HomeRegion};
 use crate::handler::{OUTSIDE, RecordHandler};
+use crate::progress::Counters;
 use crate::record::lambda_event::NotARecord;
 use crate::settings::Settings;
 

@@ -178,7 +178,12 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 },
             };
             match self.book.swap(key, job.row.as_ref(), &next).await {
-                Ok(Swap::Written) => job.row = Some(next),
+                Ok(Swap::Written) => {
+                    if next.state == State::Suppressed {
+                        self.counts.add_suppressed();
+                    }
+                    job.row = Some(next);
+                }
                 Ok(Swap::Lost(standing)) => job.row = standing,
                 Err(error) => return Err(Failure::Unavailable(error)),
             }

@@ -22,6 +22,7 @@ pub struct Counts {
     deferred: AtomicU64,
     ambiguous: AtomicU64,
     parked: AtomicU64,
+    suppressed: AtomicU64,
     second_acceptances: AtomicU64,
 }
 
@@ -58,6 +59,15 @@ impl Counts {
     /// Acceptances of an effect that had been accepted before.
     pub fn second_acceptances(&self) -> u64 {
         self.second_acceptances.load(Ordering::Relaxed)
+    }
+
+    /// Orders that were deliberately not confirmed.
+    pub fn suppressed(&self) -> u64 {
+        self.suppressed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_suppressed(&self) {
+        add(&self.suppressed);
     }
 
     pub(super) fn add_ambiguous(&self) {

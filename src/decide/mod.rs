@@ -7,6 +7,7 @@ pub mod frontier;
 pub mod gate;
 pub mod lane;
 pub mod lease;
+pub mod overload;
 pub mod rate;
 pub mod retry;
 pub mod shard;

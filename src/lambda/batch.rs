@@ -20,8 +20,9 @@ use crate::decide::lane::Lanes;
 use crate::decide::shard::ShardId;
 use crate::decide::waits::Waits;
 use crate::dependency::{Admission, Try, Turn};
-use crate::engine::{Counters, bury, persist};
+use crate::engine::{bury, persist};
 use crate::handler::{Context, Failure, RecordHandler, attempt};
+use crate::progress::Counters;
 use crate::record::lambda_event::NotARecord;
 use crate::record::{ItemKey, Record, SequenceNumber};
 

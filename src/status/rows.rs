@@ -12,6 +12,7 @@ use super::report::{
 use crate::decide::rate::faded;
 use crate::leases::{Checkpoint, GapRow, LeaseRow, Unfit, Unreadable, View, WorkerRow};
 use crate::record::{Position, SequenceNumber};
+use crate::tables::table_of;
 
 /// A worker whose heartbeat is older than so many lease durations is told as dead. More than one, as
 /// the clocks of two machines differ.
@@ -36,7 +37,7 @@ impl StreamStatus {
             .collect();
         let mut report = Self {
             stream: stream.to_owned(),
-            table: table_of(stream).to_owned(),
+            table: table_of(stream).unwrap_or(stream).to_owned(),
             verdict: Verdict::Well,
             shards,
             workers,
@@ -50,14 +51,6 @@ impl StreamStatus {
         }
         report
     }
-}
-
-/// The table's name in a stream's ARN; the whole text if it is none.
-fn table_of(stream: &str) -> &str {
-    let table = stream.split_once(":table/").map(|(_, rest)| rest);
-    table
-        .and_then(|rest| rest.split('/').next())
-        .unwrap_or(stream)
 }
 
 fn worker(row: &WorkerRow, view: &View, now: SystemTime) -> WorkerStatus {

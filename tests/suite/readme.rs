@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use aftercommit::status::metrics::{METRICS, Metric};
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
@@ -14,6 +16,22 @@ fn the_handler_in_the_readme_is_the_one_that_runs() {
         .unwrap();
     let (handler, _) = rest.split_once("// So far the handler.\n").unwrap();
     assert!(read("README.md").contains(handler), "copy this:\n{handler}");
+}
+
+#[test]
+fn the_metrics_in_the_readme_are_those_of_the_code() {
+    let readme = read("README.md");
+    let (_, rest) = readme
+        .split_once("<!-- The metrics; a test compares them. -->\n")
+        .unwrap();
+    let (table, _) = rest.split_once("<!-- So far the metrics. -->").unwrap();
+    let told: Vec<_> = table.lines().skip(2).map(str::to_owned).collect();
+    let row = |metric: &Metric| {
+        let name = metric.name.strip_prefix("aftercommit_").unwrap();
+        format!("| `{name}` | {} | {} |", metric.kind(), metric.help)
+    };
+    let rows: Vec<_> = METRICS.iter().map(row).collect();
+    assert_eq!(told, rows, "copy this:\n{}", rows.join("\n"));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ pub mod arbitrary;
 pub mod clients;
 pub mod embedded;
 pub mod flaky_ledger;
+pub mod http;
 pub mod lambda_events;
 pub mod letters;
 pub mod mail_server;

@@ -10,6 +10,7 @@ use crate::dead_letters::{self, DeadLettersCommand};
 use crate::explain::{self, ExplainArgs};
 use crate::fault::{Fault, tell_usage};
 use crate::filter::{self, FilterCommand};
+use crate::health::{self, HealthArgs};
 use crate::ledger::{self, LedgerCommand};
 use crate::log::{self, LogFormat};
 use crate::preview::{self, PreviewArgs};
@@ -83,6 +84,9 @@ enum Command {
     /// Tell what became of an order, in the order of time
     #[command(after_long_help = explain::EXAMPLES)]
     Explain(Box<ExplainArgs>),
+    /// Tell whether the worker on this machine is alive, for a container's health check
+    #[command(after_long_help = health::EXAMPLES)]
+    Health(HealthArgs),
     /// Make the tables that the worker needs
     #[command(subcommand)]
     Tables(TablesCommand),
@@ -131,6 +135,7 @@ fn execute(command: &Command) -> Result<(), Fault> {
         Command::Run(args) => on_runtime(run::run(args)),
         Command::Status(args) => on_runtime(status::status(args)),
         Command::Explain(args) => on_runtime(explain::explain(args)),
+        Command::Health(args) => on_runtime(health::health(args)),
         Command::Tables(TablesCommand::Create(args)) => on_runtime(tables::create(args)),
         Command::Ledger(command) => on_runtime(ledger::ledger(command)),
         Command::DeadLetters(command) => on_runtime(dead_letters::dead_letters(command)),

@@ -90,9 +90,19 @@ enum OnGap {
     Halt,
 }
 
+/// Where this process is.
+#[derive(Debug, Default)]
+pub struct Here {
+    /// The ECS task that it belongs to.
+    pub task: Option<Task>,
+    /// Where others find its status.
+    pub status_address: Option<String>,
+}
+
 impl FleetArgs {
     /// The settings of one consumer; each has a seed, and so an incarnation, of its own.
-    pub fn settings(&self, task: Option<&Task>) -> Result<Settings, Fault> {
+    pub fn settings(&self, here: &Here) -> Result<Settings, Fault> {
+        let task = here.task.as_ref();
         let of_task = || task.map(|task| task.id.clone());
         let zone_of_task = || task.and_then(|task| task.zone.clone());
         let settings = Settings {
@@ -119,7 +129,7 @@ impl FleetArgs {
             },
             place: Place {
                 zone: self.zone.clone().or_else(zone_of_task),
-                status_address: None,
+                status_address: here.status_address.clone(),
             },
             ..Settings::default()
         };

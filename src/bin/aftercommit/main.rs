@@ -10,6 +10,7 @@ mod explain;
 mod fault;
 mod filter;
 mod fleet;
+mod health;
 mod ledger;
 mod letters;
 mod log;
@@ -30,6 +31,7 @@ mod status_told;
 mod suppress;
 mod tables;
 mod told;
+mod watch;
 mod web;
 
 fn main() -> std::process::ExitCode {

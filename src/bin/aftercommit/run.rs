@@ -11,7 +11,9 @@ use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::source::StreamSource as _;
 use aftercommit::source::dynamodb::DynamoDbStream;
+use aftercommit::status::{Status, Watch};
 use aftercommit::tables::dynamodb::TableStream;
+use aftercommit::tables::table_of;
 use aftercommit::{Budget, Clock, Consumer, Dependency, Settings};
 use anyhow::Context as _;
 use clap::Args;
@@ -22,12 +24,13 @@ use tracing::info;
 use crate::args::{LetterArgs, OrderArgs, SmtpArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
 use crate::copies::{CopyArgs, Letters};
-use crate::ecs::{self, Task};
+use crate::ecs;
 use crate::fault::Fault;
-use crate::fleet::FleetArgs;
+use crate::fleet::{FleetArgs, Here};
 use crate::records::RecordArgs;
 use crate::sending::SendingArgs;
 use crate::signals;
+use crate::watch::{self, WatchArgs};
 
 #[cfg(feature = "lambda")]
 pub mod lambda;
@@ -56,6 +59,9 @@ Examples:
   # Orders that were paid, new or not, and at most 14 mails a second
   aftercommit run --table orders --mail-rate 14 \\
       --filter '{\"dynamodb\": {\"NewImage\": {\"status\": {\"S\": [\"PAID\"]}}}}' ...
+
+  # Health, metrics and a page on this machine, and the metrics for CloudWatch too
+  aftercommit run --table orders --http 127.0.0.1:9464 --metrics emf ...
 
   # Two tables in one process
   aftercommit run --table orders --table orders-archive ...
@@ -108,6 +114,8 @@ pub struct RunArgs {
     letter: LetterArgs,
     #[command(flatten)]
     smtp: SmtpArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// A stream that was checked, and where its orders keep what.
@@ -128,16 +136,22 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         shutdown.await;
         told.cancel();
     });
-    let task = ecs::task().await;
-    let settings = settings(args, task.as_ref())?;
+    let listening = args.watch.listen().await?;
+    let here = Here {
+        task: ecs::task().await,
+        status_address: listening.status_address(),
+    };
+    let settings = settings(args, &here)?;
     let filters = args.records.filters()?;
     let smtp = args.smtp.transport().await?;
     let ready = tokio::select! {
         biased;
         // Nothing has begun, so nothing is to be finished.
         () = stop.cancelled() => return Ok(()),
-        ready = workers(args, &smtp, &filters, task) => ready?,
+        ready = workers(args, &smtp, &filters, here) => ready?,
     };
+    let status = Status::new(Clock::system(), ready.iter().map(Worker::watch));
+    let telling = args.watch.begin(listening, &status);
     let budget = Budget::new(settings.memory_budget);
     let mut running = JoinSet::new();
     for worker in ready {
@@ -147,6 +161,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         ended.context("a worker broke down")??;
     }
     smtp.close().await;
+    telling.end().await;
     Ok(())
 }
 
@@ -155,9 +170,9 @@ async fn workers(
     args: &RunArgs,
     smtp: &Transport,
     filters: &Filters,
-    task: Option<Task>,
+    here: Here,
 ) -> Result<Vec<Worker>, Fault> {
-    let of_fleet = (Some(&args.names.lease_table), task);
+    let of_fleet = (Some(&args.names.lease_table), here);
     let (shared, followed) = prepared(args, smtp, filters, of_fleet).await?;
     let worker = |one| Worker::new(args, &shared, one);
     followed.into_iter().map(worker).collect()
@@ -169,7 +184,7 @@ async fn prepared<'a>(
     args: &RunArgs,
     smtp: &'a Transport,
     filters: &'a Filters,
-    (leases, task): (Option<&String>, Option<Task>),
+    (leases, here): (Option<&String>, Here),
 ) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
@@ -192,7 +207,7 @@ async fn prepared<'a>(
         clients,
         smtp,
         filters,
-        task,
+        here,
     };
     Ok((shared, followed))
 }
@@ -206,8 +221,7 @@ struct Shared<'a> {
     mail_server: Dependency,
     letters: Letters,
     filters: &'a Filters,
-    /// The ECS task that this process belongs to.
-    task: Option<Task>,
+    here: Here,
 }
 
 impl Shared<'_> {
@@ -243,7 +257,7 @@ impl Worker {
         let dynamodb = shared.clients.dynamodb.clone();
         let leases = DynamoDbLeases::new(dynamodb, &args.names.lease_table, &arn);
         let consumer = Consumer::new(&*arn, stream, leases, handler.clone())
-            .settings(settings(args, shared.task.as_ref())?)
+            .settings(settings(args, &shared.here)?)
             .filters(shared.filters.clone())
             .dependency(shared.mail_server.clone());
         let mut consumer = shared.letters.given_to(consumer);
@@ -255,6 +269,11 @@ impl Worker {
             consumer,
             handler,
         })
+    }
+
+    fn watch(&self) -> Watch {
+        let handler = self.handler.clone();
+        Watch::of(&self.consumer).mails(move || watch::mails(handler.counts()))
     }
 
     /// Follows the stream until told to stop, and then says what was done.
@@ -289,8 +308,8 @@ impl Worker {
 }
 
 /// The settings of one consumer.
-fn settings(args: &RunArgs, task: Option<&Task>) -> Result<Settings, Fault> {
-    args.records.applied_to(args.fleet.settings(task)?)
+fn settings(args: &RunArgs, here: &Here) -> Result<Settings, Fault> {
+    args.records.applied_to(args.fleet.settings(here)?)
 }
 
 /// Every stream that is to be followed, checked.
@@ -368,29 +387,4 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
         fields,
         home: args.records.home_region(table, replicated)?,
     })
-}
-
-/// The table's name in the ARN of a stream.
-pub fn table_of(arn: &str) -> Option<&str> {
-    let (_, rest) = arn.strip_prefix("arn:")?.split_once(":table/")?;
-    let (table, label) = rest.split_once("/stream/")?;
-    (!table.is_empty() && !label.is_empty()).then_some(table)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::table_of;
-
-    #[test]
-    fn the_table_is_read_from_a_streams_arn() {
-        let stream = "arn:aws:dynamodb:us-east-1:0:table/my.orders/stream/2026-01-01T00:00:00.000";
-        assert_eq!(table_of(stream), Some("my.orders"));
-        for wrong in [
-            "orders",
-            "arn:aws:dynamodb:us-east-1:0:table/orders",
-            "arn::table//stream/x",
-        ] {
-            assert_eq!(table_of(wrong), None, "{wrong}");
-        }
-    }
 }

@@ -7,8 +7,8 @@ use tracing::{debug, error, warn};
 
 use super::{Batch, Done, Outcome, Over};
 use crate::decide::retry::Verdict;
-use crate::engine::Counters;
 use crate::handler::{Failure, RecordHandler};
+use crate::progress::Counters;
 use crate::record::ItemKey;
 
 impl<H: RecordHandler> Batch<'_, H> {

@@ -53,3 +53,4 @@ mod stage;
 mod taking;
 mod telling;
 mod traffic;
+mod watching;

@@ -9,6 +9,7 @@ use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{InitialPosition, LeaseRow, LeaseStore, View};
 use aftercommit::source::StreamSource;
 use aftercommit::source::memory::{Commit, MemoryStream};
+use aftercommit::status::{Status, Watch};
 use aftercommit::{
     Budget, Clock, Consumer, Context, Counters, Event, Failure, Record, RecordHandler, Settings,
 };
@@ -174,27 +175,50 @@ impl Stage {
         source: impl StreamSource,
         leases: impl LeaseStore,
     ) -> Worker {
+        let consumer = self.consumer_on(name, source, leases);
+        let counters = consumer.counters();
+        let status = self.status(&consumer);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(consumer.run(async { stopped.await.unwrap_or_default() }));
+        Worker {
+            counters,
+            status,
+            stop,
+            task,
+        }
+    }
+
+    /// Its status; no page is served, but it is looked at.
+    pub fn status<S: StreamSource, L: LeaseStore>(&self, of: &Consumer<S, L, Hand>) -> Status {
+        let status = Status::new(self.clock(), [Watch::of(of)]);
+        let watched = status.clone();
+        tokio::spawn(async move { watched.watch().await });
+        status
+    }
+
+    fn clock(&self) -> Clock {
+        let began = self.began;
+        Clock::new(move || start_of_time() + began.elapsed())
+    }
+
+    /// A consumer that does not run yet.
+    pub fn consumer_on<S: StreamSource, L: LeaseStore>(
+        &self,
+        name: &str,
+        source: S,
+        leases: L,
+    ) -> Consumer<S, L, Hand> {
         self.starts.set(self.starts.get() + 1);
         let settings = Settings {
             worker_id: name.to_owned(),
             seed: self.starts.get(),
             ..self.settings.clone()
         };
-        let began = self.began;
-        let clock = Clock::new(move || start_of_time() + began.elapsed());
         let budget = Budget::new(settings.memory_budget);
-        let consumer = Consumer::new("arn", source, leases, self.hand.clone())
+        Consumer::new("arn", source, leases, self.hand.clone())
             .settings(settings)
-            .clock(clock)
-            .budget(budget);
-        let counters = consumer.counters();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(consumer.run(async { stopped.await.unwrap_or_default() }));
-        Worker {
-            counters,
-            stop,
-            task,
-        }
+            .clock(self.clock())
+            .budget(budget)
     }
 
     pub fn view(&self) -> View {
@@ -224,6 +248,7 @@ impl Stage {
 /// A consumer that runs.
 pub struct Worker {
     pub counters: Arc<Counters>,
+    pub status: Status,
     stop: oneshot::Sender<()>,
     task: JoinHandle<anyhow::Result<()>>,
 }

@@ -4,6 +4,7 @@ use aftercommit::lambda::Function;
 
 use super::{Followed, Handler, RunArgs, Shared, prepared, settings};
 use crate::fault::Fault;
+use crate::fleet::Here;
 
 /// What Lambda tells a function of itself.
 ///
@@ -25,7 +26,7 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
     }
     let filters = args.records.filters()?;
     let smtp = args.smtp.transport().await?;
-    let (shared, followed) = prepared(args, &smtp, &filters, (None, None)).await?;
+    let (shared, followed) = prepared(args, &smtp, &filters, (None, Here::default())).await?;
     let function = |one| function(args, &shared, one);
     let functions = followed.into_iter().map(function);
     let functions = functions.collect::<Result<Vec<_>, _>>()?;
@@ -40,7 +41,7 @@ fn function(
 ) -> Result<Function<Handler>, Fault> {
     let handler = shared.handler(args, &followed.orders, followed.fields)?;
     let function = Function::new(followed.stream.arn(), handler)
-        .settings(settings(args, None)?)
+        .settings(settings(args, &shared.here)?)
         .filters(shared.filters.clone())
         .dependency(shared.mail_server.clone())
         .dead_letters(shared.letters.open());

@@ -1,0 +1,139 @@
+//! The metrics as Amazon CloudWatch takes them from a log: a line of JSON in its embedded metric
+//! format (EMF). On ECS and Lambda what a process writes on standard output goes into such a log, so
+//! that no agent and no call is needed.
+//!
+//! Source: [the specification](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
+//!
+//! A `_total` is what came since the last line, so that CloudWatch's sum over a time is what came in
+//! it. Of the shards' values the worst one stands for the worker. How long things took goes as
+//! `Values` and `Counts`, a pair for each bucket: the mean of what fell into it, and how many did.
+//! The specification does not mention that form; AWS's own writer for Rust uses it
+//! ([metrique](https://github.com/awslabs/metrique)).
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::metrics::{Metric, Sample, Unit, Value, Worst};
+use crate::progress::{Buckets, Held};
+
+/// The namespace of all metrics.
+pub const NAMESPACE: &str = "aftercommit";
+
+/// The only dimension: the table.
+pub const DIMENSION: &str = "table";
+
+/// Writes lines, and remembers what the last ones said.
+///
+/// A Lambda function keeps one as long as it lives and writes a line at the end of each invocation:
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use aftercommit::Counters;
+/// use aftercommit::progress::Histogram;
+/// use aftercommit::status::emf::Emf;
+/// use aftercommit::status::metrics::{Behind, Facts, Mails, Sample};
+///
+/// let (counters, handling) = (Counters::default(), Histogram::default());
+/// let mut emf = Emf::default();
+/// // ... an invocation ...
+/// let sample = Sample::of(&Facts {
+///     table: "orders",
+///     counters: &counters,
+///     handling: &handling,
+///     mails: Some(Mails::default()),
+///     behind: vec![Behind {
+///         shard: "shardId-1".to_owned(),
+///         lag: Duration::from_secs(1),
+///         until_trim: Duration::from_hours(23),
+///     }],
+///     fleet: None,
+/// });
+/// for line in emf.lines(SystemTime::now(), &[sample]) {
+///     println!("{line}");
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub struct Emf {
+    /// By table and metric.
+    before: BTreeMap<(String, &'static str), Value>,
+}
+
+impl Emf {
+    /// A line for each table.
+    pub fn lines(&mut self, at: SystemTime, samples: &[Sample]) -> Vec<String> {
+        samples.iter().map(|sample| self.line(at, sample)).collect()
+    }
+
+    fn line(&mut self, at: SystemTime, sample: &Sample) -> String {
+        let (mut members, mut definitions) = (Map::new(), Vec::new());
+        for (metric, value) in &sample.values {
+            let key = (sample.table.clone(), metric.name);
+            let before = self.before.insert(key, value.clone());
+            if let Some(number) = number(value, before.as_ref()) {
+                definitions.push(definition(metric));
+                members.insert(metric.name.to_owned(), number);
+            }
+        }
+        let since = at.duration_since(SystemTime::UNIX_EPOCH);
+        let millis = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        members.insert(DIMENSION.to_owned(), sample.table.clone().into());
+        members.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+        let directive = json!({
+            "Namespace": NAMESPACE,
+            "Dimensions": [[DIMENSION]],
+            "Metrics": definitions,
+        });
+        let about = json!({ "Timestamp": millis, "CloudWatchMetrics": [directive] });
+        members.insert("_aws".to_owned(), about);
+        Json::Object(members).to_string()
+    }
+}
+
+fn definition(metric: &Metric) -> Json {
+    let unit = match metric.unit {
+        Unit::Count => "Count",
+        Unit::Seconds => "Seconds",
+        Unit::Bytes => "Bytes",
+    };
+    json!({ "Name": metric.name, "Unit": unit })
+}
+
+/// The value in a line; `None`: there is nothing to tell.
+fn number(value: &Value, before: Option<&Value>) -> Option<Json> {
+    match (value, before) {
+        (Value::Counter(now), Some(Value::Counter(before))) => {
+            Some(now.saturating_sub(*before).into())
+        }
+        (Value::Counter(now), _) => Some((*now).into()),
+        (Value::Gauge(value) | Value::Process(value), _) => Some((*value).into()),
+        (Value::Shards(values, worst), _) => {
+            let values = values.iter().map(|(_, value)| *value);
+            let chosen = match worst {
+                Worst::Most => values.reduce(f64::max),
+                Worst::Least => values.reduce(f64::min),
+            };
+            chosen.map(Json::from)
+        }
+        (Value::Times(now), Some(Value::Times(before))) => times(now, before),
+        (Value::Times(now), _) => times(now, &Buckets::default()),
+        (Value::Build, _) => None,
+    }
+}
+
+fn times(now: &Buckets, before: &Buckets) -> Option<Json> {
+    let new = now.iter().zip(before).map(|(now, before)| Held {
+        count: now.count.saturating_sub(before.count),
+        seconds: (now.seconds - before.seconds).max(0.0),
+    });
+    #[expect(clippy::cast_precision_loss, reason = "a mean need not be exact")]
+    let mean = |held: &Held| held.seconds / held.count as f64;
+    let new: Vec<_> = new.filter(|held| held.count > 0).collect();
+    let values: Vec<_> = new.iter().map(mean).collect();
+    let counts: Vec<_> = new.iter().map(|held| held.count).collect();
+    (!new.is_empty()).then(|| json!({ "Values": values, "Counts": counts }))
+}
+
+#[cfg(test)]
+mod tests;

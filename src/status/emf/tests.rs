@@ -1,0 +1,126 @@
+#![allow(clippy::unwrap_used)]
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::*;
+use crate::progress::{Counters, Histogram};
+use crate::status::metrics::{Behind, Facts, FleetNow, METRICS, Mails};
+
+const AT: SystemTime = SystemTime::UNIX_EPOCH;
+
+fn sample(counters: &Counters, times: &Histogram) -> Sample {
+    let behind = |shard: &str, lag| Behind {
+        shard: shard.to_owned(),
+        lag: Duration::from_secs(lag),
+        until_trim: Duration::from_secs(86_400 - lag),
+    };
+    Sample::of(&Facts {
+        table: "orders",
+        counters,
+        handling: times,
+        mails: Some(Mails::default()),
+        behind: vec![behind("a", 3), behind("b", 40), behind("c", 0)],
+        fleet: Some(FleetNow {
+            settling: times,
+            shards: &[],
+            budget: None,
+            down_for: Duration::ZERO,
+        }),
+    })
+}
+
+fn line(emf: &mut Emf, counters: &Counters, times: &Histogram) -> Json {
+    let lines = emf.lines(
+        AT + Duration::from_millis(1_764_057_600_123),
+        &[sample(counters, times)],
+    );
+    assert!(!lines[0].contains('\n'));
+    serde_json::from_str(&lines[0]).unwrap()
+}
+
+#[test]
+fn a_total_is_what_came_since_the_last_line() {
+    let (counters, times) = (Counters::default(), Histogram::default());
+    let mut emf = Emf::default();
+    counters.handled.store(5, Ordering::Relaxed);
+    times.add(Duration::from_secs(2));
+    times.add(Duration::from_secs(1));
+    let first = line(&mut emf, &counters, &times);
+    assert_eq!(first["aftercommit_records_handled_total"], 5);
+    let handle = &first["aftercommit_handle_seconds"];
+    assert_eq!(*handle, json!({ "Values": [1.0, 2.0], "Counts": [1, 1] }));
+    counters.handled.store(7, Ordering::Relaxed);
+    let second = line(&mut emf, &counters, &times);
+    assert_eq!(second["aftercommit_records_handled_total"], 2);
+    assert_eq!(
+        second.get("aftercommit_handle_seconds"),
+        None,
+        "nothing new"
+    );
+}
+
+#[test]
+fn the_worst_shard_stands_for_the_worker() {
+    let (counters, times) = (Counters::default(), Histogram::default());
+    let told = line(&mut Emf::default(), &counters, &times);
+    assert_eq!(told["aftercommit_lag_seconds"], 40.0);
+    assert_eq!(told["aftercommit_until_trim_seconds"], 86_360.0);
+}
+
+/// The rules of the specification, and those of a metric's name and unit in CloudWatch.
+///
+/// Source: [the specification](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html),
+/// [MetricDatum](https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html).
+fn check(line: &Json) {
+    let about = line["_aws"].as_object().unwrap();
+    assert_eq!(about.len(), 2, "no members of one's own");
+    assert!(about["Timestamp"].is_u64());
+    let directives = about["CloudWatchMetrics"].as_array().unwrap();
+    for directive in directives {
+        let namespace = directive["Namespace"].as_str().unwrap();
+        assert!((1..=255).contains(&namespace.len()) && !namespace.starts_with("AWS/"));
+        let sets = directive["Dimensions"].as_array().unwrap();
+        assert!(!sets.is_empty());
+        for set in sets.iter().map(|set| set.as_array().unwrap()) {
+            assert!(set.len() <= 30);
+            for name in set.iter().map(|name| name.as_str().unwrap()) {
+                let value = line[name].as_str().unwrap();
+                assert!((1..=1_024).contains(&value.len()), "{name}: {value}");
+            }
+        }
+        let metrics = directive["Metrics"].as_array().unwrap();
+        assert!((1..=100).contains(&metrics.len()));
+        for metric in metrics {
+            let name = metric["Name"].as_str().unwrap();
+            assert!((1..=255).contains(&name.len()) && name.is_ascii(), "{name}");
+            let unit = metric["Unit"].as_str().unwrap();
+            assert!(["Count", "Seconds", "Bytes"].contains(&unit), "{unit}");
+            let value = &line[name];
+            let pairs = value.as_object().map(|pairs| {
+                let list = |name: &str| pairs[name].as_array().unwrap().len();
+                assert_eq!((pairs.len(), list("Values")), (2, list("Counts")));
+                list("Values")
+            });
+            let known = value.is_number() || pairs.is_some_and(|count| (1..=100).contains(&count));
+            assert!(known, "{name}: {value}");
+        }
+    }
+    assert!(line.to_string().len() <= 1 << 20, "1 MB");
+}
+
+#[test]
+fn a_line_keeps_the_rules_of_the_format_and_tells_every_metric() {
+    let (counters, times) = (Counters::default(), Histogram::default());
+    times.add(Duration::from_secs(2));
+    let told = line(&mut Emf::default(), &counters, &times);
+    check(&told);
+    assert_eq!(told["_aws"]["Timestamp"], 1_764_057_600_123_u64);
+    let metrics = told["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+        .as_array()
+        .unwrap();
+    assert_eq!(
+        metrics.len(),
+        METRICS.len() - 1,
+        "the build is a member, no metric"
+    );
+}

@@ -1,0 +1,133 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn facts<'a>(counters: &'a Counters, times: &'a Histogram, shards: &'a [ShardNow]) -> Facts<'a> {
+    let behind = |shard: &str, lag| Behind {
+        shard: shard.to_owned(),
+        lag: Duration::from_secs(lag),
+        until_trim: Duration::from_secs(86_400 - lag),
+    };
+    Facts {
+        table: "orders",
+        counters,
+        handling: times,
+        mails: Some(Mails {
+            accepted: 7,
+            ..Mails::default()
+        }),
+        behind: vec![behind("a", 3), behind("b", 0)],
+        fleet: Some(FleetNow {
+            settling: times,
+            shards,
+            budget: None,
+            down_for: Duration::ZERO,
+        }),
+    }
+}
+
+#[test]
+fn the_text_is_what_prometheus_reads() {
+    let (counters, times) = (Counters::default(), Histogram::default());
+    counters.handled.store(5, Ordering::Relaxed);
+    times.add(Duration::from_millis(20));
+    times.add(Duration::from_hours(48));
+    let text = text(&[Sample::of(&facts(&counters, &times, &[]))]);
+    for line in [
+        "# HELP aftercommit_records_handled_total Records that the handler settled.",
+        "# TYPE aftercommit_records_handled_total counter",
+        "aftercommit_records_handled_total{table=\"orders\"} 5",
+        "aftercommit_mails_accepted_total{table=\"orders\"} 7",
+        "# TYPE aftercommit_lag_seconds gauge",
+        "aftercommit_lag_seconds{table=\"orders\",shard=\"a\"} 3",
+        "aftercommit_until_trim_seconds{table=\"orders\",shard=\"b\"} 86400",
+        "aftercommit_buffered_bytes 0",
+        "# TYPE aftercommit_handle_seconds histogram",
+        "aftercommit_handle_seconds_bucket{table=\"orders\",le=\"0.01\"} 0",
+        "aftercommit_handle_seconds_bucket{table=\"orders\",le=\"0.025\"} 1",
+        "aftercommit_handle_seconds_bucket{table=\"orders\",le=\"+Inf\"} 2",
+        "aftercommit_handle_seconds_sum{table=\"orders\"} 172800.02",
+        "aftercommit_handle_seconds_count{table=\"orders\"} 2",
+        "aftercommit_build_info{version=\"0.1.0\"} 1",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn two_streams_of_a_table_are_one_and_two_tables_are_two() {
+    let (counters, times) = (Counters::default(), Histogram::default());
+    counters.handled.store(5, Ordering::Relaxed);
+    let of = |table: &'static str| {
+        Sample::of(&Facts {
+            table,
+            ..facts(&counters, &times, &[])
+        })
+    };
+    let joined = Sample::by_table([of("orders"), of("other"), of("orders")]);
+    let handled = |sample: &Sample| sample.value("aftercommit_records_handled_total").cloned();
+    assert_eq!(joined.len(), 2);
+    assert_eq!(handled(&joined[0]), Some(Value::Counter(10)));
+    assert_eq!(handled(&joined[1]), Some(Value::Counter(5)));
+    let text = text(&joined);
+    let info = text
+        .lines()
+        .filter(|line| line.starts_with("aftercommit_build_info{"));
+    assert_eq!(info.count(), 1, "no series twice");
+}
+
+#[test]
+fn on_lambda_there_is_no_fleet() {
+    let (counters, times) = (Counters::default(), Histogram::default());
+    let sample = Sample::of(&Facts {
+        fleet: None,
+        ..facts(&counters, &times, &[])
+    });
+    let mut names: Vec<_> = sample
+        .values
+        .iter()
+        .map(|(metric, _)| metric.name)
+        .collect();
+    names.retain(|name| !name.contains("_mails_"));
+    assert_eq!(
+        names,
+        [
+            "aftercommit_records_handled_total",
+            "aftercommit_records_filtered_total",
+            "aftercommit_dead_letters_total",
+            "aftercommit_attempts_failed_total",
+            "aftercommit_lag_seconds",
+            "aftercommit_until_trim_seconds",
+            "aftercommit_handle_seconds",
+        ]
+    );
+}
+
+#[test]
+fn names_are_as_prometheus_wants_them() {
+    let mut seen = std::collections::BTreeSet::new();
+    for metric in METRICS {
+        let name = metric.name;
+        assert!(seen.insert(name), "{name} twice");
+        let plain = |c: char| c.is_ascii_lowercase() || c == '_';
+        assert!(
+            name.starts_with("aftercommit_") && name.chars().all(plain),
+            "{name}"
+        );
+        assert_eq!(
+            metric.kind() == "counter",
+            name.ends_with("_total"),
+            "{name}"
+        );
+        let unit = match metric.unit {
+            Unit::Seconds => name.ends_with("_seconds"),
+            Unit::Bytes => name.ends_with("_bytes"),
+            Unit::Count => !name.ends_with("_seconds") && !name.ends_with("_bytes"),
+        };
+        assert!(unit, "{name}");
+    }
+}
+
+#[test]
+fn a_label_cannot_break_out() {
+    assert_eq!(escaped("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+}

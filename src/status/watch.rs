@@ -1,0 +1,303 @@
+//! The consumers of a process, watched.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::health::{self, NotReady, Stuck};
+use super::metrics::{Behind, Facts, FleetNow, Mails, Sample};
+use super::parked::Parked;
+use super::process::{History, Moment, Process};
+use super::report::{FleetStatus, StreamStatus};
+use crate::clock::Clock;
+use crate::consumer::Consumer;
+use crate::decide::overload::Overload;
+use crate::handler::RecordHandler;
+use crate::leases::LeaseStore;
+use crate::progress::{Progress, Seen};
+use crate::settings::Timing;
+use crate::source::StreamSource;
+use crate::tables::table_of;
+
+/// How often the process is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Work that had to wait for this many lease durations while the lag grew is overload that lasts:
+/// a minute, unless configured otherwise.
+const SUSTAINED: u32 = 6;
+
+/// What is watched of one consumer.
+#[derive(Clone)]
+pub struct Watch {
+    progress: Arc<Progress>,
+    table: Arc<str>,
+    mails: Option<Arc<dyn Fn() -> Mails + Send + Sync>>,
+    parked: Option<Arc<Parked>>,
+}
+
+impl Watch {
+    /// Watches a consumer, once it has all that it is to have. Its table is the one in the ARN of
+    /// its stream.
+    pub fn of<S: StreamSource, L: LeaseStore, H: RecordHandler>(
+        consumer: &Consumer<S, L, H>,
+    ) -> Self {
+        let progress = consumer.progress();
+        let table = table_of(progress.stream()).unwrap_or(progress.stream());
+        Self {
+            table: table.into(),
+            progress,
+            mails: None,
+            parked: consumer
+                .letters()
+                .map(|letters| Arc::new(Parked::of(letters))),
+        }
+    }
+
+    /// With the counts of a handler that sends mails.
+    #[must_use]
+    pub fn mails(self, counts: impl Fn() -> Mails + Send + Sync + 'static) -> Self {
+        let mails: Arc<dyn Fn() -> Mails + Send + Sync> = Arc::new(counts);
+        Self {
+            mails: Some(mails),
+            ..self
+        }
+    }
+
+    fn mails_now(&self) -> Option<Mails> {
+        self.mails.as_ref().map(|counts| counts())
+    }
+
+    fn sample(&self) -> Sample {
+        let shards = self.progress.shards();
+        let behind = shards.iter().filter_map(|shard| {
+            Some(Behind {
+                shard: shard.shard.to_string(),
+                lag: shard.lag?,
+                until_trim: shard.until_trim?,
+            })
+        });
+        Sample::of(&Facts {
+            table: &self.table,
+            counters: self.progress.counters(),
+            handling: &self.progress.handling,
+            mails: self.mails_now(),
+            behind: behind.collect(),
+            fleet: Some(FleetNow {
+                settling: &self.progress.settling,
+                shards: &shards,
+                budget: self.progress.budget(),
+                down_for: self.down_for(),
+            }),
+        })
+    }
+
+    /// The stream as the worker's last look saw it.
+    async fn stream(&self, now: SystemTime) -> Option<(SystemTime, StreamStatus)> {
+        let Seen { view, at } = self.progress.seen()?;
+        let retention = self.progress.timing().map(|timing| timing.retention);
+        let retention = retention.unwrap_or(Timing::default().retention);
+        let stream = self.progress.stream();
+        let status = StreamStatus::new(stream, &view, now, retention);
+        let reasons = match &self.parked {
+            Some(parked) => parked.reasons(stream).await,
+            None => None,
+        };
+        let status = match reasons {
+            Some(reasons) => status.with_parked(reasons.into_iter().map(|one| Some(one?.word()))),
+            None => status,
+        };
+        Some((at, status))
+    }
+
+    fn down_for(&self) -> Duration {
+        let dependency = self.progress.dependency();
+        let down_for = dependency.and_then(crate::dependency::Dependency::down_for);
+        down_for.unwrap_or_default()
+    }
+}
+
+/// A process and its consumers, watched. Clones are the same.
+#[derive(Clone)]
+pub struct Status(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    since: SystemTime,
+    origin: Instant,
+    watched: Vec<Watch>,
+    recent: Mutex<Recent>,
+}
+
+/// What only who looks again and again can tell.
+#[derive(Default)]
+struct Recent {
+    overload: Overload,
+    overloaded_for: Option<Duration>,
+    history: History,
+    /// Whether it was ready at the last look.
+    ready: bool,
+}
+
+impl Status {
+    /// The status of a process with these consumers. The clock is theirs.
+    pub fn new(clock: Clock, consumers: impl IntoIterator<Item = Watch>) -> Self {
+        Self(Arc::new(Inner {
+            since: clock.now(),
+            clock,
+            origin: Instant::now(),
+            watched: consumers.into_iter().collect(),
+            recent: Mutex::default(),
+        }))
+    }
+
+    /// All metrics as they are now, a sample for each table.
+    pub fn samples(&self) -> Vec<Sample> {
+        Sample::by_table(self.0.watched.iter().map(Watch::sample))
+    }
+
+    /// Whether the process is alive and its loops turn ([`health::stuck`]).
+    ///
+    /// # Errors
+    ///
+    /// Says what is stuck.
+    pub fn alive(&self) -> Result<(), Stuck> {
+        let mut stuck = self
+            .0
+            .watched
+            .iter()
+            .filter_map(|one| health::stuck(&one.progress));
+        stuck.next().map_or(Ok(()), Err)
+    }
+
+    /// Whether the process takes part in its work and keeps up with it ([`health::standing`]).
+    ///
+    /// # Errors
+    ///
+    /// Says why not.
+    pub fn ready(&self) -> Result<(), NotReady> {
+        for one in &self.0.watched {
+            health::standing(&one.progress)?;
+        }
+        let overloaded_for = self.recent().overloaded_for;
+        overloaded_for.map_or(Ok(()), |time| Err(NotReady::Overloaded(time)))
+    }
+
+    /// How the fleet is doing, as this worker sees it.
+    ///
+    /// The rows are those that the consumers' own loops saw last, a second or two ago, so that asking
+    /// costs DynamoDB nothing; only the parked keys are read for it, at most every ten seconds.
+    pub async fn fleet(&self) -> FleetStatus {
+        let now = self.0.clock.now();
+        let mut streams = Vec::new();
+        let mut read = now;
+        for one in &self.0.watched {
+            if let Some((at, stream)) = one.stream(now).await {
+                read = read.min(at);
+                streams.push(stream);
+            }
+        }
+        FleetStatus::new(read, streams, None)
+    }
+
+    /// What the process tells of itself.
+    pub fn process(&self) -> Process {
+        let first = self.0.watched.first().map(|one| &one.progress);
+        let budget = first.and_then(|progress| progress.budget());
+        let why = self.ready().err();
+        Process {
+            version: env!("CARGO_PKG_VERSION"),
+            worker: first
+                .and_then(|progress| progress.worker())
+                .map(str::to_owned),
+            since: self.0.since,
+            ready: why.is_none(),
+            not_ready_because: why.map(|why| why.to_string()),
+            buffered_bytes: budget.map_or(0, crate::budget::Budget::taken),
+            buffer_limit_bytes: budget.map_or(0, crate::budget::Budget::limit),
+            mails: self.mails(),
+            dependency_down_seconds: self.down_for().as_secs_f64(),
+            history: self.recent().history.moments().cloned().collect(),
+        }
+    }
+
+    /// Looks at the process once a second, for as long as it is polled: overload that lasts and the
+    /// history are known only by that. [`http::serve`] does it.
+    pub async fn watch(&self) {
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        let now = self.0.origin.elapsed();
+        let shards = || self.0.watched.iter().flat_map(|one| one.progress.shards());
+        let lag = shards().filter_map(|shard| shard.lag).max();
+        let waits = self.0.watched.iter().any(|one| {
+            let budget = one.progress.budget();
+            budget.is_some_and(|budget| budget.waiting() > 0)
+        });
+        let held_back = waits || shards().any(|shard| shard.held_back);
+        let lease_duration = self
+            .0
+            .watched
+            .iter()
+            .filter_map(|one| one.progress.timing());
+        let lease_duration = lease_duration.map(|timing| timing.lease_duration).max();
+        let window = lease_duration.unwrap_or_default() * SUSTAINED;
+        let moment = Moment {
+            at: self.0.clock.now(),
+            lag_seconds: lag.map(|lag| lag.as_secs_f64()),
+            until_trim_seconds: shards()
+                .filter_map(|shard| shard.until_trim)
+                .min()
+                .map(|left| left.as_secs_f64()),
+            settled_total: self.settled(),
+            accepted_total: self.mails().map_or(0, |mails| mails.accepted),
+        };
+        let mut recent = self.recent();
+        let lag = held_back.then(|| lag.unwrap_or_default());
+        recent.overloaded_for = recent.overload.see(now, lag, window);
+        recent.history.add(now, moment);
+        drop(recent);
+        self.tell_change();
+    }
+
+    /// Logs that it has become ready, or is so no longer.
+    fn tell_change(&self) {
+        let why = self.ready().err();
+        let before = std::mem::replace(&mut self.recent().ready, why.is_none());
+        match why {
+            Some(why @ (NotReady::NoHeartbeat(_) | NotReady::Overloaded(_))) if before => {
+                warn!(%why, "not ready");
+            }
+            Some(why) if before => info!(%why, "not ready"),
+            None if !before => info!("ready"),
+            _ => {}
+        }
+    }
+
+    fn settled(&self) -> u64 {
+        let counters = self.0.watched.iter().map(|one| one.progress.counters());
+        counters.map(|counters| counters.settled()).sum()
+    }
+
+    /// The mails of all consumers that send some.
+    fn mails(&self) -> Option<Mails> {
+        let counts = self.0.watched.iter().filter_map(Watch::mails_now);
+        counts.reduce(Mails::plus)
+    }
+
+    fn down_for(&self) -> Duration {
+        let all = self.0.watched.iter().map(Watch::down_for);
+        all.max().unwrap_or_default()
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,356 @@
+//! A worker that is watched: its endpoints, its numbers, and what it says of itself in trouble.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::process::Output;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use aftercommit::leases::memory::MemoryLeases;
+use aftercommit::leases::{Consistency, InitialPosition, LeaseStore as _};
+use aftercommit::source::memory::{Commit, MemoryStream};
+use aftercommit::status::{Status, Watch};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Record, RecordHandler, Settings, Timing,
+};
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use crate::cli::{aftercommit, complaint, text};
+use crate::process::{Process, Signal, command};
+use crate::support::embedded::Embedded;
+use crate::support::http::{Answer, get, request};
+use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
+use crate::support::shop::{Shop, address};
+
+const LIMIT: Duration = Duration::from_mins(4);
+
+/// Where the worker serves its status, as its row tells.
+async fn served(shop: &Shop) -> String {
+    loop {
+        let view = shop.lease_store().look(Consistency::Strong).await.unwrap();
+        let mut addresses = view.workers.into_values().map(|row| row.status_address);
+        if let Some(address) = addresses.next() {
+            return address.unwrap();
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Asks until the answer is as wanted.
+async fn until(address: &str, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+    loop {
+        let answer = get(address, path).await;
+        if wanted(&answer) {
+            return answer;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// An order without an address.
+pub async fn place_bad(shop: &Shop) {
+    let put = shop.client.put_item().table_name(&shop.orders);
+    let put = put.item("id", AttributeValue::S("bad".to_owned()));
+    put.send().await.unwrap();
+}
+
+/// Every line is a document of its own; the sum of each total over all of them.
+fn totals(path: &Path) -> HashMap<String, u64> {
+    let mut sums = HashMap::new();
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["_aws"]["Timestamp"].as_u64().unwrap() > 1_700_000_000_000);
+        for (name, value) in line.as_object().unwrap() {
+            if name.ends_with("_total") {
+                *sums.entry(name.clone()).or_default() += value.as_u64().unwrap();
+            }
+        }
+    }
+    sums
+}
+
+/// 20 of 22 orders are mailed, one is refused, one is bad.
+async fn metrics_are_right(at: &str, table: &str) {
+    let of_table = format!("{{table=\"{table}\"");
+    let line = |name: &str, value: &str| format!("aftercommit_{name}{of_table}}} {value}");
+    let last = [
+        line("dead_letters_total", "2"),
+        line("records_handled_total", "20"),
+    ];
+    let has = |answer: &Answer, line: &String| answer.body.lines().any(|one| one == line);
+    let done = |answer: &Answer| last.iter().all(|line| has(answer, line));
+    let metrics = until(at, "/metrics", done).await;
+    for line in [
+        line("mails_accepted_total", "20"),
+        line("mails_failed_total", "1"),
+        line("mails_ambiguous_total", "0"),
+        line("gaps_total", "0"),
+        line("handle_seconds_count", "22"),
+        line("commit_to_settled_seconds_count", "22"),
+        line("shards_owned", "1"),
+        "aftercommit_buffer_limit_bytes 67108864".to_owned(),
+        "aftercommit_dependency_down_seconds 0".to_owned(),
+    ] {
+        assert!(has(&metrics, &line), "{line}\n{}", metrics.body);
+    }
+    let kind = "content-type: text/plain; version=0.0.4";
+    assert!(metrics.head.contains(kind), "{}", metrics.head);
+    let lag = format!("aftercommit_lag_seconds{of_table},shard=");
+    let caught_up = |answer: &Answer| {
+        let mut lines = answer.body.lines();
+        lines.any(|line| line.starts_with(&lag) && line.ends_with(" 0"))
+    };
+    until(at, "/metrics", caught_up).await;
+}
+
+/// The same in the document.
+async fn document_is_right(at: &str, table: &str) {
+    let parked = |answer: &Answer| answer.body.contains("\"parked_keys\":2");
+    let status = until(at, "/status.json", parked).await;
+    let status: Value = serde_json::from_str(&status.body).unwrap();
+    assert_eq!(
+        (&status["format"], &status["verdict"]),
+        (&1.into(), &"attention".into())
+    );
+    let stream = &status["streams"][0];
+    assert_eq!(stream["table"], *table);
+    assert_eq!(stream["dead_letters"]["rejected"], 2);
+    assert_eq!(stream["workers"][0]["status_address"], *at);
+    let process = &status["process"];
+    assert_eq!(
+        (&process["ready"], &process["mails"]["accepted"]),
+        (&true.into(), &20.into())
+    );
+    assert!(process["worker"].as_str().unwrap().starts_with("one/"));
+    assert!(!process["history"].as_array().unwrap().is_empty());
+}
+
+/// Nothing can be changed, and no page elsewhere can use it.
+async fn answers_are_strict(at: &str) {
+    let page = get(at, "/").await;
+    assert!(page.code == 200 && page.body.contains("<!doctype html>"));
+    for path in [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/status.json",
+        "/nowhere",
+    ] {
+        let answer = get(at, path).await;
+        for header in [
+            "content-security-policy: default-src 'none'; ",
+            "x-content-type-options: nosniff",
+            "cache-control: no-store",
+        ] {
+            assert!(answer.head.contains(header), "{path}: {}", answer.head);
+        }
+        let expected = if path == "/nowhere" {
+            (404, 404)
+        } else {
+            (200, 405)
+        };
+        let posted = request(at, "POST", path).await;
+        assert_eq!((answer.code, posted.code), expected, "{path}");
+    }
+}
+
+async fn health(at: &str) -> Output {
+    let mut command = aftercommit();
+    command
+        .args(["health", "--http", at])
+        .output()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn the_endpoints_tell_what_happens_while_mails_go_out() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    let refused = Fault::always(Step::Rcpt, Act::Say("550 5.1.1 nobody"));
+    mails.add(refused.for_recipient(&address(3)));
+    shop.place(0..21).await;
+    place_bad(&shop).await;
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("lines");
+    let mut command = command(&shop, &mails, None, "one");
+    command.args(["--http", "127.0.0.1:0", "--metrics", "emf"]);
+    command.stdout(File::create(&lines).unwrap());
+    let mut process = Process::start(command, folder.path(), "one");
+    let run = async {
+        let at = served(&shop).await;
+        mails.wait_accepted(20).await;
+        metrics_are_right(&at, &shop.orders).await;
+        document_is_right(&at, &shop.orders).await;
+        answers_are_strict(&at).await;
+        assert_eq!(get(&at, "/healthz").await.body, "ok\n");
+        assert_eq!(get(&at, "/readyz").await.body, "ok\n");
+        let well = health(&at).await;
+        assert_eq!(
+            (well.status.code(), &*text(&well.stdout)),
+            (Some(0), "ok\n")
+        );
+        process_ends(&mut process).await;
+        let gone = health(&at).await;
+        let told = text(&gone.stderr);
+        assert_eq!(
+            (gone.status.code(), told.matches('\n').count()),
+            (Some(1), 1)
+        );
+        assert!(
+            told.starts_with("error: no answer from 127.0.0.1:"),
+            "{told}"
+        );
+    };
+    timeout(LIMIT, run).await.unwrap();
+    let totals = totals(&lines);
+    assert_eq!(totals["aftercommit_records_handled_total"], 20);
+    assert_eq!(totals["aftercommit_mails_accepted_total"], 20);
+    assert_eq!(totals["aftercommit_dead_letters_total"], 2);
+    assert!(totals["aftercommit_heartbeats_total"] > 0);
+}
+
+async fn process_ends(process: &mut Process) {
+    process.signal(Signal::Stop).await;
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_keep_up_is_unready_until_it_does_and_never_unhealthy() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    mails.add(Fault::always(Step::Mail, Act::Close));
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(&shop, &mails, None, "one");
+    command.args(["--http", "127.0.0.1:0", "--memory-budget", "1MiB"]);
+    // A minute of overload is six of these.
+    command.args(["--lease-duration", "1s"]);
+    let mut process = Process::start(command, folder.path(), "one");
+    let run = async {
+        let at = served(&shop).await;
+        until(&at, "/readyz", |answer| answer.code == 200).await;
+        shop.place(0..50).await;
+        let overloaded = |answer: &Answer| answer.body.starts_with("overloaded: ");
+        let told = until(&at, "/readyz", overloaded).await;
+        assert_eq!((told.code, told.body.matches('\n').count()), (503, 1));
+        assert_eq!(get(&at, "/healthz").await.code, 200);
+        let metrics = get(&at, "/metrics").await.body;
+        assert!(
+            !metrics.contains("aftercommit_dependency_down_seconds 0\n"),
+            "{metrics}"
+        );
+        mails.heal();
+        mails.wait_accepted(50).await;
+        until(&at, "/readyz", |answer| answer.code == 200).await;
+        process_ends(&mut process).await;
+    };
+    timeout(LIMIT, run).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_or_missing_address_is_one_line() {
+    let mails = MailServer::start(Script::default()).await;
+    let run = |http: String| {
+        let url = mails.url();
+        async move {
+            let mut command = aftercommit();
+            command.args([
+                "run",
+                "--table",
+                "orders",
+                "--mail-from",
+                "shop@example.com",
+            ]);
+            let command = command.args(["--smtp-url", &url, "--http", &http]);
+            complaint(&command.output().await.unwrap())
+        }
+    };
+    let taken = mails.address().to_string();
+    let told = run(taken.clone()).await;
+    assert!(
+        told.contains(&format!("--http {taken}: ")) && told.contains("in use"),
+        "{told}"
+    );
+    let told = run("9464".to_owned()).await;
+    assert!(told.contains("such as 127.0.0.1:9464"), "{told}");
+    let told = complaint(&aftercommit().arg("health").output().await.unwrap());
+    assert!(told.contains("AFTERCOMMIT_HTTP"), "{told}");
+}
+
+#[tokio::test]
+async fn what_is_no_worker_is_not_healthy() {
+    // It answers, and not with HTTP.
+    let mails = MailServer::start(Script::default()).await;
+    let address = mails.address().to_string();
+    let health = aftercommit()
+        .env("AFTERCOMMIT_HTTP", &address)
+        .arg("health")
+        .output()
+        .await;
+    let health = health.unwrap();
+    assert_eq!(health.status.code(), Some(1), "{}", text(&health.stderr));
+    assert_eq!(text(&health.stderr).matches('\n').count(), 1);
+}
+
+/// Holds its thread until it is told to go on.
+struct Blocks(Mutex<Receiver<()>>);
+
+impl RecordHandler for Blocks {
+    async fn handle(&self, _: &Record, _: &Context) -> Result<(), Failure> {
+        self.0.lock().unwrap().recv().unwrap();
+        Ok(())
+    }
+}
+
+/// Not from within: where a handler holds a thread of the runtime, its timers may stand, too.
+#[test]
+fn a_handler_that_blocks_its_thread_makes_a_worker_unhealthy_until_it_lets_go() {
+    let stream = MemoryStream::new(1, 10);
+    let (go_on, told) = channel();
+    let lease_duration = Duration::from_millis(500);
+    let settings = Settings {
+        start: InitialPosition::TrimHorizon,
+        timing: Timing {
+            lease_duration,
+            heartbeat_interval: lease_duration / 5,
+            look_interval: lease_duration / 10,
+            handover_timeout: lease_duration,
+            ..Timing::default()
+        },
+        ..Settings::default()
+    };
+    let handler = Blocks(Mutex::new(told));
+    let consumer = Consumer::new("arn", stream.clone(), MemoryLeases::new(), handler);
+    let consumer = consumer.settings(settings);
+    let status = Status::new(Clock::system(), [Watch::of(&consumer)]);
+    let id = serde_dynamo::to_item(serde_json::json!({ "id": "1" }));
+    let item: serde_dynamo::Item = id.unwrap();
+    stream.commit(Commit {
+        event: Event::Insert,
+        keys: item.clone(),
+        old_image: None,
+        new_image: Some(item),
+        created: SystemTime::now(),
+    });
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.spawn(consumer.run(std::future::pending()));
+    let until = |alive: bool| {
+        let began = Instant::now();
+        while status.alive().is_ok() != alive {
+            assert!(began.elapsed() < LIMIT, "{:?}", status.alive());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until(false);
+    // Its lease may be lost meanwhile, so that the record may come again.
+    (0..100).for_each(|_| go_on.send(()).unwrap());
+    until(true);
+    runtime.shutdown_background();
+}
