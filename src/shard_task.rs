@@ -12,11 +12,12 @@ use std::time::SystemTime;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::budget::Room;
 use crate::dead_letter::Attempts;
 use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
@@ -96,7 +97,7 @@ struct Queued {
     failing_since: Option<Instant>,
     /// When it was read.
     since: Instant,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: Room,
 }
 
 /// A read under way: it gives the reader back.

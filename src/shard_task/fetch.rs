@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
+use crate::budget::{Room, Share};
 use crate::decide::retry::Backoff;
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
@@ -22,6 +22,7 @@ const EMPTY_READS: u32 = 5;
 /// A reader of one shard. It remembers what it has handed out.
 pub(super) struct Fetcher<S, L, H> {
     engine: Arc<Engine<S, L, H>>,
+    share: Share,
     shard: ShardId,
     pub position: Position,
     iterator: Option<ShardIterator>,
@@ -35,9 +36,9 @@ pub(super) struct Fetcher<S, L, H> {
 /// What reading on came to.
 pub(super) enum Fetched {
     /// The next records (at least one), with the room in memory that they take.
-    Records(Vec<Record>, Option<OwnedSemaphorePermit>),
+    Records(Vec<Record>, Room),
     /// The end of the shard, with its last records.
-    End(Vec<Record>, Option<OwnedSemaphorePermit>),
+    End(Vec<Record>, Room),
     /// What follows the position was trimmed. Reading goes on at the horizon.
     Trimmed,
     /// The shard is not there any more.
@@ -63,6 +64,7 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
     pub fn new(engine: Arc<Engine<S, L, H>>, shard: ShardId, position: Position) -> Self {
         let seed = engine.settings.seed ^ crate::decide::lease::hash(shard.as_str());
         Self {
+            share: engine.budget.share(),
             engine,
             shard,
             position,
@@ -115,17 +117,12 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
             Some(iterator) => iterator,
             None => source.iterator(&self.shard, &self.position).await?,
         };
-        let mut room = self.engine.budget.room_for_a_read().await;
+        let mut room = self.share.room_for_a_read().await;
         let began = self.engine.clock.now();
         let batch = source.read(&iterator).await?;
         let bytes: u64 = batch.records.iter().map(|record| record.size_bytes).sum();
-        if let Some(room) = &mut room {
-            // What the batch does not need goes back at once.
-            let needed = usize::try_from(bytes)
-                .unwrap_or(usize::MAX)
-                .min(room.num_permits());
-            drop(room.split(room.num_permits() - needed));
-        }
+        // What the batch does not need goes back at once.
+        room = room.take(usize::try_from(bytes).unwrap_or(usize::MAX));
         if let Some(last) = batch.records.last() {
             self.position = Position::After(last.sequence_number.clone());
         }

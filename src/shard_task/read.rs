@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::fetch::Fetched;
 use super::{Ended, Queued, ShardTask};
+use crate::budget::Room;
 use crate::dead_letter::Attempts;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
@@ -62,11 +62,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         debug!(shard = %self.shard(), sequence = %record.sequence_number, why, "settled");
     }
 
-    async fn queue(
-        &mut self,
-        records: Vec<Record>,
-        mut room: Option<OwnedSemaphorePermit>,
-    ) -> Option<Ended> {
+    async fn queue(&mut self, records: Vec<Record>, mut room: Room) -> Option<Ended> {
         for record in records {
             let place = (record.sequence_number.clone(), record.created);
             if self
@@ -99,15 +95,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 continue;
             }
             let bytes = usize::try_from(record.size_bytes).unwrap_or(usize::MAX);
-            let taken = room
-                .as_mut()
-                .and_then(|room| room.split(bytes.min(room.num_permits())));
             let queued = Queued {
                 ticket,
                 attempts: Attempts::default(),
                 failing_since: None,
                 since: Instant::now(),
-                _room: taken,
+                _room: room.take(bytes),
                 record: Arc::new(record),
             };
             self.lanes.push(queued.record.key(), queued);

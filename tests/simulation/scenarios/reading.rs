@@ -26,6 +26,35 @@ async fn fetching_stops_while_the_memory_budget_is_full() {
     eventually(secs(10), "all of it", || stage.hand.sorted() == names).await;
 }
 
+/// Nothing but the handler takes time: `bench -- shard` measures what a machine adds.
+#[tokio::test(start_paused = true)]
+async fn thirty_two_lanes_and_a_handler_of_five_milliseconds_pass_6_000_records_a_second() {
+    let mut stage = Stage::with_handler_taking(1, Duration::from_millis(5));
+    stage.settings.concurrency = 32;
+    stage.commit_many("item", 12_000);
+    let _one = stage.worker("one");
+    eventually(secs(5), "the first", || !stage.hand.begun().is_empty()).await;
+    eventually(secs(2), "all", || stage.hand.done().len() == 12_000).await;
+}
+
+/// No shard takes the memory of the others.
+#[tokio::test(start_paused = true)]
+async fn a_shard_whose_handler_hangs_stops_no_other_however_much_it_could_read() {
+    let mut stage = Stage::new(3);
+    stage.settings.memory_budget = 2 << 20;
+    let stuck = stage.stream.open_shards()[0].clone();
+    stage.hand.stick(&stuck);
+    let _one = stage.worker("one");
+    // More than the whole budget, in each shard.
+    let shards: Vec<_> = (0..30_000)
+        .map(|n| stage.commit(&format!("item{n}"), "x"))
+        .collect();
+    let others = shards.iter().filter(|shard| **shard != stuck).count();
+    assert!(shards.len() - others > 8_192);
+    pass(secs(120)).await;
+    assert_eq!(stage.hand.done().len(), others);
+}
+
 /// Scenario 24, and the first half of the other engine's first defect.
 #[tokio::test(start_paused = true)]
 async fn an_iterator_that_expires_is_made_anew_behind_the_last_record() {

@@ -34,6 +34,8 @@ pub struct Hand {
     done: Arc<Mutex<Vec<Seen>>>,
     door: Arc<watch::Sender<bool>>,
     takes: Duration,
+    /// Whose records never get through the door.
+    stuck: Arc<Mutex<Option<ShardId>>>,
 }
 
 impl Hand {
@@ -61,6 +63,10 @@ impl Hand {
         self.door.send_replace(false);
     }
 
+    pub fn stick(&self, shard: &ShardId) {
+        *self.stuck.lock().unwrap() = Some(shard.clone());
+    }
+
     pub fn open(&self) {
         self.door.send_replace(true);
     }
@@ -79,6 +85,9 @@ impl RecordHandler for Hand {
             value: text(record.new_image.as_ref().unwrap(), "value"),
         };
         self.begun.lock().unwrap().push(seen.clone());
+        if self.stuck.lock().unwrap().as_ref() == Some(context.shard()) {
+            std::future::pending::<()>().await;
+        }
         let mut door = self.door.subscribe();
         if !self.takes.is_zero() {
             tokio::time::sleep(self.takes).await;
@@ -110,6 +119,7 @@ impl Stage {
                 done: Arc::default(),
                 door: Arc::new(watch::Sender::new(true)),
                 takes: Duration::ZERO,
+                stuck: Arc::default(),
             },
             settings: Settings {
                 start: InitialPosition::TrimHorizon,
