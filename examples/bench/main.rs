@@ -4,10 +4,12 @@
 //! ```text
 //! cargo run --release --example bench -- mail
 //! cargo run --release --example bench -- plan
+//! cargo run --release --example bench -- shard
 //! ```
 
 mod mail;
 mod plan;
+mod shard;
 
 use clap::{Parser, Subcommand};
 
@@ -23,12 +25,15 @@ enum What {
     Mail(mail::Options),
     /// Sharing 10,000 shards among 100 workers.
     Plan(plan::Options),
+    /// What one shard passes with a handler that takes 5 ms.
+    Shard(shard::Options),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
         What::Mail(options) => mail::run(&options).await,
+        What::Shard(options) => shard::run(&options).await,
         What::Plan(options) => {
             plan::run(&options);
             Ok(())
