@@ -225,6 +225,20 @@ async fn rules_of_sending_that_cannot_hold_are_refused_at_the_start() {
 }
 
 #[tokio::test]
+async fn a_key_for_signing_is_refused_where_amazon_ses_signs() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = include_str!("../golden/dkim_rsa.pem");
+    let key = write(dir.path(), "key.pem", key);
+    let run = ["run", "--table", "x", "--mail-from", "shop@example.com"];
+    let key = ["--dkim-key", &key, "--dkim-selector", "shop"];
+    let told = complaint(&output(&[&run[..], &["--mail", "ses"], &key].concat()).await);
+    assert!(
+        told.contains("--dkim-key does not go with --mail ses"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn a_database_that_cannot_be_reached_is_a_wrong_setting() {
     let output = aftercommit()
         .args([

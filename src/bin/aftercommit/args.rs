@@ -201,10 +201,14 @@ pub struct SmtpArgs {
 }
 
 impl SmtpArgs {
-    /// The way out; connects to no mail server yet.
-    pub async fn transport(&self) -> Result<Transport, Fault> {
+    /// The way out for these letters; connects to no mail server yet.
+    pub async fn transport(&self, letter: &LetterArgs) -> Result<Transport, Fault> {
         match self.mail {
             Way::Smtp => self.smtp().await,
+            Way::Ses if letter.dkim_key.is_some() => Err(Fault::wrong(
+                "--dkim-key does not go with --mail ses: Amazon SES changes each mail and signs it \
+                 itself; set DKIM up for the sender's domain there and leave --dkim-key out",
+            )),
             Way::Ses => aws::ses(self.ses_configuration_set.clone()).await,
         }
     }

@@ -82,7 +82,7 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
     args.sending.rules(args.fields.with_default_id(""))?;
-    let smtp = args.smtp.transport().await?;
+    let smtp = args.smtp.transport(&args.letter).await?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
     let list = args.sending.sparing().suppression_table.as_ref();

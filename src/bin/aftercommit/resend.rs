@@ -56,7 +56,7 @@ pub struct SendArgs {
 /// A fleet does not see this process, and judges its claim by the deadline that stands on it.
 pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     let letterhead = args.letter.letterhead()?;
-    let smtp = args.smtp.transport().await?;
+    let smtp = args.smtp.transport(&args.letter).await?;
     let when = args.sparing.suppress_when()?;
     let retention = args.retention.checked()?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;

@@ -143,7 +143,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     };
     let settings = settings(args, &here)?;
     let filters = args.records.filters()?;
-    let smtp = args.smtp.transport().await?;
+    let smtp = args.smtp.transport(&args.letter).await?;
     let ready = tokio::select! {
         biased;
         // Nothing has begun, so nothing is to be finished.

@@ -33,7 +33,7 @@ fn recipient(text: &str) -> Result<Address, AddressError> {
 /// Sends the mail and prints what the server said. Every run is a mail of its own.
 pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
     let letterhead = args.letter.letterhead()?;
-    let server = args.smtp.transport().await?;
+    let server = args.smtp.transport(&args.letter).await?;
     let order = Order::sample(args.to.clone());
     let date = Clock::system().now();
     let since = date.duration_since(SystemTime::UNIX_EPOCH);
