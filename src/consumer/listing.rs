@@ -306,7 +306,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             return;
         }
         self.listing.bootstrapping = true;
+        // Where a row is written anew, its moment lies before the listing.
         let known = self.listing.known.as_ref();
+        let known = known.filter(|_| self.stream_row.is_none());
         self.listing.before_bootstrap = known.map(|known| known.shards.clone());
         let row = self.stream_row_for(view);
         self.calls.push(self.engine.bootstrap(row));
