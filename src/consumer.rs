@@ -32,6 +32,7 @@ mod beat;
 mod calls;
 mod fleet;
 mod listing;
+mod look;
 mod rescued;
 mod tasks;
 mod view;

@@ -39,6 +39,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             unable_to_list: self.listing.is_unable(),
             lease_duration: settings.timing.lease_duration,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            reads: self.engine.leases.reads(),
             zone: settings.place.zone.clone(),
             status_address: settings.place.status_address.clone(),
             at: Some(self.engine.clock.now()),

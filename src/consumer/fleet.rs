@@ -12,27 +12,22 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::beat::Beat;
-use super::calls::{Answer, Call, Looked};
+use super::calls::{Answer, Call};
 use super::listing::Listing;
+use super::look::Look;
 use super::tasks::Tasks;
-use super::view::sight_of;
 use super::{complain, within};
-use crate::decide::lease::{Change, Member, Sight};
+use crate::decide::lease::{Member, Sight};
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
-use crate::gate::left_out;
 use crate::handler::RecordHandler;
-use crate::leases::{Consistency, LeaseRow, LeaseStore, StreamRow, Take, View};
+use crate::leases::{LeaseRow, LeaseStore, StreamRow, Take};
 use crate::progress::{Counters, Standing};
 use crate::source::StreamSource;
 use crate::trust::{Generation, Trust};
 
 /// How many takes are in flight at once.
 const TAKES: usize = 32;
-
-/// So many rows are looked at every `look_interval`; more rows, less often, so that looks cost no
-/// more than heartbeats (a write costs as much as five reads, and rows are some 250 bytes).
-const ROWS_PER_LOOK: usize = 80;
 
 pub(super) struct Fleet<S, L, H> {
     pub engine: Arc<Engine<S, L, H>>,
@@ -41,11 +36,11 @@ pub(super) struct Fleet<S, L, H> {
     pub stream_row: Option<StreamRow>,
     pub rng: fastrand::Rng,
     member: Arc<Mutex<Member>>,
-    origin: Instant,
+    pub origin: Instant,
     pub trust: Trust,
     pub generation: Generation,
     pub beat: Beat,
-    look: Look,
+    pub look: Look,
     pub rows: BTreeMap<ShardId, LeaseRow>,
     pub sight: Sight,
     pub tasks: Tasks,
@@ -53,13 +48,6 @@ pub(super) struct Fleet<S, L, H> {
     pub taking: BTreeSet<ShardId>,
     /// Set once the worker is leaving: when it stops waiting.
     pub leaving: Option<Instant>,
-}
-
-/// When to look.
-struct Look {
-    in_flight: bool,
-    due: Instant,
-    strong_due: Instant,
 }
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
@@ -82,11 +70,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             generation: trust.generation(),
             trust,
             beat: Beat::new(now),
-            look: Look {
-                in_flight: false,
-                due: now,
-                strong_due: now,
-            },
+            look: Look::new(now),
             rows: BTreeMap::new(),
             sight: Sight::default(),
             tasks: Tasks::default(),
@@ -157,17 +141,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             self.calls
                 .push(self.engine.beat(row, !self.beat.registered));
         }
-        if !self.look.in_flight && self.beat.registered && self.look.due <= now {
-            let generation = self.trust.beating();
-            let strong = self.look.strong_due <= now || self.trust.tenure().is_none();
-            let consistency = if strong {
-                Consistency::Strong
-            } else {
-                Consistency::Eventual
-            };
-            self.look.in_flight = true;
-            self.look.due = now + self.look_interval();
-            self.calls.push(self.engine.look(consistency, generation));
+        if self.beat.registered {
+            self.begin_look(now);
         }
         while self.taking.len() < TAKES {
             let Some(take) = self.wanted.pop_front() else {
@@ -185,33 +160,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         if !self.beat.in_flight {
             due = due.min(self.beat.due);
         }
-        if !self.look.in_flight && self.beat.registered {
-            due = due.min(self.look.due);
+        if self.beat.registered {
+            due = self.look.due().map_or(due, |look| due.min(look));
         }
         self.leaving.map_or(due, |limit| due.min(limit))
-    }
-
-    fn look_interval(&self) -> Duration {
-        let timing = &self.engine.settings.timing;
-        let rows = self.sight.leases.len() + self.sight.workers.len();
-        let many = u32::try_from(rows / ROWS_PER_LOOK).unwrap_or(u32::MAX);
-        // Trust lives on looks, too: they must come several times in its window.
-        timing
-            .look_interval
-            .saturating_mul(many.max(1))
-            .min(timing.lease_duration / 4)
-    }
-
-    /// The shards whose rows were ended when they were last seen.
-    pub fn ended_shards(&self) -> BTreeSet<ShardId> {
-        let ended = self.rows.values().filter(|row| row.ended());
-        ended.map(|row| row.shard.clone()).collect()
-    }
-
-    pub fn look_now(&mut self) {
-        let now = Instant::now();
-        self.look.due = now;
-        self.look.strong_due = now;
     }
 
     fn answered(&mut self, answer: Answer) {
@@ -245,75 +197,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 }
             }
         }
-    }
-
-    fn looked(&mut self, looked: Looked) {
-        self.look.in_flight = false;
-        let view = match looked.result {
-            Ok(view) => Arc::new(view),
-            Err(error) => {
-                complain("a look at the lease table", &error);
-                self.look.due = Instant::now() + self.engine.settings.timing.idle_min;
-                return;
-            }
-        };
-        let at = self.engine.clock.now();
-        self.engine.progress.saw(view.clone(), at);
-        let strong = looked.consistency == Consistency::Strong;
-        let mut valid = looked
-            .generation
-            .filter(|begun| *begun == self.trust.generation());
-        if left_out!(EarlyReread) {
-            valid = self.trust.beating();
-        }
-        let confirmed = self.trust.tenure().is_some();
-        let began = looked.began.duration_since(self.origin);
-        self.sight = sight_of(&view, began, strong);
-        self.remember(&view, strong);
-        let trusted = valid.is_some() && (strong || confirmed);
-        let now = self.now();
-        let changes = self.member().see(&self.sight, now, trusted);
-        // A death is looked for the moment that it can be known.
-        let death = self.member().next_death(now);
-        if let Some(death) = death.and_then(|death| self.origin.checked_add(death)) {
-            self.look.due = self.look.due.min(death);
-        }
-        for change in changes {
-            if let Change::Lost(shard) = change {
-                self.tasks.abandon(&shard);
-            }
-        }
-        if let Some(generation) = valid.filter(|_| strong) {
-            let timing = &self.engine.settings.timing;
-            self.look.strong_due = looked.began + timing.lease_duration / 5;
-            let counts_from = if left_out!(EarlyReread) {
-                Instant::now()
-            } else {
-                looked.began
-            };
-            if self.trust.seen(generation, counts_from + timing.trust()) {
-                self.tidy(&view);
-            }
-        }
-        self.act();
-    }
-
-    /// Keeps the newest row of every shard, for where to start from.
-    fn remember(&mut self, view: &View, strong: bool) {
-        if strong {
-            self.rows.retain(|shard, _| view.leases.contains_key(shard));
-        }
-        for (shard, row) in &view.leases {
-            if strong
-                || self
-                    .rows
-                    .get(shard)
-                    .is_none_or(|known| known.epoch <= row.epoch)
-            {
-                self.rows.insert(shard.clone(), row.clone());
-            }
-        }
-        self.stream_row = self.stream_row.or(view.stream);
     }
 
     fn leave(&mut self) {

@@ -82,7 +82,11 @@ impl Listing {
 
     /// Whether listing falls to me.
     pub fn elect(&mut self, live: &BTreeSet<Incarnation>, sight: &Sight, me: &Incarnation) {
-        let unable = sight.workers.iter().filter(|(_, peer)| peer.unable_to_list);
+        // Who cannot read a row cannot tell what it leaves due.
+        let unable = sight
+            .workers
+            .iter()
+            .filter(|(_, peer)| peer.unable_to_list || peer.reads < sight.newest_format);
         let unable = unable.map(|(name, _)| name).collect();
         self.mine = lister(live, &unable) == Some(me);
     }
@@ -189,7 +193,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let shards = known.shards;
         let tree = tree_of(shards.clone(), view);
         let fresh = std::mem::take(&mut self.listing.fresh);
-        let at_start = fresh && view.leases.is_empty();
+        let at_start = fresh && view.has_no_leases();
         let latest = self
             .stream_row
             .is_some_and(|row| row.initial == InitialPosition::Latest);
@@ -276,7 +280,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     fn never_leased(&self, new: &[LeaseRow], listed: &[Shard], view: &View) -> Vec<GapRow> {
         let parents = new.iter().filter_map(|row| row.parent.as_ref());
         let lost = parents.filter(|parent| {
-            !view.leases.contains_key(*parent) && !listed.iter().any(|shard| shard.id == **parent)
+            !view.has_lease(parent) && !listed.iter().any(|shard| shard.id == **parent)
         });
         let gap = |shard: &ShardId| GapRow {
             shard: shard.clone(),
@@ -300,8 +304,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     /// first and the moment of the bootstrap after it, so that whatever a shard holds that had
     /// ended by then is older than the fleet.
     fn begin_bootstrap(&mut self, view: &View) {
-        let empty = view.leases.is_empty() && view.unreadable.is_empty();
-        if empty && self.stream_row.is_none() && self.listing.known.is_none() {
+        if view.has_no_leases() && self.stream_row.is_none() && self.listing.known.is_none() {
             self.listing.first = true;
             return;
         }
@@ -319,7 +322,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     /// anything in the stream.
     fn stream_row_for(&self, view: &View) -> StreamRow {
         let (now, settings) = (self.engine.clock.now(), &self.engine.settings);
-        let (initial, began) = if view.leases.is_empty() && view.unreadable.is_empty() {
+        let (initial, began) = if view.has_no_leases() {
             (settings.start, now)
         } else {
             let oldest = now.checked_sub(settings.timing.retention);

@@ -15,6 +15,7 @@ pub(super) fn sight_of(view: &View, began: Duration, consistent: bool) -> Sight 
         let peer = Peer {
             beat: row.beat,
             draining: row.draining,
+            reads: row.reads,
             unable_to_list: row.unable_to_list,
             patience: row.lease_duration,
         };
@@ -31,6 +32,7 @@ pub(super) fn sight_of(view: &View, began: Duration, consistent: bool) -> Sight 
             let peer = Peer {
                 beat: 0,
                 draining: true,
+                reads: u32::MAX,
                 unable_to_list: true,
                 patience: Duration::MAX,
             };
@@ -40,11 +42,18 @@ pub(super) fn sight_of(view: &View, began: Duration, consistent: bool) -> Sight 
         let seen = Row {
             owner: row.owner.clone(),
             epoch: row.epoch,
+            format: row.format,
             ended: row.ended(),
         };
         (row.shard.clone(), seen)
     });
+    let newer = view.unreadable.iter().filter_map(|row| match row.why {
+        Unfit::Newer { format } => Some(format),
+        Unfit::Malformed { .. } => None,
+    });
+    let formats = view.leases.values().map(|row| row.format).chain(newer);
     Sight {
+        newest_format: formats.max().unwrap_or(0),
         workers: workers.chain(strangers).collect(),
         leases: leases.collect(),
         consistent,
@@ -76,13 +85,7 @@ pub(super) fn damaged_shards(view: &View, listed: &[Shard]) -> Vec<Shard> {
             warn!(row = row.row, what, "a row of the lease table is malformed");
             row.row.strip_prefix("shard#").map(ShardId::new)
         }
-        Unfit::Newer { format } => {
-            warn!(
-                row = row.row,
-                format, "a row was written by a newer version and is left alone"
-            );
-            None
-        }
+        Unfit::Newer { .. } => None,
     });
     let with_parent = |id: ShardId| {
         let listed = listed.iter().find(|shard| shard.id == id).cloned();

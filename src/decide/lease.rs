@@ -280,6 +280,7 @@ impl Member {
     /// What I should do about what a look saw, given who is alive. Needs trust.
     pub fn plan(&self, sight: &Sight, live: &BTreeSet<Incarnation>, now: Duration) -> Vec<Action> {
         let open = sight.leases.iter().filter(|(_, row)| !row.ended);
+        let read_by_all = sight.workers.values().map(|peer| peer.reads).min();
         let targets = assign(live, open.clone().map(|(id, row)| (id, row.owner.as_ref())));
         let mut actions = Vec::new();
         for (shard, row) in open {
@@ -289,7 +290,9 @@ impl Member {
                 continue;
             }
             if mine.owns.is_some() {
-                if target != Some(&self.me) {
+                // Handing over writes a row anew, in a format that everybody reads.
+                let newer = read_by_all.is_some_and(|reads| row.format > reads);
+                if target != Some(&self.me) || newer && !left_out!(FormatIgnored) {
                     actions.push(Action::HandOver(shard.clone(), target.cloned()));
                 }
                 continue;
@@ -306,7 +309,10 @@ impl Member {
             // Nobody else can take what stands in my name while I am alive, so that falls to me even
             // if it is to be another's in the end.
             let in_my_name = row.owner.as_ref() == Some(&self.me);
-            if target == Some(&self.me) || in_my_name {
+            // What its worker cannot read falls to all who can, to be handed to it.
+            let reads = target.and_then(|name| sight.workers.get(name));
+            let for_others = reads.is_some_and(|peer| peer.reads < row.format);
+            if target == Some(&self.me) || in_my_name || for_others {
                 actions.push(Action::Take(Take {
                     shard: shard.clone(),
                     from,

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use anyhow::{anyhow, bail};
 use aws_sdk_dynamodb::Client;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use serde_dynamo::{AttributeValue, Item};
+use serde_dynamo::Item;
 
+use super::fence::{is_taken, stays_and_reads};
+use super::format::Formats;
 use super::row::{self, ROW, STREAM, STREAM_ROW, gap_key, lease_key, worker_key};
 use super::{
-    Checkpoint, Consistency, FORMAT, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
-    Sighting, StreamRow, Take, Unfit, View, WorkerRow,
+    Checkpoint, Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Sighting,
+    StreamRow, Take, Unfit, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
 use crate::record::Position;
@@ -34,6 +36,7 @@ const CHILDREN_PER_TRANSACTION: usize = 99;
 pub struct DynamoDbLeases {
     table: Table,
     stream: Arc<str>,
+    formats: Formats,
 }
 
 impl DynamoDbLeases {
@@ -43,7 +46,16 @@ impl DynamoDbLeases {
         Self {
             table: Table::new(client, table),
             stream: stream.into(),
+            formats: Formats::default(),
         }
+    }
+
+    /// As a build would use it that reads rows up to this format: to run two versions side by side.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn of_build(mut self, reads: u32) -> Self {
+        self.formats = Formats::of_build(reads);
+        self
     }
 
     fn key(&self, row: &str) -> Fields {
@@ -51,7 +63,7 @@ impl DynamoDbLeases {
     }
 
     fn lease_item(&self, lease: &LeaseRow) -> Item {
-        let fields = row::lease_fields(lease);
+        let fields = row::lease_fields(lease, self.formats.writes());
         row::item(&self.stream, &lease_key(&lease.shard), fields)
     }
 
@@ -59,7 +71,11 @@ impl DynamoDbLeases {
     /// read shows nobody's write.
     async fn standing(&self, shard: &ShardId) -> anyhow::Result<Option<LeaseRow>> {
         let item = self.table.get(self.key(&lease_key(shard))).await?;
-        Ok(item.and_then(|item| row::lease(shard.clone(), &item).ok()))
+        Ok(item.and_then(|item| self.read(shard, &item)))
+    }
+
+    fn read(&self, shard: &ShardId, item: &Item) -> Option<LeaseRow> {
+        row::lease(shard.clone(), item, self.formats.reads()).ok()
     }
 
     /// Changes a lease under its fence. A refusal is success if the row shows my write.
@@ -70,19 +86,23 @@ impl DynamoDbLeases {
         is_mine: impl FnOnce(&LeaseRow) -> bool,
     ) -> anyhow::Result<Option<()>> {
         let key = self.key(&lease_key(&hold.shard));
-        let refused = match self.table.update(key, &under(hold).write(fields)).await? {
+        let refused = match self
+            .table
+            .update(key, &self.formats.under(hold).write(fields))
+            .await?
+        {
             Write::Applied(_) => return Ok(Some(())),
             Write::Refused(old) => old,
         };
-        let lease = refused.and_then(|item| row::lease(hold.shard.clone(), &item).ok());
+        let lease = refused.and_then(|item| self.read(&hold.shard, &item));
         Ok(lease.filter(is_mine).map(|_| ()))
     }
 
     async fn take_undisputed(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
         let key = self.key(&lease_key(&take.shard));
         let (Write::Applied(item) | Write::Refused(item)) =
-            self.table.update(key, &taking(take)).await?;
-        let lease = item.and_then(|item| row::lease(take.shard.clone(), &item).ok());
+            self.table.update(key, &self.formats.taking(take)).await?;
+        let lease = item.and_then(|item| self.read(&take.shard, &item));
         Ok(lease.filter(|lease| is_taken(lease, take)))
     }
 
@@ -99,7 +119,7 @@ impl DynamoDbLeases {
             Sighting::Missing => Expression::on_none(ROW),
         };
         let parts = vec![
-            Part::Update(self.key(&lease_key(&take.shard)), taking(take)),
+            Part::Update(self.key(&lease_key(&take.shard)), self.formats.taking(take)),
             Part::Demand(self.key(&worker_key(owner)), still),
         ];
         self.table.transact(parts).await?;
@@ -115,11 +135,10 @@ impl DynamoDbLeases {
         children: &[LeaseRow],
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let mut fields = row::checkpoint_fields(end);
-        fields.extend(row::report_fields(report));
+        let mut fields = row::progress_fields(end, report, self.formats.writes());
         fields.push(row::owner_field(None));
         fields.push(("epoch", Some(number(hold.epoch + 1))));
-        let ending = under(hold).write(fields);
+        let ending = self.formats.under(hold).write(fields);
         let mut missing: Vec<_> = children.iter().collect();
         loop {
             let parent = self.key(&lease_key(&hold.shard));
@@ -142,38 +161,19 @@ impl DynamoDbLeases {
     }
 }
 
-/// Under the fence of a hold: I am still the owner, in this epoch.
-fn under(hold: &Hold) -> Expression {
-    Expression::on_readable(FORMAT)
-        .when("owner", Some(text(hold.owner.as_str())))
-        .when("epoch", Some(number(hold.epoch)))
-}
-
-/// The lease's part of a take.
-fn taking(take: &Take) -> Expression {
-    let from = take.from.as_ref().map(|(owner, _)| text(owner.as_str()));
-    Expression::on_readable(FORMAT)
-        .when("owner", from)
-        .when("epoch", Some(number(take.seen_epoch)))
-        .unless("checkpoint", text(row::END))
-        .write(vec![
-            row::owner_field(Some(&take.owner)),
-            ("epoch", Some(number(take.epoch))),
-        ])
-}
-
-fn is_taken(lease: &LeaseRow, take: &Take) -> bool {
-    lease.owner.as_ref() == Some(&take.owner) && lease.epoch == take.epoch
-}
-
 impl LeaseStore for DynamoDbLeases {
+    fn reads(&self) -> u32 {
+        self.formats.reads()
+    }
+
     async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
         let of = Expression::default().when(STREAM, Some(text(&*self.stream)));
         let strong = consistency == Consistency::Strong;
         let mut view = View::default();
         for item in self.table.query(&of, strong).await? {
-            view.add(&item);
+            view.add(&item, self.formats.reads());
         }
+        self.formats.saw(&view);
         Ok(view)
     }
 
@@ -184,12 +184,13 @@ impl LeaseStore for DynamoDbLeases {
             Write::Refused(old) => old,
         };
         let old = old.ok_or_else(|| anyhow!("the stream's row came and went: try again"))?;
-        match row::stream(&old) {
+        match row::stream(&old, self.formats.reads()) {
             Ok(standing) => Ok(standing),
             Err(Unfit::Newer { format }) => bail!(
                 "the lease table's row for {} has format {format}, this build reads up to \
-                 {FORMAT}: update this worker",
-                self.stream
+                 {}: update this worker",
+                self.stream,
+                self.formats.reads()
             ),
             Err(Unfit::Malformed { what }) => bail!(
                 "the lease table's row for {} is damaged ({what}): restore it, or delete it to \
@@ -218,7 +219,9 @@ impl LeaseStore for DynamoDbLeases {
 
     async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
         let key = self.key(&worker_key(&row.incarnation));
-        let raise = Expression::on_readable(FORMAT)
+        let raise = self
+            .formats
+            .readable()
             .when_below("beat", number(row.beat))
             .write(row::worker_fields(row));
         let old = match self.table.update(key, &raise).await? {
@@ -235,7 +238,7 @@ impl LeaseStore for DynamoDbLeases {
         incarnation: &Incarnation,
         still_at: Option<u64>,
     ) -> anyhow::Result<()> {
-        let mut when = Expression::on_readable_or_none(FORMAT);
+        let mut when = self.formats.readable_or_none();
         if let Some(beat) = still_at {
             when = when.when("beat", Some(number(beat)));
         }
@@ -261,7 +264,7 @@ impl LeaseStore for DynamoDbLeases {
             return Ok(());
         };
         if !matches!(
-            row::lease(row.shard.clone(), &damaged),
+            row::lease(row.shard.clone(), &damaged, self.formats.reads()),
             Err(Unfit::Malformed { .. })
         ) {
             return Ok(());
@@ -295,10 +298,9 @@ impl LeaseStore for DynamoDbLeases {
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
         let checkpoint = Checkpoint::At(checkpoint.clone());
-        let epoch = hold.epoch + 1;
+        let (epoch, format) = (hold.epoch + 1, self.formats.writes());
         let fields = |to| {
-            let mut fields = row::checkpoint_fields(&checkpoint);
-            fields.extend(row::report_fields(report));
+            let mut fields = row::progress_fields(&checkpoint, report, format);
             fields.push(row::owner_field(to));
             fields.push(("epoch", Some(number(epoch))));
             fields
@@ -310,10 +312,9 @@ impl LeaseStore for DynamoDbLeases {
         };
         if let Some(taker) = to {
             let lease = self.key(&lease_key(&hold.shard));
-            let stays = Expression::default().when("draining", Some(AttributeValue::Bool(false)));
             let parts = vec![
-                Part::Update(lease, under(hold).write(fields(to))),
-                Part::Demand(self.key(&worker_key(taker)), stays),
+                Part::Update(lease, self.formats.under(hold).write(fields(to))),
+                Part::Demand(self.key(&worker_key(taker)), stays_and_reads(format)),
             ];
             match self.table.transact(parts).await? {
                 Transaction::Applied => return Ok(Some(())),
@@ -321,7 +322,7 @@ impl LeaseStore for DynamoDbLeases {
                     let lease = self.standing(&hold.shard).await?;
                     return Ok(lease.filter(is_mine).map(|_| ()));
                 }
-                // Only the taker is not there any more.
+                // Only the taker is not there any more, or could not read it.
                 Transaction::Refused(_) => {}
             }
         }
@@ -334,8 +335,8 @@ impl LeaseStore for DynamoDbLeases {
         checkpoint: &Position,
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let mut fields = row::checkpoint_fields(&Checkpoint::At(checkpoint.clone()));
-        fields.extend(row::report_fields(report));
+        let checkpoint = Checkpoint::At(checkpoint.clone());
+        let fields = row::progress_fields(&checkpoint, report, self.formats.writes());
         // A repeat meets its own condition again, so a refusal is never mine.
         self.change(hold, fields, |_| false).await
     }
@@ -361,7 +362,10 @@ impl LeaseStore for DynamoDbLeases {
     }
 
     async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
-        let ended = Expression::on_readable(FORMAT).when("checkpoint", Some(text(row::END)));
+        let ended = self
+            .formats
+            .readable()
+            .when("checkpoint", Some(text(row::END)));
         self.table
             .delete(self.key(&lease_key(shard)), &ended)
             .await?;
@@ -369,8 +373,10 @@ impl LeaseStore for DynamoDbLeases {
     }
 
     async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
-        let how = Expression::on_readable_or_none(FORMAT)
-            .fill_in(row::gap_fields(gap))
+        let how = self
+            .formats
+            .readable_or_none()
+            .fill_in(row::gap_fields(gap, self.formats.writes()))
             .write(row::gap_end(gap));
         let key = self.key(&gap_key(gap));
         let Some(hold) = hold else {
@@ -378,7 +384,10 @@ impl LeaseStore for DynamoDbLeases {
             return Ok(Some(()));
         };
         let lease = self.key(&lease_key(&hold.shard));
-        let parts = vec![Part::Demand(lease, under(hold)), Part::Update(key, how)];
+        let parts = vec![
+            Part::Demand(lease, self.formats.under(hold)),
+            Part::Update(key, how),
+        ];
         match self.table.transact(parts).await? {
             Transaction::Refused(refused) if refused.first() == Some(&true) => Ok(None),
             // A gap row of a newer format is left alone.

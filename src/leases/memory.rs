@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::format::Formats;
 use super::{
     Checkpoint, Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Sighting,
     StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
@@ -11,7 +12,10 @@ use crate::record::Position;
 
 /// A lease table that lives as long as its last clone.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryLeases(Arc<Mutex<View>>);
+pub struct MemoryLeases {
+    rows: Arc<Mutex<View>>,
+    formats: Formats,
+}
 
 impl MemoryLeases {
     /// An empty table.
@@ -19,9 +23,62 @@ impl MemoryLeases {
         Self::default()
     }
 
+    /// As a build would use it that reads rows up to this format: to run two versions side by side.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn of_build(&self, reads: u32) -> Self {
+        Self {
+            rows: self.rows.clone(),
+            formats: Formats::of_build(reads),
+        }
+    }
+
     /// The rows as they stand.
     pub fn snapshot(&self) -> View {
         self.rows().clone()
+    }
+
+    /// What this build sees where these rows stand.
+    pub(crate) fn seeing(&self, mut view: View) -> View {
+        let newer = |_: &ShardId, row: &mut LeaseRow| row.format > self.formats.reads();
+        let newer: Vec<_> = view.leases.extract_if(.., newer).collect();
+        view.unreadable
+            .extend(newer.into_iter().map(|(shard, row)| Unreadable {
+                row: row_name(&shard),
+                why: Unfit::Newer { format: row.format },
+            }));
+        self.formats.saw(&view);
+        view
+    }
+
+    /// The lease that `hold` is the fence of.
+    fn held<'a>(&self, table: &'a mut View, hold: &Hold) -> Option<&'a mut LeaseRow> {
+        table.leases.get_mut(&hold.shard).filter(|row| {
+            row.owner.as_ref() == Some(&hold.owner)
+                && row.epoch == hold.epoch
+                && !row.ended()
+                && row.format <= self.formats.reads()
+        })
+    }
+
+    /// Writes a row anew, in the format that everybody reads.
+    fn write(&self, row: &mut LeaseRow, checkpoint: Checkpoint, report: &Report) {
+        row.format = self.formats.writes();
+        row.checkpoint = checkpoint;
+        row.report = report.clone();
+    }
+
+    fn insert_missing(&self, table: &mut View, row: &LeaseRow) {
+        let name = row_name(&row.shard);
+        let unreadable = &table.unreadable;
+        if !unreadable.iter().any(|unreadable| unreadable.row == name) {
+            let format = self.formats.writes();
+            let new = || LeaseRow {
+                format,
+                ..row.clone()
+            };
+            table.leases.entry(row.shard.clone()).or_insert_with(new);
+        }
     }
 
     /// Changes rows as an operator would, behind the fleet's back.
@@ -30,7 +87,7 @@ impl MemoryLeases {
     }
 
     fn rows(&self) -> MutexGuard<'_, View> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -39,13 +96,6 @@ fn row_name(shard: &ShardId) -> String {
 }
 
 impl View {
-    /// The lease that `hold` is the fence of.
-    fn held(&mut self, hold: &Hold) -> Option<&mut LeaseRow> {
-        self.leases.get_mut(&hold.shard).filter(|row| {
-            row.owner.as_ref() == Some(&hold.owner) && row.epoch == hold.epoch && !row.ended()
-        })
-    }
-
     fn is_still(&self, name: &Incarnation, sighting: Sighting) -> bool {
         match (sighting, self.workers.get(name)) {
             (Sighting::Beat(beat), Some(row)) => row.beat == beat,
@@ -53,24 +103,15 @@ impl View {
             _ => false,
         }
     }
-
-    fn insert_missing(&mut self, row: &LeaseRow) {
-        let name = row_name(&row.shard);
-        if !self
-            .unreadable
-            .iter()
-            .any(|unreadable| unreadable.row == name)
-        {
-            self.leases
-                .entry(row.shard.clone())
-                .or_insert_with(|| row.clone());
-        }
-    }
 }
 
 impl LeaseStore for MemoryLeases {
+    fn reads(&self) -> u32 {
+        self.formats.reads()
+    }
+
     async fn look(&self, _: Consistency) -> anyhow::Result<View> {
-        Ok(self.snapshot())
+        Ok(self.seeing(self.snapshot()))
     }
 
     async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
@@ -111,7 +152,7 @@ impl LeaseStore for MemoryLeases {
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
         let mut table = self.rows();
         for row in rows {
-            table.insert_missing(row);
+            self.insert_missing(&mut table, row);
         }
         Ok(())
     }
@@ -124,14 +165,15 @@ impl LeaseStore for MemoryLeases {
         };
         if let Some(place) = table.unreadable.iter().position(malformed) {
             table.unreadable.remove(place);
-            table.leases.insert(row.shard.clone(), row.clone());
+            self.insert_missing(&mut table, row);
         }
         Ok(())
     }
 
     async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
         let mut table = self.rows();
-        let Some(row) = table.leases.get(&take.shard) else {
+        let row = table.leases.get(&take.shard);
+        let Some(row) = row.filter(|row| row.format <= self.formats.reads()) else {
             return Ok(None);
         };
         if row.owner.as_ref() == Some(&take.owner) && row.epoch == take.epoch {
@@ -162,13 +204,13 @@ impl LeaseStore for MemoryLeases {
     ) -> anyhow::Result<Option<()>> {
         let mut table = self.rows();
         let checkpoint = Checkpoint::At(checkpoint.clone());
-        let stays = |to: &&Incarnation| table.workers.get(*to).is_some_and(|row| !row.draining);
+        let fit = |row: &WorkerRow| !row.draining && row.reads >= self.formats.writes();
+        let stays = |to: &&Incarnation| table.workers.get(*to).is_some_and(fit);
         let taker = to.filter(stays).cloned();
-        if let Some(row) = table.held(hold) {
+        if let Some(row) = self.held(&mut table, hold) {
             row.owner = taker;
             row.epoch += 1;
-            row.checkpoint = checkpoint;
-            row.report = report.clone();
+            self.write(row, checkpoint, report);
             return Ok(Some(()));
         }
         let given = |row: &LeaseRow| {
@@ -186,9 +228,8 @@ impl LeaseStore for MemoryLeases {
         checkpoint: &Position,
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        Ok(self.rows().held(hold).map(|row| {
-            row.checkpoint = Checkpoint::At(checkpoint.clone());
-            row.report = report.clone();
+        Ok(self.held(&mut self.rows(), hold).map(|row| {
+            self.write(row, Checkpoint::At(checkpoint.clone()), report);
         }))
     }
 
@@ -202,13 +243,12 @@ impl LeaseStore for MemoryLeases {
         let end = Checkpoint::End {
             children: children.iter().map(|child| child.shard.clone()).collect(),
         };
-        if let Some(row) = table.held(hold) {
-            row.checkpoint = end;
+        if let Some(row) = self.held(&mut table, hold) {
             row.owner = None;
             row.epoch += 1;
-            row.report = report.clone();
+            self.write(row, end, report);
             for child in children {
-                table.insert_missing(child);
+                self.insert_missing(&mut table, child);
             }
             return Ok(Some(()));
         }
@@ -220,13 +260,13 @@ impl LeaseStore for MemoryLeases {
     async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
         self.rows()
             .leases
-            .retain(|id, row| id != shard || !row.ended());
+            .retain(|id, row| id != shard || !row.ended() || row.format > self.formats.reads());
         Ok(())
     }
 
     async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
         let mut table = self.rows();
-        if hold.is_some_and(|hold| table.held(hold).is_none()) {
+        if hold.is_some_and(|hold| self.held(&mut table, hold).is_none()) {
             return Ok(None);
         }
         let same = |other: &&mut GapRow| {

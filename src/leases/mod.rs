@@ -9,8 +9,8 @@
 //! | `shard#<shard>` | owner, epoch, checkpoint |
 //! | `gap#<shard>#<last handled>` | what was trimmed before it could be read |
 //!
-//! Every row carries its format version ([`FORMAT`]). Rows of a newer format are reported, never
-//! touched.
+//! Every row carries its format version. Rows of a newer one than this build reads ([`FORMAT`]) are
+//! reported, never touched; how two versions get along is told in `format.rs`.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -20,13 +20,13 @@ use crate::decide::shard::ShardId;
 use crate::record::{Position, SequenceNumber};
 
 pub mod dynamodb;
+mod fence;
+mod format;
 pub mod memory;
 pub(crate) mod row;
 
 pub use crate::decide::lease::{Epoch, Hold, Incarnation, Sighting, Take};
-
-/// The format version that this build writes into every row.
-pub const FORMAT: u32 = 1;
+pub use format::FORMAT;
 
 /// Where a stream was started from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub struct WorkerRow {
     pub lease_duration: Duration,
     /// The build that the worker runs.
     pub version: String,
+    /// The newest format of rows that the worker reads. 1 where the row does not say.
+    pub reads: u32,
     /// The availability zone, where known.
     pub zone: Option<String>,
     /// Where its status page is, where it has one.
@@ -94,6 +96,8 @@ pub struct LeaseRow {
     pub owner: Option<Incarnation>,
     /// Raised by every change of owner.
     pub epoch: Epoch,
+    /// The format that the row has; what is written takes the newest that all workers read.
+    pub format: u32,
     /// How far it is settled.
     pub checkpoint: Checkpoint,
     /// The progress that the owner last reported beside the checkpoint.
@@ -108,6 +112,7 @@ impl LeaseRow {
             parent,
             owner: None,
             epoch,
+            format: FORMAT,
             checkpoint: Checkpoint::At(Position::Horizon),
             report: Report::default(),
         }
@@ -191,6 +196,19 @@ pub struct View {
     pub unreadable: Vec<Unreadable>,
 }
 
+impl View {
+    /// Whether the shard has a lease, be it one that cannot be read.
+    pub(crate) fn has_lease(&self, shard: &ShardId) -> bool {
+        let name = row::lease_key(shard);
+        self.leases.contains_key(shard) || self.unreadable.iter().any(|row| row.row == name)
+    }
+
+    /// Whether there is no lease, and nothing that might be one.
+    pub(crate) fn has_no_leases(&self) -> bool {
+        self.leases.is_empty() && self.unreadable.is_empty()
+    }
+}
+
 /// A row that this build cannot read. The others are not affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
@@ -232,6 +250,9 @@ pub enum Consistency {
 /// applied answers like the first** as long as nothing else came between. A crash after any call
 /// leaves rows that the rest of the fleet goes on from.
 pub trait LeaseStore: Clone + Send + Sync + 'static {
+    /// The newest format of rows that this build reads.
+    fn reads(&self) -> u32;
+
     /// Reads all rows of the stream.
     fn look(&self, consistency: Consistency) -> impl Future<Output = anyhow::Result<View>> + Send;
 
@@ -266,7 +287,8 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     fn take(&self, take: &Take) -> impl Future<Output = anyhow::Result<Option<LeaseRow>>> + Send;
 
     /// Gives a lease to `to` (`None`: to nobody) with `epoch + 1` and the last checkpoint, in one
-    /// write. If `to` is leaving or gone, nobody gets it, so that it can be taken at once.
+    /// write. If `to` is leaving or gone, or could not read the row, nobody gets it, so that it can be
+    /// taken at once.
     fn hand_over(
         &self,
         hold: &Hold,

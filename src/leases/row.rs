@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_dynamo::{AttributeValue, Item};
 
+use super::format::FIRST;
 use super::{
-    Checkpoint, FORMAT, GapRow, Incarnation, InitialPosition, LeaseRow, Report, StreamRow, Unfit,
+    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, Report, StreamRow, Unfit,
     Unreadable, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
@@ -52,7 +53,7 @@ pub(super) fn stream_fields(row: &StreamRow) -> Fields {
         InitialPosition::Latest => "LATEST",
     };
     vec![
-        ("format", Some(number(FORMAT))),
+        ("format", Some(number(FIRST))),
         ("initial", Some(text(initial))),
         ("bootstrapped", Some(time(row.bootstrapped))),
     ]
@@ -61,7 +62,8 @@ pub(super) fn stream_fields(row: &StreamRow) -> Fields {
 /// A worker row's attributes, without its key.
 pub(super) fn worker_fields(row: &WorkerRow) -> Fields {
     vec![
-        ("format", Some(number(FORMAT))),
+        ("format", Some(number(FIRST))),
+        ("reads", Some(number(row.reads))),
         ("beat", Some(number(row.beat))),
         ("draining", Some(AttributeValue::Bool(row.draining))),
         (
@@ -76,16 +78,14 @@ pub(super) fn worker_fields(row: &WorkerRow) -> Fields {
     ]
 }
 
-/// A lease row's attributes, without its key.
-pub(super) fn lease_fields(row: &LeaseRow) -> Fields {
+/// A lease row's attributes in this format, without its key.
+pub(super) fn lease_fields(row: &LeaseRow, format: u32) -> Fields {
     let mut fields = vec![
-        ("format", Some(number(FORMAT))),
         ("parent", row.parent.as_ref().map(|id| text(id.as_str()))),
         owner_field(row.owner.as_ref()),
         ("epoch", Some(number(row.epoch))),
     ];
-    fields.extend(checkpoint_fields(&row.checkpoint));
-    fields.extend(report_fields(&row.report));
+    fields.extend(progress_fields(&row.checkpoint, &row.report, format));
     fields
 }
 
@@ -94,8 +94,16 @@ pub(super) fn owner_field(owner: Option<&Incarnation>) -> (&'static str, Option<
     ("owner", owner.map(|owner| text(owner.as_str())))
 }
 
+/// Whatever a change of a lease's checkpoint writes, in this format.
+pub(super) fn progress_fields(checkpoint: &Checkpoint, report: &Report, format: u32) -> Fields {
+    let mut fields = vec![("format", Some(number(format)))];
+    fields.extend(checkpoint_fields(checkpoint));
+    fields.extend(report_fields(report));
+    fields
+}
+
 /// The checkpoint of a lease.
-pub(super) fn checkpoint_fields(checkpoint: &Checkpoint) -> Fields {
+fn checkpoint_fields(checkpoint: &Checkpoint) -> Fields {
     let (place, children) = match checkpoint {
         Checkpoint::At(Position::Horizon) => (HORIZON, None),
         Checkpoint::At(Position::After(last)) => (last.as_str(), None),
@@ -109,7 +117,7 @@ pub(super) fn checkpoint_fields(checkpoint: &Checkpoint) -> Fields {
 }
 
 /// What the owner tells beside the checkpoint.
-pub(super) fn report_fields(report: &Report) -> Fields {
+fn report_fields(report: &Report) -> Fields {
     vec![
         ("frontier_time", instant(report.frontier_time)),
         ("caught_up_at", instant(report.caught_up_at)),
@@ -121,11 +129,11 @@ pub(super) fn report_fields(report: &Report) -> Fields {
     ]
 }
 
-/// A gap row's attributes, without its key.
-pub(super) fn gap_fields(row: &GapRow) -> Fields {
+/// A gap row's attributes in this format, without its key.
+pub(super) fn gap_fields(row: &GapRow, format: u32) -> Fields {
     let place = |at: &Option<SequenceNumber>| at.as_ref().map(|at| text(at.as_str()));
     vec![
-        ("format", Some(number(FORMAT))),
+        ("format", Some(number(format))),
         ("shard", Some(text(row.shard.as_str()))),
         ("last_handled", place(&row.last_handled)),
         ("last_handled_time", instant(row.last_handled_time)),
@@ -149,29 +157,30 @@ pub(super) fn item(stream: &str, row: &str, mut fields: Fields) -> Item {
 }
 
 impl View {
-    /// Sorts one row of the table into the view. A row that cannot be read is listed with its
-    /// reason and disturbs no other.
-    pub(super) fn add(&mut self, item: &Item) {
+    /// Sorts one row of the table into the view of a build that reads rows up to this format. A row
+    /// that cannot be read is listed with its reason and disturbs no other.
+    pub(super) fn add(&mut self, item: &Item, reads: u32) {
         let reader = Reader(item);
         let row = reader.text(ROW).unwrap_or_default();
-        if let Err(why) = self.sort_in(row, item) {
+        if let Err(why) = self.sort_in(row, item, reads) {
             let row = row.to_owned();
             self.unreadable.push(Unreadable { row, why });
         }
     }
 
-    fn sort_in(&mut self, row: &str, item: &Item) -> Result<(), Unfit> {
+    fn sort_in(&mut self, row: &str, item: &Item, reads: u32) -> Result<(), Unfit> {
         let reader = Reader(item);
-        check_format(&reader)?;
+        check_format(&reader, reads)?;
         if row == STREAM_ROW {
-            self.stream = Some(stream(item)?);
+            self.stream = Some(stream(item, reads)?);
         } else if let Some(name) = row.strip_prefix("worker#") {
             let incarnation = Incarnation::from_row(name);
             let worker = worker(incarnation.clone(), &reader)?;
             self.workers.insert(incarnation, worker);
         } else if let Some(id) = row.strip_prefix("shard#") {
             let shard = ShardId::new(id);
-            self.leases.insert(shard.clone(), lease(shard, item)?);
+            self.leases
+                .insert(shard.clone(), lease(shard, item, reads)?);
         } else if row.starts_with("gap#") {
             self.gaps.push(gap(&reader)?);
         } else {
@@ -183,10 +192,11 @@ impl View {
     }
 }
 
-fn check_format(reader: &Reader) -> Result<(), Unfit> {
+/// The row's format, if a build that reads up to `reads` can read it.
+fn check_format(reader: &Reader, reads: u32) -> Result<u32, Unfit> {
     match reader.number("format")? {
-        format if format > FORMAT => Err(Unfit::Newer { format }),
-        _ => Ok(()),
+        format if format > reads => Err(Unfit::Newer { format }),
+        format => Ok(format),
     }
 }
 
@@ -199,9 +209,9 @@ impl From<Unexpected> for Unfit {
 }
 
 /// Reads the stream row.
-pub(super) fn stream(item: &Item) -> Result<StreamRow, Unfit> {
+pub(super) fn stream(item: &Item, reads: u32) -> Result<StreamRow, Unfit> {
     let reader = Reader(item);
-    check_format(&reader)?;
+    check_format(&reader, reads)?;
     let initial = match reader.text("initial")? {
         "TRIM_HORIZON" => InitialPosition::TrimHorizon,
         "LATEST" => InitialPosition::Latest,
@@ -225,6 +235,7 @@ fn worker(incarnation: Incarnation, reader: &Reader) -> Result<WorkerRow, Unfit>
         unable_to_list: reader.truth_if_any("unable_to_list")?,
         lease_duration: Duration::from_millis(reader.number("lease_ms")?),
         version: reader.text("version")?.to_owned(),
+        reads: reader.number_if_any("reads")?.unwrap_or(FIRST),
         zone: reader.text_if_any("zone")?.map(str::to_owned),
         status_address: reader.text_if_any("status_address")?.map(str::to_owned),
         at: reader.time_if_any("at")?,
@@ -232,9 +243,9 @@ fn worker(incarnation: Incarnation, reader: &Reader) -> Result<WorkerRow, Unfit>
 }
 
 /// Reads a lease row.
-pub(super) fn lease(shard: ShardId, item: &Item) -> Result<LeaseRow, Unfit> {
+pub(super) fn lease(shard: ShardId, item: &Item, reads: u32) -> Result<LeaseRow, Unfit> {
     let reader = Reader(item);
-    check_format(&reader)?;
+    let format = check_format(&reader, reads)?;
     let checkpoint = match reader.text("checkpoint")? {
         HORIZON => Checkpoint::At(Position::Horizon),
         END => Checkpoint::End {
@@ -247,6 +258,7 @@ pub(super) fn lease(shard: ShardId, item: &Item) -> Result<LeaseRow, Unfit> {
         parent: reader.text_if_any("parent")?.map(ShardId::new),
         owner: reader.text_if_any("owner")?.map(Incarnation::from_row),
         epoch: reader.number("epoch")?,
+        format,
         checkpoint,
         report: Report {
             frontier_time: reader.time_if_any("frontier_time")?,

@@ -132,6 +132,14 @@ impl Expression {
         self
     }
 
+    /// The attribute must be there and not below `value`.
+    pub(crate) fn when_at_least(mut self, name: &str, value: AttributeValue) -> Self {
+        let name_in = self.name(name);
+        let value = self.value(&format!("least_{name}"), value);
+        self.conditions.push(format!("{name_in} >= {value}"));
+        self
+    }
+
     /// The update expression; `None` if nothing is changed.
     pub(crate) fn update(&self) -> Option<String> {
         let mut parts = Vec::new();

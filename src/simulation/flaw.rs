@@ -39,6 +39,8 @@ pub enum Flaw {
     ChildForgotten,
     /// A row that is missing is written anew at once, whoever may still be acting on it.
     HealTooEarly,
+    /// Rows are written in a format that not everybody in the fleet reads.
+    FormatIgnored,
     /// A mail is sent though somebody else's claim stands.
     ClaimIgnored,
     /// The claim of a dead worker counts as never made.
@@ -80,7 +82,7 @@ impl Flaw {
     ];
 
     /// Those of the fleet.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::TakeWithoutBeat,
         Self::TakeWithoutEpoch,
         Self::NoReread,
@@ -96,6 +98,7 @@ impl Flaw {
         Self::HandOverTooEarly,
         Self::ChildForgotten,
         Self::HealTooEarly,
+        Self::FormatIgnored,
     ];
 }
 

@@ -10,9 +10,10 @@ use tokio::sync::oneshot;
 use super::flaw::{Flaw, has};
 use super::world::World;
 use crate::decide::shard::{Shard, ShardId};
+use crate::leases::memory::MemoryLeases;
 use crate::leases::{
-    Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take, View,
-    WorkerRow,
+    Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take, Unfit,
+    Unreadable, View, WorkerRow,
 };
 use crate::record::Position;
 use crate::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
@@ -22,6 +23,8 @@ use crate::source::{Batch, Description, ShardIterator, SourceError, StreamSource
 pub(super) struct Network {
     world: Arc<World>,
     worker: usize,
+    /// The table, as the worker's build reads it.
+    table: MemoryLeases,
 }
 
 /// What becomes of a call.
@@ -36,8 +39,14 @@ enum Fate {
 }
 
 impl Network {
-    pub fn new(world: Arc<World>, worker: usize) -> Self {
-        Self { world, worker }
+    /// That of a worker whose build reads rows up to this format.
+    pub fn new(world: Arc<World>, worker: usize, reads: u32) -> Self {
+        let table = world.table.of_build(reads);
+        Self {
+            world,
+            worker,
+            table,
+        }
     }
 
     pub fn world(&self) -> &Arc<World> {
@@ -141,26 +150,36 @@ fn delay(rng: &mut fastrand::Rng, fair: bool, slow: u32) -> Duration {
 }
 
 impl LeaseStore for Network {
+    fn reads(&self) -> u32 {
+        self.table.reads()
+    }
+
     async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
-        let world = self.world.clone();
-        self.call("look", async move { world.view(consistency) })
-            .await
+        let (world, table) = (self.world.clone(), self.table.clone());
+        let apply = async move {
+            let view = table.seeing(world.view(consistency));
+            let newer = |row: &&Unreadable| matches!(row.why, Unfit::Newer { .. });
+            let newer = view.unreadable.iter().filter(newer).count();
+            world.count_many("rows too new for a look", newer as u64);
+            view
+        };
+        self.call("look", apply).await
     }
 
     async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
-        let table = self.world.table.clone();
+        let table = self.table.clone();
         self.write("bootstrap", async move { table.bootstrap(row).await })
             .await
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
-        let (table, row) = (self.world.table.clone(), row.clone());
+        let (table, row) = (self.table.clone(), row.clone());
         self.write("register", async move { table.register(&row).await })
             .await
     }
 
     async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
-        let (table, row) = (self.world.table.clone(), row.clone());
+        let (table, row) = (self.table.clone(), row.clone());
         self.write("heartbeat", async move { table.heartbeat(&row).await })
             .await
     }
@@ -170,25 +189,25 @@ impl LeaseStore for Network {
         incarnation: &Incarnation,
         still_at: Option<u64>,
     ) -> anyhow::Result<()> {
-        let (table, name) = (self.world.table.clone(), incarnation.clone());
+        let (table, name) = (self.table.clone(), incarnation.clone());
         let removal = async move { table.remove_worker(&name, still_at).await };
         self.write("remove worker", removal).await
     }
 
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
-        let (table, rows) = (self.world.table.clone(), rows.to_vec());
+        let (table, rows) = (self.table.clone(), rows.to_vec());
         self.write("create", async move { table.create(&rows).await })
             .await
     }
 
     async fn heal(&self, row: &LeaseRow) -> anyhow::Result<()> {
-        let (table, row) = (self.world.table.clone(), row.clone());
+        let (table, row) = (self.table.clone(), row.clone());
         self.write("heal", async move { table.heal(&row).await })
             .await
     }
 
     async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
-        let (table, mut take) = (self.world.table.clone(), take.clone());
+        let (table, mut take) = (self.table.clone(), take.clone());
         let apply = async move {
             if has(Flaw::TakeWithoutBeat) {
                 take.from = take.from.map(|(owner, _)| (owner, None));
@@ -210,7 +229,7 @@ impl LeaseStore for Network {
         checkpoint: &Position,
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let (table, hold, to) = (self.world.table.clone(), hold.clone(), to.cloned());
+        let (table, hold, to) = (self.table.clone(), hold.clone(), to.cloned());
         let (checkpoint, report) = (checkpoint.clone(), report.clone());
         let apply = async move {
             table
@@ -226,7 +245,7 @@ impl LeaseStore for Network {
         checkpoint: &Position,
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let (world, table) = (self.world.clone(), self.world.table.clone());
+        let (world, table) = (self.world.clone(), self.table.clone());
         let (mine, mut hold) = (hold.clone(), hold.clone());
         let (checkpoint, report) = (checkpoint.clone(), report.clone());
         let apply = async move {
@@ -255,7 +274,7 @@ impl LeaseStore for Network {
         children: &[LeaseRow],
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let (table, hold) = (self.world.table.clone(), hold.clone());
+        let (table, hold) = (self.table.clone(), hold.clone());
         let (children, report) = (children.to_vec(), report.clone());
         self.write("finish", async move {
             table.finish(&hold, &children, &report).await
@@ -264,7 +283,7 @@ impl LeaseStore for Network {
     }
 
     async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
-        let (table, shard) = (self.world.table.clone(), shard.clone());
+        let (table, shard) = (self.table.clone(), shard.clone());
         self.write(
             "remove ended",
             async move { table.remove_ended(&shard).await },
@@ -273,7 +292,7 @@ impl LeaseStore for Network {
     }
 
     async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
-        let (table, gap, hold) = (self.world.table.clone(), gap.clone(), hold.cloned());
+        let (table, gap, hold) = (self.table.clone(), gap.clone(), hold.cloned());
         let apply = async move {
             if has(Flaw::SilentGap) {
                 Ok(Some(()))

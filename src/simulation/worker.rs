@@ -14,7 +14,7 @@ use super::world::World;
 use crate::clock::Clock;
 use crate::consumer::Consumer;
 use crate::handler::{Context, Failure, RecordHandler};
-use crate::leases::InitialPosition;
+use crate::leases::{FORMAT, InitialPosition};
 use crate::progress::Counters;
 use crate::record::Record;
 use crate::settings::{Settings, Timing};
@@ -58,7 +58,12 @@ impl<H: RecordHandler> Worker<H> {
     }
 
     pub fn start(&mut self) {
-        let (seed, latest) = self.world.with_rng(|rng, _| (rng.u64(..), rng.bool()));
+        let (seed, latest, older) = self
+            .world
+            .with_rng(|rng, _| (rng.u64(..), rng.bool(), rng.bool()));
+        // One is always of the newer version, so that no row is left that nobody reads.
+        let newer = self.world.climate.mixed && (self.index == 0 || !older);
+        let build = FORMAT + u32::from(newer);
         let start = if latest {
             InitialPosition::Latest
         } else {
@@ -76,7 +81,7 @@ impl<H: RecordHandler> Worker<H> {
             settings.timing.handler_timeout = mailing::HANDLER_TIMEOUT;
         }
         let clock = self.world.clone();
-        let network = Network::new(self.world.clone(), self.index);
+        let network = Network::new(self.world.clone(), self.index, build);
         let mailer = Mailer::start(&self.world, network.clone(), seed);
         let mailer = mailer.unwrap_or_else(|error| {
             let told = format!("a worker cannot mail: {error:#}");
@@ -108,7 +113,7 @@ impl<H: RecordHandler> Worker<H> {
         self.world.note(
             self.index,
             "starts",
-            format_args!("its clock at {:.3}", self.pace),
+            format_args!("its clock at {:.3}, reading format {build}", self.pace),
         );
     }
 

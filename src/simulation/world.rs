@@ -48,6 +48,8 @@ pub(super) struct Climate {
     pub slow: u32,
     /// How many of a thousand calls are lost, one way or the other.
     pub lost: u32,
+    /// Whether workers of two versions come and go.
+    pub mixed: bool,
     /// How many of a thousand moments freeze a worker.
     pub frost: u32,
     /// How long the stream keeps a record.
@@ -62,6 +64,7 @@ impl Climate {
         Self {
             slow: [5, 20, 100][rng.usize(..3)],
             lost: [5, 30, 100][rng.usize(..3)],
+            mixed: rng.bool(),
             frost: [25, 100][rng.usize(..2)],
             retention: Duration::from_secs(rng.u64(12..40)),
             peace: Duration::from_secs([4, 15, 60][rng.usize(..3)]),

@@ -83,6 +83,7 @@ fn worker(name: &str, beat: u64) -> WorkerRow {
         unable_to_list: false,
         lease_duration: Duration::from_millis(10_500),
         version: "0.1.0".to_owned(),
+        reads: 1,
         zone: Some("eu-central-1a".to_owned()),
         status_address: None,
         at: Some(at(7_002)),

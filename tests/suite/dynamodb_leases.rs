@@ -21,6 +21,7 @@ on_each_server! {
     a_damaged_worker_row_counts_as_gone_to_its_worker,
     rows_of_a_newer_build_are_reported_and_left_alone,
     rows_of_an_older_build_are_read_and_taken_on,
+    a_newer_row_is_not_handed_to_a_worker_that_could_not_read_it,
     a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error,
     a_look_reads_every_page,
     streams_in_one_table_do_not_see_each_other,
@@ -151,6 +152,7 @@ async fn a_damaged_worker_row_counts_as_gone_to_its_worker(server: OnServer) {
         unable_to_list: false,
         lease_duration: std::time::Duration::from_secs(10),
         version: "0.1.0".to_owned(),
+        reads: 1,
         zone: None,
         status_address: None,
         at: None,
@@ -166,9 +168,67 @@ async fn rows_of_an_older_build_are_read_and_taken_on(server: OnServer) {
     server.set("shard#a", "format", number("0")).await;
     let view = server.look().await;
     assert_eq!(view.unreadable, []);
-    assert_eq!(view.leases[&shard("a")], lease("a"));
+    let older = LeaseRow {
+        format: 0,
+        ..lease("a")
+    };
+    assert_eq!(view.leases[&shard("a")], older);
     let taken = store.take(&free_take("a")).await.unwrap().unwrap();
     assert_eq!(taken.owner, Some(free_take("a").owner));
+}
+
+async fn a_newer_row_is_not_handed_to_a_worker_that_could_not_read_it(server: OnServer) {
+    let newer = server.leases().of_build(2);
+    for name in ["a", "b", "c"] {
+        newer.create(&[lease(name)]).await.unwrap();
+        newer.take(&free_take(name)).await.unwrap().unwrap();
+    }
+    let mut taker = aftercommit::leases::WorkerRow {
+        incarnation: Incarnation::new("two", 1),
+        beat: 1,
+        draining: false,
+        unable_to_list: false,
+        lease_duration: std::time::Duration::from_secs(10),
+        version: "0.1.0".to_owned(),
+        reads: 1,
+        zone: None,
+        status_address: None,
+        at: None,
+    };
+    let give = async |name: &str, taker: &Incarnation| {
+        let hold = Hold {
+            shard: shard(name),
+            owner: Incarnation::new("one", 1),
+            epoch: 4,
+        };
+        let (horizon, report) = (Position::Horizon, Report::default());
+        let given = newer.hand_over(&hold, Some(taker), &horizon, &report);
+        given.await.unwrap().unwrap();
+    };
+    server.leases().register(&taker).await.unwrap();
+    // The newer worker has not looked since the older one came.
+    give("a", &taker.incarnation).await;
+    let view = newer.look(Consistency::Strong).await.unwrap();
+    assert_eq!(view.leases[&shard("a")].owner, None);
+    assert_eq!(view.leases[&shard("a")].format, 2);
+    // Now it has.
+    give("b", &taker.incarnation).await;
+    let view = server.look().await;
+    assert_eq!(
+        view.leases[&shard("b")].owner,
+        Some(taker.incarnation.clone())
+    );
+    taker.incarnation = Incarnation::new("three", 1);
+    taker.reads = 2;
+    let newest = server.leases().of_build(2);
+    newest.register(&taker).await.unwrap();
+    let older = Incarnation::new("two", 1);
+    server.leases().remove_worker(&older, None).await.unwrap();
+    newer.look(Consistency::Strong).await.unwrap();
+    give("c", &taker.incarnation).await;
+    let view = newest.look(Consistency::Strong).await.unwrap();
+    assert_eq!(view.leases[&shard("c")].owner, Some(taker.incarnation));
+    assert_eq!(view.leases[&shard("c")].format, 2);
 }
 
 async fn rows_of_a_newer_build_are_reported_and_left_alone(server: OnServer) {

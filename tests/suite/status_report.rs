@@ -13,7 +13,7 @@ const DAY: Duration = Duration::from_hours(24);
 const ARN: &str = "arn:aws:dynamodb:eu-central-1:0:table/orders/stream/2026-01-01T00:00:00.000";
 
 fn now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    SystemTime::UNIX_EPOCH + Duration::from_hours(500_000)
 }
 
 fn ago(seconds: u64) -> Option<SystemTime> {
@@ -28,6 +28,7 @@ fn worker(name: &str, heartbeat: Option<u64>) -> WorkerRow {
         unable_to_list: false,
         lease_duration: Duration::from_secs(10),
         version: "0.1.0".to_owned(),
+        reads: 1,
         zone: None,
         status_address: None,
         at: heartbeat.and_then(ago),

@@ -93,6 +93,8 @@ pub struct Row {
     pub owner: Option<Incarnation>,
     /// Its fence.
     pub epoch: Epoch,
+    /// Its format: a worker that does not read it leaves it alone.
+    pub format: u32,
     /// Nothing is left to read.
     pub ended: bool,
 }
@@ -104,6 +106,8 @@ pub struct Peer {
     pub beat: u64,
     /// It is leaving.
     pub draining: bool,
+    /// The newest format of rows that it reads.
+    pub reads: u32,
     /// It has not been able to list the stream for a while.
     pub unable_to_list: bool,
     /// How long its heartbeat must stand still before it counts as dead.
@@ -117,6 +121,8 @@ pub struct Sight {
     pub workers: BTreeMap<Incarnation, Peer>,
     /// The leases.
     pub leases: BTreeMap<ShardId, Row>,
+    /// The newest format of any row, be it one that I cannot read.
+    pub newest_format: u32,
     /// The look was consistent: it saw every write that was answered before it began.
     pub consistent: bool,
     /// When the look began.

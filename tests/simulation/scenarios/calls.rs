@@ -83,6 +83,10 @@ impl Heard {
 }
 
 impl LeaseStore for Heard {
+    fn reads(&self) -> u32 {
+        self.inner.reads()
+    }
+
     async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
         self.call("look", 1, self.inner.look(consistency)).await
     }

@@ -1,11 +1,11 @@
-//! Nobody is in charge: scenarios 14, 15, 21 and 32, and two versions side by side.
+//! Nobody is in charge: scenarios 14, 15, 21 and 32.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use aftercommit::decide::assign::lister;
 use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::{Incarnation, LeaseRow, Unfit, Unreadable, WorkerRow};
+use aftercommit::leases::{Incarnation, LeaseRow, Unfit, Unreadable};
 
 use super::calls::{Fate, Heard, Tapped};
 use super::stage::{Stage, eventually, pass, secs};
@@ -162,69 +162,4 @@ fn if_no_worker_can_list_one_tries_all_the_same() {
     assert_ne!(heir, named);
     assert_eq!(lister(&live, &live.iter().collect()), Some(named));
     assert_eq!(lister(&BTreeSet::new(), &BTreeSet::new()), None);
-}
-
-/// Two versions: an older worker leaves alone what a newer one wrote, and works on beside it.
-#[tokio::test(start_paused = true)]
-async fn an_older_worker_leaves_a_newer_ones_rows_alone_and_reads_the_rest() {
-    let stage = Stage::new(4);
-    let newer_shard = stage.stream.open_shards()[2].clone();
-    let newer = [
-        format!("shard#{newer_shard}"),
-        "worker#newer/0000000000000001".to_owned(),
-    ];
-    let newer = newer.map(|row| Unreadable {
-        row,
-        why: Unfit::Newer { format: 2 },
-    });
-    stage.leases.tamper(|view| view.unreadable = newer.to_vec());
-    let names = stage.commit_many("item", 40);
-    let _older = stage.worker("older");
-    eventually(secs(5), "the rest", || stage.owned_by("older") == 3).await;
-    pass(secs(600)).await;
-    let view = stage.view();
-    assert_eq!(view.unreadable, newer, "reported, and as they were");
-    assert!(!view.leases.contains_key(&newer_shard));
-    let handled = stage.hand.done();
-    assert!(handled.iter().all(|seen| seen.shard != newer_shard));
-    assert!(!handled.is_empty() && handled.len() < names.len());
-
-    // The newer worker rewrites its rows in a format that both know, and leaves: nothing was lost.
-    stage.leases.tamper(|view| {
-        view.unreadable.clear();
-        let row = LeaseRow::new(newer_shard.clone(), None, 7);
-        view.leases.insert(newer_shard.clone(), row);
-    });
-    eventually(secs(5), "all", || stage.hand.sorted() == names).await;
-    assert_eq!(stage.row(&newer_shard).unwrap().epoch, 8);
-}
-
-/// A worker of an older build is a worker like any other: shards are shared with it.
-#[tokio::test(start_paused = true)]
-async fn a_newer_worker_shares_with_an_older_one() {
-    let stage = Stage::new(4);
-    let older = WorkerRow {
-        incarnation: Incarnation::new("older", 1),
-        beat: 1,
-        draining: false,
-        unable_to_list: false,
-        lease_duration: secs(10),
-        version: "0.0.1".to_owned(),
-        zone: None,
-        status_address: None,
-        at: None,
-    };
-    let name = older.incarnation.clone();
-    stage.leases.tamper(|view| {
-        view.workers.insert(name.clone(), older);
-    });
-    let _newer = stage.worker("newer");
-    for _ in 0..30 {
-        pass(secs(2)).await;
-        stage.leases.tamper(|view| {
-            view.workers.get_mut(&name).unwrap().beat += 1;
-        });
-    }
-    assert_eq!(stage.view().leases.len(), 4);
-    assert_eq!(stage.owned_by("newer"), 2, "half of it, and no more");
 }

@@ -30,6 +30,7 @@ fn seen(owner: &str, epoch: u64, began: Duration) -> Sight {
     let row = Row {
         owner: Some(worker(owner)),
         epoch,
+        format: 1,
         ended: false,
     };
     Sight {
@@ -51,6 +52,7 @@ async fn moved_away() -> (MemoryLeases, Take) {
         unable_to_list: false,
         lease_duration: Duration::from_secs(10),
         version: "1".to_owned(),
+        reads: 1,
         zone: None,
         status_address: None,
         at: None,

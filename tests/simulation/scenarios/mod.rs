@@ -1,6 +1,6 @@
 //! The scenarios that other consumers of streams are tested with, given to this one, and the four
 //! defects of another engine, to show that they cannot happen here. Beside them: how shards are
-//! shared out ([`sharing`]), two versions in one fleet ([`coordination`]) and what an idle fleet
+//! shared out ([`sharing`]), two versions in one fleet ([`versions`]) and what an idle fleet
 //! costs ([`traffic`]).
 //!
 //! | | test | where the design differs from what the scenario supposes |
@@ -53,4 +53,5 @@ mod stage;
 mod taking;
 mod telling;
 mod traffic;
+mod versions;
 mod watching;

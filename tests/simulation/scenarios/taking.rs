@@ -25,15 +25,18 @@ fn sight(workers: &[&str], owners: &[Option<&str>]) -> Sight {
     let peer = Peer {
         beat: 1,
         draining: false,
+        reads: 1,
         unable_to_list: false,
         patience: PATIENCE,
     };
     let row = |owner: Option<&str>| Row {
         owner: owner.map(worker),
         epoch: 1,
+        format: 1,
         ended: false,
     };
     Sight {
+        newest_format: 1,
         workers: workers
             .iter()
             .map(|name| (worker(name), peer.clone()))
@@ -125,6 +128,7 @@ async fn table(workers: &[(&str, u64)], row: &aftercommit::leases::LeaseRow) -> 
             unable_to_list: false,
             lease_duration: PATIENCE,
             version: String::new(),
+            reads: 1,
             zone: None,
             status_address: None,
             at: None,

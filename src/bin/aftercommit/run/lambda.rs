@@ -25,7 +25,7 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
         }
     }
     let filters = args.records.filters()?;
-    let smtp = args.smtp.transport().await?;
+    let smtp = args.smtp.transport(&args.letter).await?;
     let (shared, followed) = prepared(args, &smtp, &filters, (None, Here::default())).await?;
     let function = |one| function(args, &shared, one);
     let functions = followed.into_iter().map(function);
