@@ -48,7 +48,7 @@ use crate::dead_letter::DeadLetters;
 use crate::dependency::{Dependency, Limits};
 use crate::filter::{Filters, HomeRegion};
 use crate::handler::{OUTSIDE, RecordHandler};
-use crate::progress::Counters;
+use crate::progress::{Counters, Histogram};
 use crate::record::lambda_event::NotARecord;
 use crate::settings::Settings;
 
@@ -127,6 +127,7 @@ pub struct Function<H> {
     home: Option<HomeRegion>,
     dependency: Dependency,
     counters: Arc<Counters>,
+    handling: Arc<Histogram>,
     incarnation: Arc<str>,
     rng: Mutex<fastrand::Rng>,
 }
@@ -144,6 +145,7 @@ impl<H: RecordHandler> Function<H> {
             home: None,
             dependency: Dependency::new(&Limits::default(), fastrand::Rng::new()),
             counters: Arc::default(),
+            handling: Arc::default(),
             incarnation: "".into(),
             rng: Mutex::default(),
         };
@@ -203,6 +205,11 @@ impl<H: RecordHandler> Function<H> {
     /// What it has done so far in this process.
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
+    }
+
+    /// How long its attempts took.
+    pub fn handling(&self) -> Arc<Histogram> {
+        self.handling.clone()
     }
 
     /// Handles an event, and answers before `ends`, when this process may be ended by force.

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::event::Records;
 use super::{ANSWER, Function, MARGIN};
@@ -128,6 +128,9 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             if !filters.want(&record, &self.stream, home) {
                 Counters::add(&self.function.counters.filtered);
                 self.frontier.settle(ticket);
+                let _of_trace = record.span().entered();
+                let (stream, sequence) = (&self.stream, &record.sequence_number);
+                debug!(%stream, %sequence, why = "filtered", "settled");
                 continue;
             }
             self.wanted += 1;
@@ -302,7 +305,9 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             .cancelled_by(&self.cancel);
         let limit = function.settings.timing.handler_timeout;
         self.running.push(Box::pin(async move {
+            let began = Instant::now();
             let result = attempt(&function.handler, &record, &context, limit).await;
+            function.handling.add(began.elapsed());
             turn.end(&result);
             let outcome = Outcome::Handled(result);
             Done { key, outcome }

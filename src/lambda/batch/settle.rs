@@ -39,6 +39,7 @@ impl<H: RecordHandler> Batch<'_, H> {
         if let Some(queued) = self.lanes.settle(key) {
             self.frontier.settle(queued.ticket);
             self.settled += 1;
+            let _of_trace = queued.record.span().entered();
             debug!(stream = %self.stream, sequence = %queued.record.sequence_number, "settled");
         }
     }
@@ -56,6 +57,7 @@ impl<H: RecordHandler> Batch<'_, H> {
             queued.attempts.push(now, &failure.to_string());
         }
         let (record, attempts) = (queued.record.clone(), queued.attempts.clone());
+        let _of_trace = record.span().entered();
         let (stream, sequence) = (&self.stream, &record.sequence_number);
         let attempt = attempts.made();
         let tried = (attempt, Duration::ZERO);
