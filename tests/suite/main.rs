@@ -28,8 +28,13 @@ mod faults;
 mod filter;
 mod filter_random;
 mod filter_told;
+<<<<<<< HEAD
 #[cfg(feature = "lambda")]
 mod lambda;
+=======
+mod iam;
+mod infra;
+>>>>>>> dadade3 (infra (wip))
 mod lambda_event;
 #[cfg(feature = "lambda")]
 mod lambda_moving;

@@ -1,0 +1,10 @@
+output "confirmation" {
+  description = "For `worker-ecs` or `worker-lambda`"
+  value = {
+    orders      = var.orders
+    tables      = var.tables
+    filter      = var.filter
+    environment = local.environment
+    policy      = data.aws_iam_policy_document.this.json
+  }
+}

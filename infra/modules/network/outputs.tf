@@ -1,0 +1,14 @@
+output "vpc_id" {
+  description = "The network"
+  value       = aws_vpc.this.id
+}
+
+output "subnet_ids" {
+  description = "Its private subnets, one in each of three zones"
+  value       = [for subnet in aws_subnet.private : subnet.id]
+}
+
+output "streams_endpoint_url" {
+  description = "Where DynamoDB Streams is from within"
+  value       = "https://${aws_vpc_endpoint.streams.dns_entry[0].dns_name}"
+}

@@ -1,0 +1,14 @@
+output "function_name" {
+  description = "The function"
+  value       = aws_lambda_function.worker.function_name
+}
+
+output "given_up_queue_name" {
+  description = "The queue of batches that Lambda gave up"
+  value       = aws_sqs_queue.given_up.name
+}
+
+output "worker_role_arn" {
+  description = "The function's role"
+  value       = aws_iam_role.worker.arn
+}
