@@ -4,11 +4,4 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-features=
-for feature in ses sqs secrets lambda; do
-    # Only those that this version has.
-    if grep -q "^$feature = " Cargo.toml; then
-        features=$features,$feature
-    fi
-done
-exec cargo build --release --locked --bin aftercommit --features "${features#,}"
+exec cargo build --release --locked --bin aftercommit --features ses,sqs,secrets,lambda

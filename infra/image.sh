@@ -66,6 +66,7 @@ export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABL
 export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
 export AFTERCOMMIT_TABLE=orders AFTERCOMMIT_MAIL_FROM=orders@example.com AFTERCOMMIT_LOG=json
 export AFTERCOMMIT_SMTP_URL=smtp://localhost:1025
+export AFTERCOMMIT_HTTP=127.0.0.1:9465 AFTERCOMMIT_METRICS=emf
 
 # wait_for WHAT COMMAND...: until the command succeeds, at most half a minute.
 wait_for() {
@@ -89,8 +90,13 @@ wait_for "moto" answers
 worker=$!
 wait_for "the worker to read the stream" reads
 [ "$(stat -c %u "/proc/$worker")" = 65532 ] || die "the worker runs as $(stat -c %U "/proc/$worker")"
+# As ECS asks.
+is_well() { (inside /aftercommit health); }
+wait_for "the worker to be well" is_well
 kill -TERM "$worker"
 status=0
 wait "$worker" || status=$?
 [ "$status" = 0 ] || die "on SIGTERM the worker ended with $status: $(tail -n 3 "$log")"
-say "it started on a read-only file system as user 65532, read the stream, and ended on SIGTERM with 0"
+grep -q '"aftercommit_heartbeats_total":[1-9]' "$log" || die "the log has no metrics for CloudWatch"
+say "on a read-only file system, as user 65532: it started, read the stream, was well, told its metrics," \
+    "and ended on SIGTERM with 0"

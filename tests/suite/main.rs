@@ -28,13 +28,10 @@ mod faults;
 mod filter;
 mod filter_random;
 mod filter_told;
-<<<<<<< HEAD
-#[cfg(feature = "lambda")]
-mod lambda;
-=======
 mod iam;
 mod infra;
->>>>>>> dadade3 (infra (wip))
+#[cfg(feature = "lambda")]
+mod lambda;
 mod lambda_event;
 #[cfg(feature = "lambda")]
 mod lambda_moving;

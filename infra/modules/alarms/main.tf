@@ -1,146 +1,89 @@
+# What each alarm means and what to do is in the runbook, under the alarm's name here.
 locals {
-  table = { table = var.table }
-  # What is told of every alarm: where its paragraph is.
-  runbook   = "What to do: ${var.runbook}#"
-  on_ecs    = var.lambda == null ? 1 : 0
-  on_lambda = var.lambda == null ? 0 : 1
+  everywhere = {
+    lag = {
+      says       = "Orders wait for more than ${var.lag_seconds} s."
+      metric     = "aftercommit_lag_seconds"
+      statistic  = "Maximum"
+      comparison = "GreaterThanThreshold"
+      threshold  = var.lag_seconds
+      minutes    = 5
+    }
+    trim = {
+      says       = "Records leave the stream unread in less than ${var.until_trim_seconds} s."
+      metric     = "aftercommit_until_trim_seconds"
+      statistic  = "Minimum"
+      comparison = "LessThanThreshold"
+      threshold  = var.until_trim_seconds
+    }
+    dead-letters = {
+      says   = "Records could not be handled and wait for somebody."
+      metric = "aftercommit_dead_letters_total"
+    }
+    ambiguous = {
+      says   = "Nobody can tell whether a mail was accepted."
+      metric = "aftercommit_mails_ambiguous_total"
+    }
+  }
+
+  on_ecs = {
+    gaps = {
+      says   = "Records left the stream unread."
+      metric = "aftercommit_gaps_total"
+    }
+    # Where nobody is, nobody tells of it.
+    no-heartbeat = {
+      says       = "No worker gives a sign of life."
+      metric     = "aftercommit_heartbeats_total"
+      comparison = "LessThanThreshold"
+      threshold  = 1
+      minutes    = 3
+      silence    = "breaching"
+    }
+  }
+
+  on_lambda = {
+    # What Lambda has not handed to the function yet, Lambda alone knows. In milliseconds.
+    iterator-age = {
+      says       = "Lambda has been behind by more than ${var.lag_seconds} s."
+      namespace  = "AWS/Lambda"
+      metric     = "IteratorAge"
+      dimensions = { FunctionName = try(var.lambda.function_name, null) }
+      statistic  = "Maximum"
+      threshold  = 1000 * var.lag_seconds
+      minutes    = 5
+    }
+    given-up = {
+      says       = "Lambda gave up records."
+      namespace  = "AWS/SQS"
+      metric     = "ApproximateNumberOfMessagesVisible"
+      dimensions = { QueueName = try(var.lambda.given_up_queue_name, null) }
+      statistic  = "Maximum"
+    }
+  }
+
+  alarms = merge(
+    local.everywhere,
+    { for name, alarm in local.on_ecs : name => alarm if var.lambda == null },
+    { for name, alarm in local.on_lambda : name => alarm if var.lambda != null },
+  )
 }
 
-resource "aws_cloudwatch_metric_alarm" "lag" {
-  alarm_name          = "${var.name}-lag"
-  alarm_description   = "Orders wait for more than ${var.lag_seconds} s. ${local.runbook}lag"
-  namespace           = "aftercommit"
-  metric_name         = "aftercommit_lag_seconds"
-  dimensions          = local.table
-  statistic           = "Maximum"
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = var.lag_seconds
+# Unless said otherwise: one more than none in a minute, of the worker's own metrics.
+resource "aws_cloudwatch_metric_alarm" "this" {
+  for_each = local.alarms
+
+  alarm_name          = "${var.name}-${each.key}"
+  alarm_description   = "${each.value.says} What to do: ${var.runbook}#${each.key}"
+  namespace           = try(each.value.namespace, "aftercommit")
+  metric_name         = each.value.metric
+  dimensions          = try(each.value.dimensions, { table = var.table })
+  statistic           = try(each.value.statistic, "Sum")
+  comparison_operator = try(each.value.comparison, "GreaterThanThreshold")
+  threshold           = try(each.value.threshold, 0)
   period              = 60
-  evaluation_periods  = 5
-  # That nobody is there is told by the heartbeat.
-  treat_missing_data = "notBreaching"
-  alarm_actions      = var.actions
-  ok_actions         = var.actions
-}
-
-resource "aws_cloudwatch_metric_alarm" "trim" {
-  alarm_name          = "${var.name}-trim"
-  alarm_description   = "Records leave the stream unread in less than ${var.until_trim_seconds} s. ${local.runbook}trim"
-  namespace           = "aftercommit"
-  metric_name         = "aftercommit_until_trim_seconds"
-  dimensions          = local.table
-  statistic           = "Minimum"
-  comparison_operator = "LessThanThreshold"
-  threshold           = var.until_trim_seconds
-  period              = 60
-  evaluation_periods  = 1
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = var.actions
-  ok_actions          = var.actions
-}
-
-resource "aws_cloudwatch_metric_alarm" "dead_letters" {
-  alarm_name          = "${var.name}-dead-letters"
-  alarm_description   = "Records could not be handled and wait for somebody. ${local.runbook}dead-letters"
-  namespace           = "aftercommit"
-  metric_name         = "aftercommit_dead_letters_total"
-  dimensions          = local.table
-  statistic           = "Sum"
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  period              = 60
-  evaluation_periods  = 1
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = var.actions
-  ok_actions          = var.actions
-}
-
-resource "aws_cloudwatch_metric_alarm" "ambiguous" {
-  alarm_name          = "${var.name}-ambiguous"
-  alarm_description   = "Nobody can tell whether a mail was accepted. ${local.runbook}ambiguous"
-  namespace           = "aftercommit"
-  metric_name         = "aftercommit_mails_ambiguous_total"
-  dimensions          = local.table
-  statistic           = "Sum"
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  period              = 60
-  evaluation_periods  = 1
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = var.actions
-  ok_actions          = var.actions
-}
-
-resource "aws_cloudwatch_metric_alarm" "gaps" {
-  count = local.on_ecs
-
-  alarm_name          = "${var.name}-gaps"
-  alarm_description   = "Records left the stream unread. ${local.runbook}gaps"
-  namespace           = "aftercommit"
-  metric_name         = "aftercommit_gaps_total"
-  dimensions          = local.table
-  statistic           = "Sum"
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  period              = 60
-  evaluation_periods  = 1
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = var.actions
-  ok_actions          = var.actions
-}
-
-resource "aws_cloudwatch_metric_alarm" "no_heartbeat" {
-  count = local.on_ecs
-
-  alarm_name          = "${var.name}-no-heartbeat"
-  alarm_description   = "No worker gives a sign of life. ${local.runbook}no-heartbeat"
-  namespace           = "aftercommit"
-  metric_name         = "aftercommit_heartbeats_total"
-  dimensions          = local.table
-  statistic           = "Sum"
-  comparison_operator = "LessThanThreshold"
-  threshold           = 1
-  period              = 60
-  evaluation_periods  = 3
-  treat_missing_data  = "breaching"
-  alarm_actions       = var.actions
-  ok_actions          = var.actions
-}
-
-# A record that Lambda has not handed to the function yet is seen by Lambda only.
-resource "aws_cloudwatch_metric_alarm" "iterator_age" {
-  count = local.on_lambda
-
-  alarm_name          = "${var.name}-iterator-age"
-  alarm_description   = "Lambda has been behind by more than ${var.lag_seconds} s. ${local.runbook}iterator-age"
-  namespace           = "AWS/Lambda"
-  metric_name         = "IteratorAge"
-  dimensions          = { FunctionName = var.lambda.function_name }
-  statistic           = "Maximum"
-  comparison_operator = "GreaterThanThreshold"
-  # Milliseconds.
-  threshold          = var.lag_seconds * 1000
-  period             = 60
-  evaluation_periods = 5
-  treat_missing_data = "notBreaching"
-  alarm_actions      = var.actions
-  ok_actions         = var.actions
-}
-
-resource "aws_cloudwatch_metric_alarm" "given_up" {
-  count = local.on_lambda
-
-  alarm_name          = "${var.name}-given-up"
-  alarm_description   = "Lambda gave up records. ${local.runbook}given-up"
-  namespace           = "AWS/SQS"
-  metric_name         = "ApproximateNumberOfMessagesVisible"
-  dimensions          = { QueueName = var.lambda.given_up_queue_name }
-  statistic           = "Maximum"
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = 0
-  period              = 60
-  evaluation_periods  = 1
-  treat_missing_data  = "notBreaching"
+  evaluation_periods  = try(each.value.minutes, 1)
+  treat_missing_data  = try(each.value.silence, "notBreaching")
   alarm_actions       = var.actions
   ok_actions          = var.actions
 }

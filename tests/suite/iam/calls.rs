@@ -117,7 +117,7 @@ pub fn functions(file: &str) -> BTreeMap<String, String> {
                 .split_whitespace()
                 .all(|word| ["async", "pub", "pub(crate)"].contains(&word))
         {
-            name = rest.split(['(', '<']).next().unwrap().to_owned();
+            rest.split(['(', '<']).next().unwrap().clone_into(&mut name);
             all.entry(name.clone()).or_default();
             continue;
         }

@@ -41,7 +41,7 @@ pub fn statements(text: &str) -> Vec<Statement> {
     let mut each = String::new();
     for block in blocks(text) {
         if let Some(rest) = block.strip_prefix("data \"aws_iam_policy_document\" \"") {
-            document = rest.split('"').next().unwrap().to_owned();
+            rest.split('"').next().unwrap().clone_into(&mut document);
         } else if block == "statement {" || block == "content {" {
             all.push(Statement {
                 document: document.clone(),
@@ -50,7 +50,7 @@ pub fn statements(text: &str) -> Vec<Statement> {
                 resources: Vec::new(),
             });
         } else if let Some(value) = attribute(&block, "for_each") {
-            each = value.to_owned();
+            value.clone_into(&mut each);
         } else if let Some(one) = all.last_mut() {
             if let Some(value) = attribute(&block, "sid") {
                 value.trim_matches('"').clone_into(&mut one.sid);

@@ -8,13 +8,18 @@ run "silence_is_an_alarm_on_ecs" {
   command = plan
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.no_heartbeat[0].treat_missing_data == "breaching" && length(aws_cloudwatch_metric_alarm.gaps) == 1
-    error_message = "Where no worker is, nobody tells of it."
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "gaps", "lag", "no-heartbeat", "trim"])
+    error_message = "Six alarms, and none of Lambda's."
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.iterator_age) + length(aws_cloudwatch_metric_alarm.given_up) == 0
-    error_message = "No alarms of Lambda."
+    condition     = [for name, alarm in aws_cloudwatch_metric_alarm.this : name if alarm.treat_missing_data == "breaching"] == ["no-heartbeat"]
+    error_message = "Where no worker is, nobody tells of it; elsewhere silence is no alarm."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.this["trim"].comparison_operator == "LessThanThreshold" && aws_cloudwatch_metric_alarm.this["trim"].threshold == 14400
+    error_message = "Four hours before the loss."
   }
 }
 
@@ -26,12 +31,12 @@ run "lambda_has_an_age_and_a_queue_in_place_of_heartbeats" {
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.no_heartbeat) + length(aws_cloudwatch_metric_alarm.gaps) == 0
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "given-up", "iterator-age", "lag", "trim"])
     error_message = "An idle function is well."
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.iterator_age[0].threshold == 300000 && aws_cloudwatch_metric_alarm.given_up[0].dimensions.QueueName == "aftercommit-given-up"
+    condition     = aws_cloudwatch_metric_alarm.this["iterator-age"].threshold == 300000 && aws_cloudwatch_metric_alarm.this["given-up"].dimensions.QueueName == "aftercommit-given-up"
     error_message = "Lambda counts milliseconds."
   }
 }
@@ -40,7 +45,7 @@ run "every_metric_is_of_this_table" {
   command = plan
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.lag.dimensions == tomap({ table = "orders" })
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.dimensions == tomap({ table = "orders" }) && alarm.namespace == "aftercommit"])
     error_message = "The one dimension is the table."
   }
 
