@@ -150,16 +150,17 @@ wait_for "DynamoDB's first answer" "$limit" answers_dynamodb
 "$here/init/10-tables.sh"
 
 cd "$here/.."
-# The tests with what others wrote have scripts of their own: tests/mail_servers, tests/lambda.
+# The tests with what others wrote have scripts of their own: tests/mail_servers, tests/lambda and
+# tests/page.
 # The caller may have given arguments for after the `--`.
 case " $* " in
     *" -- "*) dashes=() ;;
     *) dashes=(--) ;;
 esac
 if cargo nextest --version >/dev/null 2>&1; then
-    run cargo nextest run --all-features --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers:: --skip real_lambda::
+    run cargo nextest run --all-features --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers:: --skip real_lambda:: --skip page::
 else
     # Without the documentation's tests, where `ignore` means "does not compile".
-    run cargo test --all-features --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers:: --skip real_lambda::
+    run cargo test --all-features --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers:: --skip real_lambda:: --skip page::
 fi
 run cargo test --all-features --doc

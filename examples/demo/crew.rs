@@ -17,6 +17,41 @@ use crate::worker::{Site, work};
 /// Between two looks at who owns the shards, when that is measured.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
+/// All workers.
+pub enum Crew {
+    Inside(Inside),
+    Processes(Processes),
+}
+
+impl Crew {
+    /// One worker in this process.
+    pub fn inside(site: Site) -> anyhow::Result<Self> {
+        Inside::start(site).map(Self::Inside)
+    }
+
+    /// So many workers, each a process of its own.
+    pub fn of_processes(site: Site, logs: &Path, count: usize) -> anyhow::Result<Self> {
+        Processes::start(site, logs, count).map(Self::Processes)
+    }
+
+    /// Ends a worker wherever it stands, and starts another in its place. Returns how long it took
+    /// until no shard stood in the ended one's name any more, where that is measured.
+    pub async fn strike(&mut self) -> anyhow::Result<Option<Duration>> {
+        match self {
+            Self::Inside(worker) => worker.crash().map(|()| None),
+            Self::Processes(workers) => workers.kill().await.map(Some),
+        }
+    }
+
+    /// Lets all of them finish.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Inside(worker) => worker.stop().await,
+            Self::Processes(workers) => workers.stop().await,
+        }
+    }
+}
+
 /// A worker in this process, on threads of its own.
 pub struct Inside {
     site: Site,
@@ -26,7 +61,7 @@ pub struct Inside {
 }
 
 impl Inside {
-    pub fn start(site: Site) -> anyhow::Result<Self> {
+    fn start(site: Site) -> anyhow::Result<Self> {
         let mut inside = Self {
             site,
             starts: 0,
@@ -51,7 +86,7 @@ impl Inside {
     }
 
     /// Drops the worker wherever it stands, as a crash does, and starts another.
-    pub fn crash(&mut self) -> anyhow::Result<()> {
+    fn crash(&mut self) -> anyhow::Result<()> {
         if let Some((runtime, _)) = self.running.take() {
             runtime.shutdown_background();
         }
@@ -59,7 +94,7 @@ impl Inside {
     }
 
     /// Lets it finish.
-    pub async fn stop(&mut self) -> anyhow::Result<()> {
+    async fn stop(&mut self) -> anyhow::Result<()> {
         self.stop.cancel();
         let Some((runtime, task)) = self.running.take() else {
             return Ok(());
@@ -86,7 +121,7 @@ pub struct Processes {
 }
 
 impl Processes {
-    pub fn start(site: Site, logs: &Path, count: usize) -> anyhow::Result<Self> {
+    fn start(site: Site, logs: &Path, count: usize) -> anyhow::Result<Self> {
         let mut processes = Self {
             site,
             logs: logs.to_owned(),
@@ -114,13 +149,15 @@ impl Processes {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
+            // Ctrl-C on the terminal is for the parent alone.
+            .process_group(0)
             .kill_on_drop(true);
         command.spawn().context("a worker process")
     }
 
     /// Kills the worker that owns the most shards, and starts another in its place. Returns how
     /// long it took until none of its shards stood in its name any more.
-    pub async fn kill(&mut self) -> anyhow::Result<Duration> {
+    async fn kill(&mut self) -> anyhow::Result<Duration> {
         let (number, victim) = self.busiest().await?;
         let killed = Instant::now();
         self.all[number].kill().await?;
@@ -155,7 +192,7 @@ impl Processes {
     }
 
     /// Lets all of them finish.
-    pub async fn stop(&mut self) -> anyhow::Result<()> {
+    async fn stop(&mut self) -> anyhow::Result<()> {
         for child in &mut self.all {
             drop(child.stdin.take());
         }

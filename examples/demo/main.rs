@@ -1,14 +1,17 @@
 //! Orders in, mails out, on this machine alone: `cargo run --example demo`.
 //!
 //! An embedded DynamoDB, a mail server, a shop that commits orders, and workers that confirm them
-//! while they are crashed and killed. Ends by itself with one line of JSON, and with exit code 0
-//! only if no order's mail is missing and every second mail is one that the ledger calls
-//! ambiguous.
+//! while they are crashed and killed; the mails and the workers can be looked at in a browser. Its
+//! account is one line of JSON, and its exit code is 0 only if no order's mail is missing and every
+//! second mail is one that the ledger calls ambiguous. On a terminal it stays until Ctrl-C, for
+//! whoever wants to look; otherwise it ends by itself.
 
 use std::fs::File;
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aftercommit::tables::dynamodb::{
@@ -20,7 +23,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncReadExt as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::crew::{Inside, Processes};
+use crate::crew::Crew;
 use crate::support::clients;
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{MailServer, Script};
@@ -29,6 +32,8 @@ use crate::tally::{Tally, rows, settled};
 use crate::worker::Site;
 
 mod crew;
+mod front;
+mod relay;
 mod shop;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -62,7 +67,7 @@ struct Demo {
     /// How long a worker may be silent before others take its shards; 10 s in production
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     lease_duration: Duration,
-    /// Print nothing but the last line
+    /// Print nothing but the last line, and end by itself
     #[arg(long)]
     headless: bool,
 }
@@ -136,7 +141,7 @@ async fn play(demo: &Demo) -> anyhow::Result<bool> {
         keep_in: Some(folder.join("inbox")),
         ..Script::default()
     };
-    let mails = MailServer::start(script).await;
+    let mails = Arc::new(MailServer::start(script).await);
     let server = Embedded::start();
     let client = clients::dynamodb(server.url());
     create_lease_table(&client, worker::LEASES).await?;
@@ -160,10 +165,17 @@ async fn play(demo: &Demo) -> anyhow::Result<bool> {
         smtp: mails.url(),
         lease_duration: demo.lease_duration,
     };
+    let page = front::serve(Arc::clone(&mails), site.clone()).await?;
     let began = Instant::now();
-    let bar = bar(demo, &folder)?;
+    let bar = bar(demo, &folder, page)?;
+    let mut crew = if demo.workers.is_some() || demo.kill > 0 {
+        Crew::of_processes(site.clone(), &folder, demo.workers.unwrap_or(1))?
+    } else {
+        log(Mutex::new(File::create(folder.join("worker.log"))?));
+        Crew::inside(site.clone())?
+    };
     let done = tokio::select! {
-        done = act(demo, &site, &folder, &mails) => Some(done?),
+        done = act(demo, &site, &mails, &mut crew) => Some(done?),
         () = follow(&bar, &mails) => None,
     };
     bar.finish();
@@ -174,6 +186,13 @@ async fn play(demo: &Demo) -> anyhow::Result<bool> {
         ..Tally::new(demo.orders, &mails, &rows(&site.ledger()).await?)
     };
     println!("{}", serde_json::to_string(&tally)?);
+    if !demo.headless && std::io::stdout().is_terminal() {
+        // The workers go on, so that there is something to look at.
+        tokio::signal::ctrl_c().await?;
+    }
+    if done.is_some() {
+        crew.stop().await?;
+    }
     Ok(done.is_some() && tally.is_good())
 }
 
@@ -189,36 +208,25 @@ struct Done {
 }
 
 /// The shop trades and the workers work, crash and are killed, until nothing more can happen.
-async fn act(demo: &Demo, site: &Site, folder: &Path, mails: &MailServer) -> anyhow::Result<Done> {
-    let blows = |count: usize| (1..=count).map(move |n| n * demo.orders / (count + 1));
+async fn act(
+    demo: &Demo,
+    site: &Site,
+    mails: &MailServer,
+    crew: &mut Crew,
+) -> anyhow::Result<Done> {
     let trade = shop::trade(clients::dynamodb(&site.tables), demo.orders, demo.rate);
     let mut takeover = None;
-    if demo.workers.is_some() || demo.kill > 0 {
-        let mut crew = Processes::start(site.clone(), folder, demo.workers.unwrap_or(1))?;
-        let kill = async {
-            for enough in blows(demo.kill) {
-                mails.wait_accepted(enough).await;
-                takeover = takeover.max(Some(crew.kill().await?));
-            }
-            Ok(())
-        };
-        tokio::try_join!(trade, kill)?;
-        settle(demo, site).await?;
-        crew.stop().await?;
-    } else {
-        log(Mutex::new(File::create(folder.join("worker.log"))?));
-        let mut crew = Inside::start(site.clone())?;
-        let crash = async {
-            for enough in blows(demo.crash) {
-                mails.wait_accepted(enough).await;
-                crew.crash()?;
-            }
-            Ok(())
-        };
-        tokio::try_join!(trade, crash)?;
-        settle(demo, site).await?;
-        crew.stop().await?;
-    }
+    let strike = async {
+        // Only one of the two is given.
+        let count = demo.crash + demo.kill;
+        for n in 1..=count {
+            mails.wait_accepted(n * demo.orders / (count + 1)).await;
+            takeover = takeover.max(crew.strike().await?);
+        }
+        Ok(())
+    };
+    tokio::try_join!(trade, strike)?;
+    settle(demo, site).await?;
     Ok(Done { takeover })
 }
 
@@ -235,10 +243,12 @@ async fn settle(demo: &Demo, site: &Site) -> anyhow::Result<()> {
     }
 }
 
-fn bar(demo: &Demo, folder: &Path) -> anyhow::Result<ProgressBar> {
+fn bar(demo: &Demo, folder: &Path, page: SocketAddr) -> anyhow::Result<ProgressBar> {
     if demo.headless {
         return Ok(ProgressBar::hidden());
     }
+    eprintln!("page:   http://{page}/");
+    eprintln!("inbox:  http://{page}/inbox");
     eprintln!("mails:  {}", folder.join("inbox").display());
     eprintln!("logs:   {}", folder.display());
     let style = "{elapsed_precise} {wide_bar} {pos}/{len} mails, {per_sec}";

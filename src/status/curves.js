@@ -73,7 +73,7 @@ function figure({ head, of, text, steps, alarm }) {
   const axis = make("p", { class: "axis" }, make("span", {}, "30 min ago"), make("span", {}, "now"));
   // The caption says in words what the drawing shows.
   const plot = make("div", { "aria-hidden": "true" }, high, drawing, axis);
-  const node = make("figure", {}, make("figcaption", {}, make("span", { class: "head" }, head), now, told), plot);
+  const node = make("figure", {}, make("figcaption", {}, make("span", {}, head), now, told), plot);
   let points = [];
 
   // The value under the pointer; without one the last value and the worst.

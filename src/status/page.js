@@ -62,7 +62,7 @@ function worker(process) {
   const { worker, version, ready, not_ready_because: why, dependency_down_seconds: down } = process;
   const state = ready ? "ready" : `not ready: ${why ?? "no reason told"}`;
   const dependency = down > 0 ? ` · a dependency has been down for ${duration(down)}` : "";
-  return `${worker} · version ${version} · ${state}${dependency}`;
+  return `${worker ?? "not registered yet"} · version ${version} · ${state}${dependency}`;
 }
 
 // A stream's shards.

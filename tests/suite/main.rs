@@ -40,6 +40,7 @@ mod lambda_process;
 mod mail;
 mod malformed;
 mod order;
+mod page;
 mod poison;
 mod process;
 mod processes;
