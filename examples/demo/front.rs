@@ -78,7 +78,9 @@ fn with_policy(policy: &'static str, body: impl IntoResponse) -> Response {
 fn line((index, mail): (usize, &Mail)) -> Value {
     let parsed = MessageParser::new().parse_headers(&mail.bytes);
     let parsed = parsed.unwrap_or_default();
-    let time = parsed.date().map(mail_parser::DateTime::to_rfc3339);
+    let time = parsed
+        .date()
+        .map(|date| date.to_rfc3339().replace('T', " ").replace('Z', " UTC"));
     context! {
         number => index + 1,
         subject => parsed.subject().unwrap_or("(no subject)"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Looks at the page in headless Chromium, which it gets first (install.sh). Leaves what it saw as
+# Looks at the page, and at the demo, in headless Chromium, which it gets first (install.sh). Leaves what it saw as
 # pictures in target/page/.
 #
 #   tests/page/run.sh [ARGUMENTS FOR `cargo test`]
@@ -9,6 +9,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/install.sh"
 
 cd "$here/../.."
-# As localstack/test.sh builds it, so that nothing is built twice. A browser is a heavy thing: two at
-# a time.
+# As localstack/test.sh builds it, so that nothing is built twice.
+cargo build --all-features --example demo
+# A browser is a heavy thing: two at a time.
 cargo test --all-features --test suite "$@" -- --ignored --test-threads 2 page::

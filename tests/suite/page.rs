@@ -3,6 +3,7 @@
 //! Run by `tests/page/run.sh`, which gets the browser.
 
 mod browser;
+mod demo;
 mod documents;
 mod site;
 
