@@ -1,20 +1,24 @@
 //! One worker, as `aftercommit run` wires it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
-use aftercommit::confirmation::{Confirmation, Rules};
+use aftercommit::confirmation::{Confirmation, Counts, Rules};
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::decide::claim::OnAmbiguous;
 use aftercommit::leases::InitialPosition;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::{Clock, Consumer, Settings, Timing};
+use aftercommit::status::metrics::Mails;
+use aftercommit::status::{Status, Watch, http};
+use aftercommit::{Clock, Consumer, Place, Settings, Timing};
 use clap::Args;
+use tokio::net::TcpListener;
 
 use crate::support::clients;
 
@@ -86,9 +90,20 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
         clock,
     };
     let rng = fastrand::Rng::new();
-    let handler = Confirmation::new(site.ledger(), smtp, letterhead, rules, rng);
+    let handler = Arc::new(Confirmation::new(
+        site.ledger(),
+        smtp,
+        letterhead,
+        rules,
+        rng,
+    ));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
     let settings = Settings {
         worker_id: name,
+        place: Place {
+            status_address: Some(listener.local_addr()?.to_string()),
+            zone: None,
+        },
         start: InitialPosition::TrimHorizon,
         timing: Timing {
             lease_duration: site.lease_duration,
@@ -98,8 +113,24 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
         },
         ..Settings::default()
     };
-    let consumer = Consumer::new(&*site.arn, source, site.leases(), handler);
+    let consumer = Consumer::new(&*site.arn, source, site.leases(), handler.clone());
     let letters = DynamoDbDeadLetters::new(clients::dynamodb(&site.tables), LETTERS);
     let consumer = consumer.settings(settings).dead_letters(letters);
-    consumer.run(stop).await
+    let watch = Watch::of(&consumer).mails(move || mails(handler.counts()));
+    let status = Status::new(Clock::system(), [watch]);
+    tokio::select! {
+        ended = consumer.run(stop) => ended,
+        served = http::serve(listener, status) => Ok(served?),
+    }
+}
+
+fn mails(counts: &Counts) -> Mails {
+    Mails {
+        accepted: counts.accepted(),
+        failed: counts.refused(),
+        ambiguous: counts.ambiguous(),
+        parked: counts.parked(),
+        suppressed: counts.suppressed(),
+        deferred: counts.deferred(),
+    }
 }

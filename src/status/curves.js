@@ -2,10 +2,11 @@
 
 import { NONE, clock, duration, make, perMinute, say } from "./parts.js";
 
-const WINDOW = 30 * 60; // Seconds of a worker's curves.
+const WINDOWS = [120, 300, 600, 1800]; // Seconds that a worker's curves may show: all there are.
 const WIDTH = 600; // In the drawing's own units, as is the height.
 const HEIGHT = 100;
-const KEPT = 150; // Looks of a shard's curve: five minutes.
+const KEPT = 150; // Looks of a shard's curve: five minutes,
+const FEWEST = 30; // and at first one.
 
 /** Seconds until trim that are an alarm. */
 export const SOON = 4 * 3600;
@@ -26,10 +27,10 @@ function paths(points, width, height) {
 const TIMES = [5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800, 43200, 86400];
 const NUMBERS = Array.from({ length: 27 }, (_, n) => [10, 20, 50][n % 3] * 10 ** Math.floor(n / 3));
 
-/** What the top of a drawing stands for: the first of the steps that is not below any value. */
+/** What a drawing's height or width stands for: the first of the steps that is not below any value. */
 function ceiling(values, steps) {
   const most = values.reduce((high, value) => Math.max(high, value ?? 0), 0);
-  return steps.find((step) => step >= most) ?? most;
+  return steps.find((step) => step >= most) ?? steps.at(-1);
 }
 
 /** Increase a minute over the last half minute, point by point. */
@@ -70,7 +71,8 @@ function figure({ head, of, text, steps, alarm }) {
   const limit = alarm ? [make("line", { class: "alarm", x1: 0, x2: WIDTH })] : [];
   const hair = make("line", { class: "hair", y1: 0, y2: HEIGHT, visibility: "hidden" });
   const drawing = make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none" }, area, line, ...limit, hair);
-  const axis = make("p", { class: "axis" }, make("span", {}, "30 min ago"), make("span", {}, "now"));
+  const from = make("span");
+  const axis = make("p", { class: "axis" }, from, make("span", {}, "now"));
   // The caption says in words what the drawing shows.
   const plot = make("div", { "aria-hidden": "true" }, high, drawing, axis);
   const node = make("figure", {}, make("figcaption", {}, make("span", {}, head), now, told), plot);
@@ -106,8 +108,9 @@ function figure({ head, of, text, steps, alarm }) {
   const draw = (history, end) => {
     const values = of(history);
     const most = ceiling(values, steps);
-    const place = (time) => 1 - (end - Date.parse(time)) / 1000 / WINDOW;
-    points = history.map(({ at }, index) => ({ at, x: place(at), value: values[index] }));
+    const age = (time) => (end - Date.parse(time)) / 1000;
+    const span = ceiling(history.slice(0, 1).map(({ at }) => age(at)), WINDOWS);
+    points = history.map(({ at }, index) => ({ at, x: 1 - age(at) / span, value: values[index] }));
     points = points.filter(({ x }) => x >= 0);
     const height = (value) => (value == null ? null : value / most);
     const [upper, below] = paths(points.map(({ x, value }) => ({ x, y: height(value) })), WIDTH, HEIGHT);
@@ -115,6 +118,7 @@ function figure({ head, of, text, steps, alarm }) {
     area.setAttribute("d", below);
     for (const y of ["y1", "y2"]) limit[0]?.setAttribute(y, HEIGHT * (1 - alarm / most));
     say(high, text(most));
+    say(from, `${duration(span)} ago`);
     tell(pointer);
   };
   return { node, draw };
@@ -147,9 +151,9 @@ export function sparkle(node, values) {
 function trace(node) {
   const values = sparks.get(node) ?? [];
   const most = ceiling(values, TIMES);
-  const first = KEPT - values.length;
+  const looks = Math.max(FEWEST, values.length);
   const points = values.map((value, index) => ({
-    x: (first + index) / (KEPT - 1),
+    x: 1 - (values.length - 1 - index) / (looks - 1),
     y: value == null ? null : 0.05 + (0.9 * value) / most,
   }));
   node.firstChild.setAttribute("d", paths(points, 100, 20)[0]);

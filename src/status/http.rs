@@ -19,9 +19,18 @@ use super::{FleetStatus, Status, metrics};
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// The page and what belongs to it.
-const FILES: &[(&str, &str, &str)] =
-    &[("/", "text/html; charset=utf-8", include_str!("page.html"))];
+const FILES: &[(&str, &str, &str)] = &[
+    ("/", HTML, include_str!("page.html")),
+    ("/page.css", CSS, include_str!("page.css")),
+    ("/page.js", SCRIPT, include_str!("page.js")),
+    ("/parts.js", SCRIPT, include_str!("parts.js")),
+    ("/curves.js", SCRIPT, include_str!("curves.js")),
+];
 
 /// Serves the status, and watches the process ([`Status::watch`]), until it is dropped.
 ///

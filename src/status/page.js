@@ -29,6 +29,12 @@ function reasons(letters) {
   return [...all].filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a);
 }
 
+/** Orders by the ledger; where it was not asked, mails that this worker was in doubt about. */
+function doubts(orders, mails) {
+  if (orders != null) return { n: orders, bad: orders > 0, more: ["orders whose mail nobody can tell"] };
+  return { n: mails?.ambiguous, more: ["mails that left this worker in doubt"] };
+}
+
 function totals({ streams, ambiguous, process }) {
   const letters = streams.map((one) => one.dead_letters);
   const why = reasons(letters);
@@ -37,7 +43,7 @@ function totals({ streams, ambiguous, process }) {
   const dead = total(letters.map((one) => one && total([0, ...Object.values(one)])));
   return [
     { head: "Mails accepted", n: mails?.accepted, more: [since] },
-    { head: "Ambiguous", n: ambiguous, bad: ambiguous > 0, more: ["orders whose mail nobody can tell"] },
+    { head: "Ambiguous", ...doubts(ambiguous, mails) },
     { head: "Failed", n: mails?.failed, more: ["mails refused for good, by this worker"] },
     { head: "Dead letters", n: dead, bad: dead > 0, more: why.length ? why.map(([word, n]) => `${count(n)} ${word}`) : ["records given up"] },
     { head: "Parked keys", n: total(streams.map((one) => one.parked_keys)), more: ["whose records wait behind a dead letter"] },

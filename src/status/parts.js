@@ -77,8 +77,17 @@ export function keep(parent, items, key, create, update) {
   }
 }
 
+/** The nodes of a text in which what is meant to be typed stands between grave accents. */
+function typed(text) {
+  const parts = text.split("`");
+  // Of an odd accent nobody can tell what it means.
+  if (parts.length % 2 === 0) return [text];
+  return parts.map((part, index) => (index % 2 ? make("code", {}, part) : part));
+}
+
 export function list(parent, texts) {
-  keep(parent, texts, (text) => text, () => make("li"), say);
+  const item = (text) => make("li", {}, ...typed(text));
+  keep(parent, texts, (text) => text, item, () => {});
   parent.hidden = texts.length === 0;
 }
 

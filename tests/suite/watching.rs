@@ -29,7 +29,7 @@ use crate::support::shop::{Shop, address};
 const LIMIT: Duration = Duration::from_mins(4);
 
 /// Where the worker serves its status, as its row tells.
-async fn served(shop: &Shop) -> String {
+pub async fn served(shop: &Shop) -> String {
     loop {
         let view = shop.lease_store().look(Consistency::Strong).await.unwrap();
         let mut addresses = view.workers.into_values().map(|row| row.status_address);

@@ -93,6 +93,10 @@ fn the_demo_shows_the_mails_that_it_caught_and_ends_with_its_account() {
     browser.picture("demo-mail");
     browser.open(&format!("{}/1/html", demo.inbox));
     assert!(browser.text("body").contains("Thank you, Customer"));
+    browser.open(&demo.page);
+    browser.wait("document.querySelectorAll('[aria-label=Shards] tbody tr').length === 1");
+    assert_eq!(rows(&browser, "Shards")[0][1], "reading");
+    browser.picture("demo-page");
     assert_eq!(browser.console(), Vec::<String>::new());
     let account = demo.account();
     assert_eq!(

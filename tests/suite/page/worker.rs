@@ -1,0 +1,61 @@
+//! The page as a worker serves it.
+
+use super::browser::Browser;
+use super::{rows, total};
+
+use crate::process::{Process, command};
+use crate::support::embedded::Embedded;
+use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
+use crate::support::shop::{Shop, address};
+use crate::watching::{place_bad, served};
+
+// The browser's calls block; the servers have the other threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs Chromium: run tests/page/run.sh"]
+async fn a_worker_at_work_is_seen_through_its_own_server() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    let refused = Fault::always(Step::Rcpt, Act::Say("550 5.1.1 nobody"));
+    mails.add(refused.for_recipient(&address(3)));
+    shop.place(0..21).await;
+    place_bad(&shop).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(&shop, &mails, None, "one");
+    command.args(["--http", "127.0.0.1:0"]);
+    let process = Process::start(command, folder.path(), "one");
+    let url = format!("http://{}/", served(&shop).await);
+    let browser = Browser::start();
+    browser.looks(1600, 900, false);
+    browser.open(&url);
+    for (head, n) in [
+        ("Mails accepted", "20"),
+        ("Failed", "1"),
+        ("Dead letters", "2"),
+        ("Parked keys", "2"),
+        ("Gaps", "0"),
+    ] {
+        browser.wait(&format!(
+            "[...document.querySelectorAll('#totals > div')]
+               .some((one) => one.children[0].innerText === {head:?} && one.children[1].innerText === {n:?})"
+        ));
+    }
+    assert_eq!(total(&browser, "Dead letters").1, "2 rejected");
+    browser.wait("document.querySelector('h1').innerText === 'Needs attention'");
+    assert!(browser.text("#advice").contains("aftercommit dead-letters"));
+    assert!(browser.text("#process").starts_with("one"));
+    let shards = rows(&browser, "Shards");
+    assert_eq!((shards.len(), &*shards[0][1]), (1, "reading"), "{shards:?}");
+    assert!(shards[0][2].starts_with("one"), "{shards:?}");
+    let workers = rows(&browser, "Workers");
+    assert_eq!(workers[0][5], env!("CARGO_PKG_VERSION"), "{workers:?}");
+    browser.wait("document.querySelector('#curves path.line').getAttribute('d').includes('L')");
+    browser.picture("worker");
+    assert_eq!(browser.console(), Vec::<String>::new());
+    drop(process);
+    browser.wait("!document.getElementById('silence').hidden");
+    assert_eq!(
+        browser.text("#silence"),
+        "The worker does not answer. This is the last picture."
+    );
+}
