@@ -185,9 +185,12 @@ async fn play(demo: &Demo) -> anyhow::Result<bool> {
         takeover_seconds_max: takeover.map(rounded),
         ..Tally::new(demo.orders, &mails, &rows(&site.ledger()).await?)
     };
+    let stays = !demo.headless && std::io::stdout().is_terminal();
+    if stays {
+        eprintln!("\nThe workers go on, so that you can look at them; Ctrl-C ends them.");
+    }
     println!("{}", serde_json::to_string(&tally)?);
-    if !demo.headless && std::io::stdout().is_terminal() {
-        // The workers go on, so that there is something to look at.
+    if stays {
         tokio::signal::ctrl_c().await?;
     }
     if done.is_some() {
