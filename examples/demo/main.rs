@@ -18,6 +18,7 @@ use aftercommit::tables::dynamodb::{
     TableStream, create_dead_letter_table, create_lease_table, create_ledger_table,
     create_orders_table,
 };
+use aws_sdk_dynamodb::Client;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncReadExt as _;
@@ -134,6 +135,23 @@ fn folder() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
+async fn create_tables(client: &Client) -> anyhow::Result<()> {
+    create_lease_table(client, worker::LEASES).await?;
+    create_ledger_table(client, worker::LEDGER).await?;
+    create_dead_letter_table(client, worker::LETTERS).await?;
+    create_orders_table(client, shop::ORDERS).await?;
+    create_orders_table(client, shop::PAYMENTS).await?;
+    Ok(())
+}
+
+fn crew(demo: &Demo, site: &Site, folder: &Path) -> anyhow::Result<Crew> {
+    if demo.workers.is_some() || demo.kill > 0 {
+        return Crew::of_processes(site.clone(), folder, demo.workers.unwrap_or(1));
+    }
+    log(Mutex::new(File::create(folder.join("worker.log"))?));
+    Crew::inside(site.clone())
+}
+
 /// Plays the whole thing; whether it ended as it should.
 async fn play(demo: &Demo) -> anyhow::Result<bool> {
     let folder = folder()?;
@@ -144,11 +162,7 @@ async fn play(demo: &Demo) -> anyhow::Result<bool> {
     let mails = Arc::new(MailServer::start(script).await);
     let server = Embedded::start();
     let client = clients::dynamodb(server.url());
-    create_lease_table(&client, worker::LEASES).await?;
-    create_ledger_table(&client, worker::LEDGER).await?;
-    create_dead_letter_table(&client, worker::LETTERS).await?;
-    create_orders_table(&client, shop::ORDERS).await?;
-    create_orders_table(&client, shop::PAYMENTS).await?;
+    create_tables(&client).await?;
     let arn = TableStream::resolve(&client, shop::ORDERS).await?.arn;
     // The embedded stream has one shard; a server in front of it deals it into several.
     let shards = demo.workers.map(|workers| u16::try_from(workers * 2));
@@ -168,12 +182,7 @@ async fn play(demo: &Demo) -> anyhow::Result<bool> {
     let page = front::serve(Arc::clone(&mails), site.clone()).await?;
     let began = Instant::now();
     let bar = bar(demo, &folder, page)?;
-    let mut crew = if demo.workers.is_some() || demo.kill > 0 {
-        Crew::of_processes(site.clone(), &folder, demo.workers.unwrap_or(1))?
-    } else {
-        log(Mutex::new(File::create(folder.join("worker.log"))?));
-        Crew::inside(site.clone())?
-    };
+    let mut crew = crew(demo, &site, &folder)?;
     let done = tokio::select! {
         done = act(demo, &site, &mails, &mut crew) => Some(done?),
         () = follow(&bar, &mails) => None,

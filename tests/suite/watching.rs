@@ -58,6 +58,17 @@ pub async fn place_bad(shop: &Shop) {
     put.send().await.unwrap();
 }
 
+/// A shop with 21 orders, of which one is refused for good, and one without an address.
+pub async fn trading(server: &Embedded) -> (Shop, MailServer) {
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    let refused = Fault::always(Step::Rcpt, Act::Say("550 5.1.1 nobody"));
+    mails.add(refused.for_recipient(&address(3)));
+    shop.place(0..21).await;
+    place_bad(&shop).await;
+    (shop, mails)
+}
+
 /// Every line is a document of its own; the sum of each total over all of them.
 fn totals(path: &Path) -> HashMap<String, u64> {
     let mut sums = HashMap::new();
@@ -171,12 +182,7 @@ async fn health(at: &str) -> Output {
 #[tokio::test]
 async fn the_endpoints_tell_what_happens_while_mails_go_out() {
     let server = Embedded::start();
-    let shop = Shop::open(server.url()).await;
-    let mails = MailServer::start(Script::default()).await;
-    let refused = Fault::always(Step::Rcpt, Act::Say("550 5.1.1 nobody"));
-    mails.add(refused.for_recipient(&address(3)));
-    shop.place(0..21).await;
-    place_bad(&shop).await;
+    let (shop, mails) = trading(&server).await;
     let folder = tempfile::tempdir().unwrap();
     let lines = folder.path().join("lines");
     let mut command = command(&shop, &mails, None, "one");

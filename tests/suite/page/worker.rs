@@ -5,21 +5,14 @@ use super::{rows, total};
 
 use crate::process::{Process, command};
 use crate::support::embedded::Embedded;
-use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
-use crate::support::shop::{Shop, address};
-use crate::watching::{place_bad, served};
+use crate::watching::{served, trading};
 
 // The browser's calls block; the servers have the other threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs Chromium: run tests/page/run.sh"]
 async fn a_worker_at_work_is_seen_through_its_own_server() {
     let server = Embedded::start();
-    let shop = Shop::open(server.url()).await;
-    let mails = MailServer::start(Script::default()).await;
-    let refused = Fault::always(Step::Rcpt, Act::Say("550 5.1.1 nobody"));
-    mails.add(refused.for_recipient(&address(3)));
-    shop.place(0..21).await;
-    place_bad(&shop).await;
+    let (shop, mails) = trading(&server).await;
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(&shop, &mails, None, "one");
     command.args(["--http", "127.0.0.1:0"]);
