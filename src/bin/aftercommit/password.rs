@@ -13,6 +13,10 @@ use crate::fault::Fault;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Mail server")]
 #[group(multiple = false)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "clap names the flags after the fields"
+)]
 pub struct PasswordArgs {
     /// The password; as an environment variable it is not seen in the list of processes
     #[arg(
@@ -44,19 +48,19 @@ impl PasswordArgs {
         }
         if let Some(arn) = &self.smtp_password_secret {
             let text = aws::secret(arn).await?;
-            return Ok(Some(Secret::new(password_in(text))));
+            return Ok(Some(Secret::new(password_in(&text))));
         }
         Ok(self.smtp_password.clone())
     }
 }
 
 /// Secrets Manager's own console and rotation keep JSON.
-fn password_in(text: String) -> String {
-    let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+fn password_in(text: &str) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_str(text).ok();
     let member = json
         .as_ref()
         .and_then(|json| json.get("password")?.as_str());
-    member.map_or(text.clone(), str::to_owned)
+    member.unwrap_or(text).to_owned()
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the form that clap asks for")]
@@ -76,7 +80,7 @@ mod tests {
             (r#"{"other": "p"}"#, r#"{"other": "p"}"#),
             ("12345", "12345"),
         ] {
-            assert_eq!(password_in(secret.to_owned()), password);
+            assert_eq!(password_in(secret), password);
         }
     }
 }

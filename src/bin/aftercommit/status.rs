@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aftercommit::dead_letter::DeadLetters as _;
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::dead_letter::{DeadLetters as _, Reason};
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{Consistency, LeaseStore as _};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
@@ -115,9 +115,7 @@ async fn look(
         let parked = letters.parked(stream).await;
         told.push(match known(parked, "parked keys are not told") {
             Some(parked) => {
-                let reasons = parked
-                    .iter()
-                    .map(|key| key.reason.map(|reason| reason.word()));
+                let reasons = parked.iter().map(|key| key.reason.map(Reason::word));
                 status.with_parked(reasons)
             }
             None => status,
