@@ -90,6 +90,15 @@ impl Answer {
     }
 }
 
+/// How an invocation left its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invoked {
+    /// When the first record was committed that is not settled; `None`: all are.
+    pub waiting_since: Option<SystemTime>,
+}
+
+type Told = Arc<dyn Fn(Invoked) + Send + Sync>;
+
 /// Why an event is not answered: the whole batch comes again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -128,6 +137,7 @@ pub struct Function<H> {
     dependency: Dependency,
     counters: Arc<Counters>,
     handling: Arc<Histogram>,
+    told: Option<Told>,
     incarnation: Arc<str>,
     rng: Mutex<fastrand::Rng>,
 }
@@ -146,6 +156,7 @@ impl<H: RecordHandler> Function<H> {
             dependency: Dependency::new(&Limits::default(), fastrand::Rng::new()),
             counters: Arc::default(),
             handling: Arc::default(),
+            told: None,
             incarnation: "".into(),
             rng: Mutex::default(),
         };
@@ -202,6 +213,16 @@ impl<H: RecordHandler> Function<H> {
         Self { dependency, ..self }
     }
 
+    /// Calls this after each event, before it is answered: for metrics. It must not take long.
+    #[must_use]
+    pub fn told(self, told: impl Fn(Invoked) + Send + Sync + 'static) -> Self {
+        let told: Told = Arc::new(told);
+        Self {
+            told: Some(told),
+            ..self
+        }
+    }
+
     /// What it has done so far in this process.
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
@@ -235,10 +256,16 @@ impl<H: RecordHandler> Function<H> {
         let mut batch = Batch::new(self, stream, ends, rng);
         let unread = batch.take_in_all(records);
         let unsettled = batch.work().await;
+        if let Some(told) = &self.told {
+            let waiting_since = unsettled.as_ref().map(|(_, created)| *created);
+            told(Invoked { waiting_since });
+        }
         match (unsettled, unread) {
             (None, Some(unreadable)) => Err(unreadable.into()),
             (unsettled, _) => {
-                let failed = unsettled.map(|sequence_number| Failed { sequence_number });
+                let failed = unsettled.map(|(number, _)| Failed {
+                    sequence_number: number.as_str().to_owned(),
+                });
                 let failures = failed.into_iter().collect();
                 Ok(Answer { failures })
             }

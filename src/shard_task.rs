@@ -129,6 +129,8 @@ pub(crate) struct ShardTask<S, L, H> {
     report: Report,
     written_report: Report,
     written_at: Instant,
+    /// When the stream last answered.
+    read_at: Instant,
     rate: Rate,
     began: Instant,
     cancel: CancellationToken,
@@ -168,6 +170,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             },
             written_report: assignment.report.clone(),
             written_at: Instant::now(),
+            read_at: Instant::now(),
             rate: Rate::default(),
             began: Instant::now(),
             cancel: CancellationToken::new(),
@@ -192,6 +195,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let mut checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;
         loop {
             self.start_ready();
+            self.note_silence();
             self.tell_turn();
             if let Some(ended) = self.stopped() {
                 return ended;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -80,7 +80,7 @@ pub(super) struct Batch<'a, H> {
     /// When the process may be ended.
     ends: Instant,
     lanes: Lanes<ItemKey, Queued>,
-    frontier: Frontier<SequenceNumber>,
+    frontier: Frontier<(SequenceNumber, SystemTime)>,
     running: FuturesUnordered<BoxFuture<'a, Done>>,
     /// Keys with dead letters.
     parked: BTreeSet<ItemKey>,
@@ -123,7 +123,8 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
     /// number to report.
     pub fn take_in_all(&mut self, records: Records) -> Option<NotARecord> {
         for record in records.read {
-            let ticket = self.frontier.begin(record.sequence_number.clone());
+            let place = (record.sequence_number.clone(), record.created);
+            let ticket = self.frontier.begin(place);
             let (filters, home) = (&self.function.filters, self.function.home.as_ref());
             if !filters.want(&record, &self.stream, home) {
                 Counters::add(&self.function.counters.filtered);
@@ -146,7 +147,8 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             "a record cannot be read: it holds its shard until it can be");
         match number {
             Some(number) => {
-                self.frontier.begin(number);
+                // When it was committed cannot be told.
+                self.frontier.begin((number, self.function.clock.now()));
                 None
             }
             None => Some(error),
@@ -154,8 +156,8 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
     }
 
     /// Works until everything is settled, or nothing more can be. Returns the number of the first
-    /// record that is not.
-    pub async fn work(mut self) -> Option<String> {
+    /// record that is not, and when it was committed.
+    pub async fn work(mut self) -> Option<(SequenceNumber, SystemTime)> {
         self.learn_parked().await;
         let answer = self.before(ANSWER);
         loop {
@@ -182,9 +184,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             }
         }
         self.tell();
-        self.frontier
-            .first()
-            .map(|number| number.as_str().to_owned())
+        self.frontier.first().cloned()
     }
 
     fn before(&self, margin: Duration) -> Instant {

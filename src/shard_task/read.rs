@@ -1,6 +1,7 @@
 //! What reading brought, and which of it is to be handled.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::debug;
@@ -15,6 +16,9 @@ use crate::progress::Counters;
 use crate::record::Record;
 use crate::source::StreamSource;
 
+/// Reading takes seconds at the worst; who has not read for so long cannot.
+const SILENCE: Duration = Duration::from_mins(1);
+
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Takes in what reading brought.
     pub(super) async fn fetched(&mut self, fetched: Fetched) -> Option<Ended> {
@@ -25,6 +29,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             && let Some(ended) = self.gap().await
         {
             return Some(ended);
+        }
+        if fetched.has_read() {
+            self.read_at = Instant::now();
         }
         match fetched {
             Fetched::Records(records, room) => self.queue(records, room).await,
@@ -53,6 +60,19 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 }
             }
             Fetched::Gone => self.gone().await,
+        }
+    }
+
+    /// Who watches must know that nothing is read, or would take silence for there being nothing to
+    /// read. The loop turns at least once in a lease's duration.
+    pub(super) fn note_silence(&mut self) {
+        if self.wants_more()
+            && self.report.last_error.is_none()
+            && self.read_at.elapsed() >= SILENCE
+        {
+            let what = "nothing was read for a minute: the memory budget is full, or the stream does \
+                        not answer";
+            self.report.last_error = Some(what.to_owned());
         }
     }
 

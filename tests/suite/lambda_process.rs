@@ -1,11 +1,13 @@
 //! The command as an AWS Lambda function: the real process, against the runtime API.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use aftercommit::dead_letter::{Reason, Selection};
 use aftercommit::decide::claim::State;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::cli::{aftercommit, complaint};
@@ -45,7 +47,7 @@ struct Stage {
     shop: Shop,
     mails: MailServer,
     api: RuntimeApi,
-    _function: Child,
+    function: Child,
     _server: Embedded,
 }
 
@@ -56,12 +58,13 @@ impl Stage {
         let mails = MailServer::start(Script::default()).await;
         let api = RuntimeApi::start().await;
         let mut command = function(&shop, &mails, &api.address());
-        let function = command.envs(set.iter().copied()).spawn().unwrap();
+        command.envs(set.iter().copied());
+        let function = command.stdout(Stdio::piped()).spawn().unwrap();
         Self {
             shop,
             mails,
             api,
-            _function: function,
+            function,
             _server: server,
         }
     }
@@ -229,4 +232,26 @@ async fn a_function_whose_settings_are_wrong_says_so_in_one_line_and_ends() {
         let complaint = complaint(&output.unwrap());
         assert!(complaint.contains(told), "{complaint}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_each_event_a_line_tells_cloudwatch_what_came_of_it() {
+    let mut stage = Stage::open(&[("AFTERCOMMIT_METRICS", "emf")]).await;
+    let mut lines = BufReader::new(stage.function.stdout.take().unwrap()).lines();
+    let mut line = async || -> Value {
+        let line = tokio::time::timeout(LONG, lines.next_line()).await;
+        serde_json::from_str(&line.unwrap().unwrap().unwrap()).unwrap()
+    };
+    stage.shop.place(0..3).await;
+    let event = stage.event().await;
+    assert_eq!(stage.invoke(&event, LONG).await, Ok(done()));
+    let first = line().await;
+    assert_eq!(first["table"], *stage.shop.orders);
+    assert_eq!(first["aftercommit_mails_accepted_total"], 3);
+    assert_eq!(first["aftercommit_lag_seconds"], 0.0);
+    assert_eq!(first["aftercommit_until_trim_seconds"], 86_400.0);
+    assert_eq!(stage.invoke(&event, LONG).await, Ok(done()));
+    let again = line().await;
+    assert_eq!(again["aftercommit_mails_accepted_total"], 0);
+    assert_eq!(again["aftercommit_records_handled_total"], 3);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::Counts;
 use aftercommit::status::emf::Emf;
-use aftercommit::status::metrics::Mails;
+use aftercommit::status::metrics::{Mails, Sample};
 use aftercommit::status::{Status, http};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -35,7 +35,8 @@ pub struct HttpArgs {
 pub struct WatchArgs {
     #[command(flatten)]
     http: HttpArgs,
-    /// Also write metrics to standard output, once a minute and at the end
+    /// Also write metrics to standard output, once a minute and at the end; on AWS Lambda after each
+    /// event
     #[arg(long, value_enum, value_name = "FORMAT", env = "AFTERCOMMIT_METRICS")]
     metrics: Option<Format>,
 }
@@ -75,6 +76,11 @@ impl WatchArgs {
             warn!(%address, "the status is not on the loopback interface: whoever reaches it reads it");
         }
         Ok(Listening(Some((listener, address))))
+    }
+
+    /// Whether CloudWatch is told by lines.
+    pub fn writes_emf(&self) -> bool {
+        matches!(self.metrics, Some(Format::Emf))
     }
 
     /// Begins to tell.
@@ -149,11 +155,7 @@ impl Lines {
                     _ = &mut stopped => true,
                     _ = minutes.tick() => false,
                 };
-                for line in emf.lines(SystemTime::now(), &status.samples()) {
-                    if let Err(error) = print_all(&format!("{line}\n")) {
-                        warn!(error = format!("{error:#}"), "metrics are lost");
-                    }
-                }
+                write(&mut emf, &status.samples());
                 if last {
                     return;
                 }
@@ -166,6 +168,15 @@ impl Lines {
         // Whoever has ended already has nothing more to write.
         let _ = self.stop.send(());
         let _ = self.task.await;
+    }
+}
+
+/// Writes a line for each table.
+pub fn write(emf: &mut Emf, samples: &[Sample]) {
+    for line in emf.lines(SystemTime::now(), samples) {
+        if let Err(error) = print_all(&format!("{line}\n")) {
+            warn!(error = format!("{error:#}"), "metrics are lost");
+        }
     }
 }
 

@@ -105,7 +105,7 @@ impl<H: RecordHandler> Batch<'_, H> {
 
     /// Says what comes again.
     pub(super) fn tell(&self) {
-        let Some(first) = self.frontier.first() else {
+        let Some((first, _)) = self.frontier.first() else {
             return;
         };
         let why = match self.over {

@@ -45,3 +45,24 @@ async fn the_rate_of_a_busy_shard_is_told_by_the_minute() {
     let told = stage.row(&only).unwrap().report.per_minute;
     assert!((110..=130).contains(&told), "{told} and not 120");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_cannot_be_read_says_so_until_it_can() {
+    let mut stage = Stage::new(1);
+    // Once a record is held there is no room for another read.
+    stage.settings.memory_budget = 1 << 20;
+    stage.hand.shut();
+    let only = stage.stream.open_shards()[0].clone();
+    stage.commit("stuck", "waits");
+    let _one = stage.worker("one");
+    let error = || stage.row(&only).and_then(|row| row.report.last_error);
+    eventually(secs(20), "the record", || !stage.hand.begun().is_empty()).await;
+    pass(secs(30)).await;
+    assert_eq!(error(), None, "reading may take a moment");
+    eventually(secs(90), "that nothing is read", || {
+        error().is_some_and(|error| error.contains("the memory budget is full"))
+    })
+    .await;
+    stage.hand.open();
+    eventually(secs(30), "that it reads again", || error().is_none()).await;
+}

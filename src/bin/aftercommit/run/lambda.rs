@@ -1,10 +1,17 @@
 //! The same as an AWS Lambda function: Lambda reads the streams, and nobody shares leases.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
 use aftercommit::lambda::Function;
+use aftercommit::status::emf::Emf;
+use aftercommit::status::metrics::{Behind, Facts, Sample};
+use aftercommit::tables::table_of;
 
 use super::{Followed, Handler, RunArgs, Shared, prepared, settings};
 use crate::fault::Fault;
 use crate::fleet::Here;
+use crate::watch;
 
 /// What Lambda tells a function of itself.
 ///
@@ -40,13 +47,48 @@ fn function(
     followed: Followed,
 ) -> Result<Function<Handler>, Fault> {
     let handler = shared.handler(args, &followed.orders, followed.fields)?;
-    let function = Function::new(followed.stream.arn(), handler)
+    let function = Function::new(followed.stream.arn(), handler.clone())
         .settings(settings(args, &shared.here)?)
         .filters(shared.filters.clone())
         .dependency(shared.mail_server.clone())
         .dead_letters(shared.letters.open());
-    Ok(match followed.home {
+    let function = match followed.home {
         Some(home) => function.home_region(home),
         None => function,
+    };
+    if !args.watch.writes_emf() {
+        return Ok(function);
+    }
+    let retention = settings(args, &shared.here)?.timing.retention;
+    Ok(telling(function, followed.stream.arn(), handler, retention))
+}
+
+/// The same, with a line of metrics after each event.
+fn telling(
+    function: Function<Handler>,
+    stream: &str,
+    handler: Handler,
+    retention: Duration,
+) -> Function<Handler> {
+    let table = table_of(stream).unwrap_or(stream).to_owned();
+    let (counters, handling) = (function.counters(), function.handling());
+    let emf = Mutex::new(Emf::default());
+    function.told(move |invoked| {
+        let age = |since| SystemTime::now().duration_since(since).unwrap_or_default();
+        let lag = invoked.waiting_since.map_or(Duration::ZERO, age);
+        let sample = Sample::of(&Facts {
+            table: &table,
+            counters: &counters,
+            handling: &handling,
+            mails: Some(watch::mails(handler.counts())),
+            behind: vec![Behind {
+                shard: "lambda".to_owned(),
+                lag,
+                until_trim: retention.saturating_sub(lag),
+            }],
+            fleet: None,
+        });
+        let mut emf = emf.lock().unwrap_or_else(PoisonError::into_inner);
+        watch::write(&mut emf, &[sample]);
     })
 }
