@@ -132,8 +132,9 @@ impl Storm {
         leases.look(Consistency::Strong).await.unwrap()
     }
 
-    /// Waits until every process beats and has shards, and nobody else has any.
-    async fn calm(&self) {
+    /// Waits until every process beats, the shards are shared among them, and nobody else has any.
+    /// Answers who has some.
+    async fn calm(&self) -> Vec<Incarnation> {
         loop {
             let before = self.look().await.workers;
             sleep(LEASE / 2).await;
@@ -144,27 +145,26 @@ impl Storm {
             };
             let alive = after.workers.values().filter(beats);
             let alive: BTreeSet<_> = alive.map(|row| row.incarnation.clone()).collect();
-            let open = after.leases.values().filter(|row| !row.ended());
-            let owners: BTreeSet<_> = open.map(|row| row.owner.clone()).collect();
-            let all_alive = alive.iter().cloned().map(Some).collect();
-            if alive.len() == WORKERS && owners == all_alive {
-                return;
+            let open: Vec<_> = after.leases.values().filter(|row| !row.ended()).collect();
+            let owners = open.iter().map(|row| row.owner.clone());
+            // `None`: somebody's is free.
+            let owners: Option<BTreeSet<_>> = owners.collect();
+            let shared = owners.filter(|owners| {
+                owners.is_subset(&alive) && owners.len() == WORKERS.min(open.len())
+            });
+            if let Some(owners) = shared.filter(|_| alive.len() == WORKERS) {
+                return owners.into_iter().collect();
             }
         }
     }
 
     /// Strikes a process while all are well, and measures how long its shards stand still.
     async fn strike_and_measure(&mut self) {
-        self.calm().await;
-        let number = self.rng.usize(..WORKERS);
+        let owners = self.calm().await;
+        let victim = owners[self.rng.usize(..owners.len())].clone();
         let blow = [Blow::Kill, Blow::Stop][self.rng.usize(..2)];
-        let name = format!("worker-{number}");
-        let owners = self.look().await.leases.into_values();
-        let of_struck = |owner: &Incarnation| owner.worker() == name;
-        let owned: Vec<_> = owners
-            .filter_map(|row| row.owner)
-            .filter(of_struck)
-            .collect();
+        let number = victim.worker().strip_prefix("worker-").unwrap();
+        let number = number.parse().unwrap();
         let struck = Instant::now();
         let shop = self.shop.clone();
         let taken = tokio::spawn(async move {
@@ -172,7 +172,7 @@ impl Storm {
             loop {
                 let view = leases.look(Consistency::Strong).await.unwrap();
                 let mut owners = view.leases.values().filter_map(|row| row.owner.as_ref());
-                if !owners.any(|owner| owned.contains(owner)) {
+                if !owners.any(|owner| *owner == victim) {
                     return struck.elapsed();
                 }
                 sleep(Duration::from_millis(20)).await;
