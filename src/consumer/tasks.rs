@@ -80,6 +80,7 @@ impl Tasks {
             orders: receiver,
             reading: reading.clone(),
         };
+        crate::gate::owned(&hold, &tenure);
         let shard = row.shard.clone();
         let task = ShardTask::new(engine.clone(), assignment).run();
         let named = async move { (shard, task.await) };

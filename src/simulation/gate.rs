@@ -2,8 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use crate::leases::Hold;
+use crate::trust::Tenure;
 
 tokio::task_local! {
     /// The gate of the worker that runs here, if it is a simulated one.
@@ -11,8 +14,11 @@ tokio::task_local! {
 }
 
 /// While closed, nothing behind it is polled: time and packets go on without it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Gate(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(crate) struct Gate {
+    state: Arc<Mutex<State>>,
+    owned: Arc<dyn Fn(&Hold, &Tenure) + Send + Sync>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -21,21 +27,33 @@ struct State {
 }
 
 impl Gate {
+    /// An open one. `owned` is told of each shard that the worker takes for its own.
+    pub fn open_for(owned: impl Fn(&Hold, &Tenure) + Send + Sync + 'static) -> Self {
+        Self {
+            state: Arc::default(),
+            owned: Arc::new(owned),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Freezes the worker.
     pub fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.state().closed = true;
     }
 
     /// Thaws it.
     pub fn open(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.closed = false;
         state.asleep.drain(..).for_each(Waker::wake);
     }
 
     /// Whether it is frozen now.
     pub fn is_closed(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).closed
+        self.state().closed
     }
 
     /// Runs `future`, and whatever it spawns, behind this gate.
@@ -48,7 +66,7 @@ impl Gate {
     }
 
     fn is_shut_for(&self, waker: &Waker) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         if state.closed {
             state.asleep.push(waker.clone());
         }
@@ -83,4 +101,10 @@ pub(crate) fn gated<F: Future>(future: F) -> impl Future<Output = F::Output> {
         gate: GATE.try_with(Clone::clone).ok(),
         future: Box::pin(future),
     }
+}
+
+/// A worker takes a shard for its own: one that is simulated is watched.
+pub(crate) fn owned(hold: &Hold, tenure: &Tenure) {
+    // Outside a simulation there is nobody to tell.
+    let _ = GATE.try_with(|gate| (gate.owned)(hold, tenure));
 }

@@ -46,7 +46,7 @@ struct Began {
     at: Option<SequenceNumber>,
 }
 
-/// A worker that has acted on a shard.
+/// A worker that has taken a shard for its own.
 #[derive(Debug)]
 struct Owner {
     worker: usize,
@@ -112,7 +112,8 @@ impl Witness {
 
     /// A handler begins with a record.
     pub fn begins(&mut self, worker: usize, record: &Record, context: &Context) -> Verdict {
-        self.only_owner(worker, context)?;
+        let owns = (context.shard(), context.epoch(), &context.tenure);
+        self.owns(worker, owns)?;
         let number = &record.sequence_number;
         let key = record.key();
         if let Some(open) = self
@@ -134,10 +135,14 @@ impl Witness {
         Ok(())
     }
 
-    fn only_owner(&mut self, worker: usize, context: &Context) -> Verdict {
-        let owners = self.owners.entry(context.shard().clone()).or_default();
+    /// A worker trusts that a shard is its own under this epoch: nobody else may.
+    pub fn owns(
+        &mut self,
+        worker: usize,
+        (shard, epoch, tenure): (&ShardId, Epoch, &Tenure),
+    ) -> Verdict {
+        let owners = self.owners.entry(shard.clone()).or_default();
         owners.retain(|owner| owner.tenure.holds());
-        let (shard, epoch) = (context.shard(), context.epoch());
         let other = owners
             .iter()
             .find(|owner| (owner.worker, owner.epoch) != (worker, epoch));
@@ -147,8 +152,8 @@ impl Witness {
                 other.worker, other.epoch
             ));
         }
-        if !owners.iter().any(|owner| owner.tenure.is(&context.tenure)) {
-            let tenure = context.tenure.clone();
+        if tenure.holds() && !owners.iter().any(|owner| owner.tenure.is(tenure)) {
+            let tenure = tenure.clone();
             owners.push(Owner {
                 worker,
                 epoch,

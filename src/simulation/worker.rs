@@ -40,7 +40,7 @@ impl<H: RecordHandler> Worker<H> {
             handler,
             index,
             pace,
-            gate: Gate::default(),
+            gate: Gate::open_for(|_, _| {}),
             counters: Arc::default(),
             process: None,
             stop: None,
@@ -100,7 +100,7 @@ impl<H: RecordHandler> Worker<H> {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         self.account();
         self.counters = consumer.counters();
-        self.gate = Gate::default();
+        self.gate = self.gate();
         self.stop = Some(stop);
         let world = self.world.clone();
         let run = async move {
@@ -115,6 +115,16 @@ impl<H: RecordHandler> Worker<H> {
             "starts",
             format_args!("its clock at {:.3}, reading format {build}", self.pace),
         );
+    }
+
+    /// Whoever takes a shard for its own, and trusts in it, must be the only one.
+    fn gate(&self) -> Gate {
+        let (world, index) = (self.world.clone(), self.index);
+        Gate::open_for(move |hold, tenure| {
+            let owns = (&hold.shard, hold.epoch, tenure);
+            let verdict = world.witness(|witness| witness.owns(index, owns));
+            world.judge(verdict);
+        })
     }
 
     /// Adds what its last process counted itself to the world's counts.

@@ -223,7 +223,7 @@ impl Status {
     }
 
     /// Looks at the process once a second, for as long as it is polled: overload that lasts and the
-    /// history are known only by that. [`http::serve`] does it.
+    /// history are known only by that. [`http::serve`](super::http::serve) does it.
     pub async fn watch(&self) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
