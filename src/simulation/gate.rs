@@ -13,11 +13,14 @@ tokio::task_local! {
     static GATE: Gate;
 }
 
+/// Is told of each shard that a worker takes for its own.
+type Owned = Arc<dyn Fn(&Hold, &Tenure) + Send + Sync>;
+
 /// While closed, nothing behind it is polled: time and packets go on without it.
 #[derive(Clone)]
 pub(crate) struct Gate {
     state: Arc<Mutex<State>>,
-    owned: Arc<dyn Fn(&Hold, &Tenure) + Send + Sync>,
+    owned: Owned,
 }
 
 #[derive(Debug, Default)]
