@@ -230,4 +230,17 @@ mod tests {
         assert_eq!(lanes.start(), Some(("a", &2)));
         assert_eq!(lanes.start(), None);
     }
+
+    #[test]
+    fn what_waits_is_told_by_key_whatever_came_first() {
+        let mut lanes = Lanes::new(8);
+        for (key, record) in [("c", 1), ("a", 2), ("d", 3), ("b", 4), ("a", 5)] {
+            lanes.push(key, record);
+        }
+        assert_eq!(lanes.start(), Some(("c", &1)));
+        lanes.suspend(&"c");
+        assert!(lanes.start_key(&"d"), "it runs");
+        let waiting: Vec<_> = lanes.waiting(|record| *record != 4).collect();
+        assert_eq!(waiting, ["a", "c"], "each key once, by its first record");
+    }
 }
