@@ -232,6 +232,30 @@ impl SmtpArgs {
     }
 }
 
+/// Which streams.
+#[derive(Debug, Args)]
+pub struct StreamArgs {
+    /// A table whose orders are confirmed: a name or an ARN. May be given several times; order ids
+    /// must then be unique over all of them, as one email is sent for each id
+    #[arg(
+        long,
+        value_name = "TABLE",
+        env = "AFTERCOMMIT_TABLE",
+        value_delimiter = ',',
+        required_unless_present = "stream_arn"
+    )]
+    pub table: Vec<String>,
+    /// A stream itself, in place of a table's present one; may be given several times
+    #[arg(
+        long,
+        value_name = "ARN",
+        env = "AFTERCOMMIT_STREAM_ARN",
+        value_delimiter = ',',
+        conflicts_with = "table"
+    )]
+    pub stream_arn: Vec<String>,
+}
+
 /// The names of the tables that the worker keeps.
 #[derive(Debug, Args)]
 pub struct TableNames {

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::args::{LetterArgs, OrderArgs, SmtpArgs, TableNames};
+use crate::args::{LetterArgs, OrderArgs, SmtpArgs, StreamArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
 use crate::copies::{CopyArgs, Letters};
 use crate::ecs;
@@ -76,25 +76,8 @@ signal ends it at once.";
 /// What `run` is told.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A table whose orders are confirmed: a name or an ARN. May be given several times; order ids
-    /// must then be unique over all of them, as one email is sent for each id
-    #[arg(
-        long,
-        value_name = "TABLE",
-        env = "AFTERCOMMIT_TABLE",
-        value_delimiter = ',',
-        required_unless_present = "stream_arn"
-    )]
-    table: Vec<String>,
-    /// A stream itself, in place of a table's present one; may be given several times
-    #[arg(
-        long,
-        value_name = "ARN",
-        env = "AFTERCOMMIT_STREAM_ARN",
-        value_delimiter = ',',
-        conflicts_with = "table"
-    )]
-    stream_arn: Vec<String>,
+    #[command(flatten)]
+    streams: StreamArgs,
     #[command(flatten)]
     names: TableNames,
     /// Where DynamoDB Streams is, if not where the SDK finds it: inside a VPC it has a name of its own
@@ -315,8 +298,8 @@ fn settings(args: &RunArgs, here: &Here) -> Result<Settings, Fault> {
 /// Every stream that is to be followed, checked.
 async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fault> {
     let mut all: Vec<Followed> = Vec::new();
-    let tables = args.table.iter().map(|table| (table, true));
-    let streams = args.stream_arn.iter().map(|arn| (arn, false));
+    let tables = args.streams.table.iter().map(|table| (table, true));
+    let streams = args.streams.stream_arn.iter().map(|arn| (arn, false));
     for (name, is_table) in tables.chain(streams) {
         let one = if is_table {
             of_table(clients, args, name).await?

@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::time::{Instant, interval_at};
 
-use crate::args::TableNames;
+use crate::args::{StreamArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::out::print;
@@ -42,24 +42,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// What `status` is told.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// A table that is followed: a name or an ARN; may be given several times
-    #[arg(
-        long,
-        value_name = "TABLE",
-        env = "AFTERCOMMIT_TABLE",
-        value_delimiter = ',',
-        required_unless_present = "stream_arn"
-    )]
-    table: Vec<String>,
-    /// A stream itself, in place of a table's present one; may be given several times
-    #[arg(
-        long,
-        value_name = "ARN",
-        env = "AFTERCOMMIT_STREAM_ARN",
-        value_delimiter = ',',
-        conflicts_with = "table"
-    )]
-    stream_arn: Vec<String>,
+    #[command(flatten)]
+    streams: StreamArgs,
     #[command(flatten)]
     names: TableNames,
     /// As one JSON object; with --watch one a line
@@ -74,8 +58,8 @@ pub struct StatusArgs {
 pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     must_exist(&clients, &args.names.lease_table).await?;
-    let mut streams = args.stream_arn.clone();
-    for table in &args.table {
+    let mut streams = args.streams.stream_arn.clone();
+    for table in &args.streams.table {
         let found = TableStream::resolve(&clients.dynamodb, table).await;
         streams.push(found.map_err(Fault::setting)?.arn);
     }
