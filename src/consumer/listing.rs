@@ -288,6 +288,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             last_handled_time: self.stream_row.map(|row| row.bootstrapped),
             first_after: None,
             detected: self.engine.clock.now(),
+            settled: None,
         };
         lost.map(gap).collect()
     }

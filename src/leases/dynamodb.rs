@@ -3,6 +3,8 @@
 //! A write whose condition fails brings the row along as it stands, which tells a race that was
 //! lost from a write of one's own whose answer was lost.
 
+mod gaps;
+
 use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
@@ -377,7 +379,8 @@ impl LeaseStore for DynamoDbLeases {
             .formats
             .readable_or_none()
             .fill_in(row::gap_fields(gap, self.formats.writes()))
-            .write(row::gap_end(gap));
+            .write(vec![row::gap_end(gap)])
+            .write(row::gap_settlement(None));
         let key = self.key(&gap_key(gap));
         let Some(hold) = hold else {
             self.table.update(key, &how).await?;

@@ -275,6 +275,7 @@ impl LeaseStore for MemoryLeases {
         match table.gaps.iter_mut().find(same) {
             Some(known) => {
                 known.first_after.clone_from(&gap.first_after);
+                known.settled = None;
             }
             None => table.gaps.push(gap.clone()),
         }

@@ -179,6 +179,19 @@ pub struct GapRow {
     pub first_after: Option<SequenceNumber>,
     /// When the gap was noticed.
     pub detected: SystemTime,
+    /// What an operator found out about it; `None`: nobody has looked yet.
+    pub settled: Option<GapSettlement>,
+}
+
+/// That somebody dealt with a gap: what was lost was found elsewhere, or it does not matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GapSettlement {
+    /// Who says so.
+    pub by: String,
+    /// When.
+    pub at: SystemTime,
+    /// Why nothing is left to do.
+    pub reason: String,
 }
 
 /// All rows of a stream, as one query saw them.
@@ -320,6 +333,8 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// Writes a gap down. Idempotent on (shard, last handled). A gap that is noticed again, or whose
     /// end becomes known, keeps the time of its first detection and takes the new `first_after`:
     /// while that is `None`, the gap has no known end.
+    ///
+    /// One that somebody had settled is open again, as more may be lost.
     ///
     /// Under the fence of `hold`, so that a late write of an earlier owner cannot narrow what a
     /// later one has found. Without one the shard never had a lease.

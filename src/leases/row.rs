@@ -6,8 +6,8 @@ use serde_dynamo::{AttributeValue, Item};
 
 use super::format::FIRST;
 use super::{
-    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, Report, StreamRow, Unfit,
-    Unreadable, View, WorkerRow,
+    Checkpoint, GapRow, GapSettlement, Incarnation, InitialPosition, LeaseRow, Report, StreamRow,
+    Unfit, Unreadable, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
 use crate::record::{Position, SequenceNumber};
@@ -142,11 +142,18 @@ pub(super) fn gap_fields(row: &GapRow, format: u32) -> Fields {
 }
 
 /// Where a gap ends, as far as that is known.
-pub(super) fn gap_end(row: &GapRow) -> Fields {
-    vec![(
-        "first_after",
-        row.first_after.as_ref().map(|at| text(at.as_str())),
-    )]
+pub(super) fn gap_end(row: &GapRow) -> (&'static str, Option<AttributeValue>) {
+    let first = row.first_after.as_ref();
+    ("first_after", first.map(|at| text(at.as_str())))
+}
+
+/// What somebody found out about a gap.
+pub(super) fn gap_settlement(settled: Option<&GapSettlement>) -> Fields {
+    vec![
+        ("settled_by", settled.map(|one| text(&*one.by))),
+        ("settled_at", settled.map(|one| time(one.at))),
+        ("settled_reason", settled.map(|one| text(&*one.reason))),
+    ]
 }
 
 /// A whole item: the key and the attributes.
@@ -319,7 +326,19 @@ fn gap(reader: &Reader) -> Result<GapRow, Unfit> {
         last_handled_time: reader.time_if_any("last_handled_time")?,
         first_after: place("first_after")?,
         detected: reader.time("detected")?,
+        settled: gap_settled(reader)?,
     })
+}
+
+fn gap_settled(reader: &Reader) -> Result<Option<GapSettlement>, Unfit> {
+    let Some(at) = reader.time_if_any("settled_at")? else {
+        return Ok(None);
+    };
+    Ok(Some(GapSettlement {
+        by: reader.text("settled_by")?.to_owned(),
+        at,
+        reason: reader.text("settled_reason")?.to_owned(),
+    }))
 }
 
 fn sequence_number(text: &str) -> Result<SequenceNumber, Unfit> {

@@ -1,6 +1,6 @@
 //! What to do next, in words.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::report::{ShardState, ShardStatus, StreamStatus, Verdict};
 
@@ -11,11 +11,8 @@ const LAG: f64 = 5.0 * 60.0;
 /// comes two hours later ([`crate::Timing::rescue_before_trim`]).
 const TRIM: f64 = 6.0 * 60.0 * 60.0;
 
-/// A gap that was found so long ago is told, and nothing is to be done about it any more.
-const GAP: Duration = Duration::from_hours(7 * 24);
-
 /// What to do about a stream, the most urgent first.
-pub(super) fn on(stream: &StreamStatus, now: SystemTime) -> Vec<String> {
+pub(super) fn on(stream: &StreamStatus) -> Vec<String> {
     if stream.verdict == Verdict::Unknown {
         return vec![
             "No worker has ever read this stream with this lease table: start one with \
@@ -27,7 +24,7 @@ pub(super) fn on(stream: &StreamStatus, now: SystemTime) -> Vec<String> {
         nobody(stream),
         late(stream),
         parked(stream),
-        gaps(stream, now),
+        gaps(stream),
         unreadable(stream),
     ];
     parts.into_iter().flatten().collect()
@@ -96,9 +93,8 @@ fn parked(stream: &StreamStatus) -> Option<String> {
     ))
 }
 
-fn gaps(stream: &StreamStatus, now: SystemTime) -> Option<String> {
-    let is_new = |detected| now.duration_since(detected).is_ok_and(|age| age < GAP);
-    let mut gaps = stream.gaps.iter().filter(|gap| is_new(gap.detected));
+fn gaps(stream: &StreamStatus) -> Option<String> {
+    let mut gaps = stream.gaps.iter().filter(|gap| gap.settled.is_none());
     let shard = &gaps.next()?.shard;
     let others = match gaps.count() {
         0 => String::new(),
@@ -106,8 +102,8 @@ fn gaps(stream: &StreamStatus, now: SystemTime) -> Option<String> {
     };
     Some(format!(
         "Records of shard {shard}{others} left the stream before anybody could read them: find the \
-         orders of that time in the table, and see what became of each with `aftercommit explain \
-         ORDER`."
+         orders of that time in the table, see what became of each with `aftercommit explain ORDER`, \
+         then say so with `aftercommit gaps settle`."
     ))
 }
 

@@ -40,6 +40,7 @@ function totals({ streams, ambiguous, process }) {
   const why = reasons(letters);
   const mails = process?.mails;
   const since = process ? `by this worker since ${clock(process.since)} UTC` : "counted by workers only";
+  const open = total(streams.map((one) => one.gaps.filter(({ settled }) => !settled).length));
   const dead = total(letters.map((one) => one && total([0, ...Object.values(one)])));
   return [
     { head: "Mails accepted", n: mails?.accepted, more: [since] },
@@ -47,7 +48,7 @@ function totals({ streams, ambiguous, process }) {
     { head: "Failed", n: mails?.failed, more: ["mails refused for good, by this worker"] },
     { head: "Dead letters", n: dead, bad: dead > 0, more: why.length ? why.map(([word, n]) => `${count(n)} ${word}`) : ["records given up"] },
     { head: "Parked keys", n: total(streams.map((one) => one.parked_keys)), more: ["whose records wait behind a dead letter"] },
-    { head: "Gaps", n: total(streams.map((one) => one.gaps.length)), bad: streams.some((one) => one.gaps.length), more: ["records trimmed before anybody read them"] },
+    { head: "Gaps", n: open, bad: open > 0, more: ["records trimmed before anybody read them"] },
     { head: "Put off", n: mails?.deferred, more: mails ? [`${count(mails.suppressed)} suppressed`, `${count(mails.parked)} parked`] : [] },
     { head: "Read ahead", text: process ? bytes(process.buffered_bytes) : NONE, more: process ? [`of ${bytes(process.buffer_limit_bytes)}`] : [] },
   ];
@@ -150,6 +151,7 @@ const GAPS = [
   { head: "Committed", text: ({ last_handled_time: time }) => moment(time) },
   { head: "First after", kind: "code", text: ({ first_after: first }) => first ?? "nothing yet" },
   { head: "Detected", text: ({ detected }) => moment(detected) },
+  { head: "Settled", text: ({ settled }) => (settled ? `${settled.by}: ${settled.reason}` : "not yet") },
 ];
 
 const UNREADABLE = [

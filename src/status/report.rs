@@ -142,6 +142,20 @@ pub struct Gap {
     /// When they were missed.
     #[serde(serialize_with = "rfc3339")]
     pub detected: SystemTime,
+    /// What an operator found out about them; `None`: nobody has dealt with them.
+    pub settled: Option<Settled>,
+}
+
+/// That somebody dealt with a gap.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settled {
+    /// Who says so.
+    pub by: String,
+    /// When.
+    #[serde(serialize_with = "rfc3339")]
+    pub at: SystemTime,
+    /// Why nothing is left to do.
+    pub reason: String,
 }
 
 /// A row that this build cannot read.
@@ -159,7 +173,7 @@ impl FleetStatus {
         let several = streams.len() > 1;
         let mut advice = Vec::new();
         for stream in &mut streams {
-            let words = advice::on(stream, at);
+            let words = advice::on(stream);
             if !words.is_empty() && stream.verdict == Verdict::Well {
                 stream.verdict = Verdict::Attention;
             }

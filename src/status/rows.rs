@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use super::report::{
-    Gap, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
+    Gap, Settled, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
 };
 use crate::decide::rate::faded;
 use crate::leases::{Checkpoint, GapRow, LeaseRow, Unfit, Unreadable, View, WorkerRow};
@@ -41,7 +41,7 @@ impl StreamStatus {
             verdict: Verdict::Well,
             shards,
             workers,
-            gaps: view.gaps.iter().map(gap).collect(),
+            gaps: view.gaps.iter().map(Gap::from).collect(),
             unreadable: view.unreadable.iter().map(unreadable).collect(),
             parked_keys: None,
             dead_letters: None,
@@ -153,14 +153,21 @@ fn lag(row: &LeaseRow, state: ShardState, now: SystemTime) -> Option<Duration> {
     Some(since(oldest, now))
 }
 
-fn gap(row: &GapRow) -> Gap {
-    let place = |at: &Option<SequenceNumber>| at.as_ref().map(|at| at.as_str().to_owned());
-    Gap {
-        shard: row.shard.to_string(),
-        last_handled: place(&row.last_handled),
-        last_handled_time: row.last_handled_time,
-        first_after: place(&row.first_after),
-        detected: row.detected,
+impl From<&GapRow> for Gap {
+    fn from(row: &GapRow) -> Self {
+        let place = |at: &Option<SequenceNumber>| at.as_ref().map(|at| at.as_str().to_owned());
+        Self {
+            shard: row.shard.to_string(),
+            last_handled: place(&row.last_handled),
+            last_handled_time: row.last_handled_time,
+            first_after: place(&row.first_after),
+            detected: row.detected,
+            settled: row.settled.as_ref().map(|one| Settled {
+                by: one.by.clone(),
+                at: one.at,
+                reason: one.reason.clone(),
+            }),
+        }
     }
 }
 

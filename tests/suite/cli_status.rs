@@ -1,9 +1,11 @@
 //! What an operator sees of a fleet and of an order.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::KIND;
 use aftercommit::decide::claim::OnAmbiguous;
+use aftercommit::decide::shard::ShardId;
+use aftercommit::leases::{GapRow, LeaseStore as _};
 use aftercommit::ledger::EffectKey;
 use axum::Router;
 use axum::routing::get;
@@ -157,6 +159,49 @@ async fn a_dead_letter_is_counted_by_its_reason_and_explained_with_its_attempts(
     let places = in_order.map(|words| explained.find(words).expect(words));
     assert!(places.is_sorted(), "{explained}");
     assert!(explained.contains("550 5.1.1 no such user"), "{explained}");
+}
+
+#[tokio::test]
+async fn a_gap_needs_attention_until_an_operator_settles_it() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let gap = GapRow {
+        shard: ShardId::new("shard-1"),
+        last_handled: None,
+        last_handled_time: None,
+        first_after: None,
+        detected: SystemTime::UNIX_EPOCH,
+        settled: None,
+    };
+    let recorded = shop.lease_store().record_gap(&gap, None).await;
+    recorded.unwrap().unwrap();
+    let (listed, code) = told(&shop, &["gaps", "list"]).await;
+    assert_eq!(code, 0, "{listed}");
+    assert!(
+        listed.starts_with("shard-1: after the beginning, before nothing yet"),
+        "{listed}"
+    );
+    let (json, _) = told(&shop, &["gaps", "list", "--json"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["shard"], "shard-1");
+
+    let settle = ["gaps", "settle", "--shard", "shard-1", "--by", "ada"];
+    let with = |reason| [&settle[..], &["--reason", reason]].concat();
+    let (empty, code) = told(&shop, &with(" ")).await;
+    assert_eq!(code, 2, "{empty}");
+    let (settled, code) = told(&shop, &with("mailed by hand")).await;
+    assert_eq!((&*settled, code), ("shard-1: settled\n", 0));
+    let (again, code) = told(&shop, &with("mailed by hand")).await;
+    assert_eq!(code, 1, "{again}");
+    assert!(again.contains("there is no such gap"), "{again}");
+
+    assert_eq!(told(&shop, &["gaps", "list"]).await, (String::new(), 0));
+    let (listed, _) = told(&shop, &["gaps", "list", "--all"]).await;
+    assert!(listed.contains("settled by ada"), "{listed}");
+    assert!(listed.contains("mailed by hand"), "{listed}");
+    let (now, _) = status(&shop).await;
+    assert_eq!(now["streams"][0]["gaps"][0]["settled"]["by"], "ada");
+    assert!(!now["advice"].to_string().contains("shard-1"), "{now}");
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
 //! The lease table as DynamoDB stores it: damaged rows, rows of a newer build, many rows.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
 
 use aftercommit::decide::shard::ShardId;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{
-    Checkpoint, Consistency, Hold, Incarnation, LeaseRow, LeaseStore as _, Report, Sighting, Take,
-    Unfit, View,
+    Checkpoint, Consistency, GapRow, GapSettlement, Hold, Incarnation, LeaseRow, LeaseStore as _,
+    Report, Sighting, Take, Unfit, View,
 };
-use aftercommit::record::Position;
+use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::tables::dynamodb::create_lease_table;
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -27,6 +28,7 @@ on_each_server! {
     streams_in_one_table_do_not_see_each_other,
     a_missing_table_is_an_error_that_names_it,
     an_ended_lease_keeps_its_children_and_has_no_owner,
+    a_gap_that_is_settled_says_by_whom_until_it_is_noticed_again,
 }
 
 /// A lease table on a server, and a stream that nobody else uses.
@@ -345,4 +347,44 @@ async fn an_ended_lease_keeps_its_children_and_has_no_owner(server: OnServer) {
     let children = vec![shard("b")];
     assert_eq!(row.checkpoint, Checkpoint::End { children });
     assert_eq!((row.owner, row.epoch), (None, 5));
+}
+
+async fn a_gap_that_is_settled_says_by_whom_until_it_is_noticed_again(server: OnServer) {
+    let store = server.leases();
+    let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let gap = GapRow {
+        shard: shard("a"),
+        last_handled: None,
+        last_handled_time: None,
+        first_after: None,
+        detected: at(1),
+        settled: None,
+    };
+    let settlement = GapSettlement {
+        by: "ada".to_owned(),
+        at: at(2),
+        reason: "mailed by hand".to_owned(),
+    };
+    let settled = store.settle_gap(&gap, &settlement).await;
+    assert_eq!(settled.unwrap(), None, "nothing was lost");
+    assert_eq!(server.look().await.gaps, []);
+
+    store.record_gap(&gap, None).await.unwrap().unwrap();
+    let settled = store.settle_gap(&gap, &settlement).await;
+    settled.unwrap().unwrap();
+    let as_settled = GapRow {
+        settled: Some(settlement.clone()),
+        ..gap.clone()
+    };
+    assert_eq!(server.look().await.gaps, [as_settled]);
+
+    let grown = GapRow {
+        first_after: Some(SequenceNumber::parse("30").unwrap()),
+        ..gap.clone()
+    };
+    store.record_gap(&grown, None).await.unwrap().unwrap();
+    assert_eq!(server.look().await.gaps, std::slice::from_ref(&grown));
+    let late = store.settle_gap(&gap, &settlement).await;
+    assert_eq!(late.unwrap(), None, "its end has moved");
+    assert_eq!(server.look().await.gaps, [grown]);
 }

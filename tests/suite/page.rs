@@ -179,14 +179,16 @@ fn trouble_is_told_with_what_to_do_and_where_it_is() {
         rows(&browser, "Workers")[1][1..3],
         ["silent", "1 h 21 min ago"]
     );
-    let gap = &rows(&browser, "Gaps")[0];
+    let gaps = rows(&browser, "Gaps");
     let told = [
         "100000000000000000007 !",
         "2026-11-24 07:00:00 UTC",
         "nothing yet",
         "2026-11-25 07:30:00 UTC",
+        "not yet",
     ];
-    assert_eq!(gap[1..], told);
+    assert_eq!(gaps[0][1..], told);
+    assert_eq!(gaps[1].last().unwrap(), "ada: mailed !");
     assert_eq!(rows(&browser, "Unreadable"), [["shard#9 !", "no epoch !"]]);
     browser.value("document.querySelector('input[value=troubled]').click()");
     assert_eq!(

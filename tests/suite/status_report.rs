@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::decide::shard::ShardId;
 use aftercommit::leases::{
-    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, Report, StreamRow, View, WorkerRow,
+    Checkpoint, GapRow, GapSettlement, Incarnation, InitialPosition, LeaseRow, Report, StreamRow,
+    View, WorkerRow,
 };
 use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::status::{FleetStatus, ShardState, StreamStatus, Verdict};
@@ -160,7 +161,7 @@ fn a_parent_stands_before_its_children_whatever_their_names() {
 }
 
 #[test]
-fn a_gap_needs_attention_for_a_week_and_is_told_for_ever() {
+fn a_gap_needs_attention_until_somebody_settles_it_and_is_told_for_ever() {
     let mut view = view(vec![worker("one", Some(2))], vec![quiet("a")]);
     let mut gap = GapRow {
         shard: ShardId::new("a"),
@@ -168,14 +169,25 @@ fn a_gap_needs_attention_for_a_week_and_is_told_for_ever() {
         last_handled_time: None,
         first_after: None,
         detected: ago(3_600).unwrap(),
+        settled: None,
     };
     view.gaps = vec![gap.clone()];
-    assert!(advice(&view).contains("Records of shard a left the stream"));
-    gap.detected = ago(8 * 86_400).unwrap();
+    let told = advice(&view);
+    assert!(
+        told.contains("Records of shard a left the stream"),
+        "{told}"
+    );
+    assert!(told.contains("aftercommit gaps settle"), "{told}");
+    gap.settled = Some(GapSettlement {
+        by: "ada".to_owned(),
+        at: ago(60).unwrap(),
+        reason: "mailed by hand".to_owned(),
+    });
     view.gaps = vec![gap];
     let status = status(&view);
     assert_eq!(status.verdict, Verdict::Well);
-    assert_eq!(status.streams[0].gaps.len(), 1);
+    let settled = status.streams[0].gaps[0].settled.as_ref();
+    assert_eq!(settled.unwrap().reason, "mailed by hand");
 }
 
 #[test]

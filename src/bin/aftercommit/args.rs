@@ -10,11 +10,12 @@ use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
+use aftercommit::tables::dynamodb::TableStream;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
 
-use crate::aws;
+use crate::aws::{self, Clients};
 use crate::fault::Fault;
 use crate::password::PasswordArgs;
 
@@ -256,9 +257,21 @@ pub struct StreamArgs {
     pub stream_arn: Vec<String>,
 }
 
-/// The names of the tables that the worker keeps.
+impl StreamArgs {
+    /// The streams' ARNs; of a table, the stream that it has now.
+    pub async fn arns(&self, clients: &Clients) -> Result<Vec<String>, Fault> {
+        let mut streams = self.stream_arn.clone();
+        for table in &self.table {
+            let found = TableStream::resolve(&clients.dynamodb, table).await;
+            streams.push(found.map_err(Fault::setting)?.arn);
+        }
+        Ok(streams)
+    }
+}
+
+/// The name of the table that the workers share.
 #[derive(Debug, Args)]
-pub struct TableNames {
+pub struct LeaseName {
     /// Where the workers keep who reads what, and how far
     #[arg(
         long,
@@ -267,6 +280,13 @@ pub struct TableNames {
         default_value = "aftercommit-leases"
     )]
     pub lease_table: String,
+}
+
+/// The names of the tables that the worker keeps.
+#[derive(Debug, Args)]
+pub struct TableNames {
+    #[command(flatten)]
+    pub lease: LeaseName,
     #[command(flatten)]
     pub ledger: LedgerName,
     #[command(flatten)]

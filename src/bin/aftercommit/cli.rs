@@ -10,6 +10,7 @@ use crate::dead_letters::{self, DeadLettersCommand};
 use crate::explain::{self, ExplainArgs};
 use crate::fault::{Fault, tell_usage};
 use crate::filter::{self, FilterCommand};
+use crate::gaps::{self, GapsCommand};
 use crate::health::{self, HealthArgs};
 use crate::ledger::{self, LedgerCommand};
 use crate::log::{self, LogFormat};
@@ -96,6 +97,9 @@ enum Command {
     /// See what could not be handled, and handle it again or give it up
     #[command(subcommand, after_long_help = dead_letters::EXAMPLES)]
     DeadLetters(DeadLettersCommand),
+    /// See what left the stream before it was read, and say what became of it
+    #[command(subcommand, after_long_help = gaps::EXAMPLES)]
+    Gaps(GapsCommand),
     /// See what a filter does with a record
     #[command(subcommand)]
     Filter(FilterCommand),
@@ -139,6 +143,7 @@ fn execute(command: &Command) -> Result<(), Fault> {
         Command::Tables(TablesCommand::Create(args)) => on_runtime(tables::create(args)),
         Command::Ledger(command) => on_runtime(ledger::ledger(command)),
         Command::DeadLetters(command) => on_runtime(dead_letters::dead_letters(command)),
+        Command::Gaps(command) => on_runtime(gaps::gaps(command)),
         Command::Filter(FilterCommand::Explain(args)) => filter::explain(args),
         Command::Suppress(command) => on_runtime(suppress::suppress(command)),
         Command::Preview(args) => preview::preview(args),

@@ -10,6 +10,7 @@ mod explain;
 mod fault;
 mod filter;
 mod fleet;
+mod gaps;
 mod health;
 mod ledger;
 mod letters;

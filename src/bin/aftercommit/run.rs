@@ -155,7 +155,7 @@ async fn workers(
     filters: &Filters,
     here: Here,
 ) -> Result<Vec<Worker>, Fault> {
-    let of_fleet = (Some(&args.names.lease_table), here);
+    let of_fleet = (Some(&args.names.lease.lease_table), here);
     let (shared, followed) = prepared(args, smtp, filters, of_fleet).await?;
     let worker = |one| Worker::new(args, &shared, one);
     followed.into_iter().map(worker).collect()
@@ -238,7 +238,7 @@ impl Worker {
         let arn = stream.arn().to_owned();
         let handler = shared.handler(args, &orders, fields)?;
         let dynamodb = shared.clients.dynamodb.clone();
-        let leases = DynamoDbLeases::new(dynamodb, &args.names.lease_table, &arn);
+        let leases = DynamoDbLeases::new(dynamodb, &args.names.lease.lease_table, &arn);
         let consumer = Consumer::new(&*arn, stream, leases, handler.clone())
             .settings(settings(args, &shared.here)?)
             .filters(shared.filters.clone())

@@ -8,7 +8,6 @@ use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{Consistency, LeaseStore as _};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::status::{FleetStatus, StreamStatus, Verdict};
-use aftercommit::tables::dynamodb::TableStream;
 use aftercommit::{Clock, Timing};
 use anyhow::Context as _;
 use clap::Args;
@@ -57,12 +56,8 @@ pub struct StatusArgs {
 /// Tells how the fleet is doing.
 pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
-    must_exist(&clients, &args.names.lease_table).await?;
-    let mut streams = args.streams.stream_arn.clone();
-    for table in &args.streams.table {
-        let found = TableStream::resolve(&clients.dynamodb, table).await;
-        streams.push(found.map_err(Fault::setting)?.arn);
-    }
+    must_exist(&clients, &args.names.lease.lease_table).await?;
+    let streams = args.streams.arns(&clients).await?;
     let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
     loop {
         // What cannot be read cannot be told.
@@ -93,7 +88,7 @@ async fn look(
     let letters = DynamoDbDeadLetters::new(client.clone(), &names.letters.dead_letter_table);
     let mut told = Vec::new();
     for stream in streams {
-        let leases = DynamoDbLeases::new(client.clone(), &names.lease_table, stream);
+        let leases = DynamoDbLeases::new(client.clone(), &names.lease.lease_table, stream);
         let view = leases.look(Consistency::Strong).await?;
         let status = StreamStatus::new(stream, &view, now, retention);
         let parked = letters.parked(stream).await;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use aftercommit::status::report::{ShardStatus, StreamStatus, WorkerStatus};
+use aftercommit::status::report::{Gap, ShardStatus, StreamStatus, WorkerStatus};
 use aftercommit::status::{FleetStatus, ShardState, Verdict};
 
 use crate::out::moment;
@@ -64,16 +64,26 @@ fn on_stream(stream: &StreamStatus) -> String {
         let _ = writeln!(text, "\nparked keys         {keys}  {}", reasons.join(", "));
     }
     for gap in &stream.gaps {
-        let last = gap.last_handled.as_deref().unwrap_or("the beginning");
-        let next = gap.first_after.as_deref().unwrap_or("nothing yet");
-        let _ = writeln!(
-            text,
-            "gap                 {}: after {last}, before {next}; found at {}",
-            gap.shard,
-            moment(gap.detected)
-        );
+        let _ = writeln!(text, "gap                 {}", gap_line(gap));
     }
     text
+}
+
+/// A gap in one line.
+pub fn gap_line(gap: &Gap) -> String {
+    let last = gap.last_handled.as_deref().unwrap_or("the beginning");
+    let next = gap.first_after.as_deref().unwrap_or("nothing yet");
+    let committed = gap.last_handled_time.map(moment);
+    let committed = committed.map_or_else(String::new, |at| format!(" (committed at {at})"));
+    let settled = gap.settled.as_ref().map_or_else(String::new, |one| {
+        let (by, reason) = (plain(&one.by), plain(&one.reason));
+        format!("; settled by {by} at {}: {reason}", moment(one.at))
+    });
+    format!(
+        "{}: after {last}{committed}, before {next}; found at {}{settled}",
+        plain(&gap.shard),
+        moment(gap.detected)
+    )
 }
 
 fn worker(worker: &WorkerStatus) -> [String; 6] {

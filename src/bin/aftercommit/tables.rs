@@ -45,8 +45,8 @@ pub async fn create(args: &CreateArgs) -> Result<(), Fault> {
     let client = &clients.dynamodb;
     let names = &args.names;
     report(
-        &names.lease_table,
-        create_lease_table(client, &names.lease_table).await?,
+        &names.lease.lease_table,
+        create_lease_table(client, &names.lease.lease_table).await?,
     );
     report(
         &names.ledger.ledger_table,

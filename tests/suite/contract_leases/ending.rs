@@ -116,6 +116,7 @@ pub(super) async fn a_gap_keeps_its_first_detection_and_takes_its_newest_end(
         last_handled_time: Some(at(1)),
         first_after: None,
         detected: at(2),
+        settled: None,
     };
     let again = GapRow {
         first_after: place("20"),
@@ -159,6 +160,7 @@ pub(super) async fn a_former_owner_writes_no_gap(store: impl LeaseStore) {
         last_handled_time: None,
         first_after: None,
         detected: at(2),
+        settled: None,
     };
     assert_eq!(store.record_gap(&gap, Some(&hold)).await.unwrap(), None);
     assert_eq!(look(&store).await.gaps, []);

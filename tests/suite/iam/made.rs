@@ -64,6 +64,14 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
+        file: "src/leases/dynamodb/gaps.rs",
+        table: Some(".table."),
+        on: &[("dynamodb:", LEASES)],
+        ecs: &[],
+        lambda: &[],
+        operators: &["settle_gap"],
+    },
+    Source {
         file: "src/ledger/dynamodb.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LEDGER)],
