@@ -275,7 +275,7 @@ fn markup_in_the_document_stays_text() {
         0
     );
     let told = browser.text("body").matches(MARKUP).count();
-    assert_eq!(told, 11, "every text of the document is shown");
+    assert_eq!(told, 12, "every text of the document is shown");
     assert_clean(&site, &browser);
 }
 

@@ -65,8 +65,8 @@ fn a_screen_reader_finds_tables_and_a_live_verdict_on_a_narrow_screen_too() {
         .filter_map(|node| node["name"]["value"].as_str())
         .collect();
     assert_eq!(names, ["Shards", "Workers", "Gaps", "Unreadable"]);
-    assert_eq!(count("rowheader"), 3 + 2 + 1 + 1);
-    assert_eq!(count("columnheader"), 8 + 6 + 5 + 2);
+    assert_eq!(count("rowheader"), 3 + 2 + 2 + 1);
+    assert_eq!(count("columnheader"), 8 + 6 + 6 + 2);
     let live = browser.value("document.querySelector('h1').closest('[aria-live]').ariaLive");
     assert_eq!(live, "polite");
     let ticking = browser.value("document.getElementById('age').closest('[aria-live]')");
