@@ -90,8 +90,9 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
         clock,
     };
     let rng = fastrand::Rng::new();
+    let ledger = site.ledger();
     let handler = Arc::new(Confirmation::new(
-        site.ledger(),
+        ledger.clone(),
         smtp,
         letterhead,
         rules,
@@ -117,7 +118,10 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
     let letters = DynamoDbDeadLetters::new(clients::dynamodb(&site.tables), LETTERS);
     let consumer = consumer.settings(settings).dead_letters(letters);
     let watch = Watch::of(&consumer).mails(move || mails(handler.counts()));
-    let status = Status::new(Clock::system(), [watch]);
+    let status = Status::new(Clock::system(), [watch]).ambiguous(move || {
+        let ledger = ledger.clone();
+        async move { ledger.ambiguous().await }
+    });
     tokio::select! {
         ended = consumer.run(stop) => ended,
         served = http::serve(listener, status) => Ok(served?),

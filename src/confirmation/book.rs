@@ -30,6 +30,10 @@ impl<L: Ledger> Book<L> {
         Self { ledger, clock }
     }
 
+    pub(super) fn ledger(&self) -> &L {
+        &self.ledger
+    }
+
     /// The row as it stands.
     pub(super) async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
         persist(TRIES, || self.ledger.read(key)).await

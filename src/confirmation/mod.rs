@@ -170,6 +170,11 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         &self.counts
     }
 
+    /// What was sent.
+    pub fn ledger(&self) -> &L {
+        self.book.ledger()
+    }
+
     /// The time in whole milliseconds, as the ledger keeps it.
     fn now(&self) -> SystemTime {
         let now = self.rules.clock.now();

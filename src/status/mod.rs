@@ -26,11 +26,11 @@
 //! ```
 
 mod advice;
+mod asked;
 pub mod emf;
 pub mod health;
 pub mod http;
 pub mod metrics;
-mod parked;
 pub mod process;
 pub mod report;
 mod rows;

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use super::asked::{Ambiguous, Parked};
 use super::health::{self, NotReady, Stuck};
 use super::metrics::{Behind, Facts, FleetNow, Mails, Sample};
-use super::parked::Parked;
 use super::process::{History, Moment, Process};
 use super::report::{FleetStatus, StreamStatus};
 use crate::clock::Clock;
@@ -120,7 +120,10 @@ impl Watch {
 
 /// A process and its consumers, watched. Clones are the same.
 #[derive(Clone)]
-pub struct Status(Arc<Inner>);
+pub struct Status {
+    inner: Arc<Inner>,
+    ambiguous: Option<Arc<Ambiguous>>,
+}
 
 struct Inner {
     clock: Clock,
@@ -143,18 +146,36 @@ struct Recent {
 impl Status {
     /// The status of a process with these consumers. The clock is theirs.
     pub fn new(clock: Clock, consumers: impl IntoIterator<Item = Watch>) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             since: clock.now(),
             clock,
             origin: Instant::now(),
             watched: consumers.into_iter().collect(),
             recent: Mutex::default(),
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            ambiguous: None,
+        }
+    }
+
+    /// With a count of the orders of which nobody can tell, over the whole fleet, such as
+    /// [`DynamoDbLedger::ambiguous`](crate::ledger::dynamodb::DynamoDbLedger::ambiguous). It is asked
+    /// for when somebody looks, at most every ten seconds.
+    #[must_use]
+    pub fn ambiguous<F>(self, count: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<u64>> + Send + 'static,
+    {
+        Self {
+            ambiguous: Some(Arc::new(Ambiguous::by(count))),
+            ..self
+        }
     }
 
     /// All metrics as they are now, a sample for each table.
     pub fn samples(&self) -> Vec<Sample> {
-        Sample::by_table(self.0.watched.iter().map(Watch::sample))
+        Sample::by_table(self.inner.watched.iter().map(Watch::sample))
     }
 
     /// Whether the process is alive and its loops turn ([`health::stuck`]).
@@ -164,7 +185,7 @@ impl Status {
     /// Says what is stuck.
     pub fn alive(&self) -> Result<(), Stuck> {
         let mut stuck = self
-            .0
+            .inner
             .watched
             .iter()
             .filter_map(|one| health::stuck(&one.progress));
@@ -177,7 +198,7 @@ impl Status {
     ///
     /// Says why not.
     pub fn ready(&self) -> Result<(), NotReady> {
-        for one in &self.0.watched {
+        for one in &self.inner.watched {
             health::standing(&one.progress)?;
         }
         let overloaded_for = self.recent().overloaded_for;
@@ -187,23 +208,28 @@ impl Status {
     /// How the fleet is doing, as this worker sees it.
     ///
     /// The rows are those that the consumers' own loops saw last, a second or two ago, so that asking
-    /// costs DynamoDB nothing; only the parked keys are read for it, at most every ten seconds.
+    /// costs DynamoDB nothing; only the parked keys and the ambiguous orders are counted for it, at most
+    /// every ten seconds.
     pub async fn fleet(&self) -> FleetStatus {
-        let now = self.0.clock.now();
+        let now = self.inner.clock.now();
         let mut streams = Vec::new();
         let mut read = now;
-        for one in &self.0.watched {
+        for one in &self.inner.watched {
             if let Some((at, stream)) = one.stream(now).await {
                 read = read.min(at);
                 streams.push(stream);
             }
         }
-        FleetStatus::new(read, streams, None)
+        let ambiguous = match &self.ambiguous {
+            Some(ambiguous) => ambiguous.orders().await,
+            None => None,
+        };
+        FleetStatus::new(read, streams, ambiguous)
     }
 
     /// What the process tells of itself.
     pub fn process(&self) -> Process {
-        let first = self.0.watched.first().map(|one| &one.progress);
+        let first = self.inner.watched.first().map(|one| &one.progress);
         let budget = first.and_then(|progress| progress.budget());
         let why = self.ready().err();
         Process {
@@ -211,7 +237,7 @@ impl Status {
             worker: first
                 .and_then(|progress| progress.worker())
                 .map(str::to_owned),
-            since: self.0.since,
+            since: self.inner.since,
             ready: why.is_none(),
             not_ready_because: why.map(|why| why.to_string()),
             buffered_bytes: budget.map_or(0, crate::budget::Budget::taken),
@@ -234,23 +260,28 @@ impl Status {
     }
 
     fn look(&self) {
-        let now = self.0.origin.elapsed();
-        let shards = || self.0.watched.iter().flat_map(|one| one.progress.shards());
+        let now = self.inner.origin.elapsed();
+        let shards = || {
+            self.inner
+                .watched
+                .iter()
+                .flat_map(|one| one.progress.shards())
+        };
         let lag = shards().filter_map(|shard| shard.lag).max();
-        let waits = self.0.watched.iter().any(|one| {
+        let waits = self.inner.watched.iter().any(|one| {
             let budget = one.progress.budget();
             budget.is_some_and(|budget| budget.waiting() > 0)
         });
         let held_back = waits || shards().any(|shard| shard.held_back);
         let lease_duration = self
-            .0
+            .inner
             .watched
             .iter()
             .filter_map(|one| one.progress.timing());
         let lease_duration = lease_duration.map(|timing| timing.lease_duration).max();
         let window = lease_duration.unwrap_or_default() * SUSTAINED;
         let moment = Moment {
-            at: self.0.clock.now(),
+            at: self.inner.clock.now(),
             lag_seconds: lag.map(|lag| lag.as_secs_f64()),
             until_trim_seconds: shards()
                 .filter_map(|shard| shard.until_trim)
@@ -282,22 +313,25 @@ impl Status {
     }
 
     fn settled(&self) -> u64 {
-        let counters = self.0.watched.iter().map(|one| one.progress.counters());
+        let counters = self.inner.watched.iter().map(|one| one.progress.counters());
         counters.map(|counters| counters.settled()).sum()
     }
 
     /// The mails of all consumers that send some.
     fn mails(&self) -> Option<Mails> {
-        let counts = self.0.watched.iter().filter_map(Watch::mails_now);
+        let counts = self.inner.watched.iter().filter_map(Watch::mails_now);
         counts.reduce(Mails::plus)
     }
 
     fn down_for(&self) -> Duration {
-        let all = self.0.watched.iter().map(Watch::down_for);
+        let all = self.inner.watched.iter().map(Watch::down_for);
         all.max().unwrap_or_default()
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
+use aftercommit::decide::claim::OnAmbiguous;
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{Consistency, InitialPosition, LeaseStore as _};
 use aftercommit::source::memory::{Commit, MemoryStream};
@@ -18,6 +19,7 @@ use aftercommit::{
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::{aftercommit, complaint, text};
 use crate::process::{Process, Signal, command};
@@ -32,9 +34,9 @@ const LIMIT: Duration = Duration::from_mins(4);
 pub async fn served(shop: &Shop) -> String {
     loop {
         let view = shop.lease_store().look(Consistency::Strong).await.unwrap();
-        let mut addresses = view.workers.into_values().map(|row| row.status_address);
-        if let Some(address) = addresses.next() {
-            return address.unwrap();
+        let mut workers = view.workers.into_values();
+        if let Some(address) = workers.find_map(|row| row.status_address) {
+            return address;
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -220,6 +222,34 @@ async fn the_endpoints_tell_what_happens_while_mails_go_out() {
     assert_eq!(totals["aftercommit_mails_accepted_total"], 20);
     assert_eq!(totals["aftercommit_dead_letters_total"], 2);
     assert!(totals["aftercommit_heartbeats_total"] > 0);
+}
+
+#[tokio::test]
+async fn an_order_in_doubt_is_still_told_by_a_worker_that_never_had_it() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let lost = Fault::once(Step::Dot, Act::Close).keeping();
+    let mails = MailServer::start(Script::default().fault(lost)).await;
+    shop.place(0..1).await;
+    let quit = CancellationToken::new();
+    let first = shop.worker("one", &mails, OnAmbiguous::Park);
+    let working = tokio::spawn(first.run(quit.clone().cancelled_owned()));
+    shop.settled(1, OnAmbiguous::Park).await;
+    quit.cancel();
+    working.await.unwrap().unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(&shop, &mails, None, "two");
+    command.args(["--http", "127.0.0.1:0", "--on-ambiguous", "park"]);
+    let mut process = Process::start(command, folder.path(), "two");
+    let run = async {
+        let at = served(&shop).await;
+        let counted = |answer: &Answer| answer.body.contains("\"ambiguous\":1,");
+        let told = until(&at, "/status.json", counted).await.body;
+        assert!(told.contains("ledger list --state ambiguous"), "{told}");
+        process_ends(&mut process).await;
+    };
+    timeout(LIMIT, run).await.unwrap();
 }
 
 async fn process_ends(process: &mut Process) {

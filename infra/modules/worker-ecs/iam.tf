@@ -48,6 +48,13 @@ data "aws_iam_policy_document" "worker" {
     resources = [var.confirmation.tables.leases.arn]
   }
 
+  # Its page counts the orders of which nobody can tell.
+  statement {
+    sid       = "Doubts"
+    actions   = ["dynamodb:Query"]
+    resources = ["${var.confirmation.tables.ledger.arn}/index/doubts"]
+  }
+
   # It redrives what it rescued from an outage.
   statement {
     sid       = "Redrive"

@@ -133,7 +133,12 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         () = stop.cancelled() => return Ok(()),
         ready = workers(args, &smtp, &filters, here) => ready?,
     };
-    let status = Status::new(Clock::system(), ready.iter().map(Worker::watch));
+    let mut status = Status::new(Clock::system(), ready.iter().map(Worker::watch));
+    if let Some(worker) = ready.first() {
+        // All of them write to one ledger.
+        let ledger = worker.handler.ledger().clone();
+        status = status.ambiguous(move || ambiguous(ledger.clone()));
+    }
     let telling = args.watch.begin(listening, &status);
     let budget = Budget::new(settings.memory_budget);
     let mut running = JoinSet::new();
@@ -146,6 +151,10 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     smtp.close().await;
     telling.end().await;
     Ok(())
+}
+
+async fn ambiguous(ledger: DynamoDbLedger) -> anyhow::Result<u64> {
+    ledger.ambiguous().await
 }
 
 /// A worker for every stream.

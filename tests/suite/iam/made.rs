@@ -8,6 +8,7 @@ pub const LOGS: &str = "\"${aws_cloudwatch_log_group.worker.arn}:*\"";
 const ORDERS: &str = "var.orders.arn";
 const LEASES: &str = "var.tables.leases.arn";
 const LEDGER: &str = "var.tables.ledger.arn";
+const DOUBTS: &str = "\"${var.tables.ledger.arn}/index/doubts\"";
 const LETTERS: &str = "var.tables.dead_letters.arn";
 const SUPPRESSION: &str = "var.tables.suppression.arn";
 const REFETCHED: &str = "var.refetch ? [var.orders.arn] : []";
@@ -77,7 +78,15 @@ const SOURCES: &[Source] = &[
         on: &[("dynamodb:", LEDGER)],
         ecs: &["read", "swap"],
         lambda: &["read", "swap"],
-        operators: &["list", "ambiguous"],
+        operators: &["list"],
+    },
+    Source {
+        file: "src/ledger/dynamodb.rs",
+        table: Some(".table."),
+        on: &[("dynamodb:", DOUBTS)],
+        ecs: &["ambiguous"],
+        lambda: &[],
+        operators: &[],
     },
     Source {
         file: "src/dead_letter/dynamodb.rs",
