@@ -1,5 +1,7 @@
 //! Dead letters in a table. How rows look is told in `row.rs`.
 
+mod parts;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -7,7 +9,7 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use serde_dynamo::{AttributeValue, Item};
 
-use super::row::{self, Body, FORMAT, ITEM, ROW};
+use super::row::{self, FORMAT, ITEM, ROW};
 use super::{
     Attempt, Claim, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Reason,
     Selection,
@@ -15,7 +17,7 @@ use super::{
 use crate::record::ItemKey;
 use crate::rows::dynamodb::{Part, Table, Transaction, Write, is_conflict};
 use crate::rows::expression::Expression;
-use crate::rows::fields::{Fields, Reader, number, text, time};
+use crate::rows::fields::{Fields, Reader, number, text};
 
 /// So often a write is tried that others get in the way of.
 const TRIES: usize = 8;
@@ -152,47 +154,6 @@ impl DynamoDbDeadLetters {
         let mark = self.table.get(row::mark_key(stream, key)).await?;
         let mark = mark.map(|mark| row::mark(&mark)).transpose();
         mark.context("the mark of a parked key cannot be read")
-    }
-
-    /// The letter of a row, with its record.
-    async fn letter(&self, row: &Item) -> anyhow::Result<Letter> {
-        let envelope = read(row)?;
-        let body = match row::body(row)? {
-            Body::Whole(body) => body.to_owned(),
-            Body::Parts(count) => self.pieces(&envelope.id, count).await?,
-        };
-        let record = row::record(&body, &envelope);
-        let record = record.with_context(|| failed(row))?;
-        Ok(Letter { envelope, record })
-    }
-
-    async fn pieces(&self, id: &LetterId, count: usize) -> anyhow::Result<String> {
-        let mut body = String::new();
-        for n in 0..count {
-            let part = self.table.get(row::part_key(id, n)).await?;
-            let part = part.with_context(|| {
-                let number = &id.sequence_number;
-                format!("part {n} of {count} of the dead letter {number} is missing")
-            })?;
-            body.push_str(Reader(&part).text("piece")?);
-        }
-        Ok(body)
-    }
-
-    /// The parts of a settled letter go with it, unless the letter was written again since.
-    async fn expire_parts(&self, row: &Item, letter: &Envelope, deed: &Deed) -> anyhow::Result<()> {
-        let Body::Parts(count) = row::body(row)? else {
-            return Ok(());
-        };
-        for n in 0..count {
-            let expire = Expression::default()
-                .when("written", Some(time(letter.written)))
-                .write(vec![("expires", Some(row::expiry(deed)))]);
-            self.table
-                .update(row::part_key(&letter.id, n), &expire)
-                .await?;
-        }
-        Ok(())
     }
 }
 

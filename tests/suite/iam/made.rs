@@ -108,6 +108,14 @@ const SOURCES: &[Source] = &[
         operators: &["is_parked", "read", "list"],
     },
     Source {
+        file: "src/dead_letter/dynamodb/parts.rs",
+        table: Some(".table."),
+        on: &[("dynamodb:", LETTERS)],
+        ecs: &["letter", "expire_parts"],
+        lambda: &[],
+        operators: &[],
+    },
+    Source {
         file: "src/confirmation/dynamodb.rs",
         table: Some(".table."),
         on: &[("dynamodb:", SUPPRESSION)],
