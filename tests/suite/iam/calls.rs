@@ -115,7 +115,7 @@ pub fn functions(file: &str) -> BTreeMap<String, String> {
         if let Some((before, rest)) = line.split_once("fn ")
             && before
                 .split_whitespace()
-                .all(|word| ["async", "pub", "pub(crate)"].contains(&word))
+                .all(|word| ["async", "pub", "pub(crate)", "pub(super)"].contains(&word))
         {
             rest.split(['(', '<']).next().unwrap().clone_into(&mut name);
             all.entry(name.clone()).or_default();
