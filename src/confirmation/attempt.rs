@@ -36,16 +36,28 @@ impl Memory {
         self.map().get(key).cloned()
     }
 
-    /// The outcomes are in the ledger now.
-    pub(super) fn written(&self, key: &EffectKey) {
+    /// The outcome is in the ledger now.
+    pub(super) fn written(&self, key: &EffectKey, happened: &Happened) {
         if let Some(past) = self.map().get_mut(key) {
-            past.unwritten.clear();
+            past.unwritten.retain(|one| one != happened);
         }
     }
 
-    /// Nothing more can come of this effect's claims.
+    /// Somebody else is at it: the next attempt looks first.
+    pub(super) fn busy(&self, key: &EffectKey) {
+        let mut map = self.map();
+        if map.len() < MOST {
+            map.entry(key.clone()).or_default();
+        }
+    }
+
+    /// Nothing more can come of this effect's claims. Outcomes that are not written yet stay: the
+    /// order may have come twice.
     pub(super) fn forget(&self, key: &EffectKey) {
-        self.map().remove(key);
+        let mut map = self.map();
+        if map.get(key).is_some_and(|past| past.unwritten.is_empty()) {
+            map.remove(key);
+        }
     }
 
     fn map(&self) -> MutexGuard<'_, BTreeMap<EffectKey, Past>> {

@@ -17,7 +17,7 @@ use super::order::Order;
 use super::outcome::done;
 use super::send::{Ended, LOOK_AGAIN};
 use super::values::plain_map;
-use crate::decide::claim::{Happened, State, Verdict, transition};
+use crate::decide::claim::{Happened, State, transition};
 use crate::ledger::{EffectKey, Ledger, Swap};
 use crate::{Context, Failure, Record};
 
@@ -152,24 +152,13 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         job.row = self.book.read(key).await.map_err(Failure::Unavailable)?;
         let suppressed = Happened::Suppressed { reason };
         for _ in 0..ROUNDS {
+            if let Err(ended) = self.end_claim(&mut job).await {
+                return ended;
+            }
             let next = match &job.row {
                 Some(row) if row.state == State::Ambiguous => {
                     self.parked(&job);
                     return Ok(());
-                }
-                Some(row) if row.state == State::Sending => {
-                    match self.ask(&job, None, None, self.now()) {
-                        Err(ended) => return ended,
-                        Ok(Verdict::Doubt(next)) => next,
-                        // Its own claim, which never began.
-                        Ok(_) => {
-                            let (fence, reply) = (row.fence, "never begun".to_owned());
-                            let given_up = Happened::NotAccepted { fence, reply };
-                            let row = self.book.record(key, job.row.take(), &given_up).await;
-                            job.row = row.map_err(Failure::Unavailable)?;
-                            continue;
-                        }
-                    }
                 }
                 row => match transition(row.as_ref(), &suppressed, self.now()) {
                     Ok(next) if row.as_ref() == Some(&next) => return Ok(()),
@@ -179,9 +168,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             };
             match self.book.swap(key, job.row.as_ref(), &next).await {
                 Ok(Swap::Written) => {
-                    if next.state == State::Suppressed {
-                        self.counts.add_suppressed();
-                    }
+                    self.counts.add_suppressed();
                     job.row = Some(next);
                 }
                 Ok(Swap::Lost(standing)) => job.row = standing,

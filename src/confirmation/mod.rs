@@ -222,8 +222,10 @@ impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
             Looked::Send(order) => self.confirm(&order, &key, context).await,
             Looked::Suppress(reason) => self.suppress(&order, &key, context, reason).await,
         };
-        if matches!(result, Ok(()) | Err(Failure::Reject(_))) {
-            self.memory.forget(&key);
+        match &result {
+            Ok(()) | Err(Failure::Reject(_)) => self.memory.forget(&key),
+            Err(Failure::Busy(_)) => self.memory.busy(&key),
+            Err(_) => {}
         }
         result
     }

@@ -77,7 +77,7 @@ impl Counts {
 
 impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     /// The server did not take the envelope: nothing was claimed, nothing sent.
-    pub(super) async fn not_offered(&self, job: &Job<'_>, refusal: Refusal) -> Ended {
+    pub(super) async fn not_offered(&self, mut job: Job<'_>, refusal: Refusal) -> Ended {
         let order = &job.order.id;
         let permanent = refusal.is_permanent();
         let (stage, cause) = (refusal.stage, &refusal.cause);
@@ -88,16 +88,18 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 _ => Failure::Unavailable(error),
             });
         }
-        let row = self
-            .book
-            .read(job.key)
-            .await
-            .map_err(Failure::Unavailable)?;
-        match row.as_ref().map(|row| row.state) {
-            // It was sent before: what the server thinks of the address now is no matter.
-            Some(State::Sent | State::Suppressed) => return Ok(()),
-            Some(State::Sending) => return Err(Failure::Busy(LOOK_AGAIN)),
-            _ => {}
+        let row = self.book.read(job.key).await;
+        job.row = row.map_err(Failure::Unavailable)?;
+        if let Err(ended) = self.end_claim(&mut job).await {
+            return ended;
+        }
+        let row = job.row;
+        // It was sent before: what the server thinks of the address now is no matter.
+        if row
+            .as_ref()
+            .is_some_and(|row| matches!(row.state, State::Sent | State::Suppressed))
+        {
+            return Ok(());
         }
         let error = anyhow!("order {order}: at {stage}: {cause}");
         if !permanent {

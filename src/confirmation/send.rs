@@ -12,7 +12,7 @@ use super::order::Order;
 use super::outcome::done;
 use super::smtp::{Delivery, Stage};
 use super::transport::Offer;
-use crate::decide::claim::{Ask, Claimant, Entry, Liveness, Verdict, claim};
+use crate::decide::claim::{Ask, Claimant, Entry, Happened, Liveness, State, Verdict, claim};
 use crate::gate::left_out;
 use crate::ledger::{EffectKey, Ledger, Swap};
 use crate::{Context, Failure};
@@ -60,7 +60,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         }
         let offer = match self.transport.offer(&draft.mail.envelope).await {
             Ok(offer) => offer,
-            Err(refusal) => return self.not_offered(&job, refusal).await,
+            Err(refusal) => return self.not_offered(job, refusal).await,
         };
         if !context.may_act() {
             return Err(Failure::Busy(LOOK_AGAIN));
@@ -76,7 +76,8 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     }
 
     /// What is known before anything is done. A first attempt is nearly always the first of all,
-    /// so it claims without looking; a later one looks before it troubles the mail server.
+    /// so it claims without looking; a later one, or one after somebody else was at it, looks before
+    /// it troubles the mail server.
     pub(super) async fn job<'a>(
         &self,
         order: &'a Order,
@@ -100,8 +101,8 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         for happened in &job.past.unwritten {
             let row = self.book.record(key, job.row.take(), happened).await;
             job.row = row.map_err(Failure::Unavailable)?;
+            self.memory.written(key, happened);
         }
-        self.memory.written(key);
         Ok(job)
     }
 
@@ -128,28 +129,20 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             if second(draft.date) != second(first.unwrap_or(now)) && !left_out!(FreshDate) {
                 draft = self.draft(job, now).map_err(Err)?;
             }
-            let (next, mine) =
-                match self.ask(job, Some(&draft.mail.digest), Some(attempt.nonce), now)? {
-                    Verdict::Claim(next) => (next, true),
-                    Verdict::Doubt(next) => (next, false),
-                    Verdict::Mine(entry) => return Ok((entry, draft.mail)),
-                    Verdict::Busy(_) | Verdict::Done(_) | Verdict::Parked => break,
-                };
-            if mine {
-                attempt.claiming();
-            }
+            let next = match self.ask(job, Some(&draft.mail.digest), Some(attempt.nonce), now)? {
+                Verdict::Claim(next) => next,
+                Verdict::Doubt(next) => {
+                    self.doubt(job, next).await?;
+                    continue;
+                }
+                Verdict::Mine(entry) => return Ok((entry, draft.mail)),
+                Verdict::Busy(_) | Verdict::Done(_) | Verdict::Parked => break,
+            };
+            attempt.claiming();
             let swap = self.book.swap(job.key, job.row.as_ref(), &next).await;
             match swap.map_err(|error| Err(Failure::Unavailable(error)))? {
-                Swap::Lost(_) if mine && left_out!(ClaimIgnored) => return Ok((next, draft.mail)),
-                Swap::Written if mine => return Ok((next, draft.mail)),
-                Swap::Written => {
-                    self.counts.add_ambiguous();
-                    tracing::warn!(
-                        order = job.order.id,
-                        "its claimant is gone and left no word: AMBIGUOUS"
-                    );
-                    job.row = Some(next);
-                }
+                Swap::Lost(_) if left_out!(ClaimIgnored) => return Ok((next, draft.mail)),
+                Swap::Written => return Ok((next, draft.mail)),
                 Swap::Lost(standing) => {
                     attempt.over();
                     job.row = standing;
@@ -157,6 +150,46 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             }
         }
         Err(Err(Failure::Busy(LOOK_AGAIN)))
+    }
+
+    /// Brings a claim that stands to its end, if nothing can come of it any more: it is in doubt, or
+    /// it never began. `Err` while its claimant may still be at it.
+    pub(super) async fn end_claim(&self, job: &mut Job<'_>) -> Result<(), Ended> {
+        for _ in 0..ROUNDS {
+            let Some(row) = job.row.as_ref().filter(|row| row.state == State::Sending) else {
+                return Ok(());
+            };
+            let next = match self.ask(job, None, None, self.now())? {
+                Verdict::Doubt(next) => next,
+                // My own claim, which never began.
+                _ => {
+                    let (fence, reply) = (row.fence, "never begun".to_owned());
+                    let given_up = Happened::NotAccepted { fence, reply };
+                    let row = self.book.record(job.key, job.row.take(), &given_up).await;
+                    job.row = row.map_err(|error| Err(Failure::Unavailable(error)))?;
+                    continue;
+                }
+            };
+            self.doubt(job, next).await?;
+        }
+        Err(Err(Failure::Busy(LOOK_AGAIN)))
+    }
+
+    /// Writes down that the claimant is gone and left no word.
+    async fn doubt(&self, job: &mut Job<'_>, next: Entry) -> Result<(), Ended> {
+        let swap = self.book.swap(job.key, job.row.as_ref(), &next).await;
+        job.row = match swap.map_err(|error| Err(Failure::Unavailable(error)))? {
+            Swap::Written => {
+                self.counts.add_ambiguous();
+                tracing::warn!(
+                    order = job.order.id,
+                    "its claimant is gone and left no word: AMBIGUOUS"
+                );
+                Some(next)
+            }
+            Swap::Lost(standing) => standing,
+        };
+        Ok(())
     }
 
     /// What a claim of the row comes to; `Err` where there is nothing to write.

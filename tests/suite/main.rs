@@ -55,6 +55,7 @@ mod secrets;
 mod ses;
 mod smtp;
 mod soak;
+mod standing_claim;
 mod status_report;
 mod telling;
 mod template;

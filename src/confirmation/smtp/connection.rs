@@ -169,7 +169,9 @@ impl Connection {
     /// out of turn. Costs no round trip.
     pub(super) fn is_in_step(&mut self) -> bool {
         let mut byte = [0; 1];
-        self.inbox.is_empty() && self.stream.read(&mut byte).now_or_never().is_none()
+        // A task that has used up its turn would be told to wait, whatever the server said.
+        let read = tokio::task::unconstrained(self.stream.read(&mut byte));
+        self.inbox.is_empty() && read.now_or_never().is_none()
     }
 
     /// The connection if it is in step; closes it otherwise.
