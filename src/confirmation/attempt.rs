@@ -1,12 +1,12 @@
 //! What this process remembers of its own attempts, so that it never has to doubt them.
 //!
 //! A future may be dropped at any await. What it leaves behind is written down by the attempt's
-//! `Drop`: a claim that never began may be taken back, one that began is in doubt at once, and an
-//! outcome that is known but not yet in the ledger is written by the next attempt.
+//! `Drop`: a claim that never began may be taken back, and an outcome that the ledger did not take is
+//! written by the next attempt. One that began is seen through ([`super::late`]).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::decide::claim::Happened;
 use crate::gate::left_out;
@@ -20,8 +20,6 @@ const MOST: usize = 10_000;
 pub(super) struct Past {
     /// Nonces of claims whose effect never began.
     pub(super) abandoned: Vec<u64>,
-    /// Nonces of claims whose effect began and whose outcome nobody waits for.
-    pub(super) orphaned: Vec<u64>,
     /// Outcomes that the ledger does not have yet.
     pub(super) unwritten: Vec<Happened>,
 }
@@ -78,23 +76,29 @@ enum Point {
 
 /// One attempt at one effect. Dropping it leaves in the memory what the next one must know.
 #[derive(Debug)]
-pub(super) struct Attempt<'a> {
-    memory: &'a Memory,
-    key: &'a EffectKey,
+pub(super) struct Attempt {
+    memory: Arc<Memory>,
+    pub(super) key: EffectKey,
     pub(super) nonce: u64,
     point: Point,
-    begun: AtomicBool,
+    begun: Arc<AtomicBool>,
 }
 
-impl<'a> Attempt<'a> {
-    pub(super) fn new(memory: &'a Memory, key: &'a EffectKey, nonce: u64) -> Self {
+impl Attempt {
+    pub(super) fn new(memory: &Arc<Memory>, key: &EffectKey, nonce: u64) -> Self {
         Self {
-            memory,
-            key,
+            memory: memory.clone(),
+            key: key.clone(),
             nonce,
             point: Point::Nowhere,
-            begun: AtomicBool::new(false),
+            begun: Arc::default(),
         }
+    }
+
+    /// Turns true where it must be seen through: from here on the mail may be accepted, or what
+    /// became of it is known.
+    pub(super) fn must_be_seen_through(&self) -> Arc<AtomicBool> {
+        self.begun.clone()
     }
 
     /// The claim goes to the ledger.
@@ -107,32 +111,27 @@ impl<'a> Attempt<'a> {
         self.point = Point::Nowhere;
     }
 
-    /// From here on the mail may be accepted.
-    pub(super) fn begun(&self) {
-        self.begun.store(true, Ordering::SeqCst);
-    }
-
     /// It is known what became of it.
     pub(super) fn known(&mut self, happened: Happened) {
         self.point = Point::Known(happened);
+        self.begun.store(true, Ordering::SeqCst);
     }
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for Attempt {
     fn drop(&mut self) {
         if matches!(self.point, Point::Nowhere) {
             return;
         }
         let mut map = self.memory.map();
-        if map.len() >= MOST && !map.contains_key(self.key) {
+        if map.len() >= MOST && !map.contains_key(&self.key) {
             map.pop_first();
         }
         let past = map.entry(self.key.clone()).or_default();
         match std::mem::replace(&mut self.point, Point::Nowhere) {
             Point::Nowhere => {}
-            Point::Claiming if *self.begun.get_mut() && !left_out!(BegunForgotten) => {
-                past.orphaned.push(self.nonce);
-            }
+            // The process ends: its claim stands until others hold it dead.
+            Point::Claiming if self.begun.load(Ordering::SeqCst) && !left_out!(BegunForgotten) => {}
             Point::Claiming => past.abandoned.push(self.nonce),
             Point::Known(happened) => past.unwritten.push(happened),
         }

@@ -14,6 +14,7 @@ mod attempt;
 mod book;
 pub mod dkim;
 pub mod dynamodb;
+mod late;
 pub mod lookup;
 pub mod mail;
 pub mod money;
@@ -29,11 +30,12 @@ mod transport;
 mod values;
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use attempt::Memory;
 use book::Book;
+use late::Late;
 use lookup::{AsRecorded, Looked, Lookup, SuppressWhen};
 use mail::Letterhead;
 use order::{Order, OrderFields};
@@ -103,15 +105,16 @@ impl Rules {
 
 /// Sends one confirmation for each order that is inserted; lets every other change pass.
 pub struct Confirmation<L, K = AsRecorded> {
-    book: Book<L>,
+    book: Arc<Book<L>>,
     lookup: K,
     suppress_when: Option<SuppressWhen>,
     transport: Transport,
     letterhead: Letterhead,
     rules: Rules,
     nonces: Mutex<fastrand::Rng>,
-    memory: Memory,
-    counts: Counts,
+    memory: Arc<Memory>,
+    late: Late,
+    counts: Arc<Counts>,
 }
 
 impl<L: Ledger> Confirmation<L> {
@@ -125,15 +128,16 @@ impl<L: Ledger> Confirmation<L> {
         rng: fastrand::Rng,
     ) -> Self {
         Self {
-            book: Book::new(ledger, rules.clock.clone()),
+            book: Arc::new(Book::new(ledger, rules.clock.clone())),
             lookup: AsRecorded,
             suppress_when: None,
             transport: transport.into(),
             letterhead,
             rules,
             nonces: Mutex::new(rng),
-            memory: Memory::default(),
-            counts: Counts::default(),
+            memory: Arc::default(),
+            late: Late::default(),
+            counts: Arc::default(),
         }
     }
 
@@ -149,6 +153,7 @@ impl<L: Ledger> Confirmation<L> {
             rules: self.rules,
             nonces: self.nonces,
             memory: self.memory,
+            late: self.late,
             counts: self.counts,
         }
     }
@@ -168,6 +173,13 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     /// What came of it so far in this process.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Waits for mails whose record is handled elsewhere by now and whose reply is still on its way,
+    /// so long at most, and says how many are left. Call it before the process ends: what is left
+    /// becomes AMBIGUOUS.
+    pub async fn finish(&self, limit: Duration) -> usize {
+        self.late.finish(limit).await
     }
 
     /// What was sent.

@@ -1,14 +1,18 @@
 //! What became of a mail: into the ledger, and back to the engine.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::anyhow;
 
 use super::Confirmation;
 use super::attempt::Attempt;
+use super::book::Book;
 use super::lookup::Lookup;
+use super::mail::Mail;
 use super::send::{Ended, Job, LOOK_AGAIN};
 use super::smtp::{Cause, Delivery, Refusal, Reply, Stage};
+use super::transport::Offer;
 use crate::Failure;
 use crate::decide::claim::{Entry, Happened, OnAmbiguous, State, transition};
 use crate::gate::left_out;
@@ -64,6 +68,29 @@ impl Counts {
     /// Orders that were deliberately not confirmed.
     pub fn suppressed(&self) -> u64 {
         self.suppressed.load(Ordering::Relaxed)
+    }
+
+    /// A mail's outcome stands in the ledger.
+    fn note(&self, order: &str, row: Option<&Entry>, delivery: &Delivery) {
+        if row.is_some_and(|row| row.second_acceptances() > 0) {
+            add(&self.second_acceptances);
+            tracing::warn!(order, "its mail was accepted more than once");
+        }
+        let sent = row.is_some_and(|row| row.state == State::Sent);
+        match delivery {
+            Delivery::Accepted(reply) => {
+                add(&self.accepted);
+                tracing::info!(order, %reply, "confirmed");
+            }
+            // An earlier mail of this order was accepted after all.
+            Delivery::Refused(_) | Delivery::Deferred(_) | Delivery::NotSent { .. } if sent => {}
+            Delivery::Refused(_) => add(&self.refused),
+            Delivery::Deferred(_) | Delivery::NotSent { .. } => add(&self.deferred),
+            Delivery::NoReply { stage, why } => {
+                add(&self.ambiguous);
+                tracing::warn!(order, %stage, %why, "no definite reply: AMBIGUOUS");
+            }
+        }
     }
 
     pub(super) fn add_suppressed(&self) {
@@ -128,59 +155,24 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         );
     }
 
-    /// Writes the outcome down, and tells the engine.
-    pub(super) async fn conclude(
-        &self,
-        job: &Job<'_>,
-        entry: Entry,
-        delivery: Delivery,
-        mut attempt: Attempt<'_>,
-    ) -> Ended {
-        let happened = happened(entry.fence, &delivery);
-        attempt.known(happened.clone());
-        let row = self.book.record(job.key, Some(entry), &happened).await;
-        let row = row.map_err(|error| {
-            tracing::error!(
-                order = job.order.id,
-                outcome = ?happened,
-                "the ledger does not take the outcome; if this process ends before it does, \
-                 the effect becomes AMBIGUOUS"
-            );
-            Failure::Unavailable(error)
-        })?;
-        attempt.over();
-        self.tell(job, row.as_ref(), delivery)
-    }
-
-    fn tell(&self, job: &Job<'_>, row: Option<&Entry>, delivery: Delivery) -> Ended {
+    /// Tells the engine what became of the mail.
+    pub(super) fn tell(&self, job: &Job<'_>, row: Option<&Entry>, delivery: Delivery) -> Ended {
         let order = &job.order.id;
         let state = row.map(|row| row.state);
-        if row.is_some_and(|row| row.second_acceptances() > 0) {
-            add(&self.counts.second_acceptances);
-            tracing::warn!(order, "its mail was accepted more than once");
-        }
         let sent = state == Some(State::Sent);
         match delivery {
-            Delivery::Accepted(reply) => {
-                add(&self.counts.accepted);
-                tracing::info!(order, %reply, "confirmed");
-                match state {
-                    Some(State::Sending) => Err(Failure::Busy(LOOK_AGAIN)),
-                    _ => Ok(()),
-                }
-            }
+            Delivery::Accepted(_) => match state {
+                Some(State::Sending) => Err(Failure::Busy(LOOK_AGAIN)),
+                _ => Ok(()),
+            },
             // An earlier mail of this order was accepted after all.
             Delivery::Refused(_) | Delivery::Deferred(_) | Delivery::NotSent { .. } if sent => {
                 Ok(())
             }
-            Delivery::Refused(reply) => {
-                add(&self.counts.refused);
-                Err(Failure::reject(format!(
-                    "order {order}: the mail server refused it: {reply}"
-                )))
-            }
+            Delivery::Refused(reply) => Err(Failure::reject(format!(
+                "order {order}: the mail server refused it: {reply}"
+            ))),
             Delivery::Deferred(reply) => {
-                add(&self.counts.deferred);
                 let error = anyhow!("order {order}: the mail server put it off: {reply}");
                 Err(if reply.throttles() {
                     held_back(&reply, error)
@@ -189,7 +181,6 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 })
             }
             Delivery::NotSent { stage, why } => {
-                add(&self.counts.deferred);
                 let error = anyhow!("order {order}: not sent, at {stage}: {why}");
                 Err(match (stage, why) {
                     (_, Cause::NotAllowed) => Failure::Busy(LOOK_AGAIN),
@@ -199,8 +190,6 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 })
             }
             Delivery::NoReply { stage, why } => {
-                self.counts.add_ambiguous();
-                tracing::warn!(order, %stage, %why, "no definite reply: AMBIGUOUS");
                 self.in_doubt(job, row, &format!("at {stage}: {why}"))
             }
         }
@@ -222,6 +211,44 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 Ok(())
             }
         }
+    }
+}
+
+/// A mail whose claim stands. What becomes of it concerns nobody else any more, so it needs nothing of
+/// its handler.
+pub(super) struct Claimed<L> {
+    pub(super) book: Arc<Book<L>>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) order: String,
+    pub(super) entry: Entry,
+    pub(super) attempt: Attempt,
+}
+
+impl<L: Ledger> Claimed<L> {
+    /// DATA, message, dot, reply; then the outcome into the ledger. Returns the row that stands then.
+    pub(super) async fn send(
+        mut self,
+        offer: Offer,
+        mail: Mail,
+        may_start: impl Fn(Stage) -> bool + Send + Sync,
+    ) -> (anyhow::Result<Option<Entry>>, Delivery) {
+        let delivery = offer.deliver(&mail, &may_start).await;
+        let happened = happened(self.entry.fence, &delivery);
+        self.attempt.known(happened.clone());
+        let key = &self.attempt.key;
+        let row = self.book.record(key, Some(self.entry), &happened).await;
+        if let Ok(row) = &row {
+            self.attempt.over();
+            self.counts.note(&self.order, row.as_ref(), &delivery);
+        } else {
+            tracing::error!(
+                order = self.order,
+                outcome = ?happened,
+                "the ledger does not take the outcome; if this process ends before it does, \
+                 the effect becomes AMBIGUOUS"
+            );
+        }
+        (row, delivery)
     }
 }
 

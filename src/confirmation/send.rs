@@ -1,5 +1,7 @@
 //! One order on its way: envelope, claim, message, outcome.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -9,9 +11,8 @@ use super::attempt::{Attempt, Past};
 use super::lookup::Lookup;
 use super::mail::{Frozen, Mail};
 use super::order::Order;
-use super::outcome::done;
-use super::smtp::{Delivery, Stage};
-use super::transport::Offer;
+use super::outcome::{Claimed, done};
+use super::smtp::Stage;
 use crate::decide::claim::{Ask, Claimant, Entry, Happened, Liveness, State, Verdict, claim};
 use crate::gate::left_out;
 use crate::ledger::{EffectKey, Ledger, Swap};
@@ -65,14 +66,25 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         if !context.may_act() {
             return Err(Failure::Busy(LOOK_AGAIN));
         }
-        let began = Instant::now();
+        let start_by = Instant::now() + self.transport.longest_start() + SLACK / 2;
         let mut attempt = Attempt::new(&self.memory, key, self.nonce());
         let (entry, mail) = match self.claim(&mut job, draft, &mut attempt).await {
             Ok(claimed) => claimed,
             Err(ended) => return ended,
         };
-        let delivery = self.deliver(offer, &mail, context, (began, &attempt)).await;
-        self.conclude(&job, entry, delivery, attempt).await
+        let begun = attempt.must_be_seen_through();
+        let claimed = Claimed {
+            book: self.book.clone(),
+            counts: self.counts.clone(),
+            order: order.id.clone(),
+            entry,
+            attempt,
+        };
+        let may_start = may_start(context.clone(), start_by, begun.clone());
+        let send = claimed.send(offer, mail, may_start);
+        let (row, delivery) = self.late.see_through(begun, send).await;
+        let row = row.map_err(Failure::Unavailable)?;
+        self.tell(&job, row.as_ref(), delivery)
     }
 
     /// What is known before anything is done. A first attempt is nearly always the first of all,
@@ -121,7 +133,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         &self,
         job: &mut Job<'_>,
         mut draft: Draft,
-        attempt: &mut Attempt<'_>,
+        attempt: &mut Attempt,
     ) -> Result<(Entry, Mail), Ended> {
         for _ in 0..ROUNDS {
             let now = self.now();
@@ -159,18 +171,16 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             let Some(row) = job.row.as_ref().filter(|row| row.state == State::Sending) else {
                 return Ok(());
             };
-            let next = match self.ask(job, None, None, self.now())? {
-                Verdict::Doubt(next) => next,
-                // My own claim, which never began.
-                _ => {
-                    let (fence, reply) = (row.fence, "never begun".to_owned());
-                    let given_up = Happened::NotAccepted { fence, reply };
-                    let row = self.book.record(job.key, job.row.take(), &given_up).await;
-                    job.row = row.map_err(|error| Err(Failure::Unavailable(error)))?;
-                    continue;
-                }
-            };
-            self.doubt(job, next).await?;
+            let fence = row.fence;
+            if let Verdict::Doubt(next) = self.ask(job, None, None, self.now())? {
+                self.doubt(job, next).await?;
+                continue;
+            }
+            // My own claim, which never began.
+            let reply = "never begun".to_owned();
+            let given_up = Happened::NotAccepted { fence, reply };
+            let row = self.book.record(job.key, job.row.take(), &given_up).await;
+            job.row = row.map_err(|error| Err(Failure::Unavailable(error)))?;
         }
         Err(Err(Failure::Busy(LOOK_AGAIN)))
     }
@@ -208,7 +218,6 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             },
             digest: digest.map(str::to_owned),
             abandoned: job.past.abandoned.clone(),
-            orphaned: job.past.orphaned.clone(),
             policy: self.rules.on_ambiguous,
             now,
         };
@@ -234,25 +243,21 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         let left = |end: Instant| end.saturating_duration_since(Instant::now());
         context.ends().map_or(longest, |end| longest.min(left(end)))
     }
+}
 
-    /// From the claim on: DATA, message, dot. A process that was frozen in between, for longer
-    /// than others wait for it, sends nothing.
-    async fn deliver(
-        &self,
-        offer: Offer,
-        mail: &Mail,
-        context: &Context,
-        (began, attempt): (Instant, &Attempt<'_>),
-    ) -> Delivery {
-        let allowed = self.transport.longest_start() + SLACK / 2;
-        let may_pass = |stage| {
-            let may = context.may_act() && began.elapsed() <= allowed;
-            if may && stage == Stage::AfterDot {
-                attempt.begun();
-            }
-            may
-        };
-        offer.deliver(mail, &may_pass).await
+/// Asked right before DATA and right before the final dot. A process that was frozen since the claim,
+/// for longer than others wait for it, sends nothing.
+fn may_start(
+    context: Context,
+    start_by: Instant,
+    begun: Arc<AtomicBool>,
+) -> impl Fn(Stage) -> bool + Send + Sync {
+    move |stage| {
+        let may = context.may_act() && Instant::now() <= start_by;
+        if may && stage == Stage::AfterDot {
+            begun.store(true, Ordering::SeqCst);
+        }
+        may
     }
 }
 

@@ -64,9 +64,6 @@ pub struct Ask {
     /// Nonces of claims of my own whose effect I know was never begun, and never will be. The
     /// write of such a claim may have been applied after I had given up on it.
     pub abandoned: Vec<u64>,
-    /// Nonces of claims of my own whose effect was begun and whose outcome nobody waits for any
-    /// more.
-    pub orphaned: Vec<u64>,
     /// The user's policy.
     pub policy: OnAmbiguous,
     /// The time, for the record and for deadlines.
@@ -135,21 +132,16 @@ fn may_resend(entry: &Entry, ask: &Ask) -> bool {
 
 fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
     let nonce = entry.claimant.as_ref().map(|c| c.nonce);
-    let is_in = |nonces: &[u64]| nonce.is_some_and(|nonce| nonces.contains(&nonce));
     if nonce == Some(ask.claimant.nonce) {
         return Verdict::Mine(entry.clone());
     }
-    if is_in(&ask.abandoned) {
+    if nonce.is_some_and(|nonce| ask.abandoned.contains(&nonce)) {
         return Verdict::Claim(claimed(entry, ask));
     }
     let deadline = entry.claimant.as_ref().map(|c| c.deadline);
     let left = deadline.and_then(|deadline| deadline.duration_since(ask.now).ok());
     match (liveness, left) {
-        (Liveness::Alive | Liveness::Unknown, Some(left))
-            if !left.is_zero() && !is_in(&ask.orphaned) =>
-        {
-            Verdict::Busy(left)
-        }
+        (Liveness::Alive | Liveness::Unknown, Some(left)) if !left.is_zero() => Verdict::Busy(left),
         _ if left_out!(DeadClaimIsFree) => Verdict::Claim(claimed(entry, ask)),
         _ => Verdict::Doubt(entry.doubted(ask.now)),
     }

@@ -79,7 +79,6 @@ fn overdue(entry: &Entry, now: SystemTime) -> Option<Entry> {
         },
         digest: None,
         abandoned: Vec::new(),
-        orphaned: Vec::new(),
         policy: OnAmbiguous::Park,
         now,
     };
@@ -122,7 +121,6 @@ mod tests {
             },
             digest: Some("d".into()),
             abandoned: Vec::new(),
-            orphaned: Vec::new(),
             policy: OnAmbiguous::Resend,
             now: at(0),
         };

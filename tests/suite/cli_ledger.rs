@@ -57,7 +57,6 @@ fn ask(deadline: SystemTime) -> Ask {
         },
         digest: Some("d".into()),
         abandoned: Vec::new(),
-        orphaned: Vec::new(),
         policy: OnAmbiguous::Resend,
         now: now(),
     }

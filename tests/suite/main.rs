@@ -52,6 +52,7 @@ mod record;
 mod redrive;
 mod secrets;
 #[cfg(feature = "ses")]
+mod seen_through;
 mod ses;
 mod smtp;
 mod soak;

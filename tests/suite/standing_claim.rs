@@ -23,7 +23,6 @@ fn claimed() -> Entry {
         },
         digest: None,
         abandoned: Vec::new(),
-        orphaned: Vec::new(),
         policy: OnAmbiguous::Resend,
         now,
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::order::OrderFields;
@@ -17,9 +18,10 @@ use aftercommit::tables::table_of;
 use aftercommit::{Budget, Clock, Consumer, Dependency, Settings};
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::args::{LetterArgs, OrderArgs, SmtpArgs, StreamArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
@@ -34,6 +36,10 @@ use crate::watch::{self, WatchArgs};
 
 #[cfg(feature = "lambda")]
 pub mod lambda;
+
+/// After the last shard is handed over, replies to final dots are awaited for so long: others hold
+/// this worker dead only after `--lease-duration`.
+const LAST_REPLIES: Duration = Duration::from_secs(5);
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -141,6 +147,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     }
     let telling = args.watch.begin(listening, &status);
     let budget = Budget::new(settings.memory_budget);
+    let handlers: Vec<_> = ready.iter().map(|worker| worker.handler.clone()).collect();
     let mut running = JoinSet::new();
     for worker in ready {
         running.spawn(worker.run(budget.clone(), stop.clone()));
@@ -148,9 +155,21 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     while let Some(ended) = running.join_next().await {
         ended.context("a worker broke down")??;
     }
+    join_all(handlers.iter().map(last_replies)).await;
     smtp.close().await;
     telling.end().await;
     Ok(())
+}
+
+/// Waits for replies that did not come while the shards were handed over.
+async fn last_replies(handler: &Handler) {
+    let left = handler.finish(LAST_REPLIES).await;
+    if left > 0 {
+        warn!(
+            mails = left,
+            "the mail server has not answered for these; the ledger calls them AMBIGUOUS soon"
+        );
+    }
 }
 
 async fn ambiguous(ledger: DynamoDbLedger) -> anyhow::Result<u64> {

@@ -79,6 +79,7 @@ impl WatchArgs {
     }
 
     /// Whether CloudWatch is told by lines.
+    #[cfg(feature = "lambda")]
     pub fn writes_emf(&self) -> bool {
         matches!(self.metrics, Some(Format::Emf))
     }

@@ -15,7 +15,6 @@ pub(super) fn ask(nonce: u64, policy: OnAmbiguous) -> Ask {
         },
         digest: Some("d".into()),
         abandoned: Vec::new(),
-        orphaned: Vec::new(),
         policy,
         now: at(0),
     }
@@ -108,17 +107,6 @@ fn a_doubt_about_a_claim_of_mine_that_never_began_is_none() {
         panic!("parked for nothing");
     };
     assert!(entry.doubtful.is_empty());
-}
-
-#[test]
-fn a_claim_of_mine_that_was_begun_and_left_is_in_doubt_at_once() {
-    let begun = claimed_by(None, 1);
-    let mut mine = ask(2, OnAmbiguous::Resend);
-    mine.orphaned = vec![1];
-    assert!(matches!(
-        claim(Some(&begun), &mine, Liveness::Alive),
-        Verdict::Doubt(_)
-    ));
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Session {
                 "RCPT" => {
                     let order = line.split(['<', '@']).nth(1).unwrap_or_default();
                     self.order = Some(order.to_owned());
-                    self.step("250 ok", &["450 not now"]).await?;
+                    self.step("250 ok", &["450 not now", "550 nobody"]).await?;
                 }
                 "DATA" => {
                     if self
