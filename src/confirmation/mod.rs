@@ -103,7 +103,8 @@ impl Rules {
     }
 }
 
-/// Sends one confirmation for each order that is inserted; lets every other change pass.
+/// Sends one confirmation for each order that is inserted; lets every other change pass, unless told
+/// otherwise ([`Confirmation::of_modified_orders_too`]).
 pub struct Confirmation<L, K = AsRecorded> {
     book: Arc<Book<L>>,
     lookup: K,
@@ -115,6 +116,7 @@ pub struct Confirmation<L, K = AsRecorded> {
     memory: Arc<Memory>,
     late: Late,
     counts: Arc<Counts>,
+    events: &'static [Event],
 }
 
 impl<L: Ledger> Confirmation<L> {
@@ -138,6 +140,7 @@ impl<L: Ledger> Confirmation<L> {
             memory: Arc::default(),
             late: Late::default(),
             counts: Arc::default(),
+            events: &[Event::Insert],
         }
     }
 
@@ -155,6 +158,7 @@ impl<L: Ledger> Confirmation<L> {
             memory: self.memory,
             late: self.late,
             counts: self.counts,
+            events: self.events,
         }
     }
 }
@@ -168,6 +172,15 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             suppress_when,
             ..self
         }
+    }
+
+    /// Also of modified items, such as orders that are paid later: each is still confirmed once. Let
+    /// only those changes come that are meant ([`Consumer::filters`](crate::Consumer::filters)), or any
+    /// change of an old order that the ledger does not know sends a mail.
+    #[must_use]
+    pub fn of_modified_orders_too(self) -> Self {
+        let events = &[Event::Insert, Event::Modify];
+        Self { events, ..self }
     }
 
     /// What came of it so far in this process.
@@ -225,7 +238,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
 
 impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        if record.event != Event::Insert {
+        if !self.events.contains(&record.event) {
             return Ok(());
         }
         let order = self.order(record)?;

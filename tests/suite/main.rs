@@ -64,5 +64,6 @@ mod throttle;
 mod traps;
 mod veto;
 mod watching;
+mod which_changes;
 mod wire_fleet;
 mod wire_streams;

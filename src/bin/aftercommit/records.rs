@@ -105,6 +105,11 @@ impl RecordArgs {
         Ok(Filters::new(filters))
     }
 
+    /// Whether it was said whose records these are.
+    pub fn has_home_region(&self) -> bool {
+        self.home_region.is_some()
+    }
+
     /// Whose records these are. Refused where a replica's are everybody's.
     pub fn home_region(&self, table: &str, replicated: bool) -> Result<Option<HomeRegion>, Fault> {
         if replicated && self.home_region.is_none() {

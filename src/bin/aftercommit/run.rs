@@ -13,7 +13,7 @@ use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::source::StreamSource as _;
 use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::status::{Status, Watch};
-use aftercommit::tables::dynamodb::TableStream;
+use aftercommit::tables::dynamodb::{ResolveError, TableStream};
 use aftercommit::tables::table_of;
 use aftercommit::{Budget, Clock, Consumer, Dependency, Settings};
 use anyhow::Context as _;
@@ -382,8 +382,18 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
     let orders = table.to_owned();
     let found = TableStream::resolve(&clients.dynamodb, table).await;
     let (fields, replicated) = match (args.fields.named(), found) {
+        (Some(fields), Ok(found)) => (fields, found.replicated),
         // A stream outlives its table by 24 hours, and a table's next one.
-        (Some(fields), found) => (fields, found.is_ok_and(|found| found.replicated)),
+        (Some(fields), Err(ResolveError::NoTable { .. })) => (fields, false),
+        // Without a stream of its own now it may still be a replica, as what cannot be asked may.
+        (Some(fields), Err(_)) if args.records.has_home_region() => (fields, true),
+        (Some(_), Err(error)) => {
+            let error = anyhow::Error::from(error).context(
+                "whether the table is a replica of a global table cannot be told, and then each \
+                 region would send a mail: name this one, as --home-region ATTRIBUTE=REGION, or",
+            );
+            return Err(Fault::Setting(error));
+        }
         (None, found) => {
             let found = found
                 .context("--order-id-attribute is not set, and the table does not tell its key")

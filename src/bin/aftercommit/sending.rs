@@ -76,6 +76,8 @@ impl SendingArgs {
             self.rules(fields)?,
             fastrand::Rng::new(),
         );
+        // Which changes are confirmed, filters say.
+        let handler = handler.of_modified_orders_too();
         let handler = handler.looking_up(self.lookup(client, orders));
         Ok(match self.sparing.suppress_when()? {
             Some(when) => handler.suppressing(when),
