@@ -68,11 +68,11 @@ export AFTERCOMMIT_TABLE=orders AFTERCOMMIT_MAIL_FROM=orders@example.com AFTERCO
 export AFTERCOMMIT_SMTP_URL=smtp://localhost:1025
 export AFTERCOMMIT_HTTP=127.0.0.1:9465 AFTERCOMMIT_METRICS=emf
 
-# wait_for WHAT COMMAND...: until the command succeeds, at most half a minute.
+# wait_for WHAT COMMAND...: until the command succeeds, at most two minutes.
 wait_for() {
     local what=$1
     shift
-    for _ in {1..60}; do
+    for _ in {1..240}; do
         if "$@"; then
             return
         fi

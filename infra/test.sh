@@ -59,7 +59,12 @@ cp -R "$here/modules" "$here/examples" "$home/tree"
 
 for folder in "$home"/tree/modules/* "$home"/tree/examples/*; do
     say "${folder#"$home/tree/"}"
-    terraform -chdir="$folder" init -no-color >"$home/init.log" || { cat "$home/init.log"; die "terraform init failed"; }
+    # A registry may not answer at once.
+    for try in 1 2 3; do
+        terraform -chdir="$folder" init -no-color >"$home/init.log" && break
+        [ "$try" -lt 3 ] || { cat "$home/init.log"; die "terraform init failed"; }
+        sleep "$((try * 5))"
+    done
     terraform -chdir="$folder" validate -no-color >/dev/null
     if [ -d "$folder/tests" ]; then
         terraform -chdir="$folder" test -no-color >"$home/test.log" || { cat "$home/test.log"; die "terraform test failed"; }

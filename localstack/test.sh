@@ -161,6 +161,8 @@ if cargo nextest --version >/dev/null 2>&1; then
     run cargo nextest run --all-features --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers:: --skip real_lambda:: --skip page::
 else
     # Without the documentation's tests, where `ignore` means "does not compile".
-    run cargo test --all-features --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers:: --skip real_lambda:: --skip page::
+    run cargo test --all-features --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers:: --skip real_lambda:: --skip page:: --skip processes::
+    # What is timed has the machine for itself.
+    run cargo test --all-features --test suite -- --include-ignored --test-threads 1 processes::
 fi
 run cargo test --all-features --doc

@@ -148,6 +148,7 @@ async fn on_localstack_the_second_worker_goes_on_when_the_first_crashes_or_leave
     let url = localstack_url();
     for crash in [true, false] {
         let took = timeout(LIMIT, second_takes_over(&url, crash)).await;
+        let took = took.unwrap();
         eprintln!("crash: {crash}, next mail after {took:?}");
     }
 }

@@ -78,10 +78,12 @@ const ORDERS: usize = 2_000;
 const STORM: Duration = Duration::from_mins(1);
 const LEASE: Duration = Duration::from_secs(2);
 /// How long shards may stand in the name of a worker that was killed, and of one that was stopped,
-/// if those who are to take over are well. The same limits hold to the millisecond in the
-/// simulation, where no machine is busy.
+/// if those who are to take over are well. The same limits hold for each, to the millisecond, in the
+/// simulation, where no machine is busy; here one may be late, by as long again.
 const AFTER_KILL: Duration = LEASE.saturating_add(Duration::from_secs(2));
 const AFTER_STOP: Duration = Duration::from_secs(2);
+/// So many takeovers are measured at least.
+const MEASURED: usize = 3;
 
 struct Storm {
     shop: Arc<Shop>,
@@ -228,6 +230,9 @@ impl Storm {
             let blow = [Blow::Kill, Blow::Freeze, Blow::Stop][self.rng.usize(..3)];
             self.strike(number, blow).await;
         }
+        while self.takeovers.len() < MEASURED {
+            self.strike_and_measure().await;
+        }
         trade.await.unwrap();
         let calm = Instant::now();
         let rows = self.shop.settled(ORDERS, POLICY).await;
@@ -250,9 +255,13 @@ impl Storm {
             Blow::Stop => AFTER_STOP,
             Blow::Kill | Blow::Freeze => AFTER_KILL,
         };
-        assert!(takeovers.len() >= 3, "the storm left no time to measure");
-        let late = takeovers.iter().filter(|(blow, time)| *time > limit(*blow));
-        assert_eq!(late.collect::<Vec<_>>(), [] as [&(Blow, Duration); 0]);
+        let later = |times| {
+            let late = takeovers
+                .iter()
+                .filter(|(blow, time)| *time > limit(*blow) * times);
+            late.count()
+        };
+        assert!(later(1) <= 1 && later(2) == 0, "{takeovers:?}");
     }
 }
 
