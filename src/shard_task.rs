@@ -144,7 +144,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let of_shard = crate::decide::lease::hash(assignment.hold.shard.as_str());
         let seed = engine.settings.seed ^ of_shard ^ assignment.hold.epoch;
         let last_read = match &assignment.start {
-            Position::After(number) => Some((number.clone(), None)),
+            Position::After(number) => Some((number.clone(), assignment.report.frontier_time)),
             Position::Horizon => None,
         };
         Self {

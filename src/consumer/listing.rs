@@ -20,7 +20,8 @@ use crate::decide::shard::{Shard, ShardId};
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
 use crate::leases::{
-    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow, View,
+    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow, Unfit,
+    Unreadable, View,
 };
 use crate::source::{Description, SourceError, StreamSource};
 
@@ -57,7 +58,9 @@ pub(super) struct Listing {
 /// What the stream listed.
 struct Known {
     shards: Vec<Shard>,
-    began: Instant,
+    /// When it came, and how long it took: a large stream is listed page by page.
+    came: Instant,
+    took: Duration,
     /// The shards that were known to have ended before: if one is not listed, the stream has
     /// forgotten it. Of a shard that came later the listing proves nothing.
     ended_before: BTreeSet<ShardId>,
@@ -136,7 +139,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 self.listing.failures = 0;
                 self.listing.known = Some(Known {
                     shards: listing.shards,
-                    began,
+                    came: Instant::now(),
+                    took: began.elapsed(),
                     ended_before,
                 });
                 self.look_now();
@@ -173,8 +177,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     /// What a consistent look asks for: a stream row, leases that are missing or damaged, leases
     /// that nobody needs any more.
     pub(super) fn tidy(&mut self, view: &View) {
-        let stream_unreadable = view.unreadable.iter().any(|row| row.row == "stream");
-        if view.stream.is_none() && !stream_unreadable && !self.listing.bootstrapping {
+        // One that is malformed is written anew; one of a newer format is not ours.
+        let newer =
+            |row: &Unreadable| row.row == "stream" && matches!(row.why, Unfit::Newer { .. });
+        let of_newer = view.unreadable.iter().any(newer);
+        if view.stream.is_none() && !of_newer && !self.listing.bootstrapping {
             self.begin_bootstrap(view);
             return;
         }
@@ -185,7 +192,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             return;
         };
         let lease_duration = self.engine.settings.timing.lease_duration;
-        if known.began.elapsed() > lease_duration {
+        if known.came.elapsed() > lease_duration.max(known.took) {
             // The stream may have forgotten meanwhile what this would bring back.
             self.listing.due = Instant::now();
             return;

@@ -155,6 +155,9 @@ impl Member {
     /// look began; without it nothing is adopted.
     pub fn see(&mut self, sight: &Sight, now: Duration, trusted: bool) -> Vec<Change> {
         self.watch(sight, now);
+        if sight.consistent {
+            self.watch_absent(sight, now);
+        }
         let mut changes = Vec::new();
         let known: BTreeSet<_> = self
             .mine
@@ -195,6 +198,18 @@ impl Member {
             mine.owns.is_some() || mine.giving || now.saturating_sub(mine.seen) <= remembered
         });
         changes
+    }
+
+    /// A listing of a large stream takes long: whether a row is still absent, looks tell in between.
+    fn watch_absent(&mut self, sight: &Sight, now: Duration) {
+        let patience = self.patience;
+        self.absent.retain(|id, absent| {
+            if now.saturating_sub(absent.seen) > patience / 2 {
+                absent.since = now;
+            }
+            absent.seen = now;
+            !sight.leases.contains_key(id)
+        });
     }
 
     fn watch(&mut self, sight: &Sight, now: Duration) {
@@ -240,8 +255,8 @@ impl Member {
         self.still.retain(|name, still| !forgotten(name, still));
     }
 
-    /// Whether a worker has been still, or missing, for longer than its leases last. One that was
-    /// never seen is watched from now on.
+    /// Whether a worker was seen to be still, or missing, for longer than its leases last: time in
+    /// which nobody looked says nothing. One that was never seen is watched from now on.
     pub fn is_dead(&mut self, name: &Incarnation, now: Duration) -> bool {
         if *name == self.me {
             return false;
@@ -253,7 +268,7 @@ impl Member {
             patience: self.patience,
         };
         let still = *self.still.entry(name.clone()).or_insert(watched);
-        now.saturating_sub(still.since) >= still.patience
+        still.seen.saturating_sub(still.since) >= still.patience
     }
 
     fn evidence(&self, name: &Incarnation, now: Duration) -> Option<Sighting> {

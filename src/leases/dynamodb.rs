@@ -3,25 +3,29 @@
 //! A write whose condition fails brings the row along as it stands, which tells a race that was
 //! lost from a write of one's own whose answer was lost.
 
+mod bootstrap;
 mod gaps;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use aws_sdk_dynamodb::Client;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_dynamo::Item;
+use tokio::time::sleep;
 
 use super::fence::{is_taken, stays_and_reads};
 use super::format::Formats;
-use super::row::{self, ROW, STREAM, STREAM_ROW, gap_key, lease_key, worker_key};
+use super::row::{self, ROW, STREAM, lease_key, worker_key};
 use super::{
     Checkpoint, Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Sighting,
     StreamRow, Take, Unfit, View, WorkerRow,
 };
+use crate::decide::retry::Backoff;
 use crate::decide::shard::ShardId;
 use crate::record::Position;
-use crate::rows::dynamodb::{Part, Table, Transaction, Write};
+use crate::rows::dynamodb::{Part, Table, Transaction, Write, is_conflict};
 use crate::rows::expression::Expression;
 use crate::rows::fields::{Fields, number, text};
 
@@ -32,6 +36,15 @@ const PUTS_AT_ONCE: usize = 16;
 ///
 /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
 const CHILDREN_PER_TRANSACTION: usize = 99;
+
+/// So often a transaction meets others before it counts as failed.
+const CONFLICTS: u32 = 10;
+
+/// The wait between, with full jitter: mostly some hundredths of a second.
+const AGAIN: Backoff = Backoff {
+    base: Duration::from_millis(20),
+    cap: Duration::from_millis(200),
+};
 
 /// The rows of one stream's fleet.
 #[derive(Debug, Clone)]
@@ -58,6 +71,20 @@ impl DynamoDbLeases {
     pub fn of_build(mut self, reads: u32) -> Self {
         self.formats = Formats::of_build(reads);
         self
+    }
+
+    /// Many takes ask for one dead worker's row, and hand-overs for one taker's: who meets another
+    /// transaction there goes a moment later.
+    async fn transact(&self, parts: Vec<Part>) -> anyhow::Result<Transaction> {
+        for tries in 1..CONFLICTS {
+            match self.table.transact(parts.clone()).await {
+                Err(error) if is_conflict(&error) => {
+                    sleep(AGAIN.wait(tries, &mut fastrand::Rng::new())).await;
+                }
+                answer => return answer,
+            }
+        }
+        self.table.transact(parts).await
     }
 
     fn key(&self, row: &str) -> Fields {
@@ -124,7 +151,7 @@ impl DynamoDbLeases {
             Part::Update(self.key(&lease_key(&take.shard)), self.formats.taking(take)),
             Part::Demand(self.key(&worker_key(owner)), still),
         ];
-        self.table.transact(parts).await?;
+        self.transact(parts).await?;
         let lease = self.standing(&take.shard).await?;
         Ok(lease.filter(|lease| is_taken(lease, take)))
     }
@@ -147,7 +174,7 @@ impl DynamoDbLeases {
             let mut parts = vec![Part::Update(parent, ending.clone())];
             let puts = missing.iter().map(|child| self.lease_item(child));
             parts.extend(puts.map(|item| Part::Put(item, Expression::on_none(ROW))));
-            let refused = match self.table.transact(parts).await? {
+            let refused = match self.transact(parts).await? {
                 Transaction::Applied => return Ok(Some(())),
                 Transaction::Refused(refused) => refused,
             };
@@ -180,26 +207,7 @@ impl LeaseStore for DynamoDbLeases {
     }
 
     async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
-        let item = row::item(&self.stream, STREAM_ROW, row::stream_fields(&row));
-        let old = match self.table.put(item, &Expression::on_none(ROW)).await? {
-            Write::Applied(_) => return Ok(row),
-            Write::Refused(old) => old,
-        };
-        let old = old.ok_or_else(|| anyhow!("the stream's row came and went: try again"))?;
-        match row::stream(&old, self.formats.reads()) {
-            Ok(standing) => Ok(standing),
-            Err(Unfit::Newer { format }) => bail!(
-                "the lease table's row for {} has format {format}, this build reads up to \
-                 {}: update this worker",
-                self.stream,
-                self.formats.reads()
-            ),
-            Err(Unfit::Malformed { what }) => bail!(
-                "the lease table's row for {} is damaged ({what}): restore it, or delete it to \
-                 set the initial position anew",
-                self.stream
-            ),
-        }
+        self.bootstrapped(row).await
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
@@ -240,7 +248,7 @@ impl LeaseStore for DynamoDbLeases {
         incarnation: &Incarnation,
         still_at: Option<u64>,
     ) -> anyhow::Result<()> {
-        let mut when = self.formats.readable_or_none();
+        let mut when = Expression::unless_newer(self.formats.reads());
         if let Some(beat) = still_at {
             when = when.when("beat", Some(number(beat)));
         }
@@ -276,11 +284,7 @@ impl LeaseStore for DynamoDbLeases {
             ..row.clone()
         };
         // Only if nothing that reading depends on has changed since.
-        let when = row::LEASE_ATTRIBUTES
-            .iter()
-            .fold(Expression::default(), |when, name| {
-                when.when(name, damaged.inner().get(*name).cloned())
-            });
+        let when = row::unchanged(&damaged, row::LEASE_ATTRIBUTES);
         self.table.put(self.lease_item(&free), &when).await?;
         Ok(())
     }
@@ -318,7 +322,7 @@ impl LeaseStore for DynamoDbLeases {
                 Part::Update(lease, self.formats.under(hold).write(fields(to))),
                 Part::Demand(self.key(&worker_key(taker)), stays_and_reads(format)),
             ];
-            match self.table.transact(parts).await? {
+            match self.transact(parts).await? {
                 Transaction::Applied => return Ok(Some(())),
                 Transaction::Refused(refused) if refused.first() == Some(&true) => {
                     let lease = self.standing(&hold.shard).await?;
@@ -375,26 +379,6 @@ impl LeaseStore for DynamoDbLeases {
     }
 
     async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
-        let how = self
-            .formats
-            .readable_or_none()
-            .fill_in(row::gap_fields(gap, self.formats.writes()))
-            .write(vec![row::gap_end(gap)])
-            .write(row::gap_settlement(None));
-        let key = self.key(&gap_key(gap));
-        let Some(hold) = hold else {
-            self.table.update(key, &how).await?;
-            return Ok(Some(()));
-        };
-        let lease = self.key(&lease_key(&hold.shard));
-        let parts = vec![
-            Part::Demand(lease, self.formats.under(hold)),
-            Part::Update(key, how),
-        ];
-        match self.table.transact(parts).await? {
-            Transaction::Refused(refused) if refused.first() == Some(&true) => Ok(None),
-            // A gap row of a newer format is left alone.
-            Transaction::Applied | Transaction::Refused(_) => Ok(Some(())),
-        }
+        self.write_gap(gap, hold).await
     }
 }

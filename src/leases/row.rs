@@ -11,6 +11,7 @@ use super::{
 };
 use crate::decide::shard::ShardId;
 use crate::record::{Position, SequenceNumber};
+use crate::rows::expression::Expression;
 use crate::rows::fields::{Fields, Reader, Unexpected, number, text, time, to_item};
 
 /// The partition key: the stream's ARN.
@@ -289,8 +290,17 @@ pub(super) fn beat(item: &Item) -> Option<u64> {
     Reader(item).number("beat").ok()
 }
 
+/// Every attribute that reading the stream's row depends on.
+pub(super) const STREAM_ATTRIBUTES: &[&str] = &["format", "initial", "bootstrapped"];
+
+/// That these attributes still stand as they were seen.
+pub(super) fn unchanged(seen: &Item, names: &[&str]) -> Expression {
+    let of = |when: Expression, name: &&str| when.when(name, seen.inner().get(*name).cloned());
+    names.iter().fold(Expression::default(), of)
+}
+
 /// Every attribute that reading a lease depends on.
-pub(super) const LEASE_ATTRIBUTES: [&str; 13] = [
+pub(super) const LEASE_ATTRIBUTES: &[&str] = &[
     "format",
     "parent",
     "owner",

@@ -41,6 +41,7 @@ pub(crate) enum Write {
 }
 
 /// A part of a transaction.
+#[derive(Clone)]
 pub(crate) enum Part {
     /// Changes a row.
     Update(Fields, Expression),

@@ -42,6 +42,15 @@ impl Expression {
         it
     }
 
+    /// A row of no newer format than this one, or none: also one whose format is damaged.
+    pub(crate) fn unless_newer(format: u32) -> Self {
+        let mut it = Self::default();
+        let name = it.name("format");
+        let newest = it.value("newest", number(format));
+        it.conditions.push(format!("NOT {name} > {newest}"));
+        it
+    }
+
     /// Writes these attributes, and removes those that are `None`.
     pub(crate) fn write(mut self, fields: Fields) -> Self {
         for (name, value) in fields {

@@ -75,7 +75,7 @@ fn incarnation(name: &str) -> Incarnation {
     Incarnation::new(name, 7)
 }
 
-fn worker(name: &str, beat: u64) -> WorkerRow {
+pub fn worker(name: &str, beat: u64) -> WorkerRow {
     WorkerRow {
         incarnation: incarnation(name),
         beat,

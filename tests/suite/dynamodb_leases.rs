@@ -13,6 +13,7 @@ use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::tables::dynamodb::create_lease_table;
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use crate::contract_leases::worker;
 use crate::support::server::{Server, on_each_server};
 
 on_each_server! {
@@ -23,7 +24,9 @@ on_each_server! {
     rows_of_a_newer_build_are_reported_and_left_alone,
     rows_of_an_older_build_are_read_and_taken_on,
     a_newer_row_is_not_handed_to_a_worker_that_could_not_read_it,
-    a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error,
+    a_bootstrap_meets_a_newer_stream_row_with_a_clear_error_and_heals_a_damaged_one,
+    a_worker_row_whose_format_is_damaged_can_be_removed_and_its_shards_taken,
+    takes_that_meet_at_one_dead_worker_all_get_through,
     a_look_reads_every_page,
     streams_in_one_table_do_not_see_each_other,
     a_missing_table_is_an_error_that_names_it,
@@ -277,7 +280,9 @@ async fn rows_of_a_newer_build_are_reported_and_left_alone(server: OnServer) {
     assert_eq!(after, before);
 }
 
-async fn a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error(server: OnServer) {
+async fn a_bootstrap_meets_a_newer_stream_row_with_a_clear_error_and_heals_a_damaged_one(
+    server: OnServer,
+) {
     let row = aftercommit::leases::StreamRow {
         initial: aftercommit::leases::InitialPosition::Latest,
         bootstrapped: std::time::SystemTime::UNIX_EPOCH,
@@ -286,11 +291,56 @@ async fn a_bootstrap_meets_a_newer_or_a_damaged_stream_row_with_a_clear_error(se
     let error = server.leases().bootstrap(row).await.unwrap_err();
     assert!(error.to_string().contains("format 9"), "{error}");
     server.set("stream", "format", number("1")).await;
-    let error = server.leases().bootstrap(row).await.unwrap_err();
-    assert!(
-        error.to_string().contains("initial is not there"),
-        "{error}"
-    );
+    assert_eq!(server.leases().bootstrap(row).await.unwrap(), row);
+    assert_eq!(server.look().await.stream, Some(row));
+}
+
+async fn a_worker_row_whose_format_is_damaged_can_be_removed_and_its_shards_taken(
+    server: OnServer,
+) {
+    let store = server.leases();
+    let dead = worker("dead", 7);
+    store.register(&dead).await.unwrap();
+    let key = format!("worker#{}", dead.incarnation);
+    let text = AttributeValue::S("one".to_owned());
+    server.set(&key, "format", text).await;
+    store.remove_worker(&dead.incarnation, None).await.unwrap();
+    assert_eq!(server.raw(&key).await, None);
+    // One of a newer build is not ours to remove.
+    store.register(&dead).await.unwrap();
+    server.set(&key, "format", number("9")).await;
+    store.remove_worker(&dead.incarnation, None).await.unwrap();
+    assert!(server.raw(&key).await.is_some());
+}
+
+/// Each asks for the dead worker's row, and a service may refuse those that meet there.
+async fn takes_that_meet_at_one_dead_worker_all_get_through(server: OnServer) {
+    let store = server.leases();
+    let dead = worker("dead", 7);
+    store.register(&dead).await.unwrap();
+    let names: Vec<_> = (0..40).map(|n| format!("shard-{n:02}")).collect();
+    let rows: Vec<_> = names.iter().map(|name| lease(name)).collect();
+    store.create(&rows).await.unwrap();
+    let takes = |from: Option<(Incarnation, Option<Sighting>)>, owner: &str, epoch| {
+        let owner = Incarnation::new(owner, 1);
+        let take = names.iter().map(move |name| Take {
+            shard: shard(name),
+            from: from.clone(),
+            seen_epoch: epoch,
+            owner: owner.clone(),
+            epoch: epoch + 1,
+        });
+        take.collect::<Vec<_>>()
+    };
+    for take in takes(None, "dead", 3) {
+        store.take(&take).await.unwrap().unwrap();
+    }
+    let from = Some((dead.incarnation.clone(), Some(Sighting::Beat(dead.beat))));
+    let takes = takes(from, "taker", 4);
+    let taken = futures_util::future::join_all(takes.iter().map(|take| store.take(take))).await;
+    for lease in taken {
+        assert_eq!(lease.unwrap().unwrap().epoch, 5);
+    }
 }
 
 async fn a_look_reads_every_page(server: OnServer) {

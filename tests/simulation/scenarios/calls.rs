@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aftercommit::decide::shard::{Shard, ShardId};
 use aftercommit::leases::memory::MemoryLeases;
@@ -172,6 +173,7 @@ pub struct Tapped {
     inner: MemoryStream,
     calls: Arc<Mutex<Vec<Asked>>>,
     listings_to_fail: Arc<AtomicUsize>,
+    listing_takes: Duration,
 }
 
 impl Tapped {
@@ -184,6 +186,15 @@ impl Tapped {
             inner: inner.clone(),
             calls: Arc::default(),
             listings_to_fail: Arc::new(listings.into()),
+            listing_takes: Duration::ZERO,
+        }
+    }
+
+    /// A stream of so many shards that listing them takes so long.
+    pub fn large(inner: &MemoryStream, listing_takes: Duration) -> Self {
+        Self {
+            listing_takes,
+            ..Self::new(inner)
         }
     }
 
@@ -215,7 +226,9 @@ impl StreamSource for Tapped {
         {
             return Err(SourceError::Throttled("too many listings".to_owned()));
         }
-        self.inner.describe().await
+        let listing = self.inner.describe().await;
+        tokio::time::sleep(self.listing_takes).await;
+        listing
     }
 
     async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {

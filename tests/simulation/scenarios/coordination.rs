@@ -24,6 +24,24 @@ async fn a_listing_that_fails_is_tried_again_soon_and_stops_nothing_else() {
     assert_eq!(one.counters.lapses.load(Ordering::Relaxed), 0);
 }
 
+/// At four pages a second, 1,200 shards take 3 s to list, and 6,000 take 15: more than a lease lasts.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_takes_long_to_list_is_read_and_its_rows_come_back() {
+    for takes in [secs(3), secs(15)] {
+        let stage = Stage::new(3);
+        let source = Tapped::large(&stage.stream, takes);
+        let _one = stage.worker_on("one", source.clone(), stage.leases.clone());
+        eventually(secs(60), "the leases", || stage.owned_by("one") == 3).await;
+        let lost = stage.stream.open_shards()[1].clone();
+        stage.leases.tamper(|view| {
+            view.leases.remove(&lost);
+        });
+        eventually(secs(150), "the lost one", || stage.owned_by("one") == 3).await;
+        let listings = source.count("describe", None);
+        assert!(listings <= 12, "{listings} listings, each of {takes:?}");
+    }
+}
+
 /// Scenario 15.
 #[tokio::test(start_paused = true)]
 async fn a_malformed_row_stops_no_other_and_heals() {

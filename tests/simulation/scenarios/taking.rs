@@ -222,6 +222,22 @@ fn a_lease_that_is_being_handed_over_is_left_alone_until_its_giver_has_died() {
     assert_eq!(takes(&actions).len(), 1, "{actions:?}");
 }
 
+/// Time in which nobody looked says nothing of another worker.
+#[test]
+fn a_worker_is_dead_only_if_it_was_seen_to_be_still_for_so_long() {
+    let sight = sight(&["me", "other"], &[Some("other")]);
+    let mut me = Member::new(worker("me"), PATIENCE);
+    me.see(&sight, Duration::ZERO, true);
+    let last = PATIENCE - secs(1);
+    me.see(&sight, last, true);
+    assert!(
+        !me.is_dead(&worker("other"), last + secs(5)),
+        "no look came"
+    );
+    me.see(&sight, PATIENCE, true);
+    assert!(me.is_dead(&worker("other"), PATIENCE));
+}
+
 /// Scenario 16.
 #[test]
 fn a_dead_workers_leases_are_shared_among_the_living_and_it_gets_none() {
