@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aftercommit::OnGap;
 use aftercommit::leases::{InitialPosition, LeaseStore as _, StreamRow};
 
 use super::calls::Tapped;
@@ -99,12 +100,41 @@ async fn a_checkpoint_that_was_trimmed_is_a_gap_row_and_reading_goes_on() {
     let gaps = stage.view().gaps;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(gaps[0].last_handled.as_ref(), Some(&last));
+    // Not by whom it was read, but by whom it is missed.
+    let time = gaps[0].last_handled_time.expect("when that was committed");
+    assert!(stage.now().duration_since(time).unwrap() > Duration::from_hours(25));
     assert!(gaps[0].first_after.as_ref() > Some(&last));
     assert_eq!(two.counters.gaps.load(Ordering::Relaxed), 1);
     eventually(secs(5), "a checkpoint behind the gap", || {
         stage.row(&only).unwrap().report.settled == 3
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_told_to_halt_at_a_gap_stands_still_and_the_others_go_on() {
+    let mut stage = Stage::new(2);
+    stage.settings.on_gap = OnGap::Halt;
+    let shards = stage.stream.open_shards();
+    let keys = [0, 1].map(|n| stage.key_in(&shards[n], &format!("of shard {n}")));
+    let one = stage.worker("one");
+    stage.commit(&keys[0], "read");
+    eventually(secs(5), "the first", || stage.hand.values() == ["read"]).await;
+    one.leave().await;
+    stage.commit(&keys[0], "lost");
+    pass(Duration::from_hours(25)).await;
+    assert_eq!(stage.stream.trim(&shards[0], stage.now()).len(), 2);
+    stage.commit(&keys[0], "behind the gap");
+
+    let two = stage.worker("two");
+    eventually(secs(10), "the gap", || stage.view().gaps.len() == 1).await;
+    stage.commit(&keys[1], "elsewhere");
+    let other = || stage.hand.values().contains(&"elsewhere".to_owned());
+    eventually(secs(10), "the other shard", other).await;
+    pass(secs(300)).await;
+    assert_eq!(stage.hand.values(), ["read", "elsewhere"]);
+    assert_eq!(two.counters.gaps.load(Ordering::Relaxed), 1);
+    two.leave().await;
 }
 
 /// Nobody has read the shard yet, so no trimmed checkpoint tells.
