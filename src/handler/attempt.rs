@@ -19,7 +19,9 @@ pub(crate) async fn attempt<H: RecordHandler>(
     context: &Context,
     limit: Duration,
 ) -> Result<(), Failure> {
-    let handling = AssertUnwindSafe(handler.handle(record, context)).catch_unwind();
+    // The call is inside, too: a handler may panic before there is a future.
+    let handling = async { handler.handle(record, context).await };
+    let handling = AssertUnwindSafe(handling).catch_unwind();
     let handling = handling.instrument(record.span());
     match tokio::time::timeout(limit, handling).await {
         Ok(Ok(result)) => result,
@@ -37,4 +39,49 @@ fn words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::collections::HashMap;
+    use std::future::Future;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::record::{Event, SequenceNumber, StreamView};
+
+    /// Panics while it makes its future, as what is written without `async` may.
+    struct Hasty;
+
+    impl RecordHandler for Hasty {
+        fn handle(
+            &self,
+            record: &Record,
+            _: &Context,
+        ) -> impl Future<Output = Result<(), Failure>> + Send {
+            assert!(record.new_image.is_some(), "no image");
+            std::future::ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_before_there_is_a_future_is_a_failure_as_any_other() {
+        let record = Record {
+            event_id: String::new(),
+            event: Event::Remove,
+            keys: HashMap::<String, serde_dynamo::AttributeValue>::new().into(),
+            new_image: None,
+            old_image: None,
+            sequence_number: SequenceNumber::parse("1").unwrap(),
+            created: SystemTime::UNIX_EPOCH,
+            view: StreamView::KeysOnly,
+            size_bytes: 1,
+            by_ttl: false,
+        };
+        let context = Context::detached();
+        let failed = attempt(&Hasty, &record, &context, Duration::from_secs(1)).await;
+        let told = failed.unwrap_err().to_string();
+        assert_eq!(told, "the handler panicked: no image");
+    }
 }
