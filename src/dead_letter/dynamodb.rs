@@ -17,7 +17,7 @@ use super::{
 use crate::record::ItemKey;
 use crate::rows::dynamodb::{Part, Table, Transaction, Write, is_conflict};
 use crate::rows::expression::Expression;
-use crate::rows::fields::{Fields, Reader, number, text};
+use crate::rows::fields::{Fields, Reader, number, text, to_item};
 
 /// So often a write is tried that others get in the way of.
 const TRIES: usize = 8;
@@ -141,6 +141,27 @@ impl DynamoDbDeadLetters {
         Ok(matches!(written, Write::Applied(_)))
     }
 
+    /// The first open letter of a partition, behind a row or from its beginning.
+    async fn first_open(
+        &self,
+        partition: String,
+        mut after: Option<Item>,
+    ) -> anyhow::Result<Option<Letter>> {
+        let of = Expression::default().when(ITEM, Some(text(partition)));
+        loop {
+            let (rows, next) = self.table.query_page(&of, AHEAD, after).await?;
+            for row in rows {
+                if read(&row)?.open {
+                    return self.letter(&row).await.map(Some);
+                }
+            }
+            after = next;
+            if after.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
     async fn row(&self, id: &LetterId) -> anyhow::Result<Option<Item>> {
         self.table.get(row::letter_key(id)).await
     }
@@ -202,21 +223,13 @@ impl DeadLetters for DynamoDbDeadLetters {
     }
 
     async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
-        let item = Some(text(row::item_of(stream, key)));
-        let of = Expression::default().when(ITEM, item);
-        let mut after = None;
-        loop {
-            let (rows, next) = self.table.query_page(&of, AHEAD, after).await?;
-            for row in rows {
-                if read(&row)?.open {
-                    return self.letter(&row).await.map(Some);
-                }
-            }
-            after = next;
-            if after.is_none() {
-                return Ok(None);
-            }
-        }
+        self.first_open(row::item_of(stream, key), None).await
+    }
+
+    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
+        let after = to_item(row::letter_key(id));
+        self.first_open(row::item_of(&id.stream, &id.key), Some(after))
+            .await
     }
 
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {

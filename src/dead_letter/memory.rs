@@ -1,6 +1,7 @@
 //! Dead letters in this process: for tests and simulations.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -117,6 +118,17 @@ impl DeadLetters for MemoryDeadLetters {
         let all = self.all();
         let of = all.get(&place(stream, key));
         Ok(of.and_then(|of| of.open().next()).cloned())
+    }
+
+    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
+        let all = self.all();
+        let Some(of) = all.get(&place(&id.stream, &id.key)) else {
+            return Ok(None);
+        };
+        let behind = (Bound::Excluded(&id.sequence_number), Bound::Unbounded);
+        let mut behind = of.letters.range::<SequenceNumber, _>(behind);
+        let next = behind.find(|(_, letter)| letter.envelope.open);
+        Ok(next.map(|(_, letter)| letter.clone()))
     }
 
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {

@@ -321,6 +321,10 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// (any more). A settled letter is kept for [`KEPT_AFTER`].
     async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>>;
 
+    /// The oldest open letter of a key behind this one, read consistently. Whoever goes through a
+    /// key's letters need not look at those again that are settled.
+    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
+
     /// Adds an attempt to an open letter. `Ok(None)`: it is not open (any more).
     async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>>;
 

@@ -208,3 +208,7 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
         self.letters.list(which, from).await
     }
 }
+    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
+        self.letters.next_after(id).await
+    }
+

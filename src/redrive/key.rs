@@ -82,17 +82,23 @@ impl<H: RecordHandler> Redrive<'_, H> {
         steps: &Steps,
         rng: &mut fastrand::Rng,
     ) -> Result<(), Halt> {
+        // Only the first look begins at the first letter.
+        let mut settled = None;
         loop {
-            let next = || self.letters.next_of(&key.stream, &key.key);
+            let next = || match &settled {
+                Some(last) => self.letters.next_after(last),
+                None => self.letters.next_of(&key.stream, &key.key),
+            };
             let Some(letter) = repeated(next, rng).await? else {
                 let unpark = || self.letters.unpark_if_empty(&key.stream, &key.key);
                 if repeated(unpark, rng).await? {
                     return Ok(());
                 }
-                // One has come just now.
+                // One has come just now; or late, before those that are settled.
+                settled = None;
                 continue;
             };
-            let turn = self.turn(&letter).await?;
+            let turn = self.turn().await?;
             let claim = self.claim();
             let claim = || self.letters.claim(&key.stream, &key.key, &claim);
             if repeated(claim, rng).await?.is_none() {
@@ -115,7 +121,8 @@ impl<H: RecordHandler> Redrive<'_, H> {
             let settle = || self.letters.settle(&id, &deed);
             // `None`: somebody else settled it meanwhile. It is settled.
             repeated(settle, rng).await?;
-            let _ = steps.send(Step::Redriven(id));
+            let _ = steps.send(Step::Redriven(id.clone()));
+            settled = Some(id);
         }
     }
 
@@ -136,7 +143,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
             };
             let wait = wait.max(Duration::from_millis(100));
             tokio::time::sleep(wait.min(self.how.patience / 10)).await;
-            turn = self.turn(letter).await?;
+            turn = self.turn().await?;
             if began.elapsed() > self.how.patience {
                 break failure;
             }
@@ -162,17 +169,14 @@ impl<H: RecordHandler> Redrive<'_, H> {
         Err(Halt::Failed(attempt.error, because))
     }
 
-    /// Waits for the right to call the handler.
-    async fn turn(&self, letter: &Letter) -> Result<Turn, Halt> {
-        let which = match letter.envelope.attempts.made() {
-            0 => Try::First,
-            _ => Try::Again,
-        };
+    /// Waits for the right to call the handler. Whatever was tried before, this is a first try: a
+    /// redrive tries no letter twice, so that it cannot multiply what is asked.
+    async fn turn(&self) -> Result<Turn, Halt> {
         loop {
             if self.is_over() {
                 return Err(Halt::Down("it is not gone on with".to_owned()));
             }
-            match self.how.dependency.ask(which) {
+            match self.how.dependency.ask(Try::First) {
                 Admission::Go(turn) => return Ok(turn),
                 Admission::Wait(wait) | Admission::Later(wait) => tokio::select! {
                     () = tokio::time::sleep(wait) => {}

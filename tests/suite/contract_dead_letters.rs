@@ -20,6 +20,7 @@ on_each_store! {
     a_letter_that_is_written_again_stays_one_letter,
     a_follower_comes_behind_a_parked_key_and_nowhere_else,
     letters_of_a_key_come_in_the_order_of_their_records,
+    the_next_letter_behind_another_is_found_wherever_that_stands,
     a_key_is_parked_until_its_last_letter_is_settled,
     a_letter_is_settled_once,
     a_settled_letter_opens_again_when_its_record_fails_again,
@@ -100,6 +101,30 @@ async fn letters_of_a_key_come_in_the_order_of_their_records(letters: impl DeadL
         settle(&letters, &letter).await.unwrap();
     }
     assert_eq!(order, ["9", "10", "11", "12", "99", "100", "1000"]);
+}
+
+async fn the_next_letter_behind_another_is_found_wherever_that_stands(letters: impl DeadLetters) {
+    let stream = stream();
+    let all: Vec<_> = (1..=12).map(|n| letter(&stream, "a", n * 3)).collect();
+    for letter in &all[1..] {
+        letters.park(letter).await.unwrap();
+    }
+    letters.park(&letter(&stream, "b", 1000)).await.unwrap();
+    for settled in &all[2..9] {
+        settle(&letters, settled).await.unwrap();
+    }
+    let behind = async |one: &Letter| letters.next_after(id(one)).await.unwrap();
+    assert_eq!(
+        behind(&all[0]).await.as_ref(),
+        Some(&all[1]),
+        "never written"
+    );
+    assert_eq!(behind(&all[1]).await.as_ref(), Some(&all[9]), "open");
+    assert_eq!(behind(&all[4]).await.as_ref(), Some(&all[9]), "settled");
+    assert_eq!(behind(&all[9]).await.as_ref(), Some(&all[10]));
+    assert_eq!(behind(&all[11]).await, None, "the last of its key");
+    let elsewhere = letter(&self::stream(), "a", 1);
+    assert_eq!(behind(&elsewhere).await, None);
 }
 
 async fn a_key_is_parked_until_its_last_letter_is_settled(letters: impl DeadLetters) {

@@ -1,11 +1,20 @@
 //! Dead letters as DynamoDB stores them: what expires, what was changed by hand, what a newer build wrote.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::dead_letter::{
     DeadLetters as _, Envelope, KEPT_AFTER, Letter, Reason, Selection, Settled,
 };
+use aftercommit::redrive::{How, Key, redrive};
+use aftercommit::{Clock, Context, Failure, Record, RecordHandler};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue as Sdk;
 use serde_dynamo::AttributeValue;
 
@@ -128,4 +137,63 @@ async fn a_letter_of_a_newer_build_is_neither_read_nor_overwritten() {
     let shown = letters.list(&Selection::default(), None).await.unwrap();
     assert_eq!(shown.letters, []);
     assert_eq!(server.rows().await, before);
+}
+
+/// Counts queries.
+#[derive(Debug, Clone, Default)]
+struct Queries(Arc<AtomicUsize>);
+
+impl Intercept for Queries {
+    fn name(&self) -> &'static str {
+        "queries"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let target = context.request().headers().get("x-amz-target");
+        if target.is_some_and(|target| target.ends_with(".Query")) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+struct Willing;
+
+impl RecordHandler for Willing {
+    async fn handle(&self, _: &Record, _: &Context) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_key_with_many_letters_is_redriven_with_a_few_queries_for_each() {
+    const LETTERS: usize = 200;
+    let server = OnServer::on(Server::embedded()).await;
+    let queries = Queries::default();
+    let config = server.server.client.config().to_builder();
+    let config = config.interceptor(queries.clone()).build();
+    let letters = DynamoDbDeadLetters::new(Client::from_conf(config), &server.table);
+    let stream = stream();
+    let all: Vec<_> = (1..=LETTERS as u64)
+        .map(|n| letter(&stream, "a", n))
+        .collect();
+    for letter in &all {
+        letters.park(letter).await.unwrap();
+    }
+    queries.0.store(0, Ordering::Relaxed);
+    let key = Key {
+        stream: stream.clone(),
+        key: id(&all[0]).key.clone(),
+    };
+    let how = How::new("ada", "redrive/1", Clock::system());
+    let mut rng = fastrand::Rng::new();
+    let summary = redrive(&letters, &Willing, vec![key], (&how, &mut rng), |_| {}).await;
+    assert_eq!((summary.redriven, summary.free), (LETTERS as u64, 1));
+    let made = queries.0.load(Ordering::Relaxed);
+    assert!(made <= 2 * LETTERS + 2, "{made} queries");
 }

@@ -272,7 +272,32 @@ async fn a_follower_that_comes_meanwhile_is_redriven_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_letter_that_comes_late_before_those_that_are_settled_is_redriven_too() {
+    let letters = with(&[("a", 5), ("a", 7)]).await;
+    let handler = Scripted {
+        comes: Some(("7".to_owned(), letter("a", 2), letters.clone())),
+        ..Scripted::default()
+    };
+    let (summary, _) = run(&letters, &handler, how(1)).await;
+    assert_eq!(handler.seen(), ["5", "7", "2"]);
+    assert_eq!((summary.redriven, summary.free), (3, 1));
+    assert_eq!(letters.parked("stream").await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_to_do_is_done_at_once() {
     let (summary, steps) = run(&with(&[]).await, &Scripted::default(), how(1)).await;
     assert_eq!((summary, steps), (Summary::default(), Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_used_up_their_attempts_are_redriven_as_fast_as_the_handler_goes() {
+    let all: Vec<_> = (1..=200).map(|number| ("a", number)).collect();
+    let letters = with(&all).await;
+    let began = tokio::time::Instant::now();
+    let (summary, _) = run(&letters, &Scripted::default(), how(1)).await;
+    assert_eq!((summary.redriven, summary.free), (200, 1));
+    // The handler takes 5 ms.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
