@@ -4,7 +4,8 @@
 //! together: a gate shuts while the dependency is down and is tried now and then
 //! ([`crate::decide::gate`]); the number of calls at a time is halved when there are too many and
 //! grows again; calls are held back where most are refused; retries stay below a tenth of the first
-//! tries, or one a second; and a rate may be set ([`crate::decide::throttle`]).
+//! tries, or one a second; and a rate may be set ([`crate::decide::throttle`]). A record that alone
+//! finds it down, again and again, is to blame itself and shuts no gate ([`crate::decide::blame`]).
 //!
 //! It keeps nothing across restarts: a new worker finds out by itself.
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::decide::blame::Blame;
 use crate::decide::gate::{self, Gate, Probing};
 use crate::decide::retry::RetryBudget;
 use crate::decide::throttle::{Concurrency, Load, Permit, Rejection, TokenBucket};
@@ -64,6 +66,8 @@ struct State {
     rejection: Rejection,
     retries: RetryBudget,
     rate: Option<TokenBucket>,
+    /// How many attempts succeeded.
+    served: u64,
     rng: fastrand::Rng,
 }
 
@@ -104,6 +108,7 @@ impl Dependency {
             rejection: Rejection::default(),
             retries: RetryBudget::new(TRICKLE),
             rate: limits.per_second.map(burst),
+            served: 0,
             rng,
         };
         Self(Arc::new(Shared {
@@ -168,6 +173,22 @@ impl Dependency {
         self.state().concurrency.limit()
     }
 
+    /// The failure, as it is once it is known who is to blame.
+    fn blamed(&self, failure: Failure, blame: &mut Blame) -> Failure {
+        let Failure::Unavailable(error) = failure else {
+            return failure;
+        };
+        let (served, shut) = {
+            let state = self.state();
+            (state.served, state.gate.shut_since().is_some())
+        };
+        if blame.found_down(served, shut) {
+            let why = "others are served, so that this record is taken to be the cause";
+            return Failure::Retry(error.context(why));
+        }
+        Failure::Unavailable(error)
+    }
+
     fn now(&self) -> Duration {
         self.0.origin.elapsed()
     }
@@ -181,6 +202,7 @@ impl Dependency {
         let (before, limit, after, limited) = {
             let state = &mut *self.state();
             let (before, limit) = (state.gate.shut_since(), state.concurrency.limit());
+            state.served += u64::from(load == Load::Served);
             state.concurrency.end(now, permit, load);
             state.gate.end(now, ticket, answer, &mut state.rng);
             match (answer, load) {
@@ -210,10 +232,12 @@ impl Dependency {
 }
 
 impl Turn {
-    /// Tells how the attempt ended.
-    pub fn end(mut self, result: &Result<(), Failure>) {
+    /// Tells how the attempt ended. Answers with what it comes to: `Unavailable` is a failed attempt
+    /// where the record itself is to blame.
+    pub fn end(mut self, result: Result<(), Failure>, blame: &mut Blame) -> Result<(), Failure> {
         use gate::Answer::{Down, Unknown, Up};
-        let (answer, load) = match result {
+        let result = result.map_err(|failure| self.of.blamed(failure, blame));
+        let (answer, load) = match &result {
             Ok(()) => (Up, Load::Served),
             Err(Failure::Retry(_)) => (Up, Load::Unknown),
             Err(Failure::Overloaded(_)) => (Up, Load::Overload),
@@ -222,6 +246,7 @@ impl Turn {
             Err(Failure::Reject(_) | Failure::Busy(_)) => (Unknown, Load::Unknown),
         };
         self.hand_back(answer, load);
+        result
     }
 
     fn hand_back(&mut self, answer: gate::Answer, load: Load) {
@@ -238,132 +263,4 @@ impl Drop for Turn {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-
-    fn dependency(limits: Limits) -> Dependency {
-        Dependency::new(&limits, fastrand::Rng::with_seed(7))
-    }
-
-    fn turn(of: &Dependency) -> Turn {
-        match of.ask(Try::First) {
-            Admission::Go(turn) => turn,
-            held => panic!("{held:?}"),
-        }
-    }
-
-    fn waits(of: &Dependency) -> Duration {
-        match of.ask(Try::First) {
-            Admission::Wait(wait) => wait,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn when_it_is_down_nobody_goes_but_one_probe_and_its_answer_lets_all_go() {
-        let it = dependency(Limits::default());
-        let also_running = turn(&it);
-        turn(&it).end(&Err(Failure::unavailable("no route")));
-        assert_eq!(it.down_for(), Some(Duration::ZERO));
-        // What ran before proves nothing.
-        also_running.end(&Ok(()));
-        tokio::time::advance(waits(&it)).await;
-        let probe = turn(&it);
-        let held = waits(&it);
-        drop(probe);
-        let probe = turn(&it);
-        probe.end(&Ok(()));
-        assert_eq!(it.down_for(), None);
-        let _all = [turn(&it), turn(&it), turn(&it)];
-        assert!(held > Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rate_is_kept_and_a_turn_that_is_refused_costs_nothing() {
-        let it = dependency(Limits {
-            per_second: Some(10.0),
-            ..Limits::default()
-        });
-        let (began, mut made) = (Instant::now(), 0);
-        while began.elapsed() < Duration::from_secs(10) {
-            match it.ask(Try::First) {
-                Admission::Go(turn) => {
-                    turn.end(&Ok(()));
-                    made += 1;
-                }
-                Admission::Wait(wait) => tokio::time::advance(wait.max(FULL / 20)).await,
-                Admission::Later(wait) => panic!("{wait:?}"),
-            }
-        }
-        assert!((98..=103).contains(&made), "{made}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn overload_halves_what_runs_at_a_time() {
-        let it = dependency(Limits {
-            at_once: 8,
-            ..Limits::default()
-        });
-        let turns: Vec<_> = (0..8).map(|_| turn(&it)).collect();
-        assert_eq!(waits(&it), FULL);
-        tokio::time::advance(FULL).await;
-        for turn in turns {
-            turn.end(&Err(Failure::Overloaded(anyhow::anyhow!("421"))));
-        }
-        assert_eq!(it.at_once(), 4);
-        assert_eq!(it.down_for(), None, "it answers");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn retries_wait_for_their_budget_and_first_tries_do_not() {
-        let it = dependency(Limits::default());
-        let failed = || Err(Failure::Retry(anyhow::anyhow!("no")));
-        let mut made = 0;
-        let wait = loop {
-            match it.ask(Try::Again) {
-                Admission::Go(turn) => turn.end(&failed()),
-                Admission::Later(wait) => break wait,
-                Admission::Wait(wait) => panic!("{wait:?}"),
-            }
-            made += 1;
-        };
-        assert_eq!(made, 10);
-        turn(&it).end(&Ok(()));
-        tokio::time::advance(wait).await;
-        assert!(matches!(it.ask(Try::Again), Admission::Go(_)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn asking_in_vain_neither_earns_nor_spends_retries() {
-        let it = dependency(Limits {
-            at_once: 1,
-            ..Limits::default()
-        });
-        let running = turn(&it);
-        for _ in 0..100 {
-            assert!(matches!(it.ask(Try::Again), Admission::Wait(_)));
-        }
-        drop(running);
-        let mut made = 0;
-        while let Admission::Go(turn) = it.ask(Try::Again) {
-            turn.end(&Err(Failure::Retry(anyhow::anyhow!("no"))));
-            made += 1;
-        }
-        assert_eq!(made, 10);
-        let _running = turn(&it);
-        for _ in 0..100 {
-            assert!(matches!(it.ask(Try::First), Admission::Wait(_)));
-        }
-        assert!(matches!(it.ask(Try::Again), Admission::Later(_)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn records_that_are_bad_say_nothing_about_it() {
-        let it = dependency(Limits::default());
-        turn(&it).end(&Err(Failure::unavailable("no route")));
-        tokio::time::advance(waits(&it)).await;
-        turn(&it).end(&Err(Failure::reject("no address")));
-        assert!(it.down_for().is_some());
-    }
-}
+mod tests;

@@ -67,7 +67,8 @@ pub enum Failure {
     /// The record is bad and will never do: say which field, and what was expected.
     Reject(anyhow::Error),
     /// Something that the handler depends on is down: no attempt is burned, everything that needs
-    /// it waits and is tried again.
+    /// it waits and is tried again. Where it serves others all the same, the record is to blame, and
+    /// this is a [`Failure::Retry`] ([`crate::decide::blame`]).
     Unavailable(anyhow::Error),
     /// Something that the handler depends on asks for fewer calls: no attempt is burned, and fewer
     /// records are handled at a time until it takes more.

@@ -19,6 +19,7 @@ use tracing::info;
 
 use crate::budget::Room;
 use crate::dead_letter::Attempts;
+use crate::decide::blame::Blame;
 use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
 use crate::decide::rate::Rate;
@@ -94,6 +95,8 @@ struct Queued {
     ticket: Ticket,
     attempts: Attempts,
     /// Since its first attempt failed.
+    /// What it has seen of the dependency.
+    blame: Blame,
     failing_since: Option<Instant>,
     /// When it was read.
     since: Instant,

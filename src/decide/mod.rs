@@ -2,6 +2,7 @@
 //! what they decide is handed back.
 
 pub mod assign;
+pub mod blame;
 pub mod claim;
 pub mod frontier;
 pub mod gate;

@@ -14,6 +14,7 @@ use tracing::{debug, error};
 use super::event::Records;
 use super::{ANSWER, Function, MARGIN};
 use crate::dead_letter::{Attempts, Letter, Reason};
+use crate::decide::blame::Blame;
 use crate::decide::claim::Liveness;
 use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
@@ -39,6 +40,7 @@ struct Queued {
     record: Arc<Record>,
     ticket: Ticket,
     attempts: Attempts,
+    blame: Blame,
 }
 
 /// Work on the first record of a key has ended.
@@ -48,7 +50,7 @@ struct Done {
 }
 
 enum Outcome {
-    Handled(Result<(), Failure>),
+    Handled(Result<(), Failure>, Blame),
     /// It is a dead letter now; `None`: it was to follow others, and its key is free.
     Buried(Option<Reason>),
 }
@@ -139,6 +141,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
                 record: Arc::new(record),
                 ticket,
                 attempts: Attempts::default(),
+                blame: Blame::default(),
             };
             self.lanes.push(queued.record.key(), queued);
         }
@@ -234,8 +237,9 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
                 return;
             };
             let (record, attempts) = (queued.record.clone(), queued.attempts.clone());
+            let blame = queued.blame;
             match self.next(&key, &record, attempts.made()) {
-                Next::Handle(turn) => self.handle(key, record, attempts.made(), turn),
+                Next::Handle(turn) => self.handle(key, (record, blame), attempts.made(), turn),
                 Next::Bury(reason) => self.bury(key, &record, attempts, reason),
                 Next::Hold(until) => {
                     self.lanes.put_back(&key);
@@ -294,7 +298,8 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         }
     }
 
-    fn handle(&mut self, key: ItemKey, record: Arc<Record>, made: u32, turn: Turn) {
+    fn handle(&mut self, key: ItemKey, what: (Arc<Record>, Blame), made: u32, turn: Turn) {
+        let (record, mut blame) = what;
         let function = self.function;
         let context = Context::detached()
             .of_worker(&function.incarnation, Liveness::Unknown)
@@ -308,8 +313,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             let began = Instant::now();
             let result = attempt(&function.handler, &record, &context, limit).await;
             function.handling.add(began.elapsed());
-            turn.end(&result);
-            let outcome = Outcome::Handled(result);
+            let outcome = Outcome::Handled(turn.end(result, &mut blame), blame);
             Done { key, outcome }
         }));
     }

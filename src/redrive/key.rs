@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{How, Key, Step};
 use crate::dead_letter::{Attempt, Claim, DeadLetters, Deed, Letter, Reason, Settled};
+use crate::decide::blame::Blame;
 use crate::decide::claim::Liveness;
 use crate::decide::retry::Backoff;
 use crate::dependency::{Admission, Try, Turn};
@@ -195,8 +196,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
             .of_attempt(envelope.attempts.made().saturating_add(1))
             .until(Instant::now() + limit);
         let result = attempt(self.handler, &letter.record, &context, limit).await;
-        turn.end(&result);
-        result
+        turn.end(result, &mut Blame::default())
     }
 
     /// Whether no other letter is begun.

@@ -10,6 +10,7 @@ use super::fetch::Fetched;
 use super::{Ended, Queued, ShardTask};
 use crate::budget::Room;
 use crate::dead_letter::Attempts;
+use crate::decide::blame::Blame;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
 use crate::progress::Counters;
@@ -118,6 +119,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             let queued = Queued {
                 ticket,
                 attempts: Attempts::default(),
+                blame: Blame::default(),
                 failing_since: None,
                 since: Instant::now(),
                 _room: room.take(bytes),

@@ -7,6 +7,7 @@ use tracing::{debug, error, warn};
 
 use super::ShardTask;
 use crate::dead_letter::Reason;
+use crate::decide::blame::Blame;
 use crate::decide::frontier::Ticket;
 use crate::decide::retry::Verdict;
 use crate::handler::{Failure, RecordHandler};
@@ -23,7 +24,7 @@ pub(super) struct Done {
 
 pub(super) enum Outcome {
     /// The handler was called.
-    Handled(Result<(), Failure>),
+    Handled(Result<(), Failure>, Blame),
     /// The record is a dead letter now.
     Buried(Reason),
     /// The key is not parked any more: the record is handled as any other.
@@ -36,8 +37,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let Done { key, outcome } = done;
         let counters = self.engine.progress.counters.clone();
         match outcome {
-            Outcome::Handled(Ok(())) => self.leave(&key, &counters.handled),
-            Outcome::Handled(Err(failure)) => self.failed(key, &failure),
+            Outcome::Handled(Ok(()), _) => self.leave(&key, &counters.handled),
+            Outcome::Handled(Err(failure), blame) => {
+                if let Some(queued) = self.lanes.first(&key) {
+                    queued.blame = blame;
+                }
+                self.failed(key, &failure);
+            }
             Outcome::Buried(reason) => {
                 self.leave(&key, counters.of(reason));
                 self.parked.insert(key);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::settle::{Done, Outcome};
 use super::{Queued, ShardTask};
 use crate::dead_letter::{Letter, Reason};
+use crate::decide::blame::Blame;
 use crate::dependency::{Admission, Try, Turn};
 use crate::engine::{Engine, bury};
 use crate::handler::{Context, RecordHandler, attempt};
@@ -52,9 +53,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             };
             match next(&self.engine, self.parked.contains(&key), queued) {
                 Next::Handle(turn) => {
-                    let record = queued.record.clone();
+                    let (record, blame) = (queued.record.clone(), queued.blame);
                     let made = queued.attempts.made();
-                    self.handle(key, record, made, turn);
+                    self.handle(key, (record, blame), made, turn);
                 }
                 Next::Follow => self.bury(key, Reason::Followed),
                 Next::Hold(until) => {
@@ -69,7 +70,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    fn handle(&mut self, key: ItemKey, record: Arc<Record>, made: u32, turn: Turn) {
+    fn handle(&mut self, key: ItemKey, what: (Arc<Record>, Blame), made: u32, turn: Turn) {
+        let (record, mut blame) = what;
         let context = Context {
             stream: self.engine.stream.clone(),
             shard: self.assignment.hold.shard.clone(),
@@ -87,8 +89,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             let began = Instant::now();
             let result = attempt(&engine.handler, &record, &context, limit).await;
             engine.progress.handling.add(began.elapsed());
-            turn.end(&result);
-            let outcome = Outcome::Handled(result);
+            let outcome = Outcome::Handled(turn.end(result, &mut blame), blame);
             Done { key, outcome }
         }));
     }

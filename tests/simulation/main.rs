@@ -5,6 +5,7 @@ mod failing;
 mod flaws;
 mod fleet;
 mod handler;
+mod lanes;
 mod mail;
 mod scenarios;
 mod smoke;

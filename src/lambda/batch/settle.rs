@@ -18,11 +18,16 @@ impl<H: RecordHandler> Batch<'_, H> {
         // It may be known now that the dependency is back.
         self.held_until = None;
         match outcome {
-            Outcome::Handled(Ok(())) => {
+            Outcome::Handled(Ok(()), _) => {
                 Counters::add(&counters.handled);
                 self.settle(&key);
             }
-            Outcome::Handled(Err(failure)) => self.failed(key, &failure),
+            Outcome::Handled(Err(failure), blame) => {
+                if let Some(queued) = self.lanes.first(&key) {
+                    queued.blame = blame;
+                }
+                self.failed(key, &failure);
+            }
             Outcome::Buried(Some(reason)) => {
                 Counters::add(counters.of(reason));
                 self.settle(&key);

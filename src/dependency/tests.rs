@@ -1,0 +1,157 @@
+//! Asking in every kind of weather.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use super::*;
+
+fn end(turn: Turn, result: Result<(), Failure>) {
+    let _ = turn.end(result, &mut Blame::default());
+}
+
+fn dependency(limits: Limits) -> Dependency {
+    Dependency::new(&limits, fastrand::Rng::with_seed(7))
+}
+
+fn turn(of: &Dependency) -> Turn {
+    match of.ask(Try::First) {
+        Admission::Go(turn) => turn,
+        held => panic!("{held:?}"),
+    }
+}
+
+fn waits(of: &Dependency) -> Duration {
+    match of.ask(Try::First) {
+        Admission::Wait(wait) => wait,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_it_is_down_nobody_goes_but_one_probe_and_its_answer_lets_all_go() {
+    let it = dependency(Limits::default());
+    let also_running = turn(&it);
+    end(turn(&it), Err(Failure::unavailable("no route")));
+    assert_eq!(it.down_for(), Some(Duration::ZERO));
+    // What ran before proves nothing.
+    end(also_running, Ok(()));
+    tokio::time::advance(waits(&it)).await;
+    let probe = turn(&it);
+    let held = waits(&it);
+    drop(probe);
+    let probe = turn(&it);
+    end(probe, Ok(()));
+    assert_eq!(it.down_for(), None);
+    let _all = [turn(&it), turn(&it), turn(&it)];
+    assert!(held > Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_is_kept_and_a_turn_that_is_refused_costs_nothing() {
+    let it = dependency(Limits {
+        per_second: Some(10.0),
+        ..Limits::default()
+    });
+    let (began, mut made) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(10) {
+        match it.ask(Try::First) {
+            Admission::Go(turn) => {
+                end(turn, Ok(()));
+                made += 1;
+            }
+            Admission::Wait(wait) => tokio::time::advance(wait.max(FULL / 20)).await,
+            Admission::Later(wait) => panic!("{wait:?}"),
+        }
+    }
+    assert!((98..=103).contains(&made), "{made}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn overload_halves_what_runs_at_a_time() {
+    let it = dependency(Limits {
+        at_once: 8,
+        ..Limits::default()
+    });
+    let turns: Vec<_> = (0..8).map(|_| turn(&it)).collect();
+    assert_eq!(waits(&it), FULL);
+    tokio::time::advance(FULL).await;
+    for turn in turns {
+        end(turn, Err(Failure::Overloaded(anyhow::anyhow!("421"))));
+    }
+    assert_eq!(it.at_once(), 4);
+    assert_eq!(it.down_for(), None, "it answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_wait_for_their_budget_and_first_tries_do_not() {
+    let it = dependency(Limits::default());
+    let failed = || Err(Failure::Retry(anyhow::anyhow!("no")));
+    let mut made = 0;
+    let wait = loop {
+        match it.ask(Try::Again) {
+            Admission::Go(turn) => end(turn, failed()),
+            Admission::Later(wait) => break wait,
+            Admission::Wait(wait) => panic!("{wait:?}"),
+        }
+        made += 1;
+    };
+    assert_eq!(made, 10);
+    end(turn(&it), Ok(()));
+    tokio::time::advance(wait).await;
+    assert!(matches!(it.ask(Try::Again), Admission::Go(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_in_vain_neither_earns_nor_spends_retries() {
+    let it = dependency(Limits {
+        at_once: 1,
+        ..Limits::default()
+    });
+    let running = turn(&it);
+    for _ in 0..100 {
+        assert!(matches!(it.ask(Try::Again), Admission::Wait(_)));
+    }
+    drop(running);
+    let mut made = 0;
+    while let Admission::Go(turn) = it.ask(Try::Again) {
+        end(turn, Err(Failure::Retry(anyhow::anyhow!("no"))));
+        made += 1;
+    }
+    assert_eq!(made, 10);
+    let _running = turn(&it);
+    for _ in 0..100 {
+        assert!(matches!(it.ask(Try::First), Admission::Wait(_)));
+    }
+    assert!(matches!(it.ask(Try::Again), Admission::Later(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_are_bad_say_nothing_about_it() {
+    let it = dependency(Limits::default());
+    end(turn(&it), Err(Failure::unavailable("no route")));
+    tokio::time::advance(waits(&it)).await;
+    end(turn(&it), Err(Failure::reject("no address")));
+    assert!(it.down_for().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_alone_finds_it_down_is_to_blame_and_shuts_no_gate() {
+    let it = dependency(Limits::default());
+    let mut blame = Blame::default();
+    let found = turn(&it).end(Err(Failure::unavailable("hung up")), &mut blame);
+    assert!(matches!(found, Err(Failure::Unavailable(_))));
+    tokio::time::advance(waits(&it)).await;
+    for _ in 0..10 {
+        end(turn(&it), Ok(()));
+    }
+    let found = turn(&it).end(Err(Failure::unavailable("hung up")), &mut blame);
+    let Err(Failure::Retry(error)) = found else {
+        panic!("{found:?}");
+    };
+    assert!(format!("{error:#}").ends_with("to be the cause: hung up"));
+    assert_eq!(it.down_for(), None);
+    // Another one that finds it down is believed, and so is this one where nobody is served.
+    end(turn(&it), Err(Failure::unavailable("no route")));
+    tokio::time::advance(waits(&it)).await;
+    let found = turn(&it).end(Err(Failure::unavailable("no route")), &mut blame);
+    assert!(matches!(found, Err(Failure::Unavailable(_))));
+    assert!(it.down_for().is_some());
+}

@@ -1,0 +1,297 @@
+//! What some records of a shard may cost the others, and what gets through at most. Virtual time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aftercommit::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::dead_letter::{DeadLetters as _, Envelope, Reason, Selection};
+use aftercommit::decide::retry::AttemptLimits;
+use aftercommit::filter::{Filter, Filters};
+use aftercommit::leases::memory::MemoryLeases;
+use aftercommit::leases::{Checkpoint, InitialPosition};
+use aftercommit::progress::Counters;
+use aftercommit::record::Position;
+use aftercommit::source::memory::{Commit, MemoryStream};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Record, RecordHandler, Settings, Timing,
+};
+use anyhow::anyhow;
+use serde_dynamo::AttributeValue;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+const MINUTE: Duration = Duration::from_mins(1);
+const BAD: &str = "bad";
+
+/// What is wrong with the records of the bad key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Poison {
+    Rejects,
+    Fails,
+    Panics,
+    /// Before there is a future.
+    PanicsAtOnce,
+    Hangs,
+    /// The dependency looks down from there.
+    HangsUp,
+}
+
+/// The world that the handler sees.
+#[derive(Clone)]
+struct World {
+    poison: Poison,
+    takes: Duration,
+    began: Instant,
+    /// When each good key was handled.
+    handled: Arc<Mutex<BTreeMap<String, Duration>>>,
+}
+
+fn id(record: &Record) -> String {
+    match record.keys.get("id") {
+        Some(AttributeValue::S(id)) => id.clone(),
+        _ => panic!("{record:?}"),
+    }
+}
+
+impl RecordHandler for World {
+    fn handle(
+        &self,
+        record: &Record,
+        _: &Context,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        let id = id(record);
+        let poison = (id == BAD).then_some(self.poison);
+        if poison == Some(Poison::PanicsAtOnce) {
+            std::panic::resume_unwind(Box::new("it panics at once"));
+        }
+        async move {
+            tokio::time::sleep(self.takes).await;
+            match poison {
+                Some(Poison::Rejects) => return Err(Failure::reject("a bad record")),
+                Some(Poison::Fails) => return Err(Failure::Retry(anyhow!("it fails"))),
+                Some(Poison::Hangs) => std::future::pending().await,
+                Some(Poison::HangsUp) => return Err(Failure::unavailable("hung up")),
+                Some(_) => std::panic::resume_unwind(Box::new("it panics")),
+                None => {}
+            }
+            let at = self.began.elapsed();
+            self.handled.lock().unwrap().entry(id).or_insert(at);
+            Ok(())
+        }
+    }
+}
+
+/// A worker, its stream, and what it writes.
+struct Run {
+    world: World,
+    stream: MemoryStream,
+    leases: MemoryLeases,
+    letters: MemoryDeadLetters,
+}
+
+impl Run {
+    fn new(poison: Poison, takes: Duration, shards: u64) -> Self {
+        Self {
+            world: World {
+                poison,
+                takes,
+                began: Instant::now(),
+                handled: Arc::default(),
+            },
+            stream: MemoryStream::new(shards, 1000),
+            leases: MemoryLeases::new(),
+            letters: MemoryDeadLetters::default(),
+        }
+    }
+
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.world.began.elapsed()
+    }
+
+    fn consumer(
+        &self,
+        concurrency: usize,
+        attempts: AttemptLimits,
+    ) -> Consumer<MemoryStream, MemoryLeases, World> {
+        let began = self.now();
+        let origin = Instant::now();
+        let settings = Settings {
+            start: InitialPosition::TrimHorizon,
+            seed: 7,
+            concurrency,
+            attempts,
+            timing: Timing {
+                handler_timeout: Duration::from_secs(2),
+                idle_max: Duration::from_millis(50),
+                idle_min: Duration::from_millis(50),
+                ..Timing::default()
+            },
+            ..Settings::default()
+        };
+        let (stream, leases) = (self.stream.clone(), self.leases.clone());
+        Consumer::new("stream", stream, leases, self.world.clone())
+            .settings(settings)
+            .clock(Clock::new(move || began + origin.elapsed()))
+            .dead_letters(self.letters.clone())
+    }
+
+    fn start(
+        &self,
+        consumer: Consumer<MemoryStream, MemoryLeases, World>,
+    ) -> (JoinHandle<anyhow::Result<()>>, Arc<Counters>) {
+        let counters = consumer.counters();
+        let working = tokio::spawn(consumer.run(std::future::pending()));
+        (working, counters)
+    }
+
+    fn commit(&self, id: &str, event: Event) -> Record {
+        let keys = HashMap::from([("id".to_owned(), AttributeValue::S(id.to_owned()))]);
+        let commit = Commit {
+            event,
+            keys: keys.clone().into(),
+            old_image: None,
+            new_image: Some(keys.into()),
+            created: self.now(),
+        };
+        self.stream.commit(commit).0
+    }
+
+    fn handled(&self) -> BTreeMap<String, Duration> {
+        self.world.handled.lock().unwrap().clone()
+    }
+
+    async fn letters(&self) -> Vec<Envelope> {
+        let page = self.letters.list(&Selection::default(), None).await;
+        page.unwrap().letters
+    }
+
+    /// Commits good orders, one each `every`, among them now and then one of the bad key; then says
+    /// how long each good one took.
+    async fn among_good_ones(&self, orders: u32, every: Duration) -> Vec<Duration> {
+        let mut committed = BTreeMap::new();
+        for n in 0..orders {
+            if n % 40 == 0 {
+                self.commit(BAD, Event::Insert);
+            }
+            let id = format!("good {n}");
+            self.commit(&id, Event::Insert);
+            committed.insert(id, self.world.began.elapsed());
+            tokio::time::sleep(every).await;
+        }
+        tokio::time::sleep(MINUTE).await;
+        let handled = self.handled();
+        let mut took: Vec<_> = committed
+            .into_iter()
+            .map(|(id, at)| {
+                let done = handled.get(&id);
+                let done = done.unwrap_or_else(|| panic!("{:?}: {id}", self.world.poison));
+                (at, *done - at)
+            })
+            .collect();
+        took.sort_unstable();
+        took.into_iter().map(|(_, took)| took).collect()
+    }
+}
+
+/// Lets a worker begin.
+async fn settled(run: &Run, consumer: Consumer<MemoryStream, MemoryLeases, World>) {
+    run.start(consumer);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_key_delays_no_other_key_by_more_than_its_own_lane() {
+    for (poison, reason) in [
+        (Poison::Rejects, Reason::Rejected),
+        (Poison::Fails, Reason::Exhausted),
+        (Poison::Panics, Reason::Exhausted),
+        (Poison::PanicsAtOnce, Reason::Exhausted),
+        (Poison::Hangs, Reason::Exhausted),
+    ] {
+        let run = Run::new(poison, Duration::from_millis(10), 1);
+        let attempts = AttemptLimits {
+            attempts: 3,
+            ..AttemptLimits::default()
+        };
+        // Two lanes: a key that hangs leaves one for all others.
+        settled(&run, run.consumer(2, attempts)).await;
+        let took = run.among_good_ones(200, Duration::from_millis(50)).await;
+        let worst = took.iter().max().unwrap();
+        assert!(*worst < Duration::from_millis(300), "{poison:?}: {worst:?}");
+        let letters = run.letters().await;
+        let first = letters.iter().min_by_key(|letter| letter.id.clone());
+        assert_eq!(first.unwrap().reason, reason, "{poison:?}");
+        assert_eq!(letters.len(), 5, "{poison:?}: the others of its key follow");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recipient_that_always_hangs_up_is_given_up_and_holds_the_others_back_only_at_first() {
+    let run = Run::new(Poison::HangsUp, Duration::from_millis(10), 1);
+    settled(&run, run.consumer(16, AttemptLimits::default())).await;
+    let took = run.among_good_ones(200, Duration::from_millis(500)).await;
+    let worst = took.iter().max().unwrap();
+    assert!(*worst < Duration::from_secs(5), "{worst:?}");
+    let late = took.iter().rposition(|took| took.as_millis() > 300);
+    assert!(late.is_some_and(|last| last < 50), "{late:?} {took:?}");
+    let letters = run.letters().await;
+    let first = letters.iter().min_by_key(|letter| letter.id.clone());
+    let first = first.unwrap();
+    assert_eq!(
+        (first.reason, first.attempts.made()),
+        (Reason::Exhausted, 10)
+    );
+    assert_eq!(letters.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_fails_for_longer_than_it_may_is_too_old() {
+    let run = Run::new(Poison::Fails, Duration::from_millis(10), 1);
+    let limits = AttemptLimits {
+        attempts: u32::MAX,
+        age: 10 * MINUTE,
+    };
+    settled(&run, run.consumer(2, limits)).await;
+    run.commit(BAD, Event::Insert);
+    let committed = run.now();
+    tokio::time::sleep(9 * MINUTE).await;
+    assert_eq!(run.letters().await, []);
+    tokio::time::sleep(3 * MINUTE).await;
+    let letters = run.letters().await;
+    assert_eq!(letters[0].reason, Reason::TooOld);
+    let age = letters[0].written.duration_since(committed).unwrap();
+    // The longest wait between two attempts is half a minute.
+    assert!(age >= 10 * MINUTE && age < 11 * MINUTE, "{age:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_handles_what_its_filters_let_through_and_counts_and_passes_the_rest() {
+    let run = Run::new(Poison::Rejects, Duration::from_millis(10), 1);
+    let inserts = Filter::parse(r#"{"eventName": ["INSERT"]}"#).unwrap();
+    let consumer = run.consumer(4, AttemptLimits::default());
+    let (_, counters) = run.start(consumer.filters(Filters::new([inserts])));
+    for n in 0..10 {
+        run.commit(&format!("good {n}"), Event::Insert);
+        run.commit(&format!("changed {n}"), Event::Modify);
+    }
+    run.commit(BAD, Event::Remove);
+    let last = run.commit("the last one", Event::Modify);
+    tokio::time::sleep(MINUTE).await;
+    let handled: Vec<_> = run.handled().into_keys().collect();
+    let inserted: Vec<_> = (0..10).map(|n| format!("good {n}")).collect();
+    assert_eq!(handled, inserted);
+    let count =
+        |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(
+        (count(&counters.handled), count(&counters.filtered)),
+        (10, 12)
+    );
+    assert_eq!(run.letters().await, []);
+    let leases = run.leases.snapshot().leases;
+    let reached = Position::After(last.sequence_number);
+    assert_eq!(leases.len(), 1);
+    let at = leases.values().map(|lease| &lease.checkpoint).next();
+    assert_eq!(at, Some(&Checkpoint::At(reached)));
+}
