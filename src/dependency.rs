@@ -12,14 +12,20 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::decide::blame::Blame;
 use crate::decide::gate::{self, Gate, Probing};
+use crate::decide::line::Line;
 use crate::decide::retry::RetryBudget;
 use crate::decide::throttle::{Concurrency, Load, Permit, Rejection, TokenBucket};
 use crate::handler::Failure;
+
+mod asker;
+
+pub use asker::Asker;
 
 /// So long a call waits that found the limit reached, if nothing else ends before.
 const FULL: Duration = Duration::from_millis(20);
@@ -57,12 +63,16 @@ pub struct Dependency(Arc<Shared>);
 struct Shared {
     origin: Instant,
     state: Mutex<State>,
+    /// Told when a call ends while others wait in line for that.
+    freed: watch::Sender<()>,
 }
 
 #[derive(Debug)]
 struct State {
     gate: Gate,
     concurrency: Concurrency,
+    /// Those who found the limit reached.
+    line: Line,
     rejection: Rejection,
     retries: RetryBudget,
     rate: Option<TokenBucket>,
@@ -105,6 +115,7 @@ impl Dependency {
         let state = State {
             gate: Gate::new(limits.probing),
             concurrency: Concurrency::new(limits.at_once, limits.at_once),
+            line: Line::default(),
             rejection: Rejection::default(),
             retries: RetryBudget::new(TRICKLE),
             rate: limits.per_second.map(burst),
@@ -114,52 +125,18 @@ impl Dependency {
         Self(Arc::new(Shared {
             origin: Instant::now(),
             state: Mutex::new(state),
+            freed: watch::Sender::new(()),
         }))
     }
 
-    /// Asks for a turn.
+    /// Asks for a turn, once: who means to ask until there is one does so as an [`Asker`].
     pub fn ask(&self, which: Try) -> Admission {
-        let now = self.now();
-        let state = &mut *self.state();
-        let ticket = match state.gate.ask(now) {
-            gate::Pass::Go(ticket) => ticket,
-            gate::Pass::Wait(wait) => return Admission::Wait(wait),
-        };
-        if !ticket.is_probe() {
-            if state.rejection.turns_away(now, &mut state.rng) {
-                let spread = 0.1 + 0.4 * state.rng.f64();
-                return Admission::Wait(Duration::from_secs_f64(spread));
-            }
-            if which == Try::Again
-                && let Err(wait) = state.retries.retry(now)
-            {
-                return Admission::Later(wait);
-            }
-        }
-        let retries = (!ticket.is_probe()).then_some(&mut state.retries);
-        let rate = state.rate.as_mut();
-        let wait = match state.concurrency.begin(now) {
-            None => FULL,
-            Some(permit) => match rate.map_or(Ok(()), |rate| rate.take(now)) {
-                Ok(()) => {
-                    if let (Some(retries), Try::First) = (retries, which) {
-                        retries.first_try();
-                    }
-                    let (of, held) = (self.clone(), Some((ticket, permit)));
-                    return Admission::Go(Turn { of, held });
-                }
-                Err(wait) => {
-                    state.concurrency.end(now, permit, Load::Unknown);
-                    wait
-                }
-            },
-        };
-        if let (Some(retries), Try::Again) = (retries, which) {
-            retries.give_back();
-        }
-        let unknown = gate::Answer::Unknown;
-        state.gate.end(now, ticket, unknown, &mut state.rng);
-        Admission::Wait(wait)
+        self.asker().ask(which)
+    }
+
+    /// Somebody who asks again and again, and keeps a place in line meanwhile.
+    pub fn asker(&self) -> Asker {
+        Asker::new(self.clone())
     }
 
     /// For how long it has been down; `None`: it is up, as far as is known.
@@ -199,7 +176,7 @@ impl Dependency {
 
     fn end(&self, ticket: gate::Ticket, permit: Permit, answer: gate::Answer, load: Load) {
         let now = self.now();
-        let (before, limit, after, limited) = {
+        let (before, limit, after, limited, awaited) = {
             let state = &mut *self.state();
             let (before, limit) = (state.gate.shut_since(), state.concurrency.limit());
             state.served += u64::from(load == Load::Served);
@@ -212,8 +189,11 @@ impl Dependency {
                 (gate::Answer::Down | gate::Answer::Unknown, _) => {}
             }
             let after = (state.gate.shut_since(), state.concurrency.limit());
-            (before, limit, after.0, after.1)
+            (before, limit, after.0, after.1, !state.line.is_empty())
         };
+        if awaited {
+            self.0.freed.send_replace(());
+        }
         match (before, after) {
             (None, Some(_)) => warn!("the dependency is down: held back until it answers again"),
             (Some(since), None) => {

@@ -24,6 +24,7 @@ use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
 use crate::decide::rate::Rate;
 use crate::decide::waits::Waits;
+use crate::dependency::Asker;
 use crate::engine::{Engine, persist};
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
@@ -94,9 +95,9 @@ struct Queued {
     record: Arc<Record>,
     ticket: Ticket,
     attempts: Attempts,
-    /// Since its first attempt failed.
     /// What it has seen of the dependency.
     blame: Blame,
+    /// Since its first attempt failed.
     failing_since: Option<Instant>,
     /// When it was read.
     since: Instant,
@@ -121,6 +122,7 @@ pub(crate) struct ShardTask<S, L, H> {
     rescue_looked: Instant,
     /// The handler is not called before this.
     held_until: Option<Instant>,
+    asker: Asker,
     waiting: Waits<Instant, ItemKey>,
     last_read: Option<(SequenceNumber, Option<SystemTime>)>,
     open_gap: Option<GapRow>,
@@ -158,6 +160,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             rescues: VecDeque::new(),
             rescue_looked: Instant::now(),
             held_until: None,
+            asker: engine.dependency.asker(),
             waiting: Waits::default(),
             last_read,
             open_gap: None,
@@ -227,6 +230,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 }
                 () = until(wake) => self.wake(),
                 () = until(held) => {}
+                () = self.asker.freed() => self.held_until = None,
                 () = until(rescue) => self.look_for_rescues(),
                 () = sleep_until(checkpoint_due), if moved && self.stopping.is_none() => {
                     checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;

@@ -8,6 +8,7 @@ pub mod frontier;
 pub mod gate;
 pub mod lane;
 pub mod lease;
+pub mod line;
 pub mod overload;
 pub mod rate;
 pub mod retry;

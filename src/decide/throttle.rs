@@ -111,6 +111,11 @@ impl Concurrency {
         self.running
     }
 
+    /// How many more may begin now.
+    pub fn free(&self) -> usize {
+        self.limit.saturating_sub(self.running)
+    }
+
     /// Begins a call, if one more may run now.
     pub fn begin(&mut self, now: Duration) -> Option<Permit> {
         if self.running >= self.limit {

@@ -173,14 +173,16 @@ impl<H: RecordHandler> Redrive<'_, H> {
     /// Waits for the right to call the handler. Whatever was tried before, this is a first try: a
     /// redrive tries no letter twice, so that it cannot multiply what is asked.
     async fn turn(&self) -> Result<Turn, Halt> {
+        let mut asker = self.how.dependency.asker();
         loop {
             if self.is_over() {
                 return Err(Halt::Down("it is not gone on with".to_owned()));
             }
-            match self.how.dependency.ask(Try::First) {
+            match asker.ask(Try::First) {
                 Admission::Go(turn) => return Ok(turn),
                 Admission::Wait(wait) | Admission::Later(wait) => tokio::select! {
                     () = tokio::time::sleep(wait) => {}
+                    () = asker.freed() => {}
                     () = self.how.stop.cancelled() => {}
                 },
             }

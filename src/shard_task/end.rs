@@ -88,6 +88,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Waits for `work` while records in flight go on, unless the task has to stop before.
     pub(super) async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
         tokio::pin!(work);
+        // Nothing is started meanwhile.
+        self.asker.leave();
         loop {
             self.tell_turn();
             if let Some(ended) = self.stopped() {

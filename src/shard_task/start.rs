@@ -9,8 +9,8 @@ use super::settle::{Done, Outcome};
 use super::{Queued, ShardTask};
 use crate::dead_letter::{Letter, Reason};
 use crate::decide::blame::Blame;
-use crate::dependency::{Admission, Try, Turn};
-use crate::engine::{Engine, bury};
+use crate::dependency::{Admission, Asker, Try, Turn};
+use crate::engine::bury;
 use crate::handler::{Context, RecordHandler, attempt};
 use crate::leases::LeaseStore;
 use crate::record::{ItemKey, Record};
@@ -49,9 +49,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             self.held_until = None;
             let Some((key, queued)) = self.lanes.start() else {
-                return;
+                return self.asker.leave();
             };
-            match next(&self.engine, self.parked.contains(&key), queued) {
+            match next(&mut self.asker, self.parked.contains(&key), queued) {
                 Next::Handle(turn) => {
                     let (record, blame) = (queued.record.clone(), queued.blame);
                     let made = queued.attempts.made();
@@ -171,7 +171,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 }
 
-fn next<S, L, H>(engine: &Engine<S, L, H>, parked: bool, queued: &Queued) -> Next {
+fn next(asker: &mut Asker, parked: bool, queued: &Queued) -> Next {
     if parked {
         return Next::Follow;
     }
@@ -179,7 +179,7 @@ fn next<S, L, H>(engine: &Engine<S, L, H>, parked: bool, queued: &Queued) -> Nex
         0 => Try::First,
         _ => Try::Again,
     };
-    match engine.dependency.ask(which) {
+    match asker.ask(which) {
         Admission::Go(turn) => Next::Handle(turn),
         Admission::Wait(wait) => Next::Hold(Instant::now() + wait),
         Admission::Later(wait) => Next::Later(Instant::now() + wait),

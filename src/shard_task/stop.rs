@@ -44,6 +44,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         // Nothing more is begun, so that nobody waits to begin: a time that has passed would only
         // wake the task again and again.
         self.held_until = None;
+        self.asker.leave();
         self.cancel.cancel();
     }
 

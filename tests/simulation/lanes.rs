@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use aftercommit::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::dead_letter::{DeadLetters as _, Envelope, Reason, Selection};
 use aftercommit::decide::retry::AttemptLimits;
+use aftercommit::dependency::{Dependency, Limits};
 use aftercommit::filter::{Filter, Filters};
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{Checkpoint, InitialPosition};
@@ -294,4 +295,56 @@ async fn a_consumer_handles_what_its_filters_let_through_and_counts_and_passes_t
     assert_eq!(leases.len(), 1);
     let at = leases.values().map(|lease| &lease.checkpoint).next();
     assert_eq!(at, Some(&Checkpoint::At(reached)));
+}
+
+/// Records for ten seconds and more, over all shards.
+async fn at_a_limit_of_four(shards: u64) -> Vec<String> {
+    let run = Run::new(Poison::Rejects, Duration::from_millis(5), shards);
+    for n in 0..20_000 {
+        run.commit(&format!("{n}"), Event::Insert);
+    }
+    let limits = Limits {
+        at_once: 4,
+        ..Limits::default()
+    };
+    let dependency = Dependency::new(&limits, fastrand::Rng::with_seed(1));
+    let consumer = run.consumer(16, AttemptLimits::default());
+    let (working, _) = run.start(consumer.dependency(dependency));
+    tokio::time::sleep(5 * Duration::from_secs(1)).await;
+    let before = run.handled();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    working.abort();
+    let mut handled = run.handled();
+    handled.retain(|id, _| !before.contains_key(id));
+    handled.into_keys().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_at_a_time_is_used_to_the_full() {
+    // Four at a time, 5 ms each: 800 a second.
+    let handled = at_a_limit_of_four(1).await;
+    assert!(handled.len() > 7200, "{} in 10 s", handled.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_at_the_limit_get_their_turns_alike() {
+    let handled = at_a_limit_of_four(3).await;
+    assert!(handled.len() > 7200, "{} in 10 s", handled.len());
+    let stream = MemoryStream::new(3, 1);
+    let mut of_shards = BTreeMap::<_, usize>::new();
+    for id in &handled {
+        let keys = HashMap::from([("id".to_owned(), AttributeValue::S(id.clone()))]);
+        let (_, shard) = stream.commit(Commit {
+            event: Event::Insert,
+            keys: keys.into(),
+            old_image: None,
+            new_image: None,
+            created: SystemTime::UNIX_EPOCH,
+        });
+        *of_shards.entry(shard).or_default() += 1;
+    }
+    let fair = handled.len() / 3;
+    assert_eq!(of_shards.len(), 3);
+    let is_fair = |count: &usize| *count > fair * 9 / 10;
+    assert!(of_shards.values().all(is_fair), "{of_shards:?}");
 }
