@@ -45,8 +45,8 @@ impl TokenBucket {
 
 /// How many calls may run at a time: additive increase, multiplicative decrease.
 ///
-/// A sign of overload halves the limit, once for all calls that were running then. Up to just below
-/// the limit at which that happened it comes back quickly (by one for each success, as TCP's slow
+/// A sign of overload halves the limit, or what was running if that was less, once for all calls that
+/// were running then. Up to just below where that happened it comes back quickly (by one for each success, as TCP's slow
 /// start does); from there it feels its way, by one after [`Concurrency::WINDOWS`] windows of
 /// successes, then after half as many, and so on down to one, a window being as many successes as
 /// the limit allows at a time.
@@ -130,6 +130,7 @@ impl Concurrency {
     pub fn end(&mut self, now: Duration, permit: Permit, load: Load) {
         // While the limit is not reached, success says nothing about a higher one.
         let full = self.running >= self.limit;
+        let reached = self.running.clamp(1, self.limit);
         self.running = self.running.saturating_sub(1);
         match load {
             Load::Unknown => {}
@@ -152,8 +153,8 @@ impl Concurrency {
                 self.successes = 0;
                 self.steps = 0;
                 // A twentieth below, one at least.
-                self.known_good = (self.limit * 19 / 20).min(self.limit - 1).max(1);
-                self.limit = (self.limit / 2).max(1);
+                self.known_good = (reached * 19 / 20).min(reached - 1).max(1);
+                self.limit = (reached / 2).max(1);
             }
         }
     }
@@ -280,6 +281,19 @@ mod tests {
         }
         assert_eq!(it.limit(), 1);
         round(&mut it, 10.0, Load::Unknown);
+        assert_eq!(it.limit(), 1);
+    }
+
+    #[test]
+    fn an_overload_far_below_the_limit_halves_what_was_running() {
+        let mut it = Concurrency::new(1024, 1024);
+        let permits: Vec<_> = (0..16).map(|_| it.begin(seconds(1.0)).unwrap()).collect();
+        for permit in permits {
+            it.end(seconds(2.0), permit, Load::Overload);
+        }
+        assert_eq!(it.limit(), 8);
+        let alone = it.begin(seconds(4.0)).unwrap();
+        it.end(seconds(5.0), alone, Load::Overload);
         assert_eq!(it.limit(), 1);
     }
 
