@@ -160,6 +160,47 @@ mod tests {
         assert_eq!(longest(5), longest(5));
     }
 
+    impl From<UsedUp> for &'static str {
+        fn from(what: UsedUp) -> Self {
+            match what {
+                UsedUp::Attempts => "attempts",
+                UsedUp::Age => "age",
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_is_given_up_when_either_its_attempts_or_its_time_are_used_up() {
+        let limits = AttemptLimits {
+            attempts: 3,
+            age: Duration::from_mins(10),
+        };
+        let verdict = |attempt, seconds, limits| {
+            let mut rng = fastrand::Rng::with_seed(7);
+            let failing_for = Duration::from_secs(seconds);
+            let verdict = Backoff::default().verdict(attempt, failing_for, limits, &mut rng);
+            match verdict {
+                Verdict::Bury(why) => Some(why),
+                Verdict::Again(wait) => {
+                    assert!(wait <= Backoff::default().cap);
+                    None
+                }
+            }
+        };
+        let cases = [
+            (1, 0, None),
+            (2, 599, None),
+            (2, 600, Some("age")),
+            (3, 0, Some("attempts")),
+            (3, 600, Some("attempts")),
+        ];
+        for (attempt, seconds, expected) in cases {
+            let told = verdict(attempt, seconds, Some(limits));
+            assert_eq!(told, expected, "{attempt} {seconds}");
+            assert_eq!(verdict(attempt, seconds, None), None, "without limits");
+        }
+    }
+
     #[test]
     fn retries_stay_below_a_tenth_of_the_first_tries() {
         let mut budget = RetryBudget::new(0.0);
