@@ -107,11 +107,11 @@ async fn lives_through_it_all(url: &str, outage: Duration) {
     assert_eq!(mails.count(), 7);
 
     // The mail server goes away and comes back; no attempt is burned, nothing is lost.
-    mails.add(Fault::always(Step::Mail, Act::Close));
+    mails.go_away();
     shop.place(7..20).await;
     tokio::time::sleep(outage).await;
     assert_eq!(mails.count(), 7);
-    mails.heal();
+    mails.come_back().await;
     mails.wait_accepted(20).await;
     assert_eq!(parked(&shop, 1).await.len(), 1, "only the bad one waits");
 

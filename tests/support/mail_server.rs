@@ -82,7 +82,8 @@ pub struct MailServer {
     state: Arc<Mutex<State>>,
     accepted: watch::Receiver<usize>,
     root: Vec<u8>,
-    _stop: DropGuard,
+    shared: Arc<Shared>,
+    listening: Mutex<Option<DropGuard>>,
 }
 
 struct Shared {
@@ -108,24 +109,32 @@ impl MailServer {
             ..State::default()
         }));
         let (accepted, seen) = watch::channel(0);
-        let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             script,
             state: state.clone(),
             accepted,
             tls,
         });
-        tokio::spawn(
-            stop.clone()
-                .run_until_cancelled_owned(serve(listener, shared, stop.clone())),
-        );
         Self {
             address,
             state,
             accepted: seen,
             root,
-            _stop: stop.drop_guard(),
+            listening: Mutex::new(Some(listen(listener, shared.clone()))),
+            shared,
         }
+    }
+
+    /// Goes away: what is connected breaks off, and whoever connects is refused.
+    pub fn go_away(&self) {
+        self.listening.lock().unwrap().take();
+    }
+
+    /// Comes back where it was.
+    pub async fn come_back(&self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        let listening = listen(listener, self.shared.clone());
+        *self.listening.lock().unwrap() = Some(listening);
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -225,6 +234,14 @@ fn certificate() -> (TlsAcceptor, Vec<u8>) {
         TlsAcceptor::from(Arc::new(config)),
         made.cert.pem().into_bytes(),
     )
+}
+
+/// Serves until what it answers is dropped.
+fn listen(listener: TcpListener, shared: Arc<Shared>) -> DropGuard {
+    let stop = CancellationToken::new();
+    let serving = serve(listener, shared, stop.clone());
+    tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
+    stop.drop_guard()
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
