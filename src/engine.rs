@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -13,7 +13,7 @@ use crate::decide::retry::Backoff;
 use crate::dependency::Dependency;
 use crate::filter::{Filters, HomeRegion};
 use crate::handler::LivenessOf;
-use crate::progress::Progress;
+use crate::progress::{Counters, Progress};
 use crate::record::Record;
 use crate::settings::Settings;
 
@@ -73,11 +73,12 @@ pub(crate) async fn persist<T, F: Future<Output = anyhow::Result<T>>>(
     }
 }
 
-/// Writes a letter, again and again until the store takes it. `None`: it was to follow others of
-/// its key, and the key is not parked any more.
+/// Writes a letter, again and again until the store takes it, and sends the copies of it that are
+/// due. `None`: it was to follow others of its key, and the key is not parked any more.
 pub(crate) async fn bury(
     letters: &dyn DeadLetters,
     letter: &Letter,
+    counters: &Counters,
     limit: Duration,
     rng: fastrand::Rng,
 ) -> Option<Reason> {
@@ -85,8 +86,15 @@ pub(crate) async fn bury(
     let what = "writing a dead letter";
     if reason == Reason::Followed {
         let follow = || letters.follow(letter);
-        return persist(limit, rng, what, follow).await.map(|()| reason);
+        persist(limit, rng, what, follow).await?;
+    } else {
+        persist(limit, rng, what, || letters.park(letter)).await;
     }
-    persist(limit, rng, what, || letters.park(letter)).await;
+    if let Err(error) = letters.copy(letter).await {
+        Counters::add(&counters.uncopied);
+        let (shard, sequence) = (&letter.envelope.shard, &letter.envelope.id.sequence_number);
+        error!(%shard, %sequence, error = format!("{error:#}"),
+            "a dead letter is written, but no copy of it could be sent");
+    }
     Some(reason)
 }

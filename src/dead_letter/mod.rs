@@ -305,6 +305,13 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// more), nothing was written. A letter that stands open already stays as it is.
     async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>>;
 
+    /// Tells those who get copies of a letter that was written. An `Err`: it may not have arrived,
+    /// and was tried for as long as it is worth: do not repeat it. Where nobody gets copies, there is
+    /// nothing to do.
+    async fn copy(&self, _: &Letter) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// The parked keys of a stream, read consistently: one look at the start of a shard.
     async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>>;
 
@@ -314,16 +321,16 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// The oldest open letter of a key, read consistently.
     async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>>;
 
+    /// The oldest open letter of a key behind this one, read consistently. Whoever goes through a
+    /// key's letters need not look at those again that are settled.
+    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
+
     /// A letter, open or settled.
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
 
     /// Settles an open letter, and unparks its key if it was the last. `Ok(None)`: it is not open
     /// (any more). A settled letter is kept for [`KEPT_AFTER`].
     async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>>;
-
-    /// The oldest open letter of a key behind this one, read consistently. Whoever goes through a
-    /// key's letters need not look at those again that are settled.
-    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
 
     /// Adds an attempt to an open letter. `Ok(None)`: it is not open (any more).
     async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>>;

@@ -1,6 +1,8 @@
 //! Copies of dead letters for a queue or a topic, so that other tools hear of them.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
@@ -8,12 +10,23 @@ use aws_config::{Region, SdkConfig};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, timeout};
 
 use super::on_failure::message;
 use super::{
     Attempt, Claim, DeadLetters, Deed, Letter, LetterId, Page, ParkedKey, Reason, Selection,
 };
+use crate::decide::retry::Backoff;
 use crate::record::ItemKey;
+
+/// A copy that is not sent in this time is sent anew.
+const A_TRY: Duration = Duration::from_secs(10);
+
+/// Between two tries.
+const AGAIN: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    cap: Duration::from_secs(5),
+};
 
 /// Where copies go.
 #[derive(Debug, Clone)]
@@ -87,7 +100,7 @@ impl Destination {
         })
     }
 
-    /// Sends a copy. An `Err` means that it is not known whether it arrived: repeat it.
+    /// Sends a copy. An `Err` means that it is not known whether it arrived.
     async fn send(&self, letter: &Letter) -> anyhow::Result<()> {
         let body = message(letter)?;
         let order = self.ordered.then(|| Ordered {
@@ -125,36 +138,77 @@ fn hash(parts: &[&str]) -> String {
 
 /// Dead letters of which a destination gets a copy each.
 ///
-/// The copy is sent after the letter was written. If it cannot be sent, the write counts as failed
-/// and is repeated: so each letter is copied at least once, and a destination that is away holds
-/// back what could not be handled, as a dead letter table that is away does. A crash in between
-/// comes to the same, because the record comes again.
+/// The copy is sent after the letter was written, and again while it cannot be sent: so a copy may
+/// come more than once. A destination that is away holds nothing back for longer than
+/// [`Copied::PATIENCE`]: from then on each copy is tried once, until one arrives again. What is not
+/// sent is told as an error and counted; the letter is in the table all the same. Until a copy is
+/// sent or given up its record is not settled, so that a crash in between sends it again.
 #[derive(Debug, Clone)]
 pub struct Copied<D> {
     letters: D,
     to: Destination,
+    patience: Duration,
+    /// Since when nothing has arrived.
+    failing_since: Arc<Mutex<Option<Instant>>>,
 }
 
 impl<D: DeadLetters> Copied<D> {
+    /// For so long a destination that is away is waited for.
+    pub const PATIENCE: Duration = Duration::from_mins(1);
+
     /// These letters, with copies for that destination.
     pub fn new(letters: D, to: Destination) -> Self {
-        Self { letters, to }
+        Self {
+            letters,
+            to,
+            patience: Self::PATIENCE,
+            failing_since: Arc::default(),
+        }
+    }
+
+    /// The same, but it waits only so long for a destination that is away.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Notes how a try ended, and says for how long nothing has arrived.
+    fn tried(&self, arrived: bool) -> Duration {
+        let since = self.failing_since.lock();
+        let mut since = since.unwrap_or_else(PoisonError::into_inner);
+        if arrived {
+            *since = None;
+            return Duration::ZERO;
+        }
+        since.get_or_insert_with(Instant::now).elapsed()
     }
 }
 
 #[async_trait]
 impl<D: DeadLetters> DeadLetters for Copied<D> {
     async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
-        self.letters.park(letter).await?;
-        self.to.send(letter).await
+        self.letters.park(letter).await
     }
 
     async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
-        let written = self.letters.follow(letter).await?;
-        if written.is_some() {
-            self.to.send(letter).await?;
+        self.letters.follow(letter).await
+    }
+
+    async fn copy(&self, letter: &Letter) -> anyhow::Result<()> {
+        let mut rng = fastrand::Rng::new();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let sent = timeout(A_TRY, self.to.send(letter)).await;
+            let sent = sent.map_err(anyhow::Error::from).flatten();
+            let failing_for = self.tried(sent.is_ok());
+            match sent {
+                Err(_) if failing_for < self.patience => {
+                    tokio::time::sleep(AGAIN.wait(tries, &mut rng)).await;
+                }
+                sent => return sent,
+            }
         }
-        Ok(written)
     }
 
     async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>> {
@@ -167,6 +221,10 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
 
     async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
         self.letters.next_of(stream, key).await
+    }
+
+    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
+        self.letters.next_after(id).await
     }
 
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
@@ -208,7 +266,3 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
         self.letters.list(which, from).await
     }
 }
-    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
-        self.letters.next_after(id).await
-    }
-

@@ -326,9 +326,10 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         let origin = (&self.stream, &ShardId::new(SHARD));
         let now = self.function.clock.now();
         let letter = Letter::new(origin, record.clone(), reason, attempts, now);
-        let rng = self.rng.fork();
+        let (counters, rng) = (&self.function.counters, self.rng.fork());
         self.running.push(Box::pin(async move {
-            let outcome = Outcome::Buried(bury(&*letters, &letter, CALL, rng).await);
+            let buried = bury(&*letters, &letter, counters, CALL, rng).await;
+            let outcome = Outcome::Buried(buried);
             Done { key, outcome }
         }));
     }

@@ -19,6 +19,8 @@ pub struct Counters {
     pub followed: AtomicU64,
     /// Records that became dead letters because they were about to leave the stream.
     pub rescued: AtomicU64,
+    /// Dead letters of which no copy could be sent.
+    pub uncopied: AtomicU64,
     /// Dead letters that were redriven by themselves.
     pub redriven: AtomicU64,
     /// Attempts that failed. Those that a dependency put off are not counted.

@@ -117,7 +117,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         self.running.push(Box::pin(async move {
             let limit = engine.settings.timing.call_timeout();
-            let buried = bury(&*letters, &letter, limit, rng).await;
+            let counters = &engine.progress.counters;
+            let buried = bury(&*letters, &letter, counters, limit, rng).await;
             let outcome = buried.map_or(Outcome::Free, Outcome::Buried);
             Done { key, outcome }
         }));

@@ -1,12 +1,18 @@
 //! Copies of dead letters, by the real SDK against a server that keeps what it is sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use aftercommit::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::dead_letter::sqs::{Copied, Destination};
 use aftercommit::dead_letter::{DeadLetters as _, Letter, Reason};
+use aftercommit::leases::InitialPosition;
+use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::record::lambda_event;
+use aftercommit::source::memory::{Commit, MemoryStream};
+use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler, Settings};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
@@ -16,6 +22,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use serde_dynamo::AttributeValue;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::cli::complaint;
 use crate::cli_tables::{against, create};
@@ -31,6 +39,7 @@ type Call = (String, BTreeMap<String, String>);
 #[derive(Default)]
 struct Heard {
     calls: Vec<Call>,
+    tries: usize,
     failing: usize,
 }
 
@@ -61,6 +70,7 @@ async fn answer(
     assert!(signed.contains("/eu-west-1/"), "{signed}");
     let (operation, fields) = read(&headers, &body);
     let mut heard = heard.lock().unwrap();
+    heard.tries += 1;
     if operation != "GetQueueUrl" && heard.failing > 0 {
         heard.failing -= 1;
         return (StatusCode::SERVICE_UNAVAILABLE, String::new());
@@ -107,6 +117,11 @@ impl Services {
         (letters.clone(), Copied::new(letters, to))
     }
 
+    /// How many calls there were, answered or not.
+    fn tries(&self) -> usize {
+        self.heard.lock().unwrap().tries
+    }
+
     /// The calls so far but for look-ups.
     fn sent(&self) -> Vec<Call> {
         let heard = self.heard.lock().unwrap();
@@ -126,9 +141,10 @@ async fn a_queue_gets_each_letter_with_its_record_in_lambdas_shape() {
     let stream = stream();
     let (first, second) = (letter(&stream, "a", 7), letter(&stream, "a", 8));
     assert_eq!(copied.follow(&second).await.unwrap(), None);
-    assert_eq!(services.sent(), [], "what is not written is not copied");
     copied.park(&first).await.unwrap();
+    copied.copy(&first).await.unwrap();
     copied.follow(&second).await.unwrap().unwrap();
+    copied.copy(&second).await.unwrap();
     let sent = services.sent();
     assert_eq!(sent.len(), 2);
     let (operation, fields) = &sent[0];
@@ -168,7 +184,7 @@ async fn a_topic_gets_it_too_and_what_keeps_an_order_is_told_the_order() {
     let stream = stream();
     for (arn, ordered) in [(TOPIC.to_owned(), false), (format!("{TOPIC}.fifo"), true)] {
         let (_, copied) = services.copied(&arn).await;
-        copied.park(&letter(&stream, "a", 7)).await.unwrap();
+        copied.copy(&letter(&stream, "a", 7)).await.unwrap();
         let (operation, fields) = services.sent().pop().unwrap();
         assert_eq!((&*operation, &*fields["TopicArn"]), ("Publish", &*arn));
         assert!(fields["Message"].contains("DDBStreamBatchInfo"));
@@ -176,7 +192,7 @@ async fn a_topic_gets_it_too_and_what_keeps_an_order_is_told_the_order() {
     }
     let (_, copied) = services.copied(&format!("{QUEUE}.fifo")).await;
     for (key, number) in [("a", 8), ("a", 9), ("b", 10), ("b", 10)] {
-        copied.park(&letter(&stream, key, number)).await.unwrap();
+        copied.copy(&letter(&stream, key, number)).await.unwrap();
     }
     let sent = services.sent();
     let field = |name: &str| {
@@ -191,17 +207,93 @@ async fn a_topic_gets_it_too_and_what_keeps_an_order_is_told_the_order() {
     assert!(same[1] != same[2] && same[3] == same[4]);
 }
 
+/// So long a destination that is away is waited for here.
+const PATIENCE: Duration = Duration::from_millis(400);
+
 #[tokio::test]
-async fn a_letter_is_written_first_and_its_copy_is_repeated_with_it() {
+async fn a_copy_is_repeated_until_it_arrives() {
+    let services = Services::start().await;
+    let (_, copied) = services.copied(QUEUE).await;
+    services.heard.lock().unwrap().failing = 2;
+    copied.copy(&letter(&stream(), "a", 7)).await.unwrap();
+    assert_eq!(services.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn a_destination_that_is_away_is_waited_for_once_and_not_for_each_copy() {
+    let services = Services::start().await;
+    let (_, copied) = services.copied(QUEUE).await;
+    let copied = copied.patience(PATIENCE);
+    services.heard.lock().unwrap().failing = usize::MAX;
+    let letter = letter(&stream(), "a", 7);
+    let began = Instant::now();
+    let error = copied.copy(&letter).await.unwrap_err();
+    assert!(format!("{error:#}").contains(QUEUE), "{error:#}");
+    assert!(began.elapsed() >= PATIENCE);
+    let before = services.tries();
+    for _ in 0..5 {
+        copied.copy(&letter).await.unwrap_err();
+    }
+    assert_eq!(services.tries() - before, 5);
+    // Once it is back, it is waited for again.
+    services.heard.lock().unwrap().failing = 0;
+    copied.copy(&letter).await.unwrap();
+    services.heard.lock().unwrap().failing = 1;
+    copied.copy(&letter).await.unwrap();
+    assert_eq!(services.sent().len(), 2);
+}
+
+/// Rejects orders whose key begins with `bad`.
+struct Picky(mpsc::UnboundedSender<String>);
+
+impl RecordHandler for Picky {
+    async fn handle(&self, record: &Record, _: &Context) -> Result<(), Failure> {
+        let key = record.key().as_str().to_owned();
+        if key.contains("bad") {
+            return Err(Failure::reject("a bad order"));
+        }
+        self.0.send(key).unwrap();
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_is_gone_stops_no_shard_and_is_told_and_counted() {
+    const BAD: u64 = 16;
     let services = Services::start().await;
     let (letters, copied) = services.copied(QUEUE).await;
-    let letter = letter(&stream(), "a", 7);
-    services.heard.lock().unwrap().failing = 1;
-    let error = copied.park(&letter).await.unwrap_err();
-    assert!(format!("{error:#}").contains(QUEUE), "{error:#}");
-    assert!(letters.read(&letter.envelope.id).await.unwrap().is_some());
-    copied.park(&letter).await.unwrap();
-    assert_eq!(services.sent().len(), 1);
+    services.heard.lock().unwrap().failing = usize::MAX;
+    let stream = MemoryStream::new(1, 10);
+    let (done, mut handled) = mpsc::unbounded_channel();
+    let settings = Settings {
+        start: InitialPosition::TrimHorizon,
+        ..Settings::default()
+    };
+    let consumer = Consumer::new("stream", stream.clone(), MemoryLeases::new(), Picky(done))
+        .settings(settings)
+        .dead_letters(copied.patience(PATIENCE));
+    let counters = consumer.progress().counters().clone();
+    let working = tokio::spawn(consumer.run(std::future::pending()));
+    let commit = |key: String| {
+        let keys = HashMap::from([("id".to_owned(), AttributeValue::S(key))]);
+        stream.commit(Commit {
+            event: Event::Insert,
+            keys: keys.clone().into(),
+            old_image: None,
+            new_image: Some(keys.into()),
+            created: SystemTime::now(),
+        });
+    };
+    (0..BAD).for_each(|n| commit(format!("bad {n}")));
+    commit("good".to_owned());
+    let good = timeout(Duration::from_secs(20), handled.recv()).await;
+    assert!(good.unwrap().unwrap().contains("good"));
+    while counters.uncopied.load(Ordering::Relaxed) < BAD {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    working.abort();
+    assert_eq!(letters.parked("stream").await.unwrap().len(), 16);
+    assert_eq!(services.sent(), []);
 }
 
 #[tokio::test]
@@ -222,7 +314,7 @@ async fn what_does_not_fit_is_told_without_its_record() {
     };
     // Each of these letters takes three bytes, and JSON in JSON a few more.
     for (text, fits) in [("€".repeat(80_000), true), ("€".repeat(90_000), false)] {
-        copied.park(&with(text)).await.unwrap();
+        copied.copy(&with(text)).await.unwrap();
         let body = services
             .sent()
             .pop()
@@ -246,7 +338,7 @@ async fn what_does_not_fit_is_told_without_its_record() {
     // What a queue would refuse comes escaped, and means the same.
     let odd = "\u{0}\u{1f}\u{fffe}\u{ffff}\u{fffd}\u{10ffff}".to_owned();
     let letter = with(odd);
-    copied.park(&letter).await.unwrap();
+    copied.copy(&letter).await.unwrap();
     let body = services
         .sent()
         .pop()

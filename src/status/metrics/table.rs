@@ -135,6 +135,12 @@ pub const METRICS: &[Metric] = &[
     )
     .everywhere(),
     counter(
+        "aftercommit_dead_letters_uncopied_total",
+        "Dead letters of which no copy could be sent.",
+        |c| &c.uncopied,
+    )
+    .everywhere(),
+    counter(
         "aftercommit_dead_letters_redriven_total",
         "Rescued dead letters that were redriven by themselves.",
         |c| &c.redriven,
