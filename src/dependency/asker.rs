@@ -58,7 +58,7 @@ impl Asker {
     pub async fn freed(&mut self) {
         // The sender lives in the dependency, and so as long as this.
         if self.place.is_none() || self.freed.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

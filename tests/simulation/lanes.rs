@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,6 @@ use aftercommit::dependency::{Dependency, Limits};
 use aftercommit::filter::{Filter, Filters};
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{Checkpoint, InitialPosition};
-use aftercommit::progress::Counters;
 use aftercommit::record::Position;
 use aftercommit::source::memory::{Commit, MemoryStream};
 use aftercommit::{
@@ -84,7 +84,9 @@ impl RecordHandler for World {
     }
 }
 
-/// A worker, its stream, and what it writes.
+type Worker = Consumer<MemoryStream, MemoryLeases, World>;
+
+/// The stream, and what a worker writes.
 struct Run {
     world: World,
     stream: MemoryStream,
@@ -111,11 +113,7 @@ impl Run {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.world.began.elapsed()
     }
 
-    fn consumer(
-        &self,
-        concurrency: usize,
-        attempts: AttemptLimits,
-    ) -> Consumer<MemoryStream, MemoryLeases, World> {
+    fn worker(&self, concurrency: usize, attempts: AttemptLimits) -> Worker {
         let began = self.now();
         let origin = Instant::now();
         let settings = Settings {
@@ -136,15 +134,6 @@ impl Run {
             .settings(settings)
             .clock(Clock::new(move || began + origin.elapsed()))
             .dead_letters(self.letters.clone())
-    }
-
-    fn start(
-        &self,
-        consumer: Consumer<MemoryStream, MemoryLeases, World>,
-    ) -> (JoinHandle<anyhow::Result<()>>, Arc<Counters>) {
-        let counters = consumer.counters();
-        let working = tokio::spawn(consumer.run(std::future::pending()));
-        (working, counters)
     }
 
     fn commit(&self, id: &str, event: Event) -> Record {
@@ -188,7 +177,7 @@ impl Run {
             .map(|(id, at)| {
                 let done = handled.get(&id);
                 let done = done.unwrap_or_else(|| panic!("{:?}: {id}", self.world.poison));
-                (at, *done - at)
+                (at, done.saturating_sub(at))
             })
             .collect();
         took.sort_unstable();
@@ -196,9 +185,13 @@ impl Run {
     }
 }
 
-/// Lets a worker begin.
-async fn settled(run: &Run, consumer: Consumer<MemoryStream, MemoryLeases, World>) {
-    run.start(consumer);
+fn start(worker: Worker) -> JoinHandle<anyhow::Result<()>> {
+    tokio::spawn(worker.run(std::future::pending()))
+}
+
+/// Starts a worker, and waits until it has its shard.
+async fn begin(worker: Worker) {
+    start(worker);
     tokio::time::sleep(Duration::from_secs(20)).await;
 }
 
@@ -217,7 +210,7 @@ async fn a_poison_key_delays_no_other_key_by_more_than_its_own_lane() {
             ..AttemptLimits::default()
         };
         // Two lanes: a key that hangs leaves one for all others.
-        settled(&run, run.consumer(2, attempts)).await;
+        begin(run.worker(2, attempts)).await;
         let took = run.among_good_ones(200, Duration::from_millis(50)).await;
         let worst = took.iter().max().unwrap();
         assert!(*worst < Duration::from_millis(300), "{poison:?}: {worst:?}");
@@ -231,7 +224,7 @@ async fn a_poison_key_delays_no_other_key_by_more_than_its_own_lane() {
 #[tokio::test(start_paused = true)]
 async fn a_recipient_that_always_hangs_up_is_given_up_and_holds_the_others_back_only_at_first() {
     let run = Run::new(Poison::HangsUp, Duration::from_millis(10), 1);
-    settled(&run, run.consumer(16, AttemptLimits::default())).await;
+    begin(run.worker(16, AttemptLimits::default())).await;
     let took = run.among_good_ones(200, Duration::from_millis(500)).await;
     let worst = took.iter().max().unwrap();
     assert!(*worst < Duration::from_secs(5), "{worst:?}");
@@ -254,7 +247,7 @@ async fn a_record_that_fails_for_longer_than_it_may_is_too_old() {
         attempts: u32::MAX,
         age: 10 * MINUTE,
     };
-    settled(&run, run.consumer(2, limits)).await;
+    begin(run.worker(2, limits)).await;
     run.commit(BAD, Event::Insert);
     let committed = run.now();
     tokio::time::sleep(9 * MINUTE).await;
@@ -271,8 +264,9 @@ async fn a_record_that_fails_for_longer_than_it_may_is_too_old() {
 async fn a_consumer_handles_what_its_filters_let_through_and_counts_and_passes_the_rest() {
     let run = Run::new(Poison::Rejects, Duration::from_millis(10), 1);
     let inserts = Filter::parse(r#"{"eventName": ["INSERT"]}"#).unwrap();
-    let consumer = run.consumer(4, AttemptLimits::default());
-    let (_, counters) = run.start(consumer.filters(Filters::new([inserts])));
+    let worker = run.worker(4, AttemptLimits::default());
+    let counters = worker.counters();
+    start(worker.filters(Filters::new([inserts])));
     for n in 0..10 {
         run.commit(&format!("good {n}"), Event::Insert);
         run.commit(&format!("changed {n}"), Event::Modify);
@@ -283,8 +277,7 @@ async fn a_consumer_handles_what_its_filters_let_through_and_counts_and_passes_t
     let handled: Vec<_> = run.handled().into_keys().collect();
     let inserted: Vec<_> = (0..10).map(|n| format!("good {n}")).collect();
     assert_eq!(handled, inserted);
-    let count =
-        |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     assert_eq!(
         (count(&counters.handled), count(&counters.filtered)),
         (10, 12)
@@ -297,7 +290,7 @@ async fn a_consumer_handles_what_its_filters_let_through_and_counts_and_passes_t
     assert_eq!(at, Some(&Checkpoint::At(reached)));
 }
 
-/// Records for ten seconds and more, over all shards.
+/// What a worker handles in ten seconds of more records than that, four at a time in all shards.
 async fn at_a_limit_of_four(shards: u64) -> Vec<String> {
     let run = Run::new(Poison::Rejects, Duration::from_millis(5), shards);
     for n in 0..20_000 {
@@ -308,9 +301,9 @@ async fn at_a_limit_of_four(shards: u64) -> Vec<String> {
         ..Limits::default()
     };
     let dependency = Dependency::new(&limits, fastrand::Rng::with_seed(1));
-    let consumer = run.consumer(16, AttemptLimits::default());
-    let (working, _) = run.start(consumer.dependency(dependency));
-    tokio::time::sleep(5 * Duration::from_secs(1)).await;
+    let worker = run.worker(16, AttemptLimits::default());
+    let working = start(worker.dependency(dependency));
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let before = run.handled();
     tokio::time::sleep(Duration::from_secs(10)).await;
     working.abort();
