@@ -45,11 +45,11 @@ impl TokenBucket {
 
 /// How many calls may run at a time: additive increase, multiplicative decrease.
 ///
-/// A sign of overload halves the limit, or what was running if that was less, once for all calls that
-/// were running then. Up to just below where that happened it comes back quickly (by one for each success, as TCP's slow
-/// start does); from there it feels its way, by one after [`Concurrency::WINDOWS`] windows of
-/// successes, then after half as many, and so on down to one, a window being as many successes as
-/// the limit allows at a time.
+/// A sign of overload halves the limit, or what was running if that was less, once for all calls
+/// that were running then. Up to just below where that happened it comes back quickly (by one for
+/// each success, as TCP's slow start does); from there it feels its way, by one after
+/// [`Concurrency::WINDOWS`] windows of successes, then after half as many, and so on down to one, a
+/// window being as many successes as the limit allows at a time.
 ///
 /// Source: [RFC 5681, section 3.1](https://www.rfc-editor.org/rfc/rfc5681#section-3.1).
 #[derive(Debug, Clone)]
