@@ -176,6 +176,37 @@ fn dashboards_alarms_and_the_runbook_name_metrics_that_there_are() {
 }
 
 #[test]
+fn what_is_told_for_lambda_names_metrics_that_lambda_has() {
+    let on_lambda = METRICS.iter().filter(|metric| metric.on_lambda);
+    let on_lambda: BTreeSet<_> = on_lambda
+        .map(|metric| metric.name.replacen("aftercommit_", "", 1))
+        .collect();
+    let lacks = |text: &str| {
+        let named = named(text);
+        let unknown = named.difference(&on_lambda).cloned();
+        unknown.collect::<Vec<_>>()
+    };
+    let dashboard = read("modules/alarms/dashboard.tf");
+    let (both, fleet) = dashboard.split_once("var.lambda != null ? []").unwrap();
+    assert_eq!(lacks(both), [""; 0]);
+    assert!(!lacks(fleet).is_empty());
+    let alarms = read("modules/alarms/main.tf");
+    let (both, rest) = alarms.split_once("  on_ecs = {\n").unwrap();
+    let (fleet, lambda) = rest.split_once("  on_lambda = {\n").unwrap();
+    assert_eq!(lacks(&format!("{both}{lambda}")), [""; 0]);
+    assert!(named(both).contains("records_rescued_total"));
+    let runbook = read("RUNBOOK.md");
+    for paragraph in runbook.split("\n## ").skip(1) {
+        let (alarm, words) = paragraph.split_once('\n').unwrap();
+        if fleet.contains(&format!("    {alarm} = {{")) {
+            continue;
+        }
+        let words = words.replace("in a fleet `aftercommit_", "");
+        assert_eq!(lacks(&words), [""; 0], "{alarm}");
+    }
+}
+
+#[test]
 fn the_dashboard_is_one_that_grafana_reads() {
     let dashboard: serde_json::Value =
         serde_json::from_str(&read("grafana/aftercommit.json")).unwrap();

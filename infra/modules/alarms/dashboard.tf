@@ -8,11 +8,12 @@ locals {
       ["Until a record leaves the stream unread (s)", "Minimum", ["aftercommit_until_trim_seconds"]],
       ["Records", "Sum", ["aftercommit_records_handled_total", "aftercommit_records_filtered_total", "aftercommit_attempts_failed_total"]],
       ["Mails", "Sum", ["aftercommit_mails_accepted_total", "aftercommit_mails_deferred_total", "aftercommit_mails_failed_total", "aftercommit_mails_suppressed_total"]],
-      ["For somebody to look at", "Sum", ["aftercommit_dead_letters_total", "aftercommit_mails_ambiguous_total", "aftercommit_mails_parked_total", "aftercommit_gaps_total"]],
+      ["For somebody to look at", "Sum", ["aftercommit_dead_letters_total", "aftercommit_records_rescued_total", "aftercommit_mails_ambiguous_total", "aftercommit_mails_parked_total"]],
       ["One attempt (s, 99 of 100)", "p99", ["aftercommit_handle_seconds"]],
     ],
     var.lambda != null ? [] : [
       ["From commit to settled (s, 99 of 100)", "p99", ["aftercommit_commit_to_settled_seconds"]],
+      ["Lost unread", "Sum", ["aftercommit_gaps_total"]],
       ["Mail server down (s)", "Maximum", ["aftercommit_dependency_down_seconds"]],
       ["Heartbeats", "Sum", ["aftercommit_heartbeats_total"]],
       ["Shards changing hands", "Sum", ["aftercommit_lease_takes_total", "aftercommit_lease_hand_overs_total", "aftercommit_lease_lapses_total"]],

@@ -20,6 +20,10 @@ locals {
       says   = "Records could not be handled and wait for somebody."
       metric = "aftercommit_dead_letters_total"
     }
+    rescued = {
+      says   = "Records were about to leave the stream unsettled and became dead letters."
+      metric = "aftercommit_records_rescued_total"
+    }
     ambiguous = {
       says   = "Nobody can tell whether a mail was accepted."
       metric = "aftercommit_mails_ambiguous_total"

@@ -122,12 +122,14 @@ pub const METRICS: &[Metric] = &[
         "aftercommit_records_followed_total",
         "Records that went behind a dead letter of their key.",
         |c| &c.followed,
-    ),
+    )
+    .everywhere(),
     counter(
         "aftercommit_records_rescued_total",
         "Records that became dead letters because they were about to leave the stream.",
         |c| &c.rescued,
-    ),
+    )
+    .everywhere(),
     counter(
         "aftercommit_dead_letters_total",
         "Records that became dead letters because they failed.",

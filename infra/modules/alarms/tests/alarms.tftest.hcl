@@ -8,8 +8,8 @@ run "silence_is_an_alarm_on_ecs" {
   command = plan
 
   assert {
-    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "gaps", "lag", "no-heartbeat", "trim"])
-    error_message = "Six alarms, and none of Lambda's."
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "gaps", "lag", "no-heartbeat", "rescued", "trim"])
+    error_message = "Seven alarms, and none of Lambda's."
   }
 
   assert {
@@ -31,7 +31,7 @@ run "lambda_has_an_age_and_a_queue_in_place_of_heartbeats" {
   }
 
   assert {
-    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "given-up", "iterator-age", "lag", "trim"])
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "given-up", "iterator-age", "lag", "rescued", "trim"])
     error_message = "An idle function is well."
   }
 
