@@ -18,6 +18,11 @@ data "aws_vpc_endpoint_service" "each" {
   service_type = "Interface"
 }
 
+data "aws_vpc_endpoint_service" "streams" {
+  service      = "dynamodb-streams"
+  service_type = "Interface"
+}
+
 locals {
   zones = slice(data.aws_availability_zones.here.names, 0, 3)
 }
@@ -95,7 +100,10 @@ resource "aws_vpc_endpoint" "streams" {
   service_name       = "com.amazonaws.${data.aws_region.this.name}.dynamodb-streams"
   vpc_endpoint_type  = "Interface"
   security_group_ids = [aws_security_group.endpoints.id]
-  subnet_ids         = [for subnet in aws_subnet.private : subnet.id]
+  subnet_ids = [
+    for zone, subnet in aws_subnet.private : subnet.id
+    if contains(data.aws_vpc_endpoint_service.streams.availability_zones, zone)
+  ]
 
   tags = { Name = "${var.name}-dynamodb-streams" }
 }

@@ -127,6 +127,13 @@ resource "aws_ecs_service" "worker" {
   lifecycle {
     ignore_changes = [desired_count]
   }
+
+  # A task that starts before it may do its work fails, and some that fail stop the deployment.
+  depends_on = [
+    aws_iam_role_policy.start,
+    aws_iam_role_policy.worker,
+    aws_vpc_security_group_egress_rule.worker,
+  ]
 }
 
 resource "aws_appautoscaling_target" "worker" {

@@ -33,9 +33,14 @@ variable "memory" {
 }
 
 variable "timeout" {
-  description = "How long one call may take, in seconds"
+  description = "How long one call may take, in seconds: 30 to 900. In its last 10 s nothing is begun"
   type        = number
   default     = 300
+
+  validation {
+    condition     = var.timeout >= 30 && var.timeout <= 900
+    error_message = "A call needs 30 s at least: in its last 10 s nothing is begun. 900 s is what Lambda allows."
+  }
 }
 
 variable "concurrency" {

@@ -11,6 +11,11 @@ mock_provider "aws" {
     defaults = { availability_zones = ["eu-central-1a", "eu-central-1c"] }
   }
 
+  override_data {
+    target = data.aws_vpc_endpoint_service.streams
+    values = { availability_zones = ["eu-central-1b"] }
+  }
+
   mock_resource "aws_vpc_endpoint" {
     defaults = { dns_entry = [{ dns_name = "vpce-1.streams.dynamodb.eu-central-1.vpce.amazonaws.com", hosted_zone_id = "Z1" }] }
   }
@@ -42,5 +47,10 @@ run "three_zones_and_no_way_out" {
   assert {
     condition     = alltrue([for endpoint in aws_vpc_endpoint.interface : length(endpoint.subnet_ids) == 2])
     error_message = "An endpoint is only where its service is."
+  }
+
+  assert {
+    condition     = aws_vpc_endpoint.streams.subnet_ids == toset([aws_subnet.private["eu-central-1b"].id])
+    error_message = "So is that of the streams."
   }
 }

@@ -21,6 +21,7 @@ variables {
     }
     tables = {
       leases       = { name = "leases", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/leases" }
+      ledger       = { name = "ledger", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/ledger" }
       dead_letters = { name = "letters", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/letters" }
     }
     filter      = "{}"

@@ -58,3 +58,13 @@ run "the_function_is_the_binary_itself" {
     error_message = "No other runtime, and the confirmation's settings."
   }
 }
+
+run "a_call_has_time_for_more_than_its_end" {
+  command = plan
+
+  variables {
+    timeout = 29
+  }
+
+  expect_failures = [var.timeout]
+}
