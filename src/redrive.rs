@@ -14,7 +14,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::dead_letter::{DeadLetters, LetterId};
+use crate::dead_letter::{DeadLetters, LetterId, Reason};
 use crate::dependency::{Dependency, Limits};
 use crate::handler::{OUTSIDE, RecordHandler};
 use crate::record::ItemKey;
@@ -85,6 +85,8 @@ pub enum Step {
         key: Key,
         /// Why. May name the record's content.
         why: String,
+        /// `Some`: its letter failed for good, and it waits for an operator from now on.
+        because: Option<Reason>,
     },
     /// A key was not tried, because a dependency is down or it was stopped.
     Untried(Key),

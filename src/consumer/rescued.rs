@@ -101,7 +101,12 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
         let counters = self.engine.progress.counters.clone();
         let told = |step: &Step| match step {
             Step::Redriven(_) => Counters::add(&counters.redriven),
-            Step::Stopped { why, .. } => warn!(error = why, "a rescued record cannot be redriven"),
+            Step::Stopped { why, because, .. } => {
+                warn!(error = why, "a rescued record cannot be redriven");
+                if because.is_some() {
+                    Counters::add(&counters.dead_letters);
+                }
+            }
             Step::Free(_) | Step::Untried(_) | Step::Taken(_) => {}
         };
         let handler = &self.engine.handler;

@@ -13,7 +13,8 @@ pub struct Counters {
     pub skipped: AtomicU64,
     /// Records that the filters held back, or that belong to another region.
     pub filtered: AtomicU64,
-    /// Records that became dead letters because they failed.
+    /// Records that became dead letters because they failed, and rescued ones whose redrive failed for
+    /// good.
     pub dead_letters: AtomicU64,
     /// Records that went behind a dead letter of their key.
     pub followed: AtomicU64,
@@ -55,7 +56,8 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many records are settled, however.
+    /// How many records are settled, however. One that was rescued and then failed for good counts
+    /// twice.
     pub fn settled(&self) -> u64 {
         let all = [
             &self.handled,

@@ -61,12 +61,15 @@ impl<H: RecordHandler> Redrive<'_, H> {
         let claim = self.claim();
         let (stream, of) = (&key.stream, &key.key);
         let release = || self.letters.release(stream, of, &claim, because);
-        if let Err(error) = repeated(release, &mut rng).await {
+        let released = repeated(release, &mut rng).await;
+        if let Err(error) = &released {
             let error = format!("{error:#}");
             tracing::warn!(%error, "a key stays claimed until its claim is over");
         }
         let key = key.clone();
-        Step::Stopped { key, why }
+        // Where that could not be written, the key is tried again.
+        let because = because.filter(|_| released.is_ok());
+        Step::Stopped { key, why, because }
     }
 
     /// The claim on a key, from now on for as long as one letter may take.

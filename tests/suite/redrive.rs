@@ -1,15 +1,20 @@
 //! Redriving: the order of each key, what stops it, and what is written down.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use aftercommit::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::dead_letter::{Attempts, DeadLetters as _, Letter, Reason, Selection};
 use aftercommit::decide::shard::ShardId;
+use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::record::StreamView;
 use aftercommit::redrive::{How, Key, Step, Summary, redrive};
-use aftercommit::{Clock, Context, Event, Failure, Record, RecordHandler, SequenceNumber};
+use aftercommit::source::memory::MemoryStream;
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Record, RecordHandler, SequenceNumber,
+};
 use serde_dynamo::AttributeValue;
 
 /// What the handler does with a record; without a word it handles it.
@@ -300,4 +305,44 @@ async fn letters_that_used_up_their_attempts_are_redriven_as_fast_as_the_handler
     // The handler takes 5 ms.
     let took = began.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+/// Finds every record bad.
+struct Refuses;
+
+impl RecordHandler for Refuses {
+    async fn handle(&self, _: &Record, _: &Context) -> Result<(), Failure> {
+        Err(Failure::reject("no such order"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rescued_record_whose_redrive_fails_for_good_counts_as_one_that_failed() {
+    let letters = MemoryDeadLetters::default();
+    let stream = crate::support::letters::stream();
+    let record = crate::support::letters::record("a", 1);
+    let rescued = crate::support::letters::letter_of(&stream, record, Reason::Rescued);
+    letters.park(&rescued).await.unwrap();
+    let consumer = Consumer::new(
+        stream.clone(),
+        MemoryStream::new(1, 10),
+        MemoryLeases::new(),
+        Refuses,
+    );
+    let consumer = consumer.dead_letters(letters.clone());
+    let progress = consumer.progress();
+    let failed = || progress.counters().dead_letters.load(Ordering::Relaxed);
+    let working = tokio::spawn(consumer.run(std::future::pending()));
+    while failed() == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(
+        failed(),
+        1,
+        "it is tried once, and then left to an operator"
+    );
+    let parked = letters.parked(&stream).await.unwrap();
+    assert_eq!(parked[0].reason, Some(Reason::Rejected));
+    working.abort();
 }

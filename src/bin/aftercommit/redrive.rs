@@ -115,7 +115,7 @@ async fn redrive_all(
     let mut progress = Progress::towards(selected.len());
     let mut tell = |step: &Step| match step {
         Step::Redriven(_) => progress.step(),
-        Step::Stopped { key, why } => {
+        Step::Stopped { key, why, .. } => {
             progress.say(&format!("{} stopped: {}", name(key), plain(why)));
         }
         Step::Taken(key) => progress.say(&format!("{}: somebody else redrives it", name(key))),
