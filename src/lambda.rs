@@ -92,9 +92,11 @@ impl Answer {
 
 /// How an invocation left its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Invoked {
-    /// When the first record was committed that is not settled; `None`: all are.
-    pub waiting_since: Option<SystemTime>,
+pub enum Invoked {
+    /// All records are settled.
+    Settled,
+    /// One is not: the first of them was committed then; `None`: it cannot be read, and does not say.
+    Waiting(Option<SystemTime>),
 }
 
 type Told = Arc<dyn Fn(Invoked) + Send + Sync>;
@@ -257,11 +259,13 @@ impl<H: RecordHandler> Function<H> {
         let unread = batch.take_in_all(records);
         let unsettled = batch.work().await;
         if let Some(told) = &self.told {
-            let waiting_since = unsettled.as_ref().map(|(_, created)| *created);
-            told(Invoked { waiting_since });
+            let of_unread = || unread.as_ref().map(|unread| unread.created);
+            let first = unsettled.as_ref().map(|(_, created)| *created);
+            let first = first.or_else(of_unread);
+            told(first.map_or(Invoked::Settled, Invoked::Waiting));
         }
         match (unsettled, unread) {
-            (None, Some(unreadable)) => Err(unreadable.into()),
+            (None, Some(unread)) => Err(unread.error.into()),
             (unsettled, _) => {
                 let failed = unsettled.map(|(number, _)| Failed {
                     sequence_number: number.as_str().to_owned(),

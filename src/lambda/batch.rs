@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::event::Records;
+use super::event::{Records, Unread};
 use super::{ANSWER, Function, MARGIN};
 use crate::dead_letter::{Attempts, Letter, Reason};
 use crate::decide::blame::Blame;
@@ -24,7 +24,6 @@ use crate::dependency::{Admission, Try, Turn};
 use crate::engine::{bury, persist};
 use crate::handler::{Context, Failure, RecordHandler, attempt};
 use crate::progress::Counters;
-use crate::record::lambda_event::NotARecord;
 use crate::record::{ItemKey, Record, SequenceNumber};
 
 mod settle;
@@ -82,7 +81,8 @@ pub(super) struct Batch<'a, H> {
     /// When the process may be ended.
     ends: Instant,
     lanes: Lanes<ItemKey, Queued>,
-    frontier: Frontier<(SequenceNumber, SystemTime)>,
+    /// Each record, and when it was committed.
+    frontier: Frontier<(SequenceNumber, Option<SystemTime>)>,
     running: FuturesUnordered<BoxFuture<'a, Done>>,
     /// Keys with dead letters.
     parked: BTreeSet<ItemKey>,
@@ -123,9 +123,9 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
 
     /// Queues what the filters let through. Returns the record that cannot be read and has no
     /// number to report.
-    pub fn take_in_all(&mut self, records: Records) -> Option<NotARecord> {
+    pub fn take_in_all(&mut self, records: Records) -> Option<Unread> {
         for record in records.read {
-            let place = (record.sequence_number.clone(), record.created);
+            let place = (record.sequence_number.clone(), Some(record.created));
             let ticket = self.frontier.begin(place);
             let (filters, home) = (&self.function.filters, self.function.home.as_ref());
             if !filters.want(&record, &self.stream, home) {
@@ -145,22 +145,20 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             };
             self.lanes.push(queued.record.key(), queued);
         }
-        let (error, number) = records.unread?;
+        let unread = records.unread?;
+        let (error, number) = (&unread.error, unread.number.clone());
         error!(stream = %self.stream, %error, sequence = number.as_ref().map(SequenceNumber::as_str),
             "a record cannot be read: it holds its shard until it can be");
-        match number {
-            Some(number) => {
-                // When it was committed cannot be told.
-                self.frontier.begin((number, self.function.clock.now()));
-                None
-            }
-            None => Some(error),
-        }
+        let Some(number) = number else {
+            return Some(unread);
+        };
+        self.frontier.begin((number, unread.created));
+        None
     }
 
     /// Works until everything is settled, or nothing more can be. Returns the number of the first
-    /// record that is not, and when it was committed.
-    pub async fn work(mut self) -> Option<(SequenceNumber, SystemTime)> {
+    /// record that is not, and when it was committed, if that can be told.
+    pub async fn work(mut self) -> Option<(SequenceNumber, Option<SystemTime>)> {
         self.learn_parked().await;
         let answer = self.before(ANSWER);
         loop {

@@ -5,17 +5,24 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use crate::record::lambda_event::{NotARecord, read};
+use crate::record::lambda_event::{NotARecord, created, read};
 use crate::record::{Record, SequenceNumber};
 
 /// The records of an event.
 pub(super) struct Records {
     /// Those that can be read, up to the first that cannot, in the shard's order.
     pub read: Vec<Record>,
-    /// The first that cannot be read, with its number if that can be told.
-    pub unread: Option<(NotARecord, Option<SequenceNumber>)>,
+    /// The first that cannot be read.
+    pub unread: Option<Unread>,
     /// The stream's ARN, where it is told.
     pub stream: Option<Arc<str>>,
+}
+
+/// A record that cannot be read, and what can be told of it all the same.
+pub(super) struct Unread {
+    pub error: NotARecord,
+    pub number: Option<SequenceNumber>,
+    pub created: Option<SystemTime>,
 }
 
 /// The ARN of the stream that an event's records come from.
@@ -34,7 +41,11 @@ impl Records {
         };
         let Some(all) = event.get("Records").and_then(Value::as_array) else {
             let (path, problem) = ("Records".to_owned(), "expected a list".to_owned());
-            records.unread = Some((NotARecord { path, problem }, None));
+            records.unread = Some(Unread {
+                error: NotARecord { path, problem },
+                number: None,
+                created: None,
+            });
             return records;
         };
         for (n, value) in all.iter().enumerate() {
@@ -50,8 +61,11 @@ impl Records {
                     let path = format!("Records[{n}].{}", error.path);
                     let number = value.pointer("/dynamodb/SequenceNumber");
                     let number = number.and_then(Value::as_str).map(SequenceNumber::parse);
-                    records.unread =
-                        Some((NotARecord { path, ..error }, number.and_then(Result::ok)));
+                    records.unread = Some(Unread {
+                        error: NotARecord { path, ..error },
+                        number: number.and_then(Result::ok),
+                        created: created(value),
+                    });
                     break;
                 }
             }

@@ -2,6 +2,7 @@
 //!
 //! Source: [the event](https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html).
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use serde_dynamo::{AttributeValue as A, Item};
@@ -18,7 +19,7 @@ pub struct Received {
     pub stream: Option<String>,
 }
 
-/// Why JSON is no record.
+/// Why JSON is no record. It tells names and never values: those may be a customer's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct NotARecord {
@@ -74,12 +75,12 @@ pub fn read(record: &Value) -> Result<Received, NotARecord> {
         .text("SequenceNumber")?
         .ok_or_else(|| NotARecord::new("dynamodb.SequenceNumber", "not there"))?;
     let sequence_number = SequenceNumber::parse(sequence_number)
-        .map_err(|error| NotARecord::new("dynamodb.SequenceNumber", error.to_string()))?;
+        .map_err(|_| NotARecord::new("dynamodb.SequenceNumber", "expected 1 to 40 digits"))?;
     let new_image = change.item("NewImage")?;
     let old_image = change.item("OldImage")?;
     let view = match change.text("StreamViewType")? {
         Some(word) => StreamView::from_word(word).ok_or_else(|| {
-            NotARecord::new("dynamodb.StreamViewType", format!("{word:?} is no view"))
+            NotARecord::new("dynamodb.StreamViewType", "expected a stream view type")
         })?,
         None => match (&new_image, &old_image) {
             (Some(_), Some(_)) => StreamView::NewAndOldImages,
@@ -92,8 +93,8 @@ pub fn read(record: &Value) -> Result<Received, NotARecord> {
         Some("INSERT") => Event::Insert,
         Some("MODIFY") => Event::Modify,
         Some("REMOVE") => Event::Remove,
-        Some(word) => {
-            let problem = format!("expected INSERT, MODIFY or REMOVE, found {word:?}");
+        Some(_) => {
+            let problem = "expected INSERT, MODIFY or REMOVE";
             return Err(NotARecord::new("eventName", problem));
         }
         None if view.has_new_image() && new_image.is_none() => Event::Remove,
@@ -116,6 +117,14 @@ pub fn read(record: &Value) -> Result<Received, NotARecord> {
         },
         stream: outer.text("eventSourceARN")?.map(str::to_owned),
     })
+}
+
+/// When a record was committed, even if it cannot be read.
+#[cfg(feature = "lambda")]
+pub(crate) fn created(record: &Value) -> Option<SystemTime> {
+    let change = Fields::of(record.get("dynamodb")?, "dynamodb").ok()?;
+    let created = change.time("ApproximateCreationDateTime").ok()?;
+    Some(created).filter(|created| *created != SystemTime::UNIX_EPOCH)
 }
 
 /// Some tools write the names in upper case, as the Streams API has them.
@@ -166,13 +175,23 @@ impl<'a> Fields<'a> {
     }
 
     fn item(&self, name: &str) -> Result<Option<Item>, NotARecord> {
-        let read = |value: &Value| {
-            serde_json::from_value(value.clone()).map_err(|error| {
-                let problem = format!("attributes with type letters were expected: {error}");
-                self.wrong(name, problem)
-            })
+        let Some(value) = self.get(name) else {
+            return Ok(None);
         };
-        self.get(name).map(read).transpose()
+        let attributes = value
+            .as_object()
+            .ok_or_else(|| self.wrong(name, "attributes were expected"))?;
+        let read = attributes.iter().map(|(attribute, value)| {
+            // What serde says of it holds the value.
+            let value = serde_json::from_value::<A>(value.clone()).map_err(|_| {
+                let problem =
+                    "a value under its type letter was expected, such as {\"S\": \"text\"}";
+                self.wrong(&format!("{name}.{attribute}"), problem)
+            })?;
+            Ok((attribute.clone(), value))
+        });
+        let read: HashMap<_, _> = read.collect::<Result<_, _>>()?;
+        Ok(Some(read.into()))
     }
 
     /// The item's key: what no key of DynamoDB can be is none, and could not be told from others.

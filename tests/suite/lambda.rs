@@ -2,12 +2,12 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aftercommit::dead_letter::{DeadLetters as _, Reason, Selection, Settled};
 use aftercommit::decide::retry::AttemptLimits;
 use aftercommit::filter::Filters;
-use aftercommit::lambda::{Function, MARGIN, Refused};
+use aftercommit::lambda::{Function, Invoked, MARGIN, Refused};
 use aftercommit::{Failure, Settings};
 use serde_json::json;
 use tokio::time::Instant;
@@ -292,6 +292,29 @@ async fn a_record_that_cannot_be_read_holds_what_follows_and_nothing_before_it()
     let function = Function::new(STREAM, desk);
     let answer = handled(&function, &odd, LONG).await;
     assert_eq!(answer.unsettled(), Some("1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_waits_since_its_commit_if_it_tells_that() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = told.clone();
+    let (function, _) = function(&Desk::new(|_, _| Ok(())));
+    let function = function.told(move |invoked| seen.lock().unwrap().push(invoked));
+    let mut odd = batch("ab");
+    handled(&function, &odd, LONG).await;
+    odd["Records"][1]["dynamodb"]["ApproximateCreationDateTime"] = json!(1_700_000_000);
+    odd["Records"][1]["eventName"] = "MERGE".into();
+    handled(&function, &odd, LONG).await;
+    let change = odd["Records"][1]["dynamodb"].as_object_mut().unwrap();
+    change.remove("SequenceNumber");
+    let ends = Instant::now() + LONG;
+    function.handle(&odd, ends).await.unwrap_err();
+    let nothing = json!({"Records": "none"});
+    function.handle(&nothing, ends).await.unwrap_err();
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let waits = Invoked::Waiting(Some(then));
+    let expected = [Invoked::Settled, waits, waits, Invoked::Waiting(None)];
+    assert_eq!(*told.lock().unwrap(), expected);
 }
 
 #[tokio::test(start_paused = true)]

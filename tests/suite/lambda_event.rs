@@ -76,7 +76,7 @@ fn what_is_no_record_is_told_with_its_place() {
         (
             "/Records/0/dynamodb/SequenceNumber",
             json!("5x"),
-            "is not 1 to 40 digits",
+            "SequenceNumber: expected 1 to 40 digits",
         ),
         (
             "/Records/0/dynamodb/SequenceNumber",
@@ -96,12 +96,12 @@ fn what_is_no_record_is_told_with_its_place() {
         (
             "/Records/0/dynamodb/NewImage",
             json!({"a": "b"}),
-            "dynamodb.NewImage: attributes with",
+            "dynamodb.NewImage.a: a value under its type letter",
         ),
         (
             "/Records/0/dynamodb/NewImage/Raw",
             json!({"B": "%"}),
-            "dynamodb.NewImage: attributes",
+            "dynamodb.NewImage.Raw: a value under",
         ),
         (
             "/Records/0/dynamodb/SizeBytes",
@@ -116,11 +116,51 @@ fn what_is_no_record_is_told_with_its_place() {
         (
             "/Records/0/dynamodb/StreamViewType",
             json!("ALL"),
-            "\"ALL\" is no view",
+            "StreamViewType: expected a stream view type",
         ),
     ] {
         let error = changed(pointer, value);
         assert!(error.contains(told), "{pointer}: {error}");
+    }
+}
+
+#[test]
+fn what_is_said_of_a_record_that_cannot_be_read_names_no_value_of_it() {
+    let address = "ada@example.com";
+    for pointer in [
+        "",
+        "/dynamodb",
+        "/eventName",
+        "/dynamodb/SequenceNumber",
+        "/dynamodb/StreamViewType",
+        "/dynamodb/Keys",
+        "/dynamodb/SizeBytes",
+        "/dynamodb/ApproximateCreationDateTime",
+        "/dynamodb/NewImage",
+        "/dynamodb/NewImage/Message",
+        "/dynamodb/NewImage/Message/S",
+        "/dynamodb/NewImage/Message/N",
+    ] {
+        for value in [
+            json!(address),
+            json!([address]),
+            json!({ address: address }),
+            json!({"S": [address]}),
+            json!({"N": {"S": address}}),
+            json!({"B": address}),
+            json!({"BOOL": address}),
+        ] {
+            let mut record = event()["Records"][0].clone();
+            record["dynamodb"]["ApproximateCreationDateTime"] = json!(1);
+            record["dynamodb"]["NewImage"]["Message"] = json!({"S": address, "N": "1"});
+            *record.pointer_mut(pointer).unwrap() = value.clone();
+            if let Err(error) = read(&record) {
+                let names = value.get(address).is_some();
+                let told = error.to_string();
+                let told = if names { error.problem.clone() } else { told };
+                assert!(!told.contains(address), "{pointer} {value}: {error}");
+            }
+        }
     }
 }
 

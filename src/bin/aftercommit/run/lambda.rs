@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::lambda::Function;
+use aftercommit::lambda::{Function, Invoked};
 use aftercommit::status::emf::Emf;
 use aftercommit::status::metrics::{Behind, Facts, Sample};
 use aftercommit::tables::table_of;
@@ -75,17 +75,22 @@ fn telling(
     let emf = Mutex::new(Emf::default());
     function.told(move |invoked| {
         let age = |since| SystemTime::now().duration_since(since).unwrap_or_default();
-        let lag = invoked.waiting_since.map_or(Duration::ZERO, age);
+        let lag = match invoked {
+            Invoked::Settled => Some(Duration::ZERO),
+            // What is not known is not told.
+            Invoked::Waiting(since) => since.map(age),
+        };
+        let behind = lag.map(|lag| Behind {
+            shard: "lambda".to_owned(),
+            lag,
+            until_trim: retention.saturating_sub(lag),
+        });
         let sample = Sample::of(&Facts {
             table: &table,
             counters: &counters,
             handling: &handling,
             mails: Some(watch::mails(handler.counts())),
-            behind: vec![Behind {
-                shard: "lambda".to_owned(),
-                lag,
-                until_trim: retention.saturating_sub(lag),
-            }],
+            behind: behind.into_iter().collect(),
             fleet: None,
         });
         let mut emf = emf.lock().unwrap_or_else(PoisonError::into_inner);
