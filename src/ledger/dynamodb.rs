@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use aws_sdk_dynamodb::Client;
 use serde_dynamo::Item;
 
-use super::row::{self, DOUBT, DOUBTS, EFFECT, FORMAT};
+use super::row::{self, DOUBT, DOUBTS, EFFECT, EXPIRES, FORMAT};
 use super::{EffectKey, Ledger, Page, Swap};
 use crate::decide::claim::{Entry, State};
 use crate::rows::dynamodb::{Table, Write};
@@ -28,7 +28,8 @@ pub struct DynamoDbLedger {
 impl DynamoDbLedger {
     /// The ledger in `table`, which must exist
     /// ([`crate::tables::dynamodb::create_ledger_table`]). A row may be removed `retention` after
-    /// its last change: choose it longer than the stream's 24 hours and every replay.
+    /// its last change: choose it longer than the stream's 24 hours and every replay. A row that is to
+    /// stay for longer, as somebody else has set it, does so.
     pub fn new(client: Client, table: &str, retention: Duration) -> Self {
         let table = Table::new(client, table);
         Self { table, retention }
@@ -44,6 +45,38 @@ impl DynamoDbLedger {
     pub async fn ambiguous(&self) -> anyhow::Result<u64> {
         let doubts = Expression::default().when(DOUBT, Some(row::in_doubt()));
         self.table.count(DOUBTS, &doubts).await
+    }
+
+    /// Writes a row; `None`: it is written.
+    async fn put(
+        &self,
+        key: &EffectKey,
+        item: Item,
+        when: &Expression,
+    ) -> anyhow::Result<Option<Refused>> {
+        let item = match self.table.put(item, when).await? {
+            Write::Applied(_) => return Ok(None),
+            Write::Refused(old) => old,
+        };
+        let standing = item.as_ref().map(|item| read(key, item)).transpose()?;
+        Ok(Some(Refused { item, standing }))
+    }
+}
+
+/// What stands in the way of a write.
+struct Refused {
+    item: Option<Item>,
+    standing: Option<Entry>,
+}
+
+impl Refused {
+    /// What that makes of a swap which was to write this.
+    fn against(self, written: &Entry) -> Swap {
+        if self.standing.as_ref() == Some(written) {
+            // An earlier try came through.
+            return Swap::Written;
+        }
+        Swap::Lost(self.standing)
     }
 }
 
@@ -67,21 +100,26 @@ impl Ledger for DynamoDbLedger {
         let item = row::item(key, entry, self.retention);
         // As it will be read back: times are kept to the millisecond.
         let written = read(key, &item)?;
-        let when = match expected {
-            None => Expression::on_none(EFFECT),
-            Some(revision) => {
-                Expression::on_readable(FORMAT).when("revision", Some(number(revision)))
-            }
+        let Some(revision) = expected else {
+            let refused = self.put(key, item, &Expression::on_none(EFFECT)).await?;
+            return Ok(refused.map_or(Swap::Written, |refused| refused.against(&written)));
         };
-        let old = match self.table.put(item, &when).await? {
-            Write::Applied(_) => return Ok(Swap::Written),
-            Write::Refused(old) => old,
+        let it = Expression::on_readable(FORMAT).when("revision", Some(number(revision)));
+        let no_sooner = match item.get(EXPIRES) {
+            Some(expires) => it.clone().when_at_most(EXPIRES, expires.clone()),
+            None => it.clone(),
         };
-        let standing = old.map(|item| read(key, &item)).transpose()?;
-        if standing.as_ref() == Some(&written) {
+        let Some(refused) = self.put(key, item.clone(), &no_sooner).await? else {
             return Ok(Swap::Written);
+        };
+        let standing = refused.standing.as_ref();
+        if standing.is_none_or(|standing| standing.revision != revision) {
+            return Ok(refused.against(&written));
         }
-        Ok(Swap::Lost(standing))
+        // It is to stay for longer.
+        let item = row::expiring_as(item, refused.item.as_ref());
+        let refused = self.put(key, item, &it).await?;
+        Ok(refused.map_or(Swap::Written, |refused| refused.against(&written)))
     }
 
     async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<Page> {

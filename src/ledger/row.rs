@@ -63,6 +63,15 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> Item 
     to_item(fields)
 }
 
+/// The same row, to be removed when the one that stands was to be.
+pub(super) fn expiring_as(item: Item, standing: Option<&Item>) -> Item {
+    let mut fields = item.into_inner();
+    fields.remove(EXPIRES);
+    let expires = standing.and_then(|item| item.get(EXPIRES));
+    fields.extend(expires.map(|expires| (EXPIRES.to_owned(), expires.clone())));
+    fields.into()
+}
+
 /// The value of [`DOUBT`].
 pub(super) fn in_doubt() -> AttributeValue {
     text(State::Ambiguous.word())

@@ -149,6 +149,14 @@ impl Expression {
         self
     }
 
+    /// The attribute must be there and not above `value`.
+    pub(crate) fn when_at_most(mut self, name: &str, value: AttributeValue) -> Self {
+        let name_in = self.name(name);
+        let value = self.value(&format!("most_{name}"), value);
+        self.conditions.push(format!("{name_in} <= {value}"));
+        self
+    }
+
     /// The update expression; `None` if nothing is changed.
     pub(crate) fn update(&self) -> Option<String> {
         let mut parts = Vec::new();

@@ -214,13 +214,14 @@ mod dynamodb {
     use super::{
         OnServer, a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
         a_row_expires_when_its_retention_has_passed_since_its_last_change,
-        a_row_of_a_newer_build_is_neither_read_nor_overwritten, on_each_server,
-        what_nobody_can_tell_is_counted_until_it_is_settled,
+        a_row_of_a_newer_build_is_neither_read_nor_overwritten, nobody_makes_a_row_expire_sooner,
+        on_each_server, what_nobody_can_tell_is_counted_until_it_is_settled,
     };
 
     on_each_server! {
     OnServer::on;
     a_row_expires_when_its_retention_has_passed_since_its_last_change,
+    nobody_makes_a_row_expire_sooner,
     a_row_of_a_newer_build_is_neither_read_nor_overwritten,
     a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
     what_nobody_can_tell_is_counted_until_it_is_settled,
@@ -278,6 +279,42 @@ async fn a_row_expires_when_its_retention_has_passed_since_its_last_change(serve
     let ttl = ttl.table_name(&server.table).send().await.unwrap();
     let attribute = ttl.time_to_live_description.unwrap().attribute_name;
     assert_eq!(attribute.as_deref(), Some("expires"));
+}
+
+async fn nobody_makes_a_row_expire_sooner(server: OnServer) {
+    let client = &server.server.client;
+    let with = |retention| DynamoDbLedger::new(client.clone(), &server.table, retention);
+    let key = effect();
+    let expires = async || {
+        let get = client.get_item().table_name(&server.table);
+        let get = get.key("effect", AttributeValue::S(key.as_str().to_owned()));
+        get.send().await.unwrap().item.unwrap().remove("expires")
+    };
+    let claim = claimed(1);
+    let long = with(RETENTION * 2);
+    long.swap(&key, None, &claim).await.unwrap();
+    let set = expires().await;
+    assert!(set.is_some());
+    let short = with(RETENTION);
+    // A try that is repeated is one.
+    for _ in 0..2 {
+        let swap = short.swap(&key, Some(1), &sent(&claim)).await.unwrap();
+        assert_eq!(swap, Swap::Written);
+        assert_eq!(expires().await, set);
+    }
+    assert_eq!(short.read(&key).await.unwrap(), Some(sent(&claim)));
+    let lost = short.swap(&key, Some(1), &claimed(2)).await.unwrap();
+    assert_eq!(lost, Swap::Lost(Some(sent(&claim))));
+    // Nor one that is kept for ever.
+    let other = effect();
+    let forever = with(Duration::MAX);
+    forever.swap(&other, None, &claim).await.unwrap();
+    short.swap(&other, Some(1), &sent(&claim)).await.unwrap();
+    let get = client.get_item().table_name(&server.table);
+    let get = get.key("effect", AttributeValue::S(other.as_str().to_owned()));
+    let row = get.send().await.unwrap().item.unwrap();
+    assert_eq!(row.get("expires"), None);
+    assert_eq!(row["state"], AttributeValue::S("SENT".to_owned()));
 }
 
 async fn a_row_of_a_newer_build_is_neither_read_nor_overwritten(server: OnServer) {
