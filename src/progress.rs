@@ -27,6 +27,9 @@ use shard::Board;
 pub use shard::ShardNow;
 pub(crate) use shard::Turn;
 
+/// A loop that has not turned for so many lease durations is stuck. It turns several times in one.
+pub(crate) const STUCK: u32 = 3;
+
 /// What a consumer is doing now. It stays valid while the consumer runs and afterwards.
 #[derive(Debug)]
 pub struct Progress {
@@ -181,6 +184,16 @@ impl Progress {
             shard.now(id.clone(), now, self.origin, &run.timing)
         };
         shards.iter().map(tell).collect()
+    }
+
+    /// A shard whose task does not turn, as where a handler blocks its thread.
+    pub fn stuck_shard(&self) -> Option<ShardNow> {
+        let timing = self.timing()?;
+        // A task that drains waits for what is in flight, and for nothing else.
+        let draining = timing.handover_timeout + timing.lease_duration;
+        let patience = draining.max(timing.lease_duration * STUCK);
+        let mut shards = self.shards().into_iter();
+        shards.find(|shard| !shard.halted && shard.turned > patience)
     }
 
     pub(crate) fn runs(&self, run: Run) {

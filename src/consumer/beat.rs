@@ -42,6 +42,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             reads: self.engine.leases.reads(),
             zone: settings.place.zone.clone(),
             status_address: settings.place.status_address.clone(),
+            stuck: self.engine.progress.stuck_shard().map(|stuck| stuck.shard),
             at: Some(self.engine.clock.now()),
         }
     }

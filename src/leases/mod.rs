@@ -69,6 +69,9 @@ pub struct WorkerRow {
     pub zone: Option<String>,
     /// Where its status page is, where it has one.
     pub status_address: Option<String>,
+    /// A shard whose task does not turn, in a worker that lives: for people only. The shard's own row
+    /// cannot tell it.
+    pub stuck: Option<ShardId>,
     /// When it wrote this beat, by its own clock: for people only. Earlier builds do not tell.
     pub at: Option<SystemTime>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::report::{ShardState, ShardStatus, StreamStatus, Verdict};
+use super::report::{ShardState, ShardStatus, StreamStatus, Verdict, WorkerStatus};
 
 /// A record that waits for so long is worth a look: thirty takeovers could have happened meanwhile.
 const LAG: f64 = 5.0 * 60.0;
@@ -22,6 +22,7 @@ pub(super) fn on(stream: &StreamStatus) -> Vec<String> {
     }
     let parts = [
         nobody(stream),
+        stuck(stream),
         late(stream),
         parked(stream),
         gaps(stream),
@@ -43,6 +44,11 @@ pub(super) fn on_ambiguous(orders: u64) -> Option<String> {
     ))
 }
 
+/// What to do about what was asked for and not answered.
+pub(super) fn on_silence(why: &str) -> String {
+    format!("Whether all is well cannot be told: {why}.")
+}
+
 fn open(stream: &StreamStatus) -> impl Iterator<Item = &ShardStatus> {
     let shards = stream.shards.iter();
     shards.filter(|shard| shard.state != ShardState::Ended)
@@ -56,6 +62,19 @@ fn nobody(stream: &StreamStatus) -> Option<String> {
          run`, and look at the logs of the last one."
             .to_owned()
     })
+}
+
+fn stuck(stream: &StreamStatus) -> Option<String> {
+    let mut workers = stream.workers.iter();
+    let alive = |worker: &&WorkerStatus| worker.alive != Some(false);
+    let (worker, shard) = workers
+        .by_ref()
+        .filter(alive)
+        .find_map(|worker| Some((&worker.worker, worker.stuck_shard.as_ref()?)))?;
+    Some(format!(
+        "Worker {worker} lives, and its task of shard {shard} does not turn, as where a handler blocks \
+         its thread: restart it, and look at its log."
+    ))
 }
 
 fn late(stream: &StreamStatus) -> Option<String> {

@@ -13,10 +13,7 @@
 
 use std::time::Duration;
 
-use crate::progress::{Progress, Standing};
-
-/// A loop that has not turned for so many lease durations is stuck. It turns several times in one.
-const STUCK: u32 = 3;
+use crate::progress::{Progress, STUCK, Standing};
 
 /// What is stuck.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,10 +70,7 @@ pub fn stuck(progress: &Progress) -> Option<Stuck> {
         let stream = stream();
         return Some(Stuck::Fleet { stream, quiet });
     }
-    // A task that drains waits for what is in flight, and for nothing else.
-    let patience = patience.max(timing.handover_timeout + timing.lease_duration);
-    let mut shards = progress.shards().into_iter();
-    let stuck = shards.find(|shard| !shard.halted && shard.turned > patience)?;
+    let stuck = progress.stuck_shard()?;
     Some(Stuck::Shard {
         stream: stream(),
         shard: stuck.shard.to_string(),

@@ -140,9 +140,9 @@ const WORKERS = [
   { head: "Version", text: ({ version }) => version ?? NONE },
 ];
 
-function alive(cell, { alive, draining }) {
-  cell.parentNode.classList.toggle("bad", alive === false);
-  say(cell, alive === false ? "silent" : draining ? "draining" : alive ? "alive" : "not known yet");
+function alive(cell, { alive, draining, stuck_shard: stuck }) {
+  cell.parentNode.classList.toggle("bad", alive === false || stuck != null);
+  say(cell, alive === false ? "silent" : stuck != null ? "stuck" : draining ? "draining" : alive ? "alive" : "not known yet");
 }
 
 const GAPS = [
@@ -237,10 +237,13 @@ function show(report) {
 
 // Looking.
 
-let answered = null; // When the last answer came, on this page's clock,
+let answered = null; // When the rows of the last answer were read, on this page's clock,
 let due = 0; // and when the next look begins.
 let silent = null; // Why there is no good answer.
 let wait = EVERY;
+
+/** How old the rows were when they were told, in milliseconds by the worker's clock. */
+const agedBy = (answer, { at }) => Math.max(0, Date.parse(answer.headers.get("date")) - Date.parse(at)) || 0;
 
 async function ask() {
   const asked = fetch("status.json", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
@@ -249,14 +252,15 @@ async function ask() {
   });
   if (!answer.ok) throw new Error(`The worker answers ${answer.status} ${answer.statusText}.`);
   const report = await answer.json();
-  if (report.format === FORMAT) return report;
+  if (report.format === FORMAT) return { report, old: agedBy(answer, report) };
   throw new Error(`The worker's document has format ${report.format}, this page reads ${FORMAT}: reload it.`);
 }
 
 async function look() {
   try {
-    show(await ask());
-    [answered, silent, wait] = [performance.now(), null, EVERY];
+    const { report, old } = await ask();
+    show(report);
+    [answered, silent, wait] = [performance.now() - old, null, EVERY];
   } catch (error) {
     silent = error.message;
     wait = Math.min(wait * 2, SLOWEST);
@@ -274,9 +278,9 @@ async function look() {
 /** How old the picture is; not read aloud, as it changes each second. */
 function age() {
   const seconds = (since) => Math.max(0, Math.round((performance.now() - since) / 1000));
-  const old = answered == null ? "no answer yet" : `${plural(seconds(answered), "second", "seconds")} old`;
+  const told = answered == null ? "no answer yet" : `${plural(seconds(answered), "second", "seconds")} old`;
   const next = silent == null ? "" : `, next look in ${duration(Math.max(0, Math.round((due - performance.now()) / 1000)))}`;
-  say(at("age"), `${old}${next}`);
+  say(at("age"), `${told}${next}`);
 }
 
 at("picture").append(nothing);

@@ -36,7 +36,8 @@ pub struct FleetStatus {
     pub advice: Vec<String>,
     /// Each stream.
     pub streams: Vec<StreamStatus>,
-    /// Orders of which nobody can tell whether their mail went out; `None`: not asked for.
+    /// Orders of which nobody can tell whether their mail went out; `None`: not asked for, or no answer
+    /// (then the advice says so).
     pub ambiguous: Option<u64>,
 }
 
@@ -57,7 +58,8 @@ pub struct StreamStatus {
     pub gaps: Vec<Gap>,
     /// Rows that this build cannot read.
     pub unreadable: Vec<UnreadableRow>,
-    /// Keys that wait behind a dead letter; `None`: not asked for.
+    /// Keys that wait behind a dead letter; `None`: not asked for, or no answer (then the advice says
+    /// so).
     pub parked_keys: Option<u64>,
     /// The same by the reason of their dead letter.
     pub dead_letters: Option<BTreeMap<&'static str, u64>>,
@@ -80,6 +82,8 @@ pub struct WorkerStatus {
     pub zone: Option<String>,
     /// Where its page is, where it has one.
     pub status_address: Option<String>,
+    /// A shard of it whose task does not turn, though the worker lives.
+    pub stuck_shard: Option<String>,
     /// How many shards it owns that have not ended.
     pub shards: usize,
 }
@@ -115,7 +119,8 @@ pub struct ShardStatus {
     pub epoch: u64,
     /// Up to where everything is settled: `TRIM_HORIZON`, a sequence number, or `SHARD_END`.
     pub checkpoint: String,
-    /// How old the oldest record is that is not settled, in seconds: at most, where nobody reads it.
+    /// How old the oldest record is that is not settled, in seconds: at most, where nobody reads it or
+    /// its task is stuck.
     /// `None`: not known, or the shard has ended.
     pub lag_seconds: Option<f64>,
     /// After so many seconds the next record that is not settled leaves the stream: at least, where
@@ -201,6 +206,18 @@ impl FleetStatus {
             streams,
             ambiguous,
         }
+    }
+
+    /// The same, where some of it was asked for and not answered, told in these words: what is well as
+    /// far as it is known cannot be told then.
+    #[must_use]
+    pub fn without(mut self, answers: impl IntoIterator<Item = String>) -> Self {
+        self.advice
+            .extend(answers.into_iter().map(|why| advice::on_silence(&why)));
+        if self.verdict == Verdict::Well && !self.advice.is_empty() {
+            self.verdict = Verdict::Unknown;
+        }
+        self
     }
 }
 

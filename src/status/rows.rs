@@ -31,9 +31,13 @@ impl StreamStatus {
             let of_owner = |worker: &&WorkerStatus| worker.worker == owner.as_str();
             Some(workers.iter().find(of_owner)?.alive.unwrap_or(true))
         };
+        let turns = |row: &LeaseRow| {
+            let owner = row.owner.as_ref().and_then(|owner| view.workers.get(owner));
+            owner.and_then(|owner| owner.stuck.as_ref()) != Some(&row.shard)
+        };
         let shards = in_order_of_descent(view).into_iter();
         let shards = shards
-            .map(|row| shard(row, alive(row), now, retention))
+            .map(|row| shard(row, (alive(row), turns(row)), (now, retention)))
             .collect();
         let mut report = Self {
             stream: stream.to_owned(),
@@ -65,6 +69,7 @@ fn worker(row: &WorkerRow, view: &View, now: SystemTime) -> WorkerStatus {
         version: row.version.clone(),
         zone: row.zone.clone(),
         status_address: row.status_address.clone(),
+        stuck_shard: row.stuck.as_ref().map(ToString::to_string),
         shards: view.leases.values().filter(owned).count(),
     }
 }
@@ -103,14 +108,19 @@ fn in_order_of_descent(view: &View) -> Vec<&LeaseRow> {
     ordered
 }
 
-fn shard(row: &LeaseRow, alive: Option<bool>, now: SystemTime, retention: Duration) -> ShardStatus {
+/// `alive`: whether its owner lives, if it has one; `turns`: whether that reads it.
+fn shard(
+    row: &LeaseRow,
+    (alive, turns): (Option<bool>, bool),
+    (now, retention): (SystemTime, Duration),
+) -> ShardStatus {
     let state = match (&row.checkpoint, &row.owner, alive) {
         (Checkpoint::End { .. }, ..) => ShardState::Ended,
         (_, None, _) => ShardState::Free,
         (_, Some(_), Some(true)) => ShardState::Reading,
         (_, Some(_), _) => ShardState::Orphaned,
     };
-    let lag = lag(row, state, now);
+    let lag = lag(row, state == ShardState::Reading && turns, now);
     let told = row
         .report
         .told_at
@@ -139,16 +149,17 @@ fn shard(row: &LeaseRow, alive: Option<bool>, now: SystemTime, retention: Durati
 
 /// How old the oldest record is that is not settled, or may be.
 ///
-/// An owner that lives tells soon of what waits and of what it cannot read, so that its silence means
-/// that all is settled. Where nobody reads, something may have come since all was.
-fn lag(row: &LeaseRow, state: ShardState, now: SystemTime) -> Option<Duration> {
+/// An owner that lives and whose task turns tells soon of what waits and of what it cannot read, so
+/// that its silence means that all is settled. Where nobody reads, something may have come since all
+/// was.
+fn lag(row: &LeaseRow, is_read: bool, now: SystemTime) -> Option<Duration> {
     let report = &row.report;
-    let speaks = state == ShardState::Reading && report.told_at.is_some();
-    let oldest = match (state, report.oldest_waiting()) {
-        (ShardState::Ended, _) => return None,
-        (_, Some(waiting)) => waiting,
-        (_, None) if speaks && report.last_error.is_none() => return Some(Duration::ZERO),
-        (_, None) => report.complete_until()?,
+    let speaks = is_read && report.told_at.is_some();
+    let oldest = match report.oldest_waiting() {
+        _ if row.ended() => return None,
+        Some(waiting) => waiting,
+        None if speaks && report.last_error.is_none() => return Some(Duration::ZERO),
+        None => report.complete_until()?,
     };
     Some(since(oldest, now))
 }

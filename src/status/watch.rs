@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::{join, join_all};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -13,6 +14,7 @@ use super::process::{History, Moment, Process};
 use super::report::{FleetStatus, StreamStatus};
 use crate::clock::Clock;
 use crate::consumer::Consumer;
+use crate::dead_letter::Reason;
 use crate::decide::overload::Overload;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
@@ -94,21 +96,18 @@ impl Watch {
     }
 
     /// The stream as the worker's last look saw it.
-    async fn stream(&self, now: SystemTime) -> Option<(SystemTime, StreamStatus)> {
+    fn stream(&self, now: SystemTime) -> Option<(SystemTime, StreamStatus)> {
         let Seen { view, at } = self.progress.seen()?;
         let retention = self.progress.timing().map(|timing| timing.retention);
         let retention = retention.unwrap_or(Timing::default().retention);
         let stream = self.progress.stream();
-        let status = StreamStatus::new(stream, &view, now, retention);
-        let reasons = match &self.parked {
-            Some(parked) => parked.reasons(stream).await,
-            None => None,
-        };
-        let status = match reasons {
-            Some(reasons) => status.with_parked(reasons.into_iter().map(|one| Some(one?.word()))),
-            None => status,
-        };
-        Some((at, status))
+        Some((at, StreamStatus::new(stream, &view, now, retention)))
+    }
+
+    /// Why each key is parked, if that can be known; and if not, why not.
+    async fn parked(&self) -> Option<Result<Vec<Option<Reason>>, String>> {
+        let parked = self.parked.as_ref()?;
+        Some(parked.reasons(self.progress.stream()).await)
     }
 
     fn down_for(&self) -> Duration {
@@ -209,22 +208,36 @@ impl Status {
     ///
     /// The rows are those that the consumers' own loops saw last, a second or two ago, so that asking
     /// costs DynamoDB nothing; only the parked keys and the ambiguous orders are counted for it, at most
-    /// every ten seconds.
+    /// every ten seconds. They are waited for a second, all together; an answer that comes later is
+    /// told at the next look, and the last one until then, for five minutes.
     pub async fn fleet(&self) -> FleetStatus {
+        let watched = &self.inner.watched;
+        let parked = join_all(watched.iter().map(Watch::parked));
+        let ambiguous = async {
+            let ambiguous = self.ambiguous.as_ref()?;
+            Some(ambiguous.orders().await)
+        };
+        let (parked, ambiguous) = join(parked, ambiguous).await;
+        let mut untold = Vec::new();
+        let mut known = |why| untold.push(why);
         let now = self.inner.clock.now();
         let mut streams = Vec::new();
         let mut read = now;
-        for one in &self.inner.watched {
-            if let Some((at, stream)) = one.stream(now).await {
-                read = read.min(at);
-                streams.push(stream);
-            }
+        for (one, parked) in watched.iter().zip(parked) {
+            let Some((at, stream)) = one.stream(now) else {
+                continue;
+            };
+            let reasons = parked.and_then(|parked| parked.map_err(&mut known).ok());
+            read = read.min(at);
+            streams.push(match reasons {
+                Some(reasons) => {
+                    stream.with_parked(reasons.into_iter().map(|one| Some(one?.word())))
+                }
+                None => stream,
+            });
         }
-        let ambiguous = match &self.ambiguous {
-            Some(ambiguous) => ambiguous.orders().await,
-            None => None,
-        };
-        FleetStatus::new(read, streams, ambiguous)
+        let ambiguous = ambiguous.and_then(|orders| orders.map_err(&mut known).ok());
+        FleetStatus::new(read, streams, ambiguous).without(untold)
     }
 
     /// What the process tells of itself.

@@ -1,5 +1,6 @@
 //! What an operator sees of a fleet and of an order.
 
+use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::KIND;
@@ -7,9 +8,11 @@ use aftercommit::decide::claim::OnAmbiguous;
 use aftercommit::decide::shard::ShardId;
 use aftercommit::leases::{GapRow, LeaseStore as _};
 use aftercommit::ledger::EffectKey;
+use aftercommit::tables::dynamodb::create_lease_table;
 use axum::Router;
 use axum::routing::get;
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +70,59 @@ async fn a_stream_that_nobody_ever_read_cannot_be_told() {
         told.contains("No worker has ever read this stream"),
         "{told}"
     );
+}
+
+#[tokio::test]
+async fn what_is_asked_for_and_not_answered_is_never_told_as_well() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    shop.place(0..1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let run = process::command(&shop, &mails, None, "one");
+    let mut worker = Process::start(run, folder.path(), "one");
+    mails.wait_accepted(1).await;
+    while status(&shop).await.1 != 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for (variable, flag) in [
+        ("AFTERCOMMIT_DEAD_LETTER_TABLE", "--dead-letter-table"),
+        ("AFTERCOMMIT_LEDGER_TABLE", "--ledger-table"),
+    ] {
+        let mut command = command(&shop, &["status"]);
+        let output = command.env(variable, "nowhere").output().await.unwrap();
+        let told = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("It cannot be told."), "{told}");
+        let unread = "cannot be told: table nowhere cannot be read";
+        assert!(told.contains(unread) && told.contains(flag), "{told}");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_look_that_fails_is_told_and_does_not_end_the_watch() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mut watch = command(&shop, &["status", "--watch", "--json"]);
+    watch.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watch = watch.kill_on_drop(true).spawn().unwrap();
+    let mut looks = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut failures = BufReader::new(watch.stderr.take().unwrap()).lines();
+    let watched = async {
+        looks.next_line().await.unwrap().unwrap();
+        let gone = shop.client.delete_table().table_name(&shop.leases);
+        gone.send().await.unwrap();
+        let told = failures.next_line().await.unwrap().unwrap();
+        assert!(told.contains("a look failed"), "{told}");
+        create_lease_table(&shop.client, &shop.leases)
+            .await
+            .unwrap();
+        looks.next_line().await.unwrap().unwrap();
+    };
+    tokio::time::timeout(Duration::from_mins(2), watched)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

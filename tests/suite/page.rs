@@ -281,6 +281,16 @@ fn markup_in_the_document_stays_text() {
 
 #[test]
 #[ignore = "needs Chromium: run tests/page/run.sh"]
+fn the_age_of_the_picture_is_that_of_its_rows() {
+    let mut late = well();
+    // 40 s after its rows were read.
+    late["told"] = "2026-11-25T08:00:39.000Z".into();
+    let (_site, browser) = shown(late);
+    browser.wait("/^4\\d seconds old$/.test(document.getElementById('age').innerText)");
+}
+
+#[test]
+#[ignore = "needs Chromium: run tests/page/run.sh"]
 fn a_worker_that_does_not_answer_leaves_its_last_picture_greyed_and_its_age() {
     let (site, browser) = shown(well());
     let opacity = "getComputedStyle(document.getElementById('picture')).opacity";

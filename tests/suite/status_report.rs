@@ -32,6 +32,7 @@ fn worker(name: &str, heartbeat: Option<u64>) -> WorkerRow {
         reads: 1,
         zone: None,
         status_address: None,
+        stuck: None,
         at: heartbeat.and_then(ago),
     }
 }
@@ -102,6 +103,23 @@ fn a_shard_that_nobody_reads_may_hold_records_since_it_was_last_known_to_be_sett
         assert_eq!(shard.until_trim_seconds, Some(84_400.0));
         assert!(advice(&view).contains("No worker is alive"));
     }
+}
+
+#[test]
+fn a_shard_whose_task_is_stuck_may_hold_records_though_its_owner_lives() {
+    let mut one = worker("one", Some(2));
+    one.stuck = Some(ShardId::new("a"));
+    let view = view(vec![one], vec![quiet("a"), quiet("b")]);
+    let stream = &status(&view).streams[0];
+    assert_eq!(stream.shards[0].state, ShardState::Reading);
+    assert_eq!(stream.shards[0].lag_seconds, Some(2_000.0));
+    assert_eq!(stream.shards[1].lag_seconds, Some(0.0));
+    assert_eq!(stream.workers[0].stuck_shard.as_deref(), Some("a"));
+    let advice = advice(&view);
+    assert!(
+        advice.contains("its task of shard a does not turn"),
+        "{advice}"
+    );
 }
 
 #[test]

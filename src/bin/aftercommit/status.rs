@@ -60,10 +60,17 @@ pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
     let streams = args.streams.arns(&clients).await?;
     let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
     loop {
-        // What cannot be read cannot be told.
-        let status = look(&clients, args, &streams)
-            .await
-            .map_err(Fault::Setting)?;
+        let status = match look(&clients, args, &streams).await {
+            Ok(status) => status,
+            Err(error) if args.watch => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "a look failed; the next one comes in {AGAIN:?}");
+                again.tick().await;
+                continue;
+            }
+            // What cannot be read cannot be told.
+            Err(error) => return Err(Fault::Setting(error)),
+        };
         if print(&told(&status, args)?)?.is_break() {
             return Ok(());
         }
@@ -86,35 +93,44 @@ async fn look(
     let (client, names) = (&clients.dynamodb, &args.names);
     let (now, retention) = (Clock::system().now(), Timing::default().retention);
     let letters = DynamoDbDeadLetters::new(client.clone(), &names.letters.dead_letter_table);
-    let mut told = Vec::new();
+    let (mut told, mut untold) = (Vec::new(), Vec::new());
     for stream in streams {
         let leases = DynamoDbLeases::new(client.clone(), &names.lease.lease_table, stream);
         let view = leases.look(Consistency::Strong).await?;
         let status = StreamStatus::new(stream, &view, now, retention);
         let parked = letters.parked(stream).await;
-        told.push(match known(parked, "parked keys are not told") {
-            Some(parked) => {
+        told.push(match parked {
+            Ok(parked) => {
                 let reasons = parked.iter().map(|key| key.reason.map(Reason::word));
                 status.with_parked(reasons)
             }
-            None => status,
+            Err(error) => {
+                untold.push(unread(
+                    ("--dead-letter-table", &names.letters.dead_letter_table),
+                    &error,
+                ));
+                status
+            }
         });
     }
     // Readers write no row, so none expires by this.
     let ledger = DynamoDbLedger::new(client.clone(), &names.ledger.ledger_table, Duration::MAX);
-    let ambiguous = known(ledger.ambiguous().await, "ambiguous orders are not counted");
-    Ok(FleetStatus::new(now, told, ambiguous))
+    let ambiguous = ledger.ambiguous().await;
+    let ambiguous = ambiguous.map_err(|error| {
+        untold.push(unread(
+            ("--ledger-table", &names.ledger.ledger_table),
+            &error,
+        ))
+    });
+    Ok(FleetStatus::new(now, told, ambiguous.ok()).without(untold))
 }
 
 /// What is beside the lease table may be missing, or out of reach for who asks.
-fn known<T>(answer: anyhow::Result<T>, otherwise: &str) -> Option<T> {
-    match answer {
-        Ok(known) => Some(known),
-        Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "{otherwise}");
-            None
-        }
-    }
+fn unread((flag, table): (&str, &str), error: &anyhow::Error) -> String {
+    format!(
+        "table {table} cannot be read ({error:#}); name the right one with {flag}, see that it is there \
+         (`aftercommit tables create` makes it) and that you may query it"
+    )
 }
 
 fn told(status: &FleetStatus, args: &StatusArgs) -> anyhow::Result<String> {

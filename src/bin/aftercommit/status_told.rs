@@ -90,9 +90,10 @@ fn worker(worker: &WorkerStatus) -> [String; 6] {
     let heartbeat = worker
         .heartbeat_age_seconds
         .map(|age| format!("{} ago", ago(age)));
-    let note = match (worker.alive, worker.draining) {
+    let note = match (worker.alive, &worker.stuck_shard) {
         (Some(false), _) => "seems dead",
-        (_, true) => "leaving",
+        (_, Some(_)) => "stuck",
+        _ if worker.draining => "leaving",
         _ => "",
     };
     [

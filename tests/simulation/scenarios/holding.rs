@@ -55,6 +55,7 @@ async fn moved_away() -> (MemoryLeases, Take) {
         reads: 1,
         zone: None,
         status_address: None,
+        stuck: None,
         at: None,
     };
     leases.register(&there).await.unwrap();

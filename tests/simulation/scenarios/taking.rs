@@ -131,6 +131,7 @@ async fn table(workers: &[(&str, u64)], row: &aftercommit::leases::LeaseRow) -> 
             reads: 1,
             zone: None,
             status_address: None,
+            stuck: None,
             at: None,
         };
         leases.register(&row).await.unwrap();

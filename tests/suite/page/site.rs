@@ -81,8 +81,13 @@ impl Site {
 async fn status(State(document): State<Document>) -> Response {
     match &*document.lock().unwrap() {
         Some(document) => {
-            let json = [(header::CONTENT_TYPE, "application/json")];
-            (json, document.to_string()).into_response()
+            // When it was told: as soon as its rows were read, unless it says otherwise.
+            let date = document.get("told").unwrap_or(&document["at"]);
+            let headers = [
+                (header::CONTENT_TYPE, "application/json"),
+                (header::DATE, date.as_str().unwrap()),
+            ];
+            (headers, document.to_string()).into_response()
         }
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
