@@ -8,7 +8,7 @@ use aftercommit::confirmation::address::{Domains, Mailbox, parse_mailbox};
 use aftercommit::confirmation::dkim::Dkim;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::order::OrderFields;
-use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
+use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::tables::dynamodb::TableStream;
 use anyhow::Context as _;
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::aws::{self, Clients};
 use crate::fault::Fault;
-use crate::password::PasswordArgs;
+use crate::password::{PasswordArgs, secret};
 
 /// Where an order keeps what.
 #[derive(Debug, Args)]
@@ -183,9 +183,10 @@ pub struct SmtpArgs {
         long,
         value_name = "URL",
         env = "AFTERCOMMIT_SMTP_URL",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = secret
     )]
-    smtp_url: Option<String>,
+    smtp_url: Option<Secret>,
     #[command(flatten)]
     password: PasswordArgs,
     /// Open connections at most
@@ -222,7 +223,7 @@ impl SmtpArgs {
             )
         })?;
         let password = self.password.read().await?;
-        let settings = SmtpSettings::from_url(url, password);
+        let settings = SmtpSettings::from_url(url.reveal(), password);
         let mut settings = settings.context("--smtp-url").map_err(Fault::Setting)?;
         settings.max_connections = self.smtp_connections.get();
         if let Some(name) = &self.ehlo_name {

@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use zeroize::Zeroizing;
 
 use crate::fault::Fault;
 
@@ -77,13 +78,13 @@ pub async fn ses(_: Option<String>) -> Result<Transport, Fault> {
 
 /// The text of a secret of AWS Secrets Manager.
 #[cfg(feature = "secrets")]
-pub async fn secret(id: &str) -> Result<String, Fault> {
+pub async fn secret(id: &str) -> Result<Zeroizing<String>, Fault> {
     let config = config().await.map_err(Fault::Setting)?;
     let client = aws_sdk_secretsmanager::Client::new(&config);
     let answer = client.get_secret_value().secret_id(id).send().await;
     let secret = answer.with_context(|| format!("--smtp-password-secret {id}"));
     let text = secret.map_err(Fault::Setting)?.secret_string;
-    text.ok_or_else(|| {
+    text.map(Zeroizing::new).ok_or_else(|| {
         Fault::wrong(format!(
             "--smtp-password-secret {id} holds bytes: it must hold text"
         ))
@@ -93,7 +94,7 @@ pub async fn secret(id: &str) -> Result<String, Fault> {
 /// This build cannot.
 #[cfg(not(feature = "secrets"))]
 #[expect(clippy::unused_async, reason = "as where it is built")]
-pub async fn secret(_: &str) -> Result<String, Fault> {
+pub async fn secret(_: &str) -> Result<Zeroizing<String>, Fault> {
     Err(Fault::wrong(
         "--smtp-password-secret: this build cannot read secrets; install it with \
          cargo install --path . --features secrets",

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use aftercommit::confirmation::smtp::Secret;
 use anyhow::Context as _;
 use clap::Args;
+use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::aws;
 use crate::fault::Fault;
@@ -40,7 +42,7 @@ impl PasswordArgs {
     /// The password, if one is set.
     pub async fn read(&self) -> Result<Option<Secret>, Fault> {
         if let Some(path) = &self.smtp_password_file {
-            let text = std::fs::read_to_string(path);
+            let text = std::fs::read_to_string(path).map(Zeroizing::new);
             let text = text.with_context(|| format!("--smtp-password-file {}", path.display()));
             let text = text.map_err(Fault::Setting)?;
             let password = text.trim_end_matches(['\r', '\n']).to_owned();
@@ -48,23 +50,27 @@ impl PasswordArgs {
         }
         if let Some(arn) = &self.smtp_password_secret {
             let text = aws::secret(arn).await?;
-            return Ok(Some(Secret::new(password_in(&text))));
+            return Ok(Some(password_in(&text)));
         }
         Ok(self.smtp_password.clone())
     }
 }
 
-/// Secrets Manager's own console and rotation keep JSON.
-fn password_in(text: &str) -> String {
-    let json: Option<serde_json::Value> = serde_json::from_str(text).ok();
-    let member = json
-        .as_ref()
-        .and_then(|json| json.get("password")?.as_str());
-    member.unwrap_or(text).to_owned()
+/// JSON with a password. Nothing else in it is kept.
+#[derive(Deserialize)]
+struct WithPassword {
+    password: String,
 }
 
+/// Secrets Manager's own console and rotation keep JSON.
+fn password_in(text: &str) -> Secret {
+    let json: Result<WithPassword, _> = serde_json::from_str(text);
+    Secret::new(json.map_or_else(|_| text.to_owned(), |json| json.password))
+}
+
+/// For a flag whose value is not to be shown.
 #[expect(clippy::unnecessary_wraps, reason = "the form that clap asks for")]
-fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+pub fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text.to_owned()))
 }
 
@@ -80,7 +86,7 @@ mod tests {
             (r#"{"other": "p"}"#, r#"{"other": "p"}"#),
             ("12345", "12345"),
         ] {
-            assert_eq!(password_in(secret), password);
+            assert_eq!(password_in(secret).reveal(), password);
         }
     }
 }
