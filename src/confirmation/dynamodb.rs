@@ -121,18 +121,27 @@ impl SuppressionList {
         }
     }
 
-    /// A page of the list in no order, and where to go on.
+    /// A page of the list in no order, and where to go on. A row that is damaged is logged and left
+    /// out; its address is still not mailed.
     ///
     /// # Errors
     ///
-    /// The table does not answer, or a row is damaged.
+    /// The table does not answer.
     pub async fn page(
         &self,
         from: Option<&str>,
     ) -> anyhow::Result<(Vec<Suppressed>, Option<String>)> {
         let after = from.map(|hash| vec![(ADDRESS, Some(text(hash)))]);
         let (items, last) = self.table.scan(&Expression::default(), after).await?;
-        let all = items.iter().map(read).collect::<anyhow::Result<_>>()?;
+        let all = items.iter().filter_map(|item| {
+            let told = read(item);
+            if let Err(error) = &told {
+                let row = Reader(item).text(ADDRESS).unwrap_or_default();
+                tracing::warn!(row, %error, "a row of the suppression list cannot be read: not listed");
+            }
+            told.ok()
+        });
+        let all = all.collect();
         let next = last.map(|key| Reader(&key).text(ADDRESS).map(str::to_owned));
         Ok((all, next.transpose()?))
     }
