@@ -133,6 +133,7 @@ fn mails(counts: &Counts) -> Mails {
         accepted: counts.accepted(),
         failed: counts.refused(),
         ambiguous: counts.ambiguous(),
+        second_acceptances: counts.second_acceptances(),
         parked: counts.parked(),
         suppressed: counts.suppressed(),
         deferred: counts.deferred(),

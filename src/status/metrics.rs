@@ -23,6 +23,8 @@ pub struct Mails {
     pub failed: u64,
     /// Nobody can tell whether they were accepted.
     pub ambiguous: u64,
+    /// Accepted though one of the same order was before: the second of a doubt.
+    pub second_acceptances: u64,
     /// Settled while their order waits for an operator.
     pub parked: u64,
     /// Deliberately not sent.
@@ -37,6 +39,7 @@ impl Mails {
             accepted: self.accepted + other.accepted,
             failed: self.failed + other.failed,
             ambiguous: self.ambiguous + other.ambiguous,
+            second_acceptances: self.second_acceptances + other.second_acceptances,
             parked: self.parked + other.parked,
             suppressed: self.suppressed + other.suppressed,
             deferred: self.deferred + other.deferred,

@@ -204,6 +204,11 @@ pub const METRICS: &[Metric] = &[
         |m| m.ambiguous,
     ),
     mails(
+        "aftercommit_mails_accepted_twice_total",
+        "Mails that the server took though it had taken one for the same order before.",
+        |m| m.second_acceptances,
+    ),
+    mails(
         "aftercommit_mails_parked_total",
         "Records settled while their order waits for an operator.",
         |m| m.parked,
