@@ -35,13 +35,14 @@
 //! the middle of a mail, others wait for that end (and some minutes, as clocks differ), and then
 //! call the mail AMBIGUOUS.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::clock::Clock;
 use crate::dead_letter::DeadLetters;
@@ -61,6 +62,9 @@ use event::Records;
 /// Before the end of an invocation: nothing is begun any more. Time for a mail server's answer to
 /// the final dot, and for the ledger.
 pub const MARGIN: Duration = Duration::from_secs(10);
+
+/// An invocation that begins with less does little or nothing.
+const SHORT: Duration = Duration::from_secs(30);
 
 /// Before the end of an invocation: what is in flight is given up, and the answer is sent.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -142,6 +146,7 @@ pub struct Function<H> {
     told: Option<Told>,
     incarnation: Arc<str>,
     rng: Mutex<fastrand::Rng>,
+    warned: Once,
 }
 
 impl<H: RecordHandler> Function<H> {
@@ -161,6 +166,7 @@ impl<H: RecordHandler> Function<H> {
             told: None,
             incarnation: "".into(),
             rng: Mutex::default(),
+            warned: Once::new(),
         };
         function.settings(Settings::default())
     }
@@ -242,6 +248,7 @@ impl<H: RecordHandler> Function<H> {
     ///
     /// [`Refused`]: nothing can be told of the batch, so all of it must come again.
     pub async fn handle(&self, event: &Value, ends: Instant) -> Result<Answer, Refused> {
+        self.mind_time(ends);
         let records = Records::of(event, self.clock.now());
         let stream = match &records.stream {
             Some(arn) if table(arn) == table(&self.stream) => arn.clone(),
@@ -273,6 +280,22 @@ impl<H: RecordHandler> Function<H> {
                 let failures = failed.into_iter().collect();
                 Ok(Answer { failures })
             }
+        }
+    }
+}
+
+impl<H> Function<H> {
+    /// Says once that there is too little time.
+    fn mind_time(&self, ends: Instant) {
+        let left = ends.saturating_duration_since(Instant::now());
+        if left < SHORT {
+            self.warned.call_once(|| {
+                warn!(
+                    ?left,
+                    "the function has too little time, as nothing is begun in its last {MARGIN:?}: \
+                     raise its timeout to {SHORT:?} at least"
+                );
+            });
         }
     }
 }

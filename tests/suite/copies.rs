@@ -30,7 +30,7 @@ use crate::cli_tables::{against, create};
 use crate::support::embedded::Embedded;
 use crate::support::letters::{letter, letter_of, record, stream};
 
-const QUEUE: &str = "arn:aws:sqs:eu-west-1:123456789012:letters";
+pub const QUEUE: &str = "arn:aws:sqs:eu-west-1:123456789012:letters";
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:letters";
 
 /// A call: its operation and its fields.
@@ -44,7 +44,7 @@ struct Heard {
 }
 
 /// A queue service and a topic service at once.
-struct Services {
+pub struct Services {
     heard: Arc<Mutex<Heard>>,
     config: SdkConfig,
 }
@@ -92,7 +92,7 @@ async fn answer(
 }
 
 impl Services {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let routes = Router::new().fallback(post(answer));
         let routes = routes.with_state(Arc::clone(&heard));
@@ -111,7 +111,7 @@ impl Services {
         Self { heard, config }
     }
 
-    async fn copied(&self, arn: &str) -> (MemoryDeadLetters, Copied<MemoryDeadLetters>) {
+    pub async fn copied(&self, arn: &str) -> (MemoryDeadLetters, Copied<MemoryDeadLetters>) {
         let letters = MemoryDeadLetters::default();
         let to = Destination::open(&self.config, arn).await.unwrap();
         (letters.clone(), Copied::new(letters, to))
@@ -123,7 +123,7 @@ impl Services {
     }
 
     /// The calls so far but for look-ups.
-    fn sent(&self) -> Vec<Call> {
+    pub fn sent(&self) -> Vec<Call> {
         let heard = self.heard.lock().unwrap();
         let sent = heard.calls.iter().filter(|(name, _)| name != "GetQueueUrl");
         sent.cloned().collect()

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::support::lambda_events::event;
 use crate::support::letters;
 
+mod beside;
 mod desk;
 
 use desk::{

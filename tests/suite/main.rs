@@ -58,6 +58,8 @@ mod smtp;
 mod soak;
 mod standing_claim;
 mod status_report;
+mod stopping;
+mod stuck;
 mod telling;
 mod template;
 mod throttle;

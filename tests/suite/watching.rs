@@ -4,18 +4,10 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::process::Output;
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::leases::{Consistency, InitialPosition, LeaseStore as _};
-use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::status::{Status, Watch};
-use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Record, RecordHandler, Settings, Timing,
-};
+use aftercommit::leases::{Consistency, LeaseStore as _};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
@@ -172,7 +164,8 @@ async fn answers_are_strict(at: &str) {
     }
 }
 
-async fn health(at: &str) -> Output {
+/// What `aftercommit health` says of a worker.
+pub async fn health(at: &str) -> Output {
     let mut command = aftercommit();
     command
         .args(["health", "--http", at])
@@ -333,60 +326,4 @@ async fn what_is_no_worker_is_not_healthy() {
     let health = health.unwrap();
     assert_eq!(health.status.code(), Some(1), "{}", text(&health.stderr));
     assert_eq!(text(&health.stderr).matches('\n').count(), 1);
-}
-
-/// Holds its thread until it is told to go on.
-struct Blocks(Mutex<Receiver<()>>);
-
-impl RecordHandler for Blocks {
-    async fn handle(&self, _: &Record, _: &Context) -> Result<(), Failure> {
-        self.0.lock().unwrap().recv().unwrap();
-        Ok(())
-    }
-}
-
-/// Not from within: where a handler holds a thread of the runtime, its timers may stand, too.
-#[test]
-fn a_handler_that_blocks_its_thread_makes_a_worker_unhealthy_until_it_lets_go() {
-    let stream = MemoryStream::new(1, 10);
-    let (go_on, told) = channel();
-    let lease_duration = Duration::from_millis(500);
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        timing: Timing {
-            lease_duration,
-            heartbeat_interval: lease_duration / 5,
-            look_interval: lease_duration / 10,
-            handover_timeout: lease_duration,
-            ..Timing::default()
-        },
-        ..Settings::default()
-    };
-    let handler = Blocks(Mutex::new(told));
-    let consumer = Consumer::new("arn", stream.clone(), MemoryLeases::new(), handler);
-    let consumer = consumer.settings(settings);
-    let status = Status::new(Clock::system(), [Watch::of(&consumer)]);
-    let id = serde_dynamo::to_item(serde_json::json!({ "id": "1" }));
-    let item: serde_dynamo::Item = id.unwrap();
-    stream.commit(Commit {
-        event: Event::Insert,
-        keys: item.clone(),
-        old_image: None,
-        new_image: Some(item),
-        created: SystemTime::now(),
-    });
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.spawn(consumer.run(std::future::pending()));
-    let until = |alive: bool| {
-        let began = Instant::now();
-        while status.alive().is_ok() != alive {
-            assert!(began.elapsed() < LIMIT, "{:?}", status.alive());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    until(false);
-    // Its lease may be lost meanwhile, so that the record may come again.
-    (0..100).for_each(|_| go_on.send(()).unwrap());
-    until(true);
-    runtime.shutdown_background();
 }
