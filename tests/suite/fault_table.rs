@@ -12,6 +12,7 @@ const END: &str = "<!-- So far the table. -->\n";
 
 fn place(step: Step) -> &'static str {
     match step {
+        Step::Connect => "connecting",
         Step::Tls => "TLS",
         Step::Greeting => "the greeting",
         Step::Ehlo => "EHLO",
@@ -21,19 +22,25 @@ fn place(step: Step) -> &'static str {
         Step::Data => "DATA",
         Step::Body => "the message",
         Step::Dot => "the final dot",
-        _ => "AUTH",
+        Step::Auth => "AUTH",
+        Step::Noop => "NOOP",
+        Step::Rset => "RSET",
     }
 }
 
 fn deed(case: &Case) -> String {
     let deed = match &case.act {
+        _ if case.step == Step::Connect => "does not listen",
         Act::Close => "hangs up",
         Act::Reset => "resets the connection",
         Act::Silence => "is silent",
         Act::Half => "replies by half",
         Act::Garbage => "talks nonsense",
         Act::Twice => "replies twice",
-        Act::Late(_) | Act::Trickle(_) => "is slow",
+        Act::Late(_) | Act::Trickle(_) | Act::Hold => "is slow",
+        Act::Say(words) if words.contains("quota") => {
+            return format!("says {}, its quota is used up", &words[..3]);
+        }
         Act::Say(words) => return format!("says {}", &words[..3]),
     };
     deed.to_owned()
@@ -41,12 +48,21 @@ fn deed(case: &Case) -> String {
 
 fn told(told: Told) -> &'static str {
     match told {
-        Told::Done => "is done",
+        Told::Done => "settles the record",
         Told::Retry => "tries again",
         Told::Reject => "gives it up",
         Told::Unavailable => "waits until the server is well",
         Told::Overloaded => "slows down",
         Told::Busy => "waits",
+    }
+}
+
+/// Under `resend` and under `park`, where they differ.
+fn worker([resend, park]: [Told; 2]) -> String {
+    if resend == park {
+        told(resend).to_owned()
+    } else {
+        format!("`resend`: {}; `park`: {}", told(resend), told(park))
     }
 }
 
@@ -66,7 +82,7 @@ fn outcome(case: &Case) -> String {
         } else {
             state.to_owned()
         },
-        told(case.told),
+        worker(case.told),
     )
 }
 

@@ -1,6 +1,7 @@
 //! Every fault of a mail server at every stage: what the ledger says then, what the next worker
 //! does, and how many mails were accepted.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
@@ -9,9 +10,11 @@ use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
 use aftercommit::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Failure, RecordHandler};
 
-use crate::support::mail_server::{Act, Fault, MailServer, Script, ServerTls, Step};
-use crate::support::orders::{inserted, quick, row, rules, worker};
-use aftercommit::confirmation::smtp::{Security, SmtpSettings, Timeouts};
+use crate::support::mail_server::{
+    Act, Fault, MailServer, PASSWORD, Script, ServerTls, Step, USER,
+};
+use crate::support::orders::{inserted, row, rules, short_at, smtp_settings, worker};
+use aftercommit::confirmation::smtp::{Login, Secret, Security, Timeouts};
 
 /// What a handler told the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +46,8 @@ pub struct Case {
     pub act: Act,
     /// The server took the mail before the fault.
     pub kept: bool,
-    /// What the first worker tells the engine.
-    pub told: Told,
+    /// What the first worker tells the engine: under `resend`, and under `park`.
+    pub told: [Told; 2],
     /// What the ledger says then; `None`: nothing.
     pub state: Option<State>,
     /// What the next worker tells the engine: under `resend`, and under `park`.
@@ -59,7 +62,7 @@ fn before_the_claim(step: Step, act: Act) -> Case {
         step,
         act,
         kept: false,
-        told: Unavailable,
+        told: [Unavailable; 2],
         state: None,
         next: [Done, Done],
         mails: [1, 1],
@@ -69,7 +72,7 @@ fn before_the_claim(step: Step, act: Act) -> Case {
 /// The server wants fewer connections.
 fn asks_for_less(step: Step) -> Case {
     Case {
-        told: Overloaded,
+        told: [Overloaded; 2],
         ..before_the_claim(step, Act::Say("421 4.3.2 closing"))
     }
 }
@@ -79,7 +82,7 @@ fn at_the_envelope(step: Step, reply: &'static str, told: Told, state: Option<St
     let settled = usize::from(state.is_none());
     let next = if state.is_none() { Done } else { Reject };
     Case {
-        told,
+        told: [told; 2],
         state,
         next: [next, next],
         mails: [settled, settled],
@@ -90,7 +93,7 @@ fn at_the_envelope(step: Step, reply: &'static str, told: Told, state: Option<St
 /// After the claim, and certainly not accepted.
 fn not_accepted(step: Step, act: Act, told: Told) -> Case {
     Case {
-        told,
+        told: [told; 2],
         state: Some(State::Retry),
         ..before_the_claim(step, act)
     }
@@ -99,7 +102,7 @@ fn not_accepted(step: Step, act: Act, told: Told) -> Case {
 /// After the claim, and refused for good.
 fn refused(step: Step, reply: &'static str) -> Case {
     Case {
-        told: Reject,
+        told: [Reject; 2],
         state: Some(State::Failed),
         next: [Reject, Reject],
         mails: [0, 0],
@@ -107,12 +110,12 @@ fn refused(step: Step, reply: &'static str) -> Case {
     }
 }
 
-/// Nobody can tell. `resend` sends once more, `park` waits for an operator.
+/// Nobody can tell. `resend` sends once more, `park` waits for an operator, and its record does not.
 fn ambiguous(act: Act, kept: bool) -> Case {
     let first = usize::from(kept);
     Case {
         kept,
-        told: Retry,
+        told: [Retry, Done],
         state: Some(State::Ambiguous),
         mails: [first + 1, first],
         ..before_the_claim(Step::Dot, act)
@@ -122,7 +125,7 @@ fn ambiguous(act: Act, kept: bool) -> Case {
 /// The fault does no harm.
 fn harmless(step: Step, act: Act) -> Case {
     Case {
-        told: Done,
+        told: [Done; 2],
         state: Some(State::Sent),
         ..before_the_claim(step, act)
     }
@@ -136,12 +139,13 @@ pub fn table() -> Vec<Case> {
         Act::Half,
         Act::Garbage,
     ];
-    let mut table = Vec::new();
+    let mut table = vec![before_the_claim(Step::Connect, Act::Close)];
     for step in [
         Step::Tls,
         Step::Greeting,
         Step::Ehlo,
         Step::StartTls,
+        Step::Auth,
         Step::Mail,
         Step::Rcpt,
     ] {
@@ -153,6 +157,14 @@ pub fn table() -> Vec<Case> {
         }
         table.push(asks_for_less(step));
     }
+    for reply in ["535 5.7.8 wrong password", "354 what"] {
+        table.push(before_the_claim(Step::Auth, Act::Say(reply)));
+    }
+    table.push(asks_for_less(Step::Auth));
+    table.push(Case {
+        told: [Overloaded; 2],
+        ..before_the_claim(Step::Auth, Act::Say("454 4.7.0 try later"))
+    });
     for step in [Step::Mail, Step::Rcpt] {
         table.push(asks_for_less(step));
         table.push(before_the_claim(step, Act::Say("354 what")));
@@ -214,6 +226,7 @@ pub fn table() -> Vec<Case> {
     for step in [
         Step::Greeting,
         Step::Ehlo,
+        Step::Auth,
         Step::Mail,
         Step::Rcpt,
         Step::Data,
@@ -242,6 +255,24 @@ macro_rules! check_eq {
     };
 }
 
+/// A port on which nobody listens, and nobody else can.
+struct Nobody(socket2::Socket);
+
+impl Nobody {
+    fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        Self(socket)
+    }
+
+    fn port(&self) -> u16 {
+        let address = self.0.local_addr().unwrap();
+        address.as_socket().unwrap().port()
+    }
+}
+
 async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), String> {
     let which = usize::from(policy == OnAmbiguous::Park);
     let what = format!(
@@ -255,17 +286,19 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
     };
     let fault = Fault::once(case.step, case.act.clone());
     let fault = if case.kept { fault.keeping() } else { fault };
+    let auth = if case.step == Step::Auth { "PLAIN" } else { "" };
     let script = Script {
         pipelining,
         tls,
+        auth,
         ..Script::default()
     }
     .fault(fault);
     let server = MailServer::start(script).await;
     // Only silence must be noticed soon; a machine that is busy is no fault.
     let mut settings = match case.act {
-        Act::Silence => quick(&server),
-        _ => SmtpSettings::from_url(&server.url(), None).unwrap(),
+        Act::Silence => short_at(&server, case.step),
+        _ => smtp_settings(&server),
     };
     settings.host = "localhost".into();
     settings.extra_roots = server.root();
@@ -274,22 +307,28 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
         ServerTls::StartTls => Security::StartTls,
         ServerTls::None => Security::Plain,
     };
+    settings.login = (case.step == Step::Auth).then(|| Login {
+        user: USER.to_owned(),
+        secret: Secret::new(PASSWORD.into()),
+        mechanism: None,
+    });
+    let nobody = Nobody::new();
+    let there = settings.port;
+    if case.step == Step::Connect {
+        settings.port = nobody.port();
+    }
     let ledger = MemoryLedger::new();
     let record = inserted("o1", "ann@example.com");
 
     let first = worker(ledger.clone(), settings.clone(), rules(policy));
     let context = Context::detached().of_worker("first", Liveness::Dead);
     let result = first.handle(&record, &context).await;
-    let expected = match case.state {
-        // The first worker parks its own doubt at once.
-        Some(State::Ambiguous) if policy == OnAmbiguous::Park => Done,
-        _ => case.told,
-    };
-    check_eq!(told(&result), expected, "{what}: {result:?}");
+    check_eq!(told(&result), case.told[which], "{what}: {result:?}");
     let state = row(&ledger, "o1").await.map(|row| row.state);
     check_eq!(state, case.state, "{what}: the ledger");
 
-    // Nothing is silent any more.
+    // Nothing is silent any more, and nobody away.
+    settings.port = there;
     settings.timeouts = Timeouts::default();
     let next = worker(ledger.clone(), settings, rules(policy));
     let context = Context::detached().of_worker("next", Liveness::Dead);

@@ -81,6 +81,8 @@ pub struct MailServer {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
     accepted: watch::Receiver<usize>,
+    cut: watch::Receiver<Option<Vec<u8>>>,
+    released: CancellationToken,
     root: Vec<u8>,
     shared: Arc<Shared>,
     listening: Mutex<Option<DropGuard>>,
@@ -90,6 +92,10 @@ struct Shared {
     script: Script,
     state: Arc<Mutex<State>>,
     accepted: watch::Sender<usize>,
+    /// The message that was cut off last.
+    cut: watch::Sender<Option<Vec<u8>>>,
+    /// What is held goes on.
+    released: CancellationToken,
     tls: TlsAcceptor,
 }
 
@@ -109,16 +115,22 @@ impl MailServer {
             ..State::default()
         }));
         let (accepted, seen) = watch::channel(0);
+        let (cut, seen_cut) = watch::channel(None);
+        let released = CancellationToken::new();
         let shared = Arc::new(Shared {
             script,
             state: state.clone(),
             accepted,
+            cut,
+            released: released.clone(),
             tls,
         });
         Self {
             address,
             state,
             accepted: seen,
+            cut: seen_cut,
+            released,
             root,
             listening: Mutex::new(Some(listen(listener, shared.clone()))),
             shared,
@@ -188,6 +200,18 @@ impl MailServer {
     pub async fn wait_accepted(&self, count: usize) {
         let mut accepted = self.accepted.clone();
         accepted.wait_for(|seen| *seen >= count).await.unwrap();
+    }
+
+    /// Waits until a connection ends in the middle of a message, and returns what came of it.
+    pub async fn wait_cut(&self) -> Vec<u8> {
+        let mut cut = self.cut.clone();
+        let cut = cut.wait_for(Option::is_some).await.unwrap();
+        cut.clone().unwrap_or_default()
+    }
+
+    /// Lets everything go on that [`Act::Hold`] holds, now and later.
+    pub fn release(&self) {
+        self.released.cancel();
     }
 
     /// The commands heard so far, each with its connection.

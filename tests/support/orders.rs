@@ -16,11 +16,36 @@ use aftercommit::record::StreamView;
 use aftercommit::{Clock, Event, Record, SequenceNumber};
 use serde_dynamo::to_item;
 
-use super::mail_server::MailServer;
+use super::mail_server::{MailServer, Step};
+
+/// The settings as users have them: a machine that is busy is no fault.
+pub fn smtp_settings(server: &MailServer) -> SmtpSettings {
+    SmtpSettings::from_url(&server.url(), None).unwrap()
+}
+
+/// The same, but silence at this one step is noticed soon.
+pub fn short_at(server: &MailServer, step: Step) -> SmtpSettings {
+    let mut settings = smtp_settings(server);
+    let limits = &mut settings.timeouts;
+    let limit = match step {
+        Step::Connect | Step::Noop => &mut limits.connect,
+        Step::Tls => &mut limits.tls,
+        Step::Greeting => &mut limits.greeting,
+        Step::Ehlo | Step::StartTls | Step::Rset => &mut limits.hello,
+        Step::Auth => &mut limits.auth,
+        Step::Mail => &mut limits.mail,
+        Step::Rcpt => &mut limits.rcpt,
+        Step::Data => &mut limits.data,
+        Step::Body => &mut limits.body,
+        Step::Dot => &mut limits.after_dot,
+    };
+    *limit = Duration::from_millis(500);
+    settings
+}
 
 /// Times short enough that silence is noticed soon.
 pub fn quick(server: &MailServer) -> SmtpSettings {
-    let mut settings = SmtpSettings::from_url(&server.url(), None).unwrap();
+    let mut settings = smtp_settings(server);
     let limits = &mut settings.timeouts;
     for limit in [
         &mut limits.connect,

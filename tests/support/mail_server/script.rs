@@ -6,6 +6,8 @@ use std::time::Duration;
 /// Where in the conversation a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
+    /// Nobody listens.
+    Connect,
     /// Before the TLS handshake, where there is one at the start.
     Tls,
     Greeting,
@@ -40,8 +42,11 @@ pub enum Act {
     Garbage,
     /// Answers as it should, after this time.
     Late(Duration),
-    /// Answers as it should, a few bytes at a time with this time between.
+    /// Answers as it should, a few bytes at a time with this time between. At [`Step::Body`]: reads
+    /// the message so.
     Trickle(Duration),
+    /// Answers as it should, once the test releases it; until then it does not even read.
+    Hold,
     /// Answers as it should, twice.
     Twice,
 }
@@ -113,7 +118,7 @@ impl Fault {
     pub(super) fn keeps(&self) -> bool {
         match self.act {
             Act::Say(line) => line.starts_with('2') || self.keeps,
-            Act::Late(_) | Act::Trickle(_) | Act::Twice => true,
+            Act::Late(_) | Act::Trickle(_) | Act::Hold | Act::Twice => true,
             _ => self.keeps,
         }
     }

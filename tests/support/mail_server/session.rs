@@ -1,5 +1,7 @@
 //! One conversation of the mail server.
 
+use std::time::Duration;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use smtp_proto::Request;
 use smtp_proto::request::receiver::{DataReceiver, RequestReceiver};
@@ -17,10 +19,7 @@ pub(super) async fn connection(stream: TcpStream, number: usize, shared: &Shared
         to: Vec::new(),
         authenticated: false,
     };
-    let mut plain = Wire {
-        stream,
-        peek: Vec::new(),
-    };
+    let mut plain = Wire::new(stream);
     if shared.script.tls != ServerTls::Implicit {
         if !matches!(
             session.answer(&mut plain, Step::Greeting, "220 test").await,
@@ -37,10 +36,7 @@ pub(super) async fn connection(stream: TcpStream, number: usize, shared: &Shared
     let Ok(tls) = shared.tls.accept(plain.stream).await else {
         return;
     };
-    let mut tls = Wire {
-        stream: tls,
-        peek: Vec::new(),
-    };
+    let mut tls = Wire::new(tls);
     if shared.script.tls == ServerTls::Implicit
         && !matches!(
             session.answer(&mut tls, Step::Greeting, "220 test").await,
@@ -81,16 +77,29 @@ impl Session<'_> {
         Some(fault.clone())
     }
 
+    /// What is to be done wrong at this step; what is to be held was held when this returns.
+    async fn act(&self, step: Step) -> Option<Act> {
+        self.held(self.fault(step).map(|fault| fault.act)).await
+    }
+
+    async fn held(&self, act: Option<Act>) -> Option<Act> {
+        if act == Some(Act::Hold) {
+            self.shared.released.cancelled().await;
+            return None;
+        }
+        act
+    }
+
     async fn answer<S: Breakable>(&mut self, wire: &mut Wire<S>, step: Step, line: &str) -> Next {
-        let act = self.fault(step).map(|fault| fault.act);
+        let act = self.act(step).await;
         wire.act(act, line).await
     }
 
     async fn before_tls(&mut self, wire: &mut Wire<TcpStream>) -> bool {
-        match self.fault(Step::Tls) {
+        match self.act(Step::Tls).await {
             None => true,
-            Some(fault) => {
-                wire.act(Some(fault.act), "220 this is not TLS").await;
+            Some(act) => {
+                wire.act(Some(act), "220 this is not TLS").await;
                 false
             }
         }
@@ -268,7 +277,7 @@ impl Session<'_> {
         if self.to.is_empty() {
             return wire.act(None, "503 5.5.1 no recipient").await;
         }
-        match self.fault(Step::Data).map(|fault| fault.act) {
+        match self.act(Step::Data).await {
             Some(Act::Say(line)) if !line.starts_with("354") => {
                 return wire.act(Some(Act::Say(line)), "").await;
             }
@@ -277,11 +286,13 @@ impl Session<'_> {
                 other => return other,
             },
         }
-        if let Some(fault) = self.fault(Step::Body) {
-            match wire.act(Some(fault.act), "").await {
+        match self.act(Step::Body).await {
+            None => {}
+            Some(Act::Trickle(time)) => wire.slow_down(time),
+            Some(act) => match wire.act(Some(act), "").await {
                 Next::On => {}
                 other => return other,
-            }
+            },
         }
         let mut message = Vec::new();
         let mut receiver = DataReceiver::new();
@@ -293,9 +304,11 @@ impl Session<'_> {
                 break;
             }
             if !wire.read().await {
+                self.shared.cut.send_replace(Some(message));
                 return Next::End;
             }
         }
+        wire.pause = Duration::ZERO;
         self.dot(wire, message).await
     }
 
@@ -308,9 +321,9 @@ impl Session<'_> {
         if keeps {
             self.keep(bytes);
         }
+        let act = self.held(fault.map(|fault| fault.act)).await;
         self.to.clear();
-        wire.act(fault.map(|fault| fault.act), "250 2.0.0 queued as TEST")
-            .await
+        wire.act(act, "250 2.0.0 queued as TEST").await
     }
 
     fn keep(&self, bytes: Vec<u8>) {

@@ -7,6 +7,9 @@ use tokio::net::TcpStream;
 
 use super::script::Act;
 
+/// How much is read at once.
+const READ: usize = 64 * 1024;
+
 /// How a connection goes on.
 pub(super) enum Next {
     On,
@@ -18,6 +21,8 @@ pub(super) struct Wire<S> {
     pub(super) stream: S,
     /// What came and is not read yet.
     pub(super) peek: Vec<u8>,
+    /// Waits so long before it reads.
+    pub(super) pause: Duration,
 }
 
 /// What can be broken rather than closed.
@@ -38,6 +43,14 @@ impl Breakable for tokio_rustls::server::TlsStream<TcpStream> {
 }
 
 impl<S: Breakable> Wire<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            peek: Vec::new(),
+            pause: Duration::ZERO,
+        }
+    }
+
     pub(super) async fn say(&mut self, line: &str) -> bool {
         let said = self
             .stream
@@ -46,7 +59,15 @@ impl<S: Breakable> Wire<S> {
         said.is_ok() && self.stream.flush().await.is_ok()
     }
 
+    /// Reads a little at a time from now on, and lets little wait.
+    pub(super) fn slow_down(&mut self, pause: Duration) {
+        let _ = socket2::SockRef::from(self.stream.tcp()).set_recv_buffer_size(READ);
+        self.pause = pause;
+    }
+
     pub(super) async fn read(&mut self) -> bool {
+        tokio::time::sleep(self.pause).await;
+        self.peek.reserve(READ);
         matches!(self.stream.read_buf(&mut self.peek).await, Ok(count) if count > 0)
     }
 
@@ -57,7 +78,8 @@ impl<S: Breakable> Wire<S> {
     /// Says `line`, or does what the script has instead.
     pub(super) async fn act(&mut self, act: Option<Act>, line: &str) -> Next {
         let said = match act {
-            None => self.say(line).await,
+            // Whoever was held goes on like all others.
+            None | Some(Act::Hold) => self.say(line).await,
             Some(Act::Say(other)) => self.say(other).await && !other.starts_with("421"),
             Some(Act::Close) => false,
             Some(Act::Reset) => {
