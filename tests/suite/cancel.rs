@@ -9,7 +9,7 @@ use aftercommit::{Context, Failure, RecordHandler};
 
 use crate::smtp::{MESSAGE, Outcome, send};
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
-use crate::support::orders::{inserted, quick, row, rules, worker};
+use crate::support::orders::{inserted, row, rules, smtp_settings, worker};
 use aftercommit::confirmation::smtp::Smtp;
 
 /// Polls a future so many times, then drops it.
@@ -58,7 +58,7 @@ async fn a_send_dropped_at_any_await_never_lets_a_reply_reach_another_mail() {
         };
         let script = script.fault(refuse.for_recipient("refused@example.com"));
         let server = MailServer::start(script).await;
-        let mut settings = quick(&server);
+        let mut settings = smtp_settings(&server);
         settings.max_connections = 1;
         let mut smtp = Smtp::new(settings.clone()).unwrap();
         let mut polls = 0;
@@ -88,7 +88,7 @@ async fn a_send_dropped_at_any_await_never_lets_a_reply_reach_another_mail() {
 #[tokio::test]
 async fn a_send_that_rides_behind_a_dropped_one_is_sent_once() {
     let server = MailServer::start(Script::default()).await;
-    let mut settings = quick(&server);
+    let mut settings = smtp_settings(&server);
     settings.max_connections = 1;
     let smtp = Smtp::new(settings).unwrap();
     for polls in 0..40 {
@@ -108,7 +108,7 @@ async fn a_send_that_rides_behind_a_dropped_one_is_sent_once() {
 #[tokio::test]
 async fn a_rider_dropped_at_any_await_does_not_disturb_the_mail_before_it() {
     let server = MailServer::start(Script::default()).await;
-    let mut settings = quick(&server);
+    let mut settings = smtp_settings(&server);
     settings.max_connections = 1;
     let smtp = Smtp::new(settings).unwrap();
     for polls in 0..40 {
@@ -131,8 +131,16 @@ async fn a_confirmation_dropped_at_any_await_is_sent_once_or_the_ledger_says_why
     for same_worker in [true, false] {
         let server = MailServer::start(Script::default()).await;
         let ledger = MemoryLedger::new();
-        let first = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
-        let other = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
+        let first = worker(
+            ledger.clone(),
+            smtp_settings(&server),
+            rules(OnAmbiguous::Resend),
+        );
+        let other = worker(
+            ledger.clone(),
+            smtp_settings(&server),
+            rules(OnAmbiguous::Resend),
+        );
         let mine = Context::detached().of_worker("first", Liveness::Dead);
         let theirs = Context::detached().of_worker("other", Liveness::Dead);
         for polls in 0.. {

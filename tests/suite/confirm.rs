@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::support::flaky_ledger::{Fate, FlakyLedger};
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
-use crate::support::orders::{inserted, key, quick, row, rules, worker};
+use crate::support::orders::{inserted, key, row, rules, smtp_settings, worker};
 
 const RESEND: OnAmbiguous = OnAmbiguous::Resend;
 
@@ -30,7 +30,7 @@ async fn an_order_is_confirmed_once_however_often_its_record_comes() {
     let ledger = MemoryLedger::new();
     let record = inserted("o1", "ann@example.com");
     for incarnation in ["a", "b"] {
-        let worker = worker(ledger.clone(), quick(&server), rules(RESEND));
+        let worker = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
         for attempt in 1..3 {
             let context = Context::detached().of_worker(incarnation, Liveness::Dead);
             worker
@@ -52,7 +52,7 @@ async fn an_order_is_confirmed_once_however_often_its_record_comes() {
 #[tokio::test]
 async fn only_an_insert_is_confirmed() {
     let server = MailServer::start(Script::default()).await;
-    let worker = worker(MemoryLedger::new(), quick(&server), rules(RESEND));
+    let worker = worker(MemoryLedger::new(), smtp_settings(&server), rules(RESEND));
     for event in [Event::Modify, Event::Remove] {
         let mut record = inserted("o1", "ann@example.com");
         record.event = event;
@@ -64,7 +64,7 @@ async fn only_an_insert_is_confirmed() {
 #[tokio::test]
 async fn an_order_older_than_the_ledgers_memory_is_refused() {
     let server = MailServer::start(Script::default()).await;
-    let worker = worker(MemoryLedger::new(), quick(&server), rules(RESEND));
+    let worker = worker(MemoryLedger::new(), smtp_settings(&server), rules(RESEND));
     let mut record = inserted("o1", "ann@example.com");
     record.created = SystemTime::now() - Duration::from_hours(24 * 401);
     let result = worker.handle(&record, &me()).await;
@@ -87,7 +87,7 @@ fn a_ledger_that_forgets_before_a_replay_could_come_is_refused() {
 async fn without_the_right_to_act_nothing_is_claimed() {
     let server = MailServer::start(Script::default()).await;
     let ledger = MemoryLedger::new();
-    let worker = worker(ledger.clone(), quick(&server), rules(RESEND));
+    let worker = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
     let record = inserted("o1", "ann@example.com");
     let result = worker.handle(&record, &me().until(Instant::now())).await;
     assert!(matches!(result, Err(Failure::Busy(_))), "{result:?}");
@@ -99,7 +99,7 @@ async fn without_the_right_to_act_nothing_is_claimed() {
 async fn a_claim_whose_answer_is_lost_is_found_again() {
     let server = MailServer::start(Script::default()).await;
     let ledger = FlakyLedger::new([Fate::AnswerLost]);
-    let worker = worker(ledger.clone(), quick(&server), rules(RESEND));
+    let worker = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
     let record = inserted("o1", "ann@example.com");
     worker.handle(&record, &me()).await.unwrap();
     let row = row(&ledger.inner, "o1").await.unwrap();
@@ -113,7 +113,7 @@ async fn a_claim_that_was_given_up_is_taken_back_by_its_own_worker() {
     for fate in [Fate::AnswerLost, Fate::RequestLost, Fate::Delayed] {
         let server = MailServer::start(Script::default()).await;
         let ledger = FlakyLedger::new([fate; 3]);
-        let worker = worker(ledger.clone(), quick(&server), rules(RESEND));
+        let worker = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
         let record = inserted("o1", "ann@example.com");
         let result = worker.handle(&record, &me()).await;
         assert!(
@@ -133,9 +133,9 @@ async fn a_claim_of_a_live_worker_is_waited_for_and_one_of_a_dead_worker_is_in_d
     let server = MailServer::start(Script::default()).await;
     let ledger = FlakyLedger::new([Fate::AnswerLost; 3]);
     let record = inserted("o1", "ann@example.com");
-    let first = worker(ledger.clone(), quick(&server), rules(RESEND));
+    let first = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
     first.handle(&record, &me()).await.unwrap_err();
-    let second = worker(ledger.clone(), quick(&server), rules(RESEND));
+    let second = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
     for alive in [Liveness::Alive, Liveness::Unknown] {
         let result = second.handle(&record, &other(alive)).await;
         assert!(matches!(result, Err(Failure::Busy(_))), "{result:?}");
@@ -155,7 +155,7 @@ async fn an_outcome_that_cannot_be_written_is_written_by_the_next_attempt_not_se
         let server = MailServer::start(Script::default()).await;
         let fates = [Fate::Fine].into_iter().chain([fate; 20]);
         let ledger = FlakyLedger::new(fates);
-        let worker = worker(ledger.clone(), quick(&server), rules(RESEND));
+        let worker = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
         let record = inserted("o1", "ann@example.com");
         let result = worker.handle(&record, &me()).await;
         assert!(
@@ -178,11 +178,11 @@ async fn an_outcome_that_dies_with_its_worker_is_a_doubt_for_the_next() {
         let fates = [Fate::Fine].into_iter().chain([Fate::RequestLost; 20]);
         let ledger = FlakyLedger::new(fates);
         let record = inserted("o1", "ann@example.com");
-        let first = worker(ledger.clone(), quick(&server), rules(policy));
+        let first = worker(ledger.clone(), smtp_settings(&server), rules(policy));
         first.handle(&record, &me()).await.unwrap_err();
         ledger.arrive().await;
         drop(first);
-        let second = worker(ledger.clone(), quick(&server), rules(policy));
+        let second = worker(ledger.clone(), smtp_settings(&server), rules(policy));
         second
             .handle(&record, &other(Liveness::Dead))
             .await
@@ -203,7 +203,7 @@ async fn many_workers_on_the_same_orders_send_each_once() {
     let server = MailServer::start(Script::default()).await;
     let ledger = MemoryLedger::new();
     let workers: Vec<_> = (0..3)
-        .map(|_| worker(ledger.clone(), quick(&server), rules(RESEND)))
+        .map(|_| worker(ledger.clone(), smtp_settings(&server), rules(RESEND)))
         .collect();
     let records: Vec<_> = (0..20)
         .map(|i| inserted(&format!("o{i}"), &format!("u{i}@example.com")))
@@ -229,17 +229,26 @@ async fn many_workers_on_the_same_orders_send_each_once() {
 /// A claimant that others held dead gets its reply after all.
 #[tokio::test]
 async fn a_late_reply_turns_doubt_into_sent() {
-    let late = Fault::once(Step::Dot, Act::Late(Duration::from_millis(300)));
-    let server = MailServer::start(Script::default().fault(late)).await;
+    let held = Fault::once(Step::Dot, Act::Hold);
+    let server = MailServer::start(Script::default().fault(held)).await;
     let ledger = MemoryLedger::new();
     let record = inserted("o1", "ann@example.com");
-    let slow = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Park));
-    let next = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Park));
+    let slow = worker(
+        ledger.clone(),
+        smtp_settings(&server),
+        rules(OnAmbiguous::Park),
+    );
+    let next = worker(
+        ledger.clone(),
+        smtp_settings(&server),
+        rules(OnAmbiguous::Park),
+    );
     let context = me();
     let takeover = async {
         server.wait_accepted(1).await;
         next.handle(&record, &other(Liveness::Dead)).await.unwrap();
         assert_eq!(row(&ledger, "o1").await.unwrap().state, State::Ambiguous);
+        server.release();
     };
     let (result, ()) = tokio::join!(slow.handle(&record, &context), takeover);
     result.unwrap();
@@ -252,16 +261,17 @@ async fn a_late_reply_turns_doubt_into_sent() {
 /// The same with `resend`: two mails, and both stand on the row.
 #[tokio::test]
 async fn a_second_acceptance_is_recorded_and_counted() {
-    let late = Fault::once(Step::Dot, Act::Late(Duration::from_millis(300)));
-    let server = MailServer::start(Script::default().fault(late)).await;
+    let held = Fault::once(Step::Dot, Act::Hold);
+    let server = MailServer::start(Script::default().fault(held)).await;
     let ledger = MemoryLedger::new();
     let record = inserted("o1", "ann@example.com");
-    let slow = worker(ledger.clone(), quick(&server), rules(RESEND));
-    let next = worker(ledger.clone(), quick(&server), rules(RESEND));
+    let slow = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
+    let next = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
     let context = me();
     let takeover = async {
         server.wait_accepted(1).await;
         next.handle(&record, &other(Liveness::Dead)).await.unwrap();
+        server.release();
     };
     let (result, ()) = tokio::join!(slow.handle(&record, &context), takeover);
     result.unwrap();
@@ -282,7 +292,7 @@ async fn after_two_doubts_an_effect_waits_for_an_operator() {
     let script = Script::default().fault(Fault::once(Step::Dot, Act::Close).times(2));
     let server = MailServer::start(script).await;
     let ledger = MemoryLedger::new();
-    let worker = worker(ledger.clone(), quick(&server), rules(RESEND));
+    let worker = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
     let record = inserted("o1", "ann@example.com");
     let first = worker.handle(&record, &me()).await;
     assert!(matches!(first, Err(Failure::Retry(_))), "{first:?}");
@@ -315,11 +325,11 @@ async fn a_sent_order_stays_sent_whatever_the_server_says_of_its_address_later()
     let server = MailServer::start(Script::default()).await;
     let ledger = MemoryLedger::new();
     let record = inserted("o1", "ann@example.com");
-    let first = worker(ledger.clone(), quick(&server), rules(RESEND));
+    let first = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
     first.handle(&record, &me()).await.unwrap();
     for reply in ["550 5.1.1 nobody", "450 4.2.1 grey"] {
         server.add(Fault::once(Step::Rcpt, Act::Say(reply)));
-        let next = worker(ledger.clone(), quick(&server), rules(RESEND));
+        let next = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
         next.handle(&record, &other(Liveness::Dead)).await.unwrap();
     }
     assert_eq!(server.accepted().len(), 1);
@@ -331,7 +341,7 @@ async fn the_row_and_the_error_hold_the_servers_words_but_no_address() {
     let script = Script::default().fault(Fault::once(Step::Dot, Act::Say(reply)));
     let server = MailServer::start(script).await;
     let ledger = MemoryLedger::new();
-    let worker = worker(ledger.clone(), quick(&server), rules(RESEND));
+    let worker = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
     let result = worker
         .handle(&inserted("o1", "ann@example.com"), &me())
         .await;

@@ -10,9 +10,9 @@ use serde_dynamo::AttributeValue;
 
 use crate::smtp::{MESSAGE, Outcome, send, smtp};
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
-use crate::support::orders::{inserted, quick, rules, worker};
+use crate::support::orders::{inserted, rules, short_at, smtp_settings, worker};
 
-/// Message and dot in two writes without `TCP_NODELAY` wait 40 ms for a delayed acknowledgement.
+/// A message in two writes without `TCP_NODELAY` waits 40 ms for a delayed acknowledgement.
 #[tokio::test]
 async fn a_mail_does_not_stall_on_nagle_and_delayed_acknowledgements() {
     let server = MailServer::start(Script {
@@ -21,9 +21,10 @@ async fn a_mail_does_not_stall_on_nagle_and_delayed_acknowledgements() {
     })
     .await;
     let smtp = smtp(&server);
-    let message = [MESSAGE, &b"0123456789\r\n".repeat(400)].concat();
+    // More than 16 KiB go out in two writes.
+    let message = [MESSAGE, &b"0123456789\r\n".repeat(2_000)].concat();
     let mut times = Vec::new();
-    for _ in 0..15 {
+    for _ in 0..40 {
         let start = Instant::now();
         assert_eq!(
             send(&smtp, "ann@example.com", &message).await,
@@ -32,10 +33,11 @@ async fn a_mail_does_not_stall_on_nagle_and_delayed_acknowledgements() {
         times.push(start.elapsed());
     }
     times.sort();
+    // A busy machine makes some mails slow; the acknowledgement, nearly all of them.
+    let lower_quartile = times[times.len() / 4];
     assert!(
-        times[7] < Duration::from_millis(30),
-        "the median mail took {:?}",
-        times[7]
+        lower_quartile < Duration::from_millis(30),
+        "the lower quartile of the mails is at {lower_quartile:?}"
     );
 }
 
@@ -52,9 +54,9 @@ async fn a_silent_server_is_left_in_time_at_every_stage() {
     ] {
         let script = Script::default().fault(Fault::always(step, Act::Silence));
         let server = MailServer::start(script).await;
-        let smtp = smtp(&server);
+        let smtp = Smtp::new(short_at(&server, step)).unwrap();
         let send = send(&smtp, "ann@example.com", MESSAGE);
-        let outcome = tokio::time::timeout(Duration::from_secs(5), send).await;
+        let outcome = tokio::time::timeout(Duration::from_mins(1), send).await;
         let outcome = outcome.unwrap_or_else(|_| panic!("{step:?}: still waiting"));
         assert_ne!(outcome, Outcome::Accepted, "{step:?}");
     }
@@ -63,19 +65,18 @@ async fn a_silent_server_is_left_in_time_at_every_stage() {
 /// A pool that takes half-used connections back hands the next mail the reply of the one before.
 #[tokio::test]
 async fn a_cancelled_mail_does_not_lend_its_reply_to_the_next() {
-    let late = Fault::once(Step::Dot, Act::Late(Duration::from_millis(200)));
+    let held = Fault::once(Step::Dot, Act::Hold);
     let refuse = Fault::always(Step::Dot, Act::Say("554 5.7.1 refused"));
-    let script = Script::default().fault(late).fault(refuse);
+    let script = Script::default().fault(held).fault(refuse);
     let server = MailServer::start(script).await;
-    let mut settings = quick(&server);
+    let mut settings = smtp_settings(&server);
     settings.max_connections = 1;
     let smtp = Smtp::new(settings).unwrap();
-    let cancelled = send(&smtp, "first@example.com", MESSAGE);
-    let cancelled = tokio::time::timeout(Duration::from_millis(50), cancelled).await;
-    assert!(
-        cancelled.is_err(),
-        "it was to be cancelled while it waits for the reply"
-    );
+    tokio::select! {
+        outcome = send(&smtp, "first@example.com", MESSAGE) => panic!("{outcome:?}"),
+        () = server.wait_accepted(1) => {}
+    }
+    server.release();
     assert_eq!(
         send(&smtp, "second@example.com", MESSAGE).await,
         Outcome::Refused
@@ -86,7 +87,7 @@ async fn a_cancelled_mail_does_not_lend_its_reply_to_the_next() {
 #[tokio::test]
 async fn open_connections_are_bounded() {
     let server = MailServer::start(Script::default()).await;
-    let mut settings = quick(&server);
+    let mut settings = smtp_settings(&server);
     settings.max_connections = 2;
     let smtp = Smtp::new(settings).unwrap();
     let sends = (0..50).map(|i| {
@@ -105,7 +106,7 @@ async fn line_ends_and_nul_in_a_name_neither_panic_nor_reach_a_header() {
     let server = MailServer::start(Script::default()).await;
     let worker = worker(
         MemoryLedger::new(),
-        quick(&server),
+        smtp_settings(&server),
         rules(OnAmbiguous::Resend),
     );
     let mut record = inserted("o1", "ann@example.com");

@@ -21,7 +21,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 
 use super::clients;
 use super::mail_server::MailServer;
-use super::orders::{quick, rules, worker};
+use super::orders::{rules, smtp_settings, worker};
 
 /// The most items of one `BatchWriteItem`.
 const BATCH: usize = 25;
@@ -113,7 +113,7 @@ impl Shop {
         policy: OnAmbiguous,
     ) -> Consumer<DynamoDbStream, DynamoDbLeases, Confirmation<DynamoDbLedger>> {
         let source = DynamoDbStream::new(clients::streams(&self.url), &self.arn, Clock::system());
-        let handler = worker(self.ledger(), quick(mails), rules(policy));
+        let handler = worker(self.ledger(), smtp_settings(mails), rules(policy));
         Consumer::new(&*self.arn, source, self.lease_store(), handler)
             .settings(Self::settings(name))
             .dead_letters(self.dead_letters())
