@@ -37,6 +37,7 @@ mod lambda_event;
 mod lambda_moving;
 #[cfg(feature = "lambda")]
 mod lambda_process;
+mod large;
 mod mail;
 mod malformed;
 mod order;
@@ -51,8 +52,8 @@ mod real_servers;
 mod record;
 mod redrive;
 mod secrets;
-#[cfg(feature = "ses")]
 mod seen_through;
+#[cfg(feature = "ses")]
 mod ses;
 mod smtp;
 mod soak;

@@ -5,14 +5,19 @@ use std::time::Duration;
 use aftercommit::confirmation::smtp::{
     Delivery, Refusal, Secret, Security, Smtp, SmtpSettings, Stage,
 };
+use aftercommit::decide::claim::{OnAmbiguous, State};
+use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::{Context, Failure, RecordHandler as _};
 use lettre::address::Envelope;
 
-use crate::support::mail_server::{MailServer, PASSWORD, Script, ServerTls, USER};
-use crate::support::orders::quick;
+use crate::support::mail_server::{
+    Act, Fault, MailServer, PASSWORD, Script, ServerTls, Step, USER,
+};
+use crate::support::orders::{inserted, row, rules, short_at, smtp_settings, worker};
 
 pub const MESSAGE: &[u8] = b"Message-ID: <1@shop.example>\r\nSubject: hello\r\n\r\n.dot\r\nbye\r\n";
 
-fn envelope(to: &str) -> Envelope {
+pub fn envelope(to: &str) -> Envelope {
     Envelope::new(
         Some("shop@example.com".parse().unwrap()),
         vec![to.parse().unwrap()],
@@ -21,7 +26,7 @@ fn envelope(to: &str) -> Envelope {
 }
 
 pub fn smtp(server: &MailServer) -> Smtp {
-    Smtp::new(quick(server)).unwrap()
+    Smtp::new(smtp_settings(server)).unwrap()
 }
 
 /// What a send came to, in one word and a stage.
@@ -74,7 +79,7 @@ async fn a_mail_arrives_byte_for_byte() {
 #[tokio::test]
 async fn connections_are_reused_up_to_their_count_and_age() {
     let server = MailServer::start(Script::default()).await;
-    let mut settings = quick(&server);
+    let mut settings = smtp_settings(&server);
     settings.max_mails = 3;
     let smtp = Smtp::new(settings.clone()).unwrap();
     for _ in 0..6 {
@@ -148,7 +153,7 @@ async fn starttls_is_demanded_and_a_foreign_certificate_is_refused() {
             ..Script::default()
         })
         .await;
-        let mut settings = quick(&server);
+        let mut settings = smtp_settings(&server);
         settings.host = "localhost".into();
         settings.timeouts.tls = Duration::from_secs(5);
         settings.security = match offered {
@@ -216,7 +221,7 @@ async fn every_login_mechanism_works_and_a_wrong_password_is_about_the_server() 
 #[tokio::test]
 async fn the_next_envelope_rides_behind_the_dot() {
     let server = MailServer::start(Script::default()).await;
-    let mut settings = quick(&server);
+    let mut settings = smtp_settings(&server);
     settings.max_connections = 1;
     let smtp = Smtp::new(settings).unwrap();
     let sends: Vec<_> = (0..5)
@@ -239,7 +244,7 @@ async fn the_next_envelope_rides_behind_the_dot() {
 async fn only_a_connection_that_rested_is_asked_whether_it_is_there() {
     let server = MailServer::start(Script::default()).await;
     for (noop_after, asked) in [(Duration::from_mins(1), 0), (Duration::ZERO, 2)] {
-        let mut settings = quick(&server);
+        let mut settings = smtp_settings(&server);
         settings.noop_after = noop_after;
         let smtp = Smtp::new(settings).unwrap();
         let before = server.heard().len();
@@ -250,5 +255,103 @@ async fn only_a_connection_that_rested_is_asked_whether_it_is_there() {
         let heard = server.heard().split_off(before);
         let noops = heard.iter().filter(|(_, line)| line.starts_with("NOOP"));
         assert_eq!(noops.count(), asked, "{noop_after:?}: {heard:?}");
+    }
+}
+
+/// Whatever comes of it, a resting connection is tried before the envelope: it costs itself.
+#[tokio::test]
+async fn a_fault_at_noop_costs_a_connection_and_no_mail() {
+    for act in [
+        Act::Close,
+        Act::Reset,
+        Act::Silence,
+        Act::Half,
+        Act::Garbage,
+        Act::Say("421 4.3.2 closing"),
+        Act::Say("450 4.3.2 not now"),
+        Act::Say("554 5.3.2 never"),
+        Act::Say("354 what"),
+    ] {
+        let script = Script::default().fault(Fault::once(Step::Noop, act.clone()));
+        let server = MailServer::start(script).await;
+        let mut settings = match act {
+            Act::Silence => short_at(&server, Step::Noop),
+            _ => smtp_settings(&server),
+        };
+        settings.noop_after = Duration::ZERO;
+        let smtp = Smtp::new(settings).unwrap();
+        for _ in 0..2 {
+            let outcome = send(&smtp, "ann@example.com", MESSAGE).await;
+            assert_eq!(outcome, Outcome::Accepted, "{act:?}");
+        }
+        assert_eq!((server.connections(), server.count()), (2, 2), "{act:?}");
+    }
+}
+
+/// RSET comes where an offer was dropped.
+#[tokio::test]
+async fn a_connection_that_breaks_at_rset_costs_no_mail() {
+    for pipelining in [true, false] {
+        for act in [
+            Act::Close,
+            Act::Reset,
+            Act::Half,
+            Act::Say("421 4.3.2 closing"),
+        ] {
+            let script = Script {
+                pipelining,
+                ..Script::default()
+            };
+            let script = script.fault(Fault::once(Step::Rset, act.clone()));
+            let server = MailServer::start(script).await;
+            let smtp = smtp(&server);
+            drop(smtp.offer(&envelope("bob@example.com")).await.unwrap());
+            let outcome = send(&smtp, "ann@example.com", MESSAGE).await;
+            assert_eq!(outcome, Outcome::Accepted, "{act:?} {pipelining}");
+            assert_eq!((server.connections(), server.count()), (2, 1), "{act:?}");
+            assert_eq!(server.accepted()[0].to, ["ann@example.com"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_beyond_ascii_is_mailed_where_smtputf8_is_offered_and_given_up_elsewhere() {
+    for (smtputf8, to, mailed) in [
+        (true, "jürgen@bücher.example", true),
+        (false, "jürgen@bücher.example", false),
+        // The domain alone has a form in ASCII.
+        (false, "ann@bücher.example", true),
+    ] {
+        let server = MailServer::start(Script {
+            smtputf8,
+            ..Script::default()
+        })
+        .await;
+        let ledger = MemoryLedger::new();
+        let rules = rules(OnAmbiguous::Resend);
+        let worker = worker(ledger.clone(), smtp_settings(&server), rules);
+        let result = worker
+            .handle(&inserted("o1", to), &Context::detached())
+            .await;
+        let state = row(&ledger, "o1").await.unwrap().state;
+        let heard = server.heard();
+        let asks = heard.iter().filter(|(_, line)| line.starts_with("MAIL"));
+        let asks: Vec<_> = asks.map(|(_, line)| line.as_str()).collect();
+        if mailed {
+            assert!(matches!(result, Ok(())), "{to}: {result:?}");
+            assert_eq!(state, State::Sent, "{to}");
+            let needed = if smtputf8 { " SMTPUTF8" } else { "" };
+            assert_eq!(asks, [format!("MAIL FROM:<shop@example.com>{needed}")]);
+            let ascii = to.replace("bücher", "xn--bcher-kva");
+            assert_eq!(server.accepted()[0].to, [ascii]);
+        } else {
+            assert!(
+                matches!(result, Err(Failure::Reject(_))),
+                "{to}: {result:?}"
+            );
+            assert_eq!(state, State::Failed, "{to}");
+            assert_eq!(asks, [""; 0]);
+            assert_eq!(server.count(), 0);
+        }
     }
 }
