@@ -19,7 +19,7 @@ use crate::support::embedded::Embedded;
 use crate::support::lambda_events::{event, records};
 use crate::support::letters;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
-use crate::support::orders::{inserted, quick, row, rules, worker};
+use crate::support::orders::{inserted, row, rules, smtp_settings, worker};
 use crate::support::shop::{Shop, address, check};
 
 const LIMIT: Duration = Duration::from_mins(3);
@@ -28,7 +28,7 @@ const BATCH: usize = 10;
 
 /// A new execution environment of the function.
 fn environment(shop: &Shop, mails: &MailServer) -> Function<Confirmation<DynamoDbLedger>> {
-    let handler = worker(shop.ledger(), quick(mails), rules(POLICY));
+    let handler = worker(shop.ledger(), smtp_settings(mails), rules(POLICY));
     Function::new(&*shop.arn, handler).dead_letters(Arc::new(shop.dead_letters()))
 }
 
@@ -56,15 +56,19 @@ async fn mapped(shop: &Shop, mails: &MailServer, from: usize, to: usize) {
     }
 }
 
-/// Works as a fleet until all these orders are settled, then stops in order.
+/// Works as a fleet until it has read all these orders and all are settled, then stops in order.
+/// A busy machine costs it no lease.
 async fn fleet(shop: &Shop, mails: &MailServer, orders: usize) {
     let quit = CancellationToken::new();
-    let one = shop.worker("one", mails, POLICY);
+    let mut settings = Shop::settings("one");
+    settings.timing.lease_duration = Duration::from_secs(10);
+    let one = shop.worker("one", mails, POLICY).settings(settings);
     let counters = one.counters();
     let working = tokio::spawn(one.run(quit.clone().cancelled_owned()));
     while counters.handled.load(Ordering::Relaxed) < orders as u64 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    shop.settled(orders, POLICY).await;
     quit.cancel();
     working.await.unwrap().unwrap();
 }
@@ -134,11 +138,10 @@ async fn a_claim_of_a_killed_invocation_is_waited_for_until_its_end_and_is_then_
             clock,
             ..rules(POLICY)
         };
-        let mut settings = quick(&mails);
-        settings.timeouts.after_dot = Duration::from_mins(10);
+        let settings = smtp_settings(&mails);
         Function::new(stream.clone(), worker(ledger.clone(), settings, rules))
     };
-    let time = Duration::from_secs(12);
+    let time = Duration::from_secs(20);
     let ends = Instant::now() + time;
     let one = function(Duration::ZERO);
     let killed = one.handle(&batch, ends);
@@ -151,7 +154,7 @@ async fn a_claim_of_a_killed_invocation_is_waited_for_until_its_end_and_is_then_
     assert_eq!(claimed.state, State::Sending);
     // Nobody knows whether it still acts: it is waited for, and then reported.
     let answer = function(Duration::ZERO)
-        .handle(&batch, Instant::now() + time)
+        .handle(&batch, Instant::now() + Duration::from_secs(12))
         .await;
     assert_eq!(answer.unwrap().unsettled(), Some("1"));
     assert_eq!(row(&ledger, "o1").await, Some(claimed));

@@ -132,7 +132,7 @@ async fn a_record_that_fails_in_the_middle_is_reported_and_all_others_are_mailed
         let mail = &event["Records"][n]["dynamodb"]["NewImage"]["email"]["S"];
         mail == &json!(address(4))
     });
-    let answer = stage.invoke(&event, Duration::from_secs(13)).await;
+    let answer = stage.invoke(&event, Duration::from_secs(25)).await;
     assert_eq!(answer, Ok(failed(number(&event, at.unwrap()))));
     assert_eq!(stage.mails.count(), 9);
     stage.mails.heal();

@@ -23,7 +23,7 @@ type Outcome = Result<Value, Value>;
 
 struct Invocation {
     event: Value,
-    ends: SystemTime,
+    time: Duration,
     outcome: oneshot::Sender<Outcome>,
 }
 
@@ -63,12 +63,12 @@ impl RuntimeApi {
         self.address.to_string()
     }
 
-    /// Invokes the function, which has so much time.
+    /// Invokes the function, which has so much time from when it is handed the event.
     pub async fn invoke(&self, event: Value, time: Duration) -> Outcome {
         let (outcome, told) = oneshot::channel();
         let invocation = Invocation {
             event,
-            ends: SystemTime::now() + time,
+            time,
             outcome,
         };
         self.invocations.send(invocation).await.unwrap();
@@ -83,7 +83,8 @@ async fn hand_out(State(server): State<Arc<Server>>) -> Response {
     let id = format!("{:016x}", fastrand::u64(..));
     let mut pending = server.pending.lock().unwrap();
     pending.insert(id.clone(), invocation.outcome);
-    let ends = invocation.ends.duration_since(SystemTime::UNIX_EPOCH);
+    let ends = SystemTime::now() + invocation.time;
+    let ends = ends.duration_since(SystemTime::UNIX_EPOCH);
     let arn = "arn:aws:lambda:eu-central-1:123456789012:function:confirm".to_owned();
     let headers = [
         ("lambda-runtime-aws-request-id", id),
