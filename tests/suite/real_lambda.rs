@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
+use tokio::time::timeout;
 
 use crate::lambda_process::function;
 use crate::support::embedded::Embedded;
@@ -18,6 +19,9 @@ use crate::support::shop::{Shop, address};
 /// Where functions ask the emulator for their invocations. It knows them by the names of the
 /// package's binaries.
 const NAME: &str = "aftercommit";
+
+/// Far more than the gate and a batch take.
+const LIMIT: Duration = Duration::from_mins(3);
 
 /// The emulator. Killed when dropped.
 struct Emulator {
@@ -114,11 +118,14 @@ async fn behind_cargo_lambdas_emulator_every_order_has_one_mail_and_what_fails_i
     assert!(first.is_some_and(|first| first <= 7), "{answer}");
     mails.heal();
     // The gate lets a probe through within a minute.
-    let mut answer = Value::Null;
-    while answer != json!({"batchItemFailures": []}) {
-        answer = emulator.invoke(&batch, folder.path()).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let settled = async {
+        while emulator.invoke(&batch, folder.path()).await.unwrap()
+            != json!({"batchItemFailures": []})
+        {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(LIMIT, settled).await.expect("the batch is settled");
     let mailed = mails.by_recipient();
     assert_eq!(mails.count(), 20);
     assert!(
