@@ -136,7 +136,10 @@ impl SuppressionList {
         let all = items.iter().filter_map(|item| {
             let told = read(item);
             if let Err(error) = &told {
+                // What is no hash may be an address that somebody wrote by hand.
                 let row = Reader(item).text(ADDRESS).unwrap_or_default();
+                let is_hash = row.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let row = if is_hash { row } else { "no hash" };
                 tracing::warn!(row, %error, "a row of the suppression list cannot be read: not listed");
             }
             told.ok()

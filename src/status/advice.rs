@@ -65,12 +65,11 @@ fn nobody(stream: &StreamStatus) -> Option<String> {
 }
 
 fn stuck(stream: &StreamStatus) -> Option<String> {
-    let mut workers = stream.workers.iter();
-    let alive = |worker: &&WorkerStatus| worker.alive != Some(false);
-    let (worker, shard) = workers
-        .by_ref()
-        .filter(alive)
-        .find_map(|worker| Some((&worker.worker, worker.stuck_shard.as_ref()?)))?;
+    let workers = stream.workers.iter();
+    let mut alive = workers.filter(|worker| worker.alive != Some(false));
+    let stuck =
+        |worker: &'_ WorkerStatus| Some((worker.worker.clone(), worker.stuck_shard.clone()?));
+    let (worker, shard) = alive.find_map(stuck)?;
     Some(format!(
         "Worker {worker} lives, and its task of shard {shard} does not turn, as where a handler blocks \
          its thread: restart it, and look at its log."

@@ -105,10 +105,8 @@ async fn look(
                 status.with_parked(reasons)
             }
             Err(error) => {
-                untold.push(unread(
-                    ("--dead-letter-table", &names.letters.dead_letter_table),
-                    &error,
-                ));
+                let table = ("--dead-letter-table", &*names.letters.dead_letter_table);
+                untold.push(unread(table, &error));
                 status
             }
         });
@@ -116,12 +114,10 @@ async fn look(
     // Readers write no row, so none expires by this.
     let ledger = DynamoDbLedger::new(client.clone(), &names.ledger.ledger_table, Duration::MAX);
     let ambiguous = ledger.ambiguous().await;
-    let ambiguous = ambiguous.map_err(|error| {
-        untold.push(unread(
-            ("--ledger-table", &names.ledger.ledger_table),
-            &error,
-        ))
-    });
+    if let Err(error) = &ambiguous {
+        let table = ("--ledger-table", &*names.ledger.ledger_table);
+        untold.push(unread(table, error));
+    }
     Ok(FleetStatus::new(now, told, ambiguous.ok()).without(untold))
 }
 
