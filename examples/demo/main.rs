@@ -71,6 +71,9 @@ struct Demo {
     /// Print nothing but the last line, and end by itself
     #[arg(long)]
     headless: bool,
+    /// Stay until its standard input ends, for whoever looks at it from a program
+    #[arg(long)]
+    stay: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -194,13 +197,15 @@ async fn play(demo: &Demo) -> anyhow::Result<bool> {
         takeover_seconds_max: takeover.map(rounded),
         ..Tally::new(demo.orders, &mails, &rows(&site.ledger()).await?)
     };
-    let stays = !demo.headless && std::io::stdout().is_terminal();
+    let stays = !demo.headless && !demo.stay && std::io::stdout().is_terminal();
     if stays {
         eprintln!("\nThe workers go on, so that you can look at them; Ctrl-C ends them.");
     }
     println!("{}", serde_json::to_string(&tally)?);
     if stays {
         tokio::signal::ctrl_c().await?;
+    } else if demo.stay {
+        end_of_input().await;
     }
     if done.is_some() {
         crew.stop().await?;

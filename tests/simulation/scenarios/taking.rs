@@ -229,7 +229,7 @@ fn a_worker_is_dead_only_if_it_was_seen_to_be_still_for_so_long() {
     let sight = sight(&["me", "other"], &[Some("other")]);
     let mut me = Member::new(worker("me"), PATIENCE);
     me.see(&sight, Duration::ZERO, true);
-    let last = PATIENCE - secs(1);
+    let last = secs(9);
     me.see(&sight, last, true);
     assert!(
         !me.is_dead(&worker("other"), last + secs(5)),

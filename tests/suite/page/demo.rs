@@ -1,7 +1,7 @@
 //! The demo in a browser.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::browser::Browser;
 use super::rows;
 
-/// The demo at work; it is killed when this is dropped.
+/// The demo at work, and there until this ends it; it is killed when this is dropped.
 struct Demo {
     process: Child,
+    out: Lines<BufReader<ChildStdout>>,
     page: String,
     inbox: String,
 }
@@ -22,10 +23,13 @@ impl Demo {
         let built = suite.parent().and_then(|deps| deps.parent()).unwrap();
         let mut process = Command::new(built.join("examples/demo"))
             .args(arguments)
+            .arg("--stay")
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the demo is built: run tests/page/run.sh");
+        let out = BufReader::new(process.stdout.take().unwrap()).lines();
         let told = BufReader::new(process.stderr.take().unwrap());
         let mut lines = told.lines().map(Result::unwrap);
         let mut address = |name: &str| {
@@ -38,17 +42,21 @@ impl Demo {
         std::thread::spawn(move || lines.for_each(drop));
         Self {
             process,
+            out,
             page,
             inbox,
         }
     }
 
-    /// Its last line, once it ended by itself.
-    fn account(mut self) -> Value {
-        let out = BufReader::new(self.process.stdout.take().unwrap());
-        let last = out.lines().map(Result::unwrap).last();
+    /// Its account, once it has done everything.
+    fn account(&mut self) -> Value {
+        let line = self.out.next().expect("it tells its account");
+        serde_json::from_str(&line.unwrap()).unwrap()
+    }
+
+    fn end(mut self) {
+        drop(self.process.stdin.take());
         assert!(self.process.wait().unwrap().success());
-        serde_json::from_str(&last.unwrap()).unwrap()
     }
 }
 
@@ -62,7 +70,7 @@ impl Drop for Demo {
 #[test]
 #[ignore = "needs Chromium: run tests/page/run.sh"]
 fn the_demo_shows_the_mails_that_it_caught_and_ends_with_its_account() {
-    let demo = Demo::start(&["--orders", "40", "--rate", "4", "--crash", "1"]);
+    let mut demo = Demo::start(&["--orders", "40", "--rate", "4", "--crash", "1"]);
     let browser = Browser::start();
     let began = Instant::now();
     let mails = loop {
@@ -93,14 +101,20 @@ fn the_demo_shows_the_mails_that_it_caught_and_ends_with_its_account() {
     browser.picture("demo-mail");
     browser.open(&format!("{}/1/html", demo.inbox));
     assert!(browser.text("body").contains("Thank you, Customer"));
-    browser.open(&demo.page);
-    browser.wait("document.querySelectorAll('[aria-label=Shards] tbody tr').length === 1");
-    assert_eq!(rows(&browser, "Shards")[0][1], "reading");
-    browser.picture("demo-page");
     assert_eq!(browser.console(), Vec::<String>::new());
+    // The worker crashed and was started anew; the page is about the one that is at work now.
     let account = demo.account();
     assert_eq!(
         (&account["orders"], &account["missing"]),
         (&40.into(), &0.into())
     );
+    browser.open(&demo.page);
+    browser.wait(
+        "document.querySelector('[aria-label=Shards] tbody tr')?.children[1].innerText.trim()
+           === 'reading'",
+    );
+    assert_eq!(rows(&browser, "Shards").len(), 1);
+    browser.picture("demo-page");
+    assert_eq!(browser.console(), Vec::<String>::new());
+    demo.end();
 }
