@@ -339,8 +339,8 @@ async fn takes_that_meet_at_one_dead_worker_all_get_through(server: OnServer) {
     }
     let from = Some((dead.incarnation.clone(), Some(Sighting::Beat(dead.beat))));
     let takes = takes(from, "taker", 4);
-    let taken = futures_util::future::join_all(takes.iter().map(|take| store.take(take))).await;
-    for lease in taken {
+    let answers = futures_util::future::join_all(takes.iter().map(|take| store.take(take))).await;
+    for lease in answers {
         assert_eq!(lease.unwrap().unwrap().epoch, 5);
     }
 }

@@ -131,14 +131,18 @@ fn harmless(step: Step, act: Act) -> Case {
     }
 }
 
-pub fn table() -> Vec<Case> {
-    let breaks = [
+fn breaks() -> [Act; 5] {
+    [
         Act::Close,
         Act::Reset,
         Act::Silence,
         Act::Half,
         Act::Garbage,
-    ];
+    ]
+}
+
+/// Up to the reply to RCPT.
+fn of_the_envelope() -> Vec<Case> {
     let mut table = vec![before_the_claim(Step::Connect, Act::Close)];
     for step in [
         Step::Tls,
@@ -149,7 +153,7 @@ pub fn table() -> Vec<Case> {
         Step::Mail,
         Step::Rcpt,
     ] {
-        table.extend(breaks.clone().map(|act| before_the_claim(step, act)));
+        table.extend(breaks().map(|act| before_the_claim(step, act)));
     }
     for step in [Step::Greeting, Step::Ehlo, Step::StartTls] {
         for reply in ["450 4.3.2 not now", "554 5.3.2 never", "354 what"] {
@@ -176,11 +180,12 @@ pub fn table() -> Vec<Case> {
             Some(State::Failed),
         ));
     }
-    table.extend(
-        breaks
-            .clone()
-            .map(|act| not_accepted(Step::Data, act, Unavailable)),
-    );
+    table
+}
+
+pub fn table() -> Vec<Case> {
+    let mut table = of_the_envelope();
+    table.extend(breaks().map(|act| not_accepted(Step::Data, act, Unavailable)));
     table.push(not_accepted(
         Step::Data,
         Act::Say("421 4.3.2 closing"),
@@ -202,7 +207,7 @@ pub fn table() -> Vec<Case> {
     table.push(not_accepted(Step::Body, Act::Close, Retry));
     table.push(not_accepted(Step::Body, Act::Reset, Retry));
     for kept in [false, true] {
-        table.extend(breaks.clone().map(|act| ambiguous(act, kept)));
+        table.extend(breaks().map(|act| ambiguous(act, kept)));
         table.push(ambiguous(Act::Say("354 what"), kept));
     }
     table.push(not_accepted(
@@ -289,8 +294,8 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
     let auth = if case.step == Step::Auth { "PLAIN" } else { "" };
     let script = Script {
         pipelining,
-        tls,
         auth,
+        tls,
         ..Script::default()
     }
     .fault(fault);

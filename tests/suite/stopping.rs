@@ -24,8 +24,8 @@ async fn a_worker_that_is_stopped_waits_for_the_reply_to_its_mail_and_writes_it_
     shop.place(0..1).await;
     let folder = tempfile::tempdir().unwrap();
     let mut worker = Process::start(command(&shop, &mails, None, "one"), folder.path(), "one");
-    let begun = || mails.heard().iter().any(|(_, line)| line == "DATA");
-    while !begun() {
+    let has_data = || mails.heard().iter().any(|(_, line)| line == "DATA");
+    while !has_data() {
         sleep(Duration::from_millis(10)).await;
     }
     let began = Instant::now();
