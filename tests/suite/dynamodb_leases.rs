@@ -323,8 +323,8 @@ async fn takes_that_meet_at_one_dead_worker_all_get_through(server: OnServer) {
     let names: Vec<_> = (0..40).map(|n| format!("shard-{n:02}")).collect();
     let rows: Vec<_> = names.iter().map(|name| lease(name)).collect();
     store.create(&rows).await.unwrap();
-    let takes = |from: Option<(Incarnation, Option<Sighting>)>, owner: &str, epoch| {
-        let owner = Incarnation::new(owner, 1);
+    let takes = |from: Option<(Incarnation, Option<Sighting>)>, owner: &Incarnation, epoch| {
+        let owner = owner.clone();
         let take = names.iter().map(move |name| Take {
             shard: shard(name),
             from: from.clone(),
@@ -334,11 +334,11 @@ async fn takes_that_meet_at_one_dead_worker_all_get_through(server: OnServer) {
         });
         take.collect::<Vec<_>>()
     };
-    for take in takes(None, "dead", 3) {
+    for take in takes(None, &dead.incarnation, 3) {
         store.take(&take).await.unwrap().unwrap();
     }
     let from = Some((dead.incarnation.clone(), Some(Sighting::Beat(dead.beat))));
-    let takes = takes(from, "taker", 4);
+    let takes = takes(from, &Incarnation::new("taker", 1), 4);
     let answers = futures_util::future::join_all(takes.iter().map(|take| store.take(take))).await;
     for lease in answers {
         assert_eq!(lease.unwrap().unwrap().epoch, 5);

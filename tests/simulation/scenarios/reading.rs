@@ -117,22 +117,27 @@ async fn a_shard_that_is_told_to_halt_at_a_gap_stands_still_and_the_others_go_on
     stage.settings.on_gap = OnGap::Halt;
     let shards = stage.stream.open_shards();
     let keys = [0, 1].map(|n| stage.key_in(&shards[n], &format!("of shard {n}")));
+    let values = || {
+        let mut values = stage.hand.values();
+        values.retain(|value| value != "probe");
+        values
+    };
     let one = stage.worker("one");
     stage.commit(&keys[0], "read");
-    eventually(secs(5), "the first", || stage.hand.values() == ["read"]).await;
+    eventually(secs(5), "the first", || values() == ["read"]).await;
     one.leave().await;
     stage.commit(&keys[0], "lost");
     pass(Duration::from_hours(25)).await;
-    assert_eq!(stage.stream.trim(&shards[0], stage.now()).len(), 2);
+    let lost = stage.stream.trim(&shards[0], stage.now());
+    assert!(lost.len() >= 2, "{lost:?}");
     stage.commit(&keys[0], "behind the gap");
 
     let two = stage.worker("two");
     eventually(secs(10), "the gap", || stage.view().gaps.len() == 1).await;
     stage.commit(&keys[1], "elsewhere");
-    let other = || stage.hand.values().contains(&"elsewhere".to_owned());
-    eventually(secs(10), "the other shard", other).await;
+    eventually(secs(10), "the other shard", || values().len() == 2).await;
     pass(secs(300)).await;
-    assert_eq!(stage.hand.values(), ["read", "elsewhere"]);
+    assert_eq!(values(), ["read", "elsewhere"]);
     assert_eq!(two.counters.gaps.load(Ordering::Relaxed), 1);
     two.leave().await;
 }
