@@ -106,6 +106,9 @@ impl RetryBudget {
     /// The most retries that can be saved up.
     pub const MOST: f64 = 10.0;
 
+    /// The shortest wait that is told.
+    pub const SHORTEST: Duration = Duration::from_millis(1);
+
     /// A full budget. `trickle` retries a second are always allowed.
     pub fn new(trickle: f64) -> Self {
         Self {
@@ -134,18 +137,38 @@ impl RetryBudget {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.at = self.at.max(now);
         self.earn(passed * self.trickle);
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
+        // Ten tenths are a little less than one.
+        if self.tokens >= 1.0 - f64::EPSILON * Self::MOST {
+            self.tokens = (self.tokens - 1.0).max(0.0);
             return Ok(());
         }
         let wait = (1.0 - self.tokens) / self.trickle;
-        Err(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX))
+        let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
+        // Who were to wait no time would ask again and again.
+        Err(wait.max(Self::SHORTEST))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ten_first_tries_are_a_retry_and_a_refusal_is_never_for_no_time() {
+        let mut budget = RetryBudget::new(1.0);
+        while budget.retry(Duration::ZERO).is_ok() {}
+        for _ in 0..9 {
+            budget.first_try();
+        }
+        let nearly = Duration::from_nanos(99_999_999);
+        assert_eq!(budget.retry(nearly), Err(RetryBudget::SHORTEST));
+        let mut budget = RetryBudget::new(1.0);
+        while budget.retry(Duration::ZERO).is_ok() {}
+        for _ in 0..10 {
+            budget.first_try();
+        }
+        assert_eq!(budget.retry(Duration::ZERO), Ok(()));
+    }
 
     #[test]
     fn waits_grow_to_the_cap_and_replay_from_the_seed() {
