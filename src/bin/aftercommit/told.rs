@@ -141,6 +141,13 @@ pub fn advice(entry: &Entry) -> String {
              send it with `aftercommit ledger send ORDER --table TABLE` and the mail settings of \
              `aftercommit run`."
             .to_owned(),
+        State::Ambiguous if entry.doubtful.is_empty() => {
+            "It was certainly not accepted, which came to light only after its record may have been \
+             settled. A worker that still has the order in hand sends it by itself. If none has, \
+             release it with `aftercommit ledger settle ORDER --resend --reason TEXT` and send it with \
+             `aftercommit ledger send ORDER`."
+                .to_owned()
+        }
         State::Ambiguous => {
             "Nobody can tell whether the mail server accepted it. Under the policy \
              `resend` a worker that has the order in hand sends it a second time, never a third; \

@@ -110,6 +110,19 @@ fn a_doubt_about_a_claim_of_mine_that_never_began_is_none() {
 }
 
 #[test]
+fn a_doubt_that_turns_out_to_be_no_mail_stays_in_sight_for_its_record_may_be_settled() {
+    let doubt = then(&claimed_by(None, 1), &lost(1));
+    let known = then(&doubt, &deferred(1));
+    assert_eq!((known.state, known.doubtful.len()), (State::Ambiguous, 0));
+    assert_eq!(known.reply.as_deref(), Some("450 later"));
+    assert_eq!(then(&known, &deferred(1)), known, "told twice");
+    // Who still has the record sends it at once, whatever the policy.
+    let verdict = claim(Some(&known), &ask(2, OnAmbiguous::Park), Liveness::Dead);
+    assert!(matches!(verdict, Verdict::Claim(_)), "{verdict:?}");
+    assert_eq!(then(&doubt, &refused(1)).state, State::Failed);
+}
+
+#[test]
 fn resend_sends_once_more_and_then_parks() {
     let entry = then(&claimed_by(None, 1), &lost(1));
     let entry = claimed_by(Some(&entry), 2);
@@ -146,8 +159,9 @@ fn a_refused_resend_does_not_hide_the_doubt_about_the_first_mail() {
         let entry = then(&claimed_by(Some(&entry), 2), &definite);
         assert_eq!((entry.state, entry.ambiguities), (State::Ambiguous, 1));
         assert_eq!(then(&entry, &definite), entry, "the same report again");
-        // The late word about the first one settles it.
-        assert_eq!(then(&entry, &deferred(1)).state, State::Retry);
+        // The late word about the first one ends the doubt.
+        let known = then(&entry, &deferred(1));
+        assert_eq!((known.state, known.doubtful.len()), (State::Ambiguous, 0));
         assert_eq!(then(&entry, &accepted(1)).state, State::Sent);
     }
 }
@@ -157,7 +171,6 @@ fn a_late_reply_turns_doubt_into_knowledge() {
     let entry = then(&claimed_by(None, 1), &lost(1));
     assert_eq!(then(&entry, &accepted(1)).state, State::Sent);
     assert_eq!(then(&entry, &refused(1)).state, State::Failed);
-    assert_eq!(then(&entry, &deferred(1)).state, State::Retry);
 }
 
 #[test]

@@ -128,6 +128,10 @@ fn accepted(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<E
 
 /// The claim under `fence` was certainly not accepted, and comes to `state` if it is the current
 /// one.
+///
+/// Once a claim is called AMBIGUOUS its record may be settled, so that nobody would ever look at a
+/// RETRY: it stays AMBIGUOUS, with a doubt less. Who still has the record may claim it; if nobody
+/// does, an operator sees it.
 fn not_accepted(
     entry: &Entry,
     fence: u64,
@@ -137,6 +141,10 @@ fn not_accepted(
 ) -> Option<Entry> {
     let was_doubtful = entry.doubtful.contains(&fence);
     let is_current = fence == entry.fence;
+    let state = match (entry.state, state) {
+        (State::Ambiguous, State::Retry) => State::Ambiguous,
+        _ => state,
+    };
     match entry.state {
         _ if entry.accepted.contains(&fence) => return None,
         State::Sending if is_current => {}
@@ -155,7 +163,7 @@ fn not_accepted(
         State::Sent | State::Failed | State::Retry | State::Suppressed => return Some(next),
         State::Sending | State::Ambiguous => {}
     }
-    next.state = next.settled_or(if is_current { state } else { State::Retry });
+    next.state = next.settled_or(if is_current { state } else { entry.state });
     next.reply = Some(reply.to_owned());
     Some(next)
 }
