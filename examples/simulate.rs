@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The exit code is 1 if a promise was broken. A seed that breaks one is printed with the command
-//! that replays it.
+//! that replays it, the first of them with its trace.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -121,12 +121,12 @@ fn run(arguments: &Arguments, scenario: impl Fn(u64) -> Scenario + Send) -> usiz
         bar.inc(1);
         if let Some(violation) = &outcome.violation {
             broken += 1;
-            let (seed, flags) = (scenario.seed, flags(arguments));
             bar.suspend(|| {
-                println!("seed {seed}: {violation}");
-                println!(
-                    "  replay: cargo run --release --example simulate -- --replay {seed}{flags}"
-                );
+                if broken == 1 {
+                    print!("{}", scenario.trace());
+                }
+                println!("seed {}: {violation}", scenario.seed);
+                println!("  replay: {}", scenario.replay());
             });
             bar.set_message(format!(", {broken} broken"));
         }
@@ -140,23 +140,4 @@ fn run(arguments: &Arguments, scenario: impl Fn(u64) -> Scenario + Send) -> usiz
     );
     print!("{counts}");
     broken
-}
-
-/// What a replay needs besides the seed.
-fn flags(arguments: &Arguments) -> String {
-    let Arguments {
-        workers,
-        shards,
-        weather,
-        mail,
-        flaw,
-        ..
-    } = arguments;
-    let mail = match mail {
-        None => "",
-        Some(OnAmbiguous::Resend) => " --mail resend",
-        Some(OnAmbiguous::Park) => " --mail park",
-    };
-    let flaw = flaw.map_or(String::new(), |flaw| format!(" --flaw {flaw:?}"));
-    format!(" --workers {workers} --shards {shards} --weather {weather}{mail}{flaw}")
 }

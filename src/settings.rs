@@ -130,7 +130,7 @@ impl Timing {
     /// less than `lease_duration`, so that clocks may run 20 % apart.
     pub fn trust(&self) -> Duration {
         self.lease_duration
-            .mul_f64(if left_out!(TrustTooLong) { 2.0 } else { 0.8 })
+            .mul_f64(if left_out!(TrustTooLong) { 0.95 } else { 0.8 })
     }
 
     /// So old a record that waits is rescued; `None`: it never is.

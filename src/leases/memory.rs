@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::bail;
+
 use super::format::Formats;
+use super::row::{STREAM_ROW, lease_key, worker_key};
 use super::{
     Checkpoint, Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Sighting,
     StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
@@ -44,7 +47,7 @@ impl MemoryLeases {
         let newer: Vec<_> = view.leases.extract_if(.., newer).collect();
         view.unreadable
             .extend(newer.into_iter().map(|(shard, row)| Unreadable {
-                row: row_name(&shard),
+                row: lease_key(&shard),
                 why: Unfit::Newer { format: row.format },
             }));
         self.formats.saw(&view);
@@ -69,9 +72,7 @@ impl MemoryLeases {
     }
 
     fn insert_missing(&self, table: &mut View, row: &LeaseRow) {
-        let name = row_name(&row.shard);
-        let unreadable = &table.unreadable;
-        if !unreadable.iter().any(|unreadable| unreadable.row == name) {
+        if !table.is_unreadable(&lease_key(&row.shard)) {
             let format = self.formats.writes();
             let new = || LeaseRow {
                 format,
@@ -79,6 +80,15 @@ impl MemoryLeases {
             };
             table.leases.entry(row.shard.clone()).or_insert_with(new);
         }
+    }
+
+    /// Removes what stands under this key and is malformed. `false`: nothing is.
+    fn cleared(table: &mut View, key: &str) -> bool {
+        let malformed = |unreadable: &Unreadable| {
+            unreadable.row == key && matches!(unreadable.why, Unfit::Malformed { .. })
+        };
+        let place = table.unreadable.iter().position(malformed);
+        place.map(|place| table.unreadable.remove(place)).is_some()
     }
 
     /// Changes rows as an operator would, behind the fleet's back.
@@ -91,17 +101,17 @@ impl MemoryLeases {
     }
 }
 
-fn row_name(shard: &ShardId) -> String {
-    format!("shard#{shard}")
-}
-
 impl View {
     fn is_still(&self, name: &Incarnation, sighting: Sighting) -> bool {
         match (sighting, self.workers.get(name)) {
             (Sighting::Beat(beat), Some(row)) => row.beat == beat,
-            (Sighting::Missing, None) => true,
+            (Sighting::Missing, None) => !self.is_unreadable(&worker_key(name)),
             _ => false,
         }
+    }
+
+    fn is_unreadable(&self, key: &str) -> bool {
+        self.unreadable.iter().any(|row| row.row == key)
     }
 }
 
@@ -115,11 +125,18 @@ impl LeaseStore for MemoryLeases {
     }
 
     async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
-        Ok(*self.rows().stream.get_or_insert(row))
+        let mut table = self.rows();
+        if !Self::cleared(&mut table, STREAM_ROW) && table.is_unreadable(STREAM_ROW) {
+            bail!("the stream's row was written by a newer version: update this worker");
+        }
+        Ok(*table.stream.get_or_insert(row))
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
         let mut table = self.rows();
+        if table.is_unreadable(&worker_key(&row.incarnation)) {
+            bail!("the row of worker {} cannot be read", row.incarnation);
+        }
         let standing = table
             .workers
             .entry(row.incarnation.clone())
@@ -143,7 +160,11 @@ impl LeaseStore for MemoryLeases {
         incarnation: &Incarnation,
         still_at: Option<u64>,
     ) -> anyhow::Result<()> {
-        self.rows()
+        let mut table = self.rows();
+        if still_at.is_none() {
+            Self::cleared(&mut table, &worker_key(incarnation));
+        }
+        table
             .workers
             .retain(|name, row| name != incarnation || still_at.is_some_and(|at| at != row.beat));
         Ok(())
@@ -159,12 +180,7 @@ impl LeaseStore for MemoryLeases {
 
     async fn heal(&self, row: &LeaseRow) -> anyhow::Result<()> {
         let mut table = self.rows();
-        let malformed = |unreadable: &Unreadable| {
-            unreadable.row == row_name(&row.shard)
-                && matches!(unreadable.why, Unfit::Malformed { .. })
-        };
-        if let Some(place) = table.unreadable.iter().position(malformed) {
-            table.unreadable.remove(place);
+        if Self::cleared(&mut table, &lease_key(&row.shard)) {
             self.insert_missing(&mut table, row);
         }
         Ok(())

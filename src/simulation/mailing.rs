@@ -1,7 +1,7 @@
 //! Confirmations in a simulated fleet: the shipped handler on a ledger whose calls get lost, before
 //! a mail server that does what it pleases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ struct Book {
     orders: u64,
     /// By order, how often which bytes were accepted.
     accepted: BTreeMap<String, Accepted>,
+    /// The orders of which a record is settled.
+    settled: BTreeSet<String>,
 }
 
 struct Accepted {
@@ -163,10 +165,12 @@ impl Mailing {
         }
     }
 
-    /// The record of this order is settled: its row must be, too.
+    /// A record of this order is settled: its row must be, too, unless whoever has another record of
+    /// it goes on with it just now.
     fn settled(&self, order: &str) -> Verdict {
+        self.book().settled.insert(order.to_owned());
         match self.row(order).map(|row| row.state) {
-            Some(State::Sent | State::Failed | State::Ambiguous) => Ok(()),
+            Some(State::Sent | State::Failed | State::Ambiguous | State::Retry) => Ok(()),
             None => Err(format!("order {order} is settled, and nothing says so")),
             Some(state) => Err(format!("order {order} is settled, and its row is {state}")),
         }
@@ -174,6 +178,16 @@ impl Mailing {
 
     /// What must hold once everything has recovered.
     pub fn recovered(&self) -> Verdict {
+        for order in &self.book().settled {
+            match self.row(order).map(|row| row.state) {
+                Some(State::Sent | State::Failed | State::Ambiguous) => {}
+                state => {
+                    return Err(format!(
+                        "every record of order {order} is settled, and its row is {state:?}"
+                    ));
+                }
+            }
+        }
         for order in self.book().accepted.keys() {
             match self.row(order).map(|row| row.state) {
                 Some(State::Sent | State::Ambiguous) => {}
@@ -195,7 +209,12 @@ pub(super) struct Mailer {
 }
 
 impl Mailer {
-    pub fn start(world: &Arc<World>, network: Network, seed: u64) -> anyhow::Result<Option<Self>> {
+    pub fn start(
+        world: &Arc<World>,
+        network: Network,
+        clock: Clock,
+        seed: u64,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(mailing) = &world.mailing else {
             return Ok(None);
         };
@@ -206,12 +225,11 @@ impl Mailer {
         shorten(&mut settings);
         let dialled = world.clone();
         settings.dial = Some(Dial(Arc::new(move || server::dial(&dialled))));
-        let clock = world.clone();
         let rules = Rules {
             fields: OrderFields::new("order", "email"),
             on_ambiguous: mailing.policy,
             retention: RETENTION,
-            clock: Clock::new(move || clock.now()),
+            clock,
         };
         let from = "Shop <shop@example.com>".parse().context("the sender")?;
         let letterhead = Letterhead::new(Templates::built_in()?, from);

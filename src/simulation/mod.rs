@@ -22,10 +22,12 @@ use crate::source::memory::Commit;
 
 use crate::decide::claim::OnAmbiguous;
 
+mod clocks;
 pub mod flaw;
 pub(crate) mod gate;
 mod mailing;
 mod network;
+mod operator;
 mod trace;
 mod weather;
 mod witness;
@@ -69,6 +71,38 @@ impl Scenario {
             flaw: None,
             traced: false,
         }
+    }
+
+    /// The command that replays it and prints its trace. Its handler is the built-in one.
+    pub fn replay(&self) -> String {
+        let Self {
+            seed,
+            workers,
+            shards,
+            ..
+        } = self;
+        let weather = self.weather.as_secs();
+        let mail = match self.mail {
+            None => "",
+            Some(OnAmbiguous::Resend) => " --mail resend",
+            Some(OnAmbiguous::Park) => " --mail park",
+        };
+        let flaw = self
+            .flaw
+            .map_or(String::new(), |flaw| format!(" --flaw {flaw:?}"));
+        format!(
+            "cargo run --release --example simulate -- --replay {seed} --workers {workers} \
+             --shards {shards} --weather {weather}{mail}{flaw}"
+        )
+    }
+
+    /// What happened in it, as readable text: it is run once more.
+    pub fn trace(&self) -> String {
+        let traced = Self {
+            traced: true,
+            ..self.clone()
+        };
+        simulate(&traced).trace
     }
 }
 

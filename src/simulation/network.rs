@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::sync::oneshot;
 
+use super::clocks::Clocks;
 use super::flaw::{Flaw, has};
 use super::world::World;
 use crate::decide::shard::{Shard, ShardId};
@@ -16,6 +17,7 @@ use crate::leases::{
     Unreadable, View, WorkerRow,
 };
 use crate::record::Position;
+use crate::settings::Timing;
 use crate::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
 
 /// One worker's way to the table and the stream.
@@ -25,6 +27,7 @@ pub(super) struct Network {
     worker: usize,
     /// The table, as the worker's build reads it.
     table: MemoryLeases,
+    clocks: Clocks,
 }
 
 /// What becomes of a call.
@@ -40,12 +43,21 @@ enum Fate {
 
 impl Network {
     /// That of a worker whose build reads rows up to this format.
-    pub fn new(world: Arc<World>, worker: usize, reads: u32) -> Self {
+    pub fn new(world: Arc<World>, worker: usize, reads: u32, clocks: Clocks) -> Self {
         let table = world.table.of_build(reads);
         Self {
             world,
             worker,
             table,
+            clocks,
+        }
+    }
+
+    /// A worker writes down what its settings say, whatever its clock makes of that.
+    fn written(row: &WorkerRow) -> WorkerRow {
+        WorkerRow {
+            lease_duration: Timing::default().lease_duration,
+            ..row.clone()
         }
     }
 
@@ -84,9 +96,17 @@ impl Network {
         tokio::spawn(async move {
             tokio::time::sleep(there).await;
             let result = match fate {
-                Fate::Throttled => Err(anyhow!("throttled")),
-                Fate::RequestLost => Err(anyhow!("the connection broke")),
+                Fate::Throttled => {
+                    world.count("throttles");
+                    Err(anyhow!("throttled"))
+                }
+                Fate::RequestLost => {
+                    world.count("lost requests");
+                    world.note(worker, what, "request lost");
+                    Err(anyhow!("the connection broke"))
+                }
                 Fate::ReplyLost => {
+                    world.count("lost replies");
                     apply.await;
                     world.note(worker, what, "applied, reply lost");
                     world.applied(what);
@@ -98,13 +118,6 @@ impl Network {
                     Ok(result)
                 }
             };
-            if let Err(error) = &result {
-                world.count(if error.to_string() == "throttled" {
-                    "throttles"
-                } else {
-                    "lost calls"
-                });
-            }
             tokio::time::sleep(back).await;
             // The worker may have crashed meanwhile.
             let _ = answer.send(result);
@@ -155,9 +168,12 @@ impl LeaseStore for Network {
     }
 
     async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
-        let (world, table) = (self.world.clone(), self.table.clone());
+        let (world, table, clocks) = (self.world.clone(), self.table.clone(), self.clocks);
         let apply = async move {
-            let view = table.seeing(world.view(consistency));
+            let mut view = table.seeing(world.view(consistency));
+            for row in view.workers.values_mut() {
+                row.lease_duration = clocks.measure(row.lease_duration);
+            }
             let newer = |row: &&Unreadable| matches!(row.why, Unfit::Newer { .. });
             let newer = view.unreadable.iter().filter(newer).count();
             world.count_many("rows too new for a look", newer as u64);
@@ -173,13 +189,13 @@ impl LeaseStore for Network {
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
-        let (table, row) = (self.table.clone(), row.clone());
+        let (table, row) = (self.table.clone(), Self::written(row));
         self.write("register", async move { table.register(&row).await })
             .await
     }
 
     async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
-        let (table, row) = (self.table.clone(), row.clone());
+        let (table, row) = (self.table.clone(), Self::written(row));
         self.write("heartbeat", async move { table.heartbeat(&row).await })
             .await
     }

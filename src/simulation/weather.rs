@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::witness::Witness;
+use super::operator;
 use super::worker::Worker;
 use super::world::World;
 use crate::decide::shard::ShardId;
 use crate::handler::RecordHandler;
-use crate::leases::{Unfit, Unreadable, View};
 
 /// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
 const LATE: Duration = Duration::from_secs(25);
@@ -48,15 +47,17 @@ pub(super) async fn storm<H: RecordHandler>(
 
 /// Everybody runs, everything is visible.
 pub(super) fn clear<H: RecordHandler>(world: &Arc<World>, workers: &mut [Worker<H>]) {
-    for worker in workers {
-        worker.thaw();
-        if !worker.is_running() {
-            worker.start();
-        }
-    }
+    workers.iter().for_each(Worker::thaw);
+    start_all(workers);
     for (shard, _, _) in world.stream.census() {
         world.stream.hide(&shard.id, false);
     }
+}
+
+/// Starts whoever does not run.
+pub(super) fn start_all<H: RecordHandler>(workers: &mut [Worker<H>]) {
+    let stopped = workers.iter_mut().filter(|worker| !worker.is_running());
+    stopped.for_each(Worker::start);
 }
 
 /// What ends something that went wrong.
@@ -117,7 +118,7 @@ fn strike<H: RecordHandler>(
         95..=99 => forget(world),
         100..=129 if *operator <= Instant::now() => {
             *operator = Instant::now() + world.climate.peace;
-            tamper(world);
+            operator::strike(world);
         }
         _ => {}
     }
@@ -180,44 +181,4 @@ fn forget(world: &World) {
         }
         world.witness(|witness| witness.trimmed(&dropped));
     }
-}
-
-/// An operator deletes or damages a row, once there are leases. A fleet whose stream row is deleted
-/// before would begin twice, each time from another moment.
-fn tamper(world: &World) {
-    if world.table.snapshot().leases.is_empty() {
-        return;
-    }
-    let (luck, damage) = world.with_rng(|rng, _| (rng.usize(..1000), rng.u32(..3) == 0));
-    let (mut struck, mut nothing) = (None, false);
-    world.table.tamper(|view: &mut View| {
-        let rows = view.leases.len() + view.workers.len() + 1;
-        let at = luck % rows;
-        if let Some(shard) = view.leases.keys().nth(at).cloned() {
-            view.leases.remove(&shard);
-            if damage {
-                let why = Unfit::Malformed {
-                    what: "by the simulation".to_owned(),
-                };
-                view.unreadable.push(Unreadable {
-                    row: format!("shard#{shard}"),
-                    why,
-                });
-            }
-            struck = Some(shard);
-        } else if let Some(name) = view.workers.keys().nth(at - view.leases.len()).cloned() {
-            view.workers.remove(&name);
-        } else {
-            view.stream = None;
-        }
-        nothing = view.stream.is_none() && view.leases.is_empty() && view.unreadable.is_empty();
-    });
-    world.count("rows deleted or damaged");
-    if nothing {
-        world.witness(Witness::forgotten);
-    }
-    if let Some(shard) = struck {
-        world.witness(|witness| witness.tampered(&shard));
-    }
-    world.table_changed();
 }

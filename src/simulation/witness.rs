@@ -20,8 +20,12 @@ pub(super) struct Witness {
     settled: BTreeMap<Order, usize>,
     owners: BTreeMap<ShardId, Vec<Owner>>,
     epochs: BTreeMap<ShardId, Began>,
+    /// Those that an operator deleted.
+    deleted_gaps: Vec<GapRow>,
     started: Option<StreamRow>,
     retention: Duration,
+    /// How far the clock is off at most by which the fleet dated its start.
+    skew: Duration,
 }
 
 /// What keeps its records in order.
@@ -57,10 +61,12 @@ struct Owner {
 type Verdict = Result<(), String>;
 
 impl Witness {
-    /// Of a stream that keeps its records for so long.
-    pub fn new(retention: Duration) -> Self {
+    /// Of a stream that keeps its records for so long, and a fleet whose clocks show times so far
+    /// apart.
+    pub fn new(retention: Duration, skew: Duration) -> Self {
         Self {
             retention,
+            skew,
             ..Self::default()
         }
     }
@@ -108,6 +114,11 @@ impl Witness {
     /// An operator changed the row: its epoch may begin anew.
     pub fn tampered(&mut self, shard: &ShardId) {
         self.epochs.remove(shard);
+    }
+
+    /// An operator deleted the row of a gap: who asks for what it told of has to ask the operator.
+    pub fn gap_deleted(&mut self, gap: &GapRow) {
+        self.deleted_gaps.push(gap.clone());
     }
 
     /// A handler begins with a record.
@@ -184,7 +195,8 @@ impl Witness {
 
     fn is_older_than_the_fleet(&self, known: &Known) -> bool {
         self.started.is_some_and(|row| {
-            row.initial == InitialPosition::Latest && known.created < row.bootstrapped
+            let start = row.bootstrapped + self.skew;
+            row.initial == InitialPosition::Latest && known.created < start
         })
     }
 
@@ -253,6 +265,29 @@ impl Witness {
         open
     }
 
+    /// Which open shard nobody reads under the epoch of its row, or who reads more of them or fewer
+    /// than its share.
+    pub fn unshared(&mut self, view: &View, workers: usize) -> Verdict {
+        let mut shares = vec![0; workers];
+        let open = view.leases.values().filter(|row| !row.ended());
+        let all = open.clone().count();
+        for row in open {
+            let owners = self.owners.entry(row.shard.clone()).or_default();
+            owners.retain(|owner| owner.tenure.holds());
+            let owner = owners.iter().find(|owner| owner.epoch == row.epoch);
+            let owner = owner.ok_or_else(|| format!("{} is read by nobody", row.shard))?;
+            shares[owner.worker] += 1;
+        }
+        let fair = all / workers..=all.div_ceil(workers);
+        match shares.iter().position(|share| !fair.contains(share)) {
+            Some(worker) => Err(format!(
+                "worker {worker} has {} of {all} shards",
+                shares[worker]
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// What is not settled yet, once everything should be.
     pub fn unsettled(&self, view: &View) -> Verdict {
         for (number, known) in &self.records {
@@ -261,12 +296,8 @@ impl Witness {
             }
             let mine = !self.is_older_than_the_fleet(known) && !self.is_at_the_edge(known);
             let lost = known.trimmed && !known.handled && mine;
-            if lost
-                && !view
-                    .gaps
-                    .iter()
-                    .any(|gap| covers(gap, &known.shard, number))
-            {
+            let mut gaps = view.gaps.iter().chain(&self.deleted_gaps);
+            if lost && !gaps.any(|gap| covers(gap, &known.shard, number)) {
                 return Err(format!(
                     "{number} of {} was trimmed, and no gap row says so",
                     known.shard

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::task::JoinHandle;
 
+use super::clocks::Clocks;
 use super::gate::Gate;
 use super::mailing::{self, Mailer};
 use super::network::Network;
 use super::world::World;
-use crate::clock::Clock;
 use crate::consumer::Consumer;
 use crate::handler::{Context, Failure, RecordHandler};
 use crate::leases::{FORMAT, InitialPosition};
@@ -24,7 +24,7 @@ pub(super) struct Worker<H> {
     world: Arc<World>,
     handler: Arc<dyn Fn() -> H + Send + Sync>,
     pub index: usize,
-    pace: f64,
+    clocks: Clocks,
     gate: Gate,
     counters: Arc<Counters>,
     process: Option<JoinHandle<()>>,
@@ -33,13 +33,13 @@ pub(super) struct Worker<H> {
 
 impl<H: RecordHandler> Worker<H> {
     pub fn new(world: Arc<World>, handler: Arc<dyn Fn() -> H + Send + Sync>, index: usize) -> Self {
-        // Clocks run up to 20 % apart.
-        let pace = world.with_rng(|rng, _| 0.915 + 0.17 * rng.f64());
+        let skew = world.climate.skew();
+        let clocks = world.with_rng(|rng, _| Clocks::drawn(rng, skew));
         Self {
             world,
             handler,
             index,
-            pace,
+            clocks,
             gate: Gate::open_for(|_, _| {}),
             counters: Arc::default(),
             process: None,
@@ -69,20 +69,17 @@ impl<H: RecordHandler> Worker<H> {
         } else {
             InitialPosition::TrimHorizon
         };
-        let mut settings = Settings {
+        let settings = Settings {
             worker_id: format!("worker-{}", self.index),
             seed,
             start,
             concurrency: 4,
-            timing: paced(self.pace, self.world.climate.retention),
+            timing: self.timing(),
             ..Settings::default()
         };
-        if self.world.mailing.is_some() {
-            settings.timing.handler_timeout = mailing::HANDLER_TIMEOUT;
-        }
-        let clock = self.world.clone();
-        let network = Network::new(self.world.clone(), self.index, build);
-        let mailer = Mailer::start(&self.world, network.clone(), seed);
+        let clock = self.clocks.wall(&self.world);
+        let network = Network::new(self.world.clone(), self.index, build, self.clocks);
+        let mailer = Mailer::start(&self.world, network.clone(), clock.clone(), seed);
         let mailer = mailer.unwrap_or_else(|error| {
             let told = format!("a worker cannot mail: {error:#}");
             self.world.judge(Err(told));
@@ -96,7 +93,7 @@ impl<H: RecordHandler> Worker<H> {
         };
         let consumer = Consumer::new("stream", network.clone(), network, handler)
             .settings(settings)
-            .clock(Clock::new(move || clock.now()));
+            .clock(clock);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         self.account();
         self.counters = consumer.counters();
@@ -113,8 +110,25 @@ impl<H: RecordHandler> Worker<H> {
         self.world.note(
             self.index,
             "starts",
-            format_args!("its clock at {:.3}, reading format {build}", self.pace),
+            format_args!(
+                "its clock at {:.3}, reading format {build}",
+                self.clocks.pace
+            ),
         );
+    }
+
+    fn timing(&self) -> Timing {
+        let retention = self.world.climate.retention;
+        let mut timing = Timing {
+            listing_interval: Duration::from_secs(5),
+            retention,
+            rescue_before_trim: retention / 6,
+            ..self.clocks.timing()
+        };
+        if self.world.mailing.is_some() {
+            timing.handler_timeout = mailing::HANDLER_TIMEOUT;
+        }
+        timing
     }
 
     /// Whoever takes a shard for its own, and trusts in it, must be the only one.
@@ -172,19 +186,6 @@ impl<H: RecordHandler> Worker<H> {
     pub fn thaw(&self) {
         self.world.note(self.index, "thaws", "");
         self.gate.open();
-    }
-}
-
-fn paced(pace: f64, retention: Duration) -> Timing {
-    let timing = Timing::default();
-    Timing {
-        lease_duration: timing.lease_duration.mul_f64(pace),
-        heartbeat_interval: timing.heartbeat_interval.mul_f64(pace),
-        look_interval: timing.look_interval.mul_f64(pace),
-        listing_interval: Duration::from_secs(5),
-        retention,
-        rescue_before_trim: retention / 6,
-        ..timing
     }
 }
 

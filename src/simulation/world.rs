@@ -1,6 +1,6 @@
 //! The simulated world: a stream, a table, workers, and what is known of them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -23,6 +23,13 @@ use crate::source::{Batch, ShardIterator, SourceError};
 
 /// How many past states of the table an eventually consistent look may still see.
 const PAST: usize = 6;
+
+/// How many changes are made to reach every shard.
+const LAST_COMMITS: usize = 60;
+
+/// Within this time a fleet that is settled handles what is committed: an attempt that mails takes
+/// some of it.
+const SOON: Duration = Duration::from_mins(1);
 
 /// How many different items are changed.
 const KEYS: u64 = 12;
@@ -70,6 +77,12 @@ impl Climate {
             peace: Duration::from_secs([4, 15, 60][rng.usize(..3)]),
         }
     }
+
+    /// How far two clocks are apart: as much of the stream's retention as six minutes are of 24
+    /// hours.
+    pub fn skew(&self) -> Duration {
+        self.retention / 240
+    }
 }
 
 struct State {
@@ -93,7 +106,7 @@ impl World {
             rng,
             fair: false,
             past: VecDeque::from([View::default()]),
-            witness: Witness::new(climate.retention),
+            witness: Witness::new(climate.retention, climate.skew()),
             counts: Counts::default(),
             violation: None,
             trace: String::new(),
@@ -241,25 +254,35 @@ impl World {
         Ok(batch)
     }
 
-    /// Commits a change.
-    pub fn commit(&self) {
-        if let Some(mailing) = &self.mailing {
-            let ordered = mailing.commit(self);
-            return ordered.map_or((), |ordered| self.append(ordered));
-        }
-        let now = self.now();
-        let commit = self.with_rng(|rng, _| (self.commits)(rng, now));
-        self.append(Commit {
-            created: now,
-            ..commit
-        });
+    /// Commits a change, if there is one now; answers in which shard it is.
+    pub fn commit(&self) -> Option<ShardId> {
+        let commit = if let Some(mailing) = &self.mailing {
+            mailing.commit(self)?
+        } else {
+            let now = self.now();
+            let commit = self.with_rng(|rng, _| (self.commits)(rng, now));
+            Commit {
+                created: now,
+                ..commit
+            }
+        };
+        let (record, shard) = self.stream.commit(commit);
+        let shard = shard?;
+        self.count("records");
+        self.witness(|witness| witness.committed(&shard, &record));
+        Some(shard)
     }
 
-    fn append(&self, commit: Commit) {
-        let (record, shard) = self.stream.commit(commit);
-        if let Some(shard) = shard {
-            self.count("records");
-            self.witness(|witness| witness.committed(&shard, &record));
+    /// Commits changes until every open shard has one, or chance will not have it so.
+    fn commit_everywhere(&self) {
+        let mut quiet: BTreeSet<_> = self.stream.open_shards().into_iter().collect();
+        for _ in 0..LAST_COMMITS {
+            if quiet.is_empty() {
+                break;
+            }
+            if let Some(shard) = self.commit() {
+                quiet.remove(&shard);
+            }
         }
     }
 
@@ -275,13 +298,11 @@ impl World {
         }
     }
 
-    fn settled(&self) -> Result<(), String> {
+    /// Whether everything is handled, or told to be lost, and all shards are shared among `workers`.
+    fn settled(&self, workers: usize) -> Result<(), String> {
         let view = self.table.snapshot();
         self.witness(|witness| witness.unsettled(&view))?;
-        let open = view.leases.values().filter(|row| !row.ended());
-        if let Some(row) = open.clone().find(|row| row.owner.is_none()) {
-            return Err(format!("{} is nobody's", row.shard));
-        }
+        self.witness(|witness| witness.unshared(&view, workers))?;
         let missing = |shard: &ShardId| view.leases.get(shard).is_none_or(LeaseRow::ended);
         if let Some(shard) = self.stream.open_shards().into_iter().find(missing) {
             return Err(format!("{shard} is open and not leased"));
@@ -317,13 +338,10 @@ pub(super) async fn run<H: RecordHandler>(
     weather::storm(&world, &mut workers, scenario.weather).await;
     weather::clear(&world, &mut workers);
     world.state().fair = true;
-    let calm = Instant::now() + scenario.calm;
-    let mut settled = world.settled();
-    while settled.is_err() && Instant::now() < calm && !world.is_violated() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        settled = world.settled();
+    for within in [scenario.calm, SOON] {
+        world.commit_everywhere();
+        settle(&world, &mut workers, within).await;
     }
-    world.judge(settled.map_err(|left| format!("not settled after {:?}: {left}", scenario.calm)));
     workers.iter_mut().for_each(Worker::crash);
     workers.iter().for_each(Worker::account);
     let state = &mut *world.state();
@@ -332,4 +350,17 @@ pub(super) async fn run<H: RecordHandler>(
         counts: std::mem::take(&mut state.counts),
         trace: std::mem::take(&mut state.trace),
     }
+}
+
+/// Waits until everything is settled, which must be within this time. Who was about to leave when
+/// the weather cleared is started anew.
+async fn settle<H: RecordHandler>(world: &World, workers: &mut [Worker<H>], within: Duration) {
+    let limit = Instant::now() + within;
+    let mut settled = world.settled(workers.len());
+    while settled.is_err() && Instant::now() < limit && !world.is_violated() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        weather::start_all(workers);
+        settled = world.settled(workers.len());
+    }
+    world.judge(settled.map_err(|left| format!("not settled after {within:?}: {left}")));
 }

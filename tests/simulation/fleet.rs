@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aftercommit::simulation::{Counts, Flaw, Scenario, simulate, simulate_all};
 
-use crate::flaws::unnoticed;
+use crate::flaws::{all_keep_their_promises, unnoticed};
 
 /// How many seeds a run of the tests takes.
 const SEEDS: u64 = 2_000;
@@ -18,23 +18,7 @@ fn scenario(seed: u64) -> Scenario {
 
 #[test]
 fn no_promise_is_broken() {
-    let mut counts = Counts::default();
-    let mut broken = Vec::new();
-    simulate_all((0..SEEDS).map(scenario), |scenario, outcome| {
-        counts.absorb(&outcome.counts);
-        if let Some(violation) = &outcome.violation {
-            broken.push((scenario.seed, violation.clone()));
-        }
-        broken.len() < 10
-    });
-    println!("{SEEDS} seeds hit:\n{counts}");
-    for (seed, violation) in &broken {
-        println!("seed {seed}: {violation}");
-        println!(
-            "  replay: cargo run --release --example simulate -- --replay {seed} --weather 60"
-        );
-    }
-    assert!(broken.is_empty(), "{} seeds broke a promise", broken.len());
+    all_keep_their_promises(SEEDS, scenario);
 }
 
 #[test]
@@ -53,11 +37,15 @@ fn every_kind_of_bad_weather_comes() {
         "late children",
         "trims",
         "forgotten shards",
-        "rows deleted or damaged",
+        "leases deleted or damaged",
+        "worker rows deleted or damaged",
+        "stream rows deleted or damaged",
+        "gap rows deleted",
         "expired iterators",
         "empty batches",
         "duplicate batches",
-        "lost calls",
+        "lost requests",
+        "lost replies",
         "throttles",
         "failed attempts",
         "lapses",
