@@ -43,7 +43,9 @@ pub enum OnGap {
     /// Write the gap down and go on from the oldest record that is left.
     #[default]
     Continue,
-    /// Write the gap down and stop reading the shard until the worker is started anew.
+    /// Write the gap down, finish what was read before it, and read no more of the shard. A worker
+    /// that is started anew goes on behind the gap with [`OnGap::Continue`], and halts again with
+    /// this.
     Halt,
 }
 

@@ -30,7 +30,6 @@ use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
 use crate::progress::{Reading, Turn};
 use crate::record::{ItemKey, Position, Record, SequenceNumber};
-use crate::settings::OnGap;
 use crate::source::StreamSource;
 use crate::trust::Tenure;
 
@@ -72,8 +71,19 @@ pub(crate) enum Ended {
     Refused,
     /// Told to abandon the shard, or trust lapsed.
     Abandoned,
-    /// A gap, and the settings say to stop.
-    Halted,
+    /// A gap, and the settings say to stop: everything up to here is settled, and written down.
+    Halted(Position, Report),
+}
+
+/// What lies ahead of the records that were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ahead {
+    /// More of the shard.
+    More,
+    /// The end of the shard.
+    End,
+    /// A gap at which to halt.
+    Gap,
 }
 
 /// What a shard task starts from.
@@ -128,7 +138,7 @@ pub(crate) struct ShardTask<S, L, H> {
     open_gap: Option<GapRow>,
     /// Reading begins at the horizon, wherever that has moved to by then.
     at_horizon: bool,
-    at_end: bool,
+    ahead: Ahead,
     refused: bool,
     written: Position,
     report: Report,
@@ -166,7 +176,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             open_gap: None,
             at_horizon: assignment.start == Position::Horizon
                 && assignment.report.complete_until().is_some(),
-            at_end: false,
+            ahead: Ahead::More,
             refused: false,
             written: assignment.start.clone(),
             report: Report {
@@ -206,8 +216,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             if let Some(ended) = self.stopped() {
                 return ended;
             }
-            if self.at_end && self.frontier.is_empty() && self.stopping.is_none() {
-                return self.finish().await;
+            let settled = self.frontier.is_empty() && self.stopping.is_none();
+            match self.ahead {
+                Ahead::End if settled => return self.finish().await,
+                // No earlier checkpoint may come after the last.
+                Ahead::Gap if settled && checkpointing.is_none() => return self.halt().await,
+                Ahead::More | Ahead::End | Ahead::Gap => {}
             }
             if fetching.is_none() && self.wants_more() {
                 fetching = idle
@@ -283,7 +297,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 
     fn wants_more(&self) -> bool {
-        self.stopping.is_none() && !self.at_end && self.frontier.len() < WINDOW
+        let more = self.ahead == Ahead::More && self.stopping.is_none();
+        more && self.frontier.len() < WINDOW
     }
 }
 
@@ -323,13 +338,5 @@ fn gap_row(
         first_after: None,
         detected,
         settled: None,
-    }
-}
-
-/// What a shard does about a gap once it is written down.
-fn after_gap(on_gap: OnGap) -> Option<Ended> {
-    match on_gap {
-        OnGap::Continue => None,
-        OnGap::Halt => Some(Ended::Halted),
     }
 }

@@ -6,13 +6,16 @@ use tracing::info;
 
 use super::complain;
 use super::fleet::Fleet;
-use super::tasks::Finished;
+use super::tasks::{Draining, Finished};
 use crate::decide::lease::Action;
 use crate::decide::shard::ShardId;
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
-use crate::leases::{Checkpoint, Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore, Take};
+use crate::leases::{
+    Checkpoint, Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore, Report, Take,
+};
 use crate::progress::Counters;
+use crate::record::Position;
 use crate::shard_task::Ended;
 use crate::source::StreamSource;
 use crate::trust::Generation;
@@ -87,31 +90,32 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             return;
         };
         info!(%shard, to = ?to, "handing over");
-        if self.tasks.drain(shard, to.clone()) {
-            if !left_out!(HandOverTooEarly) {
-                return;
-            }
-        } else {
+        let reached = match self.tasks.drain(shard, to.clone()) {
+            Draining::Told if !left_out!(HandOverTooEarly) => return,
+            Draining::Halted(position, report) => Some((position, report)),
             // No task has touched it: the row's own checkpoint stands.
-            self.tasks.abandon(shard);
-        }
+            Draining::NoTask | Draining::Told => self.of_row(shard),
+        };
         let hold = Hold {
             shard: shard.clone(),
             owner: me,
             epoch,
         };
-        match self
-            .rows
-            .get(shard)
-            .map(|row| (&row.checkpoint, &row.report))
-        {
-            Some((Checkpoint::At(position), report)) => {
-                let call = self
-                    .engine
-                    .hand_over(hold, to, position.clone(), report.clone());
+        match reached {
+            Some((position, report)) => {
+                let call = self.engine.hand_over(hold, to, position, report);
                 self.calls.push(call);
             }
-            _ => self.member().gave_up(shard),
+            None => self.member().gave_up(shard),
+        }
+    }
+
+    /// How far a shard is by its row.
+    fn of_row(&self, shard: &ShardId) -> Option<(Position, Report)> {
+        let row = self.rows.get(shard)?;
+        match &row.checkpoint {
+            Checkpoint::At(position) => Some((position.clone(), row.report.clone())),
+            Checkpoint::End { .. } => None,
         }
     }
 
@@ -187,7 +191,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 self.member().gave_up(&shard);
                 self.tend();
             }
-            Ended::Halted => {}
+            Ended::Halted(..) => {}
         }
     }
 }

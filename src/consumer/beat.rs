@@ -16,6 +16,8 @@ pub(super) struct Beat {
     pub registered: bool,
     pub in_flight: bool,
     pub due: Instant,
+    /// How many in a row failed.
+    failures: u32,
 }
 
 impl Beat {
@@ -25,6 +27,7 @@ impl Beat {
             registered: false,
             in_flight: false,
             due: now,
+            failures: 0,
         }
     }
 }
@@ -47,6 +50,26 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
     }
 
+    /// A worker that cannot see the lease table cannot read its shards, and says so by falling silent,
+    /// so that others take them.
+    pub(super) fn begin_beat(&mut self, now: Instant) {
+        if self.beat_due().is_none_or(|due| due > now) {
+            return;
+        }
+        self.beat.count += 1;
+        self.beat.in_flight = true;
+        self.beat.due = now + self.engine.settings.timing.heartbeat_interval;
+        let row = self.worker_row();
+        self.calls
+            .push(self.engine.beat(row, !self.beat.registered));
+    }
+
+    /// When the next heartbeat begins; `None`: not before something else has happened.
+    pub(super) fn beat_due(&self) -> Option<Instant> {
+        let silent = self.beat.in_flight || self.beat.registered && self.is_blind();
+        (!silent).then_some(self.beat.due)
+    }
+
     pub(super) fn beaten(
         &mut self,
         began: Instant,
@@ -60,6 +83,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         match result {
             Ok(Some(())) => {
                 self.beat.registered = true;
+                self.beat.failures = 0;
                 self.engine.progress.beat();
                 self.trust.beat(began + self.engine.settings.timing.trust());
                 if left_out!(TrustingStart) {
@@ -73,7 +97,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             Ok(None) => self.be_reborn(),
             Err(error) => {
                 complain("a heartbeat", &error);
-                self.beat.due = Instant::now() + self.engine.settings.timing.idle_min;
+                self.beat.failures += 1;
+                self.beat.due = self.again_after(self.beat.failures);
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::anyhow;
 use tokio::time::Instant;
 
 use super::within;
@@ -58,6 +60,13 @@ pub(super) struct Looked {
     pub consistency: Consistency,
     pub result: anyhow::Result<View>,
 }
+
+/// A listing that takes so many of the intervals between two of them is given up: the stream does not
+/// answer.
+const LISTING_PATIENCE: u32 = 10;
+
+/// How many rows are created within the time of one call.
+const ROWS_AT_ONCE: usize = 100;
 
 /// How often a hand-over whose answer is lost is repeated before the next look has to tell.
 const HAND_OVER_TRIES: u32 = 5;
@@ -154,7 +163,10 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
     pub(super) fn list(self: &Arc<Self>) -> Call {
         let (engine, began) = (self.clone(), Instant::now());
         Box::pin(async move {
-            let result = engine.source.describe().await;
+            let limit = engine.settings.timing.listing_interval * LISTING_PATIENCE;
+            let listing = tokio::time::timeout(limit, engine.source.describe());
+            let late = |_| Err(SourceError::Other(anyhow!("no listing within {limit:?}")));
+            let result = listing.await.unwrap_or_else(late);
             Answer::Listed { began, result }
         })
     }
@@ -162,7 +174,10 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
     /// Creates, heals and removes rows, whichever there are.
     pub(super) fn tidy(self: &Arc<Self>, tidying: Tidying) -> Call {
         let engine = self.clone();
-        Box::pin(async move { Answer::Tidied(tidying.apply(&engine.leases).await) })
+        Box::pin(async move {
+            let limit = engine.settings.timing.call_timeout();
+            Answer::Tidied(tidying.apply(&engine.leases, limit).await)
+        })
     }
 }
 
@@ -186,21 +201,22 @@ impl Tidying {
             && self.dead.is_empty()
     }
 
-    async fn apply<L: LeaseStore>(self, leases: &L) -> anyhow::Result<u64> {
+    /// Each call for at most `limit`. What is not done is found by the next listing.
+    async fn apply<L: LeaseStore>(self, leases: &L, limit: Duration) -> anyhow::Result<u64> {
         for gap in &self.gaps {
-            leases.record_gap(gap, None).await?;
+            within(limit, leases.record_gap(gap, None)).await?;
         }
-        if !self.create.is_empty() {
-            leases.create(&self.create).await?;
+        for rows in self.create.chunks(ROWS_AT_ONCE) {
+            within(limit, leases.create(rows)).await?;
         }
         for row in &self.heal {
-            leases.heal(row).await?;
+            within(limit, leases.heal(row)).await?;
         }
         for shard in &self.ended {
-            leases.remove_ended(shard).await?;
+            within(limit, leases.remove_ended(shard)).await?;
         }
         for (name, beat) in &self.dead {
-            leases.remove_worker(name, *beat).await?;
+            within(limit, leases.remove_worker(name, *beat)).await?;
         }
         Ok(self.gaps.len() as u64)
     }

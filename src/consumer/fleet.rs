@@ -18,6 +18,7 @@ use super::look::Look;
 use super::tasks::Tasks;
 use super::{complain, within};
 use crate::decide::lease::{Member, Sight};
+use crate::decide::retry::Backoff;
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
 use crate::handler::RecordHandler;
@@ -48,6 +49,8 @@ pub(super) struct Fleet<S, L, H> {
     pub taking: BTreeSet<ShardId>,
     /// Set once the worker is leaving: when it stops waiting.
     pub leaving: Option<Instant>,
+    /// Since when the worker that is leaving holds nothing any more.
+    pub empty_since: Option<Instant>,
 }
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
@@ -77,14 +80,18 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             wanted: VecDeque::new(),
             taking: BTreeSet::new(),
             leaving: None,
+            empty_since: None,
         }
     }
 
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        while !self.has_left() {
+        loop {
             self.engine.progress.turn();
             self.note_lapse();
+            if self.has_left() {
+                break;
+            }
             self.begin_calls();
             let due = self.next_due();
             tokio::select! {
@@ -133,14 +140,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
 
     fn begin_calls(&mut self) {
         let now = Instant::now();
-        if !self.beat.in_flight && self.beat.due <= now {
-            self.beat.count += 1;
-            self.beat.in_flight = true;
-            self.beat.due = now + self.engine.settings.timing.heartbeat_interval;
-            let row = self.worker_row();
-            self.calls
-                .push(self.engine.beat(row, !self.beat.registered));
-        }
+        self.begin_beat(now);
         if self.beat.registered {
             self.begin_look(now);
         }
@@ -156,14 +156,21 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     }
 
     fn next_due(&self) -> Instant {
-        let mut due = self.listing.due();
-        if !self.beat.in_flight {
-            due = due.min(self.beat.due);
-        }
-        if self.beat.registered {
-            due = self.look.due().map_or(due, |look| due.min(look));
-        }
-        self.leaving.map_or(due, |limit| due.min(limit))
+        let look = self.look.due().filter(|_| self.beat.registered);
+        let dues = [self.beat_due(), look, self.leaving];
+        dues.into_iter()
+            .flatten()
+            .fold(self.listing.due(), Instant::min)
+    }
+
+    /// When a call to the lease table is made again that failed so often in a row.
+    pub(super) fn again_after(&mut self, failures: u32) -> Instant {
+        let timing = &self.engine.settings.timing;
+        let backoff = Backoff {
+            base: timing.idle_min * 2,
+            cap: timing.lease_duration / 10,
+        };
+        Instant::now() + backoff.wait(failures, &mut self.rng).max(timing.idle_min)
     }
 
     fn answered(&mut self, answer: Answer) {
@@ -210,16 +217,34 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         self.act();
     }
 
-    /// Whether everything is handed over, or that took too long.
-    fn has_left(&self) -> bool {
+    /// Whether everything is handed over, and a look that began after that has seen nothing in my
+    /// name, such as a take whose answer was lost. A look that is not answered is not waited for, and
+    /// in the end nothing is.
+    fn has_left(&mut self) -> bool {
         let Some(limit) = self.leaving else {
             return false;
         };
+        let now = Instant::now();
+        if !self.holds_nothing() {
+            self.empty_since = None;
+            return now >= limit;
+        }
+        let Some(since) = self.empty_since else {
+            self.empty_since = Some(now);
+            self.leaving = Some(limit.min(now + self.engine.settings.timing.call_timeout()));
+            self.look_now();
+            return false;
+        };
+        let after = since.saturating_duration_since(self.origin);
+        let seen = self.sight.consistent && self.sight.began >= after;
         let member = self.member();
-        let settled = !member.is_giving()
-            && member.owned().next().is_none()
-            && self.tasks.is_empty()
-            && self.taking.is_empty();
-        settled || Instant::now() >= limit
+        let mut owners = self.sight.leases.values().map(|row| row.owner.as_ref());
+        seen && !owners.any(|owner| owner == Some(member.me())) || now >= limit
+    }
+
+    fn holds_nothing(&self) -> bool {
+        let member = self.member();
+        let owns_nothing = !member.is_giving() && member.owned().next().is_none();
+        owns_nothing && self.tasks.is_empty() && self.taking.is_empty()
     }
 }

@@ -22,11 +22,18 @@ use crate::source::StreamSource;
 /// more than heartbeats (a write costs as much as five reads, and rows are some 250 bytes).
 const ROWS_PER_LOOK: usize = 80;
 
+/// After so many lease durations without a look at the lease table a worker stops beating.
+const BLIND_AFTER: u32 = 2;
+
 /// When to look.
 pub(super) struct Look {
     in_flight: bool,
     due: Instant,
     strong_due: Instant,
+    /// When the last consistent one began that was answered.
+    seen_at: Instant,
+    /// How many in a row failed.
+    failures: u32,
     /// The rows of a newer version that were told of.
     left_alone: BTreeSet<String>,
 }
@@ -37,6 +44,8 @@ impl Look {
             in_flight: false,
             due: now,
             strong_due: now,
+            seen_at: now,
+            failures: 0,
             left_alone: BTreeSet::new(),
         }
     }
@@ -76,7 +85,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             return;
         }
         let generation = self.trust.beating();
-        let strong = self.look.strong_due <= now || self.trust.tenure().is_none();
+        let last = self.empty_since.is_some();
+        let strong = last || self.look.strong_due <= now || self.trust.tenure().is_none();
         let consistency = if strong {
             Consistency::Strong
         } else {
@@ -98,6 +108,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             .min(timing.lease_duration / 4)
     }
 
+    /// Whether the lease table could not be seen for so long that others had better go on.
+    pub(super) fn is_blind(&self) -> bool {
+        self.look.seen_at.elapsed() > self.engine.settings.timing.lease_duration * BLIND_AFTER
+    }
+
     /// The shards whose rows were ended when they were last seen.
     pub fn ended_shards(&self) -> BTreeSet<ShardId> {
         let ended = self.rows.values().filter(|row| row.ended());
@@ -116,10 +131,15 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             Ok(view) => Arc::new(view),
             Err(error) => {
                 complain("a look at the lease table", &error);
-                self.look.due = Instant::now() + self.engine.settings.timing.idle_min;
+                self.look.failures += 1;
+                self.look.due = self.again_after(self.look.failures);
                 return;
             }
         };
+        self.look.failures = 0;
+        if looked.consistency == Consistency::Strong {
+            self.look.seen_at = looked.began;
+        }
         let at = self.engine.clock.now();
         self.engine.progress.saw(view.clone(), at);
         let strong = looked.consistency == Consistency::Strong;

@@ -11,8 +11,9 @@ use tracing::error;
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
 use crate::handler::RecordHandler;
-use crate::leases::{Checkpoint, Hold, Incarnation, LeaseRow, LeaseStore};
+use crate::leases::{Checkpoint, Hold, Incarnation, LeaseRow, LeaseStore, Report};
 use crate::progress::Reading;
+use crate::record::Position;
 use crate::shard_task::{Assignment, Ended, Order, ShardTask};
 use crate::source::StreamSource;
 use crate::trust::Tenure;
@@ -30,9 +31,20 @@ struct Running {
     orders: watch::Sender<Order>,
     tenure: Tenure,
     to: Option<Incarnation>,
-    halted: bool,
+    /// How far it came before it halted.
+    halted: Option<(Position, Report)>,
     /// What a halted shard tells is kept as well.
     reading: Arc<Reading>,
+}
+
+/// What telling a task to drain came to.
+pub(super) enum Draining {
+    /// It ends, and says how far it came.
+    Told,
+    /// It had halted here.
+    Halted(Position, Report),
+    /// There is none.
+    NoTask,
 }
 
 /// A task that ended.
@@ -49,7 +61,7 @@ impl Tasks {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.running.values().all(|task| task.halted)
+        self.running.values().all(|task| task.halted.is_some())
     }
 
     /// Starts the task of a shard that is mine.
@@ -91,28 +103,33 @@ impl Tasks {
             orders,
             tenure,
             to: None,
-            halted: false,
+            halted: None,
             reading,
         };
         self.running.insert(row.shard.clone(), running);
     }
 
-    /// Tells a task to drain, for `to`. `false`: there is no task.
-    pub fn drain(&mut self, shard: &ShardId, to: Option<Incarnation>) -> bool {
-        let task = self.running.get_mut(shard).filter(|task| !task.halted);
-        task.is_some_and(|task| {
-            task.to = to;
-            task.orders.send(Order::Drain).is_ok()
-        })
+    /// Tells a task to drain, for `to`.
+    pub fn drain(&mut self, shard: &ShardId, to: Option<Incarnation>) -> Draining {
+        let Some(task) = self.running.get_mut(shard) else {
+            return Draining::NoTask;
+        };
+        if let Some((position, report)) = task.halted.take() {
+            self.running.remove(shard);
+            return Draining::Halted(position, report);
+        }
+        task.to = to;
+        // One that has just ended is met with its order.
+        task.orders.send_replace(Order::Drain);
+        Draining::Told
     }
 
     /// The shard is somebody else's: from this moment its task may begin nothing.
     pub fn abandon(&mut self, shard: &ShardId) {
         if let Some(task) = self.running.get_mut(shard) {
             task.tenure.revoke();
-            // A task that has just ended has nobody to tell.
-            let _ = task.orders.send(Order::Abandon);
-            if task.halted {
+            task.orders.send_replace(Order::Abandon);
+            if task.halted.is_some() {
                 self.running.remove(shard);
             }
         }
@@ -147,9 +164,15 @@ impl Tasks {
             };
             let (hold, to) = (task.hold.clone(), task.to.clone());
             task.tenure.revoke();
-            if matches!(ended, Ended::Halted) {
+            let order = *task.orders.borrow();
+            let ended = match (ended, order) {
+                (Ended::Halted(position, report), Order::Drain) => Ended::Drained(position, report),
+                (Ended::Halted(..), Order::Abandon) => Ended::Abandoned,
+                (ended, _) => ended,
+            };
+            if let Ended::Halted(position, report) = &ended {
                 // The lease is kept, so that nobody else runs into the same gap.
-                task.halted = true;
+                task.halted = Some((position.clone(), report.clone()));
                 task.reading.halt();
                 self.running.insert(shard, task);
             }

@@ -174,7 +174,8 @@ impl Report {
 pub struct GapRow {
     /// The shard that lost them.
     pub shard: ShardId,
-    /// The last record that was settled before the gap; `None` if none ever was.
+    /// The last record that was read before the gap; `None` if none ever was. What was read is
+    /// handled; what a crash cut off is missed anew, by a gap that begins earlier.
     pub last_handled: Option<SequenceNumber>,
     /// When that record was committed.
     pub last_handled_time: Option<SystemTime>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use tracing::{error, info, warn};
 
-use super::{Ended, ShardTask, after_gap, gap_row, next_order, until};
+use super::{Ahead, Ended, ShardTask, gap_row, next_order, until};
 use crate::decide::shard::{Shard, ShardId};
 use crate::engine::{Engine, PERSISTENT, persist};
 use crate::gate::left_out;
@@ -14,7 +14,12 @@ use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseRow, LeaseStore, Report};
 use crate::progress::Counters;
 use crate::record::SequenceNumber;
+use crate::settings::OnGap;
 use crate::source::{SourceError, StreamSource};
+
+/// What the row of a shard says that stands still.
+const HALTED: &str = "halted at a gap, as --on-gap says; `aftercommit gaps list` tells which, and a \
+    worker with --on-gap continue goes on behind it";
 
 /// How often an empty answer about children is not believed. After that the full listing decides.
 const EMPTY_ANSWERS: u32 = 6;
@@ -38,7 +43,28 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         Counters::add(&self.engine.progress.counters.gaps);
         let ended = self.write_gap(gap.clone()).await;
         self.open_gap = Some(gap);
-        ended.or_else(|| after_gap(self.engine.settings.on_gap))
+        if self.engine.settings.on_gap == OnGap::Halt {
+            self.ahead = Ahead::Gap;
+            self.report.last_error = Some(HALTED.to_owned());
+        }
+        ended
+    }
+
+    /// What was read before the gap is settled: the last checkpoint, and no more.
+    pub(super) async fn halt(&mut self) -> Ended {
+        let (engine, rng) = (self.engine.clone(), self.rng.fork());
+        let (hold, position, report) = (self.assignment.hold.clone(), self.reached(), self.told());
+        let (at, told) = (position.clone(), report.clone());
+        let write = async move {
+            let write = || engine.leases.checkpoint(&hold, &at, &told);
+            let limit = engine.settings.timing.call_timeout();
+            persist(limit, rng, "the last checkpoint before a gap", write).await
+        };
+        match self.guarded(write).await {
+            Ok(Some(())) => Ended::Halted(position, report),
+            Ok(None) => Ended::Refused,
+            Err(ended) => ended,
+        }
     }
 
     /// The first record behind a gap says where the gap ends.
@@ -73,7 +99,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         };
         match listing {
             Ok(listing) if listing.shards.iter().all(|shard| shard.id != *self.shard()) => {
-                self.at_end = true;
+                self.ahead = Ahead::End;
                 self.gap().await
             }
             Ok(_) => None,

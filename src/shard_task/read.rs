@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::fetch::Fetched;
-use super::{Ended, Queued, ShardTask};
+use super::{Ahead, Ended, Queued, ShardTask};
 use crate::budget::Room;
 use crate::dead_letter::Attempts;
 use crate::decide::blame::Blame;
@@ -34,10 +34,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         if fetched.has_read() {
             self.read_at = Instant::now();
         }
+        if self.ahead == Ahead::Gap {
+            // It lies behind the gap.
+            return None;
+        }
         match fetched {
             Fetched::Records(records, room) => self.queue(records, room).await,
             Fetched::End(records, room) => {
-                self.at_end = true;
+                self.ahead = Ahead::End;
                 self.queue(records, room).await
             }
             Fetched::Nothing { at_end } => {

@@ -4,8 +4,8 @@
 //! an `SdkError` is only "service error".
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use aws_sdk_dynamodbstreams::Client;
@@ -20,11 +20,27 @@ use crate::clock::Clock;
 use crate::decide::shard::{Shard, ShardId};
 use crate::record::{Event, Position, Record, SequenceNumber, StreamView};
 
-/// Between two pages of a listing: 4 calls a second at most, so that one listing leaves more than
-/// half of the account's 10 `DescribeStream` calls a second to everybody else.
+/// Between two pages of listings of one process, whichever of its streams and tasks wants them: 4
+/// calls a second at most, which leaves more than half of the account's 10 `DescribeStream` calls a
+/// second to everybody else. Looking for a shard's children is one more call each and does not wait.
 ///
 /// Source: [DescribeStream](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_DescribeStream.html).
 const BETWEEN_PAGES: Duration = Duration::from_millis(250);
+
+/// When this process may ask for the next page.
+static NEXT_PAGE: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Waits until a page of a listing may be asked for.
+async fn page_turn() {
+    let now = Instant::now();
+    let wait = {
+        let mut next = NEXT_PAGE.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = next.map_or(now, |next| next.max(now));
+        *next = Some(turn + BETWEEN_PAGES);
+        turn - now
+    };
+    tokio::time::sleep(wait).await;
+}
 
 /// The most records that one `GetRecords` returns.
 ///
@@ -89,13 +105,14 @@ impl DynamoDbStream {
             if after.is_none() {
                 return Ok((stream.stream_view_type, shards));
             }
-            tokio::time::sleep(BETWEEN_PAGES).await;
+            page_turn().await;
         }
     }
 }
 
 impl StreamSource for DynamoDbStream {
     async fn describe(&self) -> Result<Description, SourceError> {
+        page_turn().await;
         let (view, shards) = self.listing(None).await?;
         let view = view
             .as_ref()

@@ -86,7 +86,8 @@ enum Start {
 enum OnGap {
     /// Write the gap down and go on
     Continue,
-    /// Write the gap down and stop reading the shard until the worker is started anew
+    /// Write the gap down, finish what was read before, and read no more of the shard until a worker
+    /// with `continue` has it
     Halt,
 }
 

@@ -181,3 +181,31 @@ fn if_no_worker_can_list_one_tries_all_the_same() {
     assert_eq!(lister(&live, &live.iter().collect()), Some(named));
     assert_eq!(lister(&BTreeSet::new(), &BTreeSet::new()), None);
 }
+
+/// What [`super::lineage`] shows of the decision, done by a fleet.
+#[tokio::test(start_paused = true)]
+async fn a_finished_lease_is_removed_once_its_children_are_read_and_the_stream_forgot_it() {
+    let stage = Stage::new(1);
+    let _one = stage.worker("one");
+    stage.commit("a", "of the parent");
+    eventually(secs(10), "the record", || stage.hand.done().len() == 1).await;
+    let parent = stage.stream.open_shards()[0].clone();
+    let child = stage.stream.end(&parent, false).remove(0);
+    eventually(secs(5), "the end", || {
+        stage.row(&parent).is_some_and(|row| row.ended())
+    })
+    .await;
+
+    // Past two listings: the stream still lists it.
+    stage.commit("a", "of the child");
+    pass(secs(150)).await;
+    assert!(
+        stage.row(&parent).is_some(),
+        "the stream has not forgotten it"
+    );
+    assert!(!stage.stream.forget(&parent, stage.now()).is_empty());
+    eventually(secs(90), "its removal", || stage.row(&parent).is_none()).await;
+    pass(secs(300)).await;
+    assert_eq!(stage.view().leases.keys().collect::<Vec<_>>(), [&child]);
+    assert_eq!(stage.hand.values(), ["of the parent", "of the child"]);
+}

@@ -1,7 +1,7 @@
 //! The scenarios that other consumers of streams are tested with, given to this one, and the four
 //! defects of another engine, to show that they cannot happen here. Beside them: how shards are
-//! shared out ([`sharing`]), two versions in one fleet ([`versions`]) and what an idle fleet
-//! costs ([`traffic`]).
+//! shared out ([`sharing`]), a worker that cannot see the lease table ([`seeing`]), two versions in one
+//! fleet ([`versions`]) and what an idle fleet costs ([`traffic`]).
 //!
 //! | | test | where the design differs from what the scenario supposes |
 //! |--:|---|---|
@@ -48,6 +48,7 @@ mod holding;
 mod limits;
 mod lineage;
 mod reading;
+mod seeing;
 mod sharing;
 mod stage;
 mod taking;

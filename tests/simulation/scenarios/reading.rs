@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aftercommit::OnGap;
-use aftercommit::leases::{InitialPosition, LeaseStore as _, StreamRow};
+use aftercommit::leases::{Checkpoint, InitialPosition, LeaseStore as _, StreamRow};
+use aftercommit::record::Position;
 
 use super::calls::Tapped;
 use super::stage::{Stage, eventually, pass, secs};
@@ -140,6 +141,67 @@ async fn a_shard_that_is_told_to_halt_at_a_gap_stands_still_and_the_others_go_on
     assert_eq!(values(), ["read", "elsewhere"]);
     assert_eq!(two.counters.gaps.load(Ordering::Relaxed), 1);
     two.leave().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_a_gap_is_finished_and_written_down_before_its_shard_halts() {
+    let mut stage = Stage::new(1);
+    stage.settings.on_gap = OnGap::Halt;
+    stage.settings.timing.handler_timeout = Duration::from_hours(50);
+    let only = stage.stream.open_shards()[0].clone();
+    stage.hand.shut();
+    let one = stage.worker("one");
+    stage.commit("a", "in hand");
+    stage.commit("a", "behind it");
+    eventually(secs(5), "the first", || stage.hand.begun().len() == 1).await;
+    pass(Duration::from_hours(25)).await;
+    stage.commit("a", "lost");
+    stage.stream.trim(&only, stage.now() + secs(1));
+    stage.commit("a", "behind the gap");
+    eventually(secs(5), "the gap", || stage.view().gaps.len() == 1).await;
+    let gap = stage.view().gaps[0].clone();
+    assert!(stage.hand.values().is_empty());
+
+    stage.hand.open();
+    let read = Checkpoint::At(Position::After(gap.last_handled.unwrap()));
+    eventually(secs(5), "the last checkpoint", || {
+        stage.row(&only).unwrap().checkpoint == read
+    })
+    .await;
+    let told = stage.row(&only).unwrap().report.last_error;
+    assert!(told.is_some_and(|told| told.starts_with("halted")));
+    pass(secs(60)).await;
+    assert_eq!(stage.hand.values(), ["in hand", "behind it"]);
+    assert_eq!(
+        stage.owner(&only).as_deref(),
+        Some("one"),
+        "nobody else runs into it"
+    );
+    one.leave().await;
+    assert_eq!(
+        (stage.row(&only).unwrap().checkpoint, stage.owner(&only)),
+        (read, None)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_leaves_while_its_shard_comes_to_a_halt_hands_it_over_all_the_same() {
+    let mut stage = Stage::new(1);
+    stage.settings.on_gap = OnGap::Halt;
+    let only = stage.stream.open_shards()[0].clone();
+    let began = stage.now();
+    stage.stream.trim(&only, stage.now());
+    let start = StreamRow {
+        initial: InitialPosition::TrimHorizon,
+        bootstrapped: began - Duration::from_hours(30),
+    };
+    stage.leases.bootstrap(start).await.unwrap();
+    let one = stage.worker("one");
+    stage.commit("a", "of which nobody knows what was before");
+    eventually(secs(30), "the gap", || stage.view().gaps.len() == 1).await;
+    let left = tokio::time::timeout(secs(5), one.leave()).await;
+    assert!(left.is_ok(), "it waits for a shard that has halted");
+    assert_eq!(stage.owner(&only), None);
 }
 
 /// Nobody has read the shard yet, so no trimmed checkpoint tells.
