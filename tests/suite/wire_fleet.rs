@@ -16,7 +16,9 @@ use aftercommit::{
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::support::streams_server::{Children, Fault, Operation};
+use crate::support::streams_server::{
+    Children, FILTER_IGNORED, Fault, HIDDEN_CHILD, NO_CHILDREN, Operation,
+};
 use crate::wire_streams::Shop;
 
 /// What the handlers of a fleet have seen, in the order in which they saw it.
@@ -135,23 +137,31 @@ async fn every_order_is_handled_in_order_through_splits_rollovers_and_throttles(
             2 => {
                 server.hide_new_shards();
                 server.roll_over(&open[0]);
+                server.meets(HIDDEN_CHILD, 1).await;
                 server.expire_iterators();
+                server.meets("ExpiredIteratorException", 1).await;
             }
             3 => {
                 // The round's records wait in a shard that nobody can see yet.
                 server.answer_children(Children::FilterIgnored);
                 server.reveal();
+                server.meets(FILTER_IGNORED, 1).await;
             }
             4 => {
                 server.fail(Operation::GetRecords, Fault::LimitExceeded, 5);
+                server.meets("LimitExceededException", 5).await;
                 server.fail(Operation::DescribeStream, Fault::Throttling, 3);
+                server.meets("ThrottlingException", 3).await;
                 server.fail(Operation::GetShardIterator, Fault::Internal, 3);
+                server.expire_iterators();
+                server.meets("InternalServerError", 3).await;
             }
             5 => {
                 server.answer_no_children(2);
                 server.split(&open[0]);
                 server.roll_over(&open[1]);
                 server.expire_iterators();
+                server.meets(NO_CHILDREN, 2).await;
             }
             _ => {}
         }
@@ -205,6 +215,7 @@ async fn what_was_trimmed_unread_is_written_down_as_a_gap() {
     let worker = Worker::start_at(later, &shop, &leases, "one", &after);
     after.reaches(2).await;
     worker.leave().await;
+    shop.server.meets("TrimmedDataAccessException", 1).await;
 
     let gaps = look(&leases).await.gaps;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
@@ -214,4 +225,47 @@ async fn what_was_trimmed_unread_is_written_down_as_a_gap() {
     assert_eq!(gaps[0].last_handled, Some(last));
     assert_eq!(gaps[0].first_after, Some(first));
     assert_eq!(after.records().len(), 2);
+}
+
+#[tokio::test]
+async fn a_shard_that_the_stream_forgot_is_a_gap_and_its_child_goes_on() {
+    let shop = Shop::open(1).await;
+    let leases = leases(&shop).await;
+    let parent = shop.only_shard();
+
+    let before = Seen::new();
+    let worker = Worker::start(&shop, &leases, "one", &before);
+    shop.order(0..5, 1).await;
+    before.reaches(5).await;
+    worker.leave().await;
+    // While nobody reads, three more come, the shard ends, and a day later it is gone.
+    shop.order(5..8, 1).await;
+    let child = shop.server.roll_over(&parent);
+    shop.order(8..11, 1).await;
+    shop.server.forget(&parent);
+
+    let later = Clock::new(|| SystemTime::now() + Duration::from_hours(25));
+    let after = Seen::new();
+    let worker = Worker::start_at(later, &shop, &leases, "one", &after);
+    after.reaches(3).await;
+    worker.leave().await;
+    shop.server.meets("ResourceNotFoundException", 1).await;
+
+    let view = look(&leases).await;
+    let last = before.records()[4].sequence_number.clone();
+    // The child is first read a day late: what it began with may be lost as well.
+    let gaps = view
+        .gaps
+        .iter()
+        .map(|gap| (gap.shard.as_str(), gap.last_handled.clone()));
+    assert_eq!(
+        gaps.collect::<Vec<_>>(),
+        [(&*parent, Some(last)), (&*child, None)]
+    );
+    assert_eq!(after.records().len(), 3);
+    let reading = view.leases.values().filter(|row| !row.ended());
+    assert_eq!(
+        reading.map(|row| row.shard.as_str()).collect::<Vec<_>>(),
+        [child]
+    );
 }

@@ -8,7 +8,9 @@ use aftercommit::decide::lease::{Change, Member, Row, Sight};
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{Checkpoint, Hold, LeaseStore, Report, Take};
 use aftercommit::record::Position;
-use aftercommit::{Counters, SequenceNumber};
+use aftercommit::{Consumer, Context, Counters, Failure, Record, RecordHandler, SequenceNumber};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::calls::{Fate, Heard, held};
 use super::stage::{Stage, eventually, pass, secs};
@@ -134,6 +136,60 @@ async fn a_worker_whose_heartbeats_fail_starts_nothing_until_one_succeeds() {
     })
     .await;
     assert_eq!(one.counters.refused.load(Ordering::Relaxed), 0);
+}
+
+/// Shows the context that it is given.
+struct Shown(watch::Sender<Option<Context>>);
+
+impl RecordHandler for Shown {
+    async fn handle(&self, _: &Record, context: &Context) -> Result<(), Failure> {
+        self.0.send_replace(Some(context.clone()));
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_sees_the_window_as_a_deadline_that_heartbeats_move_and_that_passes_for_good() {
+    let stage = Stage::new(1);
+    let trust = stage.settings.timing.trust();
+    let down = Arc::new(AtomicBool::new(false));
+    let is_down = down.clone();
+    let leases = Heard::failing(&stage.leases, move |call, _| {
+        if call == "heartbeat" && is_down.load(Ordering::Relaxed) {
+            Fate::Fails
+        } else {
+            Fate::Fine
+        }
+    });
+    let contexts = watch::Sender::new(None);
+    let mut shown = contexts.subscribe();
+    let consumer = Consumer::new("arn", stage.stream.clone(), leases, Shown(contexts));
+    tokio::spawn(
+        consumer
+            .settings(stage.settings.clone())
+            .run(std::future::pending()),
+    );
+    stage.commit("a", "never done");
+    let shown = shown.wait_for(Option::is_some).await.unwrap().clone();
+    let context = shown.unwrap();
+    let first = context.deadline().unwrap();
+    assert!(first <= Instant::now() + trust);
+    pass(trust * 2).await;
+    assert!(
+        context.deadline().unwrap() > first + trust / 2,
+        "heartbeats renew it"
+    );
+
+    down.store(true, Ordering::Relaxed);
+    pass(secs(3)).await;
+    let last = context.deadline().unwrap();
+    tokio::time::sleep_until(last - Duration::from_millis(1)).await;
+    assert!(context.may_act());
+    tokio::time::sleep_until(last).await;
+    assert!(!context.may_act());
+    down.store(false, Ordering::Relaxed);
+    pass(trust).await;
+    assert_eq!(context.deadline(), None, "what lapsed never holds again");
 }
 
 /// Scenario 11.

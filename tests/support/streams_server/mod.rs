@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
 use dynoxide::Database;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::shards::Shards;
 use super::embedded::Embedded;
@@ -43,6 +43,13 @@ pub enum Fault {
     Internal,
 }
 
+/// A question for children that was answered with nothing, as asked for.
+pub const NO_CHILDREN: &str = "no children";
+/// A question for children one of which was hidden.
+pub const HIDDEN_CHILD: &str = "a hidden child";
+/// A question for children that was answered with every shard.
+pub const FILTER_IGNORED: &str = "the filter ignored";
+
 /// What `DescribeStream` makes of the filter for a shard's children.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Children {
@@ -68,6 +75,8 @@ struct Server {
     batch_size: usize,
     faults: BTreeMap<Operation, VecDeque<Fault>>,
     calls: Vec<(Operation, Instant)>,
+    /// How often who called met what, errors by their type.
+    met: watch::Sender<BTreeMap<String, usize>>,
 }
 
 /// The embedded stream, and how far it is read.
@@ -114,7 +123,13 @@ impl Server {
             batch_size: 1000,
             faults: BTreeMap::new(),
             calls: Vec::new(),
+            met: watch::Sender::default(),
         }
+    }
+
+    fn met(&mut self, what: &str) {
+        self.met
+            .send_modify(|met| *met.entry(what.to_owned()).or_default() += 1);
     }
 
     /// Deals out what was committed since the last time.
@@ -275,6 +290,19 @@ impl StreamsServer {
     /// Returns at most so many records in one answer (1,000, as the service).
     pub fn batch_size(&self, records: usize) {
         self.now().batch_size = records;
+    }
+
+    /// Waits until this was met so often: an error, by its type, or one of this module's constants.
+    pub async fn meets(&self, what: &str, times: usize) {
+        let mut met = self.now().met.subscribe();
+        let often = met.wait_for(|met| met.get(what).is_some_and(|count| *count >= times));
+        let often = tokio::time::timeout(Duration::from_mins(1), often).await;
+        let known = || self.now().met.borrow().clone();
+        assert!(
+            often.is_ok(),
+            "{what} was not met {times} times: {:?}",
+            known()
+        );
     }
 
     /// When an operation was called, failed calls included.

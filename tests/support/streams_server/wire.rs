@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::shards::Shard;
-use super::{Children, Fault, Operation, Server};
+use super::{Children, FILTER_IGNORED, Fault, HIDDEN_CHILD, NO_CHILDREN, Operation, Server};
 
 /// An error as the service spells it: the type's name and a message.
 struct Refusal(&'static str, &'static str);
@@ -49,18 +49,25 @@ pub fn answer(server: &mut Server, headers: &HeaderMap, body: &Bytes) -> Respons
     };
     server.calls.push((operation, std::time::Instant::now()));
     let fault = server.faults.entry(operation).or_default().pop_front();
-    if let Some(fault) = fault {
-        return respond(Err(fault.refusal()));
-    }
-    server.pull();
-    let Ok(request) = serde_json::from_slice(body) else {
-        return respond(Err(Refusal("SerializationException", "not JSON")));
+    let answer = match fault {
+        Some(fault) => Err(fault.refusal()),
+        None => carry_out(server, operation, body),
     };
-    respond(match operation {
+    if let Err(Refusal(kind, _)) = &answer {
+        server.met(kind);
+    }
+    respond(answer)
+}
+
+fn carry_out(server: &mut Server, operation: Operation, body: &Bytes) -> Answer {
+    server.pull();
+    let not_json = |_| Refusal("SerializationException", "not JSON");
+    let request = serde_json::from_slice(body).map_err(not_json)?;
+    match operation {
         Operation::DescribeStream => describe_stream(server, &request),
         Operation::GetShardIterator => get_shard_iterator(server, &request),
         Operation::GetRecords => get_records(server, &request),
-    })
+    }
 }
 
 fn respond(answer: Answer) -> Response {
@@ -95,6 +102,14 @@ fn describe_stream(server: &mut Server, request: &Value) -> Answer {
     let empty = parent.is_some() && server.empty_children > 0;
     if empty {
         server.empty_children -= 1;
+        server.met(NO_CHILDREN);
+    }
+    let hidden = |shard: &Shard| shard.hidden && shard.parent.as_deref() == parent.flatten();
+    if parent.is_some() && server.shards.all.values().any(hidden) {
+        server.met(HIDDEN_CHILD);
+    }
+    if parent.is_some() && server.children == Children::FilterIgnored {
+        server.met(FILTER_IGNORED);
     }
     let wanted = |shard: &Shard| match (parent, server.children) {
         (None, _) | (Some(_), Children::FilterIgnored) => true,
