@@ -34,9 +34,6 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
         What::Mail(options) => mail::run(&options).await,
         What::Shard(options) => shard::run(&options).await,
-        What::Plan(options) => {
-            plan::run(&options);
-            Ok(())
-        }
+        What::Plan(options) => plan::run(&options),
     }
 }
