@@ -1,13 +1,12 @@
 //! `aftercommit run` as a process that is killed, frozen and stopped.
 
 use std::fs::File;
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::cli::aftercommit;
 use crate::support::mail_server::MailServer;
@@ -36,14 +35,13 @@ impl Signal {
 /// A worker process. Killed when dropped.
 pub struct Process {
     child: Child,
-    started: Instant,
+    log: PathBuf,
+    /// How long its log was when it started.
+    log_before: u64,
 }
 
 /// For what is in flight to finish: half a minute, and more on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
-
-/// A process that is younger may not listen to signals yet; it has begun nothing then.
-const YOUNG: Duration = Duration::from_secs(2);
 
 /// `aftercommit run` on a shop's tables. `streams` is the streams' own endpoint, if they have one.
 pub fn command(shop: &Shop, mails: &MailServer, streams: Option<&str>, name: &str) -> Command {
@@ -70,10 +68,18 @@ impl Process {
     /// Starts it; what it logs is added to `<name>.log` in the folder.
     pub fn start(mut command: Command, folder: &Path, name: &str) -> Self {
         let path = folder.join(format!("{name}.log"));
-        let log = File::options().create(true).append(true).open(path);
+        let log = File::options().create(true).append(true).open(&path);
         Self {
             child: command.stderr(log.unwrap()).spawn().unwrap(),
-            started: Instant::now(),
+            log_before: length(&path),
+            log: path,
+        }
+    }
+
+    /// Waits until it has logged something: from then on it listens to signals.
+    async fn listens(&self) {
+        while length(&self.log) == self.log_before {
+            sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -90,15 +96,18 @@ impl Process {
 
     /// Tells it to stop, and waits until it has ended as it should.
     pub async fn stop(&mut self) {
-        let young = self.started.elapsed() < YOUNG;
+        timeout(PATIENCE, self.listens()).await.unwrap();
         self.signal(Signal::Stop).await;
         let status = timeout(PATIENCE, self.ended()).await.unwrap();
-        let unheard = young && status.signal() == Some(15);
-        assert!(status.success() || unheard, "told to stop: {status}");
+        assert!(status.success(), "told to stop: {status}");
     }
 
     /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         self.child.wait().await.unwrap()
     }
+}
+
+fn length(file: &Path) -> u64 {
+    std::fs::metadata(file).unwrap().len()
 }
