@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -28,6 +29,8 @@ pub(super) struct Network {
     /// The table, as the worker's build reads it.
     table: MemoryLeases,
     clocks: Clocks,
+    /// While set, no look at the table gets there.
+    blind: Arc<AtomicBool>,
 }
 
 /// What becomes of a call.
@@ -43,13 +46,20 @@ enum Fate {
 
 impl Network {
     /// That of a worker whose build reads rows up to this format.
-    pub fn new(world: Arc<World>, worker: usize, reads: u32, clocks: Clocks) -> Self {
+    pub fn new(
+        world: Arc<World>,
+        worker: usize,
+        reads: u32,
+        clocks: Clocks,
+        blind: Arc<AtomicBool>,
+    ) -> Self {
         let table = world.table.of_build(reads);
         Self {
             world,
             worker,
             table,
             clocks,
+            blind,
         }
     }
 
@@ -77,9 +87,11 @@ impl Network {
         apply: impl Future<Output = T> + Send + 'static,
     ) -> anyhow::Result<T> {
         let climate = self.world.climate;
+        let blind = what == "look" && self.blind.load(Ordering::Relaxed);
         let (fate, there, back) = self.world.with_rng(|rng, fair| {
             let luck = if fair { u32::MAX } else { rng.u32(..1000) };
             let fate = match luck.checked_div(climate.lost.div_ceil(4)) {
+                _ if blind => Fate::RequestLost,
                 Some(0 | 1) => Fate::ReplyLost,
                 Some(2) => Fate::RequestLost,
                 Some(3) => Fate::Throttled,

@@ -47,7 +47,10 @@ pub(super) async fn storm<H: RecordHandler>(
 
 /// Everybody runs, everything is visible.
 pub(super) fn clear<H: RecordHandler>(world: &Arc<World>, workers: &mut [Worker<H>]) {
-    workers.iter().for_each(Worker::thaw);
+    for worker in workers.iter() {
+        worker.thaw();
+        worker.sees(true);
+    }
     start_all(workers);
     for (shard, _, _) in world.stream.census() {
         world.stream.hide(&shard.id, false);
@@ -64,6 +67,7 @@ pub(super) fn start_all<H: RecordHandler>(workers: &mut [Worker<H>]) {
 enum Relief {
     Start(usize),
     Thaw(usize),
+    See(usize),
     Show(Vec<ShardId>),
 }
 
@@ -76,6 +80,7 @@ impl Relief {
         match self {
             Self::Start(index) => workers[index].start(),
             Self::Thaw(index) => workers[index].thaw(),
+            Self::See(index) => workers[index].sees(true),
             Self::Show(shards) => shards
                 .iter()
                 .for_each(|shard| world.stream.hide(shard, false)),
@@ -112,6 +117,12 @@ fn strike<H: RecordHandler>(
         45..=59 if up => {
             world.count("stops");
             worker.stop();
+        }
+        130..=134 if up => {
+            world.count("blind spells");
+            worker.sees(false);
+            // Long enough, now and then, for others to go on.
+            return Some((after * 2, Relief::See(who)));
         }
         60..=79 => return split(world, after),
         80..=94 => trim(world),

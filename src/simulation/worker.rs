@@ -1,7 +1,7 @@
 //! A simulated worker process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -25,6 +25,7 @@ pub(super) struct Worker<H> {
     handler: Arc<dyn Fn() -> H + Send + Sync>,
     pub index: usize,
     clocks: Clocks,
+    blind: Arc<AtomicBool>,
     gate: Gate,
     counters: Arc<Counters>,
     process: Option<JoinHandle<()>>,
@@ -40,6 +41,7 @@ impl<H: RecordHandler> Worker<H> {
             handler,
             index,
             clocks,
+            blind: Arc::default(),
             gate: Gate::open_for(|_, _| {}),
             counters: Arc::default(),
             process: None,
@@ -78,7 +80,8 @@ impl<H: RecordHandler> Worker<H> {
             ..Settings::default()
         };
         let clock = self.clocks.wall(&self.world);
-        let network = Network::new(self.world.clone(), self.index, build, self.clocks);
+        let (world, blind) = (self.world.clone(), self.blind.clone());
+        let network = Network::new(world, self.index, build, self.clocks, blind);
         let mailer = Mailer::start(&self.world, network.clone(), clock.clone(), seed);
         let mailer = mailer.unwrap_or_else(|error| {
             let told = format!("a worker cannot mail: {error:#}");
@@ -174,6 +177,13 @@ impl<H: RecordHandler> Worker<H> {
             // It may have ended already.
             let _ = stop.send(());
         }
+    }
+
+    /// Its looks at the lease table get there, or do not.
+    pub fn sees(&self, sees: bool) {
+        let what = if sees { "sees again" } else { "is blind" };
+        self.world.note(self.index, what, "");
+        self.blind.store(!sees, Ordering::Relaxed);
     }
 
     /// SIGSTOP.

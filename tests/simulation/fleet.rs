@@ -31,6 +31,7 @@ fn every_kind_of_bad_weather_comes() {
     for what in [
         "crashes",
         "freezes",
+        "blind spells",
         "stops",
         "splits",
         "rollovers",
