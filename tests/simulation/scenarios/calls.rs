@@ -1,7 +1,7 @@
 //! The memory adapters with an ear on every call, and with failures on demand.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +50,22 @@ impl Heard {
             counts: Arc::default(),
             decide: Arc::new(decide),
         }
+    }
+
+    /// One of whose calls those that `down` names fail while the switch is on.
+    pub fn failing_while(
+        inner: &MemoryLeases,
+        switch: &Arc<AtomicBool>,
+        down: impl Fn(&'static str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let switch = switch.clone();
+        Self::failing(inner, move |call, _| {
+            if down(call) && switch.load(Ordering::Relaxed) {
+                Fate::Fails
+            } else {
+                Fate::Fine
+            }
+        })
     }
 
     pub fn count(&self, call: &str) -> u64 {

@@ -109,14 +109,7 @@ async fn a_lease_that_was_lost_and_regained_refuses_the_checkpoint_of_the_first_
 async fn a_worker_whose_heartbeats_fail_starts_nothing_until_one_succeeds() {
     let stage = Stage::new(2);
     let down = Arc::new(AtomicBool::new(false));
-    let is_down = down.clone();
-    let leases = Heard::failing(&stage.leases, move |call, _| {
-        if call == "heartbeat" && is_down.load(Ordering::Relaxed) {
-            Fate::Fails
-        } else {
-            Fate::Fine
-        }
-    });
+    let leases = Heard::failing_while(&stage.leases, &down, |call| call == "heartbeat");
     let one = stage.worker_on("one", stage.stream.clone(), leases);
     let first = stage.commit_many("before", 20);
     eventually(secs(5), "the first records", || {
@@ -153,14 +146,7 @@ async fn a_handler_sees_the_window_as_a_deadline_that_heartbeats_move_and_that_p
     let stage = Stage::new(1);
     let trust = stage.settings.timing.trust();
     let down = Arc::new(AtomicBool::new(false));
-    let is_down = down.clone();
-    let leases = Heard::failing(&stage.leases, move |call, _| {
-        if call == "heartbeat" && is_down.load(Ordering::Relaxed) {
-            Fate::Fails
-        } else {
-            Fate::Fine
-        }
-    });
+    let leases = Heard::failing_while(&stage.leases, &down, |call| call == "heartbeat");
     let contexts = watch::Sender::new(None);
     let mut shown = contexts.subscribe();
     let consumer = Consumer::new("arn", stage.stream.clone(), leases, Shown(contexts));

@@ -8,14 +8,7 @@ use super::stage::{Stage, eventually, pass, secs};
 
 /// A table whose looks fail while `blind`.
 fn seen_unless(stage: &Stage, blind: &Arc<AtomicBool>) -> Heard {
-    let blind = blind.clone();
-    Heard::failing(&stage.leases, move |call, _| {
-        if call == "look" && blind.load(Ordering::Relaxed) {
-            Fate::Fails
-        } else {
-            Fate::Fine
-        }
-    })
+    Heard::failing_while(&stage.leases, blind, |call| call == "look")
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,20 +41,13 @@ async fn the_shards_of_a_worker_that_beats_but_cannot_look_move_to_others_until_
 #[tokio::test(start_paused = true)]
 async fn a_look_and_a_heartbeat_that_fail_are_repeated_ever_more_seldom() {
     let stage = Stage::new(1);
-    let blind = Arc::new(AtomicBool::new(false));
-    let down = blind.clone();
-    let table = Heard::failing(&stage.leases, move |_, _| {
-        if down.load(Ordering::Relaxed) {
-            Fate::Fails
-        } else {
-            Fate::Fine
-        }
-    });
+    let down = Arc::new(AtomicBool::new(false));
+    let table = Heard::failing_while(&stage.leases, &down, |_| true);
     let one = stage.worker_on("one", stage.stream.clone(), table.clone());
     eventually(secs(5), "the lease", || stage.owned_by("one") == 1).await;
     let count = || (table.count("look"), table.count("heartbeat"));
     let before = count();
-    blind.store(true, Ordering::Relaxed);
+    down.store(true, Ordering::Relaxed);
     pass(secs(60)).await;
     let after = count();
     for (what, calls) in [
@@ -71,7 +57,7 @@ async fn a_look_and_a_heartbeat_that_fail_are_repeated_ever_more_seldom() {
         // Soon enough for trust to survive a hiccup, and no flood.
         assert!((20..=180).contains(&calls), "{calls} {what} in a minute");
     }
-    blind.store(false, Ordering::Relaxed);
+    down.store(false, Ordering::Relaxed);
     eventually(secs(5), "that it is ready", || one.status.ready().is_ok()).await;
 }
 

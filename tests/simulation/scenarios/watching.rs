@@ -9,7 +9,7 @@ use aftercommit::status::metrics::Value;
 use aftercommit::status::{Status, metrics};
 use tokio::time::{advance, timeout};
 
-use super::calls::{Fate, Heard};
+use super::calls::Heard;
 use super::stage::{Stage, eventually, pass, secs};
 
 /// The values of a metric's shards, or its one value.
@@ -75,14 +75,7 @@ async fn a_loop_that_does_not_turn_is_stuck_until_it_turns_again() {
 async fn an_outage_of_the_lease_table_makes_a_worker_unready_and_kills_nobody() {
     let stage = Stage::new(1);
     let down = Arc::new(AtomicBool::new(false));
-    let told = down.clone();
-    let leases = Heard::failing(&stage.leases, move |_, _| {
-        if told.load(Ordering::Relaxed) {
-            Fate::Fails
-        } else {
-            Fate::Fine
-        }
-    });
+    let leases = Heard::failing_while(&stage.leases, &down, |_| true);
     let one = stage.worker_on("one", stage.stream.clone(), leases);
     eventually(secs(5), "that it is ready", || one.status.ready().is_ok()).await;
     down.store(true, Ordering::Relaxed);
