@@ -297,6 +297,8 @@ async fn a_connection_that_breaks_at_rset_costs_no_mail() {
             Act::Reset,
             Act::Half,
             Act::Say("421 4.3.2 closing"),
+            Act::Say("451 4.3.0 not now"),
+            Act::Say("502 5.5.1 no such command"),
         ] {
             let script = Script {
                 pipelining,

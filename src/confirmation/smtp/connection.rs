@@ -211,13 +211,17 @@ impl Connection {
             sent.map_err(Refusal::at(Stage::Mail))?;
             if reset {
                 let reply = self.reply(limits.hello).await;
-                reply.and_then(done).map_err(Refusal::at(Stage::Mail))?;
+                reply
+                    .and_then(was_reset)
+                    .map_err(Refusal::at(Stage::Mail))?;
             }
             return self.envelope_replies(flight, settings).await;
         }
         if reset {
             let reply = self.command(b"RSET\r\n", limits.hello).await;
-            reply.and_then(done).map_err(Refusal::at(Stage::Mail))?;
+            reply
+                .and_then(was_reset)
+                .map_err(Refusal::at(Stage::Mail))?;
         }
         let reply = self.command(flight.mail.as_bytes(), limits.mail).await;
         reply.and_then(done).map_err(Refusal::at(Stage::Mail))?;
@@ -335,6 +339,15 @@ fn done(reply: Reply) -> Result<Reply, Cause> {
     match reply.class() {
         Class::Done => Ok(reply),
         _ => Err(Cause::unexpected(reply)),
+    }
+}
+
+/// A server that will not forget the last transaction says nothing about this mail: the connection is
+/// of no use any more.
+fn was_reset(reply: Reply) -> Result<Reply, Cause> {
+    match reply.class() {
+        Class::Done => Ok(reply),
+        _ => Err(io::Error::other(format!("the server answered {reply} to RSET")).into()),
     }
 }
 
