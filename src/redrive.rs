@@ -7,7 +7,7 @@
 //! yet settled is handled again, as any record may be.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -113,7 +113,8 @@ pub struct Summary {
 /// `rng` spreads waits.
 ///
 /// A key stops at the first letter that fails; all others go on. If the handler says that a
-/// dependency is unavailable, no attempt is written down and no other key is begun.
+/// dependency is unavailable, no attempt is written down; if it says so of three letters in a row, no
+/// other key is begun.
 pub async fn redrive<H: RecordHandler>(
     letters: &dyn DeadLetters,
     handler: &H,
@@ -126,7 +127,7 @@ pub async fn redrive<H: RecordHandler>(
         letters,
         handler,
         how,
-        down: AtomicBool::new(false),
+        down: AtomicU32::new(0),
     };
     let (steps, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let of_keys = keys.into_iter().map(|key| {

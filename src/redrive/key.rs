@@ -1,6 +1,6 @@
 //! One key's letters, oldest first.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -17,13 +17,17 @@ use crate::handler::{Context, Failure, RecordHandler, attempt};
 /// A claim outlives what it is made for by this, as clocks differ.
 const SPARE: Duration = Duration::from_mins(1);
 
+/// So many letters in a row find the dependency down before it counts as down for all others: one
+/// that it hangs up on alone holds nobody else up.
+const DOWN_AFTER: u32 = 3;
+
 /// Why a key went no further.
 enum Halt {
     /// Its letter failed. `Some`: it waits for an operator now, because of this.
     Failed(String, Option<Reason>),
     /// It is in somebody else's hands.
     Taken,
-    /// So will all others.
+    /// Its letter found the dependency down, or nothing is gone on with.
     Down(String),
 }
 
@@ -38,7 +42,8 @@ pub(super) struct Redrive<'a, H> {
     pub letters: &'a dyn DeadLetters,
     pub handler: &'a H,
     pub how: &'a How,
-    pub down: AtomicBool,
+    /// How many letters in a row found the dependency down.
+    pub down: AtomicU32,
 }
 
 pub(super) type Steps = tokio::sync::mpsc::UnboundedSender<Step>;
@@ -54,7 +59,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
             Err(Halt::Taken) => return Step::Taken(key.clone()),
             Err(Halt::Failed(why, because)) => (why, because),
             Err(Halt::Down(why)) => {
-                self.down.store(true, Ordering::Relaxed);
+                self.down.fetch_add(1, Ordering::Relaxed);
                 (why, None)
             }
         };
@@ -115,6 +120,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
                 continue;
             };
             self.letter(&letter, turn, rng).await?;
+            self.down.store(0, Ordering::Relaxed);
             let deed = Deed {
                 at: self.how.clock.now(),
                 by: self.how.by.clone(),
@@ -201,12 +207,12 @@ impl<H: RecordHandler> Redrive<'_, H> {
             .of_attempt(envelope.attempts.made().saturating_add(1))
             .until(Instant::now() + limit);
         let result = attempt(self.handler, &letter.record, &context, limit).await;
-        turn.end(result, &mut Blame::default())
+        turn.end(result, &context, &mut Blame::default())
     }
 
     /// Whether no other letter is begun.
     fn is_over(&self) -> bool {
-        self.down.load(Ordering::Relaxed) || self.how.stop.is_cancelled()
+        self.down.load(Ordering::Relaxed) >= DOWN_AFTER || self.how.stop.is_cancelled()
     }
 }
 

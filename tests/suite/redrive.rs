@@ -229,25 +229,39 @@ async fn a_key_stops_at_its_first_failure_and_the_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dependency_that_is_down_burns_no_attempt_and_begins_no_other_key() {
-    let letters = with(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]).await;
-    let handler = Scripted::that(&[("2", Act::Down)]);
+async fn a_dependency_that_is_down_burns_no_attempt_and_soon_begins_no_other_key() {
+    let all = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5), ("f", 6)];
+    let letters = with(&all).await;
+    let handler = Scripted::that(&["2", "3", "4", "5", "6"].map(|n| (n, Act::Down)));
     let (summary, _) = run(&letters, &handler, how(1)).await;
     let expected = Summary {
         redriven: 1,
         free: 1,
-        stopped: 1,
+        stopped: 3,
         untried: 2,
         taken: 0,
     };
     assert_eq!(summary, expected);
-    assert_eq!(handler.seen(), ["1", "2"]);
+    assert_eq!(handler.seen(), ["1", "2", "3", "4"]);
     assert!(
         open(&letters)
             .await
             .iter()
             .all(|(_, attempts)| *attempts == 1)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_alone_find_their_dependency_down_hold_no_other_key_up() {
+    let all = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5), ("f", 6)];
+    let letters = with(&all).await;
+    let handler = Scripted::that(&["1", "2", "4", "5"].map(|n| (n, Act::Down)));
+    let (summary, _) = run(&letters, &handler, how(1)).await;
+    assert_eq!(
+        (summary.redriven, summary.stopped, summary.untried),
+        (2, 4, 0)
+    );
+    assert_eq!(handler.seen(), ["1", "2", "3", "4", "5", "6"]);
 }
 
 #[tokio::test(start_paused = true)]
