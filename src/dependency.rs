@@ -21,7 +21,7 @@ use crate::decide::gate::{self, Gate, Probing};
 use crate::decide::line::Line;
 use crate::decide::retry::RetryBudget;
 use crate::decide::throttle::{Concurrency, Load, Permit, Rejection, TokenBucket};
-use crate::handler::Failure;
+use crate::handler::{Context, Failure};
 
 mod asker;
 
@@ -212,12 +212,18 @@ impl Dependency {
 }
 
 impl Turn {
-    /// Tells how the attempt ended. Answers with what it comes to: `Unavailable` is a failed attempt
-    /// where the record itself is to blame.
-    pub fn end(mut self, result: Result<(), Failure>, blame: &mut Blame) -> Result<(), Failure> {
+    /// Tells how the attempt ended, and with it whether it asked the dependency at all. Answers with
+    /// what it comes to: `Unavailable` is a failed attempt where the record itself is to blame.
+    pub fn end(
+        mut self,
+        result: Result<(), Failure>,
+        context: &Context,
+        blame: &mut Blame,
+    ) -> Result<(), Failure> {
         use gate::Answer::{Down, Unknown, Up};
         let result = result.map_err(|failure| self.of.blamed(failure, blame));
         let (answer, load) = match &result {
+            Ok(()) if !context.has_asked() => (Unknown, Load::Unknown),
             Ok(()) => (Up, Load::Served),
             Err(Failure::Retry(_)) => (Up, Load::Unknown),
             Err(Failure::Overloaded(_)) => (Up, Load::Overload),

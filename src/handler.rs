@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -141,7 +142,12 @@ pub struct Context {
     pub(crate) cancelled: CancellationToken,
     pub(crate) liveness: LivenessOf,
     pub(crate) ends: Option<Instant>,
+    pub(crate) unasked: Unasked,
 }
+
+/// Whether a handler said of its call that it asked nothing of its dependency.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unasked(Arc<AtomicBool>);
 
 impl Context {
     /// The stream's ARN.
@@ -195,6 +201,17 @@ impl Context {
         self.cancelled.cancelled().await;
     }
 
+    /// Tells that this call asks nothing of what the handler depends on: there is nothing to do, or it
+    /// was done before. Its success is then no sign that a dependency which was found down is back,
+    /// nor that a record which finds it down is itself to blame.
+    pub fn did_not_ask(&self) {
+        self.unasked.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_asked(&self) -> bool {
+        !self.unasked.0.load(Ordering::Relaxed)
+    }
+
     /// Whether another process may still be acting: as the fleet's heartbeats tell.
     pub fn liveness(&self, incarnation: &str) -> Liveness {
         (self.liveness)(incarnation)
@@ -214,6 +231,7 @@ impl Context {
             cancelled: CancellationToken::new(),
             liveness: Arc::new(|_| Liveness::Unknown),
             ends: None,
+            unasked: Unasked::default(),
         }
     }
 

@@ -239,13 +239,17 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
 impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         if !self.events.contains(&record.event) {
+            context.did_not_ask();
             return Ok(());
         }
         let order = self.order(record)?;
         let key = EffectKey::new(KIND, &order.id);
         let result = match self.look(record, order.clone()).await? {
             Looked::Send(order) => self.confirm(&order, &key, context).await,
-            Looked::Suppress(reason) => self.suppress(&order, &key, context, reason).await,
+            Looked::Suppress(reason) => {
+                context.did_not_ask();
+                self.suppress(&order, &key, context, reason).await
+            }
         };
         match &result {
             Ok(()) | Err(Failure::Reject(_)) => self.memory.forget(&key),

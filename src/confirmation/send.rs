@@ -57,6 +57,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         if job.row.is_some()
             && let Err(ended) = self.ask(&job, Some(&draft.mail.digest), None, self.now())
         {
+            context.did_not_ask();
             return ended;
         }
         let offer = match self.transport.offer(&draft.mail.envelope).await {

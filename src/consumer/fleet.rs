@@ -229,6 +229,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             self.empty_since = None;
             return now >= limit;
         }
+        if !self.beat.registered {
+            // Nothing can stand in a name that nobody knows.
+            return true;
+        }
         let Some(since) = self.empty_since else {
             self.empty_since = Some(now);
             self.leaving = Some(limit.min(now + self.engine.settings.timing.call_timeout()));

@@ -5,10 +5,9 @@
 //! down. What tells them apart is how the others fare. A record is to blame when the dependency has
 //! served [`Blame::PROOF`] calls since the record first found it down, at least one of them since it
 //! last did, and the gate is open: nobody else has found it down just now. A dependency that is down
-//! serves nobody, so that an outage is not blamed on a record. Two things are taken for being served
-//! that may not be: a call that succeeds without asking the dependency, and one from before an outage
-//! where the dependency comes and goes. A record can lose an attempt each time that the gate is opened
-//! so.
+//! serves nobody, so that an outage is not blamed on a record; a call that succeeds without asking it
+//! counts for nothing. A call from before an outage is taken for being served: where the dependency comes
+//! and goes, a record can lose an attempt so.
 
 /// What a record has seen of its dependency.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

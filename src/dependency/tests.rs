@@ -4,7 +4,18 @@
 use super::*;
 
 fn end(turn: Turn, result: Result<(), Failure>) {
-    let _ = turn.end(result, &mut Blame::default());
+    let _ = end_of(turn, result, &mut Blame::default());
+}
+
+fn end_of(turn: Turn, result: Result<(), Failure>, blame: &mut Blame) -> Result<(), Failure> {
+    turn.end(result, &Context::detached(), blame)
+}
+
+/// A success that asked nothing of the dependency.
+fn end_unasked(turn: Turn) {
+    let context = Context::detached();
+    context.did_not_ask();
+    let _ = turn.end(Ok(()), &context, &mut Blame::default());
 }
 
 fn dependency(limits: Limits) -> Dependency {
@@ -136,13 +147,13 @@ async fn records_that_are_bad_say_nothing_about_it() {
 async fn a_record_that_alone_finds_it_down_is_to_blame_and_shuts_no_gate() {
     let it = dependency(Limits::default());
     let mut blame = Blame::default();
-    let found = turn(&it).end(Err(Failure::unavailable("hung up")), &mut blame);
+    let found = end_of(turn(&it), Err(Failure::unavailable("hung up")), &mut blame);
     assert!(matches!(found, Err(Failure::Unavailable(_))));
     tokio::time::advance(waits(&it)).await;
     for _ in 0..10 {
         end(turn(&it), Ok(()));
     }
-    let found = turn(&it).end(Err(Failure::unavailable("hung up")), &mut blame);
+    let found = end_of(turn(&it), Err(Failure::unavailable("hung up")), &mut blame);
     let Err(Failure::Retry(error)) = found else {
         panic!("{found:?}");
     };
@@ -151,7 +162,27 @@ async fn a_record_that_alone_finds_it_down_is_to_blame_and_shuts_no_gate() {
     // Another one that finds it down is believed, and so is this one where nobody is served.
     end(turn(&it), Err(Failure::unavailable("no route")));
     tokio::time::advance(waits(&it)).await;
-    let found = turn(&it).end(Err(Failure::unavailable("no route")), &mut blame);
+    let found = end_of(turn(&it), Err(Failure::unavailable("no route")), &mut blame);
     assert!(matches!(found, Err(Failure::Unavailable(_))));
     assert!(it.down_for().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_asked_nothing_neither_opens_the_gate_nor_puts_a_record_to_blame() {
+    let it = dependency(Limits::default());
+    let mut blame = Blame::default();
+    let down = || Err(Failure::unavailable("no route"));
+    let _ = end_of(turn(&it), down(), &mut blame);
+    for _ in 0..5 {
+        tokio::time::advance(waits(&it)).await;
+        for _ in 0..20 {
+            end_unasked(turn(&it));
+        }
+        assert!(it.down_for().is_some(), "nobody knows that it is back");
+        let found = end_of(turn(&it), down(), &mut blame);
+        assert!(matches!(found, Err(Failure::Unavailable(_))), "{found:?}");
+    }
+    tokio::time::advance(waits(&it)).await;
+    end(turn(&it), Ok(()));
+    assert_eq!(it.down_for(), None);
 }

@@ -311,7 +311,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             let began = Instant::now();
             let result = attempt(&function.handler, &record, &context, limit).await;
             function.handling.add(began.elapsed());
-            let outcome = Outcome::Handled(turn.end(result, &mut blame), blame);
+            let outcome = Outcome::Handled(turn.end(result, &context, &mut blame), blame);
             Done { key, outcome }
         }));
     }

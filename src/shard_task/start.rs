@@ -11,7 +11,7 @@ use crate::dead_letter::{Letter, Reason};
 use crate::decide::blame::Blame;
 use crate::dependency::{Admission, Asker, Try, Turn};
 use crate::engine::bury;
-use crate::handler::{Context, RecordHandler, attempt};
+use crate::handler::{Context, RecordHandler, Unasked, attempt};
 use crate::leases::LeaseStore;
 use crate::record::{ItemKey, Record};
 use crate::source::StreamSource;
@@ -82,6 +82,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             cancelled: self.cancel.clone(),
             liveness: self.engine.liveness.clone(),
             ends: None,
+            unasked: Unasked::default(),
         };
         let engine = self.engine.clone();
         self.running.push(Box::pin(async move {
@@ -89,7 +90,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             let began = Instant::now();
             let result = attempt(&engine.handler, &record, &context, limit).await;
             engine.progress.handling.add(began.elapsed());
-            let outcome = Outcome::Handled(turn.end(result, &mut blame), blame);
+            let outcome = Outcome::Handled(turn.end(result, &context, &mut blame), blame);
             Done { key, outcome }
         }));
     }

@@ -7,5 +7,6 @@ mod fleet;
 mod handler;
 mod lanes;
 mod mail;
+mod outage;
 mod scenarios;
 mod smoke;
