@@ -188,10 +188,12 @@ impl Rejection {
         ((requests - Self::K * accepts) / (requests + 1.0)).max(0.0)
     }
 
-    /// Says whether to turn a call away. One that is turned away counts as a request.
-    pub fn turns_away(&mut self, now: Duration, rng: &mut fastrand::Rng) -> bool {
+    /// Says whether to turn a call away. One that is turned away counts as a request, once: if it
+    /// comes `again`, it is the same. Each ask counted anew would raise the odds against it with every
+    /// ask, and one refusal on a quiet day could hold a call back for minutes.
+    pub fn turns_away(&mut self, now: Duration, again: bool, rng: &mut fastrand::Rng) -> bool {
         let turned_away = rng.f64() < self.probability(now);
-        self.slice(now).1 += u32::from(turned_away);
+        self.slice(now).1 += u32::from(turned_away && !again);
         turned_away
     }
 
@@ -232,6 +234,19 @@ mod tests {
 
     fn seconds(seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn one_refusal_on_a_quiet_day_holds_no_call_back_for_long() {
+        for seed in 0..1000 {
+            let (mut it, mut rng) = (Rejection::default(), fastrand::Rng::with_seed(seed));
+            it.refused(seconds(0.0));
+            let asks = (0..1000).find(|ask: &u32| {
+                let now = seconds(0.3 * f64::from(*ask));
+                !it.turns_away(now, *ask > 0, &mut rng)
+            });
+            assert!(asks.unwrap() < 80, "{asks:?} asks with seed {seed}");
+        }
     }
 
     #[test]
@@ -334,7 +349,7 @@ mod tests {
         let mut it = Rejection::default();
         let mut rng = fastrand::Rng::with_seed(1);
         for n in 0..1000 {
-            assert!(!it.turns_away(seconds(0.01), &mut rng));
+            assert!(!it.turns_away(seconds(0.01), false, &mut rng));
             if n % 2 == 0 {
                 it.accepted(seconds(0.01));
             } else {
@@ -345,7 +360,7 @@ mod tests {
         assert!(before < 0.001, "{before}");
         let mut asked = 0;
         for _ in 0..10_000 {
-            if !it.turns_away(seconds(30.0), &mut rng) {
+            if !it.turns_away(seconds(30.0), false, &mut rng) {
                 it.refused(seconds(30.0));
                 asked += 1;
             }

@@ -16,14 +16,20 @@ pub struct Asker {
     of: Dependency,
     /// Its number in line, if it waits there.
     place: Option<u64>,
+    /// Its call was turned away before.
+    turned_away: bool,
     freed: watch::Receiver<()>,
 }
 
 impl Asker {
     pub(super) fn new(of: Dependency) -> Self {
         let freed = of.0.freed.subscribe();
-        let place = None;
-        Self { of, place, freed }
+        Self {
+            of,
+            place: None,
+            turned_away: false,
+            freed,
+        }
     }
 
     /// Asks for a turn.
@@ -32,7 +38,7 @@ impl Asker {
         self.freed.mark_unchanged();
         let now = self.of.now();
         let mut state = self.of.state();
-        let asked = state.ask(now, which, self.place);
+        let asked = state.ask(now, which, self.place, &mut self.turned_away);
         let waits = matches!(asked, Asked::Full);
         match self.place {
             None if waits => self.place = Some(state.line.join()),
@@ -88,13 +94,22 @@ enum Asked {
 
 impl State {
     /// Asks for a turn, for somebody with this number in line.
-    fn ask(&mut self, now: Duration, which: Try, place: Option<u64>) -> Asked {
+    /// `turned_away`: whether this call was before; kept up to date.
+    fn ask(
+        &mut self,
+        now: Duration,
+        which: Try,
+        place: Option<u64>,
+        turned_away: &mut bool,
+    ) -> Asked {
         let ticket = match self.gate.ask(now) {
             gate::Pass::Go(ticket) => ticket,
             gate::Pass::Wait(wait) => return Asked::Wait(wait),
         };
         if !ticket.is_probe() {
-            if self.rejection.turns_away(now, &mut self.rng) {
+            let again = std::mem::take(turned_away);
+            if self.rejection.turns_away(now, again, &mut self.rng) {
+                *turned_away = true;
                 let spread = 0.1 + 0.4 * self.rng.f64();
                 return Asked::Wait(Duration::from_secs_f64(spread));
             }
