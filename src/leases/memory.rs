@@ -290,7 +290,11 @@ impl LeaseStore for MemoryLeases {
         };
         match table.gaps.iter_mut().find(same) {
             Some(known) => {
-                known.first_after.clone_from(&gap.first_after);
+                // An end that is written late must not move back one that was found after it.
+                known.first_after = match gap.first_after.clone() {
+                    None => None,
+                    end => end.max(known.first_after.take()),
+                };
                 known.settled = None;
             }
             None => table.gaps.push(gap.clone()),

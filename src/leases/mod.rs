@@ -335,8 +335,9 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     fn remove_ended(&self, shard: &ShardId) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Writes a gap down. Idempotent on (shard, last handled). A gap that is noticed again, or whose
-    /// end becomes known, keeps the time of its first detection and takes the new `first_after`:
-    /// while that is `None`, the gap has no known end.
+    /// end becomes known, keeps the time of its first detection. `first_after` of `None` means
+    /// that the gap has no known end (any more); an end takes the place of an earlier one only, so that
+    /// a write that comes late narrows no gap.
     ///
     /// One that somebody had settled is open again, as more may be lost.
     ///

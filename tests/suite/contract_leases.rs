@@ -55,6 +55,7 @@ on_each_store! {
     finishing_with_very_many_children_creates_them_all,
     only_ended_leases_are_removed,
     a_gap_keeps_its_first_detection_and_takes_its_newest_end,
+    an_end_of_a_gap_that_is_written_late_moves_no_later_one_back,
     a_former_owner_writes_no_gap,
     a_readable_lease_is_not_healed,
 }

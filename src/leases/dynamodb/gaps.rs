@@ -1,8 +1,11 @@
 //! Gaps, and what operators do about them.
 
+use serde_dynamo::AttributeValue;
+
 use super::DynamoDbLeases;
 use crate::leases::row::{self, gap_key, lease_key};
 use crate::leases::{GapRow, GapSettlement, Hold};
+use crate::record::SequenceNumber;
 use crate::rows::dynamodb::{Part, Transaction, Write};
 
 impl DynamoDbLeases {
@@ -11,27 +14,58 @@ impl DynamoDbLeases {
         gap: &GapRow,
         hold: Option<&Hold>,
     ) -> anyhow::Result<Option<()>> {
-        let how = self
-            .formats
-            .readable_or_none()
-            .fill_in(row::gap_fields(gap, self.formats.writes()))
-            .write(vec![row::gap_end(gap)])
-            .write(row::gap_settlement(None));
-        let key = self.key(&gap_key(gap));
-        let Some(hold) = hold else {
-            self.table.update(key, &how).await?;
-            return Ok(Some(()));
-        };
-        let lease = self.key(&lease_key(&hold.shard));
-        let parts = vec![
-            Part::Demand(lease, self.formats.under(hold)),
-            Part::Update(key, how),
-        ];
-        match self.transact(parts).await? {
-            Transaction::Refused(refused) if refused.first() == Some(&true) => Ok(None),
+        let mut before = None;
+        loop {
+            let key = self.key(&gap_key(gap));
+            let (end, seen) = self.end_of(gap).await?;
             // A gap row of a newer format is left alone.
-            Transaction::Applied | Transaction::Refused(_) => Ok(Some(())),
+            if before.as_ref() == Some(&seen) {
+                return Ok(Some(()));
+            }
+            let mut how = self.formats.readable_or_none();
+            if gap.first_after.is_some() {
+                how = how.when("first_after", seen.clone());
+            }
+            let how = how
+                .fill_in(row::gap_fields(gap, self.formats.writes()))
+                .write(vec![row::gap_end(&end)])
+                .write(row::gap_settlement(None));
+            let refused = match hold {
+                None => matches!(self.table.update(key, &how).await?, Write::Refused(_)),
+                Some(hold) => {
+                    let lease = self.key(&lease_key(&hold.shard));
+                    let fence = Part::Demand(lease, self.formats.under(hold));
+                    match self.transact(vec![fence, Part::Update(key, how)]).await? {
+                        Transaction::Refused(refused) if refused.first() == Some(&true) => {
+                            return Ok(None);
+                        }
+                        Transaction::Refused(_) => true,
+                        Transaction::Applied => false,
+                    }
+                }
+            };
+            if !refused {
+                return Ok(Some(()));
+            }
+            before = Some(seen);
         }
+    }
+
+    /// The gap with the end that it is to have, and the end that stands. An end that is written late
+    /// must not move back one that was found after it.
+    async fn end_of(&self, gap: &GapRow) -> anyhow::Result<(GapRow, Option<AttributeValue>)> {
+        let mut gap = gap.clone();
+        if gap.first_after.is_none() {
+            return Ok((gap, None));
+        }
+        let standing = self.table.get(self.key(&gap_key(&gap))).await?;
+        let seen = standing.and_then(|item| item.get("first_after").cloned());
+        if let Some(AttributeValue::S(digits)) = &seen {
+            gap.first_after = gap
+                .first_after
+                .max(SequenceNumber::parse(digits.as_str()).ok());
+        }
+        Ok((gap, seen))
     }
 
     /// Writes down that somebody dealt with a gap, as it was seen. `None`: it is not there, or it was

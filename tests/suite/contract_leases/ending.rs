@@ -149,6 +149,37 @@ pub(super) async fn a_gap_keeps_its_first_detection_and_takes_its_newest_end(
     assert_eq!(gaps, [elsewhere, ended]);
 }
 
+pub(super) async fn an_end_of_a_gap_that_is_written_late_moves_no_later_one_back(
+    store: impl LeaseStore,
+) {
+    let end = |digits: &str| Some(SequenceNumber::parse(digits).unwrap());
+    let gap = GapRow {
+        shard: shard("1"),
+        last_handled: None,
+        last_handled_time: None,
+        first_after: None,
+        detected: SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000),
+        settled: None,
+    };
+    let ended = |digits| GapRow {
+        first_after: end(digits),
+        ..gap.clone()
+    };
+    // The numbers count, not the texts.
+    for (written, stands) in [
+        (&gap, None),
+        (&ended("900"), end("900")),
+        (&ended("1000"), end("1000")),
+        (&ended("900"), end("1000")),
+        (&ended("1000"), end("1000")),
+        (&gap, None),
+        (&ended("1100"), end("1100")),
+    ] {
+        store.record_gap(written, None).await.unwrap().unwrap();
+        assert_eq!(look(&store).await.gaps[0].first_after, stands);
+    }
+}
+
 pub(super) async fn a_former_owner_writes_no_gap(store: impl LeaseStore) {
     let hold = held_by_one(&store).await;
     let report = report();
