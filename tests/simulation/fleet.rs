@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aftercommit::simulation::{Counts, Flaw, Scenario, simulate, simulate_all};
+use aftercommit::simulation::{Counts, Flaw, Scenario, simulate_all};
 
-use crate::flaws::{all_keep_their_promises, unnoticed};
+use crate::seeds::{all_keep_their_promises, unnoticed};
 
 /// How many seeds a run of the tests takes.
 const SEEDS: u64 = 2_000;
@@ -62,11 +62,7 @@ fn every_kind_of_bad_weather_comes() {
 
 #[test]
 fn a_seed_replays_to_the_letter() {
-    let traced = Scenario {
-        traced: true,
-        ..scenario(11)
-    };
-    assert_eq!(simulate(&traced).trace, simulate(&traced).trace);
+    assert_eq!(scenario(11).trace(), scenario(11).trace());
 }
 
 #[test]

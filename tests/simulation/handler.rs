@@ -62,7 +62,12 @@ impl RecordHandler for Bookkeeper {
 }
 
 fn order(rng: &mut fastrand::Rng, created: SystemTime) -> Commit {
-    let id = AttributeValue::S(format!("order-{}", rng.u32(..20)));
+    numbered(rng.u32(..20), created)
+}
+
+/// A new order of this number.
+pub fn numbered(number: u32, created: SystemTime) -> Commit {
+    let id = AttributeValue::S(format!("order-{number}"));
     let keys = Item::from(HashMap::from([("id".to_owned(), id)]));
     Commit {
         event: Event::Insert,

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::simulation::{Flaw, Scenario, simulate};
+use aftercommit::simulation::{Flaw, Scenario};
 
-use crate::flaws::{all_keep_their_promises, unnoticed};
+use crate::seeds::{all_keep_their_promises, unnoticed};
 
 /// How many seeds a run of the tests takes.
 const SEEDS: u64 = 2_000;
@@ -47,13 +47,9 @@ fn no_mail_is_silently_sent_twice_and_none_is_forgotten() {
 
 #[test]
 fn a_seed_with_mails_replays_to_the_letter() {
-    let traced = Scenario {
-        traced: true,
-        ..scenario(12)
-    };
-    let trace = simulate(&traced).trace;
+    let trace = scenario(12).trace();
     assert!(trace.contains("server accepts"), "{trace}");
-    assert_eq!(trace, simulate(&traced).trace);
+    assert_eq!(trace, scenario(12).trace());
 }
 
 #[test]

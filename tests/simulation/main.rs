@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod failing;
-mod flaws;
 mod fleet;
 mod handler;
 mod lanes;
 mod mail;
 mod outage;
 mod scenarios;
+mod seeds;
 mod smoke;

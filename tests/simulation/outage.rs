@@ -1,6 +1,5 @@
 //! A dependency that is down while many records need nothing of it. Virtual time.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -9,10 +8,12 @@ use aftercommit::dead_letter::{DeadLetters as _, Selection};
 use aftercommit::decide::retry::AttemptLimits;
 use aftercommit::leases::InitialPosition;
 use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler, Settings};
-use serde_dynamo::{AttributeValue, Item};
+use aftercommit::source::memory::MemoryStream;
+use aftercommit::{Consumer, Context, Failure, Record, RecordHandler, Settings};
+use serde_dynamo::AttributeValue;
 use tokio::time::{Instant, sleep};
+
+use crate::handler::numbered;
 
 /// How long the dependency is down.
 const OUTAGE: Duration = Duration::from_mins(10);
@@ -41,18 +42,6 @@ impl RecordHandler for Shop {
     }
 }
 
-fn order(number: u32) -> Commit {
-    let id = AttributeValue::S(format!("order-{number}"));
-    let keys = Item::from(HashMap::from([("id".to_owned(), id)]));
-    Commit {
-        event: Event::Insert,
-        keys: keys.clone(),
-        old_image: None,
-        new_image: Some(keys),
-        created: SystemTime::now(),
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn records_that_need_nothing_of_what_is_down_burn_no_attempts_of_those_that_do() {
     let shop = Shop {
@@ -74,7 +63,7 @@ async fn records_that_need_nothing_of_what_is_down_burn_no_attempts_of_those_tha
         .dead_letters(letters.clone());
     let _running = tokio::spawn(consumer.run(std::future::pending()));
     for number in 0..500 {
-        stream.commit(order(number));
+        stream.commit(numbered(number, SystemTime::now()));
         sleep(Duration::from_secs(1)).await;
     }
     sleep(OUTAGE).await;

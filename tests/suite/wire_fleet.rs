@@ -194,32 +194,41 @@ async fn every_order_is_handled_in_order_through_splits_rollovers_and_throttles(
     }
 }
 
+/// A worker reads five records and leaves; answers the last of them.
+async fn five_are_read(shop: &Shop, leases: &DynamoDbLeases) -> SequenceNumber {
+    let before = Seen::new();
+    let worker = Worker::start(shop, leases, "one", &before);
+    shop.order(0..5, 1).await;
+    before.reaches(5).await;
+    worker.leave().await;
+    before.records()[4].sequence_number.clone()
+}
+
+/// By this clock what is not read yet may have been trimmed.
+fn a_day_later() -> Clock {
+    Clock::new(|| SystemTime::now() + Duration::from_hours(25))
+}
+
 #[tokio::test]
 async fn what_was_trimmed_unread_is_written_down_as_a_gap() {
     let shop = Shop::open(1).await;
     let leases = leases(&shop).await;
     let shard = shop.only_shard();
 
-    let before = Seen::new();
-    let worker = Worker::start(&shop, &leases, "one", &before);
-    shop.order(0..5, 1).await;
-    before.reaches(5).await;
-    worker.leave().await;
+    let last = five_are_read(&shop, &leases).await;
     // While nobody reads, six more come and the first four of them go.
     shop.order(5..11, 1).await;
     shop.server.trim(&shard, 9);
 
     // A day later: what is trimmed may have been there unread.
-    let later = Clock::new(|| SystemTime::now() + Duration::from_hours(25));
     let after = Seen::new();
-    let worker = Worker::start_at(later, &shop, &leases, "one", &after);
+    let worker = Worker::start_at(a_day_later(), &shop, &leases, "one", &after);
     after.reaches(2).await;
     worker.leave().await;
     shop.server.meets("TrimmedDataAccessException", 1).await;
 
     let gaps = look(&leases).await.gaps;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    let last = before.records()[4].sequence_number.clone();
     let first = after.records()[0].sequence_number.clone();
     assert_eq!(gaps[0].shard.as_str(), shard);
     assert_eq!(gaps[0].last_handled, Some(last));
@@ -233,26 +242,20 @@ async fn a_shard_that_the_stream_forgot_is_a_gap_and_its_child_goes_on() {
     let leases = leases(&shop).await;
     let parent = shop.only_shard();
 
-    let before = Seen::new();
-    let worker = Worker::start(&shop, &leases, "one", &before);
-    shop.order(0..5, 1).await;
-    before.reaches(5).await;
-    worker.leave().await;
+    let last = five_are_read(&shop, &leases).await;
     // While nobody reads, three more come, the shard ends, and a day later it is gone.
     shop.order(5..8, 1).await;
     let child = shop.server.roll_over(&parent);
     shop.order(8..11, 1).await;
     shop.server.forget(&parent);
 
-    let later = Clock::new(|| SystemTime::now() + Duration::from_hours(25));
     let after = Seen::new();
-    let worker = Worker::start_at(later, &shop, &leases, "one", &after);
+    let worker = Worker::start_at(a_day_later(), &shop, &leases, "one", &after);
     after.reaches(3).await;
     worker.leave().await;
     shop.server.meets("ResourceNotFoundException", 1).await;
 
     let view = look(&leases).await;
-    let last = before.records()[4].sequence_number.clone();
     // The child is first read a day late: what it began with may be lost as well.
     let gaps = view
         .gaps

@@ -8,6 +8,15 @@ use crate::leases::{GapRow, GapSettlement, Hold};
 use crate::record::SequenceNumber;
 use crate::rows::dynamodb::{Part, Transaction, Write};
 
+/// What came of writing a gap down.
+enum Tried {
+    Written,
+    /// The shard is somebody else's.
+    LeaseLost,
+    /// The gap's row is another than was seen, or of a newer format.
+    RowRefused,
+}
+
 impl DynamoDbLeases {
     pub(super) async fn write_gap(
         &self,
@@ -16,39 +25,50 @@ impl DynamoDbLeases {
     ) -> anyhow::Result<Option<()>> {
         let mut before = None;
         loop {
-            let key = self.key(&gap_key(gap));
-            let (end, seen) = self.end_of(gap).await?;
+            let (ended, seen) = self.end_of(gap).await?;
             // A gap row of a newer format is left alone.
             if before.as_ref() == Some(&seen) {
                 return Ok(Some(()));
             }
-            let mut how = self.formats.readable_or_none();
-            if gap.first_after.is_some() {
-                how = how.when("first_after", seen.clone());
+            match self.try_gap(&ended, seen.clone(), hold).await? {
+                Tried::Written => return Ok(Some(())),
+                Tried::LeaseLost => return Ok(None),
+                Tried::RowRefused => before = Some(seen),
             }
-            let how = how
-                .fill_in(row::gap_fields(gap, self.formats.writes()))
-                .write(vec![row::gap_end(&end)])
-                .write(row::gap_settlement(None));
-            let refused = match hold {
-                None => matches!(self.table.update(key, &how).await?, Write::Refused(_)),
-                Some(hold) => {
-                    let lease = self.key(&lease_key(&hold.shard));
-                    let fence = Part::Demand(lease, self.formats.under(hold));
-                    match self.transact(vec![fence, Part::Update(key, how)]).await? {
-                        Transaction::Refused(refused) if refused.first() == Some(&true) => {
-                            return Ok(None);
-                        }
-                        Transaction::Refused(_) => true,
-                        Transaction::Applied => false,
-                    }
-                }
-            };
-            if !refused {
-                return Ok(Some(()));
-            }
-            before = Some(seen);
         }
+    }
+
+    /// Writes a gap down where the end that stands is still the one that was seen; a gap without an
+    /// end, wherever that is.
+    async fn try_gap(
+        &self,
+        gap: &GapRow,
+        seen: Option<AttributeValue>,
+        hold: Option<&Hold>,
+    ) -> anyhow::Result<Tried> {
+        let mut how = self.formats.readable_or_none();
+        if gap.first_after.is_some() {
+            how = how.when("first_after", seen);
+        }
+        let how = how
+            .fill_in(row::gap_fields(gap, self.formats.writes()))
+            .write(vec![row::gap_end(gap)])
+            .write(row::gap_settlement(None));
+        let key = self.key(&gap_key(gap));
+        let Some(hold) = hold else {
+            return Ok(match self.table.update(key, &how).await? {
+                Write::Applied(_) => Tried::Written,
+                Write::Refused(_) => Tried::RowRefused,
+            });
+        };
+        let lease = self.key(&lease_key(&hold.shard));
+        let fence = Part::Demand(lease, self.formats.under(hold));
+        let tried = self.transact(vec![fence, Part::Update(key, how)]).await?;
+        Ok(match tried {
+            Transaction::Applied => Tried::Written,
+            Transaction::Refused(refused) if refused.first() == Some(&true) => Tried::LeaseLost,
+            Transaction::Refused(_) => Tried::RowRefused,
+        })
     }
 
     /// The gap with the end that it is to have, and the end that stands. An end that is written late
