@@ -26,9 +26,13 @@ use super::shard::{Shard, ShardId};
 use crate::gate::left_out;
 
 mod mine;
+mod step;
+mod still;
 mod terms;
 
 use mine::Mine;
+use step::InStep;
+use still::Still;
 pub use terms::{Action, Change, Epoch, Hold, Incarnation, Peer, Row, Sight, Sighting, Take};
 
 /// After so many times its patience a dead worker's row is removed, and a row that is gone is
@@ -50,15 +54,6 @@ pub struct Member {
 struct Absent {
     since: Duration,
     seen: Duration,
-}
-
-/// Since when a worker has shown the same.
-#[derive(Debug, Clone, Copy)]
-struct Still {
-    sighting: Sighting,
-    since: Duration,
-    seen: Duration,
-    patience: Duration,
 }
 
 impl Member {
@@ -297,10 +292,15 @@ impl Member {
         let open = sight.leases.iter().filter(|(_, row)| !row.ended);
         let read_by_all = sight.workers.values().map(|peer| peer.reads).min();
         let targets = assign(live, open.clone().map(|(id, row)| (id, row.owner.as_ref())));
+        let names = self.still.keys();
+        let dead: BTreeMap<_, _> = names
+            .filter_map(|name| Some((name, self.evidence(name, now)?)))
+            .collect();
+        let (mut targets, mut known) = (InStep::new(targets), InStep::new(&self.mine));
         let mut actions = Vec::new();
         for (shard, row) in open {
-            let mine = self.mine.get(shard).copied().unwrap_or_default();
-            let target = targets.get(shard).copied();
+            let mine = known.at(shard).copied().unwrap_or_default();
+            let target = targets.at(shard);
             if mine.giving {
                 continue;
             }
@@ -316,8 +316,8 @@ impl Member {
                 None => None,
                 // It stands in my name, but its epoch is one that I gave up or outgrew.
                 Some(owner) if *owner == self.me => Some((owner.clone(), None)),
-                Some(owner) => match self.evidence(owner, now) {
-                    Some(sighting) => Some((owner.clone(), Some(sighting))),
+                Some(owner) => match dead.get(owner) {
+                    Some(sighting) => Some((owner.clone(), Some(*sighting))),
                     None => continue,
                 },
             };
@@ -342,21 +342,22 @@ impl Member {
     }
 
     fn burials(&self, sight: &Sight, now: Duration) -> Vec<Action> {
-        let owners: BTreeSet<_> = sight
-            .leases
-            .values()
-            .filter_map(|row| row.owner.as_ref())
-            .collect();
         let dead_for_long = |name: &Incarnation| {
             self.still.get(name).is_some_and(|still| {
                 now.saturating_sub(still.since) >= still.patience.saturating_mul(BURIED_AFTER)
             })
         };
-        let buried = sight
-            .workers
-            .iter()
-            .filter(|(name, _)| **name != self.me && !owners.contains(name) && dead_for_long(name));
-        buried
+        let dead = sight.workers.iter();
+        let mut dead: BTreeMap<_, _> = dead
+            .filter(|(name, _)| **name != self.me && dead_for_long(name))
+            .collect();
+        // Seldom is anybody, and there may be very many leases.
+        if !dead.is_empty() {
+            for owner in sight.leases.values().filter_map(|row| row.owner.as_ref()) {
+                dead.remove(owner);
+            }
+        }
+        dead.into_iter()
             .map(|(name, peer)| Action::Bury(name.clone(), peer.beat))
             .collect()
     }
@@ -385,14 +386,5 @@ impl Member {
             }
         }
         long
-    }
-}
-
-impl Still {
-    /// Whether a sighting is the same as before. A beat never comes again, but a row that is
-    /// missing may have been there while nobody looked.
-    fn continues(&self, sighting: Sighting, now: Duration) -> bool {
-        let lately = now.saturating_sub(self.seen) <= self.patience / 2;
-        self.sighting == sighting && (lately || sighting != Sighting::Missing)
     }
 }
