@@ -157,12 +157,15 @@ case " $* " in
     *" -- "*) dashes=() ;;
     *) dashes=(--) ;;
 esac
+# The simulation runs thousands of fleets, so it is compiled with optimisation (profile `sim`).
 if cargo nextest --version >/dev/null 2>&1; then
-    run cargo nextest run --all-features --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers:: --skip real_lambda:: --skip page::
+    run cargo nextest run --all-features --lib --bins --test suite --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers:: --skip real_lambda:: --skip page::
+    run cargo nextest run --cargo-profile sim --test simulation --config-file .ci/nextest.toml --no-tests pass "$@"
 else
     # Without the documentation's tests, where `ignore` means "does not compile".
-    run cargo test --all-features --lib --bins --tests "$@" "${dashes[@]}" --include-ignored --skip real_servers:: --skip real_lambda:: --skip page:: --skip processes::
+    run cargo test --all-features --lib --bins --test suite "$@" "${dashes[@]}" --include-ignored --skip real_servers:: --skip real_lambda:: --skip page:: --skip processes::
     # What is timed has the machine for itself.
     run cargo test --all-features --test suite -- --include-ignored --test-threads 1 processes::
+    run cargo test --profile sim --test simulation "$@"
 fi
 run cargo test --all-features --doc

@@ -74,6 +74,7 @@ pub mod dependency;
 mod engine;
 pub mod filter;
 mod gate;
+pub mod group;
 pub mod handler;
 #[cfg(feature = "lambda")]
 pub mod lambda;
@@ -96,6 +97,7 @@ pub use budget::Budget;
 pub use clock::Clock;
 pub use consumer::Consumer;
 pub use dependency::Dependency;
+pub use group::{Effect, Group, GroupTable, Identity};
 pub use handler::{Context, Failure, RecordHandler};
 pub use progress::{Counters, Progress};
 pub use record::{Event, Record, SequenceNumber};

@@ -138,6 +138,7 @@ async fn every_order_is_handled_in_order_through_splits_rollovers_and_throttles(
                 server.hide_new_shards();
                 server.roll_over(&open[0]);
                 server.meets(HIDDEN_CHILD, 1).await;
+                server.open_shards_are_read().await;
                 server.expire_iterators();
                 server.meets("ExpiredIteratorException", 1).await;
             }
@@ -152,6 +153,7 @@ async fn every_order_is_handled_in_order_through_splits_rollovers_and_throttles(
                 server.meets("LimitExceededException", 5).await;
                 server.fail(Operation::DescribeStream, Fault::Throttling, 3);
                 server.meets("ThrottlingException", 3).await;
+                server.open_shards_are_read().await;
                 server.fail(Operation::GetShardIterator, Fault::Internal, 3);
                 server.expire_iterators();
                 server.meets("InternalServerError", 3).await;

@@ -4,7 +4,7 @@
 //! by the item's key. The test decides when shards split, roll over, are trimmed and forgotten,
 //! when iterators expire and when calls are throttled; so the real SDK meets what no emulator does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -77,6 +77,8 @@ struct Server {
     calls: Vec<(Operation, Instant)>,
     /// How often who called met what, errors by their type.
     met: watch::Sender<BTreeMap<String, usize>>,
+    /// The shards that were read with an iterator that has not expired.
+    read: watch::Sender<BTreeSet<String>>,
 }
 
 /// The embedded stream, and how far it is read.
@@ -124,6 +126,7 @@ impl Server {
             faults: BTreeMap::new(),
             calls: Vec::new(),
             met: watch::Sender::default(),
+            read: watch::Sender::default(),
         }
     }
 
@@ -262,7 +265,24 @@ impl StreamsServer {
 
     /// Expires every iterator that was given out so far.
     pub fn expire_iterators(&self) {
-        self.now().iterators_of += 1;
+        let mut server = self.now();
+        server.iterators_of += 1;
+        server.read.send_replace(BTreeSet::new());
+    }
+
+    /// Waits until every shard that is open and listed was read with an iterator that has not
+    /// expired: only then does somebody meet its expiry.
+    pub async fn open_shards_are_read(&self) {
+        let (mut read, open) = {
+            let server = self.now();
+            let open = server.shards.all.iter();
+            let open = open.filter(|(_, shard)| !shard.closed && !shard.hidden);
+            let open: BTreeSet<_> = open.map(|(id, _)| id.clone()).collect();
+            (server.read.subscribe(), open)
+        };
+        let all = read.wait_for(|read| open.is_subset(read));
+        let all = tokio::time::timeout(Duration::from_mins(1), all).await;
+        assert!(all.is_ok(), "nobody reads some of {open:?}");
     }
 
     /// What questions for children are answered with.

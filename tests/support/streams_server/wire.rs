@@ -217,5 +217,8 @@ fn get_records(server: &mut Server, request: &Value) -> Answer {
     if !(shard.closed && end == shard.records.len()) {
         answer["NextShardIterator"] = json!(iterator(generation, id, end));
     }
+    server
+        .read
+        .send_if_modified(|read| read.insert(id.to_owned()));
     Ok(answer)
 }
