@@ -1,0 +1,26 @@
+# Everyday commands; `just --list` shows them. CI runs .ci/run, not this file.
+
+# Formatting, lints and types, without running anything.
+check:
+    cargo fmt --check
+    cargo clippy --all-targets --all-features -- -D warnings
+
+# All tests that need no server. `just test shard` runs those whose name contains "shard".
+test *ARGUMENTS:
+    cargo test --all-features --lib --bins --test suite {{ARGUMENTS}}
+
+# The fleet and the sender under simulated faults: thousands of seeds, optimised.
+sim *ARGUMENTS:
+    cargo test --profile sim --test simulation {{ARGUMENTS}}
+
+# A whole shop in one process: DynamoDB, mail server, workers, and crashes. Shows its page's address.
+demo *ARGUMENTS:
+    cargo run --example demo -- {{ARGUMENTS}}
+
+# Every test, LocalStack's too: starts LocalStack, in Docker or without, and stops it.
+local *ARGUMENTS:
+    localstack/test.sh {{ARGUMENTS}}
+
+# What must pass before a change is taken. `just ci format tests` runs two stages.
+ci *STAGES:
+    .ci/run {{STAGES}}
