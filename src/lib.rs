@@ -64,8 +64,11 @@
 //! # }
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod budget;
 pub mod clock;
+#[cfg(feature = "mail")]
 pub mod confirmation;
 mod consumer;
 pub mod dead_letter;

@@ -2,10 +2,11 @@
 //! the process is well, and what it has counted.
 //!
 //! [`FleetStatus`] is made from the rows of one look at the lease table. [`Status`] watches the
-//! consumers of a process; [`http::serve`] serves it, and [`emf::Emf`] writes it down for CloudWatch.
-//! A binary of your own serves the same as `aftercommit run --http`:
+//! consumers of a process; `http::serve` serves it, and [`emf::Emf`] writes it down for CloudWatch.
+//! A binary of your own serves the same as `aftercommit run --http` (feature `http`):
 //!
-//! ```no_run
+#![cfg_attr(feature = "http", doc = "```no_run")]
+#![cfg_attr(not(feature = "http"), doc = "```ignore")]
 //! # use aftercommit::source::memory::MemoryStream;
 //! # use aftercommit::leases::memory::MemoryLeases;
 //! # use aftercommit::{Consumer, RecordHandler};
@@ -29,6 +30,7 @@ mod advice;
 mod asked;
 pub mod emf;
 pub mod health;
+#[cfg(feature = "http")]
 pub mod http;
 pub mod metrics;
 pub mod process;

@@ -15,6 +15,7 @@ use aws_sdk_dynamodb::types::{
 };
 
 use super::index::dynamodb::Index;
+#[cfg(feature = "mail")]
 use crate::confirmation::dynamodb::ADDRESS;
 use crate::dead_letter::row as letters;
 use crate::leases::row::{ROW, STREAM};
@@ -111,6 +112,7 @@ pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Re
 /// # Errors
 ///
 /// As [`create_lease_table`].
+#[cfg(feature = "mail")]
 pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
     let key = Key::of(ADDRESS, None);
     let outcome = create(client, name, key, None).await?;
