@@ -12,6 +12,7 @@ mod filter;
 mod fleet;
 mod gaps;
 mod health;
+mod http;
 mod ledger;
 mod letters;
 mod log;
