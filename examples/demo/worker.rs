@@ -136,6 +136,7 @@ fn mails(counts: &Counts) -> Mails {
         second_acceptances: counts.second_acceptances(),
         parked: counts.parked(),
         suppressed: counts.suppressed(),
+        collisions: counts.collisions(),
         deferred: counts.deferred(),
     }
 }

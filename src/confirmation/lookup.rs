@@ -1,7 +1,8 @@
 //! What is true now: the order read back, and addresses that are not to be mailed.
 //!
 //! The stream carries the fact that an order was placed, the table its latest state. Both looks
-//! come before the claim; an effect that they stop is SUPPRESSED in the ledger, with the reason.
+//! come before the claim; an effect that they stop is SUPPRESSED in the ledger, with the reason, until
+//! a later record of the order decides again.
 
 use std::future::Future;
 
@@ -15,10 +16,10 @@ use super::Confirmation;
 use super::mail::hex;
 use super::order::Order;
 use super::outcome::done;
-use super::send::{Ended, LOOK_AGAIN};
+use super::send::{Ended, LOOK_AGAIN, Subject};
 use super::values::plain_map;
 use crate::decide::claim::{Happened, State, transition};
-use crate::ledger::{EffectKey, Ledger, Swap};
+use crate::ledger::{Ledger, Swap};
 use crate::{Context, Failure, Record};
 
 /// Rounds of losing a race for the row.
@@ -143,17 +144,22 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     /// Writes down that the order is not confirmed. What was begun before goes its way.
     pub(super) async fn suppress(
         &self,
-        order: &Order,
-        key: &EffectKey,
+        subject: Subject<'_>,
         context: &Context,
         reason: String,
     ) -> Ended {
-        let mut job = self.job(order, key, context).await?;
+        let key = subject.1;
+        let mut job = self.job(subject, context).await?;
         job.row = self.book.read(key).await.map_err(Failure::Unavailable)?;
+        tracing::info!(order = job.order.id, reason, "not confirmed");
         let suppressed = Happened::Suppressed { reason };
         for _ in 0..ROUNDS {
             if let Err(ended) = self.end_claim(&mut job).await {
                 return ended;
+            }
+            if job.other_item().is_some() {
+                // The row is another item's, and nothing is to be sent for this one.
+                return Ok(());
             }
             let next = match &job.row {
                 Some(row) if row.state == State::Ambiguous => {
@@ -162,7 +168,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 }
                 row => match transition(row.as_ref(), &suppressed, self.now()) {
                     Ok(next) if row.as_ref() == Some(&next) => return Ok(()),
-                    Ok(next) => next,
+                    Ok(next) => next.standing_for(Some(&job.item)),
                     Err(_) => return done(&job),
                 },
             };

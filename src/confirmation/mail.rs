@@ -62,6 +62,20 @@ pub struct Mail {
     pub digest: String,
 }
 
+impl Mail {
+    /// The mail of an effect with this envelope and these bytes.
+    pub(super) fn of_bytes(key: &EffectKey, envelope: Envelope, bytes: Vec<u8>) -> Self {
+        let domain = envelope.from().map_or("", |from| from.domain());
+        Self {
+            message_id: message_id(key, domain),
+            key: key.clone(),
+            digest: hex(&Sha256::digest(&bytes)),
+            envelope,
+            bytes,
+        }
+    }
+}
+
 /// Never shows an address or a body.
 impl fmt::Debug for Mail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,13 +185,13 @@ impl Letterhead {
         );
         let content = self.content(order)?;
         let hash = message_id_local(&frozen.key);
-        let message_id = format!("<{hash}@{}>", self.from.email.domain());
+        let message_id = message_id(&frozen.key, self.from.email.domain());
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![order.email.clone()])?;
         let mut message = Message::builder()
             .from(self.from.clone())
             .to(address::mailbox(order.name.as_deref(), order.email.clone()))
             .date(frozen.date)
-            .message_id(Some(message_id.clone()))
+            .message_id(Some(message_id))
             .subject(content.subject)
             .raw_header(auto_submitted())
             .envelope(envelope);
@@ -197,13 +211,8 @@ impl Letterhead {
             let header = header.with_context(|| format!("order {}", order.id))?;
             bytes.splice(..0, header.into_bytes());
         }
-        Ok(Mail {
-            key: frozen.key.clone(),
-            envelope: message.envelope().clone(),
-            message_id,
-            digest: hex(&Sha256::digest(&bytes)),
-            bytes,
-        })
+        let envelope = message.envelope().clone();
+        Ok(Mail::of_bytes(&frozen.key, envelope, bytes))
     }
 }
 
@@ -237,6 +246,10 @@ fn alternative(text: String, html: String, hash: &str) -> MultiPart {
 fn header_key(key: &str, hash: &str) -> String {
     let plain = key.len() <= PLAIN_KEY_BYTES && key.bytes().all(|b| b.is_ascii_graphic());
     if plain { key } else { hash }.to_owned()
+}
+
+fn message_id(key: &EffectKey, domain: &str) -> String {
+    format!("<{}@{domain}>", message_id_local(key))
 }
 
 /// What stands before the `@` in the `Message-ID` of an effect's mail, the same in every attempt: what

@@ -14,6 +14,7 @@ mod attempt;
 mod book;
 pub mod dkim;
 pub mod dynamodb;
+mod kept;
 mod late;
 pub mod lookup;
 pub mod mail;
@@ -36,18 +37,22 @@ use std::time::{Duration, SystemTime};
 use attempt::Memory;
 use book::Book;
 use late::Late;
-use lookup::{AsRecorded, Looked, Lookup, SuppressWhen};
+use lookup::{AsRecorded, Looked, Lookup, SuppressWhen, address_hash};
 use mail::Letterhead;
 use order::{Order, OrderFields};
 pub use outcome::Counts;
 pub use transport::{Offer, Transport};
 
 use crate::decide::claim::OnAmbiguous;
-use crate::ledger::{EffectKey, Ledger};
+use crate::ledger::{EffectKey, Ledger, item_ref};
 use crate::{Clock, Context, Event, Failure, Record, RecordHandler};
 
 /// The kind of effect in the ledger's keys: `confirmation#<order id>`.
 pub const KIND: &str = "confirmation";
+
+/// How many digits of the hash of an address a row of the ledger keeps: enough to tell recipients
+/// apart.
+const RECIPIENT_DIGITS: usize = 16;
 
 /// What is configured about sending.
 #[derive(Debug, Clone)]
@@ -244,11 +249,20 @@ impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
         }
         let order = self.order(record)?;
         let key = EffectKey::new(KIND, &order.id);
+        let of = |order: &Order| {
+            let recipient = address_hash(&order.email);
+            let recipient = recipient.get(..RECIPIENT_DIGITS).map(str::to_owned);
+            item_ref(context.stream(), &record.keys, recipient)
+        };
         let result = match self.look(record, order.clone()).await? {
-            Looked::Send(order) => self.confirm(&order, &key, context).await,
+            Looked::Send(order) => {
+                let subject = (&order, &key, of(&order));
+                self.confirm(subject, context).await
+            }
             Looked::Suppress(reason) => {
                 context.did_not_ask();
-                self.suppress(&order, &key, context, reason).await
+                let subject = (&order, &key, of(&order));
+                self.suppress(subject, context, reason).await
             }
         };
         match &result {

@@ -14,7 +14,7 @@ use super::send::{Ended, Job, LOOK_AGAIN};
 use super::smtp::{Cause, Delivery, Refusal, Reply, Stage};
 use super::transport::Offer;
 use crate::Failure;
-use crate::decide::claim::{Entry, Happened, OnAmbiguous, State, transition};
+use crate::decide::claim::{Entry, Happened, ItemRef, OnAmbiguous, State, other_item, transition};
 use crate::gate::left_out;
 use crate::ledger::{Ledger, Swap};
 
@@ -27,6 +27,7 @@ pub struct Counts {
     ambiguous: AtomicU64,
     parked: AtomicU64,
     suppressed: AtomicU64,
+    collisions: AtomicU64,
     second_acceptances: AtomicU64,
 }
 
@@ -68,6 +69,11 @@ impl Counts {
     /// Orders that were deliberately not confirmed.
     pub fn suppressed(&self) -> u64 {
         self.suppressed.load(Ordering::Relaxed)
+    }
+
+    /// Orders that became dead letters because another item has their effect key.
+    pub fn collisions(&self) -> u64 {
+        self.collisions.load(Ordering::Relaxed)
     }
 
     /// A mail's outcome stands in the ledger.
@@ -120,14 +126,14 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         if let Err(ended) = self.end_claim(&mut job).await {
             return ended;
         }
-        let row = job.row;
-        // It was sent before: what the server thinks of the address now is no matter.
-        if row
-            .as_ref()
-            .is_some_and(|row| matches!(row.state, State::Sent | State::Suppressed))
-        {
+        if let Some(other) = job.other_item() {
+            return self.collision(&job, &other);
+        }
+        // It was sent before: what the server thinks of the address now does not matter.
+        if job.row.as_ref().is_some_and(|row| row.state == State::Sent) {
             return Ok(());
         }
+        let (item, row) = (job.item, job.row);
         let error = anyhow!("order {order}: at {stage}: {cause}");
         if !permanent {
             return Err(Failure::Retry(error));
@@ -136,6 +142,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         let turned_away = Happened::TurnedAway { reply };
         // In doubt since an earlier attempt: that stays on the row, and an operator decides.
         if let Ok(next) = transition(row.as_ref(), &turned_away, self.now()) {
+            let next = next.standing_for(Some(&item));
             let swap = self.book.swap(job.key, row.as_ref(), &next).await;
             if let Swap::Lost(_) = swap.map_err(Failure::Unavailable)? {
                 return Err(Failure::Busy(LOOK_AGAIN));
@@ -143,6 +150,18 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         }
         add(&self.counts.refused);
         Err(Failure::Reject(error))
+    }
+
+    /// Two items have one effect key. Only one of them can be mailed under it, so the other one
+    /// becomes a dead letter: never a second mail, and never an order that nobody hears of.
+    pub(super) fn collision(&self, job: &Job<'_>, other: &ItemRef) -> Ended {
+        add(&self.counts.collisions);
+        let (order, item) = (&job.order.id, &job.item);
+        Err(Failure::reject(format!(
+            "order {order}: the id is not unique. The ledger's row stands for the item {other}, and \
+             this record is of the item {item}; only the first one is mailed. Derive the id from \
+             attributes that tell the two apart"
+        )))
     }
 
     /// The effect waits for an operator; its record does not.
@@ -211,6 +230,14 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 Ok(())
             }
         }
+    }
+}
+
+impl Job<'_> {
+    /// The item that the row stands for, if it is another one.
+    pub(super) fn other_item(&self) -> Option<ItemRef> {
+        let row = self.row.as_ref()?;
+        other_item(row, Some(&self.item)).cloned()
     }
 }
 

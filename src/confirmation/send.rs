@@ -8,12 +8,15 @@ use tokio::time::Instant;
 
 use super::Confirmation;
 use super::attempt::{Attempt, Past};
+use super::kept::{pack, unpack};
 use super::lookup::Lookup;
 use super::mail::{Frozen, Mail};
 use super::order::Order;
 use super::outcome::{Claimed, done};
 use super::smtp::Stage;
-use crate::decide::claim::{Ask, Claimant, Entry, Happened, Liveness, State, Verdict, claim};
+use crate::decide::claim::{
+    Ask, Claimant, Entry, Happened, ItemRef, Kept, Liveness, OnAmbiguous, State, Verdict, claim,
+};
 use crate::gate::left_out;
 use crate::ledger::{EffectKey, Ledger, Swap};
 use crate::{Context, Failure};
@@ -29,10 +32,14 @@ const ROUNDS: u32 = 16;
 /// The attempt ends here: the record is settled, or it fails.
 pub(super) type Ended = Result<(), Failure>;
 
+/// An order, its effect, and the item that it is.
+pub(super) type Subject<'a> = (&'a Order, &'a EffectKey, ItemRef);
+
 /// One order on its way.
 pub(super) struct Job<'a> {
     pub(super) order: &'a Order,
     pub(super) key: &'a EffectKey,
+    pub(super) item: ItemRef,
     pub(super) context: &'a Context,
     past: Past,
     /// The ledger's row, as far as it is known.
@@ -40,22 +47,26 @@ pub(super) struct Job<'a> {
 }
 
 /// A mail and the date that it bears.
-struct Draft {
+pub(super) struct Draft {
     mail: Mail,
     date: SystemTime,
+    /// What the claim keeps of it.
+    kept: Option<Kept>,
+    /// Whether it is the mail of an earlier claim, as the ledger kept it.
+    repeated: bool,
 }
 
 impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     pub(super) async fn confirm(
         &self,
-        order: &Order,
-        key: &EffectKey,
+        subject: Subject<'_>,
         context: &Context,
     ) -> Result<(), Failure> {
-        let mut job = self.job(order, key, context).await?;
+        let (order, key) = (subject.0, subject.1);
+        let mut job = self.job(subject, context).await?;
         let draft = self.draft(&job, self.now())?;
         if job.row.is_some()
-            && let Err(ended) = self.ask(&job, Some(&draft.mail.digest), None, self.now())
+            && let Err(ended) = self.ask(&job, Some(&draft), None, self.now())
         {
             context.did_not_ask();
             return ended;
@@ -93,8 +104,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     /// it troubles the mail server.
     pub(super) async fn job<'a>(
         &self,
-        order: &'a Order,
-        key: &'a EffectKey,
+        (order, key, item): Subject<'a>,
         context: &'a Context,
     ) -> Result<Job<'a>, Failure> {
         let past = self.memory.past(key);
@@ -107,6 +117,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         let mut job = Job {
             order,
             key,
+            item,
             context,
             past,
             row,
@@ -119,14 +130,52 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         Ok(job)
     }
 
-    /// The mail as of the first claim, or as of now if there was none.
+    /// The mail as of the first claim, or as of now if there was none; while an earlier claim is in
+    /// doubt, its own mail if that was kept.
     fn draft(&self, job: &Job<'_>, now: SystemTime) -> Result<Draft, Failure> {
         let first = job.row.as_ref().and_then(|entry| entry.first_claimed);
         let date = first.filter(|_| !left_out!(FreshDate)).unwrap_or(now);
+        if let Some(kept) = to_repeat(job) {
+            return Ok(Draft {
+                mail: unpack(kept, job.key).map_err(Failure::Reject)?,
+                date,
+                kept: Some(kept.clone()),
+                repeated: true,
+            });
+        }
         let key = job.key.clone();
         let mail = self.letterhead.render(job.order, &Frozen { date, key });
         let mail = mail.map_err(Failure::Reject)?;
-        Ok(Draft { mail, date })
+        // Under `park` no worker repeats a mail.
+        let kept = match self.rules.on_ambiguous {
+            OnAmbiguous::Resend => pack(&mail),
+            OnAmbiguous::Park => None,
+        };
+        Ok(Draft {
+            mail,
+            date,
+            kept,
+            repeated: false,
+        })
+    }
+
+    /// The same draft, or another one where the row has changed what is to be sent.
+    fn draft_again(&self, job: &Job<'_>, draft: Draft, now: SystemTime) -> Result<Draft, Failure> {
+        let first = job.row.as_ref().and_then(|entry| entry.first_claimed);
+        let dated = second(draft.date) == second(first.unwrap_or(now)) || left_out!(FreshDate);
+        let repeats = match to_repeat(job) {
+            Some(kept) => draft.repeated || draft.kept.as_ref() == Some(kept),
+            None => !draft.repeated,
+        };
+        if dated && repeats {
+            return Ok(draft);
+        }
+        let again = self.draft(job, now)?;
+        if again.mail.envelope == draft.mail.envelope {
+            return Ok(again);
+        }
+        // The mail server was asked for another envelope: the next attempt begins with this row.
+        Err(Failure::Busy(LOOK_AGAIN))
     }
 
     /// Claims the effect. Returns the row that stands then, and the mail that it stands for.
@@ -138,18 +187,17 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     ) -> Result<(Entry, Mail), Ended> {
         for _ in 0..ROUNDS {
             let now = self.now();
-            let first = job.row.as_ref().and_then(|entry| entry.first_claimed);
-            if second(draft.date) != second(first.unwrap_or(now)) && !left_out!(FreshDate) {
-                draft = self.draft(job, now).map_err(Err)?;
-            }
-            let next = match self.ask(job, Some(&draft.mail.digest), Some(attempt.nonce), now)? {
+            draft = self.draft_again(job, draft, now).map_err(Err)?;
+            let next = match self.ask(job, Some(&draft), Some(attempt.nonce), now)? {
                 Verdict::Claim(next) => next,
                 Verdict::Doubt(next) => {
                     self.doubt(job, next).await?;
                     continue;
                 }
                 Verdict::Mine(entry) => return Ok((entry, draft.mail)),
-                Verdict::Busy(_) | Verdict::Done(_) | Verdict::Parked => break,
+                Verdict::Busy(_) | Verdict::Done(_) | Verdict::Parked | Verdict::Collision(_) => {
+                    break;
+                }
             };
             attempt.claiming();
             let swap = self.book.swap(job.key, job.row.as_ref(), &next).await;
@@ -207,7 +255,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     pub(super) fn ask(
         &self,
         job: &Job<'_>,
-        digest: Option<&str>,
+        draft: Option<&Draft>,
         nonce: Option<u64>,
         now: SystemTime,
     ) -> Result<Verdict, Ended> {
@@ -217,7 +265,9 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 nonce: nonce.unwrap_or_default(),
                 deadline: now + self.longest_delivery(job.context) + SLACK,
             },
-            digest: digest.map(str::to_owned),
+            digest: draft.map(|draft| draft.mail.digest.clone()),
+            item: Some(job.item.clone()),
+            kept: draft.and_then(|draft| draft.kept.clone()),
             abandoned: job.past.abandoned.clone(),
             policy: self.rules.on_ambiguous,
             now,
@@ -234,6 +284,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 self.parked(job);
                 Err(Ok(()))
             }
+            Verdict::Collision(other) => Err(self.collision(job, &other)),
             verdict => Ok(verdict),
         }
     }
@@ -260,6 +311,17 @@ fn may_start(
         }
         may
     }
+}
+
+/// The mail that must be repeated, because an earlier claim is in doubt, or is about to be: its
+/// claimant is another one.
+fn to_repeat<'a>(job: &'a Job<'_>) -> Option<&'a Kept> {
+    let row = job.row.as_ref()?;
+    let kept = row.kept.as_ref()?;
+    let mine = |by: &Claimant| job.past.abandoned.contains(&by.nonce);
+    let claimed = row.state == State::Sending && !row.claimant.as_ref().is_some_and(mine);
+    let in_doubt = claimed || !row.doubtful.is_empty();
+    (in_doubt && !left_out!(FreshDate)).then_some(kept)
 }
 
 fn second(time: SystemTime) -> Option<u64> {

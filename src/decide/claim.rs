@@ -4,7 +4,7 @@
 //! (none) -> SENDING | SUPPRESSED | FAILED      claimed; not to be sent; turned away at RCPT
 //! SENDING -> SENT | FAILED | RETRY | AMBIGUOUS what became of the claim
 //! SENDING -> SENDING                           taken back: its claimant knows that nothing began
-//! RETRY -> SENDING | SUPPRESSED | FAILED
+//! RETRY | SUPPRESSED -> SENDING | SUPPRESSED | FAILED   a later record decides again
 //! AMBIGUOUS -> SENDING                         policy `resend`, the same bytes
 //! AMBIGUOUS -> SENT | FAILED | RETRY           a late definite reply, or an operator
 //! FAILED -> RETRY                              an operator
@@ -24,13 +24,15 @@ use std::time::{Duration, SystemTime};
 use crate::gate::left_out;
 
 mod entry;
+mod history;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
 mod transition;
 
-pub use entry::{Claimant, Entry, SettledAs, Settlement, State};
+pub use entry::{Claimant, Entry, ItemRef, Kept, SettledAs, Settlement, State};
+pub use history::{History, Step, StepKind};
 pub use transition::{Happened, Illegal, transition};
 
 /// What to do about an effect that may or may not have been accepted.
@@ -61,6 +63,10 @@ pub struct Ask {
     pub claimant: Claimant,
     /// SHA-256 (hex) of the mail to be sent.
     pub digest: Option<String>,
+    /// The item that the mail is about; `None`: whatever the row says.
+    pub item: Option<ItemRef>,
+    /// The mail itself, packed, if it is small enough to be kept.
+    pub kept: Option<Kept>,
     /// Nonces of claims of my own whose effect I know was never begun, and never will be. The
     /// write of such a claim may have been applied after I had given up on it.
     pub abandoned: Vec<u64>,
@@ -81,11 +87,13 @@ pub enum Verdict {
     Mine(Entry),
     /// Somebody alive is at it: wait, at most this long.
     Busy(Duration),
-    /// Nothing is to be done any more: SENT, FAILED or SUPPRESSED.
+    /// Nothing is left to do: SENT or FAILED.
     Done(State),
-    /// In doubt, and to wait for an operator: because the policy says so, or because the mail
-    /// would no longer be the same.
+    /// In doubt, and to wait for an operator.
     Parked,
+    /// The row stands for another item: two items have one effect key, and only one of them can be
+    /// performed under it.
+    Collision(ItemRef),
 }
 
 /// Decides what a claim of `current` comes to.
@@ -96,12 +104,26 @@ pub fn claim(current: Option<&Entry>, ask: &Ask, claimant: Liveness) -> Verdict 
     let Some(entry) = current else {
         return Verdict::Claim(claimed(&Entry::blank(ask.now), ask));
     };
+    if let Some(other) = other_item(entry, ask.item.as_ref()) {
+        return Verdict::Collision(other.clone());
+    }
     match entry.state {
-        State::Sent | State::Failed | State::Suppressed => Verdict::Done(entry.state),
-        State::Retry => Verdict::Claim(claimed(entry, ask)),
+        State::Sent | State::Failed => Verdict::Done(entry.state),
+        State::Retry | State::Suppressed => Verdict::Claim(claimed(entry, ask)),
         State::Ambiguous => ambiguous(entry, ask),
         State::Sending => sending(entry, ask, claimant),
     }
+}
+
+/// The item that the row stands for, if it is another than `item`: two items with one effect key.
+///
+/// A later image of one item is no other item, and neither is one that was moved to another table:
+/// it keeps its key and its recipient. A row that is SUPPRESSED stands for whoever comes next, as
+/// no mail was ever begun under it.
+pub fn other_item<'a>(entry: &'a Entry, item: Option<&ItemRef>) -> Option<&'a ItemRef> {
+    let (before, now) = (entry.item.as_ref()?, item?);
+    let free = entry.state == State::Suppressed;
+    (!before.is(now) && !before.may_have_moved_to(now) && !free).then_some(before)
 }
 
 /// A doubt about a claim of mine that never began is none: others gave it up before it was told.
@@ -118,16 +140,11 @@ fn ambiguous(entry: &Entry, ask: &Ask) -> Verdict {
     }
 }
 
-/// Once more, and only the same bytes, so that whoever keeps mails apart by their content or
-/// headers sees one mail.
+/// Once more: the same bytes where they are kept, so that whoever keeps mails apart by their content
+/// sees one mail, and in any case the same Message-ID.
 fn may_resend(entry: &Entry, ask: &Ask) -> bool {
-    let same = match (&entry.digest, &ask.digest) {
-        (Some(before), Some(now)) => before == now,
-        _ => true,
-    };
     (ask.policy == OnAmbiguous::Resend || left_out!(ParkIgnored))
         && (entry.doubtful.len() < 2 || left_out!(EndlessResend))
-        && (same || left_out!(FreshDate))
 }
 
 fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
@@ -143,23 +160,34 @@ fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
     match (liveness, left) {
         (Liveness::Alive | Liveness::Unknown, Some(left)) if !left.is_zero() => Verdict::Busy(left),
         _ if left_out!(DeadClaimIsFree) => Verdict::Claim(claimed(entry, ask)),
-        _ => Verdict::Doubt(entry.doubted(ask.now)),
+        _ => Verdict::Doubt(entry.doubted("its claimant is gone and left no word", ask.now)),
     }
 }
 
-/// The date stays that of the first claim. The digest stays while an earlier claim is in doubt:
-/// only then must the mail be the same.
+/// The date stays that of the first claim. The mail stays while an earlier claim is in doubt: only
+/// then must it be the same.
 fn claimed(before: &Entry, ask: &Ask) -> Entry {
-    let fixed = before
-        .digest
-        .clone()
-        .filter(|_| !before.doubtful.is_empty());
-    Entry {
-        state: State::Sending,
-        fence: before.fence + 1,
-        claimant: Some(ask.claimant.clone()),
-        first_claimed: before.first_claimed.or(Some(ask.now)),
-        digest: fixed.or_else(|| ask.digest.clone()),
-        ..before.next(ask.now)
+    let mut next = before.next(ask.now).standing_for(ask.item.as_ref());
+    let in_doubt = !before.doubtful.is_empty();
+    let differs = match (&before.digest, &ask.digest) {
+        (Some(before), Some(now)) => before != now,
+        _ => false,
+    };
+    let repeatable = before.digest.is_some() && (before.kept.is_some() || !differs);
+    let stays = in_doubt && repeatable && !left_out!(FreshDate);
+    if !stays {
+        next.digest.clone_from(&ask.digest);
+        next.kept.clone_from(&ask.kept);
     }
+    next.state = State::Sending;
+    next.fence += 1;
+    next.claimant = Some(ask.claimant.clone());
+    next.first_claimed = before.first_claimed.or(Some(ask.now));
+    if in_doubt && differs && !stays {
+        let why = "the first mail was not kept: this one has the same Message-ID and other bytes";
+        next.add(StepKind::Rewritten, Some(next.fence), why);
+    }
+    let claim = Step::new(ask.now, StepKind::Claimed).under(next.fence);
+    next.history.add(claim.by(&ask.claimant.incarnation));
+    next
 }

@@ -9,9 +9,12 @@ use std::future::Future;
 use crate::decide::claim::{Entry, State};
 
 pub mod dynamodb;
+mod item;
 pub mod memory;
 pub(crate) mod row;
 pub mod settle;
+
+pub use item::{item_keys, item_ref};
 
 /// What an effect is idempotent on, such as `confirmation#<order id>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,14 +2,17 @@
 //!
 //! An entry of one claim and its outcome stays well under 1 KB, so that each write costs one unit.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_dynamo::{AttributeValue, Item};
 
 use super::EffectKey;
-use crate::decide::claim::{Claimant, Entry, SettledAs, Settlement, State};
-use crate::rows::fields::{Fields, Reader, Unexpected, number, seconds, text, time, to_item};
+use crate::decide::claim::{
+    Claimant, Entry, History, ItemRef, Kept, SettledAs, Settlement, State, Step, StepKind,
+};
+use crate::rows::fields::{
+    Fields, Reader, Unexpected, binary, number, seconds, text, time, to_item,
+};
 
 /// The format version that this build writes into every row.
 pub(super) const FORMAT: u32 = 1;
@@ -21,6 +24,8 @@ pub(crate) const EXPIRES: &str = "expires";
 
 /// Only a row that nobody can tell of has this attribute: the state's word.
 pub(crate) const DOUBT: &str = "doubt";
+/// The mail that may have to be sent again, packed.
+const MAIL: &str = "mail";
 /// The index of those rows.
 pub(crate) const DOUBTS: &str = "doubts";
 
@@ -51,15 +56,19 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> Item 
         ("revision", Some(number(entry.revision))),
         ("first_claimed", entry.first_claimed.map(time)),
         ("digest", entry.digest.as_deref().map(text)),
+        (MAIL, entry.kept.as_ref().map(|kept| binary(&kept.0))),
         ("reply", entry.reply.as_deref().map(text)),
         ("ambiguities", Some(number(entry.ambiguities))),
         ("doubtful", fences(&entry.doubtful)),
         ("accepted", fences(&entry.accepted)),
         ("settlements", settlements(&entry.settlements)),
+        ("history", history(&entry.history)),
+        ("history_left_out", left_out(&entry.history)),
         ("changed", Some(time(entry.changed))),
         (DOUBT, (entry.state == State::Ambiguous).then(in_doubt)),
     ];
     fields.extend(claimant_fields(entry.claimant.as_ref()));
+    fields.extend(item_fields(entry.item.as_ref()));
     to_item(fields)
 }
 
@@ -83,6 +92,35 @@ fn claimant_fields(claimant: Option<&Claimant>) -> Fields {
         ("nonce", claimant.map(|by| number(by.nonce))),
         ("deadline", claimant.map(|by| time(by.deadline))),
     ]
+}
+
+fn item_fields(item: Option<&ItemRef>) -> Fields {
+    vec![
+        ("item_table", item.map(|item| text(&*item.table))),
+        ("item_key", item.map(|item| text(&*item.key))),
+        (
+            "recipient",
+            item.and_then(|item| item.recipient.as_deref().map(text)),
+        ),
+    ]
+}
+
+fn left_out(history: &History) -> Option<AttributeValue> {
+    (history.left_out() > 0).then(|| number(history.left_out()))
+}
+
+fn history(all: &History) -> Option<AttributeValue> {
+    let steps = all.steps().iter().map(|step| {
+        let fields = vec![
+            ("at", Some(time(step.at))),
+            ("what", Some(text(step.kind.word()))),
+            ("fence", step.fence.map(number)),
+            ("by", step.by.as_deref().map(text)),
+            ("text", step.text.as_deref().map(text)),
+        ];
+        AttributeValue::M(to_item(fields).into_inner())
+    });
+    (!all.steps().is_empty()).then(|| AttributeValue::L(steps.collect()))
 }
 
 fn fences(all: &[u64]) -> Option<AttributeValue> {
@@ -128,11 +166,16 @@ pub(super) fn entry(item: &Item) -> Result<Entry, Unfit> {
         claimant: claimant(&reader)?,
         first_claimed: reader.time_if_any("first_claimed")?,
         digest: reader.text_if_any("digest")?.map(str::to_owned),
+        item: item_ref(&reader)?,
+        kept: reader
+            .binary_if_any(MAIL)?
+            .map(|bytes| Kept(bytes.to_vec())),
         reply: reader.text_if_any("reply")?.map(str::to_owned),
         ambiguities: reader.number("ambiguities")?,
         doubtful: read_fences(&reader, "doubtful")?,
         accepted: read_fences(&reader, "accepted")?,
         settlements: read_settlements(&reader)?,
+        history: read_history(&reader)?,
         changed: reader.time("changed")?,
     })
 }
@@ -148,6 +191,51 @@ fn claimant(reader: &Reader) -> Result<Option<Claimant>, Unfit> {
     }))
 }
 
+fn item_ref(reader: &Reader) -> Result<Option<ItemRef>, Unfit> {
+    let Some(key) = reader.text_if_any("item_key")? else {
+        return Ok(None);
+    };
+    Ok(Some(ItemRef {
+        table: reader.text("item_table")?.to_owned(),
+        key: key.to_owned(),
+        recipient: reader.text_if_any("recipient")?.map(str::to_owned),
+    }))
+}
+
+fn read_history(reader: &Reader) -> Result<History, Unfit> {
+    let steps: Result<Vec<_>, Unfit> = maps(reader, "history")?
+        .iter()
+        .map(|map| step(&Reader(map)))
+        .collect();
+    let left_out = reader.number_if_any("history_left_out")?;
+    Ok(History::from_row(steps?, left_out.unwrap_or_default()))
+}
+
+fn step(reader: &Reader) -> Result<Step, Unfit> {
+    let word = reader.text("what")?;
+    let kind = StepKind::from_word(word)
+        .ok_or_else(|| Unfit::Malformed(format!("{word:?} is not a step of the history")))?;
+    Ok(Step {
+        at: reader.time("at")?,
+        kind,
+        fence: reader.number_if_any("fence")?,
+        by: reader.text_if_any("by")?.map(str::to_owned),
+        text: reader.text_if_any("text")?.map(str::to_owned),
+    })
+}
+
+/// A list of maps, empty if missing.
+fn maps(reader: &Reader, name: &'static str) -> Result<Vec<Item>, Unfit> {
+    let all = reader.list(name)?.iter();
+    all.map(|one| match one {
+        AttributeValue::M(map) => Ok(Item::from(map.clone())),
+        _ => Err(Unfit::Malformed(format!(
+            "{name:?} holds something other than maps"
+        ))),
+    })
+    .collect()
+}
+
 fn read_fences(reader: &Reader, name: &'static str) -> Result<Vec<u64>, Unfit> {
     let all = reader.list(name)?.iter();
     all.map(|one| match one {
@@ -159,17 +247,13 @@ fn read_fences(reader: &Reader, name: &'static str) -> Result<Vec<u64>, Unfit> {
 }
 
 fn read_settlements(reader: &Reader) -> Result<Vec<Settlement>, Unfit> {
-    let all = reader.list("settlements")?.iter();
-    all.map(|one| match one {
-        AttributeValue::M(map) => settlement(map),
-        _ => Err(Unfit::Malformed("a settlement is not a map".to_owned())),
-    })
-    .collect()
+    maps(reader, "settlements")?
+        .iter()
+        .map(|map| settlement(&Reader(map)))
+        .collect()
 }
 
-fn settlement(map: &HashMap<String, AttributeValue>) -> Result<Settlement, Unfit> {
-    let item = Item::from(map.clone());
-    let reader = Reader(&item);
+fn settlement(reader: &Reader) -> Result<Settlement, Unfit> {
     Ok(Settlement {
         by: reader.text("by")?.to_owned(),
         at: reader.time("at")?,

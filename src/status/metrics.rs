@@ -31,6 +31,8 @@ pub struct Mails {
     pub suppressed: u64,
     /// Put off by the server, or certainly not sent.
     pub deferred: u64,
+    /// Dead letters because another item has the same effect key.
+    pub collisions: u64,
 }
 
 impl Mails {
@@ -43,6 +45,7 @@ impl Mails {
             parked: self.parked + other.parked,
             suppressed: self.suppressed + other.suppressed,
             deferred: self.deferred + other.deferred,
+            collisions: self.collisions + other.collisions,
         }
     }
 }

@@ -56,6 +56,8 @@ fn ask(deadline: SystemTime) -> Ask {
             deadline,
         },
         digest: Some("d".into()),
+        item: None,
+        kept: None,
         abandoned: Vec::new(),
         policy: OnAmbiguous::Resend,
         now: now(),

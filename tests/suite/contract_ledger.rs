@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::claim::{Claimant, Entry, SettledAs, Settlement, State};
+use aftercommit::decide::claim::{
+    Claimant, Entry, History, ItemRef, Kept, SettledAs, Settlement, State, Step, StepKind,
+};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::memory::MemoryLedger;
 use aftercommit::ledger::{EffectKey, Ledger, Swap};
@@ -46,11 +48,14 @@ fn claimed(nonce: u64) -> Entry {
         }),
         first_claimed: Some(at(1)),
         digest: Some("ab".repeat(32)),
+        item: None,
+        kept: None,
         reply: None,
         ambiguities: 0,
         doubtful: Vec::new(),
         accepted: Vec::new(),
         settlements: Vec::new(),
+        history: History::default(),
         changed: at(1),
     }
 }
@@ -152,6 +157,19 @@ async fn every_field_of_an_entry_survives(ledger: impl Ledger) {
             settlement(SettledAs::Resend, "the customer says it never came"),
             settlement(SettledAs::Sent, ""),
         ],
+        item: Some(ItemRef {
+            table: "arn:aws:dynamodb:us-east-1:000000000000:table/orders".to_owned(),
+            key: r#"{"id":{"S":"1042"}}"#.to_owned(),
+            recipient: Some("0123456789abcdef".to_owned()),
+        }),
+        kept: Some(Kept(vec![0, 1, 255])),
+        history: History::from_row(
+            vec![
+                Step::new(at(1), StepKind::Claimed).under(1).by("one/0007"),
+                Step::new(at(2), StepKind::Doubted).saying("no answer – ✓"),
+            ],
+            7,
+        ),
         ..claimed(u64::MAX)
     };
     let bare = Entry {

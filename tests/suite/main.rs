@@ -40,6 +40,7 @@ mod lambda_process;
 mod large;
 mod mail;
 mod malformed;
+mod one_key;
 mod order;
 mod page;
 mod poison;

@@ -22,6 +22,8 @@ fn claimed() -> Entry {
             deadline: now + Duration::from_hours(1),
         },
         digest: None,
+        item: None,
+        kept: None,
         abandoned: Vec::new(),
         policy: OnAmbiguous::Resend,
         now,

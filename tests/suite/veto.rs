@@ -4,8 +4,9 @@ use std::sync::Mutex;
 
 use aftercommit::confirmation::lookup::{Lookup, Now, SuppressWhen, address_hash};
 use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::decide::shard::ShardId;
 use aftercommit::ledger::memory::MemoryLedger;
-use aftercommit::{Context, Failure, RecordHandler};
+use aftercommit::{Context, Event, Failure, Record, RecordHandler};
 use serde_dynamo::{Item, to_item};
 
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
@@ -66,7 +67,7 @@ async fn what_is_true_now_is_confirmed_not_what_was_recorded() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_gone_or_cancelled_or_spared_is_suppressed_for_good() {
+async fn an_order_that_is_gone_or_cancelled_or_spared_is_suppressed_until_a_later_record() {
     let spared = Told {
         spared: Some(address_hash(&"ANN@example.com".parse().unwrap())),
         ..Told::now(Some(Now::AsRecorded))
@@ -95,10 +96,45 @@ async fn an_order_that_is_gone_or_cancelled_or_spared_is_suppressed_for_good() {
             "{reason}"
         );
         assert!(row.reply.unwrap().contains(reason), "{reason}");
-        // Whoever does not look finds the word in the ledger.
-        let next = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
-        next.handle(&record, &Context::detached()).await.unwrap();
         assert!(server.accepted().is_empty(), "{reason}");
+        // No mail was ever begun, so a later record decides again: the order was paid, say.
+        let next = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
+        let next = next.of_modified_orders_too();
+        let paid = Record {
+            event: Event::Modify,
+            ..record
+        };
+        next.handle(&paid, &Context::detached()).await.unwrap();
+        assert_eq!(server.accepted().len(), 1, "{reason}");
+    }
+}
+
+/// In one transaction, before either record was read: what was deleted is gone, what was put is there.
+#[tokio::test]
+async fn an_order_that_moved_to_another_followed_table_is_mailed_once_in_either_order() {
+    for gone_first in [true, false] {
+        let server = MailServer::start(Script::default()).await;
+        let ledger = MemoryLedger::new();
+        let record = inserted("o1", "ann@example.com");
+        let worker_of = |now| {
+            let worker = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
+            worker.looking_up(Told::now(Some(now)))
+        };
+        let of_table = |table: &str| {
+            let stream = format!("arn:aws:dynamodb:us-east-1:0:table/{table}/stream/2026");
+            Context::detached().of_shard(&stream, &ShardId::new("s"))
+        };
+        let (here, there) = (worker_of(Now::Gone), worker_of(Now::AsRecorded));
+        let (orders, archive) = (of_table("orders"), of_table("archive"));
+        if gone_first {
+            here.handle(&record, &orders).await.unwrap();
+        }
+        there.handle(&record, &archive).await.unwrap();
+        here.handle(&record, &orders).await.unwrap();
+        assert_eq!(server.accepted().len(), 1, "{gone_first}");
+        let row = row(&ledger, "o1").await.unwrap();
+        assert_eq!(row.state, State::Sent, "{gone_first}");
+        assert!(row.item.unwrap().table.ends_with("archive"));
     }
 }
 

@@ -8,10 +8,12 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use zeroize::Zeroizing;
 
 use crate::fault::Fault;
-use crate::http;
 
 /// For one try; the SDK has no limit of its own here. A read of 1 MB over a slow line fits.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -104,8 +106,11 @@ async fn config() -> anyhow::Result<SdkConfig> {
         .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(CALL)
         .build();
+    let http = Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https();
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(http::client()?)
+        .http_client(http)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .load()

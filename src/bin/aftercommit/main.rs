@@ -12,7 +12,6 @@ mod filter;
 mod fleet;
 mod gaps;
 mod health;
-mod http;
 mod ledger;
 mod letters;
 mod log;

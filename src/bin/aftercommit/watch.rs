@@ -190,6 +190,7 @@ pub fn mails(counts: &Counts) -> Mails {
         second_acceptances: counts.second_acceptances(),
         parked: counts.parked(),
         suppressed: counts.suppressed(),
+        collisions: counts.collisions(),
         deferred: counts.deferred(),
     }
 }

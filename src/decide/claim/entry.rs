@@ -1,8 +1,13 @@
 //! What the ledger knows of one effect.
 
+use std::fmt;
 use std::time::SystemTime;
 
+use super::history::{History, Step, StepKind, cut};
 use crate::gate::left_out;
+
+/// The longest reply that a row keeps, in bytes.
+const REPLY_BYTES: usize = 1_000;
 
 /// What is known of one effect: at most one row per effect key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,11 @@ pub struct Entry {
     /// SHA-256 (hex) of the mail as first claimed, so that a resend that is not byte-identical can
     /// be told.
     pub digest: Option<String>,
+    /// The item of the table that the effect is of; `None`: nobody said.
+    pub item: Option<ItemRef>,
+    /// The mail of the last claim, while nobody can tell whether it was accepted; `None` also where
+    /// it was too large to keep.
+    pub kept: Option<Kept>,
     /// What the mail server said last, or why the effect was not sent.
     pub reply: Option<String>,
     /// How many windows of doubt the effect has been through.
@@ -31,6 +41,8 @@ pub struct Entry {
     pub accepted: Vec<u64>,
     /// What operators decided, oldest first.
     pub settlements: Vec<Settlement>,
+    /// What happened, oldest first.
+    pub history: History,
     /// When the row was last written.
     pub changed: SystemTime,
 }
@@ -45,11 +57,14 @@ impl Entry {
             claimant: None,
             first_claimed: None,
             digest: None,
+            item: None,
+            kept: None,
             reply: None,
             ambiguities: 0,
             doubtful: Vec::new(),
             accepted: Vec::new(),
             settlements: Vec::new(),
+            history: History::default(),
             changed: now,
         }
     }
@@ -68,14 +83,50 @@ impl Entry {
         }
     }
 
+    /// Adds to the history.
+    pub(super) fn add(&mut self, kind: StepKind, fence: Option<u64>, text: &str) {
+        let step = Step::new(self.changed, kind).saying(text);
+        self.history.add(Step { fence, ..step });
+    }
+
+    /// What the mail server said last.
+    pub(super) fn say(&mut self, reply: &str) {
+        self.reply = Some(cut(reply, REPLY_BYTES));
+    }
+
+    /// The mail is kept only as long as it may have to be repeated.
+    pub(super) fn forget_what_is_decided(mut self) -> Self {
+        let open = self.state == State::Sending || !self.doubtful.is_empty();
+        if !open || self.state == State::Sent {
+            self.kept = None;
+        }
+        self
+    }
+
+    /// The same row, standing for this item.
+    pub(crate) fn standing_for(mut self, item: Option<&ItemRef>) -> Self {
+        let Some(item) = item else {
+            return self;
+        };
+        if let Some(before) = self.item.take()
+            && !before.is(item)
+        {
+            let text = format!("from {before} to {item}");
+            self.add(StepKind::Moved, None, &text);
+        }
+        self.item = Some(item.clone());
+        self
+    }
+
     /// Nobody is at it any more, and this fence's outcome is not known: SENT where an acceptance
     /// is known all the same, else AMBIGUOUS.
-    pub(super) fn doubted(&self, now: SystemTime) -> Self {
+    pub(super) fn doubted(&self, why: &str, now: SystemTime) -> Self {
         let mut next = self.next(now);
         next.doubtful.push(self.fence);
         next.ambiguities += 1;
         next.state = next.settled_or(State::Ambiguous);
-        next
+        next.add(StepKind::Doubted, Some(self.fence), why);
+        next.forget_what_is_decided()
     }
 
     /// Where the effect stands when its current claim came to `otherwise`: what is known or
@@ -86,6 +137,53 @@ impl Entry {
             (true, false) if !left_out!(DoubtForgotten) => State::Ambiguous,
             (true, _) => otherwise,
         }
+    }
+}
+
+/// The item of a table that an effect is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemRef {
+    /// The table's ARN; empty where nobody said.
+    pub table: String,
+    /// The item's key attributes as DynamoDB JSON: `{"id":{"S":"1042"}}`.
+    pub key: String,
+    /// A hash of whom the effect reaches. An item that was moved to another table keeps its key and
+    /// its recipient; another item that happens to have the same key has another recipient.
+    pub recipient: Option<String>,
+}
+
+impl ItemRef {
+    /// Whether both name one item of one table.
+    pub fn is(&self, other: &Self) -> bool {
+        (&self.table, &self.key) == (&other.table, &other.key)
+    }
+
+    /// Whether the other one may be this item in another table, to which it was moved or copied.
+    pub(super) fn may_have_moved_to(&self, other: &Self) -> bool {
+        let recipient = self.recipient.is_some() && self.recipient == other.recipient;
+        recipient && self.key == other.key && self.table != other.table
+    }
+}
+
+/// Names the key, never another attribute.
+impl fmt::Display for ItemRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if self.table.is_empty() {
+            return Ok(());
+        }
+        write!(f, " of {}", self.table)
+    }
+}
+
+/// A mail, packed, as long as it may have to be sent again byte for byte.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kept(pub Vec<u8>);
+
+/// Never shows an address or a body.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kept({} bytes)", self.0.len())
     }
 }
 
@@ -134,8 +232,8 @@ impl State {
     }
 }
 
-impl std::fmt::Display for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
     }
 }

@@ -23,8 +23,10 @@ enum Step {
     Begin(usize, Fate),
     /// A claimant's report reaches the row, perhaps late, perhaps again.
     Report(usize),
-    /// The mail is turned away or suppressed.
+    /// The mail is turned away.
     TurnAway,
+    /// The mail is suppressed, until somebody claims again.
+    Suppress,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -41,6 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (0..4_usize, fate).prop_map(|(who, fate)| Step::Begin(who, fate)),
         3 => (0..4_usize).prop_map(Step::Report),
         1 => Just(Step::TurnAway),
+        1 => Just(Step::Suppress),
     ];
     proptest::collection::vec(step, 0..24)
 }
@@ -93,6 +96,12 @@ impl World {
                 };
                 self.happen(&happened);
             }
+            Step::Suppress => {
+                let happened = Happened::Suppressed {
+                    reason: "cancelled".into(),
+                };
+                self.happen(&happened);
+            }
         }
     }
 
@@ -120,6 +129,7 @@ impl World {
                     self.write(entry);
                 }
                 Verdict::Mine(_) => panic!("nobody else has this nonce"),
+                Verdict::Collision(_) => panic!("there is one item"),
                 Verdict::Busy(_) | Verdict::Done(_) | Verdict::Parked => return,
             }
         }

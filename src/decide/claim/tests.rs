@@ -14,6 +14,8 @@ pub(super) fn ask(nonce: u64, policy: OnAmbiguous) -> Ask {
             deadline: at(100),
         },
         digest: Some("d".into()),
+        item: None,
+        kept: None,
         abandoned: Vec::new(),
         policy,
         now: at(0),
@@ -72,13 +74,10 @@ fn a_live_claim_is_busy_until_its_deadline_and_a_dead_one_is_in_doubt() {
     };
     assert_eq!((doubt.state, doubt.ambiguities), (State::Ambiguous, 1));
     other.now = at(100);
-    assert_eq!(
-        claim(Some(&entry), &other, Liveness::Alive),
-        Verdict::Doubt(Entry {
-            changed: at(100),
-            ..doubt
-        })
-    );
+    let Verdict::Doubt(late) = claim(Some(&entry), &other, Liveness::Alive) else {
+        panic!("a claim past its deadline was not noticed");
+    };
+    assert_eq!((late.state, late.changed), (State::Ambiguous, at(100)));
 }
 
 #[test]
@@ -140,16 +139,159 @@ fn park_never_sends_twice() {
 }
 
 #[test]
-fn a_resend_that_is_not_the_same_mail_is_parked() {
-    let entry = then(&claimed_by(None, 1), &lost(1));
-    let mut other = ask(2, OnAmbiguous::Resend);
-    other.digest = Some("another".into());
-    assert_eq!(claim(Some(&entry), &other, Liveness::Dead), Verdict::Parked);
-    let retry = then(&claimed_by(None, 1), &deferred(1));
-    let Verdict::Claim(entry) = claim(Some(&retry), &other, Liveness::Dead) else {
-        panic!("a mail that was certainly not accepted may change");
+fn a_doubtful_mail_is_repeated_as_it_was_kept_and_else_rewritten_which_the_history_tells() {
+    let changed = |kept| Ask {
+        digest: Some("another".into()),
+        kept,
+        ..ask(2, OnAmbiguous::Resend)
     };
-    assert_eq!(entry.digest, other.digest);
+    let resent =
+        |doubt: &Entry| match claim(Some(doubt), &changed(Some(Kept(vec![2]))), Liveness::Dead) {
+            Verdict::Claim(entry) => entry,
+            verdict => panic!("the doubtful mail was not sent again: {verdict:?}"),
+        };
+    let rewritten = |entry: &Entry| {
+        let mut steps = entry.history.steps().iter();
+        steps.any(|step| step.kind == StepKind::Rewritten)
+    };
+    let first = Ask {
+        kept: Some(Kept(vec![1])),
+        ..ask(1, OnAmbiguous::Resend)
+    };
+    let Verdict::Claim(kept) = claim(None, &first, Liveness::Dead) else {
+        panic!("a new effect can be claimed");
+    };
+    let again = resent(&then(&kept, &lost(1)));
+    assert_eq!(
+        (again.digest.as_deref(), again.kept.clone()),
+        (Some("d"), Some(Kept(vec![1])))
+    );
+    assert!(!rewritten(&again));
+    assert_eq!(
+        then(&again, &accepted(2)).kept,
+        None,
+        "kept only while it may be needed"
+    );
+    // A mail that was too large to keep.
+    let again = resent(&then(&claimed_by(None, 1), &lost(1)));
+    assert_eq!(again.digest.as_deref(), Some("another"));
+    assert!(rewritten(&again));
+    // A mail that was certainly not accepted may change.
+    let again = resent(&then(&kept, &deferred(1)));
+    assert_eq!(again.digest.as_deref(), Some("another"));
+    assert!(!rewritten(&again));
+}
+
+fn item(table: &str, key: &str, recipient: &str) -> ItemRef {
+    ItemRef {
+        table: table.into(),
+        key: key.into(),
+        recipient: Some(recipient.into()),
+    }
+}
+
+#[test]
+fn another_item_under_one_effect_key_is_neither_sent_nor_taken_for_sent() {
+    let of = |nonce, item| Ask {
+        item: Some(item),
+        ..ask(nonce, OnAmbiguous::Resend)
+    };
+    let first = item("orders", "1", "ann");
+    let Verdict::Claim(claimed) = claim(None, &of(1, first.clone()), Liveness::Dead) else {
+        panic!("a new effect can be claimed");
+    };
+    let rows = [
+        claimed.clone(),
+        then(&claimed, &accepted(1)),
+        then(&claimed, &deferred(1)),
+        then(&claimed, &refused(1)),
+        then(&claimed, &lost(1)),
+    ];
+    for row in &rows {
+        let state = row.state;
+        let verdict = |item| claim(Some(row), &of(2, item), Liveness::Dead);
+        for other in [item("orders", "2", "ann"), item("archive", "1", "bob")] {
+            assert_eq!(verdict(other), Verdict::Collision(first.clone()), "{state}");
+        }
+        // A later image of the item, whoever gets the mail now; and the item in another table.
+        for same in [item("orders", "1", "bob"), item("archive", "1", "ann")] {
+            assert!(!matches!(verdict(same), Verdict::Collision(_)), "{state}");
+        }
+    }
+}
+
+#[test]
+fn a_row_without_an_item_takes_the_first_one_that_comes() {
+    let retry = then(&claimed_by(None, 1), &deferred(1));
+    let later = Ask {
+        item: Some(item("orders", "1", "ann")),
+        ..ask(2, OnAmbiguous::Resend)
+    };
+    let Verdict::Claim(entry) = claim(Some(&retry), &later, Liveness::Dead) else {
+        panic!("a row without an item stands for none yet");
+    };
+    assert_eq!(entry.item, later.item);
+}
+
+#[test]
+fn a_suppressed_effect_is_decided_again_by_the_next_record() {
+    let reason = |reason: &str| Happened::Suppressed {
+        reason: reason.into(),
+    };
+    let gone = transition(None, &reason("the order is gone"), at(0)).unwrap();
+    let gone = gone.standing_for(Some(&item("orders", "1", "ann")));
+    assert_eq!(
+        then(&gone, &reason("the order is gone")),
+        gone,
+        "the same again"
+    );
+    let pending = then(&gone, &reason("status is PENDING"));
+    assert_eq!((pending.state, pending.revision), (State::Suppressed, 2));
+    let moved = Ask {
+        item: Some(item("archive", "7", "bob")),
+        ..ask(2, OnAmbiguous::Park)
+    };
+    let Verdict::Claim(entry) = claim(Some(&pending), &moved, Liveness::Dead) else {
+        panic!("SUPPRESSED is not final");
+    };
+    assert_eq!(entry.item, moved.item);
+    let kinds: Vec<_> = entry.history.steps().iter().map(|step| step.kind).collect();
+    let expected = [
+        StepKind::Suppressed,
+        StepKind::Suppressed,
+        StepKind::Moved,
+        StepKind::Claimed,
+    ];
+    assert_eq!(kinds, expected);
+}
+
+#[test]
+fn the_history_tells_every_claim_doubt_and_decision() {
+    let doubt = then(&claimed_by(None, 1), &lost(1));
+    let second = then(&claimed_by(Some(&doubt), 2), &deferred(2));
+    let word = Settlement {
+        by: "ops".into(),
+        at: at(5),
+        reason: "not in mail.log".into(),
+        verdict: SettledAs::Resend,
+    };
+    let released = then(&second, &Happened::Settled(word));
+    let sent = then(&claimed_by(Some(&released), 3), &accepted(3));
+    let told = |step: &Step| (step.kind, step.fence, step.text.clone());
+    let told: Vec<_> = sent.history.steps().iter().map(told).collect();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        told,
+        [
+            (StepKind::Claimed, Some(1), None),
+            (StepKind::Doubted, Some(1), text("closed")),
+            (StepKind::Claimed, Some(2), None),
+            (StepKind::Deferred, Some(2), text("450 later")),
+            (StepKind::Resolved, None, text("RETRY: not in mail.log")),
+            (StepKind::Claimed, Some(3), None),
+            (StepKind::Accepted, Some(3), text("250 ok")),
+        ]
+    );
 }
 
 #[test]

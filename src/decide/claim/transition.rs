@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::entry::{Entry, SettledAs, Settlement, State};
+use super::history::{Step, StepKind};
 
 /// What happened to an effect after it was claimed, or what an operator decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub fn transition(
             current.and_then(|entry| no_reply(entry, *fence, reply, now))
         }
     };
-    next.ok_or(Illegal {
+    next.map(Entry::forget_what_is_decided).ok_or(Illegal {
         state: current.map(|entry| entry.state),
         happened: happened.name(),
     })
@@ -121,8 +122,9 @@ fn accepted(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<E
     next.doubtful.retain(|doubtful| *doubtful != fence);
     if entry.state != State::Sending || fence == entry.fence {
         next.state = State::Sent;
-        next.reply = Some(reply.to_owned());
+        next.say(reply);
     }
+    next.add(StepKind::Accepted, Some(fence), reply);
     Some(next)
 }
 
@@ -139,6 +141,7 @@ fn not_accepted(
     reply: &str,
     now: SystemTime,
 ) -> Option<Entry> {
+    let refused = state == State::Failed;
     let was_doubtful = entry.doubtful.contains(&fence);
     let is_current = fence == entry.fence;
     let state = match (entry.state, state) {
@@ -157,6 +160,12 @@ fn not_accepted(
     }
     let mut next = entry.next(now);
     next.doubtful.retain(|doubtful| *doubtful != fence);
+    let kind = if refused {
+        StepKind::Refused
+    } else {
+        StepKind::Deferred
+    };
+    next.add(kind, Some(fence), reply);
     match entry.state {
         // Somebody is at it, or it is decided: one doubt less, that is all.
         State::Sending if !is_current => return Some(next),
@@ -164,7 +173,7 @@ fn not_accepted(
         State::Sending | State::Ambiguous => {}
     }
     next.state = next.settled_or(if is_current { state } else { entry.state });
-    next.reply = Some(reply.to_owned());
+    next.say(reply);
     Some(next)
 }
 
@@ -176,8 +185,8 @@ fn no_reply(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<E
     if fence != entry.fence || entry.state != State::Sending {
         return None;
     }
-    let mut next = entry.doubted(now);
-    next.reply = Some(reply.to_owned());
+    let mut next = entry.doubted(reply, now);
+    next.say(reply);
     Some(next)
 }
 
@@ -189,12 +198,20 @@ fn unclaimed(
 ) -> Option<Entry> {
     let mut next = match current {
         None => Entry::blank(now).next(now),
+        Some(entry) if entry.state == state && entry.reply.as_deref() == Some(reason) => {
+            return Some(entry.clone());
+        }
+        Some(entry) if matches!(entry.state, State::Retry | State::Suppressed) => entry.next(now),
         Some(entry) if entry.state == state => return Some(entry.clone()),
-        Some(entry) if entry.state == State::Retry => entry.next(now),
         Some(_) => return None,
     };
     next.state = state;
-    next.reply = Some(reason.to_owned());
+    next.say(reason);
+    let kind = match state {
+        State::Suppressed => StepKind::Suppressed,
+        _ => StepKind::TurnedAway,
+    };
+    next.add(kind, None, reason);
     Some(next)
 }
 
@@ -209,5 +226,8 @@ fn settled(entry: &Entry, settlement: &Settlement, now: SystemTime) -> Option<En
     next.state = state;
     next.doubtful.clear();
     next.settlements.push(settlement.clone());
+    let text = format!("{state}: {}", settlement.reason);
+    let step = Step::new(settlement.at, StepKind::Resolved).by(&settlement.by);
+    next.history.add(step.saying(&text));
     Some(next)
 }

@@ -214,6 +214,11 @@ pub const METRICS: &[Metric] = &[
         |m| m.parked,
     ),
     mails(
+        "aftercommit_mails_collided_total",
+        "Orders not mailed because another item has the same effect key.",
+        |m| m.collisions,
+    ),
+    mails(
         "aftercommit_mails_suppressed_total",
         "Orders that were deliberately not mailed.",
         |m| m.suppressed,
