@@ -66,6 +66,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod aws_error;
 mod budget;
 pub mod clock;
 #[cfg(feature = "mail")]

@@ -16,6 +16,7 @@ use super::on_failure::message;
 use super::{
     Attempt, Claim, DeadLetters, Deed, Letter, LetterId, Page, ParkedKey, Reason, Selection,
 };
+use crate::aws_error::AwsError;
 use crate::decide::retry::Backoff;
 use crate::record::ItemKey;
 
@@ -81,7 +82,8 @@ impl Destination {
                 let client = aws_sdk_sqs::Client::from_conf(own.build());
                 let look_up = client.get_queue_url().queue_name(name);
                 let found = look_up.queue_owner_aws_account_id(account).send().await;
-                let found = found.with_context(|| format!("queue {arn}"))?;
+                let found =
+                    found.map_err(|error| AwsError::new(&error).on(format!("queue {arn}")))?;
                 let url = found.queue_url.context("the queue has no URL")?;
                 To::Queue { client, url }
             }
@@ -108,21 +110,21 @@ impl Destination {
             same: hash(&[&body]),
         });
         let (group, same) = order.map(|one| (one.group, one.same)).unzip();
-        let told = || format!("the copy of a dead letter for {}", self.arn);
         match &self.to {
             To::Queue { client, url } => {
                 let call = client.send_message().queue_url(url).message_body(body);
                 let call = call.set_message_group_id(group);
                 let sent = call.set_message_deduplication_id(same).send().await;
-                sent.map(|_| ()).with_context(told)
+                sent.map_err(|error| AwsError::new(&error).on(&*self.arn))?;
             }
             To::Topic { client, arn } => {
                 let call = client.publish().topic_arn(arn).message(body);
                 let call = call.set_message_group_id(group);
                 let sent = call.set_message_deduplication_id(same).send().await;
-                sent.map(|_| ()).with_context(told)
+                sent.map_err(|error| AwsError::new(&error).on(&*self.arn))?;
             }
         }
+        Ok(())
     }
 }
 

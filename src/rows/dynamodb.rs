@@ -5,10 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
-use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -21,6 +20,7 @@ use serde_dynamo::Item;
 
 use super::expression::Expression;
 use super::fields::{Fields, to_item};
+use crate::aws_error::AwsError;
 
 type Attributes = HashMap<String, AttributeValue>;
 
@@ -69,8 +69,13 @@ impl Table {
         Self { client, name }
     }
 
-    fn failed(&self, what: &str) -> String {
-        format!("table {}: {what} failed", self.name)
+    fn failed<E>(&self, error: &SdkError<E, HttpResponse>) -> anyhow::Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        AwsError::new(error)
+            .on(format!("table {}", self.name))
+            .into()
     }
 
     /// Reads a row consistently.
@@ -82,7 +87,7 @@ impl Table {
     pub(crate) async fn get_by(&self, key: Item) -> anyhow::Result<Option<Item>> {
         let get = self.client.get_item().table_name(&*self.name);
         let get = get.set_key(Some(key.into())).consistent_read(true);
-        let answer = get.send().await.with_context(|| self.failed("GetItem"))?;
+        let answer = get.send().await.map_err(|error| self.failed(&error))?;
         Ok(answer.item.map(Item::from))
     }
 
@@ -100,7 +105,7 @@ impl Table {
                 .set_exclusive_start_key(after)
                 .send()
                 .await
-                .with_context(|| self.failed("Query"))?;
+                .map_err(|error| self.failed(&error))?;
             items.extend(page.items.unwrap_or_default().into_iter().map(Item::from));
             after = page.last_evaluated_key;
             if after.is_none() {
@@ -127,7 +132,7 @@ impl Table {
             .set_exclusive_start_key(after.map(Attributes::from))
             .send()
             .await
-            .with_context(|| self.failed("Query"))?;
+            .map_err(|error| self.failed(&error))?;
         let items = page.items.unwrap_or_default();
         let items = items.into_iter().map(Item::from).collect();
         Ok((items, page.last_evaluated_key.map(Item::from)))
@@ -147,7 +152,10 @@ impl Table {
                 .set_exclusive_start_key(after)
                 .send()
                 .await
-                .with_context(|| self.failed(&format!("Query of the index {index}")))?;
+                .map_err(|error| {
+                    let at = format!("table {}, index {index}", self.name);
+                    AwsError::new(&error).on(at)
+                })?;
             count += u64::try_from(page.count).unwrap_or(0);
             after = page.last_evaluated_key;
             if after.is_none() {
@@ -172,7 +180,7 @@ impl Table {
             .set_exclusive_start_key(after.map(attributes))
             .send()
             .await
-            .with_context(|| self.failed("Scan"))?;
+            .map_err(|error| self.failed(&error))?;
         let items = page.items.unwrap_or_default();
         let items = items.into_iter().map(Item::from).collect();
         Ok((items, page.last_evaluated_key.map(Item::from)))
@@ -199,7 +207,7 @@ impl Table {
             Some(UpdateItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
                 refused.item().map(|item| item.clone().into()),
             )),
-            _ => Err(error).with_context(|| self.failed("UpdateItem")),
+            _ => Err(self.failed(&error)),
         }
     }
 
@@ -221,7 +229,7 @@ impl Table {
             Some(PutItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
                 refused.item().map(|item| item.clone().into()),
             )),
-            _ => Err(error).with_context(|| self.failed("PutItem")),
+            _ => Err(self.failed(&error)),
         }
     }
 
@@ -243,7 +251,7 @@ impl Table {
             Some(DeleteItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
                 refused.item().map(|item| item.clone().into()),
             )),
-            _ => Err(error).with_context(|| self.failed("DeleteItem")),
+            _ => Err(self.failed(&error)),
         }
     }
 
@@ -265,8 +273,12 @@ impl Table {
             if failed.contains(&true) {
                 return Ok(Transaction::Refused(failed));
             }
+            let mut reasons = cancelled.cancellation_reasons().iter();
+            if reasons.any(|reason| reason.code() == Some("TransactionConflict")) {
+                return Err(self.failed(&error).context(Conflict));
+            }
         }
-        Err(error).with_context(|| self.failed("TransactWriteItems"))
+        Err(self.failed(&error))
     }
 
     fn part(&self, part: Part) -> anyhow::Result<TransactWriteItem> {
@@ -314,19 +326,17 @@ impl Table {
     }
 }
 
-/// Whether a transaction failed only because another write was under way on one of its rows:
-/// nothing was applied, and it may be tried again at once.
+/// Another write was under way on one of a transaction's rows: nothing was applied, and it may be
+/// tried again at once.
 ///
 /// Source: [TransactionConflict](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html#API_TransactWriteItems_Errors).
+#[derive(Debug, thiserror::Error)]
+#[error("another write was under way on the same row")]
+struct Conflict;
+
+/// Whether a transaction failed only because of a [`Conflict`].
 pub(crate) fn is_conflict(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<SdkError<TransactWriteItemsError, HttpResponse>>();
-    match error.and_then(SdkError::as_service_error) {
-        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-            let mut reasons = cancelled.cancellation_reasons().iter();
-            reasons.any(|reason| reason.code() == Some("TransactionConflict"))
-        }
-        _ => false,
-    }
+    error.downcast_ref::<Conflict>().is_some()
 }
 
 fn attributes(fields: Fields) -> Attributes {

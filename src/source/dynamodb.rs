@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use aws_sdk_dynamodbstreams::Client;
+use aws_sdk_dynamodbstreams::config::http::HttpResponse;
 use aws_sdk_dynamodbstreams::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodbstreams::primitives::Blob;
 use aws_sdk_dynamodbstreams::types as sdk;
@@ -16,6 +17,7 @@ use aws_sdk_dynamodbstreams::types::{AttributeValue as Sdk, ShardFilter, ShardFi
 use serde_dynamo::{AttributeValue, Item};
 
 use super::{Batch, Description, ShardIterator, SourceError, StreamSource};
+use crate::aws_error::AwsError;
 use crate::clock::Clock;
 use crate::decide::shard::{Shard, ShardId};
 use crate::record::{Event, Position, Record, SequenceNumber, StreamView};
@@ -178,12 +180,11 @@ fn odd(what: &'static str) -> SourceError {
     SourceError::Other(anyhow!(what))
 }
 
-fn failed<E, R>(error: SdkError<E, R>) -> SourceError
+fn failed<E>(error: SdkError<E, HttpResponse>) -> SourceError
 where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
+    E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    match error.code() {
+    match ProvideErrorMetadata::code(&error) {
         Some("ExpiredIteratorException") => SourceError::Expired,
         Some("TrimmedDataAccessException") => SourceError::Trimmed,
         Some("ResourceNotFoundException") => SourceError::Gone,
@@ -193,7 +194,7 @@ where
             | "RequestLimitExceeded"
             | "ThrottlingException"),
         ) => SourceError::Throttled(code.to_owned()),
-        _ => SourceError::Other(error.into()),
+        _ => SourceError::Other(AwsError::from(error).into()),
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
     ScalarAttributeType, StreamSpecification, StreamViewType, TableDescription, TableStatus,
@@ -15,6 +16,7 @@ use aws_sdk_dynamodb::types::{
 };
 
 use super::index::dynamodb::Index;
+use crate::aws_error::AwsError;
 #[cfg(feature = "mail")]
 use crate::confirmation::dynamodb::ADDRESS;
 use crate::dead_letter::row as letters;
@@ -167,7 +169,7 @@ async fn create(
     let outcome = match answer {
         Ok(_) => Outcome::Created,
         Err(error) if error.code() == Some("ResourceInUseException") => Outcome::Existed,
-        Err(error) => return Err(error).with_context(|| format!("table {name}: CreateTable")),
+        Err(error) => return Err(failed(name, &error).into()),
     };
     let table = tokio::time::timeout(PATIENCE, active(client, name)).await;
     let table =
@@ -195,9 +197,7 @@ async fn active(client: &Client, name: &str) -> anyhow::Result<TableDescription>
             Ok(answer) => answer.table,
             // A table that was just made may not be seen for a moment.
             Err(error) if error.code() == Some("ResourceNotFoundException") => None,
-            Err(error) => {
-                return Err(error).with_context(|| format!("table {name}: DescribeTable"));
-            }
+            Err(error) => return Err(failed(name, &error).into()),
         };
         match table {
             Some(table) if table.table_status() == Some(&TableStatus::Active) => return Ok(table),
@@ -220,14 +220,14 @@ async fn enable_expiry(client: &Client, name: &str) -> anyhow::Result<()> {
     match update.time_to_live_specification(expiry).send().await {
         Ok(_) => Ok(()),
         Err(_) if expires(client, name).await? => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("table {name}: UpdateTimeToLive")),
+        Err(error) => Err(failed(name, &error).into()),
     }
 }
 
 /// Whether the table's rows expire as they should.
 async fn expires(client: &Client, name: &str) -> anyhow::Result<bool> {
     let answer = client.describe_time_to_live().table_name(name).send().await;
-    let answer = answer.with_context(|| format!("table {name}: DescribeTimeToLive"))?;
+    let answer = answer.map_err(|error| failed(name, &error))?;
     let now = answer.time_to_live_description;
     let status = now.as_ref().and_then(|now| now.time_to_live_status());
     if !matches!(
@@ -264,16 +264,20 @@ async fn enable_recovery(client: &Client, name: &str) -> anyhow::Result<()> {
                     tracing::info!(table = name, "no point-in-time recovery on this server");
                     return Ok(());
                 }
-                _ => {
-                    return Err(error)
-                        .with_context(|| format!("table {name}: UpdateContinuousBackups"));
-                }
+                _ => return Err(failed(name, &error).into()),
             }
         }
     });
     enable
         .await
         .map_err(|_| anyhow!("table {name}: no point-in-time recovery after {PATIENCE:?}"))?
+}
+
+fn failed<E>(table: &str, error: &SdkError<E, HttpResponse>) -> AwsError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    AwsError::new(error).on(format!("table {table}"))
 }
 
 /// A table and its stream.
@@ -326,12 +330,15 @@ pub enum ResolveError {
         view: StreamView,
     },
     /// The table could not be described: no connection, no permission, and the like.
-    #[error("table {table} cannot be described: {source:#}")]
-    Call {
+    #[error(transparent)]
+    Call(AwsError),
+    /// The answer lacks what it must have.
+    #[error("DynamoDB DescribeTable on table {table}: the answer has no {what}")]
+    Odd {
         /// The table.
         table: String,
-        /// What went wrong.
-        source: anyhow::Error,
+        /// What is missing.
+        what: &'static str,
     },
 }
 
@@ -340,22 +347,20 @@ impl TableStream {
     ///
     /// # Errors
     ///
-    /// [`ResolveError::NoTable`], [`ResolveError::NoStream`] or [`ResolveError::Call`].
+    /// All but [`ResolveError::NoNewImages`].
     pub async fn resolve(client: &Client, table: &str) -> Result<Self, ResolveError> {
-        let failed = |source| ResolveError::Call {
+        let odd = |what| ResolveError::Odd {
             table: table.to_owned(),
-            source,
+            what,
         };
         let answer = client.describe_table().table_name(table).send().await;
         let answer = answer.map_err(|error| match error.code() {
             Some("ResourceNotFoundException") => ResolveError::NoTable {
                 table: table.to_owned(),
             },
-            _ => failed(error.into()),
+            _ => ResolveError::Call(failed(table, &error)),
         })?;
-        let described = answer
-            .table
-            .ok_or_else(|| failed(anyhow!("DescribeTable answered without a table")))?;
+        let described = answer.table.ok_or_else(|| odd("table"))?;
         let view = described
             .stream_specification
             .filter(|stream| stream.stream_enabled)
@@ -375,8 +380,7 @@ impl TableStream {
             table: described.table_name.unwrap_or_else(|| table.to_owned()),
             arn,
             view,
-            partition_key: key(&KeyType::Hash)
-                .ok_or_else(|| failed(anyhow!("DescribeTable answered without a key")))?,
+            partition_key: key(&KeyType::Hash).ok_or_else(|| odd("key"))?,
             sort_key: key(&KeyType::Range),
             replicated: described.replicas.is_some_and(|others| !others.is_empty()),
         })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of the library from the ground up. A room sees the floors below its own.
 const FLOORS: &[&[&str]] = &[
-    &["gate"],
+    &["gate", "aws_error"],
     &["decide"],
     &["record", "clock"],
     &["trust", "rows", "filter"],
@@ -22,7 +22,14 @@ const FLOORS: &[&[&str]] = &[
 
 /// What the confirmation sees: a handler like any other, with the ledger beside it.
 const CONFIRMATION: &[&str] = &[
-    "gate", "decide", "record", "clock", "rows", "handler", "ledger",
+    "gate",
+    "aws_error",
+    "decide",
+    "record",
+    "clock",
+    "rows",
+    "handler",
+    "ledger",
 ];
 
 /// Who sees the confirmation: one makes its tables, the other runs it without a fleet, the last in
@@ -30,7 +37,13 @@ const CONFIRMATION: &[&str] = &[
 const ABOVE_CONFIRMATION: &[&str] = &["tables", "lambda", "simulation"];
 
 /// Files in which types of the AWS SDK may stand.
-const AWS_FILES: &[&str] = &["dynamodb.rs", "ses.rs", "sqs.rs", "lambda.rs"];
+const AWS_FILES: &[&str] = &[
+    "aws_error.rs",
+    "dynamodb.rs",
+    "ses.rs",
+    "sqs.rs",
+    "lambda.rs",
+];
 
 struct File {
     /// Below `src`, such as `leases/row.rs`.

@@ -239,28 +239,6 @@ async fn a_key_for_signing_is_refused_where_amazon_ses_signs() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_reached_is_a_wrong_setting() {
-    let output = aftercommit()
-        .args([
-            "run",
-            "--table",
-            "orders",
-            "--mail-from",
-            "shop@example.com",
-        ])
-        .args(["--smtp-url", "smtp://localhost:1025"])
-        .env("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .output()
-        .await
-        .unwrap();
-    let told = complaint(&output);
-    assert!(told.contains("table orders cannot be described"), "{told}");
-}
-
-#[tokio::test]
 async fn a_preview_is_three_files() {
     let dir = tempfile::tempdir().unwrap();
     let order = write(dir.path(), "order.1042.json", ORDER);

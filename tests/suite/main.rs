@@ -6,6 +6,7 @@
 mod support;
 
 mod arrows;
+mod aws_errors;
 mod cancel;
 mod cli;
 mod cli_dead_letters;

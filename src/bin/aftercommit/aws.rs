@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
+use aftercommit::aws_error::AwsError;
 use aftercommit::confirmation::Transport;
 use anyhow::Context as _;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
-use aws_smithy_http_client::Builder;
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use zeroize::Zeroizing;
 
 use crate::fault::Fault;
+use crate::http;
 
 /// For one try; the SDK has no limit of its own here. A read of 1 MB over a slow line fits.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -82,8 +81,8 @@ pub async fn secret(id: &str) -> Result<Zeroizing<String>, Fault> {
     let config = config().await.map_err(Fault::Setting)?;
     let client = aws_sdk_secretsmanager::Client::new(&config);
     let answer = client.get_secret_value().secret_id(id).send().await;
-    let secret = answer.with_context(|| format!("--smtp-password-secret {id}"));
-    let text = secret.map_err(Fault::Setting)?.secret_string;
+    let at = |error| AwsError::new(&error).on(format!("secret {id}"));
+    let text = answer.map_err(at).map_err(Fault::setting)?.secret_string;
     text.map(Zeroizing::new).ok_or_else(|| {
         Fault::wrong(format!(
             "--smtp-password-secret {id} holds bytes: it must hold text"
@@ -106,11 +105,8 @@ async fn config() -> anyhow::Result<SdkConfig> {
         .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(CALL)
         .build();
-    let http = Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
     let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(http)
+        .http_client(http::client()?)
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .load()
@@ -131,8 +127,9 @@ pub async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
                 "table {table} does not exist: make it with `aftercommit tables create`, or name another"
             )))
         }
-        Err(error) => Err(Fault::setting(
-            anyhow::Error::new(error).context(format!("table {table} cannot be described")),
-        )),
+        Err(error) => {
+            let error = AwsError::new(&error).on(format!("table {table}"));
+            Err(Fault::setting(error))
+        }
     }
 }

@@ -3,10 +3,15 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use aftercommit::aws_error::AwsError;
+use aftercommit::source::SourceError;
+use aftercommit::tables::dynamodb::ResolveError;
+
 /// Why a command did not do its work.
 #[derive(Debug)]
 pub enum Fault {
-    /// Something that was set is wrong or missing: exit code 2, nothing was done.
+    /// Something that was set is wrong or missing: exit code 2, nothing was done. Exit code 1 where
+    /// AWS was out of reach, which is nobody's setting.
     Setting(anyhow::Error),
     /// The work went wrong: exit code 1.
     Work(anyhow::Error),
@@ -14,6 +19,8 @@ pub enum Fault {
     No,
     /// What was asked cannot be told, and standard output tells why: exit code 2.
     Unknown,
+    /// What was asked cannot be told: exit code 2.
+    Unanswered(anyhow::Error),
 }
 
 impl Fault {
@@ -29,12 +36,51 @@ impl Fault {
 
     /// Tells it on standard error, in one line.
     pub fn tell(&self) -> ExitCode {
-        if let Self::Setting(error) | Self::Work(error) = self {
-            eprintln!("error: {}", one_line(&format!("{error:#}")));
+        let told = self.to_string();
+        if !told.is_empty() {
+            eprintln!("error: {told}");
         }
         match self {
-            Self::Setting(_) | Self::Unknown => ExitCode::from(2),
+            Self::Setting(_) if self.passes() => ExitCode::from(1),
+            Self::Setting(_) | Self::Unknown | Self::Unanswered(_) => ExitCode::from(2),
             Self::Work(_) | Self::No => ExitCode::from(1),
+        }
+    }
+
+    /// The same, where a command was asked for an answer and has none.
+    pub fn unanswered(self) -> Self {
+        match self {
+            Self::Setting(error) | Self::Work(error) => Self::Unanswered(error),
+            other => other,
+        }
+    }
+
+    /// Whether AWS was out of reach: the same may succeed later, with nothing changed.
+    pub fn passes(&self) -> bool {
+        let (Self::Setting(error) | Self::Work(error)) = self else {
+            return false;
+        };
+        let away = |cause: &(dyn std::error::Error + 'static)| {
+            let found = match (cause.downcast_ref(), cause.downcast_ref()) {
+                (Some(ResolveError::Call(call)), _) => Some(call),
+                (_, Some(SourceError::Throttled(_))) => return true,
+                (_, Some(SourceError::Other(error))) => error.downcast_ref(),
+                _ => cause.downcast_ref(),
+            };
+            found.is_some_and(|call: &AwsError| call.kind().passes())
+        };
+        error.chain().any(away)
+    }
+}
+
+/// One line; nothing where standard output has said it.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting(error) | Self::Work(error) | Self::Unanswered(error) => {
+                f.write_str(&one_line(&format!("{error:#}")))
+            }
+            Self::No | Self::Unknown => Ok(()),
         }
     }
 }

@@ -92,7 +92,7 @@ enum OnGap {
 }
 
 /// Where this process is.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Here {
     /// The ECS task that it belongs to.
     pub task: Option<Task>,

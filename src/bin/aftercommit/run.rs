@@ -32,6 +32,7 @@ use crate::fleet::{FleetArgs, Here};
 use crate::records::RecordArgs;
 use crate::sending::SendingArgs;
 use crate::signals;
+use crate::start::once_reached;
 use crate::watch::{self, WatchArgs};
 
 #[cfg(feature = "lambda")]
@@ -132,12 +133,16 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     };
     let settings = settings(args, &here)?;
     let filters = args.records.filters()?;
-    let smtp = args.smtp.transport(&args.letter).await?;
-    let ready = tokio::select! {
+    let starting = async {
+        let smtp = once_reached(|| args.smtp.transport(&args.letter)).await?;
+        let ready = once_reached(|| workers(args, &smtp, &filters, here.clone())).await?;
+        Ok::<_, Fault>((smtp, ready))
+    };
+    let (smtp, ready) = tokio::select! {
         biased;
         // Nothing has begun, so nothing is to be finished.
         () = stop.cancelled() => return Ok(()),
-        ready = workers(args, &smtp, &filters, here) => ready?,
+        ready = starting => ready?,
     };
     let mut status = Status::new(Clock::system(), ready.iter().map(Worker::watch));
     if let Some(worker) = ready.first() {

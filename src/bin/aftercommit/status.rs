@@ -56,8 +56,10 @@ pub struct StatusArgs {
 /// Tells how the fleet is doing.
 pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
-    must_exist(&clients, &args.names.lease.lease_table).await?;
-    let streams = args.streams.arns(&clients).await?;
+    let exists = must_exist(&clients, &args.names.lease.lease_table).await;
+    exists.map_err(Fault::unanswered)?;
+    let streams = args.streams.arns(&clients).await;
+    let streams = streams.map_err(Fault::unanswered)?;
     let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
     loop {
         let status = match look(&clients, args, &streams).await {
@@ -68,8 +70,7 @@ pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
                 again.tick().await;
                 continue;
             }
-            // What cannot be read cannot be told.
-            Err(error) => return Err(Fault::Setting(error)),
+            Err(error) => return Err(Fault::Unanswered(error)),
         };
         if print(&told(&status, args)?)?.is_break() {
             return Ok(());

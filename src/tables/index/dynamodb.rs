@@ -3,13 +3,14 @@
 //!
 //! Source: [sparse indexes](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-indexes-general-sparse-indexes.html).
 
-use anyhow::Context as _;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndex,
     GlobalSecondaryIndexUpdate, KeySchemaElement, KeyType, Projection, ProjectionType,
     ScalarAttributeType, TableDescription,
 };
+
+use crate::aws_error::AwsError;
 
 /// An index with the keys of the rows that have an attribute.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +56,10 @@ impl Index {
             )
             .send()
             .await
-            .with_context(|| format!("table {name}: UpdateTable with the index {}", self.name))?;
+            .map_err(|error| {
+                let at = format!("table {name}, index {}", self.name);
+                AwsError::new(&error).on(at)
+            })?;
         tracing::info!(table = name, index = self.name, "the index is being made");
         Ok(())
     }

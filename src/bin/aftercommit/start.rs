@@ -1,0 +1,75 @@
+//! A start during an outage of AWS waits: no setting is wrong.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::fault::Fault;
+
+/// The first pause, doubled by each failure.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// What `attempt` comes to, tried again for as long as AWS is out of reach or throttles.
+///
+/// # Errors
+///
+/// The first failure that no later attempt can help.
+pub async fn once_reached<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let mut pause = FIRST;
+    loop {
+        let outcome = attempt().await;
+        let fault = match outcome {
+            Err(fault) if fault.passes() => fault,
+            Ok(done) => {
+                if pause > FIRST {
+                    info!("AWS answers: the start continues");
+                }
+                return Ok(done);
+            }
+            failed => return failed,
+        };
+        warn!(error = %fault, "AWS is out of reach: the start is tried again in {} s", pause.as_secs());
+        sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    use aftercommit::source::SourceError;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_waits_out_a_throttle_and_not_a_wrong_setting() {
+        let mut answers = [
+            Err(Fault::setting(SourceError::Throttled(
+                "slow down".to_owned(),
+            ))),
+            Err(Fault::setting(SourceError::Throttled(
+                "slow down".to_owned(),
+            ))),
+            Ok(()),
+        ]
+        .into_iter();
+        once_reached(|| std::future::ready(answers.next().unwrap()))
+            .await
+            .unwrap();
+        assert!(answers.next().is_none());
+        let mut calls = 0;
+        let wrong = once_reached(|| {
+            calls += 1;
+            std::future::ready(Err::<(), _>(Fault::wrong("no such table")))
+        });
+        assert!(matches!(wrong.await, Err(Fault::Setting(_))));
+        assert_eq!(calls, 1);
+    }
+}

@@ -1,0 +1,165 @@
+//! What AWS refuses, or never answers, in one clear line.
+
+use std::process::Stdio;
+
+use axum::Router;
+use axum::http::StatusCode;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+use crate::cli::{aftercommit, complaint};
+
+/// A server that answers every call so; its URL.
+async fn answering(status: u16, body: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let status = StatusCode::from_u16(status).unwrap();
+    let router = Router::new().fallback(move || async move { (status, body) });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+/// An address at which nobody answers.
+async fn refusing() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// `status`, with a home and credentials.
+fn status(endpoint: &str, home: &std::path::Path) -> Command {
+    let mut command = aftercommit();
+    command
+        .args(["status", "--table", "orders"])
+        .env("HOME", home)
+        .env("AWS_ENDPOINT_URL", endpoint)
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test");
+    command
+}
+
+#[tokio::test]
+async fn a_refusal_of_aws_is_one_line_that_says_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    for (code, body, line) in [
+        (
+            400,
+            r#"{"__type": "com.amazon.coral.service#UnrecognizedClientException",
+                "message": "The security token included in the request is invalid."}"#,
+            "error: DynamoDB DescribeTable on table aftercommit-leases: \
+             UnrecognizedClientException: The security token included in the request is invalid; \
+             check the access key, AWS_PROFILE, AWS_REGION and this machine's clock\n",
+        ),
+        (
+            400,
+            r#"{"__type": "com.amazonaws.dynamodb.v20120810#AccessDeniedException",
+                "Message": "User: u is not authorized to perform: dynamodb:DescribeTable"}"#,
+            "error: DynamoDB DescribeTable on table aftercommit-leases: AccessDeniedException: \
+             User: u is not authorized to perform: dynamodb:DescribeTable; allow it in the policy \
+             of this role or user\n",
+        ),
+        (
+            400,
+            r#"{"__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException",
+                "message": "Requested resource not found"}"#,
+            "error: table aftercommit-leases does not exist: make it with `aftercommit tables \
+             create`, or name another\n",
+        ),
+        (
+            400,
+            "<html>Please log in</html>",
+            "error: DynamoDB DescribeTable on table aftercommit-leases: HTTP status 400; check \
+             AWS_ENDPOINT_URL and the proxy: something else answered",
+        ),
+    ] {
+        let url = answering(code, body).await;
+        let told = complaint(&status(&url, home.path()).output().await.unwrap());
+        assert!(told.starts_with(line), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_nobody_serves_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let url = refusing().await;
+    let told = complaint(&status(&url, home.path()).output().await.unwrap());
+    let line = format!(
+        "error: DynamoDB DescribeTable on table aftercommit-leases: {url} cannot be reached: \
+         Connection refused (os error 111); check the endpoint (AWS_REGION, AWS_ENDPOINT_URL) and \
+         the way to it: VPC endpoint, proxy, firewall\n"
+    );
+    assert_eq!(told, line);
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_found_are_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".aws")).unwrap();
+    let profiles = "[profile dev]\nregion = us-east-1\nsso_session = s\nsso_account_id = 1\n\
+                    sso_role_name = Dev\n[sso-session s]\nsso_region = us-east-1\n\
+                    sso_start_url = https://d-0.awsapps.com/start\n\
+                    [profile run]\nregion = us-east-1\ncredential_process = false\n";
+    std::fs::write(home.path().join(".aws/config"), profiles).unwrap();
+    let url = refusing().await;
+    for (profile, parts) in [
+        (None, ["there are no AWS credentials", "set AWS_PROFILE"]),
+        (
+            Some("nope"),
+            ["there are no AWS credentials", "set AWS_PROFILE"],
+        ),
+        (
+            Some("dev"),
+            ["(failed to load the cached SSO token)", "`aws sso login`"],
+        ),
+        (
+            Some("run"),
+            ["no AWS credentials could be had now", "its process"],
+        ),
+    ] {
+        let mut command = status(&url, home.path());
+        command
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_SECRET_ACCESS_KEY");
+        if let Some(profile) = profile {
+            command.env("AWS_PROFILE", profile);
+        }
+        let told = complaint(&command.output().await.unwrap());
+        assert!(
+            parts.iter().all(|part| told.contains(part)),
+            "{profile:?}: {told}"
+        );
+        assert!(told.len() < 600, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_while_dynamodb_is_away_waits_and_says_so() {
+    let url = refusing().await;
+    let mut command = aftercommit();
+    let mut worker = command
+        .args(["run", "--log", "json", "--table", "orders"])
+        .args([
+            "--mail-from",
+            "shop@example.com",
+            "--smtp-url",
+            "smtp://127.0.0.1:1",
+        ])
+        .env("AWS_ENDPOINT_URL", &url)
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.contains("AWS is out of reach: the start is tried again") {
+            assert!(line.contains(&url) && line.contains("WARN"), "{line}");
+            return;
+        }
+        assert!(!line.starts_with("error:"), "{line}");
+    }
+    panic!("it gave up");
+}
