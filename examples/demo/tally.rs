@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use aftercommit::confirmation::KIND;
 use aftercommit::decide::claim::{Entry, State};
+use aftercommit::group::Effect;
 use aftercommit::ledger::{EffectKey, Ledger};
 use serde::Serialize;
 
@@ -70,7 +70,7 @@ impl Tally {
 }
 
 fn key(n: usize) -> EffectKey {
-    EffectKey::new(KIND, &shop::id(n))
+    EffectKey::new(&Effect::default(), &shop::id(n))
 }
 
 /// The whole ledger.

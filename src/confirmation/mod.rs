@@ -44,11 +44,9 @@ pub use outcome::Counts;
 pub use transport::{Offer, Transport};
 
 use crate::decide::claim::OnAmbiguous;
+use crate::group::Effect;
 use crate::ledger::{EffectKey, Ledger, item_ref};
 use crate::{Clock, Context, Event, Failure, Record, RecordHandler};
-
-/// The kind of effect in the ledger's keys: `confirmation#<order id>`.
-pub const KIND: &str = "confirmation";
 
 /// How many digits of the hash of an address a row of the ledger keeps: enough to tell recipients
 /// apart.
@@ -122,6 +120,7 @@ pub struct Confirmation<L, K = AsRecorded> {
     late: Late,
     counts: Arc<Counts>,
     events: &'static [Event],
+    effect: Effect,
 }
 
 impl<L: Ledger> Confirmation<L> {
@@ -146,6 +145,7 @@ impl<L: Ledger> Confirmation<L> {
             late: Late::default(),
             counts: Arc::default(),
             events: &[Event::Insert],
+            effect: Effect::default(),
         }
     }
 
@@ -164,6 +164,7 @@ impl<L: Ledger> Confirmation<L> {
             late: self.late,
             counts: self.counts,
             events: self.events,
+            effect: self.effect,
         }
     }
 }
@@ -186,6 +187,14 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     pub fn of_modified_orders_too(self) -> Self {
         let events = &[Event::Insert, Event::Modify];
         Self { events, ..self }
+    }
+
+    /// Under this name: the first part of the ledger's keys, and with the order's id what
+    /// `Message-ID`, MIME boundary and idempotency key derive from. Two kinds of mail for one order
+    /// need two names. `confirmation` unless another is set.
+    #[must_use]
+    pub fn effect(self, effect: Effect) -> Self {
+        Self { effect, ..self }
     }
 
     /// What came of it so far in this process.
@@ -248,7 +257,7 @@ impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
             return Ok(());
         }
         let order = self.order(record)?;
-        let key = EffectKey::new(KIND, &order.id);
+        let key = EffectKey::new(&self.effect, &order.id);
         let of = |order: &Order| {
             let recipient = address_hash(&order.email);
             let recipient = recipient.get(..RECIPIENT_DIGITS).map(str::to_owned);

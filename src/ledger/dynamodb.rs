@@ -5,18 +5,27 @@
 //!
 //! Source: [Time to Live](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aws_sdk_dynamodb::Client;
 use serde_dynamo::Item;
 
+use super::registration::{
+    EffectRow, GroupRow, Refused as NotRegistered, Registration, Rows, effect_key, group_key,
+    is_reserved,
+};
 use super::row::{self, DOUBT, DOUBTS, EFFECT, EXPIRES, FORMAT};
 use super::{EffectKey, Ledger, Page, Swap};
 use crate::decide::claim::{Entry, State};
+use crate::group::{Group, Identity};
 use crate::rows::dynamodb::{Table, Write};
 use crate::rows::expression::Expression;
-use crate::rows::fields::{number, text};
+use crate::rows::fields::{Reader, Unexpected, number, text};
+
+/// Rounds of losing a race for a registration.
+const ROUNDS: u32 = 8;
 
 /// The ledger's table.
 #[derive(Debug, Clone)]
@@ -45,6 +54,76 @@ impl DynamoDbLedger {
     pub async fn ambiguous(&self) -> anyhow::Result<u64> {
         let doubts = Expression::default().when(DOUBT, Some(row::in_doubt()));
         self.table.count(DOUBTS, &doubts).await
+    }
+
+    /// Registers a group for an effect, before it reads its first record.
+    ///
+    /// # Errors
+    ///
+    /// The ledger does not answer: repeat it. The inner error says why the group may not start.
+    pub async fn register(
+        &self,
+        registration: &Registration,
+    ) -> anyhow::Result<Result<(), NotRegistered>> {
+        let effect = effect_key(&registration.effect);
+        let group = group_key(registration.of.group());
+        for _ in 0..ROUNDS {
+            let rows = Rows {
+                effect: self
+                    .row(&effect, EffectRow::read)
+                    .await?
+                    .unwrap_or_default(),
+                group: self.row(&group, GroupRow::read).await?.unwrap_or_default(),
+            };
+            let next = match registration.over(&rows) {
+                Ok(next) => next,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let written = (rows.effect == next.effect
+                || self
+                    .replace(rows.effect.revision, next.effect.item(&effect, FORMAT))
+                    .await?)
+                && (rows.group == next.group
+                    || self
+                        .replace(rows.group.revision, next.group.item(&group, FORMAT))
+                        .await?);
+            if written {
+                return Ok(Ok(()));
+            }
+        }
+        bail!("the ledger's rows {effect} and {group} keep changing")
+    }
+
+    /// With which settings a group was started, by the ARN of the table that it follows.
+    ///
+    /// # Errors
+    ///
+    /// The ledger does not answer.
+    pub async fn identities(&self, group: &Group) -> anyhow::Result<BTreeMap<String, Identity>> {
+        let row = self.row(&group_key(group), GroupRow::read).await?;
+        Ok(row.unwrap_or_default().tables)
+    }
+
+    /// A row that is about groups.
+    async fn row<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&Item) -> Result<T, Unexpected>,
+    ) -> anyhow::Result<Option<T>> {
+        let item = self.table.get(vec![(EFFECT, Some(text(key)))]).await?;
+        let row = item.map(|item| read(&item)).transpose();
+        row.with_context(|| format!("the ledger's row {key} cannot be read"))
+    }
+
+    /// Writes a row over the one with this revision (0: over none). `false`: another one is there.
+    async fn replace(&self, revision: u64, item: Item) -> anyhow::Result<bool> {
+        let when = if revision == 0 {
+            Expression::on_none(EFFECT)
+        } else {
+            Expression::on_readable(FORMAT).when("revision", Some(number(revision)))
+        };
+        let write = self.table.put(item, &when).await?;
+        Ok(matches!(write, Write::Applied(_)))
     }
 
     /// Writes a row; `None`: it is written.
@@ -132,6 +211,9 @@ impl Ledger for DynamoDbLedger {
         let (items, last) = self.table.scan(&filter, after).await?;
         let mut page = Page::default();
         for item in items {
+            if Reader(&item).text(EFFECT).is_ok_and(is_reserved) {
+                continue;
+            }
             match row::key(&item).and_then(|key| Ok((key, row::entry(&item)?))) {
                 Ok(entry) => page.entries.push(entry),
                 Err(why) => {

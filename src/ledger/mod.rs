@@ -7,10 +7,12 @@ use std::fmt;
 use std::future::Future;
 
 use crate::decide::claim::{Entry, State};
+use crate::group::Effect;
 
 pub mod dynamodb;
 mod item;
 pub mod memory;
+pub mod registration;
 pub(crate) mod row;
 pub mod settle;
 
@@ -21,14 +23,19 @@ pub use item::{item_keys, item_ref};
 pub struct EffectKey(String);
 
 impl EffectKey {
-    /// The effect of `kind` for the thing named `id`.
-    pub fn new(kind: &str, id: &str) -> Self {
-        Self(format!("{kind}#{id}"))
+    /// The effect of this name for the thing named `id`.
+    pub fn new(effect: &Effect, id: &str) -> Self {
+        Self(format!("{effect}#{id}"))
     }
 
-    /// The id, if this is an effect of `kind`.
-    pub fn id_of(&self, kind: &str) -> Option<&str> {
-        self.0.strip_prefix(kind)?.strip_prefix('#')
+    /// The effect's name; empty in what is no effect key.
+    pub fn effect(&self) -> &str {
+        self.0.split_once('#').map_or("", |(effect, _)| effect)
+    }
+
+    /// What stands behind the effect's name; the whole text in what is no effect key.
+    pub fn id(&self) -> &str {
+        self.0.split_once('#').map_or(&*self.0, |(_, id)| id)
     }
 
     /// Reads back what [`EffectKey::as_str`] gave.

@@ -98,6 +98,7 @@ mod tests {
 
     use super::*;
     use crate::decide::claim::SettledAs;
+    use crate::group::Effect;
     use crate::ledger::memory::MemoryLedger;
 
     fn at(minutes: u64) -> SystemTime {
@@ -131,7 +132,7 @@ mod tests {
         let Verdict::Claim(entry) = claim(None, &ask, Liveness::Unknown) else {
             panic!("a new effect can be claimed");
         };
-        let (ledger, key) = (MemoryLedger::new(), EffectKey::new("confirmation", "1"));
+        let (ledger, key) = (MemoryLedger::new(), EffectKey::new(&Effect::default(), "1"));
         ledger.swap(&key, None, &entry).await.unwrap();
         (ledger, key, entry)
     }
@@ -182,7 +183,7 @@ mod tests {
         let before = ledger.read(&key).await.unwrap().unwrap();
         let again = settle(&ledger, &key, word(SettledAs::Resend), at(31)).await;
         assert!(matches!(again.unwrap(), Settled::Illegal(row, _) if row == before));
-        let other = EffectKey::new("confirmation", "2");
+        let other = EffectKey::new(&Effect::default(), "2");
         let unknown = settle(&ledger, &other, word(SettledAs::Sent), at(31)).await;
         assert_eq!(unknown.unwrap(), Settled::Unknown);
     }

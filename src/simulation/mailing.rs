@@ -17,8 +17,9 @@ use crate::confirmation::mail::Letterhead;
 use crate::confirmation::order::OrderFields;
 use crate::confirmation::smtp::{Dial, Smtp, SmtpSettings};
 use crate::confirmation::template::Templates;
-use crate::confirmation::{Confirmation, KIND, Rules};
+use crate::confirmation::{Confirmation, Rules};
 use crate::decide::claim::{Entry, OnAmbiguous, State};
+use crate::group::Effect;
 use crate::handler::{Context, Failure, RecordHandler};
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::{EffectKey, Ledger, Page, Swap};
@@ -108,7 +109,7 @@ impl Mailing {
     }
 
     fn row(&self, order: &str) -> Option<Entry> {
-        let key = EffectKey::new(KIND, order);
+        let key = EffectKey::new(&Effect::default(), order);
         // In memory it is there at once.
         self.ledger.read(&key).now_or_never()?.ok()?
     }
@@ -144,7 +145,7 @@ impl Mailing {
     }
 
     fn mails(&self, key: &EffectKey) -> usize {
-        let order = key.id_of(KIND).unwrap_or_default();
+        let order = key.id();
         let book = self.book();
         book.accepted
             .get(order)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of the library from the ground up. A room sees the floors below its own.
 const FLOORS: &[&[&str]] = &[
-    &["gate", "aws_error"],
+    &["gate", "aws_error", "group"],
     &["decide"],
     &["record", "clock"],
     &["trust", "rows", "filter"],
@@ -24,6 +24,7 @@ const FLOORS: &[&[&str]] = &[
 const CONFIRMATION: &[&str] = &[
     "gate",
     "aws_error",
+    "group",
     "decide",
     "record",
     "clock",

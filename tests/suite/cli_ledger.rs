@@ -3,11 +3,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::confirmation::KIND;
 use aftercommit::confirmation::mail::message_id_local;
 use aftercommit::decide::claim::{
     Ask, Claimant, Entry, Happened, Liveness, OnAmbiguous, State, Verdict, claim, transition,
 };
+use aftercommit::group::Effect;
 use aftercommit::ledger::{EffectKey, Ledger as _};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
@@ -72,7 +72,7 @@ fn now() -> SystemTime {
 }
 
 async fn put(shop: &Shop, n: usize, before: Option<&Entry>, next: &Entry) {
-    let key = EffectKey::new(KIND, &id(n));
+    let key = EffectKey::new(&Effect::default(), &id(n));
     let revision = before.map(|row| row.revision);
     shop.ledger().swap(&key, revision, next).await.unwrap();
 }
@@ -102,7 +102,7 @@ fn sent(fence: u64, reply: String) -> Happened {
 }
 
 async fn row(shop: &Shop, n: usize) -> Entry {
-    let key = EffectKey::new(KIND, &id(n));
+    let key = EffectKey::new(&Effect::default(), &id(n));
     shop.ledger().read(&key).await.unwrap().unwrap()
 }
 
@@ -133,7 +133,7 @@ async fn an_order_is_told_in_full_with_what_to_do() {
     let shop = Shop::open(server.url()).await;
     became(&shop, 1, in_doubt).await;
     let told = does(&shop, &["ledger", "show", &id(1)]).await;
-    let message_id = message_id_local(&EffectKey::new(KIND, &id(1)));
+    let message_id = message_id_local(&EffectKey::new(&Effect::default(), &id(1)));
     for part in [
         "order T-000001: AMBIGUOUS",
         "worker-a/17",

@@ -3,9 +3,9 @@
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::confirmation::KIND;
 use aftercommit::decide::claim::OnAmbiguous;
 use aftercommit::decide::shard::ShardId;
+use aftercommit::group::Effect;
 use aftercommit::leases::{GapRow, LeaseStore as _};
 use aftercommit::ledger::EffectKey;
 use aftercommit::tables::dynamodb::create_lease_table;
@@ -189,8 +189,8 @@ async fn an_order_in_doubt_is_counted_and_explained_in_the_order_of_time() {
     );
     let (json, _) = told(&shop, &["explain", &id(0), "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
-    let effect = EffectKey::new(KIND, &id(0));
-    assert_eq!(json["ledger"]["effect"], effect.as_str());
+    let effect = EffectKey::new(&Effect::default(), &id(0));
+    assert_eq!(json["ledger"]["effect_key"], effect.as_str());
     assert_eq!(json["events"].as_array().unwrap().len(), 2);
 }
 

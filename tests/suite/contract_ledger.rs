@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use aftercommit::decide::claim::{
     Claimant, Entry, History, ItemRef, Kept, SettledAs, Settlement, State, Step, StepKind,
 };
+use aftercommit::group::Effect;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::memory::MemoryLedger;
 use aftercommit::ledger::{EffectKey, Ledger, Swap};
@@ -33,7 +34,7 @@ fn at(millis: u64) -> SystemTime {
 
 /// An effect that no other test touches.
 fn effect() -> EffectKey {
-    EffectKey::new("confirmation", &format!("{:016x}", fastrand::u64(..)))
+    EffectKey::new(&Effect::default(), &format!("{:016x}", fastrand::u64(..)))
 }
 
 fn claimed(nonce: u64) -> Entry {

@@ -8,8 +8,9 @@ use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
 use aftercommit::confirmation::order::{Order, OrderFields};
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::confirmation::template::Templates;
-use aftercommit::confirmation::{Confirmation, KIND, Rules};
+use aftercommit::confirmation::{Confirmation, Rules};
 use aftercommit::decide::claim::{Liveness, OnAmbiguous};
+use aftercommit::group::Effect;
 use aftercommit::ledger::EffectKey;
 use aftercommit::ledger::memory::MemoryLedger;
 use aftercommit::{Clock, Context, RecordHandler as _};
@@ -145,7 +146,7 @@ fn mail(letterhead: &Letterhead, id: &str) -> Mail {
     let order = Order::from_item(record.new_image.as_ref().unwrap(), &fields).unwrap();
     let frozen = Frozen {
         date: SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_539_200_750),
-        key: EffectKey::new(KIND, id),
+        key: EffectKey::new(&Effect::default(), id),
     };
     letterhead.render(&order, &frozen).unwrap()
 }

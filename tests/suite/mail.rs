@@ -7,6 +7,7 @@ use aftercommit::confirmation::address::parse_mailbox;
 use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
 use aftercommit::confirmation::order::Order;
 use aftercommit::confirmation::template::Templates;
+use aftercommit::group::Effect;
 use aftercommit::ledger::EffectKey;
 use proptest::prelude::*;
 use serde_dynamo::{AttributeValue as A, Item};
@@ -21,7 +22,7 @@ fn letterhead() -> Letterhead {
 fn frozen(id: &str) -> Frozen {
     Frozen {
         date: SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_539_200_750),
-        key: EffectKey::new("confirmation", id),
+        key: EffectKey::new(&Effect::default(), id),
     }
 }
 

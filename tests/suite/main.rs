@@ -23,6 +23,7 @@ mod dynamodb_dead_letters;
 mod dynamodb_leases;
 mod dynamodb_lookup;
 mod dynamodb_stream;
+mod effects;
 mod end_to_end;
 mod fault_table;
 mod faults;

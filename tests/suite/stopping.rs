@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use aftercommit::confirmation::KIND;
 use aftercommit::decide::claim::State;
+use aftercommit::group::Effect;
 use aftercommit::ledger::{EffectKey, Ledger as _};
 use tokio::time::{sleep, timeout};
 
@@ -34,7 +34,10 @@ async fn a_worker_that_is_stopped_waits_for_the_reply_to_its_mail_and_writes_it_
     assert_eq!(ended.code(), Some(0));
     assert!(began.elapsed() > Duration::from_secs(1), "it did not wait");
     assert_eq!(mails.count(), 1);
-    let row = shop.ledger().read(&EffectKey::new(KIND, &id(0))).await;
+    let row = shop
+        .ledger()
+        .read(&EffectKey::new(&Effect::default(), &id(0)))
+        .await;
     let row = row.unwrap().unwrap();
     assert_eq!((row.state, row.ambiguities), (State::Sent, 0));
 }

@@ -8,8 +8,9 @@ use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
-use aftercommit::confirmation::{Confirmation, KIND, Rules};
+use aftercommit::confirmation::{Confirmation, Rules};
 use aftercommit::decide::claim::{Entry, OnAmbiguous};
+use aftercommit::group::Effect;
 use aftercommit::ledger::memory::MemoryLedger;
 use aftercommit::ledger::{EffectKey, Ledger};
 use aftercommit::record::StreamView;
@@ -65,7 +66,7 @@ pub fn quick(server: &MailServer) -> SmtpSettings {
 }
 
 pub fn key(id: &str) -> EffectKey {
-    EffectKey::new(KIND, id)
+    EffectKey::new(&Effect::default(), id)
 }
 
 /// The order as the stream tells it.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use aftercommit::confirmation::{Confirmation, KIND};
+use aftercommit::confirmation::Confirmation;
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::decide::claim::{Entry, OnAmbiguous, State};
+use aftercommit::group::Effect;
 use aftercommit::leases::InitialPosition;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
@@ -132,7 +133,7 @@ impl Shop {
                 break;
             }
         }
-        let row = |n| Some((n, rows.remove(&EffectKey::new(KIND, &id(n)))?));
+        let row = |n| Some((n, rows.remove(&EffectKey::new(&Effect::default(), &id(n)))?));
         (0..orders).filter_map(row).collect()
     }
 

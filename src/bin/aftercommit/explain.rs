@@ -8,8 +8,8 @@ use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::dead_letter::{DeadLetters as _, Letter, Selection, key_in_words};
 use aftercommit::decide::claim::{Entry, SettledAs, State};
-use aftercommit::ledger::Ledger as _;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::ledger::{EffectKey, Ledger as _};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_dynamo::Item;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::args::{LedgerName, LetterTable, OrderArgs};
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
-use crate::ledger::key;
+use crate::identity::GroupArgs;
 use crate::order_key;
 use crate::out::{moment, print_all};
 use crate::told::plain;
@@ -55,6 +55,8 @@ pub struct ExplainArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    group: GroupArgs,
+    #[command(flatten)]
     ledger: LedgerName,
     #[command(flatten)]
     letters: LetterTable,
@@ -64,6 +66,7 @@ pub struct ExplainArgs {
 
 /// What is known of an order.
 struct Known {
+    key: EffectKey,
     entry: Option<Entry>,
     letters: Vec<Letter>,
     /// The item, if its table was named.
@@ -111,8 +114,10 @@ async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Known, Fault> {
     // Readers write no row, so none expires by this.
     let ledger = DynamoDbLedger::new(client.clone(), &args.ledger.ledger_table, Duration::MAX);
     let store = DynamoDbDeadLetters::new(client.clone(), &args.letters.dead_letter_table);
+    let key = EffectKey::new(&args.group.known_effect(&ledger).await?, &args.order);
     Ok(Known {
-        entry: ledger.read(&key(&args.order)).await?,
+        entry: ledger.read(&key).await?,
+        key,
         letters: letters_of(&store, words).await?,
         item,
     })
@@ -199,7 +204,7 @@ impl Known {
         Ok(json!({
             "order": order,
             "events": events.collect::<Vec<_>>(),
-            "ledger": self.entry.as_ref().map(|entry| told::json(&key(order), entry)),
+            "ledger": self.entry.as_ref().map(|entry| told::json(&self.key, entry)),
             "dead_letters": letters?,
             "item": item,
         }))

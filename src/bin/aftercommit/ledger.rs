@@ -1,7 +1,6 @@
 //! `aftercommit ledger`: what became of the emails, for operators.
 
 use aftercommit::Clock;
-use aftercommit::confirmation::KIND;
 use aftercommit::decide::claim::{Entry, SettledAs, Settlement, State};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::settle::{Settled, settle};
@@ -12,6 +11,7 @@ use clap::{Args, Subcommand};
 use crate::args::LedgerName;
 use crate::aws::{self, must_exist};
 use crate::fault::Fault;
+use crate::identity::GroupArgs;
 use crate::out::{print, print_all};
 use crate::resend::{self, SendArgs};
 use crate::sending::RetentionArgs;
@@ -73,6 +73,8 @@ pub struct ShowArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    group: GroupArgs,
+    #[command(flatten)]
     name: LedgerName,
 }
 
@@ -95,6 +97,8 @@ pub struct SettleArgs {
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_BY")]
     by: Option<String>,
     #[command(flatten)]
+    group: GroupArgs,
+    #[command(flatten)]
     name: LedgerName,
     #[command(flatten)]
     retention: RetentionArgs,
@@ -113,11 +117,6 @@ pub async fn ledger(command: &LedgerCommand) -> Result<(), Fault> {
         LedgerCommand::Settle(args) => decide(args).await,
         LedgerCommand::Send(args) => resend::send(args).await,
     }
-}
-
-/// The effect of an order.
-pub fn key(order: &str) -> EffectKey {
-    EffectKey::new(KIND, order)
 }
 
 /// For a row that is not there.
@@ -172,7 +171,7 @@ async fn list(args: &ListArgs) -> Result<(), Fault> {
 
 async fn show(args: &ShowArgs) -> Result<(), Fault> {
     let ledger = open(&args.name).await?;
-    let key = key(&args.order);
+    let key = EffectKey::new(&args.group.known_effect(&ledger).await?, &args.order);
     let entry = ledger.read(&key).await?;
     let entry = entry.ok_or_else(|| unknown(&args.order, &args.name.ledger_table))?;
     let text = if args.json {
@@ -201,7 +200,8 @@ async fn decide(args: &SettleArgs) -> Result<(), Fault> {
         },
     };
     let order = &args.order;
-    match settle(&ledger, &key(order), settlement, now).await? {
+    let key = EffectKey::new(&args.group.known_effect(&ledger).await?, order);
+    match settle(&ledger, &key, settlement, now).await? {
         Settled::Written(entry) => {
             print_all(&format!(
                 "order {order} is {} now\n{}",

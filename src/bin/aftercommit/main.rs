@@ -13,6 +13,7 @@ mod fleet;
 mod gaps;
 mod health;
 mod http;
+mod identity;
 mod ledger;
 mod letters;
 mod log;

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::args::{LetterArgs, OrderArgs};
 use crate::fault::Fault;
+use crate::identity::EffectArg;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +38,8 @@ pub struct PreviewArgs {
     #[arg(long, value_name = "DIR", env = "AFTERCOMMIT_OUT", default_value = ".")]
     out: PathBuf,
     #[command(flatten)]
+    effect: EffectArg,
+    #[command(flatten)]
     fields: OrderArgs,
     #[command(flatten)]
     letter: LetterArgs,
@@ -56,7 +59,7 @@ pub fn preview(args: &PreviewArgs) -> Result<(), Fault> {
     let content = letterhead.content(&order).map_err(Fault::Setting)?;
     let frozen = Frozen {
         date: Clock::system().now(),
-        key: EffectKey::new("confirmation", &order.id),
+        key: EffectKey::new(&args.effect.or_default(), &order.id),
     };
     let mail = letterhead.render(&order, &frozen).map_err(Fault::Setting)?;
     fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;

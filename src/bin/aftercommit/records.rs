@@ -6,7 +6,7 @@ use std::time::Duration;
 use aftercommit::decide::retry::AttemptLimits;
 use aftercommit::dependency::{Dependency, Limits};
 use aftercommit::filter::{Filter, Filters, HomeRegion};
-use aftercommit::{Settings, Timing};
+use aftercommit::{Identity, Settings, Timing};
 use anyhow::Context as _;
 use clap::Args;
 use tracing::warn;
@@ -138,6 +138,17 @@ impl RecordArgs {
         };
         settings.validate().map_err(Fault::setting)?;
         Ok(settings)
+    }
+
+    /// What decides here which records are handled.
+    pub fn identify(&self, identity: Identity) -> Identity {
+        let parsed = |pattern: &String| serde_json::from_str::<serde_json::Value>(pattern).ok();
+        // As JSON spells it, so that spaces make no difference.
+        let spelled =
+            |pattern: &String| parsed(pattern).map_or(pattern.clone(), |it| it.to_string());
+        let mut filters: Vec<_> = self.filters.iter().map(spelled).collect();
+        filters.sort();
+        identity.with("filter", filters.join(" or "))
     }
 
     /// The mail server, as far as asking it goes.

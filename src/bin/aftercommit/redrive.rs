@@ -23,6 +23,7 @@ use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
 use crate::aws::{self, Clients, must_exist};
 use crate::dead_letters::{DoingArgs, WhichArgs};
 use crate::fault::Fault;
+use crate::identity::GroupArgs;
 use crate::out::print_all;
 use crate::progress::Progress;
 use crate::records::MailServerArgs;
@@ -59,6 +60,8 @@ pub struct RedriveArgs {
         default_value = "8"
     )]
     concurrency: NonZeroUsize,
+    #[command(flatten)]
+    group: GroupArgs,
     #[command(flatten)]
     ledger: LedgerName,
     #[command(flatten)]
@@ -204,14 +207,25 @@ async fn handler(
 ) -> Result<Handler, Fault> {
     let (stream, letter) = of;
     let orders = table_of(stream).unwrap_or(stream);
-    let fields = fields(args, clients, orders, letter).await?;
-    let tables = (&clients.dynamodb, &args.ledger);
     let sending = &args.sending;
-    sending.confirmation(tables, (orders, fields), &args.letter, smtp)
+    let client = clients.dynamodb.clone();
+    let ledger = DynamoDbLedger::new(client, &args.ledger.ledger_table, sending.retention());
+    // The effect and the id are those of the fleet, or a mail would go out a second time.
+    let (effect, fields) = match args.group.known(&ledger, stream).await? {
+        Some(known) => (known.effect.clone(), known.fields(&args.fields)?),
+        None => (args.group.known_effect(&ledger).await?, None),
+    };
+    let fields = match fields {
+        Some(fields) => fields,
+        None => fields_of(args, clients, orders, letter).await?,
+    };
+    let tables = (&clients.dynamodb, &args.ledger);
+    let handler = sending.confirmation(tables, (orders, fields), &args.letter, smtp)?;
+    Ok(handler.effect(effect))
 }
 
 /// Where the orders keep what. The partition key is in the letter where it is the whole key.
-async fn fields(
+async fn fields_of(
     args: &RedriveArgs,
     clients: &Clients,
     orders: &str,

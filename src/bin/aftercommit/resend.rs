@@ -7,9 +7,10 @@ use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::confirmation::order::{Order, OrderFields};
 use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::decide::shard::ShardId;
 use aftercommit::handler::OUTSIDE;
-use aftercommit::ledger::Ledger as _;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::ledger::{EffectKey, Ledger as _};
 use aftercommit::record::StreamView;
 use aftercommit::{Clock, Context, Event, Record, RecordHandler as _, SequenceNumber};
 use anyhow::anyhow;
@@ -17,9 +18,10 @@ use clap::Args;
 use serde_dynamo::Item;
 
 use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
-use crate::aws::{self, Clients, must_exist};
+use crate::aws::{self, Clients, must_exist, table_arn};
 use crate::fault::Fault;
-use crate::ledger::{key, unknown};
+use crate::identity::GroupArgs;
+use crate::ledger::unknown;
 use crate::order_key;
 use crate::out::print_all;
 use crate::sending::{RetentionArgs, SparingArgs};
@@ -36,6 +38,8 @@ pub struct SendArgs {
     /// The key of the order's item as JSON, where it is not its id alone: {"shop": "a", "no": 7}
     #[arg(long, value_name = "JSON")]
     key: Option<String>,
+    #[command(flatten)]
+    group: GroupArgs,
     #[command(flatten)]
     name: LedgerName,
     #[command(flatten)]
@@ -66,9 +70,18 @@ pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     }
     let order = &args.order;
     let ledger = DynamoDbLedger::new(clients.dynamodb.clone(), &args.name.ledger_table, retention);
-    released(&ledger, args).await?;
+    let arn = table_arn(&clients, &args.table).await?;
+    let known = args.group.known(&ledger, &arn).await?;
+    let effect = match &known {
+        Some(known) => known.effect.clone(),
+        None => args.group.known_effect(&ledger).await?,
+    };
+    let key = EffectKey::new(&effect, order);
+    released(&ledger, &key, args).await?;
     let table = (&*args.table, args.key.as_deref());
     let (keys, fields) = order_key::find(&clients, order, table, &args.fields).await?;
+    let known = known.map(|known| known.fields(&args.fields)).transpose()?;
+    let fields = known.flatten().unwrap_or(fields);
     let record = read_back(&clients, args, keys, &fields).await?;
     // Who is in doubt is asked, not sent to: an operator has the last word here.
     let rules = args.retention.rules(fields, OnAmbiguous::Park)?;
@@ -79,12 +92,14 @@ pub async fn send(args: &SendArgs) -> Result<(), Fault> {
         rules,
         fastrand::Rng::new(),
     )
+    .effect(effect)
     .looking_up(args.sparing.lookup(&clients.dynamodb));
     if let Some(when) = when {
         handler = handler.suppressing(when);
     }
     let me = format!("{OUTSIDE}ledger-send/{:016x}", fastrand::u64(..));
     let context = Context::detached()
+        .of_shard(&arn, &ShardId::new("ledger-send"))
         .of_worker(&me, Liveness::Unknown)
         .of_attempt(2);
     let result = handler.handle(&record, &context).await;
@@ -92,11 +107,11 @@ pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     if let Err(failure) = result {
         return Err(Fault::Work(anyhow!("order {order}: {failure}")));
     }
-    let entry = ledger.read(&key(order)).await?;
+    let entry = ledger.read(&key).await?;
     let entry = entry.ok_or_else(|| unknown(order, &args.name.ledger_table))?;
     match entry.state {
         State::Sent | State::Suppressed => {
-            print_all(&told::line(&key(order), &entry))?;
+            print_all(&told::line(&key, &entry))?;
             Ok(())
         }
         state => Err(Fault::Work(anyhow!(
@@ -107,9 +122,9 @@ pub async fn send(args: &SendArgs) -> Result<(), Fault> {
 }
 
 /// Only what is released is sent by hand.
-async fn released(ledger: &DynamoDbLedger, args: &SendArgs) -> Result<(), Fault> {
+async fn released(ledger: &DynamoDbLedger, key: &EffectKey, args: &SendArgs) -> Result<(), Fault> {
     let order = &args.order;
-    let entry = ledger.read(&key(order)).await?;
+    let entry = ledger.read(key).await?;
     let entry = entry.ok_or_else(|| unknown(order, &args.name.ledger_table))?;
     if entry.state == State::Retry {
         return Ok(());

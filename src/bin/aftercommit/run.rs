@@ -29,6 +29,7 @@ use crate::copies::{CopyArgs, Letters};
 use crate::ecs;
 use crate::fault::Fault;
 use crate::fleet::{FleetArgs, Here};
+use crate::identity::{self, GroupArgs, StartArgs};
 use crate::records::RecordArgs;
 use crate::sending::SendingArgs;
 use crate::signals;
@@ -87,6 +88,10 @@ pub struct RunArgs {
     streams: StreamArgs,
     #[command(flatten)]
     names: TableNames,
+    #[command(flatten)]
+    group: GroupArgs,
+    #[command(flatten)]
+    start: StartArgs,
     /// Where DynamoDB Streams is, if not where the SDK finds it: inside a VPC it has a name of its own
     #[arg(long, value_name = "URL", env = "AFTERCOMMIT_STREAMS_ENDPOINT_URL")]
     streams_endpoint_url: Option<String>,
@@ -217,6 +222,17 @@ async fn prepared<'a>(
     for table in own.chain(list) {
         must_exist(&clients, table).await?;
     }
+    let retention = args.sending.retention();
+    let ledger = DynamoDbLedger::new(
+        clients.dynamodb.clone(),
+        &names.ledger.ledger_table,
+        retention,
+    );
+    for one in &followed {
+        let identity = identity::identity(&one.fields, &args.records);
+        let of_table = (one.stream.arn(), identity);
+        args.start.register(&ledger, &args.group, of_table).await?;
+    }
     let shared = Shared {
         letters: args.copies.letters(&clients, letters).await?,
         mail_server: args.records.mail_server(),
@@ -249,7 +265,7 @@ impl Shared<'_> {
             &args.letter,
             self.smtp,
         )?;
-        Ok(Arc::new(handler))
+        Ok(Arc::new(handler.effect(args.group.effect.or_default())))
     }
 }
 

@@ -13,6 +13,7 @@ use clap::Args;
 
 use crate::args::{LetterArgs, SmtpArgs};
 use crate::fault::Fault;
+use crate::identity::EffectArg;
 
 /// What `send-test` is told.
 #[derive(Debug, Args)]
@@ -20,6 +21,8 @@ pub struct SendTestArgs {
     /// Who gets it
     #[arg(long, value_name = "ADDRESS", env = "AFTERCOMMIT_TO", value_parser = recipient)]
     to: Address,
+    #[command(flatten)]
+    effect: EffectArg,
     #[command(flatten)]
     letter: LetterArgs,
     #[command(flatten)]
@@ -38,7 +41,7 @@ pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
     let date = Clock::system().now();
     let since = date.duration_since(SystemTime::UNIX_EPOCH);
     let run = since.unwrap_or_default().as_nanos().to_string();
-    let key = EffectKey::new("test", &run);
+    let key = EffectKey::new(&args.effect.or_default(), &format!("test-{run}"));
     let mail = letterhead
         .render(&order, &Frozen { date, key })
         .map_err(Fault::Setting)?;

@@ -55,6 +55,11 @@ impl SendingArgs {
         self.retention.rules(fields, policy)
     }
 
+    /// How long the ledger keeps a row.
+    pub fn retention(&self) -> Duration {
+        self.retention.ledger_retention
+    }
+
     /// Whose mails are held back.
     pub fn sparing(&self) -> &SparingArgs {
         &self.sparing

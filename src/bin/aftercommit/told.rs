@@ -2,18 +2,12 @@
 
 use std::fmt::Write as _;
 
-use aftercommit::confirmation::KIND;
 use aftercommit::confirmation::mail::message_id_local;
 use aftercommit::decide::claim::{Entry, SettledAs, Settlement, State};
 use aftercommit::ledger::EffectKey;
 use serde_json::{Value, json};
 
 use crate::out::moment;
-
-/// The order, or the whole effect where it is no confirmation.
-fn order(key: &EffectKey) -> &str {
-    key.id_of(KIND).unwrap_or(key.as_str())
-}
 
 /// Without what a terminal would act on: the words are a mail server's.
 pub fn plain(text: &str) -> String {
@@ -40,8 +34,9 @@ pub fn json(key: &EffectKey, entry: &Entry) -> Value {
         })
     });
     json!({
-        "order": order(key),
-        "effect": key.as_str(),
+        "order": key.id(),
+        "effect": key.effect(),
+        "effect_key": key.as_str(),
         "state": entry.state.word(),
         "fence": entry.fence,
         "revision": entry.revision,
@@ -65,9 +60,10 @@ pub fn json(key: &EffectKey, entry: &Entry) -> Value {
 pub fn line(key: &EffectKey, entry: &Entry) -> String {
     let reply = entry.reply.as_deref().unwrap_or("-");
     format!(
-        "{}\t{}\t{}\t{}\n",
-        plain(order(key)),
+        "{}\t{}\t{}\t{}\t{}\n",
+        plain(key.id()),
         entry.state,
+        plain(key.effect()),
         moment(entry.changed),
         plain(reply)
     )
@@ -75,12 +71,16 @@ pub fn line(key: &EffectKey, entry: &Entry) -> String {
 
 /// Everything, for people.
 pub fn full(key: &EffectKey, entry: &Entry) -> String {
-    let mut text = format!("order {}: {}\n\n", plain(order(key)), entry.state);
+    let mut text = format!("order {}: {}\n\n", plain(key.id()), entry.state);
     let mut say = |name: &str, value: &str| {
         // Writing into a String cannot fail.
         let _ = writeln!(text, "{name:<20}{}", plain(value));
     };
     let moment_or_never = |time: Option<_>| time.map_or_else(|| "never".to_owned(), moment);
+    say("effect", key.effect());
+    if let Some(item) = &entry.item {
+        say("item", &item.to_string());
+    }
     say("last change", &moment(entry.changed));
     say("first claim", &moment_or_never(entry.first_claimed));
     say("fence", &format!("{} (claims so far)", entry.fence));

@@ -82,8 +82,8 @@ const SOURCES: &[Source] = &[
         file: "src/ledger/dynamodb.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LEDGER)],
-        ecs: &["read", "swap"],
-        lambda: &["read", "swap"],
+        ecs: &["read", "swap", "row", "replace"],
+        lambda: &["read", "swap", "row", "replace"],
         operators: &["list"],
     },
     Source {
@@ -185,7 +185,7 @@ const SOURCES: &[Source] = &[
         ],
         ecs: &["must_exist"],
         lambda: &["must_exist"],
-        operators: &[],
+        operators: &["table_arn"],
     },
     Source {
         file: "src/bin/aftercommit/aws.rs",
