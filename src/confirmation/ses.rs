@@ -106,8 +106,11 @@ impl Ses {
             return Delivery::NotSent { stage, why };
         }
         let left = Left::default();
+        // The SDK merges these with the client's: a limit that is not set here would be the client's.
         let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT.min(self.limit))
+            .connect_timeout(CONNECT.min(self.limit / 2))
+            .read_timeout(self.limit)
+            .operation_attempt_timeout(self.limit)
             .operation_timeout(self.limit)
             .build();
         let own = Config::builder()

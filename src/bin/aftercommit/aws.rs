@@ -7,8 +7,9 @@ use aftercommit::confirmation::Transport;
 use anyhow::Context as _;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use zeroize::Zeroizing;
 
 use crate::fault::Fault;
@@ -101,16 +102,7 @@ pub async fn secret(_: &str) -> Result<Zeroizing<String>, Fault> {
 }
 
 async fn config() -> anyhow::Result<SdkConfig> {
-    let timeouts = TimeoutConfig::builder()
-        .operation_attempt_timeout(ATTEMPT)
-        .operation_timeout(CALL)
-        .build();
-    let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(http::client()?)
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-        .load()
-        .await;
+    let config = configured(http::client()?, ATTEMPT, CALL).load().await;
     config
         .region()
         .context("no AWS Region: set AWS_REGION, for example AWS_REGION=eu-central-1")?;
@@ -131,6 +123,18 @@ pub async fn table_arn(clients: &Clients, table: &str) -> Result<String, Fault> 
         .map_err(Fault::Setting)
 }
 
+/// What every client has in common.
+fn configured(http: SharedHttpClient, attempt: Duration, call: Duration) -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(call)
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+}
+
 /// A table that is not there is told before anything is read from the stream.
 pub async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
     let answer = clients.dynamodb.describe_table().table_name(table).send();
@@ -145,5 +149,91 @@ pub async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
             let error = AwsError::new(&error).on(format!("table {table}"));
             Err(Fault::setting(error))
         }
+    }
+}
+
+#[cfg(all(test, feature = "ses"))]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    use std::net::SocketAddr;
+
+    use aftercommit::Clock;
+    use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
+    use aftercommit::confirmation::order::Order;
+    use aftercommit::confirmation::ses::Ses;
+    use aftercommit::confirmation::smtp::Delivery;
+    use aftercommit::confirmation::template::Templates;
+    use aftercommit::ledger::EffectKey;
+    use aws_config::Region;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    /// So long the client of the other services lets a call take.
+    const SHORT: Duration = Duration::from_millis(100);
+
+    /// Sends a mail as `run --mail ses` does, with shorter limits.
+    async fn send(server: SocketAddr, limit: Duration) -> Delivery {
+        let config = configured(http::client().unwrap(), SHORT, SHORT)
+            .region(Region::from_static("us-east-1"))
+            .test_credentials()
+            .endpoint_url(format!("http://{server}"))
+            .load()
+            .await;
+        let ses = Ses::new(aws_sdk_sesv2::Client::new(&config)).within(limit);
+        let mail = mail();
+        let offer = Transport::from(ses).offer(&mail.envelope).await.unwrap();
+        offer.deliver(&mail, &|_| true).await
+    }
+
+    fn mail() -> Mail {
+        let from = "Shop <shop@example.com>".parse().unwrap();
+        let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
+        let order = Order::sample("ann@example.com".parse().unwrap());
+        let effect = "test".parse().unwrap();
+        let (date, key) = (Clock::system().now(), EffectKey::new(&effect, "1"));
+        letterhead.render(&order, &Frozen { date, key }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_mail_by_ses_may_take_longer_than_other_calls() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sending = tokio::spawn(send(server.local_addr().unwrap(), Duration::from_secs(30)));
+        let (mut stream, _) = server.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"}") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
+        tokio::time::sleep(SHORT * 3).await;
+        let body = r#"{"MessageId": "m1"}"#;
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let delivery = sending.await.unwrap();
+        assert!(matches!(delivery, Delivery::Accepted(_)), "{delivery:?}");
+    }
+
+    #[tokio::test]
+    async fn a_mail_for_which_there_never_was_a_connection_is_not_in_doubt() {
+        // Nobody listens there.
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let refusing = closed.local_addr().unwrap();
+        drop(closed);
+        let delivery = send(refusing, Duration::from_secs(30)).await;
+        assert!(matches!(delivery, Delivery::NotSent { .. }), "{delivery:?}");
+        // A full queue drops each further SYN, as a missing VPC endpoint does.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = socket.listen(1).unwrap();
+        let silent = full.local_addr().unwrap();
+        let mut queue = Vec::new();
+        while let Ok(stream) = tokio::time::timeout(SHORT, TcpStream::connect(silent)).await {
+            queue.push(stream.unwrap());
+        }
+        let delivery = send(silent, SHORT * 4).await;
+        assert!(matches!(delivery, Delivery::NotSent { .. }), "{delivery:?}");
     }
 }
