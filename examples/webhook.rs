@@ -4,7 +4,7 @@
 //! It runs against an embedded DynamoDB and a webhook in this process, which is down at first.
 
 // The handler, as the README shows it.
-use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler};
+use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize, Serialize)]
@@ -120,8 +120,9 @@ async fn main() -> anyhow::Result<()> {
     let arn = TableStream::resolve(&client, "orders").await?.arn;
     let streams = clients::streams(server.url());
     let source = DynamoDbStream::new(streams, &arn, Clock::system());
-    let leases = DynamoDbLeases::new(client.clone(), "aftercommit-leases", &arn);
-    let consumer = Consumer::new(&*arn, source, leases, Webhook(address));
+    let orders = GroupTable::new(Group::new("webhook")?, &arn);
+    let leases = DynamoDbLeases::new(client.clone(), "aftercommit-leases", &orders);
+    let consumer = Consumer::new(orders, source, leases, Webhook(address));
     let shutdown = async move { all_came.notified().await };
     let consuming = tokio::spawn(consumer.run(shutdown));
 

@@ -21,6 +21,7 @@ use crate::dependency::{Dependency, Limits};
 use crate::engine::Engine;
 use crate::filter::{Filters, HomeRegion};
 use crate::gate::left_out;
+use crate::group::{GroupTable, Identity};
 use crate::handler::{OUTSIDE, RecordHandler};
 use crate::leases::{Incarnation, LeaseStore};
 use crate::progress::{Counters, Progress, Run};
@@ -31,6 +32,7 @@ mod apply;
 mod beat;
 mod calls;
 mod fleet;
+mod identity;
 mod listing;
 mod look;
 mod rescued;
@@ -38,26 +40,31 @@ mod tasks;
 mod view;
 
 use fleet::Fleet;
+use identity::Agreement;
+pub use identity::IdentityDiffers;
 #[cfg(feature = "simulation")]
 pub(crate) use listing::EDGE;
 use rescued::Rescued;
 
-/// Reads a stream together with the other workers of its fleet.
+/// Reads a table's changes together with the other workers of its group.
 ///
 /// ```no_run
 /// # async fn example(source: aftercommit::source::memory::MemoryStream,
 /// #   leases: aftercommit::leases::memory::MemoryLeases) -> anyhow::Result<()> {
-/// # use aftercommit::{Consumer, Context, Failure, Record, RecordHandler};
+/// # use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler};
 /// # struct Print;
 /// # impl RecordHandler for Print {
 /// #     async fn handle(&self, _: &Record, _: &Context) -> Result<(), Failure> { Ok(()) }
 /// # }
-/// let consumer = Consumer::new("arn:aws:dynamodb:...", source, leases, Print);
+/// let orders = GroupTable::new(Group::default(), "arn:aws:dynamodb:...:table/orders");
+/// let consumer = Consumer::new(orders, source, leases, Print);
 /// consumer.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await
 /// # }
 /// ```
 pub struct Consumer<S, L, H> {
-    stream: Arc<str>,
+    at: GroupTable,
+    identity: Identity,
+    accepts_new_identity: bool,
     source: S,
     leases: L,
     handler: H,
@@ -72,12 +79,14 @@ pub struct Consumer<S, L, H> {
 }
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
-    /// A consumer of the stream with this ARN, with the default [`Settings`].
-    pub fn new(stream: impl Into<Arc<str>>, source: S, leases: L, handler: H) -> Self {
-        let stream = stream.into();
+    /// A consumer for this group and table, with the default [`Settings`]. `leases` are those of
+    /// the same group and table.
+    pub fn new(at: GroupTable, source: S, leases: L, handler: H) -> Self {
         Self {
-            progress: Arc::new(Progress::new(stream.clone())),
-            stream,
+            progress: Arc::new(Progress::new(at.clone())),
+            at,
+            identity: Identity::default(),
+            accepts_new_identity: false,
             source,
             leases,
             handler,
@@ -95,6 +104,23 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     #[must_use]
     pub fn settings(self, settings: Settings) -> Self {
         Self { settings, ..self }
+    }
+
+    /// With settings that decide which record becomes which effect. They are written into the
+    /// group's row by the first worker; [`Consumer::run`] fails where they differ from the row's.
+    #[must_use]
+    pub fn identity(self, identity: Identity) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// Replaces the identity in the group's row by this consumer's, where they differ. Workers with
+    /// the old identity leave the group within seconds.
+    #[must_use]
+    pub fn accept_new_identity(self) -> Self {
+        Self {
+            accepts_new_identity: true,
+            ..self
+        }
     }
 
     /// With this clock.
@@ -170,7 +196,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     ///
     /// # Errors
     ///
-    /// Only settings that do not go together. Whatever fails later is logged and tried again.
+    /// Settings that do not go together; [`IdentityDiffers`], as soon as the group's identity is
+    /// known to differ. Whatever else fails is logged and tried again.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         self.settings.validate()?;
         let mut rng = fastrand::Rng::with_seed(self.settings.seed);
@@ -187,7 +214,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         let budget = self
             .budget
             .unwrap_or_else(|| Budget::new(self.settings.memory_budget));
-        info!(stream = %self.stream, worker = %me, "joining the fleet");
+        info!(group = %self.at.group(), table = self.at.table(), worker = %me, "joining the fleet");
         let dependency = self
             .dependency
             .unwrap_or_else(|| Dependency::new(&Limits::default(), own_rng.fork()));
@@ -198,6 +225,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             dependency: dependency.clone(),
             worker: me.to_string(),
         });
+        let agreement = Agreement::new(self.identity.clone(), self.accepts_new_identity);
         let engine = Engine {
             source: self.source,
             leases: self.leases,
@@ -206,7 +234,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             filters: self.filters,
             home: self.home,
             dependency,
-            stream: self.stream,
+            at: self.at,
+            identity: self.identity,
             settings: self.settings,
             clock: self.clock,
             budget,
@@ -216,13 +245,19 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         let engine = Arc::new(engine);
         let rescued = Rescued::new(engine.clone(), &me, own_rng.fork());
         let stop = rescued.stop.clone();
+        let stopped = stop.clone();
         let shutdown = async move {
             shutdown.await;
             stop.cancel();
         };
-        let fleet = Fleet::new(engine, member, origin, rng).run(shutdown);
-        tokio::join!(fleet, rescued.run());
-        Ok(())
+        let fleet = Fleet::new(engine, member, origin, rng, agreement);
+        let fleet = async move {
+            let left = fleet.run(shutdown).await;
+            stopped.cancel();
+            left
+        };
+        let (left, ()) = tokio::join!(fleet, rescued.run());
+        Ok(left?)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::dead_letter::{DeadLetters, Letter, Reason};
 use crate::decide::retry::Backoff;
 use crate::dependency::Dependency;
 use crate::filter::{Filters, HomeRegion};
+use crate::group::{GroupTable, Identity};
 use crate::handler::LivenessOf;
 use crate::progress::{Counters, Progress};
 use crate::record::Record;
@@ -28,7 +29,9 @@ pub(crate) struct Engine<S, L, H> {
     pub filters: Filters,
     pub home: Option<HomeRegion>,
     pub dependency: Dependency,
-    pub stream: Arc<str>,
+    pub at: GroupTable,
+    /// Which record becomes which effect.
+    pub identity: Identity,
     pub settings: Settings,
     pub clock: Clock,
     pub budget: Budget,
@@ -37,9 +40,9 @@ pub(crate) struct Engine<S, L, H> {
 }
 
 impl<S, L, H> Engine<S, L, H> {
-    /// Whether the handler gets the record.
-    pub fn wants(&self, record: &Record) -> bool {
-        self.filters.want(record, &self.stream, self.home.as_ref())
+    /// Whether the handler gets the record, which is from the stream with this ARN.
+    pub fn wants(&self, record: &Record, stream: &str) -> bool {
+        self.filters.want(record, stream, self.home.as_ref())
     }
 }
 

@@ -115,6 +115,20 @@ impl GroupTable {
         &self.table
     }
 
+    /// The table's name, as far as the ARN has one.
+    pub fn table_name(&self) -> &str {
+        let named = self.table.split_once(":table/");
+        named.map_or(&*self.table, |(_, name)| name)
+    }
+
+    /// The ARN of the table's stream with this label; without a label, of the table itself.
+    pub fn stream(&self, label: Option<&str>) -> Arc<str> {
+        match label {
+            Some(label) => format!("{}/stream/{label}", self.table).into(),
+            None => self.table.clone(),
+        }
+    }
+
     /// Reads back what [`fmt::Display`] wrote; `None` if it is something else.
     pub fn parse(text: &str) -> Option<Self> {
         let (group, table) = text.split_once('#')?;

@@ -48,6 +48,7 @@ use crate::clock::Clock;
 use crate::dead_letter::DeadLetters;
 use crate::dependency::{Dependency, Limits};
 use crate::filter::{Filters, HomeRegion};
+use crate::group::GroupTable;
 use crate::handler::{OUTSIDE, RecordHandler};
 use crate::progress::{Counters, Histogram};
 use crate::record::lambda_event::NotARecord;
@@ -122,18 +123,20 @@ pub enum Refused {
     },
 }
 
-/// Handles the batches of one table's stream.
+/// Handles the batches of one table's streams.
 ///
 /// ```no_run
 /// # async fn example(handler: impl aftercommit::RecordHandler) -> anyhow::Result<()> {
 /// use aftercommit::lambda::{Function, run};
+/// use aftercommit::{Group, GroupTable};
 ///
-/// let function = Function::new("arn:aws:dynamodb:...:table/orders/stream/...", handler);
+/// let orders = GroupTable::new(Group::default(), "arn:aws:dynamodb:...:table/orders");
+/// let function = Function::new(orders, handler);
 /// run(vec![function]).await
 /// # }
 /// ```
 pub struct Function<H> {
-    stream: Arc<str>,
+    at: GroupTable,
     handler: H,
     settings: Settings,
     clock: Clock,
@@ -150,10 +153,10 @@ pub struct Function<H> {
 }
 
 impl<H: RecordHandler> Function<H> {
-    /// A function for the table of the stream with this ARN, with the default [`Settings`].
-    pub fn new(stream: impl Into<Arc<str>>, handler: H) -> Self {
+    /// A function for this group and table, with the default [`Settings`].
+    pub fn new(at: GroupTable, handler: H) -> Self {
         let function = Self {
-            stream: stream.into(),
+            at,
             handler,
             settings: Settings::default(),
             clock: Clock::system(),
@@ -251,12 +254,12 @@ impl<H: RecordHandler> Function<H> {
         self.mind_time(ends);
         let records = Records::of(event, self.clock.now());
         let stream = match &records.stream {
-            Some(arn) if table(arn) == table(&self.stream) => arn.clone(),
+            Some(arn) if table(arn) == self.at.table() => arn.clone(),
             Some(arn) => {
                 let stream = arn.to_string();
                 return Err(Refused::Foreign { stream });
             }
-            None => self.stream.clone(),
+            None => self.at.stream(None),
         };
         let rng = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
@@ -335,8 +338,7 @@ async fn invoked<H: RecordHandler>(
     event: &LambdaEvent<Value>,
 ) -> Result<Answer, Diagnostic> {
     let stream = event::stream(&event.payload);
-    let its =
-        |function: &&Function<H>| stream.is_none_or(|arn| table(arn) == table(&function.stream));
+    let its = |function: &&Function<H>| stream.is_none_or(|arn| table(arn) == function.at.table());
     let answer = match functions.iter().find(its) {
         Some(function) => {
             let left = left(event.context.deadline, function.clock.now());

@@ -41,7 +41,9 @@
 //! use aftercommit::leases::dynamodb::DynamoDbLeases;
 //! use aftercommit::source::dynamodb::DynamoDbStream;
 //! use aftercommit::tables::dynamodb::TableStream;
-//! use aftercommit::{Clock, Consumer, Context, Failure, Record, RecordHandler};
+//! use aftercommit::{
+//!     Clock, Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler,
+//! };
 //!
 //! struct Print;
 //!
@@ -58,9 +60,10 @@
 //! # ) -> anyhow::Result<()> {
 //! let arn = TableStream::resolve(&dynamodb, "orders").await?.arn;
 //! let source = DynamoDbStream::new(streams, &arn, Clock::system());
-//! let leases = DynamoDbLeases::new(dynamodb, "aftercommit-leases", &arn);
+//! let orders = GroupTable::new(Group::default(), &arn);
+//! let leases = DynamoDbLeases::new(dynamodb, "aftercommit-leases", &orders);
 //! let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-//! Consumer::new(&*arn, source, leases, Print).run(shutdown).await
+//! Consumer::new(orders, source, leases, Print).run(shutdown).await
 //! # }
 //! ```
 
@@ -99,7 +102,7 @@ pub mod trust;
 
 pub use budget::Budget;
 pub use clock::Clock;
-pub use consumer::Consumer;
+pub use consumer::{Consumer, IdentityDiffers};
 pub use dependency::Dependency;
 pub use group::{Effect, Group, GroupTable, Identity};
 pub use handler::{Context, Failure, RecordHandler};

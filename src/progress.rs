@@ -14,6 +14,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::decide::shard::ShardId;
 use crate::dependency::Dependency;
+use crate::group::GroupTable;
 use crate::leases::View;
 use crate::settings::Timing;
 
@@ -33,7 +34,7 @@ pub(crate) const STUCK: u32 = 3;
 /// What a consumer is doing now. It stays valid while the consumer runs and afterwards.
 #[derive(Debug)]
 pub struct Progress {
-    stream: Arc<str>,
+    at: GroupTable,
     pub(crate) counters: Arc<Counters>,
     /// How long one attempt of the handler took.
     pub handling: Histogram,
@@ -74,7 +75,7 @@ pub enum Standing {
     Left,
 }
 
-/// All rows of the stream in the lease table, as the worker last saw them.
+/// All rows of the group in the lease table, as the worker last saw them.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// The rows.
@@ -105,9 +106,9 @@ impl Stamp {
 }
 
 impl Progress {
-    pub(crate) fn new(stream: Arc<str>) -> Self {
+    pub(crate) fn new(at: GroupTable) -> Self {
         Self {
-            stream,
+            at,
             counters: Arc::default(),
             handling: Histogram::default(),
             settling: Histogram::default(),
@@ -121,9 +122,9 @@ impl Progress {
         }
     }
 
-    /// The stream's ARN.
-    pub fn stream(&self) -> &str {
-        &self.stream
+    /// The group, and the table that it reads.
+    pub fn at(&self) -> &GroupTable {
+        &self.at
     }
 
     /// What it has done so far.

@@ -6,7 +6,6 @@
 //! written down. A crash in between leaves letters where they were; one that was handled but not
 //! yet settled is handled again, as any record may be.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::dead_letter::{DeadLetters, LetterId, Reason};
 use crate::dependency::{Dependency, Limits};
+use crate::group::GroupTable;
 use crate::handler::{OUTSIDE, RecordHandler};
 use crate::record::ItemKey;
 
@@ -66,8 +66,8 @@ impl How {
 /// A key whose letters are redriven.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// The stream's ARN.
-    pub stream: Arc<str>,
+    /// The group, and the item's table.
+    pub at: GroupTable,
     /// The item's key.
     pub key: ItemKey,
 }

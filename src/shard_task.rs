@@ -122,6 +122,8 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(crate) struct ShardTask<S, L, H> {
     engine: Arc<Engine<S, L, H>>,
     assignment: Assignment,
+    /// The ARN of the shard's stream.
+    stream: Arc<str>,
     lanes: Lanes<ItemKey, Queued>,
     frontier: Frontier<(SequenceNumber, SystemTime)>,
     running: FuturesUnordered<Boxed<Done>>,
@@ -163,6 +165,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             Position::Horizon => None,
         };
         Self {
+            stream: engine.at.stream(assignment.hold.shard.label()),
             lanes: Lanes::new(engine.settings.concurrency),
             frontier: Frontier::default(),
             running: FuturesUnordered::new(),
@@ -266,7 +269,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let letters = self.engine.letters.clone()?;
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         let learn = async move {
-            let look = || letters.parked(&engine.stream);
+            let look = || letters.parked(&engine.at);
             let limit = engine.settings.timing.call_timeout();
             persist(limit, rng, "looking for parked keys", look).await
         };

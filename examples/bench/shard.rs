@@ -8,7 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use aftercommit::leases::InitialPosition;
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler, Settings};
+use aftercommit::{
+    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::Notify;
 
@@ -107,7 +109,13 @@ async fn round(lanes: u32, records: u32, takes: Duration) -> anyhow::Result<f64>
         ..Settings::default()
     };
     let handler = Slow(tally.clone());
-    let consumer = Consumer::new("bench", stream, MemoryLeases::new(), handler).settings(settings);
+    let consumer = Consumer::new(
+        GroupTable::new(Group::default(), "bench"),
+        stream,
+        MemoryLeases::new(),
+        handler,
+    )
+    .settings(settings);
     consumer.run(tally.done.notified()).await?;
     let at = |time: &Mutex<Option<Instant>>| time.lock().ok().and_then(|time| *time);
     let (Some(began), Some(ended)) = (at(&tally.began), at(&tally.ended)) else {

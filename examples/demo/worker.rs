@@ -16,7 +16,7 @@ use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::status::metrics::Mails;
 use aftercommit::status::{Status, Watch, http};
-use aftercommit::{Clock, Consumer, Place, Settings, Timing};
+use aftercommit::{Clock, Consumer, Group, GroupTable, Place, Settings, Timing};
 use clap::Args;
 use tokio::net::TcpListener;
 
@@ -63,9 +63,14 @@ impl Site {
         .collect()
     }
 
+    /// The group that confirms the shop's orders.
+    pub fn place(&self) -> GroupTable {
+        GroupTable::new(Group::default(), &self.arn)
+    }
+
     /// The lease table.
     pub fn leases(&self) -> DynamoDbLeases {
-        DynamoDbLeases::new(clients::dynamodb(&self.tables), LEASES, &self.arn)
+        DynamoDbLeases::new(clients::dynamodb(&self.tables), LEASES, &self.place())
     }
 
     /// The ledger.
@@ -114,7 +119,7 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
         },
         ..Settings::default()
     };
-    let consumer = Consumer::new(&*site.arn, source, site.leases(), handler.clone());
+    let consumer = Consumer::new(site.place(), source, site.leases(), handler.clone());
     let letters = DynamoDbDeadLetters::new(clients::dynamodb(&site.tables), LETTERS);
     let consumer = consumer.settings(settings).dead_letters(letters);
     let watch = Watch::of(&consumer).mails(move || mails(handler.counts()));

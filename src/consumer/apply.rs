@@ -28,7 +28,7 @@ const START_SLACK: Duration = Duration::from_mins(1);
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     /// Does what the plan says about the last look, and starts the tasks of what is mine.
     pub(super) fn act(&mut self) {
-        if self.trust.tenure().is_none() {
+        if self.trust.tenure().is_none() || !self.agreement.holds() && self.leaving.is_none() {
             return;
         }
         let now = self.now();
@@ -57,12 +57,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
 
     /// Starts the tasks of the shards that are mine and have none.
     fn tend(&mut self) {
-        let Some(stream) = self.stream_row else {
+        let Some(group) = &self.group_row else {
             return;
         };
-        let skip_before = match stream.initial {
+        let skip_before = match group.initial {
             InitialPosition::TrimHorizon => None,
-            InitialPosition::Latest => stream.bootstrapped.checked_sub(START_SLACK),
+            InitialPosition::Latest => group.bootstrapped.checked_sub(START_SLACK),
         };
         let (me, owned) = {
             let member = self.member();

@@ -11,8 +11,9 @@ use super::within;
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
 use crate::gate::left_out;
+use crate::group::Identity;
 use crate::leases::{
-    Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take, View,
+    Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Take, View,
     WorkerRow,
 };
 use crate::record::Position;
@@ -31,9 +32,10 @@ pub(super) enum Answer {
     },
     Looked(Looked),
     Bootstrapped {
-        asked: StreamRow,
-        result: anyhow::Result<StreamRow>,
+        asked: GroupRow,
+        result: anyhow::Result<GroupRow>,
     },
+    IdentityChanged(anyhow::Result<Option<()>>),
     Took {
         take: Take,
         generation: Generation,
@@ -109,12 +111,21 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
         })
     }
 
-    pub(super) fn bootstrap(self: &Arc<Self>, asked: StreamRow) -> Call {
+    pub(super) fn bootstrap(self: &Arc<Self>, asked: GroupRow) -> Call {
         let engine = self.clone();
         Box::pin(async move {
             let limit = engine.settings.timing.call_timeout();
-            let result = within(limit, engine.leases.bootstrap(asked)).await;
+            let result = within(limit, engine.leases.bootstrap(asked.clone())).await;
             Answer::Bootstrapped { asked, result }
+        })
+    }
+
+    pub(super) fn change_identity(self: &Arc<Self>, seen: Identity, new: Identity) -> Call {
+        let engine = self.clone();
+        Box::pin(async move {
+            let limit = engine.settings.timing.call_timeout();
+            let change = engine.leases.change_identity(&seen, &new);
+            Answer::IdentityChanged(within(limit, change).await)
         })
     }
 

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::beat::Beat;
 use super::calls::{Answer, Call};
+use super::identity::{Agreement, IdentityDiffers};
 use super::listing::Listing;
 use super::look::Look;
 use super::tasks::Tasks;
@@ -22,7 +23,7 @@ use crate::decide::retry::Backoff;
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
 use crate::handler::RecordHandler;
-use crate::leases::{LeaseRow, LeaseStore, StreamRow, Take};
+use crate::leases::{GroupRow, LeaseRow, LeaseStore, Take};
 use crate::progress::{Counters, Standing};
 use crate::source::StreamSource;
 use crate::trust::{Generation, Trust};
@@ -34,7 +35,10 @@ pub(super) struct Fleet<S, L, H> {
     pub engine: Arc<Engine<S, L, H>>,
     pub calls: FuturesUnordered<Call>,
     pub listing: Listing,
-    pub stream_row: Option<StreamRow>,
+    pub group_row: Option<GroupRow>,
+    pub agreement: Agreement,
+    /// Why this worker leaves, if nobody asked it to.
+    pub refused: Option<IdentityDiffers>,
     pub rng: fastrand::Rng,
     member: Arc<Mutex<Member>>,
     pub origin: Instant,
@@ -59,6 +63,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         member: Arc<Mutex<Member>>,
         origin: Instant,
         rng: fastrand::Rng,
+        agreement: Agreement,
     ) -> Self {
         let now = Instant::now();
         let trust = Trust::new();
@@ -66,7 +71,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             engine,
             calls: FuturesUnordered::new(),
             listing: Listing::new(now),
-            stream_row: None,
+            group_row: None,
+            agreement,
+            refused: None,
             rng,
             member,
             origin,
@@ -84,7 +91,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
     }
 
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+    /// Works until it has left.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), IdentityDiffers> {
         tokio::pin!(shutdown);
         loop {
             self.engine.progress.turn();
@@ -112,6 +120,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
         self.engine.progress.stands(Standing::Left);
         info!(worker = %me, "left the fleet");
+        self.refused.map_or(Ok(()), Err)
     }
 
     pub fn member(&self) -> MutexGuard<'_, Member> {
@@ -182,7 +191,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 result,
             } => self.beaten(began, &incarnation, result),
             Answer::Looked(looked) => self.looked(looked),
-            Answer::Bootstrapped { asked, result } => self.bootstrapped(asked, result),
+            Answer::Bootstrapped { asked, result } => self.bootstrapped(&asked, result),
+            Answer::IdentityChanged(result) => self.identity_changed(result),
             Answer::Took {
                 take,
                 generation,
@@ -206,7 +216,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
     }
 
-    fn leave(&mut self) {
+    pub fn leave(&mut self) {
         let timing = &self.engine.settings.timing;
         let now = Instant::now();
         self.leaving = Some(now + timing.handover_timeout + timing.lease_duration);

@@ -19,8 +19,9 @@ use crate::decide::lease::Sight;
 use crate::decide::shard::{Shard, ShardId};
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
+use crate::leases::row::GROUP_ROW;
 use crate::leases::{
-    Checkpoint, GapRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, StreamRow, Unfit,
+    Checkpoint, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, Unfit,
     Unreadable, View,
 };
 use crate::source::{Description, SourceError, StreamSource};
@@ -157,15 +158,17 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
     }
 
-    pub(super) fn bootstrapped(&mut self, asked: StreamRow, result: anyhow::Result<StreamRow>) {
+    pub(super) fn bootstrapped(&mut self, asked: &GroupRow, result: anyhow::Result<GroupRow>) {
         self.listing.bootstrapping = false;
         self.listing.first = false;
         match result {
             Ok(row) => {
-                let first = row == asked && self.stream_row.is_none();
-                self.stream_row = Some(row);
+                let first = row == *asked && self.group_row.is_none();
+                let initial = row.initial;
+                self.compare(&row);
+                self.group_row = Some(row);
                 if first {
-                    info!(initial = ?row.initial, "bootstrapped the stream");
+                    info!(?initial, "the group begins");
                     self.listing.fresh = true;
                     self.look_now();
                 }
@@ -174,14 +177,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
     }
 
-    /// What a consistent look asks for: a stream row, leases that are missing or damaged, leases
+    /// What a consistent look asks for: a group row, leases that are missing or damaged, leases
     /// that nobody needs any more.
     pub(super) fn tidy(&mut self, view: &View) {
         // One that is malformed is written anew; one of a newer format is not ours.
         let newer =
-            |row: &Unreadable| row.row == "stream" && matches!(row.why, Unfit::Newer { .. });
+            |row: &Unreadable| row.row == GROUP_ROW && matches!(row.why, Unfit::Newer { .. });
         let of_newer = view.unreadable.iter().any(newer);
-        if view.stream.is_none() && !of_newer && !self.listing.bootstrapping {
+        if view.group.is_none() && !of_newer && !self.listing.bootstrapping {
             self.begin_bootstrap(view);
             return;
         }
@@ -202,7 +205,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let fresh = std::mem::take(&mut self.listing.fresh);
         let at_start = fresh && view.has_no_leases();
         let latest = self
-            .stream_row
+            .group_row
+            .as_ref()
             .is_some_and(|row| row.initial == InitialPosition::Latest);
         let first = self
             .listing
@@ -267,7 +271,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let parent = parent.and_then(|parent| view.leases.get(parent));
         let settled = parent.and_then(|row| row.report.complete_until());
         let held = self.engine.settings.timing.retention.mul_f64(1.0 - EDGE);
-        let of_fleet = self.stream_row.and_then(|row| match row.initial {
+        let of_fleet = self.group_row.as_ref().and_then(|row| match row.initial {
             InitialPosition::Latest => Some(row.bootstrapped),
             InitialPosition::TrimHorizon => row.bootstrapped.checked_sub(held),
         });
@@ -277,7 +281,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     /// Whether the stream may have forgotten a shard between the bootstrap and the first leases.
     fn starts_late(&self) -> bool {
         let soon = self.engine.settings.timing.retention.mul_f64(EDGE / 2.0);
-        self.stream_row.is_none_or(|row| {
+        self.group_row.as_ref().is_none_or(|row| {
             let passed = self.engine.clock.now().duration_since(row.bootstrapped);
             passed.unwrap_or_default() >= soon
         })
@@ -292,7 +296,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let gap = |shard: &ShardId| GapRow {
             shard: shard.clone(),
             last_handled: None,
-            last_handled_time: self.stream_row.map(|row| row.bootstrapped),
+            last_handled_time: self.group_row.as_ref().map(|row| row.bootstrapped),
             first_after: None,
             detected: self.engine.clock.now(),
             settled: None,
@@ -312,23 +316,23 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     /// first and the moment of the bootstrap after it, so that whatever a shard holds that had
     /// ended by then is older than the fleet.
     fn begin_bootstrap(&mut self, view: &View) {
-        if view.has_no_leases() && self.stream_row.is_none() && self.listing.known.is_none() {
+        if view.has_no_leases() && self.group_row.is_none() && self.listing.known.is_none() {
             self.listing.first = true;
             return;
         }
         self.listing.bootstrapping = true;
         // Where a row is written anew, its moment lies before the listing.
         let known = self.listing.known.as_ref();
-        let known = known.filter(|_| self.stream_row.is_none());
+        let known = known.filter(|_| self.group_row.is_none());
         self.listing.before_bootstrap = known.map(|known| known.shards.clone());
-        let row = self.stream_row_for(view);
+        let row = self.group_row_for(view);
         self.calls.push(self.engine.bootstrap(row));
     }
 
-    /// The stream row to write where there is none. A fleet that has leases has lost its row: what
+    /// The group row to write where there is none. A fleet that has leases has lost its row: what
     /// it was told at first is not known any more, so nothing may be skipped, and it is as old as
     /// anything in the stream.
-    fn stream_row_for(&self, view: &View) -> StreamRow {
+    fn group_row_for(&self, view: &View) -> GroupRow {
         let (now, settings) = (self.engine.clock.now(), &self.engine.settings);
         let (initial, began) = if view.has_no_leases() {
             (settings.start, now)
@@ -336,9 +340,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             let oldest = now.checked_sub(settings.timing.retention);
             (InitialPosition::TrimHorizon, oldest.unwrap_or(now))
         };
-        self.stream_row.unwrap_or(StreamRow {
+        self.group_row.clone().unwrap_or_else(|| GroupRow {
             initial,
             bootstrapped: to_the_millisecond(began),
+            identity: self.engine.identity.clone(),
         })
     }
 }

@@ -154,6 +154,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         self.sight = sight_of(&view, began, strong);
         self.remember(&view, strong);
         self.look.tell_of_newer(&view);
+        if let Some(group) = view.group.as_ref().filter(|_| strong) {
+            self.compare(group);
+        }
         let trusted = valid.is_some() && (strong || confirmed);
         let now = self.now();
         let changes = self.member().see(&self.sight, now, trusted);
@@ -197,6 +200,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 self.rows.insert(shard.clone(), row.clone());
             }
         }
-        self.stream_row = self.stream_row.or(view.stream);
+        if self.group_row.is_none() {
+            self.group_row.clone_from(&view.group);
+        }
     }
 }

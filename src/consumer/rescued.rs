@@ -82,14 +82,14 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
     }
 
     async fn round(&mut self, letters: &dyn DeadLetters) -> anyhow::Result<()> {
-        let stream = &self.engine.stream;
-        let parked = letters.parked(stream).await?;
+        let at = &self.engine.at;
+        let parked = letters.parked(at).await?;
         let rescued = parked
             .into_iter()
             .filter(|key| key.reason == Some(Reason::Rescued));
         let mut keys: Vec<_> = rescued
             .map(|parked| Key {
-                stream: stream.clone(),
+                at: at.clone(),
                 key: parked.key,
             })
             .collect();

@@ -14,6 +14,7 @@ use super::{
     Attempt, Claim, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Reason,
     Selection,
 };
+use crate::group::GroupTable;
 use crate::record::ItemKey;
 use crate::rows::dynamodb::{Part, Table, Transaction, Write, is_conflict};
 use crate::rows::expression::Expression;
@@ -79,7 +80,7 @@ impl DynamoDbDeadLetters {
             };
             let parts = vec![
                 Part::Update(row::letter_key(id), open_not.write(fields)),
-                Part::Update(row::mark_key(&id.stream, &id.key), mark.add("letters", 1)),
+                Part::Update(row::mark_key(&id.at, &id.key), mark.add("letters", 1)),
             ];
             if self.applied(parts).await? {
                 return Ok(Some(()));
@@ -91,7 +92,7 @@ impl DynamoDbDeadLetters {
             {
                 return self.keep(envelope).await.map(Some);
             }
-            if self.mark(&id.stream, &id.key).await?.is_none() && coming == Coming::Behind {
+            if self.mark(&id.at, &id.key).await?.is_none() && coming == Coming::Behind {
                 return Ok(None);
             }
         }
@@ -114,13 +115,13 @@ impl DynamoDbDeadLetters {
     /// Sees to it that the key of a letter that stands open is parked. It is, unless somebody
     /// removed its mark by hand.
     async fn keep(&self, letter: &Envelope) -> anyhow::Result<()> {
-        let (stream, key) = (&letter.id.stream, &letter.id.key);
-        if self.mark(stream, key).await?.is_none() {
+        let (at, key) = (&letter.id.at, &letter.id.key);
+        if self.mark(at, key).await?.is_none() {
             let mut fields = row::mark_fields(letter);
             fields.push(("format", Some(number(FORMAT))));
             fields.push(("letters", Some(number(1_u32))));
             let mark = Expression::on_none(ITEM).write(fields);
-            self.table.update(row::mark_key(stream, key), &mark).await?;
+            self.table.update(row::mark_key(at, key), &mark).await?;
         }
         Ok(())
     }
@@ -128,7 +129,7 @@ impl DynamoDbDeadLetters {
     /// Writes these fields of a mark if nobody claimed its key since it was read.
     async fn change_claim(
         &self,
-        stream: &str,
+        at: &GroupTable,
         read: &ParkedKey,
         fields: Fields,
     ) -> anyhow::Result<bool> {
@@ -136,7 +137,7 @@ impl DynamoDbDeadLetters {
         for (name, value) in row::claim_fields(read.claim.as_ref()) {
             unchanged = unchanged.when(name, value);
         }
-        let key = row::mark_key(stream, &read.key);
+        let key = row::mark_key(at, &read.key);
         let written = self.table.update(key, &unchanged.write(fields)).await?;
         Ok(matches!(written, Write::Applied(_)))
     }
@@ -171,8 +172,8 @@ impl DynamoDbDeadLetters {
         row.map(|row| read(&row)).transpose()
     }
 
-    async fn mark(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<ParkedKey>> {
-        let mark = self.table.get(row::mark_key(stream, key)).await?;
+    async fn mark(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<ParkedKey>> {
+        let mark = self.table.get(row::mark_key(at, key)).await?;
         let mark = mark.map(|mark| row::mark(&mark)).transpose();
         mark.context("the mark of a parked key cannot be read")
     }
@@ -211,24 +212,24 @@ impl DeadLetters for DynamoDbDeadLetters {
         self.write(letter, Coming::Behind).await
     }
 
-    async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>> {
-        let of = Expression::default().when(ITEM, Some(text(row::marks_of(stream))));
+    async fn parked(&self, at: &GroupTable) -> anyhow::Result<Vec<ParkedKey>> {
+        let of = Expression::default().when(ITEM, Some(text(row::marks_of(at))));
         let marks = self.table.query(&of, true).await?;
         let marks: anyhow::Result<_> = marks.iter().map(row::mark).collect();
         marks.context("the mark of a parked key cannot be read")
     }
 
-    async fn is_parked(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
-        Ok(self.mark(stream, key).await?.is_some())
+    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+        Ok(self.mark(at, key).await?.is_some())
     }
 
-    async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
-        self.first_open(row::item_of(stream, key), None).await
+    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+        self.first_open(row::item_of(at, key), None).await
     }
 
     async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
         let after = to_item(row::letter_key(id));
-        self.first_open(row::item_of(&id.stream, &id.key), Some(after))
+        self.first_open(row::item_of(&id.at, &id.key), Some(after))
             .await
     }
 
@@ -248,10 +249,10 @@ impl DeadLetters for DynamoDbDeadLetters {
             if !standing.open {
                 return Ok(None);
             }
-            let mark = self.mark(&id.stream, &id.key).await?;
+            let mark = self.mark(&id.at, &id.key).await?;
             let open = Expression::on_readable(FORMAT).when("settled", None);
             let settle = open.write(row::settling(&standing, deed));
-            let mark_key = row::mark_key(&id.stream, &id.key);
+            let mark_key = row::mark_key(&id.at, &id.key);
             let parts = vec![
                 Part::Update(row::letter_key(id), settle),
                 one_less(mark_key, mark.as_ref()),
@@ -291,17 +292,17 @@ impl DeadLetters for DynamoDbDeadLetters {
 
     async fn claim(
         &self,
-        stream: &str,
+        at: &GroupTable,
         key: &ItemKey,
         claim: &Claim,
     ) -> anyhow::Result<Option<()>> {
         for _ in 0..TRIES {
-            let mark = self.mark(stream, key).await?;
+            let mark = self.mark(at, key).await?;
             let Some(mark) = mark.filter(|mark| mark.is_free_for(claim)) else {
                 return Ok(None);
             };
             let fields = row::claim_fields(Some(claim));
-            if self.change_claim(stream, &mark, fields).await? {
+            if self.change_claim(at, &mark, fields).await? {
                 return Ok(Some(()));
             }
         }
@@ -310,13 +311,13 @@ impl DeadLetters for DynamoDbDeadLetters {
 
     async fn release(
         &self,
-        stream: &str,
+        at: &GroupTable,
         key: &ItemKey,
         claim: &Claim,
         because: Option<Reason>,
     ) -> anyhow::Result<()> {
         for _ in 0..TRIES {
-            let mark = self.mark(stream, key).await?;
+            let mark = self.mark(at, key).await?;
             let mine = |mark: &ParkedKey| mark.claim.as_ref().is_some_and(|of| of.by == claim.by);
             let Some(mark) = mark.filter(mine) else {
                 return Ok(());
@@ -325,26 +326,26 @@ impl DeadLetters for DynamoDbDeadLetters {
             if let Some(reason) = because {
                 fields.push(("reason", Some(text(reason.word()))));
             }
-            if self.change_claim(stream, &mark, fields).await? {
+            if self.change_claim(at, &mark, fields).await? {
                 return Ok(());
             }
         }
         bail!("a parked key could not be let go: others changed it {TRIES} times meanwhile")
     }
 
-    async fn unpark_if_empty(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
         // The mark first: a letter that comes after this look changes its count.
-        let Some(mark) = self.mark(stream, key).await? else {
+        let Some(mark) = self.mark(at, key).await? else {
             return Ok(true);
         };
-        if self.next_of(stream, key).await?.is_some() {
+        if self.next_of(at, key).await?.is_some() {
             return Ok(false);
         }
         let seen = Some(number(mark.letters));
         let unchanged = Expression::on_readable(FORMAT).when("letters", seen);
         let gone = self
             .table
-            .delete(row::mark_key(stream, key), &unchanged)
+            .delete(row::mark_key(at, key), &unchanged)
             .await?;
         Ok(matches!(gone, Write::Applied(_)))
     }

@@ -9,24 +9,32 @@ use async_trait::async_trait;
 use super::{
     Attempt, Claim, DeadLetters, Deed, Letter, LetterId, Page, ParkedKey, Reason, Selection,
 };
+use crate::group::GroupTable;
 use crate::record::{ItemKey, SequenceNumber};
 
 /// The letters of a key, in order, and why it is parked.
 #[derive(Debug, Default)]
 struct OfKey {
-    letters: BTreeMap<SequenceNumber, Letter>,
+    letters: BTreeMap<Place, Letter>,
     reason: Option<Reason>,
     claim: Option<Claim>,
 }
 
-type Keys = BTreeMap<(String, ItemKey), OfKey>;
+/// A letter's place among those of its key: its stream's label, and its place in the stream.
+type Place = (Arc<str>, SequenceNumber);
+
+type Keys = BTreeMap<(GroupTable, ItemKey), OfKey>;
 
 /// Dead letters in memory. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryDeadLetters(Arc<Mutex<Keys>>);
 
-fn place(stream: &str, key: &ItemKey) -> (String, ItemKey) {
-    (stream.to_owned(), key.clone())
+fn of_key(at: &GroupTable, key: &ItemKey) -> (GroupTable, ItemKey) {
+    (at.clone(), key.clone())
+}
+
+fn place(id: &LetterId) -> Place {
+    (id.label.clone(), id.sequence_number.clone())
 }
 
 impl OfKey {
@@ -39,15 +47,14 @@ impl OfKey {
             (self.reason, self.claim) = (Some(letter.envelope.reason), None);
         }
         let mut letter = letter.clone();
-        match self.letters.get_mut(&letter.record.sequence_number) {
+        match self.letters.get_mut(&place(&letter.envelope.id)) {
             Some(standing) if standing.envelope.open => {}
             Some(settled) => {
                 letter.envelope.deeds = std::mem::take(&mut settled.envelope.deeds);
                 *settled = letter;
             }
             None => {
-                let number = letter.record.sequence_number.clone();
-                self.letters.insert(number, letter);
+                self.letters.insert(place(&letter.envelope.id), letter);
             }
         }
     }
@@ -73,8 +80,8 @@ impl MemoryDeadLetters {
 
     fn change(&self, id: &LetterId, change: impl FnOnce(&mut Letter)) -> Option<()> {
         let mut all = self.all();
-        let of = all.get_mut(&place(&id.stream, &id.key))?;
-        let letter = of.letters.get_mut(&id.sequence_number)?;
+        let of = all.get_mut(&of_key(&id.at, &id.key))?;
+        let letter = of.letters.get_mut(&place(id))?;
         letter.envelope.open.then(|| change(letter))
     }
 }
@@ -84,7 +91,7 @@ impl DeadLetters for MemoryDeadLetters {
     async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
         let id = &letter.envelope.id;
         let mut all = self.all();
-        all.entry(place(&id.stream, &id.key))
+        all.entry(of_key(&id.at, &id.key))
             .or_default()
             .write(letter);
         Ok(())
@@ -93,7 +100,7 @@ impl DeadLetters for MemoryDeadLetters {
     async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
         let id = &letter.envelope.id;
         let mut all = self.all();
-        let of = all.get_mut(&place(&id.stream, &id.key));
+        let of = all.get_mut(&of_key(&id.at, &id.key));
         let Some(of) = of.filter(|of| of.open().next().is_some()) else {
             return Ok(None);
         };
@@ -101,42 +108,40 @@ impl DeadLetters for MemoryDeadLetters {
         Ok(Some(()))
     }
 
-    async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>> {
+    async fn parked(&self, at: &GroupTable) -> anyhow::Result<Vec<ParkedKey>> {
         let all = self.all();
-        let of_stream = all.iter().filter(|(place, _)| place.0 == stream);
-        let parked = of_stream.filter_map(|((_, key), of)| of.parked(key));
+        let of_group = all.iter().filter(|(of, _)| of.0 == *at);
+        let parked = of_group.filter_map(|((_, key), of)| of.parked(key));
         Ok(parked.collect())
     }
 
-    async fn is_parked(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
         let all = self.all();
-        let of = all.get(&place(stream, key));
+        let of = all.get(&of_key(at, key));
         Ok(of.is_some_and(|of| of.open().next().is_some()))
     }
 
-    async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
         let all = self.all();
-        let of = all.get(&place(stream, key));
+        let of = all.get(&of_key(at, key));
         Ok(of.and_then(|of| of.open().next()).cloned())
     }
 
     async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
         let all = self.all();
-        let Some(of) = all.get(&place(&id.stream, &id.key)) else {
+        let Some(of) = all.get(&of_key(&id.at, &id.key)) else {
             return Ok(None);
         };
-        let behind = (Bound::Excluded(&id.sequence_number), Bound::Unbounded);
-        let mut behind = of.letters.range::<SequenceNumber, _>(behind);
+        let behind = (Bound::Excluded(place(id)), Bound::Unbounded);
+        let mut behind = of.letters.range(behind);
         let next = behind.find(|(_, letter)| letter.envelope.open);
         Ok(next.map(|(_, letter)| letter.clone()))
     }
 
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
         let all = self.all();
-        let of = all.get(&place(&id.stream, &id.key));
-        Ok(of
-            .and_then(|of| of.letters.get(&id.sequence_number))
-            .cloned())
+        let of = all.get(&of_key(&id.at, &id.key));
+        Ok(of.and_then(|of| of.letters.get(&place(id))).cloned())
     }
 
     async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
@@ -154,25 +159,25 @@ impl DeadLetters for MemoryDeadLetters {
 
     async fn claim(
         &self,
-        stream: &str,
+        at: &GroupTable,
         key: &ItemKey,
         claim: &Claim,
     ) -> anyhow::Result<Option<()>> {
         let mut all = self.all();
-        let of = all.get_mut(&place(stream, key));
+        let of = all.get_mut(&of_key(at, key));
         let free = |of: &&mut OfKey| of.parked(key).is_some_and(|key| key.is_free_for(claim));
         Ok(of.filter(free).map(|of| of.claim = Some(claim.clone())))
     }
 
     async fn release(
         &self,
-        stream: &str,
+        at: &GroupTable,
         key: &ItemKey,
         claim: &Claim,
         because: Option<Reason>,
     ) -> anyhow::Result<()> {
         let mut all = self.all();
-        let of = all.get_mut(&place(stream, key));
+        let of = all.get_mut(&of_key(at, key));
         let mine = |of: &&mut OfKey| of.claim.as_ref().is_some_and(|held| held.by == claim.by);
         if let Some(of) = of.filter(mine) {
             of.claim = None;
@@ -181,8 +186,8 @@ impl DeadLetters for MemoryDeadLetters {
         Ok(())
     }
 
-    async fn unpark_if_empty(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
-        Ok(!self.is_parked(stream, key).await?)
+    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+        Ok(!self.is_parked(at, key).await?)
     }
 
     async fn list(&self, which: &Selection, _from: Option<&str>) -> anyhow::Result<Page> {

@@ -22,6 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_dynamo::{AttributeValue, Item};
 
 use crate::decide::shard::ShardId;
+use crate::group::{Group, GroupTable};
 use crate::record::{Event, ItemKey, Record, SequenceNumber};
 
 pub mod dynamodb;
@@ -118,12 +119,23 @@ impl Settled {
 /// Names a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LetterId {
-    /// The stream's ARN.
-    pub stream: Arc<str>,
+    /// The group, and the table that the record is from.
+    pub at: GroupTable,
     /// The item's key.
     pub key: ItemKey,
-    /// The record's place in its shard, which orders the letters of a key.
+    /// The label of the record's stream; empty where it is not known. With the sequence number it
+    /// orders the letters of a key.
+    pub label: Arc<str>,
+    /// The record's place in its stream.
     pub sequence_number: SequenceNumber,
+}
+
+impl LetterId {
+    /// The ARN of the record's stream; of its table where the stream is not known.
+    pub fn stream(&self) -> Arc<str> {
+        self.at
+            .stream(Some(&*self.label).filter(|label| !label.is_empty()))
+    }
 }
 
 /// All of a letter but the record.
@@ -184,16 +196,17 @@ pub struct Letter {
 impl Letter {
     /// A letter that is to be written now.
     pub fn new(
-        origin: (&Arc<str>, &ShardId),
+        origin: (&GroupTable, &ShardId),
         record: Record,
         reason: Reason,
         attempts: Attempts,
         now: SystemTime,
     ) -> Self {
-        let (stream, shard) = origin;
+        let (at, shard) = origin;
         let id = LetterId {
-            stream: Arc::clone(stream),
+            at: at.clone(),
             key: record.key(),
+            label: shard.label().unwrap_or_default().into(),
             sequence_number: record.sequence_number.clone(),
         };
         let envelope = Envelope {
@@ -252,8 +265,10 @@ impl ParkedKey {
 /// Which letters are listed. The default is all open ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Only of this stream.
-    pub stream: Option<String>,
+    /// Only of this group.
+    pub group: Option<Group>,
+    /// Only of the table with this ARN.
+    pub table: Option<String>,
     /// Only with one of these reasons; none named: any.
     pub reasons: Vec<Reason>,
     /// Only of this key, as [`Envelope::key_in_words`] has it, or only its value where the key is
@@ -268,13 +283,14 @@ pub struct Selection {
 impl Selection {
     /// Whether a letter is selected.
     pub fn allows(&self, letter: &Envelope) -> bool {
-        let stream = self.stream.as_deref();
         let key = |wanted: &String| {
             let words = letter.key_in_words();
             let value = words.split_once('=').map(|(_, value)| value);
             words == *wanted || (letter.keys.inner().len() == 1 && value == Some(wanted))
         };
-        stream.is_none_or(|stream| stream == &*letter.id.stream)
+        let at = &letter.id.at;
+        self.group.as_ref().is_none_or(|group| group == at.group())
+            && self.table.as_ref().is_none_or(|table| table == at.table())
             && (self.reasons.is_empty() || self.reasons.contains(&letter.reason))
             && self.key.as_ref().is_none_or(key)
             && self
@@ -312,14 +328,14 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The parked keys of a stream, read consistently: one look at the start of a shard.
-    async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>>;
+    /// The parked keys of a group on a table, read consistently: one look at the start of a shard.
+    async fn parked(&self, at: &GroupTable) -> anyhow::Result<Vec<ParkedKey>>;
 
     /// Whether a key is parked, read consistently.
-    async fn is_parked(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool>;
+    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
 
     /// The oldest open letter of a key, read consistently.
-    async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>>;
+    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>>;
 
     /// The oldest open letter of a key behind this one, read consistently. Whoever goes through a
     /// key's letters need not look at those again that are settled.
@@ -340,14 +356,18 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// more).
     ///
     /// A crash leaves the claim behind: until its time is over, nobody redrives the key.
-    async fn claim(&self, stream: &str, key: &ItemKey, claim: &Claim)
-    -> anyhow::Result<Option<()>>;
+    async fn claim(
+        &self,
+        at: &GroupTable,
+        key: &ItemKey,
+        claim: &Claim,
+    ) -> anyhow::Result<Option<()>>;
 
     /// Lets go of a key that is in hand, if it still is. `because` is why it waits from now on:
     /// what failed is no longer redriven by itself.
     async fn release(
         &self,
-        stream: &str,
+        at: &GroupTable,
         key: &ItemKey,
         claim: &Claim,
         because: Option<Reason>,
@@ -355,7 +375,7 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
 
     /// Unparks a key that has no open letter, which only happens where letters were removed by
     /// hand. Says whether the key is not parked now.
-    async fn unpark_if_empty(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool>;
+    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
 
     /// Lists letters, a page at a time, in no order. Reads the whole table: for operators.
     async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page>;

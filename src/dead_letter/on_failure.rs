@@ -21,8 +21,8 @@ pub(super) const LONGEST: usize = 256 << 10;
 
 /// The message of a letter: the same for the same letter, and at most [`LONGEST`].
 pub(super) fn message(letter: &Letter) -> Result<String, serde_json::Error> {
-    let stream = &letter.envelope.id.stream;
-    let record = lambda_event::write(&letter.record, Some(stream))?;
+    let stream = letter.envelope.id.stream();
+    let record = lambda_event::write(&letter.record, Some(&stream))?;
     let payload = json!({ "Records": [record] }).to_string();
     let mut told = without_payload(letter);
     told["payload"] = payload.as_str().into();
@@ -61,13 +61,13 @@ fn without_payload(letter: &Letter) -> Value {
         "version": "1.0",
         "timestamp": humantime::format_rfc3339_millis(of.written).to_string(),
         "DDBStreamBatchInfo": {
-            "shardId": of.shard.as_str(),
+            "shardId": of.shard.id(),
             "startSequenceNumber": number,
             "endSequenceNumber": number,
             "approximateArrivalOfFirstRecord": created,
             "approximateArrivalOfLastRecord": created,
             "batchSize": 1,
-            "streamArn": &*of.id.stream,
+            "streamArn": &*of.id.stream(),
         },
         "aftercommit": {
             "reason": of.reason.word(),

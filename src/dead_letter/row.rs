@@ -1,16 +1,15 @@
 //! How dead letters are spelled in a table: key (`item`, `row`), three kinds of rows.
 //!
-//! - A *letter*: `item` is the stream and the item's key, `row` the sequence number, padded with
-//!   zeros. One query gives the letters of a key in order.
-//! - A *mark* for each parked key: `item` is `parked|` and the stream. One query gives all parked
-//!   keys of a stream. It counts the key's open letters and goes with the last one.
+//! - A *letter*: `item` is the group, the table and the item's key, `row` the stream's label and the
+//!   sequence number, padded with zeros. One query gives the letters of a key in order.
+//! - A *mark* for each parked key: `item` is `parked|`, the group and the table. One query
+//!   gives all parked keys of a group on a table. It counts the key's open letters and goes with the last one.
 //! - A *part* of a record that is too large for its letter: DynamoDB's items end at 400 KB, and a
 //!   record can have two images of that size.
 //!
 //! Source: [item size](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html#limits-items).
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
@@ -23,6 +22,7 @@ use super::{
     Attempts, Claim, Deed, Envelope, KEPT_AFTER, Letter, LetterId, ParkedKey, Reason, Settled,
 };
 use crate::decide::shard::ShardId;
+use crate::group::GroupTable;
 use crate::record::{Event, ItemKey, Record, SequenceNumber, lambda_event};
 use crate::rows::fields::{Fields, Reader, number, seconds, text, time, to_item};
 
@@ -40,7 +40,7 @@ pub(super) const OF_ENVELOPE: &[&str] = &[
     ROW,
     "kind",
     "format",
-    "stream",
+    "group_table",
     "key",
     "keys",
     "sequence_number",
@@ -75,32 +75,33 @@ fn short(key: &ItemKey) -> String {
 }
 
 /// The partition of a key's letters.
-pub(super) fn item_of(stream: &str, key: &ItemKey) -> String {
-    format!("{stream}|{}", short(key))
+pub(super) fn item_of(at: &GroupTable, key: &ItemKey) -> String {
+    format!("{at}|{}", short(key))
 }
 
-/// The partition of a stream's marks.
-pub(super) fn marks_of(stream: &str) -> String {
-    format!("parked|{stream}")
+/// The partition of the marks of a group on a table.
+pub(super) fn marks_of(at: &GroupTable) -> String {
+    format!("parked|{at}")
 }
 
-fn padded(sequence_number: &SequenceNumber) -> String {
-    let digits = sequence_number.as_str().trim_start_matches('0');
-    format!("{digits:0>40}")
+/// Orders the letters of a key: by their stream, then by their place in it.
+fn place(id: &LetterId) -> String {
+    let digits = id.sequence_number.as_str().trim_start_matches('0');
+    format!("{}#{digits:0>40}", id.label)
 }
 
 /// The key of a letter's row.
 pub(super) fn letter_key(id: &LetterId) -> Fields {
     vec![
-        (ITEM, Some(text(item_of(&id.stream, &id.key)))),
-        (ROW, Some(text(padded(&id.sequence_number)))),
+        (ITEM, Some(text(item_of(&id.at, &id.key)))),
+        (ROW, Some(text(place(id)))),
     ]
 }
 
 /// The key of a parked key's mark.
-pub(super) fn mark_key(stream: &str, key: &ItemKey) -> Fields {
+pub(super) fn mark_key(at: &GroupTable, key: &ItemKey) -> Fields {
     vec![
-        (ITEM, Some(text(marks_of(stream)))),
+        (ITEM, Some(text(marks_of(at)))),
         (ROW, Some(text(short(key)))),
     ]
 }
@@ -110,19 +111,16 @@ pub(super) fn part_key(id: &LetterId, n: usize) -> Fields {
     vec![
         (
             ITEM,
-            Some(text(format!("parts|{}", item_of(&id.stream, &id.key)))),
+            Some(text(format!("parts|{}", item_of(&id.at, &id.key)))),
         ),
-        (
-            ROW,
-            Some(text(format!("{}#{n:04}", padded(&id.sequence_number)))),
-        ),
+        (ROW, Some(text(format!("{}#{n:04}", place(id))))),
     ]
 }
 
 /// The record as text, in pieces that fit into a row each.
 pub(super) fn pieces(letter: &Letter) -> anyhow::Result<Vec<String>> {
-    let stream = &letter.envelope.id.stream;
-    let body = lambda_event::write(&letter.record, Some(stream))?.to_string();
+    let stream = letter.envelope.id.stream();
+    let body = lambda_event::write(&letter.record, Some(&stream))?.to_string();
     let mut pieces = Vec::new();
     let mut rest = body.as_str();
     while rest.len() > PART {
@@ -156,7 +154,7 @@ pub(super) fn letter_fields(letter: &Letter, pieces: &[String]) -> Fields {
     let mut fields = vec![
         ("format", Some(number(FORMAT))),
         ("kind", Some(text("letter"))),
-        ("stream", Some(text(&*envelope.id.stream))),
+        ("group_table", Some(text(envelope.id.at.to_string()))),
         ("key", Some(text(envelope.id.key.as_str()))),
         (
             "keys",
@@ -224,7 +222,7 @@ pub(super) fn expiry(deed: &Deed) -> AttributeValue {
 pub(super) fn mark_fields(letter: &Envelope) -> Fields {
     vec![
         ("kind", Some(text("mark"))),
-        ("stream", Some(text(&*letter.id.stream))),
+        ("group_table", Some(text(letter.id.at.to_string()))),
         ("key", Some(text(letter.id.key.as_str()))),
         ("keys", Some(AttributeValue::M(letter.keys.inner().clone()))),
         ("since", Some(time(letter.written))),
@@ -287,22 +285,29 @@ pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
         other => bail!("{other:?} is no event"),
     };
     let deeds = reader.list("deeds")?.iter().map(deed);
+    let shard = ShardId::new(reader.text("shard")?);
     Ok(Envelope {
         id: LetterId {
-            stream: Arc::from(reader.text("stream")?),
+            at: group_table(&reader)?,
             key: ItemKey::from_row(reader.text("key")?),
+            label: shard.label().unwrap_or_default().into(),
             sequence_number: SequenceNumber::parse(reader.text("sequence_number")?)?,
         },
         keys: map(item, "keys")?,
         event,
         created: from_nanos(reader.number("created_ns")?)?,
-        shard: ShardId::new(reader.text("shard")?),
+        shard,
         reason: Reason::from_word(reason).with_context(|| format!("{reason:?} is no reason"))?,
         attempts: attempts(&reader)?,
         written: reader.time("written")?,
         open: reader.time_if_any("settled")?.is_none(),
         deeds: deeds.collect::<anyhow::Result<_>>()?,
     })
+}
+
+fn group_table(reader: &Reader<'_>) -> anyhow::Result<GroupTable> {
+    let text = reader.text("group_table")?;
+    GroupTable::parse(text).with_context(|| format!("{text:?} is no group and table"))
 }
 
 /// What a letter's row has of the record: all of it, or how many parts there are.

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::aws_error::AwsError;
 use crate::decide::retry::Backoff;
+use crate::group::GroupTable;
 use crate::record::ItemKey;
 
 /// A copy that is not sent in this time is sent anew.
@@ -106,7 +107,10 @@ impl Destination {
     async fn send(&self, letter: &Letter) -> anyhow::Result<()> {
         let body = message(letter)?;
         let order = self.ordered.then(|| Ordered {
-            group: hash(&[&letter.envelope.id.stream, letter.envelope.id.key.as_str()]),
+            group: hash(&[
+                &letter.envelope.id.at.to_string(),
+                letter.envelope.id.key.as_str(),
+            ]),
             same: hash(&[&body]),
         });
         let (group, same) = order.map(|one| (one.group, one.same)).unzip();
@@ -213,16 +217,16 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
         }
     }
 
-    async fn parked(&self, stream: &str) -> anyhow::Result<Vec<ParkedKey>> {
-        self.letters.parked(stream).await
+    async fn parked(&self, at: &GroupTable) -> anyhow::Result<Vec<ParkedKey>> {
+        self.letters.parked(at).await
     }
 
-    async fn is_parked(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
-        self.letters.is_parked(stream, key).await
+    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+        self.letters.is_parked(at, key).await
     }
 
-    async fn next_of(&self, stream: &str, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
-        self.letters.next_of(stream, key).await
+    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+        self.letters.next_of(at, key).await
     }
 
     async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
@@ -243,25 +247,25 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
 
     async fn claim(
         &self,
-        stream: &str,
+        at: &GroupTable,
         key: &ItemKey,
         claim: &Claim,
     ) -> anyhow::Result<Option<()>> {
-        self.letters.claim(stream, key, claim).await
+        self.letters.claim(at, key, claim).await
     }
 
     async fn release(
         &self,
-        stream: &str,
+        at: &GroupTable,
         key: &ItemKey,
         claim: &Claim,
         because: Option<Reason>,
     ) -> anyhow::Result<()> {
-        self.letters.release(stream, key, claim, because).await
+        self.letters.release(at, key, claim, because).await
     }
 
-    async fn unpark_if_empty(&self, stream: &str, key: &ItemKey) -> anyhow::Result<bool> {
-        self.letters.unpark_if_empty(stream, key).await
+    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+        self.letters.unpark_if_empty(at, key).await
     }
 
     async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page> {

@@ -13,19 +13,37 @@ use std::sync::Arc;
 
 use crate::gate::left_out;
 
-/// The id that the stream gave to a shard.
+/// A shard of one of the table's streams: `<stream label>#<shard id>`.
+///
+/// Labels are times of equal length, so that shards sort by the age of their stream. A source that
+/// has one stream only may leave the label out.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(Arc<str>);
 
 impl ShardId {
-    /// Wraps the stream's id.
+    /// Wraps a text that names the shard, with or without a label.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
     }
 
-    /// The stream's id.
+    /// The shard with this id of the stream with this label.
+    pub fn of_stream(label: &str, id: &str) -> Self {
+        Self(format!("{label}#{id}").into())
+    }
+
+    /// The whole text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The label of the shard's stream, if it has one.
+    pub fn label(&self) -> Option<&str> {
+        self.0.split_once('#').map(|(label, _)| label)
+    }
+
+    /// The id that the stream gave to the shard.
+    pub fn id(&self) -> &str {
+        self.0.split_once('#').map_or(&*self.0, |(_, id)| id)
     }
 }
 

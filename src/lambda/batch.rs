@@ -31,6 +31,14 @@ mod settle;
 /// Stands for the shard that the event does not tell.
 const SHARD: &str = "lambda";
 
+/// The shard, as far as the event tells it: its stream.
+fn shard(stream: &str) -> ShardId {
+    match stream.split_once("/stream/") {
+        Some((_, label)) => ShardId::of_stream(label, SHARD),
+        None => ShardId::new(SHARD),
+    }
+}
+
 /// A call to the table of dead letters is given up after this long, and made anew.
 const CALL: Duration = Duration::from_secs(3);
 
@@ -198,7 +206,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         let Some(letters) = self.function.letters.clone().filter(|_| self.wanted > 0) else {
             return;
         };
-        let look = || letters.parked(&self.stream);
+        let look = || letters.parked(&self.function.at);
         let learnt = persist(CALL, self.rng.fork(), "looking for parked keys", look);
         match timeout_at(self.before(MARGIN), learnt).await {
             Ok(parked) => self.parked = parked.into_iter().map(|parked| parked.key).collect(),
@@ -301,7 +309,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         let function = self.function;
         let context = Context::detached()
             .of_worker(&function.incarnation, Liveness::Unknown)
-            .of_shard(&self.stream, &ShardId::new(SHARD))
+            .of_shard(&self.stream, &shard(&self.stream))
             .of_attempt(made + 1)
             .until(self.before(MARGIN))
             .ending(self.ends)
@@ -321,7 +329,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         let Some(letters) = self.function.letters.clone() else {
             return self.lanes.suspend(&key);
         };
-        let origin = (&self.stream, &ShardId::new(SHARD));
+        let origin = (&self.function.at, &shard(&self.stream));
         let now = self.function.clock.now();
         let letter = Letter::new(origin, record.clone(), reason, attempts, now);
         let (counters, rng) = (&self.function.counters, self.rng.fork());

@@ -17,13 +17,14 @@ use tokio::time::sleep;
 
 use super::fence::{is_taken, stays_and_reads};
 use super::format::Formats;
-use super::row::{self, ROW, STREAM, lease_key, worker_key};
+use super::row::{self, GROUP_TABLE, ROW, lease_key, worker_key};
 use super::{
-    Checkpoint, Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Sighting,
-    StreamRow, Take, Unfit, View, WorkerRow,
+    Checkpoint, Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
+    Sighting, Take, Unfit, View, WorkerRow,
 };
 use crate::decide::retry::Backoff;
 use crate::decide::shard::ShardId;
+use crate::group::{GroupTable, Identity};
 use crate::record::Position;
 use crate::rows::dynamodb::{Part, Table, Transaction, Write, is_conflict};
 use crate::rows::expression::Expression;
@@ -46,21 +47,22 @@ const AGAIN: Backoff = Backoff {
     cap: Duration::from_millis(200),
 };
 
-/// The rows of one stream's fleet.
+/// The rows of a group on a table.
 #[derive(Debug, Clone)]
 pub struct DynamoDbLeases {
     table: Table,
-    stream: Arc<str>,
+    /// As the partition key has it.
+    group_table: Arc<str>,
     formats: Formats,
 }
 
 impl DynamoDbLeases {
-    /// The rows of the stream with this ARN, in `table`, which must exist
+    /// The rows of this group, in the lease table `table`, which must exist
     /// ([`crate::tables::dynamodb::create_lease_table`]).
-    pub fn new(client: Client, table: &str, stream: &str) -> Self {
+    pub fn new(client: Client, table: &str, of: &GroupTable) -> Self {
         Self {
             table: Table::new(client, table),
-            stream: stream.into(),
+            group_table: of.to_string().into(),
             formats: Formats::default(),
         }
     }
@@ -88,12 +90,15 @@ impl DynamoDbLeases {
     }
 
     fn key(&self, row: &str) -> Fields {
-        vec![(STREAM, Some(text(&*self.stream))), (ROW, Some(text(row)))]
+        vec![
+            (GROUP_TABLE, Some(text(&*self.group_table))),
+            (ROW, Some(text(row))),
+        ]
     }
 
     fn lease_item(&self, lease: &LeaseRow) -> Item {
         let fields = row::lease_fields(lease, self.formats.writes());
-        row::item(&self.stream, &lease_key(&lease.shard), fields)
+        row::item(&self.group_table, &lease_key(&lease.shard), fields)
     }
 
     /// The lease as it stands, to see whether a write of mine was applied. A row that cannot be
@@ -196,7 +201,7 @@ impl LeaseStore for DynamoDbLeases {
     }
 
     async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
-        let of = Expression::default().when(STREAM, Some(text(&*self.stream)));
+        let of = Expression::default().when(GROUP_TABLE, Some(text(&*self.group_table)));
         let strong = consistency == Consistency::Strong;
         let mut view = View::default();
         for item in self.table.query(&of, strong).await? {
@@ -206,13 +211,17 @@ impl LeaseStore for DynamoDbLeases {
         Ok(view)
     }
 
-    async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
+    async fn bootstrap(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
         self.bootstrapped(row).await
+    }
+
+    async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
+        self.identity_changed(seen, new).await
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
         let key = worker_key(&row.incarnation);
-        let item = row::item(&self.stream, &key, row::worker_fields(row));
+        let item = row::item(&self.group_table, &key, row::worker_fields(row));
         if let Write::Applied(_) = self.table.put(item, &Expression::on_none(ROW)).await? {
             return Ok(());
         }

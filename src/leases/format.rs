@@ -5,7 +5,7 @@
 //! one has left. If an older one comes back, the newer ones hand over what it cannot read (to
 //! themselves, too), since that writes the row anew; a row never goes to a worker that could not read
 //! it. The rows by which builds come to know each
-//! other, the stream's and the workers', always have the first format.
+//! other, the group's and the workers', always have the first format.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +16,7 @@ use crate::gate::left_out;
 /// The newest format of rows that this build reads.
 pub const FORMAT: u32 = 1;
 
-/// The format of the stream's row and of the workers' rows.
+/// The format of the group's row and of the workers' rows.
 pub(super) const FIRST: u32 = 1;
 
 /// What one process reads and writes.

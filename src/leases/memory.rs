@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::bail;
 
 use super::format::Formats;
-use super::row::{STREAM_ROW, lease_key, worker_key};
+use super::row::{GROUP_ROW, lease_key, worker_key};
 use super::{
-    Checkpoint, Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Sighting,
-    StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
+    Checkpoint, Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
+    Sighting, Take, Unfit, Unreadable, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
+use crate::group::Identity;
 use crate::record::Position;
 
 /// A lease table that lives as long as its last clone.
@@ -124,12 +125,19 @@ impl LeaseStore for MemoryLeases {
         Ok(self.seeing(self.snapshot()))
     }
 
-    async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
+    async fn bootstrap(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
         let mut table = self.rows();
-        if !Self::cleared(&mut table, STREAM_ROW) && table.is_unreadable(STREAM_ROW) {
-            bail!("the stream's row was written by a newer version: update this worker");
+        if !Self::cleared(&mut table, GROUP_ROW) && table.is_unreadable(GROUP_ROW) {
+            bail!("the group's row was written by a newer version: update this worker");
         }
-        Ok(*table.stream.get_or_insert(row))
+        Ok(table.group.get_or_insert(row).clone())
+    }
+
+    async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
+        let mut table = self.rows();
+        let row = table.group.as_mut();
+        let row = row.filter(|row| row.identity == *seen || row.identity == *new);
+        Ok(row.map(|row| row.identity = new.clone()))
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {

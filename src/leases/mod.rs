@@ -1,13 +1,13 @@
 //! The lease table: who reads which shard, from where, and who is alive.
 //!
-//! One partition per stream holds all rows of the fleet, so that one query sees everything:
+//! One partition per group and table holds all rows of the fleet, so that one query sees everything:
 //!
 //! | row | holds |
 //! |---|---|
-//! | `stream` | the initial position and the moment of the first bootstrap; written once |
+//! | `group` | the initial position, the moment of the first bootstrap, the group's identity |
 //! | `worker#<incarnation>` | one heartbeat per process, not one per lease |
-//! | `shard#<shard>` | owner, epoch, checkpoint |
-//! | `gap#<shard>#<last handled>` | what was trimmed before it could be read |
+//! | `shard#<stream label>#<shard>` | owner, epoch, checkpoint |
+//! | `gap#<stream label>#<shard>#<last handled>` | what was trimmed before it could be read |
 //!
 //! Every row carries its format version. Rows of a newer one than this build reads ([`FORMAT`]) are
 //! reported, never touched; how two versions get along is told in `format.rs`.
@@ -17,6 +17,7 @@ use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use crate::decide::shard::ShardId;
+use crate::group::Identity;
 use crate::record::{Position, SequenceNumber};
 
 pub mod dynamodb;
@@ -28,7 +29,7 @@ pub(crate) mod row;
 pub use crate::decide::lease::{Epoch, Hold, Incarnation, Sighting, Take};
 pub use format::FORMAT;
 
-/// Where a stream was started from.
+/// Where a group started from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InitialPosition {
     /// Everything that the stream still holds.
@@ -37,14 +38,16 @@ pub enum InitialPosition {
     Latest,
 }
 
-/// The `stream` row: written once, by whoever comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StreamRow {
-    /// Where the fleet started from.
+/// The `group` row: written once, by the worker that comes first. It outlives the table's streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupRow {
+    /// Where the group started from.
     pub initial: InitialPosition,
     /// When the first worker bootstrapped; with [`InitialPosition::Latest`] records created before
     /// it are skipped. To the millisecond.
     pub bootstrapped: SystemTime,
+    /// The settings that decide which record becomes which effect. Empty: the group has none.
+    pub identity: Identity,
 }
 
 /// A worker's heartbeat row.
@@ -198,11 +201,11 @@ pub struct GapSettlement {
     pub reason: String,
 }
 
-/// All rows of a stream, as one query saw them.
+/// All rows of a group on a table, as one query saw them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
-    /// The stream's own row, once written.
-    pub stream: Option<StreamRow>,
+    /// The group's own row, once written.
+    pub group: Option<GroupRow>,
     /// The workers' heartbeats.
     pub workers: BTreeMap<Incarnation, WorkerRow>,
     /// The leases.
@@ -270,11 +273,19 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// The newest format of rows that this build reads.
     fn reads(&self) -> u32;
 
-    /// Reads all rows of the stream.
+    /// Reads all rows of the group on its table.
     fn look(&self, consistency: Consistency) -> impl Future<Output = anyhow::Result<View>> + Send;
 
-    /// Writes the stream row if there is none, and returns the one that stands.
-    fn bootstrap(&self, row: StreamRow) -> impl Future<Output = anyhow::Result<StreamRow>> + Send;
+    /// Writes the group row if there is none, and returns the one in the table.
+    fn bootstrap(&self, row: GroupRow) -> impl Future<Output = anyhow::Result<GroupRow>> + Send;
+
+    /// Replaces the identity in the group row if it is still `seen`. `Ok(None)`: it is another by
+    /// now, or there is no row.
+    fn change_identity(
+        &self,
+        seen: &Identity,
+        new: &Identity,
+    ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
 
     /// Writes a worker row, at the beat it carries. Where an earlier try of mine has written it
     /// already, this raises the beat like a heartbeat: an answer always means that the row shows

@@ -6,20 +6,21 @@ use serde_dynamo::{AttributeValue, Item};
 
 use super::format::FIRST;
 use super::{
-    Checkpoint, GapRow, GapSettlement, Incarnation, InitialPosition, LeaseRow, Report, StreamRow,
+    Checkpoint, GapRow, GapSettlement, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
     Unfit, Unreadable, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
+use crate::group::Identity;
 use crate::record::{Position, SequenceNumber};
 use crate::rows::expression::Expression;
 use crate::rows::fields::{Fields, Reader, Unexpected, number, text, time, to_item};
 
-/// The partition key: the stream's ARN.
-pub const STREAM: &str = "stream";
-/// The sort key: which row of the stream.
+/// The partition key: `<group>#<table ARN>`.
+pub const GROUP_TABLE: &str = "group_table";
+/// The sort key: which row of the group.
 pub const ROW: &str = "row";
-/// The sort key of the stream's own row.
-pub const STREAM_ROW: &str = "stream";
+/// The sort key of the group's own row.
+pub const GROUP_ROW: &str = "group";
 
 /// The checkpoint of a shard of which nothing is settled yet.
 const HORIZON: &str = "TRIM_HORIZON";
@@ -47,8 +48,8 @@ fn instant(value: Option<std::time::SystemTime>) -> Option<AttributeValue> {
     value.map(time)
 }
 
-/// The stream row's attributes, without its key.
-pub(super) fn stream_fields(row: &StreamRow) -> Fields {
+/// The group row's attributes, without its key.
+pub(super) fn group_fields(row: &GroupRow) -> Fields {
     let initial = match row.initial {
         InitialPosition::TrimHorizon => "TRIM_HORIZON",
         InitialPosition::Latest => "LATEST",
@@ -57,7 +58,15 @@ pub(super) fn stream_fields(row: &StreamRow) -> Fields {
         ("format", Some(number(FIRST))),
         ("initial", Some(text(initial))),
         ("bootstrapped", Some(time(row.bootstrapped))),
+        identity_field(&row.identity),
     ]
+}
+
+/// The group's identity as a map of texts.
+pub(super) fn identity_field(identity: &Identity) -> (&'static str, Option<AttributeValue>) {
+    let settings = identity.settings();
+    let settings = settings.map(|(name, value)| (name.to_owned(), text(value)));
+    ("identity", Some(AttributeValue::M(settings.collect())))
 }
 
 /// A worker row's attributes, without its key.
@@ -159,8 +168,8 @@ pub(super) fn gap_settlement(settled: Option<&GapSettlement>) -> Fields {
 }
 
 /// A whole item: the key and the attributes.
-pub(super) fn item(stream: &str, row: &str, mut fields: Fields) -> Item {
-    fields.push((STREAM, Some(text(stream))));
+pub(super) fn item(group_table: &str, row: &str, mut fields: Fields) -> Item {
+    fields.push((GROUP_TABLE, Some(text(group_table))));
     fields.push((ROW, Some(text(row))));
     to_item(fields)
 }
@@ -180,8 +189,8 @@ impl View {
     fn sort_in(&mut self, row: &str, item: &Item, reads: u32) -> Result<(), Unfit> {
         let reader = Reader(item);
         check_format(&reader, reads)?;
-        if row == STREAM_ROW {
-            self.stream = Some(stream(item, reads)?);
+        if row == GROUP_ROW {
+            self.group = Some(group(item, reads)?);
         } else if let Some(name) = row.strip_prefix("worker#") {
             let incarnation = Incarnation::from_row(name);
             let worker = worker(incarnation.clone(), &reader)?;
@@ -217,8 +226,8 @@ impl From<Unexpected> for Unfit {
     }
 }
 
-/// Reads the stream row.
-pub(super) fn stream(item: &Item, reads: u32) -> Result<StreamRow, Unfit> {
+/// Reads the group row.
+pub(super) fn group(item: &Item, reads: u32) -> Result<GroupRow, Unfit> {
     let reader = Reader(item);
     check_format(&reader, reads)?;
     let initial = match reader.text("initial")? {
@@ -230,10 +239,25 @@ pub(super) fn stream(item: &Item, reads: u32) -> Result<StreamRow, Unfit> {
             });
         }
     };
-    Ok(StreamRow {
+    Ok(GroupRow {
         initial,
         bootstrapped: reader.time("bootstrapped")?,
+        identity: identity(item)?,
     })
+}
+
+fn identity(item: &Item) -> Result<Identity, Unfit> {
+    let malformed = || Unfit::Malformed {
+        what: "identity is not a map of texts".to_owned(),
+    };
+    let Some(AttributeValue::M(settings)) = item.get("identity") else {
+        return Err(malformed());
+    };
+    let settings = settings.iter().map(|(name, value)| match value {
+        AttributeValue::S(value) => Ok((name.clone(), value.clone())),
+        _ => Err(malformed()),
+    });
+    settings.collect()
 }
 
 fn worker(incarnation: Incarnation, reader: &Reader) -> Result<WorkerRow, Unfit> {
@@ -292,8 +316,8 @@ pub(super) fn beat(item: &Item) -> Option<u64> {
     Reader(item).number("beat").ok()
 }
 
-/// Every attribute that reading the stream's row depends on.
-pub(super) const STREAM_ATTRIBUTES: &[&str] = &["format", "initial", "bootstrapped"];
+/// Every attribute that reading the group's row depends on.
+pub(super) const GROUP_ATTRIBUTES: &[&str] = &["format", "initial", "bootstrapped", "identity"];
 
 /// That these attributes still stand as they were seen.
 pub(super) fn unchanged(seen: &Item, names: &[&str]) -> Expression {

@@ -64,8 +64,8 @@ impl<H: RecordHandler> Redrive<'_, H> {
             }
         };
         let claim = self.claim();
-        let (stream, of) = (&key.stream, &key.key);
-        let release = || self.letters.release(stream, of, &claim, because);
+        let (at, of) = (&key.at, &key.key);
+        let release = || self.letters.release(at, of, &claim, because);
         let released = repeated(release, &mut rng).await;
         if let Err(error) = &released {
             let error = format!("{error:#}");
@@ -96,10 +96,10 @@ impl<H: RecordHandler> Redrive<'_, H> {
         loop {
             let next = || match &settled {
                 Some(last) => self.letters.next_after(last),
-                None => self.letters.next_of(&key.stream, &key.key),
+                None => self.letters.next_of(&key.at, &key.key),
             };
             let Some(letter) = repeated(next, rng).await? else {
-                let unpark = || self.letters.unpark_if_empty(&key.stream, &key.key);
+                let unpark = || self.letters.unpark_if_empty(&key.at, &key.key);
                 if repeated(unpark, rng).await? {
                     return Ok(());
                 }
@@ -109,7 +109,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
             };
             let turn = self.turn().await?;
             let claim = self.claim();
-            let claim = || self.letters.claim(&key.stream, &key.key, &claim);
+            let claim = || self.letters.claim(&key.at, &key.key, &claim);
             if repeated(claim, rng).await?.is_none() {
                 return Err(Halt::Taken);
             }
@@ -203,7 +203,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         let envelope = &letter.envelope;
         let context = Context::detached()
             .of_worker(&self.how.incarnation, Liveness::Unknown)
-            .of_shard(&envelope.id.stream, &envelope.shard)
+            .of_shard(&envelope.id.stream(), &envelope.shard)
             .of_attempt(envelope.attempts.made().saturating_add(1))
             .until(Instant::now() + limit);
         let result = attempt(self.handler, &letter.record, &context, limit).await;

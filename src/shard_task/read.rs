@@ -113,7 +113,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 self.settle(ticket);
                 continue;
             }
-            if !self.engine.wants(&record) {
+            if !self.engine.wants(&record, &self.stream) {
                 Counters::add(&self.engine.progress.counters.filtered);
                 self.tell_passed(&record, "filtered");
                 self.settle(ticket);

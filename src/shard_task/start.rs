@@ -73,7 +73,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     fn handle(&mut self, key: ItemKey, what: (Arc<Record>, Blame), made: u32, turn: Turn) {
         let (record, mut blame) = what;
         let context = Context {
-            stream: self.engine.stream.clone(),
+            stream: self.stream.clone(),
             shard: self.assignment.hold.shard.clone(),
             incarnation: self.assignment.hold.owner.as_str().into(),
             epoch: self.assignment.hold.epoch,
@@ -109,7 +109,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             reason
         };
         let letter = Letter::new(
-            (&self.engine.stream, &self.assignment.hold.shard),
+            (&self.engine.at, &self.assignment.hold.shard),
             Record::clone(&queued.record),
             reason,
             queued.attempts.clone(),

@@ -12,9 +12,10 @@ use super::clocks::Clocks;
 use super::flaw::{Flaw, has};
 use super::world::World;
 use crate::decide::shard::{Shard, ShardId};
+use crate::group::Identity;
 use crate::leases::memory::MemoryLeases;
 use crate::leases::{
-    Consistency, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take, Unfit,
+    Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Take, Unfit,
     Unreadable, View, WorkerRow,
 };
 use crate::record::Position;
@@ -194,10 +195,16 @@ impl LeaseStore for Network {
         self.call("look", apply).await
     }
 
-    async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
+    async fn bootstrap(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
         let table = self.table.clone();
         self.write("bootstrap", async move { table.bootstrap(row).await })
             .await
+    }
+
+    async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
+        let (table, seen, new) = (self.table.clone(), seen.clone(), new.clone());
+        let change = async move { table.change_identity(&seen, &new).await };
+        self.write("change identity", change).await
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use super::witness::Witness;
 use super::world::World;
 use crate::decide::lease::Incarnation;
 use crate::decide::shard::ShardId;
-use crate::leases::row::{STREAM_ROW, lease_key, worker_key};
+use crate::leases::row::{GROUP_ROW, lease_key, worker_key};
 use crate::leases::{GapRow, Unfit, Unreadable, View};
 
 /// A row that an operator strikes at.
@@ -22,7 +22,7 @@ impl Target {
         let leases = view.leases.keys().cloned().map(Self::Lease);
         let workers = view.workers.keys().cloned().map(Self::Worker);
         let gaps = view.gaps.iter().cloned().map(Self::Gap);
-        let stream = view.stream.filter(|_| !view.leases.is_empty());
+        let stream = view.group.as_ref().filter(|_| !view.leases.is_empty());
         let stream = stream.map(|_| Self::Stream);
         leases.chain(workers).chain(gaps).chain(stream).collect()
     }
@@ -44,8 +44,8 @@ impl Target {
                 None
             }
             Self::Stream => {
-                view.stream = None;
-                Some(STREAM_ROW.to_owned())
+                view.group = None;
+                Some(GROUP_ROW.to_owned())
             }
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn strike(world: &World) {
                 what: "by the simulation".to_owned(),
             },
         }));
-        nothing = view.stream.is_none() && view.leases.is_empty() && view.unreadable.is_empty();
+        nothing = view.group.is_none() && view.leases.is_empty() && view.unreadable.is_empty();
     });
     target.count(world);
     world.witness(|witness| match target {

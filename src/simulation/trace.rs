@@ -11,8 +11,8 @@ pub(super) fn describe_change(trace: &mut String, at: f64, before: &View, now: &
     let mut tell = |what: std::fmt::Arguments<'_>| {
         let _ = writeln!(trace, "{at:9.3} table: {what}");
     };
-    if before.stream != now.stream {
-        tell(format_args!("the stream's row is {:?}", now.stream));
+    if before.group != now.group {
+        tell(format_args!("the group's row is {:?}", now.group));
     }
     let changed = |(shard, row): &(&ShardId, &LeaseRow)| before.leases.get(*shard) != Some(*row);
     for (shard, row) in now.leases.iter().filter(changed) {

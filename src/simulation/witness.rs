@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::consumer::EDGE;
 use crate::decide::shard::{Shard, ShardId};
 use crate::handler::Context;
-use crate::leases::{Checkpoint, Epoch, GapRow, InitialPosition, StreamRow, View};
+use crate::leases::{Checkpoint, Epoch, GapRow, GroupRow, InitialPosition, View};
 use crate::record::{ItemKey, Position, Record, SequenceNumber};
 use crate::trust::Tenure;
 
@@ -22,7 +22,7 @@ pub(super) struct Witness {
     epochs: BTreeMap<ShardId, Began>,
     /// Those that an operator deleted.
     deleted_gaps: Vec<GapRow>,
-    started: Option<StreamRow>,
+    started: Option<GroupRow>,
     retention: Duration,
     /// How far the clock is off at most by which the fleet dated its start.
     skew: Duration,
@@ -190,11 +190,12 @@ impl Witness {
     fn is_at_the_edge(&self, known: &Known) -> bool {
         let held = self.retention.mul_f64(1.0 - EDGE);
         self.started
+            .as_ref()
             .is_some_and(|row| row.bootstrapped > known.created + held)
     }
 
     fn is_older_than_the_fleet(&self, known: &Known) -> bool {
-        self.started.is_some_and(|row| {
+        self.started.as_ref().is_some_and(|row| {
             let start = row.bootstrapped + self.skew;
             row.initial == InitialPosition::Latest && known.created < start
         })
@@ -202,7 +203,9 @@ impl Witness {
 
     /// The table changed.
     pub fn table(&mut self, view: &View) -> Verdict {
-        self.started = self.started.or(view.stream);
+        if self.started.is_none() {
+            self.started.clone_from(&view.group);
+        }
         for (shard, row) in &view.leases {
             let at = match &row.checkpoint {
                 Checkpoint::At(Position::After(number)) => Some(number.clone()),

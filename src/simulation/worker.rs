@@ -13,6 +13,7 @@ use super::mailing::{self, Mailer};
 use super::network::Network;
 use super::world::World;
 use crate::consumer::Consumer;
+use crate::group::{Group, GroupTable};
 use crate::handler::{Context, Failure, RecordHandler};
 use crate::leases::{FORMAT, InitialPosition};
 use crate::progress::Counters;
@@ -94,7 +95,8 @@ impl<H: RecordHandler> Worker<H> {
             mailer,
             inner: (self.handler)(),
         };
-        let consumer = Consumer::new("stream", network.clone(), network, handler)
+        let at = GroupTable::new(Group::default(), "simulated");
+        let consumer = Consumer::new(at, network.clone(), network, handler)
             .settings(settings)
             .clock(clock);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

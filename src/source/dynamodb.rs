@@ -54,6 +54,7 @@ const RECORDS_PER_READ: i32 = 1000;
 pub struct DynamoDbStream {
     client: Client,
     arn: Arc<str>,
+    label: Arc<str>,
     clock: Clock,
 }
 
@@ -67,6 +68,7 @@ impl DynamoDbStream {
         Self {
             client,
             arn: arn.into(),
+            label: label_of(arn).into(),
             clock,
         }
     }
@@ -101,7 +103,7 @@ impl DynamoDbStream {
                     .shards
                     .unwrap_or_default()
                     .into_iter()
-                    .filter_map(shard),
+                    .filter_map(|one| shard(&self.label, one)),
             );
             after = stream.last_evaluated_shard_id;
             if after.is_none() {
@@ -126,7 +128,7 @@ impl StreamSource for DynamoDbStream {
     async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {
         let filter = ShardFilter::builder()
             .r#type(ShardFilterType::ChildShards)
-            .shard_id(parent.as_str())
+            .shard_id(parent.id())
             .build();
         let (_, mut shards) = self.listing(Some(filter)).await?;
         // Some servers ignore the filter and answer with every shard, the parent among them.
@@ -143,7 +145,7 @@ impl StreamSource for DynamoDbStream {
             .client
             .get_shard_iterator()
             .stream_arn(&*self.arn)
-            .shard_id(shard.as_str());
+            .shard_id(shard.id());
         let request = match position {
             Position::Horizon => request.shard_iterator_type(sdk::ShardIteratorType::TrimHorizon),
             Position::After(last) => request
@@ -198,10 +200,16 @@ where
     }
 }
 
-fn shard(shard: sdk::Shard) -> Option<Shard> {
+/// The last part of a stream's ARN.
+fn label_of(arn: &str) -> &str {
+    arn.split_once("/stream/").map_or(arn, |(_, label)| label)
+}
+
+fn shard(label: &str, shard: sdk::Shard) -> Option<Shard> {
+    let named = |id: String| ShardId::of_stream(label, &id);
     Some(Shard {
-        id: ShardId::new(shard.shard_id?),
-        parent: shard.parent_shard_id.map(ShardId::new),
+        id: named(shard.shard_id?),
+        parent: shard.parent_shard_id.map(named),
     })
 }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::dead_letter::{DeadLetters, Reason};
+use crate::group::GroupTable;
 
 /// After an answer nobody asks for so long, however many look.
 const GOOD_FOR: Duration = Duration::from_secs(10);
@@ -45,10 +46,10 @@ impl Parked {
     }
 
     /// Why each key is parked.
-    pub async fn reasons(&self, stream: &str) -> Result<Vec<Option<Reason>>, Untold> {
-        let (letters, stream) = (self.letters.clone(), stream.to_owned());
+    pub async fn reasons(&self, at: &GroupTable) -> Result<Vec<Option<Reason>>, Untold> {
+        let (letters, at) = (self.letters.clone(), at.clone());
         let ask = || async move {
-            let parked = letters.parked(&stream).await?;
+            let parked = letters.parked(&at).await?;
             Ok(parked.into_iter().map(|key| key.reason).collect())
         };
         self.last.or_ask("parked keys", ask).await

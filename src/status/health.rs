@@ -21,7 +21,7 @@ pub enum Stuck {
     /// The loop that writes heartbeats and looks at the lease table.
     #[error("the fleet's loop of {stream} has not turned for {} s", .quiet.as_secs())]
     Fleet {
-        /// The stream's ARN.
+        /// The group and the table.
         stream: String,
         /// For how long.
         quiet: Duration,
@@ -29,7 +29,7 @@ pub enum Stuck {
     /// The task that reads a shard. A handler that blocks its thread does that.
     #[error("the task of shard {shard} of {stream} has not turned for {} s: does a handler block?", .quiet.as_secs())]
     Shard {
-        /// The stream's ARN.
+        /// The group and the table.
         stream: String,
         /// The shard.
         shard: String,
@@ -65,7 +65,7 @@ pub fn stuck(progress: &Progress) -> Option<Stuck> {
         return None;
     }
     let patience = timing.lease_duration * STUCK;
-    let stream = || progress.stream().to_owned();
+    let stream = || progress.at().to_string();
     if let Some(quiet) = progress.turned().filter(|quiet| *quiet > patience) {
         let stream = stream();
         return Some(Stuck::Fleet { stream, quiet });
@@ -101,13 +101,14 @@ mod tests {
     use crate::clock::Clock;
     use crate::decide::shard::ShardId;
     use crate::dependency::{Dependency, Limits};
+    use crate::group::{Group, GroupTable};
     use crate::progress::Run;
     use crate::settings::Timing;
     use std::sync::Arc;
 
     #[tokio::test(start_paused = true)]
     async fn a_shard_whose_task_does_not_turn_is_stuck_unless_a_gap_has_stopped_it() {
-        let progress = Arc::new(Progress::new("arn".into()));
+        let progress = Arc::new(Progress::new(GroupTable::new(Group::default(), "arn")));
         progress.runs(Run {
             clock: Clock::system(),
             timing: Timing::default(),
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(
             stuck(&progress).map(|stuck| stuck.to_string()),
             Some(format!(
-                "the task of shard shard of arn has not turned for {} s: does a handler block?",
+                "the task of shard shard of confirmation#arn has not turned for {} s: does a handler block?",
                 quiet.as_secs()
             ))
         );

@@ -188,7 +188,7 @@ const NONE_SUCH = "No shard is of this kind.";
 const NO_WORKERS = ["Nobody reads this stream. Start a worker: ", code("aftercommit run --table TABLE …")];
 const NO_GAPS = ["No gaps: nothing left the stream before it was read."];
 
-function stream({ stream: arn }) {
+function stream({ group_table: arn }) {
   const name = make("h2");
   const shards = table("Shards", shardColumns(arn), ({ shard }) => shard, [NO_SHARDS]);
   const workers = table("Workers", WORKERS, ({ worker }) => worker, NO_WORKERS);
@@ -222,13 +222,13 @@ const nothing = make("p", { class: "empty" }, ...NO_STREAMS);
 const drawCurves = curves(at("curves"));
 
 function show(report) {
-  const shards = report.streams.flatMap((one) => one.shards.map((shard) => [place(one.stream, shard.shard), shard]));
+  const shards = report.streams.flatMap((one) => one.shards.map((shard) => [place(one.group_table, shard.shard), shard]));
   lags.look(new Map(shards.filter(([, shard]) => living(shard)).map(([key, shard]) => [key, shard.lag_seconds])));
   verdict(report);
   say(at("process"), worker(report.process));
   figures(at("totals"), totals(report));
   drawCurves(report.process?.history ?? [], report.at);
-  keep(at("streams"), report.streams, (one) => one.stream, stream, (node, one) => shown.get(node)(one));
+  keep(at("streams"), report.streams, (one) => one.group_table, stream, (node, one) => shown.get(node)(one));
   nothing.hidden = report.streams.length > 0;
   at("totals").parentNode.hidden = !report.process && report.streams.length === 0;
   at("curves").parentNode.hidden = !report.process;

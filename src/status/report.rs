@@ -44,8 +44,10 @@ pub struct FleetStatus {
 /// How a fleet is doing on one stream.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StreamStatus {
-    /// The stream's ARN.
-    pub stream: String,
+    /// Its key: `<group>#<table ARN>`.
+    pub group_table: String,
+    /// The group.
+    pub group: String,
     /// The table's name, as far as the ARN tells it.
     pub table: String,
     /// How things stand.

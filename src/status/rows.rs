@@ -10,17 +10,17 @@ use super::report::{
     Gap, Settled, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
 };
 use crate::decide::rate::faded;
+use crate::group::GroupTable;
 use crate::leases::{Checkpoint, GapRow, LeaseRow, Unfit, Unreadable, View, WorkerRow};
 use crate::record::{Position, SequenceNumber};
-use crate::tables::table_of;
 
 /// A worker whose heartbeat is older than so many lease durations is told as dead. More than one, as
 /// the clocks of two machines differ.
 const DEAD_AFTER: f64 = 1.5;
 
 impl StreamStatus {
-    /// What the rows of a stream mean at this time. `retention`: how long the stream keeps a record.
-    pub fn new(stream: &str, view: &View, now: SystemTime, retention: Duration) -> Self {
+    /// What the rows of a group mean at this time. `retention`: how long the stream keeps a record.
+    pub fn new(at: &GroupTable, view: &View, now: SystemTime, retention: Duration) -> Self {
         let workers: Vec<_> = view
             .workers
             .values()
@@ -40,8 +40,9 @@ impl StreamStatus {
             .map(|row| shard(row, (alive(row), turns(row)), (now, retention)))
             .collect();
         let mut report = Self {
-            stream: stream.to_owned(),
-            table: table_of(stream).unwrap_or(stream).to_owned(),
+            group_table: at.to_string(),
+            group: at.group().to_string(),
+            table: at.table_name().to_owned(),
             verdict: Verdict::Well,
             shards,
             workers,
@@ -50,7 +51,7 @@ impl StreamStatus {
             parked_keys: None,
             dead_letters: None,
         };
-        if view.stream.is_none() && view.leases.is_empty() {
+        if view.group.is_none() && view.leases.is_empty() {
             report.verdict = Verdict::Unknown;
         }
         report

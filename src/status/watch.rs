@@ -21,7 +21,6 @@ use crate::leases::LeaseStore;
 use crate::progress::{Progress, Seen};
 use crate::settings::Timing;
 use crate::source::StreamSource;
-use crate::tables::table_of;
 
 /// How often the process is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -40,13 +39,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches a consumer, once it has all that it is to have. Its table is the one in the ARN of
-    /// its stream.
+    /// Watches a consumer, once it has all that it is to have. Its table is the one in its ARN.
     pub fn of<S: StreamSource, L: LeaseStore, H: RecordHandler>(
         consumer: &Consumer<S, L, H>,
     ) -> Self {
         let progress = consumer.progress();
-        let table = table_of(progress.stream()).unwrap_or(progress.stream());
+        let table = progress.at().table_name();
         Self {
             table: table.into(),
             progress,
@@ -100,14 +98,14 @@ impl Watch {
         let Seen { view, at } = self.progress.seen()?;
         let retention = self.progress.timing().map(|timing| timing.retention);
         let retention = retention.unwrap_or(Timing::default().retention);
-        let stream = self.progress.stream();
-        Some((at, StreamStatus::new(stream, &view, now, retention)))
+        let of = self.progress.at();
+        Some((at, StreamStatus::new(of, &view, now, retention)))
     }
 
     /// Why each key is parked, if that can be known; and if not, why not.
     async fn parked(&self) -> Option<Result<Vec<Option<Reason>>, String>> {
         let parked = self.parked.as_ref()?;
-        Some(parked.reasons(self.progress.stream()).await)
+        Some(parked.reasons(self.progress.at()).await)
     }
 
     fn down_for(&self) -> Duration {

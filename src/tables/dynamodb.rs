@@ -20,7 +20,7 @@ use crate::aws_error::AwsError;
 #[cfg(feature = "mail")]
 use crate::confirmation::dynamodb::ADDRESS;
 use crate::dead_letter::row as letters;
-use crate::leases::row::{ROW, STREAM};
+use crate::leases::row::{GROUP_TABLE, ROW};
 use crate::ledger::row::{DOUBT, DOUBTS, EFFECT, EXPIRES};
 use crate::record::StreamView;
 
@@ -58,14 +58,14 @@ impl Key {
     }
 }
 
-/// Makes the lease table: key (`stream`, `row`), on-demand, with point-in-time recovery where the
+/// Makes the lease table: key (`group_table`, `row`), on-demand, with point-in-time recovery where the
 /// server has it. Returns when it can be used.
 ///
 /// # Errors
 ///
 /// A table of this name with another key, a missing permission, no connection.
 pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let key = Key::of(STREAM, Some(ROW));
+    let key = Key::of(GROUP_TABLE, Some(ROW));
     let outcome = create(client, name, key, None).await?;
     enable_recovery(client, name).await?;
     Ok(outcome)
@@ -342,6 +342,37 @@ pub enum ResolveError {
     },
 }
 
+/// The ARN of a table. `table` may be a name or the ARN itself, which needs no call.
+///
+/// # Errors
+///
+/// [`ResolveError::NoTable`] or [`ResolveError::Call`].
+pub async fn table_arn(client: &Client, table: &str) -> Result<String, ResolveError> {
+    if table.starts_with("arn:") {
+        return Ok(table.to_owned());
+    }
+    let arn = described(client, table).await?.table_arn;
+    arn.ok_or_else(|| odd(table, "ARN"))
+}
+
+fn odd(table: &str, what: &'static str) -> ResolveError {
+    ResolveError::Odd {
+        table: table.to_owned(),
+        what,
+    }
+}
+
+async fn described(client: &Client, table: &str) -> Result<TableDescription, ResolveError> {
+    let answer = client.describe_table().table_name(table).send().await;
+    let answer = answer.map_err(|error| match error.code() {
+        Some("ResourceNotFoundException") => ResolveError::NoTable {
+            table: table.to_owned(),
+        },
+        _ => ResolveError::Call(failed(table, &error)),
+    })?;
+    answer.table.ok_or_else(|| odd(table, "table"))
+}
+
 impl TableStream {
     /// Finds the stream of a table. `table` may be a name or an ARN.
     ///
@@ -349,18 +380,7 @@ impl TableStream {
     ///
     /// All but [`ResolveError::NoNewImages`].
     pub async fn resolve(client: &Client, table: &str) -> Result<Self, ResolveError> {
-        let odd = |what| ResolveError::Odd {
-            table: table.to_owned(),
-            what,
-        };
-        let answer = client.describe_table().table_name(table).send().await;
-        let answer = answer.map_err(|error| match error.code() {
-            Some("ResourceNotFoundException") => ResolveError::NoTable {
-                table: table.to_owned(),
-            },
-            _ => ResolveError::Call(failed(table, &error)),
-        })?;
-        let described = answer.table.ok_or_else(|| odd("table"))?;
+        let described = described(client, table).await?;
         let view = described
             .stream_specification
             .filter(|stream| stream.stream_enabled)
@@ -380,7 +400,7 @@ impl TableStream {
             table: described.table_name.unwrap_or_else(|| table.to_owned()),
             arn,
             view,
-            partition_key: key(&KeyType::Hash).ok_or_else(|| odd("key"))?,
+            partition_key: key(&KeyType::Hash).ok_or_else(|| odd(table, "key"))?,
             sort_key: key(&KeyType::Range),
             replicated: described.replicas.is_some_and(|others| !others.is_empty()),
         })

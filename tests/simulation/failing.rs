@@ -16,7 +16,8 @@ use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::redrive::{How, Key, redrive};
 use aftercommit::source::memory::{Commit, MemoryStream};
 use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Record, RecordHandler, Settings, Timing,
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+    Timing,
 };
 use anyhow::anyhow;
 use serde_dynamo::{AttributeValue, Item};
@@ -97,6 +98,11 @@ impl World {
         let poison = self.plan.poison.get(&key).copied();
         poison.filter(|_| !*self.mended.lock().unwrap())
     }
+}
+
+/// The group, on the simulated table.
+fn place() -> GroupTable {
+    GroupTable::new(Group::default(), "stream")
 }
 
 fn number(item: &Item, name: &str) -> usize {
@@ -180,7 +186,7 @@ impl Run {
             ..Settings::default()
         };
         let (stream, leases) = (self.stream.clone(), self.leases.clone());
-        let consumer = Consumer::new("stream", stream, leases, self.world.clone())
+        let consumer = Consumer::new(place(), stream, leases, self.world.clone())
             .settings(settings)
             .clock(self.world.clock())
             .dead_letters(self.letters.clone());
@@ -254,11 +260,11 @@ impl Run {
         *self.world.mended.lock().unwrap() = true;
         let mut rng = fastrand::Rng::with_seed(self.world.plan.seed);
         for _ in 0..20 {
-            let parked = self.letters.parked("stream").await.unwrap();
+            let parked = self.letters.parked(&place()).await.unwrap();
             let keys: Vec<_> = parked
                 .into_iter()
                 .map(|parked| Key {
-                    stream: "stream".into(),
+                    at: place(),
                     key: parked.key,
                 })
                 .collect();
@@ -284,7 +290,7 @@ async fn run(seed: u64) -> Result<BTreeSet<Reason>, String> {
     let reasons = run.check_letters().await?;
     run.mend().await;
     run.check_all()?;
-    let parked = run.letters.parked("stream").await.unwrap();
+    let parked = run.letters.parked(&place()).await.unwrap();
     if !parked.is_empty() {
         return Err(format!("still parked: {parked:?}"));
     }

@@ -16,7 +16,8 @@ use aftercommit::leases::{Checkpoint, InitialPosition};
 use aftercommit::record::Position;
 use aftercommit::source::memory::{Commit, MemoryStream};
 use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Record, RecordHandler, Settings, Timing,
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+    Timing,
 };
 use anyhow::anyhow;
 use serde_dynamo::AttributeValue;
@@ -130,10 +131,15 @@ impl Run {
             ..Settings::default()
         };
         let (stream, leases) = (self.stream.clone(), self.leases.clone());
-        Consumer::new("stream", stream, leases, self.world.clone())
-            .settings(settings)
-            .clock(Clock::new(move || began + origin.elapsed()))
-            .dead_letters(self.letters.clone())
+        Consumer::new(
+            GroupTable::new(Group::default(), "stream"),
+            stream,
+            leases,
+            self.world.clone(),
+        )
+        .settings(settings)
+        .clock(Clock::new(move || began + origin.elapsed()))
+        .dead_letters(self.letters.clone())
     }
 
     fn commit(&self, id: &str, event: Event) -> Record {

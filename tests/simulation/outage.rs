@@ -9,7 +9,7 @@ use aftercommit::decide::retry::AttemptLimits;
 use aftercommit::leases::InitialPosition;
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::source::memory::MemoryStream;
-use aftercommit::{Consumer, Context, Failure, Record, RecordHandler, Settings};
+use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use serde_dynamo::AttributeValue;
 use tokio::time::{Instant, sleep};
 
@@ -58,9 +58,14 @@ async fn records_that_need_nothing_of_what_is_down_burn_no_attempts_of_those_tha
         seed: 7,
         ..Settings::default()
     };
-    let consumer = Consumer::new("arn", stream.clone(), MemoryLeases::new(), shop.clone())
-        .settings(settings)
-        .dead_letters(letters.clone());
+    let consumer = Consumer::new(
+        GroupTable::new(Group::default(), "arn"),
+        stream.clone(),
+        MemoryLeases::new(),
+        shop.clone(),
+    )
+    .settings(settings)
+    .dead_letters(letters.clone());
     let _running = tokio::spawn(consumer.run(std::future::pending()));
     for number in 0..500 {
         stream.commit(numbered(number, SystemTime::now()));

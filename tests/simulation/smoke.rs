@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use aftercommit::leases::InitialPosition;
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{Clock, Consumer, Context, Event, Failure, Record, RecordHandler, Settings};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use serde_dynamo::{AttributeValue, Item};
 
 #[derive(Clone, Default)]
@@ -45,11 +47,16 @@ async fn it_reads_every_record_across_a_split_and_leaves_clean() {
         start: InitialPosition::TrimHorizon,
         ..Settings::default()
     };
-    let consumer = Consumer::new("arn", stream.clone(), leases.clone(), seen.clone())
-        .settings(settings)
-        .clock(Clock::new(|| {
-            SystemTime::UNIX_EPOCH + Duration::from_secs(2000)
-        }));
+    let consumer = Consumer::new(
+        GroupTable::new(Group::default(), "arn"),
+        stream.clone(),
+        leases.clone(),
+        seen.clone(),
+    )
+    .settings(settings)
+    .clock(Clock::new(|| {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(2000)
+    }));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(consumer.run(async { stopped.await.unwrap_or_default() }));
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["gate", "aws_error", "group"],
     &["decide"],
-    &["record", "clock"],
+    &["record", "clock", "group"],
     &["trust", "rows", "filter"],
     &["handler"],
     &["dependency"],
@@ -28,6 +28,7 @@ const CONFIRMATION: &[&str] = &[
     "decide",
     "record",
     "clock",
+    "group",
     "rows",
     "handler",
     "ledger",

@@ -1,7 +1,7 @@
 //! The command's dead letters, on the embedded DynamoDB and a mail server.
 
+use aftercommit::{Group, GroupTable};
 use std::process::Output;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
@@ -18,6 +18,10 @@ use crate::support::mail_server::{MailServer, Script};
 
 const STREAM: &str = "arn:aws:dynamodb:eu-central-1:1:table/orders/stream/2026-01-01T00:00:00.000";
 
+fn place() -> GroupTable {
+    GroupTable::new(Group::default(), STREAM)
+}
+
 fn letter(id: &str, number: u64, address: &str, reason: Reason) -> Letter {
     let order = json!({"id": {"S": id}, "email": {"S": address}, "total": {"N": "4890"},
         "currency": {"S": "EUR"}});
@@ -33,7 +37,10 @@ fn letter(id: &str, number: u64, address: &str, reason: Reason) -> Letter {
     let record = lambda_event::read(&event).unwrap().record;
     let mut attempts = Attempts::default();
     attempts.push(created, "it failed\nin two lines");
-    let origin = (&Arc::from(STREAM), &ShardId::new("shardId-1"));
+    let origin = (
+        &place(),
+        &ShardId::of_stream("2026-01-01T00:00:00.000", "shardId-1"),
+    );
     Letter::new(origin, record, reason, attempts, created)
 }
 
@@ -85,7 +92,7 @@ impl Shop {
     }
 
     async fn parked(&self) -> Vec<String> {
-        let parked = self.letters.parked(STREAM).await.unwrap();
+        let parked = self.letters.parked(&place()).await.unwrap();
         parked
             .iter()
             .map(|one| format!("{} {}", one.key.as_str(), one.letters))

@@ -10,7 +10,7 @@ use serde_dynamo::AttributeValue;
 
 use crate::support::arbitrary;
 use crate::support::letters::{
-    OnServer, at, deed, id, is_parked, letter, letter_of, listed, next, record, settle, stream,
+    OnServer, at, deed, id, is_parked, letter, letter_of, listed, next, place, record, settle,
 };
 use crate::support::server::on_each_store;
 
@@ -25,7 +25,7 @@ on_each_store! {
     a_letter_is_settled_once,
     a_settled_letter_opens_again_when_its_record_fails_again,
     an_attempt_is_added_to_an_open_letter_only,
-    the_parked_keys_of_a_stream_are_told_with_their_letters,
+    the_parked_keys_of_a_table_are_told_with_their_letters,
     a_listing_shows_what_is_selected,
     keys_of_any_length_and_kind_have_letters,
     huge_records_lose_nothing,
@@ -34,7 +34,7 @@ on_each_store! {
 }
 
 async fn a_letter_parks_its_key_and_is_read_as_it_was_written(letters: impl DeadLetters) {
-    let letter = letter(&stream(), "a", 7);
+    let letter = letter(&place(), "a", 7);
     assert!(!is_parked(&letters, &letter).await);
     assert_eq!(letters.read(id(&letter)).await.unwrap(), None);
     letters.park(&letter).await.unwrap();
@@ -47,7 +47,7 @@ async fn a_letter_parks_its_key_and_is_read_as_it_was_written(letters: impl Dead
 }
 
 async fn a_letter_that_is_written_again_stays_one_letter(letters: impl DeadLetters) {
-    let first = letter(&stream(), "a", 7);
+    let first = letter(&place(), "a", 7);
     letters.park(&first).await.unwrap();
     let again = Letter {
         envelope: Envelope {
@@ -64,15 +64,15 @@ async fn a_letter_that_is_written_again_stays_one_letter(letters: impl DeadLette
 }
 
 async fn a_follower_comes_behind_a_parked_key_and_nowhere_else(letters: impl DeadLetters) {
-    let stream = stream();
-    let (first, follower) = (letter(&stream, "a", 7), letter(&stream, "a", 8));
+    let place = place();
+    let (first, follower) = (letter(&place, "a", 7), letter(&place, "a", 8));
     assert_eq!(letters.follow(&follower).await.unwrap(), None);
     assert_eq!(letters.read(id(&follower)).await.unwrap(), None);
     letters.park(&first).await.unwrap();
-    let elsewhere = letter(&stream, "b", 9);
+    let elsewhere = letter(&place, "b", 9);
     assert_eq!(letters.follow(&elsewhere).await.unwrap(), None);
-    let other_stream = letter(&self::stream(), "a", 9);
-    assert_eq!(letters.follow(&other_stream).await.unwrap(), None);
+    let other_table = letter(&self::place(), "a", 9);
+    assert_eq!(letters.follow(&other_table).await.unwrap(), None);
     for _ in 0..2 {
         assert_eq!(letters.follow(&follower).await.unwrap(), Some(()));
     }
@@ -80,17 +80,17 @@ async fn a_follower_comes_behind_a_parked_key_and_nowhere_else(letters: impl Dea
     assert!(is_parked(&letters, &first).await);
     settle(&letters, &follower).await.unwrap();
     assert!(!is_parked(&letters, &first).await);
-    let late = letter(&stream, "a", 10);
+    let late = letter(&place, "a", 10);
     assert_eq!(letters.follow(&late).await.unwrap(), None);
 }
 
 async fn letters_of_a_key_come_in_the_order_of_their_records(letters: impl DeadLetters) {
-    let stream = stream();
-    let first = letter(&stream, "a", 9);
+    let place = place();
+    let first = letter(&place, "a", 9);
     letters.park(&first).await.unwrap();
     for number in [1_000, 10, 99, 100, 12, 11] {
         letters
-            .follow(&letter(&stream, "a", number))
+            .follow(&letter(&place, "a", number))
             .await
             .unwrap()
             .unwrap();
@@ -104,12 +104,12 @@ async fn letters_of_a_key_come_in_the_order_of_their_records(letters: impl DeadL
 }
 
 async fn the_next_letter_behind_another_is_found_wherever_that_stands(letters: impl DeadLetters) {
-    let stream = stream();
-    let all: Vec<_> = (1..=12).map(|n| letter(&stream, "a", n * 3)).collect();
+    let place = place();
+    let all: Vec<_> = (1..=12).map(|n| letter(&place, "a", n * 3)).collect();
     for letter in &all[1..] {
         letters.park(letter).await.unwrap();
     }
-    letters.park(&letter(&stream, "b", 1000)).await.unwrap();
+    letters.park(&letter(&place, "b", 1000)).await.unwrap();
     for settled in &all[2..9] {
         settle(&letters, settled).await.unwrap();
     }
@@ -123,29 +123,29 @@ async fn the_next_letter_behind_another_is_found_wherever_that_stands(letters: i
     assert_eq!(behind(&all[4]).await.as_ref(), Some(&all[9]), "settled");
     assert_eq!(behind(&all[9]).await.as_ref(), Some(&all[10]));
     assert_eq!(behind(&all[11]).await, None, "the last of its key");
-    let elsewhere = letter(&self::stream(), "a", 1);
+    let elsewhere = letter(&self::place(), "a", 1);
     assert_eq!(behind(&elsewhere).await, None);
 }
 
 async fn a_key_is_parked_until_its_last_letter_is_settled(letters: impl DeadLetters) {
-    let stream = stream();
-    let (first, second) = (letter(&stream, "a", 7), letter(&stream, "a", 8));
+    let place = place();
+    let (first, second) = (letter(&place, "a", 7), letter(&place, "a", 8));
     letters.park(&first).await.unwrap();
     letters.park(&second).await.unwrap();
     let key = &id(&first).key;
-    assert!(!letters.unpark_if_empty(&stream, key).await.unwrap());
+    assert!(!letters.unpark_if_empty(&place, key).await.unwrap());
     // Not the oldest first: that is the operator's choice.
     let discarded = letters.settle(id(&second), &deed(Settled::Discarded)).await;
     discarded.unwrap().unwrap();
     assert!(is_parked(&letters, &first).await);
     settle(&letters, &first).await.unwrap();
     assert!(!is_parked(&letters, &first).await);
-    assert!(letters.unpark_if_empty(&stream, key).await.unwrap());
+    assert!(letters.unpark_if_empty(&place, key).await.unwrap());
     assert_eq!(next(&letters, &first).await, None);
 }
 
 async fn a_letter_is_settled_once(letters: impl DeadLetters) {
-    let letter = letter(&stream(), "a", 7);
+    let letter = letter(&place(), "a", 7);
     assert_eq!(settle(&letters, &letter).await, None);
     letters.park(&letter).await.unwrap();
     assert_eq!(settle(&letters, &letter).await, Some(()));
@@ -158,10 +158,10 @@ async fn a_letter_is_settled_once(letters: impl DeadLetters) {
 }
 
 async fn a_settled_letter_opens_again_when_its_record_fails_again(letters: impl DeadLetters) {
-    let first = letter(&stream(), "a", 7);
+    let first = letter(&place(), "a", 7);
     letters.park(&first).await.unwrap();
     settle(&letters, &first).await.unwrap();
-    let again = letter_of(&id(&first).stream, record("a", 7), Reason::TooOld);
+    let again = letter_of(&id(&first).at, record("a", 7), Reason::TooOld);
     letters.park(&again).await.unwrap();
     assert!(is_parked(&letters, &first).await);
     let open = next(&letters, &first).await.unwrap().envelope;
@@ -173,7 +173,7 @@ async fn a_settled_letter_opens_again_when_its_record_fails_again(letters: impl 
 }
 
 async fn an_attempt_is_added_to_an_open_letter_only(letters: impl DeadLetters) {
-    let letter = letter(&stream(), "a", 7);
+    let letter = letter(&place(), "a", 7);
     let attempt = |n: u32| Attempt {
         at: at(20 + u64::from(n)),
         error: format!("{n}: {}", "ü".repeat(5_000)),
@@ -196,22 +196,19 @@ async fn an_attempt_is_added_to_an_open_letter_only(letters: impl DeadLetters) {
     assert_eq!(letters.note(id(&letter), &attempt(1)).await.unwrap(), None);
 }
 
-async fn the_parked_keys_of_a_stream_are_told_with_their_letters(letters: impl DeadLetters) {
-    let stream = stream();
-    assert_eq!(letters.parked(&stream).await.unwrap(), []);
-    letters
-        .park(&letter(&self::stream(), "z", 1))
-        .await
-        .unwrap();
+async fn the_parked_keys_of_a_table_are_told_with_their_letters(letters: impl DeadLetters) {
+    let place = place();
+    assert_eq!(letters.parked(&place).await.unwrap(), []);
+    letters.park(&letter(&self::place(), "z", 1)).await.unwrap();
     for number in 1..=3 {
-        letters.park(&letter(&stream, "a", number)).await.unwrap();
+        letters.park(&letter(&place, "a", number)).await.unwrap();
     }
-    let other = letter(&stream, "b", 4);
+    let other = letter(&place, "b", 4);
     letters.park(&other).await.unwrap();
-    let gone = letter(&stream, "c", 5);
+    let gone = letter(&place, "c", 5);
     letters.park(&gone).await.unwrap();
     settle(&letters, &gone).await.unwrap();
-    let parked = letters.parked(&stream).await.unwrap();
+    let parked = letters.parked(&place).await.unwrap();
     let seen: Vec<_> = parked
         .iter()
         .map(|one| (one.keys.clone(), one.letters))
@@ -222,18 +219,18 @@ async fn the_parked_keys_of_a_stream_are_told_with_their_letters(letters: impl D
 }
 
 async fn a_listing_shows_what_is_selected(letters: impl DeadLetters) {
-    let stream = stream();
-    let rejected = letter(&stream, "a", 1);
-    let rescued = letter_of(&stream, record("b", 2), Reason::Rescued);
-    let mut late = letter_of(&stream, record("b", 3), Reason::Followed);
+    let place = place();
+    let rejected = letter(&place, "a", 1);
+    let rescued = letter_of(&place, record("b", 2), Reason::Rescued);
+    let mut late = letter_of(&place, record("b", 3), Reason::Followed);
     late.envelope.written = at(100);
-    let settled = letter(&stream, "c", 4);
+    let settled = letter(&place, "c", 4);
     for letter in [&rejected, &rescued, &late, &settled] {
         letters.park(letter).await.unwrap();
     }
     settle(&letters, &settled).await.unwrap();
-    let of_stream = Selection {
-        stream: Some(stream.to_string()),
+    let of_table = Selection {
+        table: Some(place.table().to_owned()),
         ..Selection::default()
     };
     let numbers = async |which: Selection| -> Vec<String> {
@@ -241,36 +238,36 @@ async fn a_listing_shows_what_is_selected(letters: impl DeadLetters) {
         let numbers = all.iter().map(|one| one.id.sequence_number.to_string());
         numbers.collect()
     };
-    assert_eq!(numbers(of_stream.clone()).await, ["1", "2", "3"]);
+    assert_eq!(numbers(of_table.clone()).await, ["1", "2", "3"]);
     let all = Selection {
         settled_too: true,
-        ..of_stream.clone()
+        ..of_table.clone()
     };
     assert_eq!(numbers(all).await, ["1", "2", "3", "4"]);
     let reasons = vec![Reason::Rejected, Reason::Followed];
     let by_reason = Selection {
         reasons,
-        ..of_stream.clone()
+        ..of_table.clone()
     };
     assert_eq!(numbers(by_reason).await, ["1", "3"]);
     for key in ["b", "id=b"] {
         let by_key = Selection {
             key: Some(key.to_owned()),
-            ..of_stream.clone()
+            ..of_table.clone()
         };
         assert_eq!(numbers(by_key).await, ["2", "3"]);
     }
     let old = Selection {
         written_until: Some(at(50)),
-        ..of_stream.clone()
+        ..of_table.clone()
     };
     assert_eq!(numbers(old).await, ["1", "2"]);
-    let first = &listed(&letters, &of_stream).await[0];
+    let first = &listed(&letters, &of_table).await[0];
     assert_eq!(first, &rejected.envelope);
 }
 
 async fn keys_of_any_length_and_kind_have_letters(letters: impl DeadLetters) {
-    let stream = stream();
+    let place = place();
     let keys = [
         AttributeValue::S("x".repeat(2_048)),
         AttributeValue::S(format!("{}y", "x".repeat(2_047))),
@@ -288,22 +285,22 @@ async fn keys_of_any_length_and_kind_have_letters(letters: impl DeadLetters) {
             let sort = AttributeValue::S("s".repeat(1_024));
             let keys = HashMap::from([("id".to_owned(), key), ("line".to_owned(), sort)]);
             record.keys = keys.into();
-            letter_of(&stream, record, Reason::Rejected)
+            letter_of(&place, record, Reason::Rejected)
         })
         .collect();
     for letter in &all {
         letters.park(letter).await.unwrap();
     }
-    assert_eq!(letters.parked(&stream).await.unwrap().len(), all.len());
+    assert_eq!(letters.parked(&place).await.unwrap().len(), all.len());
     for letter in &all {
         assert_eq!(next(&letters, letter).await.as_ref(), Some(letter));
         settle(&letters, letter).await.unwrap();
     }
-    assert_eq!(letters.parked(&stream).await.unwrap(), []);
+    assert_eq!(letters.parked(&place).await.unwrap(), []);
 }
 
 async fn huge_records_lose_nothing(letters: impl DeadLetters) {
-    let stream = stream();
+    let place = place();
     let image = |fill: AttributeValue| {
         let id = AttributeValue::S("a".to_owned());
         HashMap::from([("id".to_owned(), id), ("fill".to_owned(), fill)])
@@ -315,8 +312,8 @@ async fn huge_records_lose_nothing(letters: impl DeadLetters) {
     let mut wide = record("a", 2);
     wide.new_image = Some(image(AttributeValue::S("ü€".repeat(81_000))).into());
     let (worst, wide) = (
-        letter_of(&stream, worst, Reason::Rejected),
-        letter_of(&stream, wide, Reason::Followed),
+        letter_of(&place, worst, Reason::Rejected),
+        letter_of(&place, wide, Reason::Followed),
     );
     for _ in 0..2 {
         letters.park(&worst).await.unwrap();
@@ -337,10 +334,10 @@ async fn every_kind_of_record_survives(letters: impl DeadLetters) {
     use proptest::test_runner::TestRunner;
 
     let mut runner = TestRunner::deterministic();
-    let stream = stream();
+    let place = place();
     for _ in 0..100 {
         let record = arbitrary::record().new_tree(&mut runner).unwrap().current();
-        let letter = letter_of(&stream, record, Reason::Rescued);
+        let letter = letter_of(&place, record, Reason::Rescued);
         letters.park(&letter).await.unwrap();
         assert_eq!(letters.read(id(&letter)).await.unwrap(), Some(letter));
     }
@@ -349,13 +346,13 @@ async fn every_kind_of_record_survives(letters: impl DeadLetters) {
 async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
     letters: impl DeadLetters,
 ) {
-    let stream = stream();
-    let first = letter(&stream, "a", 1);
+    let place = place();
+    let first = letter(&place, "a", 1);
     letters.park(&first).await.unwrap();
     let appending = async {
         let mut written = 0;
         for number in 2..20 {
-            let letter = self::letter(&stream, "a", number);
+            let letter = self::letter(&place, "a", number);
             // Nobody knows how a write ended that failed: it is repeated.
             let answer = loop {
                 if let Ok(answer) = letters.follow(&letter).await {
@@ -369,7 +366,7 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
     };
     let settling = async {
         let mut settled = 0;
-        while let Ok(Some(letter)) = letters.next_of(&stream, &id(&first).key).await {
+        while let Ok(Some(letter)) = letters.next_of(&place, &id(&first).key).await {
             if let Ok(Some(())) = letters.settle(id(&letter), &deed(Settled::Redriven)).await {
                 settled += 1;
             }
@@ -380,14 +377,14 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
     let rest = listed(
         &letters,
         &Selection {
-            stream: Some(stream.to_string()),
+            table: Some(place.table().to_owned()),
             ..Selection::default()
         },
     )
     .await
     .len();
     assert_eq!(1 + written as usize, settled + rest);
-    let parked = letters.parked(&stream).await.unwrap();
+    let parked = letters.parked(&place).await.unwrap();
     let counted: u64 = parked.iter().map(|one| one.letters).sum();
     assert_eq!(counted, rest as u64);
 }

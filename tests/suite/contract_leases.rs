@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use aftercommit::Identity;
 use aftercommit::decide::shard::ShardId;
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{
-    Checkpoint, Consistency, GapRow, Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore,
-    Report, Sighting, StreamRow, Take, View, WorkerRow,
+    Checkpoint, Consistency, GapRow, GroupRow, Hold, Incarnation, InitialPosition, LeaseRow,
+    LeaseStore, Report, Sighting, Take, View, WorkerRow,
 };
 use aftercommit::record::{Position, SequenceNumber};
 
@@ -58,6 +59,7 @@ on_each_store! {
     an_end_of_a_gap_that_is_written_late_moves_no_later_one_back,
     a_former_owner_writes_no_gap,
     a_readable_lease_is_not_healed,
+    an_identity_is_replaced_only_while_it_is_the_one_seen,
 }
 
 fn at(millis: u64) -> SystemTime {
@@ -147,19 +149,43 @@ async fn held_by_one(store: &impl LeaseStore) -> Hold {
     }
 }
 
-async fn the_first_bootstrap_stands_and_later_ones_are_told_of_it(store: impl LeaseStore) {
-    let first = StreamRow {
+async fn an_identity_is_replaced_only_while_it_is_the_one_seen(store: impl LeaseStore) {
+    let [old, new, other] =
+        ["placed", "paid", "shipped"].map(|effect| Identity::default().with("effect", effect));
+    assert_eq!(store.change_identity(&old, &new).await.unwrap(), None);
+    let row = GroupRow {
         initial: InitialPosition::Latest,
         bootstrapped: at(1),
+        identity: old.clone(),
     };
-    let second = StreamRow {
+    store.bootstrap(row.clone()).await.unwrap();
+    for _ in 0..2 {
+        let changed = store.change_identity(&old, &new).await.unwrap();
+        assert_eq!(changed, Some(()), "a repeat answers like the first");
+    }
+    assert_eq!(store.change_identity(&old, &other).await.unwrap(), None);
+    let changed = GroupRow {
+        identity: new,
+        ..row
+    };
+    assert_eq!(look(&store).await.group, Some(changed));
+}
+
+async fn the_first_bootstrap_stands_and_later_ones_are_told_of_it(store: impl LeaseStore) {
+    let first = GroupRow {
+        initial: InitialPosition::Latest,
+        bootstrapped: at(1),
+        identity: Identity::default().with("effect", "placed"),
+    };
+    let second = GroupRow {
         initial: InitialPosition::TrimHorizon,
         bootstrapped: at(2),
+        identity: Identity::default(),
     };
-    assert_eq!(look(&store).await.stream, None);
-    assert_eq!(store.bootstrap(first).await.unwrap(), first);
+    assert_eq!(look(&store).await.group, None);
+    assert_eq!(store.bootstrap(first.clone()).await.unwrap(), first);
     assert_eq!(store.bootstrap(second).await.unwrap(), first);
-    assert_eq!(look(&store).await.stream, Some(first));
+    assert_eq!(look(&store).await.group, Some(first));
 }
 
 async fn registering_again_raises_the_beat_and_never_lowers_it(store: impl LeaseStore) {

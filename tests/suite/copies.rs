@@ -12,7 +12,9 @@ use aftercommit::leases::InitialPosition;
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::record::lambda_event;
 use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler, Settings};
+use aftercommit::{
+    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
@@ -28,7 +30,7 @@ use tokio::time::timeout;
 use crate::cli::complaint;
 use crate::cli_tables::{against, create};
 use crate::support::embedded::Embedded;
-use crate::support::letters::{letter, letter_of, record, stream};
+use crate::support::letters::{letter, letter_of, place, record};
 
 pub const QUEUE: &str = "arn:aws:sqs:eu-west-1:123456789012:letters";
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:letters";
@@ -138,8 +140,8 @@ fn sent_by_order(letter: &Letter) -> String {
 async fn a_queue_gets_each_letter_with_its_record_in_lambdas_shape() {
     let services = Services::start().await;
     let (letters, copied) = services.copied(QUEUE).await;
-    let stream = stream();
-    let (first, second) = (letter(&stream, "a", 7), letter(&stream, "a", 8));
+    let place = place();
+    let (first, second) = (letter(&place, "a", 7), letter(&place, "a", 8));
     assert_eq!(copied.follow(&second).await.unwrap(), None);
     copied.park(&first).await.unwrap();
     copied.copy(&first).await.unwrap();
@@ -153,7 +155,7 @@ async fn a_queue_gets_each_letter_with_its_record_in_lambdas_shape() {
     assert!(!fields.contains_key("MessageGroupId"));
     let body: Value = serde_json::from_str(&fields["MessageBody"]).unwrap();
     let batch = &body["DDBStreamBatchInfo"];
-    assert_eq!(batch["streamArn"], *stream);
+    assert_eq!(batch["streamArn"], *first.envelope.id.stream());
     assert_eq!(
         (&batch["batchSize"], &batch["shardId"]),
         (&json!(1), &json!("shardId-1"))
@@ -181,10 +183,10 @@ async fn a_queue_gets_each_letter_with_its_record_in_lambdas_shape() {
 #[tokio::test]
 async fn a_topic_gets_it_too_and_what_keeps_an_order_is_told_the_order() {
     let services = Services::start().await;
-    let stream = stream();
+    let place = place();
     for (arn, ordered) in [(TOPIC.to_owned(), false), (format!("{TOPIC}.fifo"), true)] {
         let (_, copied) = services.copied(&arn).await;
-        copied.copy(&letter(&stream, "a", 7)).await.unwrap();
+        copied.copy(&letter(&place, "a", 7)).await.unwrap();
         let (operation, fields) = services.sent().pop().unwrap();
         assert_eq!((&*operation, &*fields["TopicArn"]), ("Publish", &*arn));
         assert!(fields["Message"].contains("DDBStreamBatchInfo"));
@@ -192,7 +194,7 @@ async fn a_topic_gets_it_too_and_what_keeps_an_order_is_told_the_order() {
     }
     let (_, copied) = services.copied(&format!("{QUEUE}.fifo")).await;
     for (key, number) in [("a", 8), ("a", 9), ("b", 10), ("b", 10)] {
-        copied.copy(&letter(&stream, key, number)).await.unwrap();
+        copied.copy(&letter(&place, key, number)).await.unwrap();
     }
     let sent = services.sent();
     let field = |name: &str| {
@@ -215,7 +217,7 @@ async fn a_copy_is_repeated_until_it_arrives() {
     let services = Services::start().await;
     let (_, copied) = services.copied(QUEUE).await;
     services.heard.lock().unwrap().failing = 2;
-    copied.copy(&letter(&stream(), "a", 7)).await.unwrap();
+    copied.copy(&letter(&place(), "a", 7)).await.unwrap();
     assert_eq!(services.sent().len(), 1);
 }
 
@@ -225,7 +227,7 @@ async fn a_destination_that_is_away_is_waited_for_once_and_not_for_each_copy() {
     let (_, copied) = services.copied(QUEUE).await;
     let copied = copied.patience(PATIENCE);
     services.heard.lock().unwrap().failing = usize::MAX;
-    let letter = letter(&stream(), "a", 7);
+    let letter = letter(&place(), "a", 7);
     let began = Instant::now();
     let error = copied.copy(&letter).await.unwrap_err();
     assert!(format!("{error:#}").contains(QUEUE), "{error:#}");
@@ -269,7 +271,8 @@ async fn a_queue_that_is_gone_stops_no_shard_and_is_told_and_counted() {
         start: InitialPosition::TrimHorizon,
         ..Settings::default()
     };
-    let consumer = Consumer::new("stream", stream.clone(), MemoryLeases::new(), Picky(done))
+    let at = GroupTable::new(Group::default(), "stream");
+    let consumer = Consumer::new(at.clone(), stream.clone(), MemoryLeases::new(), Picky(done))
         .settings(settings)
         .dead_letters(copied.patience(PATIENCE));
     let counters = consumer.progress().counters().clone();
@@ -292,7 +295,7 @@ async fn a_queue_that_is_gone_stops_no_shard_and_is_told_and_counted() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     working.abort();
-    assert_eq!(letters.parked("stream").await.unwrap().len(), 16);
+    assert_eq!(letters.parked(&at).await.unwrap().len(), 16);
     assert_eq!(services.sent(), []);
 }
 
@@ -300,7 +303,7 @@ async fn a_queue_that_is_gone_stops_no_shard_and_is_told_and_counted() {
 async fn what_does_not_fit_is_told_without_its_record() {
     let services = Services::start().await;
     let (_, copied) = services.copied(QUEUE).await;
-    let stream = stream();
+    let place = place();
     let with = |text: String| {
         let mut record = record("a", 7);
         let image = [("text".to_owned(), AttributeValue::S(text))];
@@ -310,7 +313,7 @@ async fn what_does_not_fit_is_told_without_its_record() {
                 .collect::<std::collections::HashMap<_, _>>()
                 .into(),
         );
-        letter_of(&stream, record, Reason::Exhausted)
+        letter_of(&place, record, Reason::Exhausted)
     };
     // Each of these letters takes three bytes, and JSON in JSON a few more.
     for (text, fits) in [("€".repeat(80_000), true), ("€".repeat(90_000), false)] {

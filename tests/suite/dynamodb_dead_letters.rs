@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::types::AttributeValue as Sdk;
 use serde_dynamo::AttributeValue;
 
 use crate::support::letters::{
-    OnServer, at, deed, id, is_parked, letter, letter_of, record, settle, stream,
+    OnServer, at, deed, id, is_parked, letter, letter_of, place, record, settle,
 };
 use crate::support::server::Server;
 
@@ -34,7 +34,7 @@ async fn a_settled_letter_and_its_parts_expire_and_an_open_one_never() {
     let mut huge = record("a", 1);
     let fill = AttributeValue::B(vec![7; 390_000]);
     huge.new_image = Some(HashMap::from([("fill".to_owned(), fill)]).into());
-    let letter = letter_of(&stream(), huge, Reason::Rejected);
+    let letter = letter_of(&place(), huge, Reason::Rejected);
     letters.park(&letter).await.unwrap();
     assert!(
         server
@@ -75,7 +75,7 @@ async fn a_settled_letter_and_its_parts_expire_and_an_open_one_never() {
 async fn rows_that_were_removed_by_hand_are_mended() {
     let server = OnServer::on(Server::embedded()).await;
     let letters = server.letters();
-    let letter = letter(&stream(), "a", 1);
+    let letter = letter(&place(), "a", 1);
     letters.park(&letter).await.unwrap();
     // The letter is gone: the key can be unparked.
     let rows = server.rows().await;
@@ -84,7 +84,7 @@ async fn rows_that_were_removed_by_hand_are_mended() {
         .await;
     assert!(is_parked(&letters, &letter).await);
     let unparked = letters
-        .unpark_if_empty(&id(&letter).stream, &id(&letter).key)
+        .unpark_if_empty(&id(&letter).at, &id(&letter).key)
         .await;
     assert!(unparked.unwrap());
     assert!(!is_parked(&letters, &letter).await);
@@ -104,7 +104,7 @@ async fn rows_that_were_removed_by_hand_are_mended() {
 async fn a_letter_of_a_newer_build_is_neither_read_nor_overwritten() {
     let server = OnServer::on(Server::embedded()).await;
     let letters = server.letters();
-    let letter = letter(&stream(), "a", 1);
+    let letter = letter(&place(), "a", 1);
     letters.park(&letter).await.unwrap();
     for row in server.rows().await {
         let update = server.server.client.update_item().table_name(&server.table);
@@ -129,7 +129,7 @@ async fn a_letter_of_a_newer_build_is_neither_read_nor_overwritten() {
             .settle(id(&letter), &deed(Settled::Discarded))
             .await
             .err(),
-        letters.parked(&id(&letter).stream).await.err(),
+        letters.parked(&id(&letter).at).await.err(),
     ] {
         let text = format!("{:#}", error.unwrap());
         assert!(text.contains("format 2"), "{text}");
@@ -178,16 +178,16 @@ async fn a_key_with_many_letters_is_redriven_with_a_few_queries_for_each() {
     let config = server.server.client.config().to_builder();
     let config = config.interceptor(queries.clone()).build();
     let letters = DynamoDbDeadLetters::new(Client::from_conf(config), &server.table);
-    let stream = stream();
+    let place = place();
     let all: Vec<_> = (1..=LETTERS as u64)
-        .map(|n| letter(&stream, "a", n))
+        .map(|n| letter(&place, "a", n))
         .collect();
     for letter in &all {
         letters.park(letter).await.unwrap();
     }
     queries.0.store(0, Ordering::Relaxed);
     let key = Key {
-        stream: stream.clone(),
+        at: place.clone(),
         key: id(&all[0]).key.clone(),
     };
     let how = How::new("ada", "redrive/1", Clock::system());

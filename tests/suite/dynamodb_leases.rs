@@ -1,5 +1,6 @@
 //! The lease table as DynamoDB stores it: damaged rows, rows of a newer build, many rows.
 
+use aftercommit::{Group, GroupTable, Identity};
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
@@ -24,21 +25,21 @@ on_each_server! {
     rows_of_a_newer_build_are_reported_and_left_alone,
     rows_of_an_older_build_are_read_and_taken_on,
     a_newer_row_is_not_handed_to_a_worker_that_could_not_read_it,
-    a_bootstrap_meets_a_newer_stream_row_with_a_clear_error_and_heals_a_damaged_one,
+    a_bootstrap_meets_a_newer_group_row_with_a_clear_error_and_heals_a_damaged_one,
     a_worker_row_whose_format_is_damaged_can_be_removed_and_its_shards_taken,
     takes_that_meet_at_one_dead_worker_all_get_through,
     a_look_reads_every_page,
-    streams_in_one_table_do_not_see_each_other,
+    groups_on_one_table_do_not_see_each_other,
     a_missing_table_is_an_error_that_names_it,
     an_ended_lease_keeps_its_children_and_has_no_owner,
     a_gap_that_is_settled_says_by_whom_until_it_is_noticed_again,
 }
 
-/// A lease table on a server, and a stream that nobody else uses.
+/// A lease table on a server, and a group that nobody else uses.
 pub struct OnServer {
     pub server: Server,
     pub table: String,
-    pub stream: String,
+    pub place: GroupTable,
 }
 
 impl OnServer {
@@ -49,17 +50,23 @@ impl OnServer {
         Self {
             server,
             table,
-            stream: format!("arn:aws:dynamodb:test/stream/{:016x}", fastrand::u64(..)),
+            place: GroupTable::new(
+                Group::default(),
+                &format!("table-{:016x}", fastrand::u64(..)),
+            ),
         }
     }
 
     pub fn leases(&self) -> DynamoDbLeases {
-        DynamoDbLeases::new(self.server.client.clone(), &self.table, &self.stream)
+        DynamoDbLeases::new(self.server.client.clone(), &self.table, &self.place)
     }
 
     fn key(&self, row: &str) -> HashMap<String, AttributeValue> {
         HashMap::from([
-            ("stream".to_owned(), AttributeValue::S(self.stream.clone())),
+            (
+                "group_table".to_owned(),
+                AttributeValue::S(self.place.to_string()),
+            ),
             ("row".to_owned(), AttributeValue::S(row.to_owned())),
         ])
     }
@@ -282,19 +289,20 @@ async fn rows_of_a_newer_build_are_reported_and_left_alone(server: OnServer) {
     assert_eq!(after, before);
 }
 
-async fn a_bootstrap_meets_a_newer_stream_row_with_a_clear_error_and_heals_a_damaged_one(
+async fn a_bootstrap_meets_a_newer_group_row_with_a_clear_error_and_heals_a_damaged_one(
     server: OnServer,
 ) {
-    let row = aftercommit::leases::StreamRow {
+    let row = aftercommit::leases::GroupRow {
         initial: aftercommit::leases::InitialPosition::Latest,
         bootstrapped: std::time::SystemTime::UNIX_EPOCH,
+        identity: Identity::default().with("effect", "placed"),
     };
-    server.set("stream", "format", number("9")).await;
-    let error = server.leases().bootstrap(row).await.unwrap_err();
+    server.set("group", "format", number("9")).await;
+    let error = server.leases().bootstrap(row.clone()).await.unwrap_err();
     assert!(error.to_string().contains("format 9"), "{error}");
-    server.set("stream", "format", number("1")).await;
-    assert_eq!(server.leases().bootstrap(row).await.unwrap(), row);
-    assert_eq!(server.look().await.stream, Some(row));
+    server.set("group", "format", number("1")).await;
+    assert_eq!(server.leases().bootstrap(row.clone()).await.unwrap(), row);
+    assert_eq!(server.look().await.group, Some(row));
 }
 
 async fn a_worker_row_whose_format_is_damaged_can_be_removed_and_its_shards_taken(
@@ -359,11 +367,11 @@ async fn a_look_reads_every_page(server: OnServer) {
     assert_eq!(view.leases.into_values().collect::<Vec<_>>(), rows);
 }
 
-async fn streams_in_one_table_do_not_see_each_other(server: OnServer) {
+async fn groups_on_one_table_do_not_see_each_other(server: OnServer) {
     let other = DynamoDbLeases::new(
         server.server.client.clone(),
         &server.table,
-        &format!("{} twin", server.stream),
+        &GroupTable::new(Group::new("twin").unwrap(), server.place.table()),
     );
     server.leases().create(&[lease("a")]).await.unwrap();
     assert_eq!(
@@ -376,7 +384,7 @@ async fn streams_in_one_table_do_not_see_each_other(server: OnServer) {
 }
 
 async fn a_missing_table_is_an_error_that_names_it(server: OnServer) {
-    let store = DynamoDbLeases::new(server.server.client.clone(), "no-such-table", "stream");
+    let store = DynamoDbLeases::new(server.server.client.clone(), "no-such-table", &server.place);
     let error = store.look(Consistency::Eventual).await.unwrap_err();
     let text = format!("{error:#}");
     assert!(text.contains("no-such-table"), "{text}");

@@ -317,7 +317,7 @@ async fn tables_are_made_once(client: &Client, name: &str) {
     }
     let error = create_ledger_table(client, &lease).await.unwrap_err();
     let text = error.to_string();
-    assert!(text.contains(r#"["stream", "row"]"#), "{text}");
+    assert!(text.contains(r#"["group_table", "row"]"#), "{text}");
 }
 
 #[tokio::test]

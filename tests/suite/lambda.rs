@@ -19,14 +19,15 @@ mod beside;
 mod desk;
 
 use desk::{
-    Desk, LONG, STREAM, batch, documented, failing, function, handled, old, parked, records, retry,
+    Desk, LONG, STREAM, batch, documented, failing, function, handled, old, parked, place, records,
+    retry,
 };
 
 #[tokio::test(start_paused = true)]
 async fn the_documented_event_is_handled_in_order_and_answered_as_documented() {
     let desk = Desk::new(|_, _| Ok(()));
     let arn = documented()["Records"][0]["eventSourceARN"].to_string();
-    let function = Function::new(arn.trim_matches('"'), desk.clone());
+    let function = Function::new(place(arn.trim_matches('"')), desk.clone());
     let answer = handled(&function, &documented(), LONG).await;
     assert_eq!(
         serde_json::to_value(&answer).unwrap(),
@@ -41,7 +42,7 @@ async fn the_documented_event_is_handled_in_order_and_answered_as_documented() {
             Ok(())
         }
     });
-    let function = Function::new(arn.trim_matches('"'), failing.clone());
+    let function = Function::new(place(arn.trim_matches('"')), failing.clone());
     let answer = handled(&function, &documented(), LONG).await;
     let told = json!({"batchItemFailures": [{"itemIdentifier": "222"}]});
     assert_eq!(serde_json::to_value(&answer).unwrap(), told);
@@ -55,7 +56,7 @@ async fn the_documented_event_is_handled_in_order_and_answered_as_documented() {
 #[tokio::test(start_paused = true)]
 async fn without_dead_letters_a_bad_record_is_reported_its_key_stops_and_all_others_go_on() {
     let desk = failing("b", || Failure::reject("bad"));
-    let function = Function::new(STREAM, desk.clone());
+    let function = Function::new(place(STREAM), desk.clone());
     let began = Instant::now();
     let answer = handled(&function, &batch("abcbac"), LONG).await;
     assert_eq!(answer.unsettled(), Some("2"));
@@ -290,7 +291,7 @@ async fn a_record_that_cannot_be_read_holds_what_follows_and_nothing_before_it()
     assert_eq!(desk.begun(), ["1", "1"]);
     // What is reported must come before what cannot be told.
     let desk = failing("a", || Failure::reject("bad"));
-    let function = Function::new(STREAM, desk);
+    let function = Function::new(place(STREAM), desk);
     let answer = handled(&function, &odd, LONG).await;
     assert_eq!(answer.unsettled(), Some("1"));
 }

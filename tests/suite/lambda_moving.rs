@@ -29,7 +29,7 @@ const BATCH: usize = 10;
 /// A new execution environment of the function.
 fn environment(shop: &Shop, mails: &MailServer) -> Function<Confirmation<DynamoDbLedger>> {
     let handler = worker(shop.ledger(), smtp_settings(mails), rules(POLICY));
-    Function::new(&*shop.arn, handler).dead_letters(Arc::new(shop.dead_letters()))
+    Function::new(shop.group_table(), handler).dead_letters(Arc::new(shop.dead_letters()))
 }
 
 /// Hands over the stream's records from this one on to that one, as a mapping does: in batches,
@@ -130,8 +130,11 @@ async fn a_fleet_that_reads_beside_the_mapping_costs_no_order_a_second_mail() {
 async fn a_claim_of_a_killed_invocation_is_waited_for_until_its_end_and_is_then_in_doubt() {
     let mails = MailServer::start(Script::default()).await;
     mails.add(Fault::once(Step::Dot, Act::Silence).keeping());
-    let (ledger, stream) = (MemoryLedger::new(), letters::stream());
-    let batch = event(&stream, &[inserted("o1", "ann@example.com")]);
+    let (ledger, place) = (MemoryLedger::new(), letters::place());
+    let batch = event(
+        &place.stream(Some("2026-01-01T00:00:00.000")),
+        &[inserted("o1", "ann@example.com")],
+    );
     let function = |later: Duration| {
         let clock = Clock::new(move || SystemTime::now() + later);
         let rules = Rules {
@@ -139,7 +142,7 @@ async fn a_claim_of_a_killed_invocation_is_waited_for_until_its_end_and_is_then_
             ..rules(POLICY)
         };
         let settings = smtp_settings(&mails);
-        Function::new(stream.clone(), worker(ledger.clone(), settings, rules))
+        Function::new(place.clone(), worker(ledger.clone(), settings, rules))
     };
     let time = Duration::from_secs(20);
     let ends = Instant::now() + time;

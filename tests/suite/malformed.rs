@@ -16,7 +16,10 @@ use aftercommit::leases::{Checkpoint, InitialPosition};
 use aftercommit::ledger::memory::MemoryLedger;
 use aftercommit::record::{Position, StreamView};
 use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler as _, SequenceNumber};
+use aftercommit::{
+    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler as _,
+    SequenceNumber,
+};
 use aftercommit::{Settings, Timing};
 use futures_util::StreamExt as _;
 use serde_dynamo::{Item, to_item};
@@ -202,9 +205,14 @@ async fn each_malformed_order_is_a_dead_letter_with_its_whole_image_and_the_othe
         },
         ..Settings::default()
     };
-    let consumer = Consumer::new("stream", stream, leases.clone(), handler(&mails))
-        .settings(settings)
-        .dead_letters(letters.clone());
+    let consumer = Consumer::new(
+        GroupTable::new(Group::default(), "stream"),
+        stream,
+        leases.clone(),
+        handler(&mails),
+    )
+    .settings(settings)
+    .dead_letters(letters.clone());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let counters = consumer.counters();
     let running = tokio::spawn(Box::pin(consumer.run(async {

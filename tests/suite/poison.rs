@@ -1,6 +1,5 @@
 //! A bad order, orders that fail for a while, and a mail server that is down: on a real DynamoDB.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use aftercommit::dead_letter::{DeadLetters as _, Reason};
@@ -34,10 +33,14 @@ async fn place_bad(shop: &Shop) {
 /// Waits for so many parked keys.
 async fn parked(shop: &Shop, count: usize) -> Vec<Key> {
     loop {
-        let parked = shop.dead_letters().parked(&shop.arn).await.unwrap();
+        let parked = shop
+            .dead_letters()
+            .parked(&shop.group_table())
+            .await
+            .unwrap();
         if parked.len() == count {
             let key = |parked: aftercommit::dead_letter::ParkedKey| Key {
-                stream: Arc::from(&*shop.arn),
+                at: shop.group_table(),
                 key: parked.key,
             };
             return parked.into_iter().map(key).collect();
@@ -93,7 +96,11 @@ async fn lives_through_it_all(url: &str, outage: Duration) {
     let all = parked(&shop, 4).await;
     let bad = all.into_iter().find(|key| !failing.contains(key)).unwrap();
     let letters = shop.dead_letters();
-    let letter = letters.next_of(&shop.arn, &bad.key).await.unwrap().unwrap();
+    let letter = letters
+        .next_of(&shop.group_table(), &bad.key)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(letter.envelope.reason, Reason::Rejected);
     assert_eq!(letter.record.new_image.unwrap().inner().len(), 3);
     let why = letter.envelope.attempts.last().next().unwrap();

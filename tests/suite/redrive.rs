@@ -1,8 +1,8 @@
 //! Redriving: the order of each key, what stops it, and what is written down.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use aftercommit::dead_letter::memory::MemoryDeadLetters;
@@ -13,7 +13,8 @@ use aftercommit::record::StreamView;
 use aftercommit::redrive::{How, Key, Step, Summary, redrive};
 use aftercommit::source::memory::MemoryStream;
 use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Record, RecordHandler, SequenceNumber,
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,
+    SequenceNumber,
 };
 use serde_dynamo::AttributeValue;
 
@@ -86,6 +87,10 @@ impl Scripted {
     }
 }
 
+fn place() -> GroupTable {
+    GroupTable::new(Group::default(), "stream")
+}
+
 fn letter(key: &str, number: u64) -> Letter {
     let keys = HashMap::from([("id".to_owned(), AttributeValue::S(key.to_owned()))]);
     let record = Record {
@@ -102,7 +107,7 @@ fn letter(key: &str, number: u64) -> Letter {
     };
     let mut attempts = Attempts::default();
     attempts.push(SystemTime::UNIX_EPOCH, "first");
-    let origin = (&Arc::from("stream"), &ShardId::new("shardId-1"));
+    let origin = (&place(), &ShardId::new("shardId-1"));
     Letter::new(
         origin,
         record,
@@ -128,9 +133,9 @@ fn how(parallel: usize) -> How {
 }
 
 async fn run(letters: &MemoryDeadLetters, handler: &Scripted, how: How) -> (Summary, Vec<Step>) {
-    let parked = letters.parked("stream").await.unwrap();
+    let parked = letters.parked(&place()).await.unwrap();
     let keys = parked.into_iter().map(|parked| Key {
-        stream: "stream".into(),
+        at: place(),
         key: parked.key,
     });
     let mut steps = Vec::new();
@@ -176,7 +181,7 @@ async fn each_key_is_handled_in_order_and_free_again() {
             .count(),
         3
     );
-    assert_eq!(letters.parked("stream").await.unwrap(), []);
+    assert_eq!(letters.parked(&place()).await.unwrap(), []);
     let all = Selection {
         settled_too: true,
         ..Selection::default()
@@ -210,10 +215,10 @@ async fn a_key_stops_at_its_first_failure_and_the_others_go_on() {
         );
         let left = [("2".to_owned(), 2), ("3".to_owned(), 1)];
         assert_eq!(open(&letters).await, left);
-        let parked = letters.parked("stream").await.unwrap();
+        let parked = letters.parked(&place()).await.unwrap();
         assert_eq!(parked[0].letters, 2);
         let first = letters
-            .next_of("stream", &parked[0].key)
+            .next_of(&place(), &parked[0].key)
             .await
             .unwrap()
             .unwrap();
@@ -287,7 +292,7 @@ async fn a_follower_that_comes_meanwhile_is_redriven_too() {
     let (summary, _) = run(&letters, &handler, how(1)).await;
     assert_eq!(handler.seen(), ["1", "2", "7"]);
     assert_eq!((summary.redriven, summary.free), (3, 1));
-    assert_eq!(letters.parked("stream").await.unwrap(), []);
+    assert_eq!(letters.parked(&place()).await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,7 +305,7 @@ async fn a_letter_that_comes_late_before_those_that_are_settled_is_redriven_too(
     let (summary, _) = run(&letters, &handler, how(1)).await;
     assert_eq!(handler.seen(), ["5", "7", "2"]);
     assert_eq!((summary.redriven, summary.free), (3, 1));
-    assert_eq!(letters.parked("stream").await.unwrap(), []);
+    assert_eq!(letters.parked(&place()).await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -333,12 +338,12 @@ impl RecordHandler for Refuses {
 #[tokio::test(start_paused = true)]
 async fn a_rescued_record_whose_redrive_fails_for_good_counts_as_one_that_failed() {
     let letters = MemoryDeadLetters::default();
-    let stream = crate::support::letters::stream();
+    let place = crate::support::letters::place();
     let record = crate::support::letters::record("a", 1);
-    let rescued = crate::support::letters::letter_of(&stream, record, Reason::Rescued);
+    let rescued = crate::support::letters::letter_of(&place, record, Reason::Rescued);
     letters.park(&rescued).await.unwrap();
     let consumer = Consumer::new(
-        stream.clone(),
+        place.clone(),
         MemoryStream::new(1, 10),
         MemoryLeases::new(),
         Refuses,
@@ -356,7 +361,7 @@ async fn a_rescued_record_whose_redrive_fails_for_good_counts_as_one_that_failed
         1,
         "it is tried once, and then left to an operator"
     );
-    let parked = letters.parked(&stream).await.unwrap();
+    let parked = letters.parked(&place).await.unwrap();
     assert_eq!(parked[0].reason, Some(Reason::Rejected));
     working.abort();
 }

@@ -1,10 +1,11 @@
 //! What the rows of a fleet mean to people.
 
+use aftercommit::{Group, GroupTable, Identity};
 use std::time::{Duration, SystemTime};
 
 use aftercommit::decide::shard::ShardId;
 use aftercommit::leases::{
-    Checkpoint, GapRow, GapSettlement, Incarnation, InitialPosition, LeaseRow, Report, StreamRow,
+    Checkpoint, GapRow, GapSettlement, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
     View, WorkerRow,
 };
 use aftercommit::record::{Position, SequenceNumber};
@@ -51,15 +52,20 @@ fn quiet(name: &str) -> LeaseRow {
     row
 }
 
+fn place() -> GroupTable {
+    GroupTable::new(Group::default(), ARN)
+}
+
 fn view(workers: Vec<WorkerRow>, leases: Vec<LeaseRow>) -> View {
     let workers = workers
         .into_iter()
         .map(|row| (row.incarnation.clone(), row));
     let leases = leases.into_iter().map(|row| (row.shard.clone(), row));
     View {
-        stream: Some(StreamRow {
+        group: Some(GroupRow {
             initial: InitialPosition::Latest,
             bootstrapped: ago(100_000).unwrap(),
+            identity: Identity::default(),
         }),
         workers: workers.collect(),
         leases: leases.collect(),
@@ -68,7 +74,7 @@ fn view(workers: Vec<WorkerRow>, leases: Vec<LeaseRow>) -> View {
 }
 
 fn status(view: &View) -> FleetStatus {
-    let stream = StreamStatus::new(ARN, view, now(), DAY);
+    let stream = StreamStatus::new(&place(), view, now(), DAY);
     FleetStatus::new(now(), vec![stream], None)
 }
 
@@ -212,7 +218,7 @@ fn a_gap_needs_attention_until_somebody_settles_it_and_is_told_for_ever() {
 fn parked_keys_and_ambiguous_orders_need_attention_and_are_counted() {
     let view = view(vec![worker("one", Some(2))], vec![quiet("a")]);
     let reasons = [Some("rejected"), Some("rejected"), None];
-    let stream = StreamStatus::new(ARN, &view, now(), DAY).with_parked(reasons);
+    let stream = StreamStatus::new(&place(), &view, now(), DAY).with_parked(reasons);
     assert_eq!(stream.parked_keys, Some(3));
     let status = FleetStatus::new(now(), vec![stream], Some(1));
     assert_eq!(status.verdict, Verdict::Attention);

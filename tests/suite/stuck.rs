@@ -9,7 +9,8 @@ use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::source::memory::{Commit, MemoryStream};
 use aftercommit::status::{Status, Watch, http};
 use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Record, RecordHandler, Settings, Timing,
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+    Timing,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -63,7 +64,12 @@ fn a_handler_that_blocks_its_thread_makes_a_worker_unhealthy_until_it_lets_go() 
     let stream = MemoryStream::new(1, 10);
     let (go_on, told) = channel();
     let handler = Blocks(Mutex::new(told));
-    let consumer = Consumer::new("arn", stream.clone(), MemoryLeases::new(), handler);
+    let consumer = Consumer::new(
+        GroupTable::new(Group::default(), "arn"),
+        stream.clone(),
+        MemoryLeases::new(),
+        handler,
+    );
     let consumer = consumer.settings(settings());
     let status = Status::new(Clock::system(), [Watch::of(&consumer)]);
     commit_one(&stream);

@@ -92,7 +92,14 @@ async fn the_log_of_a_whole_run_names_orders_and_traces_and_no_address_and_no_ma
         // All but 1 and 4, and the ambiguous one once more.
         mails.wait_accepted(9).await;
         loop {
-            if shop.dead_letters().parked(&shop.arn).await.unwrap().len() == 3 {
+            if shop
+                .dead_letters()
+                .parked(&shop.group_table())
+                .await
+                .unwrap()
+                .len()
+                == 3
+            {
                 break;
             }
             sleep(Duration::from_millis(50)).await;

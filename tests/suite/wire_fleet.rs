@@ -11,7 +11,8 @@ use aftercommit::record::ItemKey;
 
 use aftercommit::tables::dynamodb::create_lease_table;
 use aftercommit::{
-    Clock, Consumer, Context, Failure, Record, RecordHandler, SequenceNumber, Settings, Timing,
+    Clock, Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, SequenceNumber,
+    Settings, Timing,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -90,7 +91,8 @@ impl Worker {
         };
         let stream = shop.stream.clone();
         let arn = stream.arn().to_owned();
-        let consumer = Consumer::new(arn, stream, leases.clone(), seen.clone()).clock(clock);
+        let consumer =
+            Consumer::new(place(&arn), stream, leases.clone(), seen.clone()).clock(clock);
         let (leave, left) = oneshot::channel();
         let left = async move { left.await.unwrap_or_default() };
         let task = tokio::spawn(consumer.settings(settings).run(left));
@@ -106,7 +108,11 @@ impl Worker {
 
 async fn leases(shop: &Shop) -> DynamoDbLeases {
     create_lease_table(&shop.client, "leases").await.unwrap();
-    DynamoDbLeases::new(shop.client.clone(), "leases", shop.stream.arn())
+    DynamoDbLeases::new(shop.client.clone(), "leases", &place(shop.stream.arn()))
+}
+
+fn place(arn: &str) -> GroupTable {
+    GroupTable::new(Group::default(), arn)
 }
 
 async fn look(leases: &DynamoDbLeases) -> View {

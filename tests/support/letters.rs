@@ -1,7 +1,6 @@
 //! Dead letters for tests, and a table of them on a server.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
@@ -11,7 +10,7 @@ use aftercommit::dead_letter::{
 use aftercommit::decide::shard::ShardId;
 use aftercommit::record::StreamView;
 use aftercommit::tables::dynamodb::create_dead_letter_table;
-use aftercommit::{Event, Record, SequenceNumber};
+use aftercommit::{Event, Group, GroupTable, Record, SequenceNumber};
 use aws_sdk_dynamodb::types::AttributeValue as Sdk;
 use serde_dynamo::AttributeValue;
 
@@ -21,13 +20,13 @@ pub fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
 }
 
-/// A stream that no other test touches.
-pub fn stream() -> Arc<str> {
-    format!(
-        "arn:aws:dynamodb:eu-central-1:1:table/t/stream/{:016x}",
+/// A group on a table that no other test touches.
+pub fn place() -> GroupTable {
+    let arn = format!(
+        "arn:aws:dynamodb:eu-central-1:1:table/t-{:016x}",
         fastrand::u64(..)
-    )
-    .into()
+    );
+    GroupTable::new(Group::default(), &arn)
 }
 
 pub fn record(key: &str, number: u64) -> Record {
@@ -46,15 +45,15 @@ pub fn record(key: &str, number: u64) -> Record {
     }
 }
 
-pub fn letter_of(stream: &Arc<str>, record: Record, reason: Reason) -> Letter {
+pub fn letter_of(place: &GroupTable, record: Record, reason: Reason) -> Letter {
     let mut attempts = Attempts::default();
     attempts.push(at(2), "the mail server said 550");
-    let shard = ShardId::new("shardId-1");
-    Letter::new((stream, &shard), record, reason, attempts, at(3))
+    let shard = ShardId::of_stream("2026-01-01T00:00:00.000", "shardId-1");
+    Letter::new((place, &shard), record, reason, attempts, at(3))
 }
 
-pub fn letter(stream: &Arc<str>, key: &str, number: u64) -> Letter {
-    letter_of(stream, record(key, number), Reason::Rejected)
+pub fn letter(place: &GroupTable, key: &str, number: u64) -> Letter {
+    letter_of(place, record(key, number), Reason::Rejected)
 }
 
 pub fn deed(what: Settled) -> Deed {
@@ -71,14 +70,11 @@ pub fn id(letter: &Letter) -> &LetterId {
 }
 
 pub async fn next(letters: &impl DeadLetters, of: &Letter) -> Option<Letter> {
-    letters.next_of(&id(of).stream, &id(of).key).await.unwrap()
+    letters.next_of(&id(of).at, &id(of).key).await.unwrap()
 }
 
 pub async fn is_parked(letters: &impl DeadLetters, of: &Letter) -> bool {
-    letters
-        .is_parked(&id(of).stream, &id(of).key)
-        .await
-        .unwrap()
+    letters.is_parked(&id(of).at, &id(of).key).await.unwrap()
 }
 
 pub async fn settle(letters: &impl DeadLetters, letter: &Letter) -> Option<()> {

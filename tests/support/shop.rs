@@ -16,7 +16,7 @@ use aftercommit::tables::dynamodb::{
     TableStream, create_dead_letter_table, create_lease_table, create_ledger_table,
     create_orders_table,
 };
-use aftercommit::{Clock, Consumer, Settings, Timing};
+use aftercommit::{Clock, Consumer, Group, GroupTable, Settings, Timing};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 
@@ -77,8 +77,13 @@ impl Shop {
         }
     }
 
+    /// The group that confirms its orders.
+    pub fn group_table(&self) -> GroupTable {
+        GroupTable::new(Group::default(), &self.arn)
+    }
+
     pub fn lease_store(&self) -> DynamoDbLeases {
-        DynamoDbLeases::new(self.client.clone(), &self.leases, &self.arn)
+        DynamoDbLeases::new(self.client.clone(), &self.leases, &self.group_table())
     }
 
     pub fn ledger(&self) -> DynamoDbLedger {
@@ -115,7 +120,7 @@ impl Shop {
     ) -> Consumer<DynamoDbStream, DynamoDbLeases, Confirmation<DynamoDbLedger>> {
         let source = DynamoDbStream::new(clients::streams(&self.url), &self.arn, Clock::system());
         let handler = worker(self.ledger(), smtp_settings(mails), rules(policy));
-        Consumer::new(&*self.arn, source, self.lease_store(), handler)
+        Consumer::new(self.group_table(), source, self.lease_store(), handler)
             .settings(Self::settings(name))
             .dead_letters(self.dead_letters())
     }

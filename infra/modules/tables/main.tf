@@ -2,7 +2,7 @@
 # tables of another shape, and adds what is missing; the proof in infra/test.sh runs it against these.
 locals {
   own = {
-    leases       = { partition = "stream", sort = "row", index = {}, expires = false }
+    leases       = { partition = "group_table", sort = "row", index = {}, expires = false }
     ledger       = { partition = "effect", sort = null, index = { doubts = "doubt" }, expires = true }
     dead_letters = { partition = "item", sort = "row", index = {}, expires = true }
     suppression  = { partition = "address", sort = null, index = {}, expires = false }

@@ -10,7 +10,8 @@ use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
-use aftercommit::tables::dynamodb::TableStream;
+use aftercommit::tables::dynamodb::table_arn;
+use aftercommit::{Group, GroupTable};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
@@ -234,7 +235,15 @@ impl SmtpArgs {
     }
 }
 
-/// Which streams.
+/// Which application.
+#[derive(Debug, Args)]
+pub struct GroupArg {
+    /// The application's place on a table's stream: groups on one table share nothing
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_GROUP", default_value_t)]
+    pub group: Group,
+}
+
+/// Which tables.
 #[derive(Debug, Args)]
 pub struct StreamArgs {
     /// A table whose orders are confirmed: a name or an ARN. May be given several times; order ids
@@ -259,14 +268,15 @@ pub struct StreamArgs {
 }
 
 impl StreamArgs {
-    /// The streams' ARNs; of a table, the stream that it has now.
-    pub async fn arns(&self, clients: &Clients) -> Result<Vec<String>, Fault> {
-        let mut streams = self.stream_arn.clone();
+    /// The group on each of the tables.
+    pub async fn places(&self, clients: &Clients, group: &Group) -> Result<Vec<GroupTable>, Fault> {
+        let of = |arn: &str| GroupTable::new(group.clone(), arn);
+        let mut places: Vec<_> = self.stream_arn.iter().map(|arn| of(arn)).collect();
         for table in &self.table {
-            let found = TableStream::resolve(&clients.dynamodb, table).await;
-            streams.push(found.map_err(Fault::setting)?.arn);
+            let arn = table_arn(&clients.dynamodb, table).await;
+            places.push(of(&arn.map_err(Fault::setting)?));
         }
-        Ok(streams)
+        Ok(places)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Clock;
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::dead_letter::{DeadLetters as _, Deed, Envelope, Reason, Selection, Settled};
+use aftercommit::{Clock, Group, GroupTable};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::args::LetterTable;
+use crate::args::{GroupArg, LetterTable};
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::ledger::user;
@@ -64,7 +64,7 @@ pub struct WhichArgs {
     /// Written longer ago than this
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
-    /// Of this stream only
+    /// Of the table of this stream only
     #[arg(long, value_name = "ARN", env = "AFTERCOMMIT_STREAM_ARN")]
     stream_arn: Option<String>,
     #[command(flatten)]
@@ -79,11 +79,13 @@ fn reason(word: &str) -> Result<Reason, String> {
 }
 
 impl WhichArgs {
-    fn selection(&self, settled_too: bool) -> Selection {
+    fn selection(&self, group: &Group, settled_too: bool) -> Selection {
         let now = Clock::system().now();
+        let table = |arn| GroupTable::new(group.clone(), arn).table().to_owned();
         let before = |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         Selection {
-            stream: self.stream_arn.clone(),
+            group: Some(group.clone()),
+            table: self.stream_arn.as_deref().map(table),
             reasons: self.reason.clone(),
             key: self.key.clone(),
             written_until: self.older_than.map(before),
@@ -113,9 +115,10 @@ impl WhichArgs {
     pub async fn selected(
         &self,
         letters: &DynamoDbDeadLetters,
+        group: &Group,
         settled_too: bool,
     ) -> anyhow::Result<Vec<Envelope>> {
-        let which = self.selection(settled_too);
+        let which = self.selection(group, settled_too);
         let (mut all, mut from) = (Vec::new(), None);
         loop {
             let page = letters.list(&which, from.as_deref()).await?;
@@ -134,6 +137,8 @@ impl WhichArgs {
 pub struct ListArgs {
     #[command(flatten)]
     which: WhichArgs,
+    #[command(flatten)]
+    group: GroupArg,
     /// Also those that were redriven or discarded in the last 30 days
     #[arg(long)]
     settled: bool,
@@ -147,6 +152,8 @@ pub struct ListArgs {
 pub struct DiscardArgs {
     #[command(flatten)]
     which: WhichArgs,
+    #[command(flatten)]
+    group: GroupArg,
     #[command(flatten)]
     doing: DoingArgs,
     /// Why, for those who ask later
@@ -206,7 +213,11 @@ pub async fn dead_letters(command: &DeadLettersCommand) -> Result<(), Fault> {
 async fn list(args: &ListArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
-    for letter in args.which.selected(&letters, args.settled).await? {
+    for letter in args
+        .which
+        .selected(&letters, &args.group.group, args.settled)
+        .await?
+    {
         let line = if args.json {
             format!("{}\n", letters::json(&letter))
         } else {
@@ -222,7 +233,10 @@ async fn list(args: &ListArgs) -> Result<(), Fault> {
 async fn show(args: &ListArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
-    let selected = args.which.selected(&letters, args.settled).await?;
+    let selected = args
+        .which
+        .selected(&letters, &args.group.group, args.settled)
+        .await?;
     if selected.is_empty() {
         return Err(Fault::Work(anyhow!(
             "there is no such dead letter; `aftercommit dead-letters list --settled` shows them all"
@@ -251,7 +265,10 @@ async fn discard(args: &DiscardArgs) -> Result<(), Fault> {
     args.which.must_select(doing.all)?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
-    let selected = args.which.selected(&letters, false).await?;
+    let selected = args
+        .which
+        .selected(&letters, &args.group.group, false)
+        .await?;
     if doing.dry_run {
         return doing.tell_dry("discard", &selected);
     }

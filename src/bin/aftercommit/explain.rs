@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
+use aftercommit::Group;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
@@ -118,13 +119,17 @@ async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Known, Fault> {
     Ok(Known {
         entry: ledger.read(&key).await?,
         key,
-        letters: letters_of(&store, words).await?,
+        letters: letters_of(&store, (args.group.group.clone(), words)).await?,
         item,
     })
 }
 
-async fn letters_of(store: &DynamoDbDeadLetters, key: String) -> anyhow::Result<Vec<Letter>> {
+async fn letters_of(
+    store: &DynamoDbDeadLetters,
+    (group, key): (Group, String),
+) -> anyhow::Result<Vec<Letter>> {
     let which = Selection {
+        group: Some(group),
         key: Some(key),
         settled_too: true,
         ..Selection::default()

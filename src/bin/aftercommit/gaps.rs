@@ -1,13 +1,13 @@
 //! `aftercommit gaps`: what left the stream before it was read, for operators.
 
-use aftercommit::Clock;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{Consistency, GapRow, GapSettlement, LeaseStore as _};
 use aftercommit::status::report::Gap;
+use aftercommit::{Clock, GroupTable};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 
-use crate::args::{LeaseName, StreamArgs};
+use crate::args::{GroupArg, LeaseName, StreamArgs};
 use crate::aws::{self, must_exist};
 use crate::fault::Fault;
 use crate::ledger::user;
@@ -45,6 +45,8 @@ pub enum GapsCommand {
 struct Where {
     #[command(flatten)]
     streams: StreamArgs,
+    #[command(flatten)]
+    group: GroupArg,
     #[command(flatten)]
     name: LeaseName,
 }
@@ -89,14 +91,14 @@ pub async fn gaps(command: &GapsCommand) -> Result<(), Fault> {
     }
 }
 
-/// The rows of each stream.
+/// The rows of the group on each table.
 async fn open(of: &Where) -> Result<Vec<DynamoDbLeases>, Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let table = &of.name.lease_table;
     must_exist(&clients, table).await?;
-    let streams = of.streams.arns(&clients).await?;
-    let rows = |stream: &String| DynamoDbLeases::new(clients.dynamodb.clone(), table, stream);
-    Ok(streams.iter().map(rows).collect())
+    let places = of.streams.places(&clients, &of.group.group).await?;
+    let rows = |at: &GroupTable| DynamoDbLeases::new(clients.dynamodb.clone(), table, at);
+    Ok(places.iter().map(rows).collect())
 }
 
 async fn list(args: &ListArgs) -> Result<(), Fault> {

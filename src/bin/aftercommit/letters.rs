@@ -35,7 +35,8 @@ pub fn json(letter: &Envelope) -> Value {
         |one| json!({"at": moment(one.at), "by": one.by, "what": one.what.word(), "why": one.why}),
     );
     json!({
-        "stream": &*letter.id.stream,
+        "group": letter.id.at.group().as_str(),
+        "stream": &*letter.id.stream(),
         "shard": letter.shard.as_str(),
         "key": letter.key_in_words(),
         "sequence_number": letter.id.sequence_number.as_str(),
@@ -53,7 +54,7 @@ pub fn json(letter: &Envelope) -> Value {
 /// The letter with its record, which has the shape in which Lambda hands records over.
 pub fn json_in_full(letter: &Letter) -> serde_json::Result<Value> {
     let mut whole = json(&letter.envelope);
-    let stream = &letter.envelope.id.stream;
-    whole["record"] = lambda_event::write(&letter.record, Some(stream))?;
+    let stream = letter.envelope.id.stream();
+    whole["record"] = lambda_event::write(&letter.record, Some(&stream))?;
     Ok(whole)
 }

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
-use aftercommit::Clock;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
@@ -14,7 +12,7 @@ use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::redrive::{How, Key, Step, Summary, redrive};
 use aftercommit::tables::dynamodb::TableStream;
-use aftercommit::tables::table_of;
+use aftercommit::{Clock, GroupTable};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::json;
@@ -92,7 +90,10 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     for table in [&args.ledger.ledger_table].into_iter().chain(list) {
         must_exist(&clients, table).await?;
     }
-    let selected = args.which.selected(&letters, false).await?;
+    let selected = args
+        .which
+        .selected(&letters, &args.group.group, false)
+        .await?;
     if doing.dry_run {
         return doing.tell_dry("redrive", &selected);
     }
@@ -101,7 +102,7 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     conclude(args, sum)
 }
 
-/// Redrives the keys of these letters, a stream at a time.
+/// Redrives the keys of these letters, a table at a time.
 async fn redrive_all(
     args: &RedriveArgs,
     clients: &Clients,
@@ -125,10 +126,10 @@ async fn redrive_all(
         Step::Free(_) | Step::Untried(_) => {}
     };
     let mut sum = Summary::default();
-    for (stream, of_stream) in by_stream(selected) {
-        let handler = handler(args, clients, smtp, (&stream, of_stream[0])).await?;
-        let keys = of_stream.iter().map(|letter| Key {
-            stream: Arc::clone(&stream),
+    for (at, of_table) in by_table(selected) {
+        let handler = handler(args, clients, smtp, (at, of_table[0])).await?;
+        let keys = of_table.iter().map(|letter| Key {
+            at: at.clone(),
             key: letter.id.key.clone(),
         });
         let keys: BTreeSet<_> = keys.collect();
@@ -161,11 +162,10 @@ fn how(args: &RedriveArgs, rng: &mut fastrand::Rng) -> Result<How, Fault> {
     Ok(how)
 }
 
-fn by_stream(selected: &[Envelope]) -> BTreeMap<Arc<str>, Vec<&Envelope>> {
+fn by_table(selected: &[Envelope]) -> BTreeMap<&GroupTable, Vec<&Envelope>> {
     let mut of: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for letter in selected {
-        let of_stream = of.entry(Arc::clone(&letter.id.stream)).or_default();
-        of_stream.push(letter);
+        of.entry(&letter.id.at).or_default().push(letter);
     }
     of
 }
@@ -198,20 +198,20 @@ fn conclude(args: &RedriveArgs, sum: Summary) -> Result<(), Fault> {
     )))
 }
 
-/// The handler for the orders of a stream.
+/// The handler for the orders of a table.
 async fn handler(
     args: &RedriveArgs,
     clients: &Clients,
     smtp: &Transport,
-    of: (&str, &Envelope),
+    of: (&GroupTable, &Envelope),
 ) -> Result<Handler, Fault> {
-    let (stream, letter) = of;
-    let orders = table_of(stream).unwrap_or(stream);
+    let (at, letter) = of;
+    let orders = at.table_name();
     let sending = &args.sending;
     let client = clients.dynamodb.clone();
     let ledger = DynamoDbLedger::new(client, &args.ledger.ledger_table, sending.retention());
     // The effect and the id are those of the fleet, or a mail would go out a second time.
-    let (effect, fields) = match args.group.known(&ledger, stream).await? {
+    let (effect, fields) = match args.group.known(&ledger, at.table()).await? {
         Some(known) => (known.effect.clone(), known.fields(&args.fields)?),
         None => (args.group.known_effect(&ledger).await?, None),
     };

@@ -15,7 +15,7 @@ use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::status::{Status, Watch};
 use aftercommit::tables::dynamodb::{ResolveError, TableStream};
 use aftercommit::tables::table_of;
-use aftercommit::{Budget, Clock, Consumer, Dependency, Settings};
+use aftercommit::{Budget, Clock, Consumer, Dependency, GroupTable, IdentityDiffers, Settings};
 use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;
@@ -116,6 +116,7 @@ pub struct RunArgs {
 /// A stream that was checked, and where its orders keep what.
 struct Followed {
     stream: DynamoDbStream,
+    at: GroupTable,
     /// The name or ARN of the table.
     orders: String,
     fields: OrderFields,
@@ -163,12 +164,20 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         running.spawn(worker.run(budget.clone(), stop.clone()));
     }
     while let Some(ended) = running.join_next().await {
-        ended.context("a worker broke down")??;
+        ended.context("a worker broke down")?.map_err(fault)?;
     }
     join_all(handlers.iter().map(last_replies)).await;
     smtp.close().await;
     telling.end().await;
     Ok(())
+}
+
+/// A worker whose settings are not the group's has a wrong setting; it broke down otherwise.
+fn fault(error: anyhow::Error) -> Fault {
+    if error.is::<IdentityDiffers>() {
+        return Fault::Setting(error);
+    }
+    Fault::Work(error)
 }
 
 /// Waits for replies that did not come while the shards were handed over.
@@ -230,7 +239,7 @@ async fn prepared<'a>(
     );
     for one in &followed {
         let identity = identity::identity(&one.fields, &args.records);
-        let of_table = (one.stream.arn(), identity);
+        let of_table = (one.at.table(), identity);
         args.start.register(&ledger, &args.group, of_table).await?;
     }
     let shared = Shared {
@@ -271,7 +280,7 @@ impl Shared<'_> {
 
 /// What follows one stream.
 struct Worker {
-    arn: String,
+    at: GroupTable,
     consumer: Consumer<DynamoDbStream, DynamoDbLeases, Handler>,
     handler: Handler,
 }
@@ -280,15 +289,15 @@ impl Worker {
     fn new(args: &RunArgs, shared: &Shared<'_>, followed: Followed) -> Result<Self, Fault> {
         let Followed {
             stream,
+            at,
             orders,
             fields,
             home,
         } = followed;
-        let arn = stream.arn().to_owned();
         let handler = shared.handler(args, &orders, fields)?;
         let dynamodb = shared.clients.dynamodb.clone();
-        let leases = DynamoDbLeases::new(dynamodb, &args.names.lease.lease_table, &arn);
-        let consumer = Consumer::new(&*arn, stream, leases, handler.clone())
+        let leases = DynamoDbLeases::new(dynamodb, &args.names.lease.lease_table, &at);
+        let consumer = Consumer::new(at.clone(), stream, leases, handler.clone())
             .settings(settings(args, &shared.here)?)
             .filters(shared.filters.clone())
             .dependency(shared.mail_server.clone());
@@ -297,7 +306,7 @@ impl Worker {
             consumer = consumer.home_region(home);
         }
         Ok(Self {
-            arn,
+            at,
             consumer,
             handler,
         })
@@ -317,7 +326,8 @@ impl Worker {
             counter.load(Ordering::Relaxed)
         });
         info!(
-            stream = self.arn,
+            group = %self.at.group(),
+            table = self.at.table(),
             handled = of(&counters.handled),
             skipped = of(&counters.skipped),
             filtered = of(&counters.filtered),
@@ -355,10 +365,7 @@ async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fa
         } else {
             of_stream(clients, args, name).await?
         };
-        if all
-            .iter()
-            .any(|other| other.stream.arn() == one.stream.arn())
-        {
+        if all.iter().any(|other| other.at == one.at) {
             return Err(Fault::wrong(format!(
                 "{name} is named twice: once is enough"
             )));
@@ -375,6 +382,7 @@ async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Foll
     let found = found.map_err(Fault::setting)?;
     Ok(Followed {
         stream: DynamoDbStream::new(clients.streams.clone(), &found.arn, Clock::system()),
+        at: GroupTable::new(args.group.group.clone(), &found.arn),
         orders: table.to_owned(),
         fields: args.fields.with_default_id(&found.partition_key),
         home: args.records.home_region(&found.table, found.replicated)?,
@@ -425,6 +433,7 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
     };
     Ok(Followed {
         stream,
+        at: GroupTable::new(args.group.group.clone(), arn),
         orders,
         fields,
         home: args.records.home_region(table, replicated)?,

@@ -8,12 +8,12 @@ use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{Consistency, LeaseStore as _};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::status::{FleetStatus, StreamStatus, Verdict};
-use aftercommit::{Clock, Timing};
+use aftercommit::{Clock, GroupTable, Timing};
 use anyhow::Context as _;
 use clap::Args;
 use tokio::time::{Instant, interval_at};
 
-use crate::args::{StreamArgs, TableNames};
+use crate::args::{GroupArg, StreamArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::out::print;
@@ -30,7 +30,7 @@ Examples:
   # For a script: what to do next
   aftercommit status --table orders --json | jq -r '.advice[]'
 
-Reads the lease table by one Query for each stream, beside it the parked keys of the dead letters' table
+Reads the lease table by one Query for each table, beside it the parked keys of the dead letters' table
 and the count of the ledger's index of what nobody can tell.
 
 Exit codes: 0 all is well, 1 something needs attention, 2 it cannot be told.";
@@ -43,6 +43,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub struct StatusArgs {
     #[command(flatten)]
     streams: StreamArgs,
+    #[command(flatten)]
+    group: GroupArg,
     #[command(flatten)]
     names: TableNames,
     /// As one JSON object; with --watch one a line
@@ -58,11 +60,11 @@ pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let exists = must_exist(&clients, &args.names.lease.lease_table).await;
     exists.map_err(Fault::unanswered)?;
-    let streams = args.streams.arns(&clients).await;
-    let streams = streams.map_err(Fault::unanswered)?;
+    let places = args.streams.places(&clients, &args.group.group).await;
+    let places = places.map_err(Fault::unanswered)?;
     let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
     loop {
-        let status = match look(&clients, args, &streams).await {
+        let status = match look(&clients, args, &places).await {
             Ok(status) => status,
             Err(error) if args.watch => {
                 let error = format!("{error:#}");
@@ -89,17 +91,17 @@ pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
 async fn look(
     clients: &Clients,
     args: &StatusArgs,
-    streams: &[String],
+    places: &[GroupTable],
 ) -> anyhow::Result<FleetStatus> {
     let (client, names) = (&clients.dynamodb, &args.names);
     let (now, retention) = (Clock::system().now(), Timing::default().retention);
     let letters = DynamoDbDeadLetters::new(client.clone(), &names.letters.dead_letter_table);
     let (mut told, mut untold) = (Vec::new(), Vec::new());
-    for stream in streams {
-        let leases = DynamoDbLeases::new(client.clone(), &names.lease.lease_table, stream);
+    for at in places {
+        let leases = DynamoDbLeases::new(client.clone(), &names.lease.lease_table, at);
         let view = leases.look(Consistency::Strong).await?;
-        let status = StreamStatus::new(stream, &view, now, retention);
-        let parked = letters.parked(stream).await;
+        let status = StreamStatus::new(at, &view, now, retention);
+        let parked = letters.parked(at).await;
         told.push(match parked {
             Ok(parked) => {
                 let reasons = parked.iter().map(|key| key.reason.map(Reason::word));

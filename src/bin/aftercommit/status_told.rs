@@ -31,7 +31,7 @@ pub fn text(status: &FleetStatus) -> String {
 }
 
 fn on_stream(stream: &StreamStatus) -> String {
-    let mut text = format!("\n{}  {}\n", plain(&stream.table), stream.stream);
+    let mut text = format!("\n{}  {}\n", plain(&stream.table), stream.group_table);
     let mut rows =
         vec![["WORKER", "HEARTBEAT", "SHARDS", "ZONE", "VERSION", ""].map(str::to_owned)];
     rows.extend(stream.workers.iter().map(worker));

@@ -1,19 +1,20 @@
-//! The stream's own row.
+//! The group's own row.
 
 use anyhow::{anyhow, bail};
 use tracing::warn;
 
 use super::DynamoDbLeases;
-use crate::leases::row::{self, ROW, STREAM_ROW};
-use crate::leases::{StreamRow, Unfit};
+use crate::group::Identity;
+use crate::leases::row::{self, GROUP_ROW, ROW};
+use crate::leases::{GroupRow, Unfit};
 use crate::rows::dynamodb::Write;
 use crate::rows::expression::Expression;
 
 impl DynamoDbLeases {
-    /// Writes the stream's row if there is none, or one that is malformed; answers with the one that
-    /// stands.
-    pub(super) async fn bootstrapped(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
-        let item = row::item(&self.stream, STREAM_ROW, row::stream_fields(&row));
+    /// Writes the group's row if there is none, or a malformed one; answers with the one in the
+    /// table.
+    pub(super) async fn bootstrapped(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
+        let item = row::item(&self.group_table, GROUP_ROW, row::group_fields(&row));
         let old = match self
             .table
             .put(item.clone(), &Expression::on_none(ROW))
@@ -22,24 +23,43 @@ impl DynamoDbLeases {
             Write::Applied(_) => return Ok(row),
             Write::Refused(old) => old,
         };
-        let old = old.ok_or_else(|| anyhow!("the stream's row came and went: try again"))?;
-        match row::stream(&old, self.formats.reads()) {
+        let old = old.ok_or_else(|| anyhow!("the group's row came and went: try again"))?;
+        match row::group(&old, self.formats.reads()) {
             Ok(standing) => Ok(standing),
             Err(Unfit::Newer { format }) => bail!(
                 "the lease table's row for {} has format {format}, this build reads up to \
                  {}: update this worker",
-                self.stream,
+                self.group_table,
                 self.formats.reads()
             ),
             Err(Unfit::Malformed { what }) => {
-                warn!(stream = %self.stream, what, "the stream's row is malformed: it is written anew");
+                warn!(group_table = %self.group_table, what, "the group's row is malformed and is rewritten");
                 // Only if nothing has changed since.
-                let when = row::unchanged(&old, row::STREAM_ATTRIBUTES);
+                let when = row::unchanged(&old, row::GROUP_ATTRIBUTES);
                 match self.table.put(item, &when).await? {
                     Write::Applied(_) => Ok(row),
-                    Write::Refused(_) => bail!("the stream's row changes just now: try again"),
+                    Write::Refused(_) => {
+                        bail!("another process is changing the group's row: try again")
+                    }
                 }
             }
         }
+    }
+
+    /// Replaces the identity if it is still the one that was seen. A repeat finds its own write.
+    pub(super) async fn identity_changed(
+        &self,
+        seen: &Identity,
+        new: &Identity,
+    ) -> anyhow::Result<Option<()>> {
+        let (name, value) = row::identity_field(seen);
+        let unchanged = self.formats.readable().when(name, value);
+        let change = unchanged.write(vec![row::identity_field(new)]);
+        let old = match self.table.update(self.key(GROUP_ROW), &change).await? {
+            Write::Applied(_) => return Ok(Some(())),
+            Write::Refused(old) => old,
+        };
+        let row = old.and_then(|old| row::group(&old, self.formats.reads()).ok());
+        Ok(row.filter(|row| row.identity == *new).map(|_| ()))
     }
 }

@@ -1,5 +1,6 @@
 //! The memory adapters with an ear on every call, and with failures on demand.
 
+use aftercommit::Identity;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use aftercommit::decide::shard::{Shard, ShardId};
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{
-    Consistency, Epoch, GapRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow, Take,
+    Consistency, Epoch, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Take,
     View, WorkerRow,
 };
 use aftercommit::record::Position;
@@ -108,8 +109,13 @@ impl LeaseStore for Heard {
         self.call("look", 1, self.inner.look(consistency)).await
     }
 
-    async fn bootstrap(&self, row: StreamRow) -> anyhow::Result<StreamRow> {
+    async fn bootstrap(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
         self.call("bootstrap", 1, self.inner.bootstrap(row)).await
+    }
+
+    async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
+        let change = self.inner.change_identity(seen, new);
+        self.call("change_identity", 1, change).await
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {

@@ -8,7 +8,9 @@ use aftercommit::decide::lease::{Change, Member, Row, Sight};
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{Checkpoint, Hold, LeaseStore, Report, Take};
 use aftercommit::record::Position;
-use aftercommit::{Consumer, Context, Counters, Failure, Record, RecordHandler, SequenceNumber};
+use aftercommit::{
+    Consumer, Context, Counters, Failure, Group, GroupTable, Record, RecordHandler, SequenceNumber,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -149,7 +151,12 @@ async fn a_handler_sees_the_window_as_a_deadline_that_heartbeats_move_and_that_p
     let leases = Heard::failing_while(&stage.leases, &down, |call| call == "heartbeat");
     let contexts = watch::Sender::new(None);
     let mut shown = contexts.subscribe();
-    let consumer = Consumer::new("arn", stage.stream.clone(), leases, Shown(contexts));
+    let consumer = Consumer::new(
+        GroupTable::new(Group::default(), "arn"),
+        stage.stream.clone(),
+        leases,
+        Shown(contexts),
+    );
     tokio::spawn(
         consumer
             .settings(stage.settings.clone())

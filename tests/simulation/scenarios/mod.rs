@@ -45,6 +45,7 @@
 mod calls;
 mod coordination;
 mod holding;
+mod identity;
 mod limits;
 mod lineage;
 mod reading;

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aftercommit::OnGap;
-use aftercommit::leases::{Checkpoint, InitialPosition, LeaseStore as _, StreamRow};
+use aftercommit::leases::{Checkpoint, GroupRow, InitialPosition, LeaseStore as _};
 use aftercommit::record::Position;
+use aftercommit::{Identity, OnGap};
 
 use super::calls::Tapped;
 use super::stage::{Stage, eventually, pass, secs};
@@ -191,9 +191,10 @@ async fn a_worker_that_leaves_while_its_shard_comes_to_a_halt_hands_it_over_all_
     let only = stage.stream.open_shards()[0].clone();
     let began = stage.now();
     stage.stream.trim(&only, stage.now());
-    let start = StreamRow {
+    let start = GroupRow {
         initial: InitialPosition::TrimHorizon,
         bootstrapped: began - Duration::from_hours(30),
+        identity: Identity::default(),
     };
     stage.leases.bootstrap(start).await.unwrap();
     let one = stage.worker("one");
@@ -208,9 +209,10 @@ async fn a_worker_that_leaves_while_its_shard_comes_to_a_halt_hands_it_over_all_
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_is_first_read_long_after_the_start_begins_with_a_gap_row() {
     let stage = Stage::new(1);
-    let start = StreamRow {
+    let start = GroupRow {
         initial: InitialPosition::TrimHorizon,
         bootstrapped: stage.now(),
+        identity: Identity::default(),
     };
     stage.leases.bootstrap(start).await.unwrap();
     stage.commit_many("lost", 5);

@@ -11,7 +11,8 @@ use aftercommit::source::StreamSource;
 use aftercommit::source::memory::{Commit, MemoryStream};
 use aftercommit::status::{Status, Watch};
 use aftercommit::{
-    Budget, Clock, Consumer, Context, Counters, Event, Failure, Record, RecordHandler, Settings,
+    Budget, Clock, Consumer, Context, Counters, Event, Failure, Group, GroupTable, Record,
+    RecordHandler, Settings,
 };
 use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::{oneshot, watch};
@@ -225,10 +226,15 @@ impl Stage {
             ..self.settings.clone()
         };
         let budget = Budget::new(settings.memory_budget);
-        Consumer::new("arn", source, leases, self.hand.clone())
-            .settings(settings)
-            .clock(self.clock())
-            .budget(budget)
+        Consumer::new(
+            GroupTable::new(Group::default(), "arn"),
+            source,
+            leases,
+            self.hand.clone(),
+        )
+        .settings(settings)
+        .clock(self.clock())
+        .budget(budget)
     }
 
     pub fn view(&self) -> View {

@@ -10,7 +10,7 @@ use aftercommit::lambda::{Function, MARGIN};
 use serde_dynamo::AttributeValue;
 use tracing::subscriber::DefaultGuard;
 
-use super::desk::{Desk, LONG, STREAM, batch, failing, function, handled, records};
+use super::desk::{Desk, LONG, STREAM, batch, failing, function, handled, place, records};
 use crate::secrets::Log;
 use crate::support::lambda_events::event;
 
@@ -77,7 +77,7 @@ async fn a_dead_letter_is_copied_to_the_queue_from_lambda_too() {
     let services = crate::copies::Services::start().await;
     let (_, letters) = services.copied(crate::copies::QUEUE).await;
     let desk = failing("b", || Failure::reject("bad"));
-    let function = Function::new(STREAM, desk).dead_letters(Arc::new(letters));
+    let function = Function::new(place(STREAM), desk).dead_letters(Arc::new(letters));
     let answer = handled(&function, &batch("abc"), LONG).await;
     assert_eq!(answer.unsettled(), None);
     let sent = services.sent();

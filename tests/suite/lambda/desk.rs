@@ -7,7 +7,7 @@ use aftercommit::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::dead_letter::{Envelope, Reason, Selection};
 use aftercommit::dependency::{Dependency, Limits};
 use aftercommit::lambda::{Answer, Function};
-use aftercommit::{Context, Failure, Record, RecordHandler};
+use aftercommit::{Context, Failure, Group, GroupTable, Record, RecordHandler};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -16,6 +16,11 @@ use crate::support::letters;
 
 pub const STREAM: &str =
     "arn:aws:dynamodb:eu-central-1:1:table/orders/stream/2026-01-01T00:00:00.000";
+
+/// The group on the table of the stream with this ARN.
+pub fn place(arn: &str) -> GroupTable {
+    GroupTable::new(Group::default(), arn)
+}
 
 /// Long enough for everything.
 pub const LONG: Duration = Duration::from_mins(5);
@@ -103,7 +108,7 @@ pub fn retry() -> Failure {
 pub fn function(desk: &Arc<Desk>) -> (Function<Arc<Desk>>, Arc<MemoryDeadLetters>) {
     let letters = Arc::new(MemoryDeadLetters::default());
     let mail_server = Dependency::new(&Limits::default(), fastrand::Rng::with_seed(7));
-    let function = Function::new(STREAM, desk.clone())
+    let function = Function::new(place(STREAM), desk.clone())
         .dead_letters(letters.clone())
         .dependency(mail_server);
     (function, letters)

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use aftercommit::lambda::{Function, Invoked};
 use aftercommit::status::emf::Emf;
 use aftercommit::status::metrics::{Behind, Facts, Sample};
-use aftercommit::tables::table_of;
 
 use super::{Followed, Handler, RunArgs, Shared, prepared, settings};
 use crate::fault::Fault;
@@ -47,7 +46,7 @@ fn function(
     followed: Followed,
 ) -> Result<Function<Handler>, Fault> {
     let handler = shared.handler(args, &followed.orders, followed.fields)?;
-    let function = Function::new(followed.stream.arn(), handler.clone())
+    let function = Function::new(followed.at.clone(), handler.clone())
         .settings(settings(args, &shared.here)?)
         .filters(shared.filters.clone())
         .dependency(shared.mail_server.clone())
@@ -60,17 +59,18 @@ fn function(
         return Ok(function);
     }
     let retention = settings(args, &shared.here)?.timing.retention;
-    Ok(telling(function, followed.stream.arn(), handler, retention))
+    let table = followed.at.table_name();
+    Ok(telling(function, table, handler, retention))
 }
 
 /// The same, with a line of metrics after each event.
 fn telling(
     function: Function<Handler>,
-    stream: &str,
+    table: &str,
     handler: Handler,
     retention: Duration,
 ) -> Function<Handler> {
-    let table = table_of(stream).unwrap_or(stream).to_owned();
+    let table = table.to_owned();
     let (counters, handling) = (function.counters(), function.handling());
     let emf = Mutex::new(Emf::default());
     function.told(move |invoked| {
