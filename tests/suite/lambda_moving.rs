@@ -123,7 +123,7 @@ async fn a_fleet_that_reads_beside_the_mapping_costs_no_order_a_second_mail() {
         assert_eq!((rows.len(), check(&rows, &mails, POLICY)), (60, 0));
         assert_eq!(mails.count(), 60);
     };
-    timeout(LIMIT, run).await.unwrap();
+    timeout(LIMIT, Box::pin(run)).await.unwrap();
 }
 
 #[tokio::test]
