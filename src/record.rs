@@ -240,18 +240,7 @@ impl Record {
     /// The item's key in one canonical spelling: equal for two records exactly when they are
     /// about the same item of the table. Records of one key are handled one after another.
     pub fn key(&self) -> ItemKey {
-        let mut attributes: Vec<_> = self.keys.inner().iter().collect();
-        attributes.sort_by_key(|(name, _)| name.as_str());
-        let mut text = String::new();
-        for (name, value) in attributes {
-            push_part(&mut text, name);
-            match value {
-                AttributeValue::S(s) => push_part(&mut text, &format!("S{s}")),
-                AttributeValue::N(n) => push_part(&mut text, &format!("N{n}")),
-                other => push_part(&mut text, &format!("{other:?}")),
-            }
-        }
-        ItemKey(text.into())
+        ItemKey::of(&self.keys)
     }
 }
 
@@ -267,6 +256,22 @@ fn push_part(text: &mut String, part: &str) {
 pub struct ItemKey(std::sync::Arc<str>);
 
 impl ItemKey {
+    /// The key with these attributes.
+    pub fn of(keys: &Item) -> Self {
+        let mut attributes: Vec<_> = keys.inner().iter().collect();
+        attributes.sort_by_key(|(name, _)| name.as_str());
+        let mut text = String::new();
+        for (name, value) in attributes {
+            push_part(&mut text, name);
+            match value {
+                AttributeValue::S(s) => push_part(&mut text, &format!("S{s}")),
+                AttributeValue::N(n) => push_part(&mut text, &format!("N{n}")),
+                other => push_part(&mut text, &format!("{other:?}")),
+            }
+        }
+        Self(text.into())
+    }
+
     /// Reads back what [`ItemKey::as_str`] gave.
     pub fn from_row(text: impl Into<String>) -> Self {
         Self(text.into().into())

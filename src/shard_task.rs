@@ -340,6 +340,6 @@ fn gap_row(
         last_handled_time: last_read.and_then(|(_, time)| *time),
         first_after: None,
         detected,
-        settled: None,
+        resolved: None,
     }
 }

@@ -121,6 +121,7 @@ pub struct Confirmation<L, K = AsRecorded> {
     counts: Arc<Counts>,
     events: &'static [Event],
     effect: Effect,
+    again: bool,
 }
 
 impl<L: Ledger> Confirmation<L> {
@@ -146,6 +147,7 @@ impl<L: Ledger> Confirmation<L> {
             counts: Arc::default(),
             events: &[Event::Insert],
             effect: Effect::default(),
+            again: false,
         }
     }
 
@@ -165,6 +167,7 @@ impl<L: Ledger> Confirmation<L> {
             counts: self.counts,
             events: self.events,
             effect: self.effect,
+            again: self.again,
         }
     }
 }
@@ -195,6 +198,16 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     #[must_use]
     pub fn effect(self, effect: Effect) -> Self {
         Self { effect, ..self }
+    }
+
+    /// Tries again what the mail server refused for good: nothing of it was sent. For operators, once
+    /// the cause is fixed.
+    #[must_use]
+    pub fn trying_refused_again(self) -> Self {
+        Self {
+            again: true,
+            ..self
+        }
     }
 
     /// What came of it so far in this process.

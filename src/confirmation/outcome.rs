@@ -170,7 +170,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         tracing::warn!(
             order = job.order.id,
             "whether its mail was accepted is not known, and it is not sent again; \
-             settle it: aftercommit ledger settle ORDER --sent or --resend"
+             resolve it: aftercommit ledger resolve ORDER --sent, --send or --skip"
         );
     }
 

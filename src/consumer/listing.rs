@@ -299,7 +299,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             last_handled_time: self.group_row.as_ref().map(|row| row.bootstrapped),
             first_after: None,
             detected: self.engine.clock.now(),
-            settled: None,
+            resolved: None,
         };
         lost.map(gap).collect()
     }

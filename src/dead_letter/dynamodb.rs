@@ -183,6 +183,18 @@ fn read(row: &Item) -> anyhow::Result<Envelope> {
     row::envelope(row).with_context(|| failed(row))
 }
 
+/// A letter for a listing, which goes on past one that cannot be read.
+fn listed(row: &Item) -> Option<Envelope> {
+    match read(row) {
+        Ok(letter) => Some(letter),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(%error, "a dead letter cannot be read: not listed");
+            None
+        }
+    }
+}
+
 fn failed(row: &Item) -> String {
     let number = Reader(row).text(ROW).unwrap_or_default();
     format!("the dead letter {number} cannot be read")
@@ -350,6 +362,12 @@ impl DeadLetters for DynamoDbDeadLetters {
         Ok(matches!(gone, Write::Applied(_)))
     }
 
+    async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>> {
+        let of = Expression::default().when(ITEM, Some(text(row::item_of(at, key))));
+        let rows = self.table.query(&of.only(row::OF_ENVELOPE), true).await?;
+        Ok(rows.iter().filter_map(listed).collect())
+    }
+
     async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page> {
         let mut filter = Expression::default().when("kind", Some(text("letter")));
         if !which.settled_too {
@@ -360,14 +378,8 @@ impl DeadLetters for DynamoDbDeadLetters {
         let (rows, next) = self.table.scan(&filter, after).await?;
         let mut page = Page::default();
         for row in rows {
-            match read(&row) {
-                Ok(letter) if which.allows(&letter) => page.letters.push(letter),
-                Ok(_) => {}
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    tracing::warn!(%error, "a dead letter cannot be read: not listed");
-                }
-            }
+            page.letters
+                .extend(listed(&row).filter(|letter| which.allows(letter)));
         }
         page.next = next.map(|key| {
             let part = |name| match key.get(name) {

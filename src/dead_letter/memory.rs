@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::{
-    Attempt, Claim, DeadLetters, Deed, Letter, LetterId, Page, ParkedKey, Reason, Selection,
+    Attempt, Claim, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Reason,
+    Selection,
 };
 use crate::group::GroupTable;
 use crate::record::{ItemKey, SequenceNumber};
@@ -188,6 +189,13 @@ impl DeadLetters for MemoryDeadLetters {
 
     async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
         Ok(!self.is_parked(at, key).await?)
+    }
+
+    async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>> {
+        let all = self.all();
+        let letters = all.get(&of_key(at, key)).into_iter();
+        let letters = letters.flat_map(|of| of.letters.values());
+        Ok(letters.map(|letter| letter.envelope.clone()).collect())
     }
 
     async fn list(&self, which: &Selection, _from: Option<&str>) -> anyhow::Result<Page> {

@@ -377,6 +377,10 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// hand. Says whether the key is not parked now.
     async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
 
+    /// All letters of a key, open and settled, oldest first and without their records, read
+    /// consistently. Reads the key's letters and no others.
+    async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>>;
+
     /// Lists letters, a page at a time, in no order. Reads the whole table: for operators.
     async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page>;
 }

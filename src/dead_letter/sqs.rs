@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout};
 
 use super::on_failure::message;
 use super::{
-    Attempt, Claim, DeadLetters, Deed, Letter, LetterId, Page, ParkedKey, Reason, Selection,
+    Attempt, Claim, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Reason,
+    Selection,
 };
 use crate::aws_error::AwsError;
 use crate::decide::retry::Backoff;
@@ -266,6 +267,10 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
 
     async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
         self.letters.unpark_if_empty(at, key).await
+    }
+
+    async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>> {
+        self.letters.of_key(at, key).await
     }
 
     async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page> {

@@ -7,7 +7,9 @@
 //! RETRY | SUPPRESSED -> SENDING | SUPPRESSED | FAILED   a later record decides again
 //! AMBIGUOUS -> SENDING                         policy `resend`, the same bytes
 //! AMBIGUOUS -> SENT | FAILED | RETRY           a late definite reply, or an operator
-//! FAILED -> RETRY                              an operator
+//! (none) | FAILED | SUPPRESSED -> RETRY        an operator releases it
+//! AMBIGUOUS | RETRY -> SUPPRESSED              an operator gives it up
+//! RETRY -> SENT                                an operator found it, after a release
 //! RETRY | FAILED | SUPPRESSED -> SENT          a late acceptance
 //! ```
 //!
@@ -31,7 +33,7 @@ mod properties;
 mod tests;
 mod transition;
 
-pub use entry::{Claimant, Entry, ItemRef, Kept, SettledAs, Settlement, State};
+pub use entry::{Attention, Claimant, Decision, Entry, ItemRef, Kept, Resolution, State};
 pub use history::{History, Step, StepKind};
 pub use transition::{Happened, Illegal, transition};
 
@@ -87,7 +89,7 @@ pub enum Verdict {
     Mine(Entry),
     /// Somebody alive is at it: wait, at most this long.
     Busy(Duration),
-    /// Nothing is left to do: SENT or FAILED.
+    /// Nothing is left to do: SENT or FAILED, or SUPPRESSED by an operator while in doubt.
     Done(State),
     /// In doubt, and to wait for an operator.
     Parked,
@@ -109,6 +111,8 @@ pub fn claim(current: Option<&Entry>, ask: &Ask, claimant: Liveness) -> Verdict 
     }
     match entry.state {
         State::Sent | State::Failed => Verdict::Done(entry.state),
+        // An operator gave it up without knowing whether it was accepted.
+        State::Suppressed if !entry.doubtful.is_empty() => Verdict::Done(entry.state),
         State::Retry | State::Suppressed => Verdict::Claim(claimed(entry, ask)),
         State::Ambiguous => ambiguous(entry, ask),
         State::Sending => sending(entry, ask, claimant),

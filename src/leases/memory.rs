@@ -303,7 +303,7 @@ impl LeaseStore for MemoryLeases {
                     None => None,
                     end => end.max(known.first_after.take()),
                 };
-                known.settled = None;
+                known.resolved = None;
             }
             None => table.gaps.push(gap.clone()),
         }

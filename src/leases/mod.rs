@@ -187,18 +187,18 @@ pub struct GapRow {
     /// When the gap was noticed.
     pub detected: SystemTime,
     /// What an operator found out about it; `None`: nobody has looked yet.
-    pub settled: Option<GapSettlement>,
+    pub resolved: Option<GapResolution>,
 }
 
 /// That somebody dealt with a gap: what was lost was found elsewhere, or it does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GapSettlement {
+pub struct GapResolution {
     /// Who says so.
     pub by: String,
     /// When.
     pub at: SystemTime,
     /// Why nothing is left to do.
-    pub reason: String,
+    pub note: String,
 }
 
 /// All rows of a group on a table, as one query saw them.
@@ -350,7 +350,7 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// that the gap has no known end (any more); an end takes the place of an earlier one only, so that
     /// a write that comes late narrows no gap.
     ///
-    /// One that somebody had settled is open again, as more may be lost.
+    /// One that somebody had resolved is open again, as more may be lost.
     ///
     /// Under the fence of `hold`, so that a late write of an earlier owner cannot narrow what a
     /// later one has found. Without one the shard never had a lease.

@@ -6,7 +6,7 @@ use serde_dynamo::{AttributeValue, Item};
 
 use super::format::FIRST;
 use super::{
-    Checkpoint, GapRow, GapSettlement, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
+    Checkpoint, GapResolution, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
     Unfit, Unreadable, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
@@ -159,11 +159,11 @@ pub(super) fn gap_end(row: &GapRow) -> (&'static str, Option<AttributeValue>) {
 }
 
 /// What somebody found out about a gap.
-pub(super) fn gap_settlement(settled: Option<&GapSettlement>) -> Fields {
+pub(super) fn gap_resolution(resolved: Option<&GapResolution>) -> Fields {
     vec![
-        ("settled_by", settled.map(|one| text(&*one.by))),
-        ("settled_at", settled.map(|one| time(one.at))),
-        ("settled_reason", settled.map(|one| text(&*one.reason))),
+        ("resolved_by", resolved.map(|one| text(&*one.by))),
+        ("resolved_at", resolved.map(|one| time(one.at))),
+        ("resolved_note", resolved.map(|one| text(&*one.note))),
     ]
 }
 
@@ -362,18 +362,18 @@ fn gap(reader: &Reader) -> Result<GapRow, Unfit> {
         last_handled_time: reader.time_if_any("last_handled_time")?,
         first_after: place("first_after")?,
         detected: reader.time("detected")?,
-        settled: gap_settled(reader)?,
+        resolved: gap_resolved(reader)?,
     })
 }
 
-fn gap_settled(reader: &Reader) -> Result<Option<GapSettlement>, Unfit> {
-    let Some(at) = reader.time_if_any("settled_at")? else {
+fn gap_resolved(reader: &Reader) -> Result<Option<GapResolution>, Unfit> {
+    let Some(at) = reader.time_if_any("resolved_at")? else {
         return Ok(None);
     };
-    Ok(Some(GapSettlement {
-        by: reader.text("settled_by")?.to_owned(),
+    Ok(Some(GapResolution {
+        by: reader.text("resolved_by")?.to_owned(),
         at,
-        reason: reader.text("settled_reason")?.to_owned(),
+        note: reader.text("resolved_note")?.to_owned(),
     }))
 }
 

@@ -10,19 +10,23 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use aws_sdk_dynamodb::Client;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_dynamo::Item;
 
 use super::registration::{
     EffectRow, GroupRow, Refused as NotRegistered, Registration, Rows, effect_key, group_key,
     is_reserved,
 };
-use super::row::{self, DOUBT, DOUBTS, EFFECT, EXPIRES, FORMAT};
-use super::{EffectKey, Ledger, Page, Swap};
-use crate::decide::claim::{Entry, State};
+use super::row::{self, ATTENTION, ATTENTION_INDEX, EFFECT, EXPIRES, FORMAT};
+use super::{EffectKey, Ledger, Needed, Page, Swap};
+use crate::decide::claim::{Attention, Entry, State};
 use crate::group::{Group, Identity};
 use crate::rows::dynamodb::{Table, Write};
 use crate::rows::expression::Expression;
-use crate::rows::fields::{Reader, Unexpected, number, text};
+use crate::rows::fields::{Reader, Unexpected, number, text, to_item};
+
+/// Rows that are read at a time when the index names them.
+const AT_A_TIME: usize = 16;
 
 /// Rounds of losing a race for a registration.
 const ROUNDS: u32 = 8;
@@ -44,16 +48,67 @@ impl DynamoDbLedger {
         Self { table, retention }
     }
 
-    /// How many effects are AMBIGUOUS, from an index that holds no others. It may lag by a moment, and
-    /// does not know of rows that earlier builds wrote.
+    /// How many effects need a person's attention for this reason, from an index that holds no
+    /// others. It may lag by a moment.
     ///
     /// # Errors
     ///
     /// Also where the table has no such index: [`crate::tables::dynamodb::create_ledger_table`] adds
     /// it.
-    pub async fn ambiguous(&self) -> anyhow::Result<u64> {
-        let doubts = Expression::default().when(DOUBT, Some(row::in_doubt()));
-        self.table.count(DOUBTS, &doubts).await
+    pub async fn needing(&self, why: Attention) -> anyhow::Result<u64> {
+        let these = Expression::default().when(ATTENTION, Some(row::attention(why)));
+        self.table.count(ATTENTION_INDEX, &these).await
+    }
+
+    /// How many effects need a person's attention, by why.
+    ///
+    /// # Errors
+    ///
+    /// As [`DynamoDbLedger::needing`].
+    pub async fn attention(&self) -> anyhow::Result<Needed> {
+        Ok(Needed {
+            ambiguous: self.needing(Attention::Ambiguous).await?,
+            released: self.needing(Attention::Released).await?,
+        })
+    }
+
+    /// A page of the effects that need a person's attention, from the index and not from the whole
+    /// table, each row as it is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`DynamoDbLedger::needing`].
+    pub async fn list_needing(&self, why: Attention, from: Option<&str>) -> anyhow::Result<Page> {
+        let these = Expression::default().when(ATTENTION, Some(row::attention(why)));
+        let after = from.map(|effect| {
+            to_item(vec![
+                (ATTENTION, Some(row::attention(why))),
+                (EFFECT, Some(text(effect))),
+            ])
+        });
+        let (keys, last) = self
+            .table
+            .index_page(ATTENTION_INDEX, &these, after)
+            .await?;
+        let keys: Result<Vec<_>, _> = keys.iter().map(row::key).collect();
+        let rows = keys?.into_iter().map(|key| async move {
+            let entry = Ledger::read(self, &key).await?;
+            anyhow::Ok(entry.map(|entry| (key, entry)))
+        });
+        let rows: Vec<_> = futures_util::stream::iter(rows)
+            .buffered(AT_A_TIME)
+            .try_collect()
+            .await?;
+        let last = last.map(|key| row::key(&key)).transpose()?;
+        Ok(Page {
+            // The index lags behind the rows.
+            entries: rows
+                .into_iter()
+                .flatten()
+                .filter(|(_, entry)| entry.attention() == Some(why))
+                .collect(),
+            next: last.map(|key| key.to_string()),
+        })
     }
 
     /// Registers a group for an effect, before it reads its first record.

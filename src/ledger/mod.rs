@@ -13,8 +13,8 @@ pub mod dynamodb;
 mod item;
 pub mod memory;
 pub mod registration;
+pub mod resolve;
 pub(crate) mod row;
-pub mod settle;
 
 pub use item::{item_keys, item_ref};
 
@@ -64,6 +64,15 @@ pub enum Swap {
     Written,
     /// Another row stands (`None`: there is none); nothing was written.
     Lost(Option<Entry>),
+}
+
+/// How many effects need a person's attention.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// Nobody can tell whether they were accepted.
+    pub ambiguous: u64,
+    /// Operators released them, and they are not sent yet.
+    pub released: u64,
 }
 
 /// A page of entries.

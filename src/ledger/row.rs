@@ -8,7 +8,7 @@ use serde_dynamo::{AttributeValue, Item};
 
 use super::EffectKey;
 use crate::decide::claim::{
-    Claimant, Entry, History, ItemRef, Kept, SettledAs, Settlement, State, Step, StepKind,
+    Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
 use crate::rows::fields::{
     Fields, Reader, Unexpected, binary, number, seconds, text, time, to_item,
@@ -22,12 +22,12 @@ pub(crate) const EFFECT: &str = "effect";
 /// The attribute after whose time DynamoDB may remove the row, in seconds since 1970.
 pub(crate) const EXPIRES: &str = "expires";
 
-/// Only a row that nobody can tell of has this attribute: the state's word.
-pub(crate) const DOUBT: &str = "doubt";
+/// Only a row that needs a person's attention has this attribute: why.
+pub(crate) const ATTENTION: &str = "attention";
 /// The mail that may have to be sent again, packed.
 const MAIL: &str = "mail";
-/// The index of those rows.
-pub(crate) const DOUBTS: &str = "doubts";
+/// The index of the rows that have [`ATTENTION`].
+pub(crate) const ATTENTION_INDEX: &str = "attention";
 
 /// Why an entry cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -61,11 +61,14 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> Item 
         ("ambiguities", Some(number(entry.ambiguities))),
         ("doubtful", fences(&entry.doubtful)),
         ("accepted", fences(&entry.accepted)),
-        ("settlements", settlements(&entry.settlements)),
+        (
+            "released",
+            entry.released.then_some(AttributeValue::Bool(true)),
+        ),
         ("history", history(&entry.history)),
         ("history_left_out", left_out(&entry.history)),
         ("changed", Some(time(entry.changed))),
-        (DOUBT, (entry.state == State::Ambiguous).then(in_doubt)),
+        (ATTENTION, entry.attention().map(attention)),
     ];
     fields.extend(claimant_fields(entry.claimant.as_ref()));
     fields.extend(item_fields(entry.item.as_ref()));
@@ -81,9 +84,9 @@ pub(super) fn expiring_as(item: Item, standing: Option<&Item>) -> Item {
     fields.into()
 }
 
-/// The value of [`DOUBT`].
-pub(super) fn in_doubt() -> AttributeValue {
-    text(State::Ambiguous.word())
+/// The value of [`ATTENTION`].
+pub(super) fn attention(why: Attention) -> AttributeValue {
+    text(why.word())
 }
 
 fn claimant_fields(claimant: Option<&Claimant>) -> Fields {
@@ -127,23 +130,6 @@ fn fences(all: &[u64]) -> Option<AttributeValue> {
     (!all.is_empty()).then(|| AttributeValue::L(all.iter().map(|fence| number(*fence)).collect()))
 }
 
-fn settlements(all: &[Settlement]) -> Option<AttributeValue> {
-    let maps = all.iter().map(|one| {
-        let verdict = match one.verdict {
-            SettledAs::Sent => "SENT",
-            SettledAs::Resend => "RESEND",
-        };
-        let fields = vec![
-            ("by", Some(text(&*one.by))),
-            ("at", Some(time(one.at))),
-            ("reason", Some(text(&*one.reason))),
-            ("verdict", Some(text(verdict))),
-        ];
-        AttributeValue::M(to_item(fields).into_inner())
-    });
-    (!all.is_empty()).then(|| AttributeValue::L(maps.collect()))
-}
-
 /// Which effect a row is about.
 pub(super) fn key(item: &Item) -> Result<EffectKey, Unfit> {
     Ok(EffectKey::from_row(Reader(item).text(EFFECT)?))
@@ -174,7 +160,7 @@ pub(super) fn entry(item: &Item) -> Result<Entry, Unfit> {
         ambiguities: reader.number("ambiguities")?,
         doubtful: read_fences(&reader, "doubtful")?,
         accepted: read_fences(&reader, "accepted")?,
-        settlements: read_settlements(&reader)?,
+        released: matches!(item.get("released"), Some(AttributeValue::Bool(true))),
         history: read_history(&reader)?,
         changed: reader.time("changed")?,
     })
@@ -244,24 +230,4 @@ fn read_fences(reader: &Reader, name: &'static str) -> Result<Vec<u64>, Unfit> {
     })
     .map(|fence| fence.ok_or_else(|| Unfit::Malformed(format!("{name:?} holds what is no fence"))))
     .collect()
-}
-
-fn read_settlements(reader: &Reader) -> Result<Vec<Settlement>, Unfit> {
-    maps(reader, "settlements")?
-        .iter()
-        .map(|map| settlement(&Reader(map)))
-        .collect()
-}
-
-fn settlement(reader: &Reader) -> Result<Settlement, Unfit> {
-    Ok(Settlement {
-        by: reader.text("by")?.to_owned(),
-        at: reader.time("at")?,
-        reason: reader.text("reason")?.to_owned(),
-        verdict: match reader.text("verdict")? {
-            "SENT" => SettledAs::Sent,
-            "RESEND" => SettledAs::Resend,
-            other => return Err(Unfit::Malformed(format!("{other:?} is not a verdict"))),
-        },
-    })
 }

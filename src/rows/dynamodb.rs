@@ -100,6 +100,7 @@ impl Table {
             let page = query
                 .consistent_read(strong)
                 .set_key_condition_expression(of.condition())
+                .set_projection_expression(of.projection())
                 .set_expression_attribute_names(names(of))
                 .set_expression_attribute_values(values(of))
                 .set_exclusive_start_key(after)
@@ -162,6 +163,29 @@ impl Table {
                 return Ok(count);
             }
         }
+    }
+
+    /// Reads one page of an index, of the rows that the key condition allows; with it, where to go
+    /// on. An index lags behind its table.
+    pub(crate) async fn index_page(
+        &self,
+        index: &str,
+        of: &Expression,
+        after: Option<Item>,
+    ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
+        let query = self.client.query().table_name(&*self.name);
+        let page = query
+            .index_name(index)
+            .set_key_condition_expression(of.condition())
+            .set_expression_attribute_names(names(of))
+            .set_expression_attribute_values(values(of))
+            .set_exclusive_start_key(after.map(Attributes::from))
+            .send()
+            .await
+            .map_err(|error| self.failed(&error))?;
+        let items = page.items.unwrap_or_default();
+        let items = items.into_iter().map(Item::from).collect();
+        Ok((items, page.last_evaluated_key.map(Item::from)))
     }
 
     /// Reads one page of the whole table, of the rows that the expression allows; with it, where

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ledger::Needed;
+
 use super::report::{ShardState, ShardStatus, StreamStatus, Verdict, WorkerStatus};
 
 /// A record that waits for so long is worth a look: thirty takeovers could have happened meanwhile.
@@ -31,17 +33,28 @@ pub(super) fn on(stream: &StreamStatus) -> Vec<String> {
     parts.into_iter().flatten().collect()
 }
 
-/// What to do about orders of which nobody can tell.
-pub(super) fn on_ambiguous(orders: u64) -> Option<String> {
-    let orders = match orders {
-        0 => return None,
-        1 => "one order".to_owned(),
-        many => format!("{many} orders"),
+/// What to do about orders that need a person.
+pub(super) fn on_orders(needed: &Needed) -> Vec<String> {
+    let orders = |count| match count {
+        0 => None,
+        1 => Some("one order".to_owned()),
+        many => Some(format!("{many} orders")),
     };
-    Some(format!(
-        "Nobody can tell for {orders} whether the mail was accepted: look with `aftercommit ledger \
-         list --state ambiguous`, decide with `aftercommit ledger settle ORDER --sent` or `--resend`."
-    ))
+    let ambiguous = orders(needed.ambiguous).map(|orders| {
+        format!(
+            "Nobody can tell for {orders} whether the mail was accepted: list them with `aftercommit \
+             ledger list --state ambiguous`, and look for their Message-IDs in the mail server's log. \
+             Then say `aftercommit ledger resolve ORDER --sent --note TEXT`, or `--send` in place of \
+             `--sent`."
+        )
+    });
+    let released = orders(needed.released).map(|orders| {
+        format!(
+            "An operator released {orders}, and no mail is out yet: list them with `aftercommit ledger \
+             list --state released`, and send each with `aftercommit send ORDER`."
+        )
+    });
+    ambiguous.into_iter().chain(released).collect()
 }
 
 /// What to do about what was asked for and not answered.
@@ -106,13 +119,13 @@ fn parked(stream: &StreamStatus) -> Option<String> {
         many => format!("{many} items wait"),
     };
     Some(format!(
-        "{wait} behind a dead letter: look with `aftercommit dead-letters list`, mend the cause, then \
+        "{wait} behind a dead letter: list them with `aftercommit dead-letters list`, fix the cause, then run \
          `aftercommit dead-letters redrive`."
     ))
 }
 
 fn gaps(stream: &StreamStatus) -> Option<String> {
-    let mut gaps = stream.gaps.iter().filter(|gap| gap.settled.is_none());
+    let mut gaps = stream.gaps.iter().filter(|gap| gap.resolved.is_none());
     let shard = &gaps.next()?.shard;
     let others = match gaps.count() {
         0 => String::new(),
@@ -121,7 +134,8 @@ fn gaps(stream: &StreamStatus) -> Option<String> {
     Some(format!(
         "Records of shard {shard}{others} left the stream before anybody could read them: find the \
          orders of that time in the table, see what became of each with `aftercommit explain ORDER`, \
-         then say so with `aftercommit gaps settle`."
+         mail those that were not mailed with `aftercommit \
+         send ORDER`, then run `aftercommit gaps resolve --shard {shard} --note TEXT`."
     ))
 }
 

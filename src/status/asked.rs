@@ -11,6 +11,7 @@ use tracing::debug;
 
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::group::GroupTable;
+use crate::ledger::Needed;
 
 /// After an answer nobody asks for so long, however many look.
 const GOOD_FOR: Duration = Duration::from_secs(10);
@@ -56,16 +57,16 @@ impl Parked {
     }
 }
 
-/// The orders of which nobody can tell.
-pub(super) struct Ambiguous {
-    count: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<u64>> + Send + Sync>,
-    last: Last<u64>,
+/// The orders that need a person's attention.
+pub(super) struct Attention {
+    count: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<Needed>> + Send + Sync>,
+    last: Last<Needed>,
 }
 
-impl Ambiguous {
+impl Attention {
     pub fn by<F>(count: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = anyhow::Result<u64>> + Send + 'static,
+        F: Future<Output = anyhow::Result<Needed>> + Send + 'static,
     {
         Self {
             count: Box::new(move || Box::pin(count())),
@@ -74,14 +75,15 @@ impl Ambiguous {
     }
 
     /// How many there are.
-    pub async fn orders(&self) -> Result<u64, Untold> {
-        self.last.or_ask("ambiguous orders", &self.count).await
+    pub async fn orders(&self) -> Result<Needed, Untold> {
+        let what = "orders that need attention";
+        self.last.or_ask(what, &self.count).await
     }
 }
 
-impl fmt::Debug for Ambiguous {
+impl fmt::Debug for Attention {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ambiguous").finish_non_exhaustive()
+        f.debug_struct("Attention").finish_non_exhaustive()
     }
 }
 

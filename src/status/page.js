@@ -40,7 +40,7 @@ function totals({ streams, ambiguous, process }) {
   const why = reasons(letters);
   const mails = process?.mails;
   const since = process ? `by this worker since ${clock(process.since)} UTC` : "counted by workers only";
-  const open = total(streams.map((one) => one.gaps.filter(({ settled }) => !settled).length));
+  const open = total(streams.map((one) => one.gaps.filter(({ resolved }) => !resolved).length));
   const dead = total(letters.map((one) => one && total([0, ...Object.values(one)])));
   return [
     { head: "Mails accepted", n: mails?.accepted, more: [since] },
@@ -151,7 +151,7 @@ const GAPS = [
   { head: "Committed", text: ({ last_handled_time: time }) => moment(time) },
   { head: "First after", kind: "code", text: ({ first_after: first }) => first ?? "nothing yet" },
   { head: "Detected", text: ({ detected }) => moment(detected) },
-  { head: "Settled", text: ({ settled }) => (settled ? `${settled.by}: ${settled.reason}` : "not yet") },
+  { head: "Resolved", text: ({ resolved }) => (resolved ? `${resolved.by}: ${resolved.note}` : "not yet") },
 ];
 
 const UNREADABLE = [

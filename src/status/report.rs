@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::{Serialize, Serializer};
 
 use super::advice;
+use crate::ledger::Needed;
 
 /// The version of the document. It is raised when a field changes its meaning, not when one is added.
 pub const FORMAT: u32 = 1;
@@ -39,6 +40,8 @@ pub struct FleetStatus {
     /// Orders of which nobody can tell whether their mail went out; `None`: not asked for, or no answer
     /// (then the advice says so).
     pub ambiguous: Option<u64>,
+    /// Orders that an operator released and that are not sent yet; `None` as above.
+    pub released: Option<u64>,
 }
 
 /// How a fleet is doing on one stream.
@@ -150,19 +153,19 @@ pub struct Gap {
     #[serde(serialize_with = "rfc3339")]
     pub detected: SystemTime,
     /// What an operator found out about them; `None`: nobody has dealt with them.
-    pub settled: Option<Settled>,
+    pub resolved: Option<Resolved>,
 }
 
 /// That somebody dealt with a gap.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Settled {
+pub struct Resolved {
     /// Who says so.
     pub by: String,
     /// When.
     #[serde(serialize_with = "rfc3339")]
     pub at: SystemTime,
     /// Why nothing is left to do.
-    pub reason: String,
+    pub note: String,
 }
 
 /// A row that this build cannot read.
@@ -175,8 +178,8 @@ pub struct UnreadableRow {
 }
 
 impl FleetStatus {
-    /// What the streams come to. `ambiguous`: how many orders are, if that was asked for.
-    pub fn new(at: SystemTime, mut streams: Vec<StreamStatus>, ambiguous: Option<u64>) -> Self {
+    /// What the streams come to. `needed`: how many orders need attention, if that was asked for.
+    pub fn new(at: SystemTime, mut streams: Vec<StreamStatus>, needed: Option<Needed>) -> Self {
         let several = streams.len() > 1;
         let mut advice = Vec::new();
         for stream in &mut streams {
@@ -194,7 +197,7 @@ impl FleetStatus {
             };
             advice.extend(words.into_iter().map(named));
         }
-        advice.extend(ambiguous.and_then(advice::on_ambiguous));
+        advice.extend(needed.iter().flat_map(advice::on_orders));
         let worst = streams.iter().map(|stream| stream.verdict).max();
         let verdict = match worst.unwrap_or(Verdict::Unknown) {
             Verdict::Well if !advice.is_empty() => Verdict::Attention,
@@ -206,7 +209,8 @@ impl FleetStatus {
             verdict,
             advice,
             streams,
-            ambiguous,
+            ambiguous: needed.map(|needed| needed.ambiguous),
+            released: needed.map(|needed| needed.released),
         }
     }
 

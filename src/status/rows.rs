@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use super::report::{
-    Gap, Settled, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
+    Gap, Resolved, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
 };
 use crate::decide::rate::faded;
 use crate::group::GroupTable;
@@ -174,10 +174,10 @@ impl From<&GapRow> for Gap {
             last_handled_time: row.last_handled_time,
             first_after: place(&row.first_after),
             detected: row.detected,
-            settled: row.settled.as_ref().map(|one| Settled {
+            resolved: row.resolved.as_ref().map(|one| Resolved {
                 by: one.by.clone(),
                 at: one.at,
-                reason: one.reason.clone(),
+                note: one.note.clone(),
             }),
         }
     }

@@ -7,7 +7,7 @@ use futures_util::future::{join, join_all};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::asked::{Ambiguous, Parked};
+use super::asked::{Attention, Parked};
 use super::health::{self, NotReady, Stuck};
 use super::metrics::{Behind, Facts, FleetNow, Mails, Sample};
 use super::process::{History, Moment, Process};
@@ -18,6 +18,7 @@ use crate::dead_letter::Reason;
 use crate::decide::overload::Overload;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
+use crate::ledger::Needed;
 use crate::progress::{Progress, Seen};
 use crate::settings::Timing;
 use crate::source::StreamSource;
@@ -119,7 +120,7 @@ impl Watch {
 #[derive(Clone)]
 pub struct Status {
     inner: Arc<Inner>,
-    ambiguous: Option<Arc<Ambiguous>>,
+    attention: Option<Arc<Attention>>,
 }
 
 struct Inner {
@@ -152,20 +153,20 @@ impl Status {
         };
         Self {
             inner: Arc::new(inner),
-            ambiguous: None,
+            attention: None,
         }
     }
 
-    /// With a count of the orders of which nobody can tell, over the whole fleet, such as
-    /// [`DynamoDbLedger::ambiguous`](crate::ledger::dynamodb::DynamoDbLedger::ambiguous). It is asked
+    /// With a count of the orders that need a person's attention, over the whole fleet, such as
+    /// [`DynamoDbLedger::attention`](crate::ledger::dynamodb::DynamoDbLedger::attention). It is asked
     /// for when somebody looks, at most every ten seconds.
     #[must_use]
-    pub fn ambiguous<F>(self, count: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn attention<F>(self, count: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = anyhow::Result<u64>> + Send + 'static,
+        F: Future<Output = anyhow::Result<Needed>> + Send + 'static,
     {
         Self {
-            ambiguous: Some(Arc::new(Ambiguous::by(count))),
+            attention: Some(Arc::new(Attention::by(count))),
             ..self
         }
     }
@@ -205,17 +206,17 @@ impl Status {
     /// How the fleet is doing, as this worker sees it.
     ///
     /// The rows are those that the consumers' own loops saw last, a second or two ago, so that asking
-    /// costs DynamoDB nothing; only the parked keys and the ambiguous orders are counted for it, at most
+    /// costs DynamoDB nothing; only the parked keys and the orders in the ledger are counted for it, at most
     /// every ten seconds. They are waited for a second, all together; an answer that comes later is
     /// told at the next look, and the last one until then, for five minutes.
     pub async fn fleet(&self) -> FleetStatus {
         let watched = &self.inner.watched;
         let parked = join_all(watched.iter().map(Watch::parked));
-        let ambiguous = async {
-            let ambiguous = self.ambiguous.as_ref()?;
-            Some(ambiguous.orders().await)
+        let needed = async {
+            let attention = self.attention.as_ref()?;
+            Some(attention.orders().await)
         };
-        let (parked, ambiguous) = join(parked, ambiguous).await;
+        let (parked, needed) = join(parked, needed).await;
         let mut untold = Vec::new();
         let mut known = |why| untold.push(why);
         let now = self.inner.clock.now();
@@ -234,8 +235,8 @@ impl Status {
                 None => stream,
             });
         }
-        let ambiguous = ambiguous.and_then(|orders| orders.map_err(&mut known).ok());
-        FleetStatus::new(read, streams, ambiguous).without(untold)
+        let needed = needed.and_then(|orders| orders.map_err(&mut known).ok());
+        FleetStatus::new(read, streams, needed).without(untold)
     }
 
     /// What the process tells of itself.

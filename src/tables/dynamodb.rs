@@ -16,12 +16,13 @@ use aws_sdk_dynamodb::types::{
 };
 
 use super::index::dynamodb::Index;
+use super::key::{KeyAttribute, KeyKind, TableKey};
 use crate::aws_error::AwsError;
 #[cfg(feature = "mail")]
 use crate::confirmation::dynamodb::ADDRESS;
 use crate::dead_letter::row as letters;
 use crate::leases::row::{GROUP_TABLE, ROW};
-use crate::ledger::row::{DOUBT, DOUBTS, EFFECT, EXPIRES};
+use crate::ledger::row::{ATTENTION, ATTENTION_INDEX, EFFECT, EXPIRES};
 use crate::record::StreamView;
 
 /// Between two looks at a table that is being made.
@@ -72,16 +73,16 @@ pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<O
 }
 
 /// Makes the ledger's table: key `effect`, on-demand, time to live on `expires`, an index of the
-/// effects that nobody can tell of (`doubts`, key `doubt`), with point-in-time recovery where the
-/// server has it. Returns when it can be used. A table of an earlier build is given the index.
+/// effects that need a person's attention (`attention`), with point-in-time recovery where the server
+/// has it. Returns when it can be used. A table of an earlier build is given the index.
 ///
 /// # Errors
 ///
 /// As [`create_lease_table`].
 pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
     let index = Index {
-        name: DOUBTS,
-        attribute: DOUBT,
+        name: ATTENTION_INDEX,
+        attribute: ATTENTION,
         then: EFFECT,
     };
     let key = Key {
@@ -353,6 +354,38 @@ pub async fn table_arn(client: &Client, table: &str) -> Result<String, ResolveEr
     }
     let arn = described(client, table).await?.table_arn;
     arn.ok_or_else(|| odd(table, "ARN"))
+}
+
+/// The ARN and the key of a table. `table` may be a name or an ARN.
+///
+/// # Errors
+///
+/// [`ResolveError::NoTable`], [`ResolveError::Call`] or [`ResolveError::Odd`].
+pub async fn table_key(client: &Client, table: &str) -> Result<TableKey, ResolveError> {
+    let described = described(client, table).await?;
+    let attribute = |kind: &KeyType| {
+        let mut keys = described.key_schema().iter();
+        let name = keys.find(|key| key.key_type() == kind)?.attribute_name();
+        let mut definitions = described.attribute_definitions().iter();
+        let definition = definitions.find(|one| one.attribute_name() == name)?;
+        let kind = match definition.attribute_type() {
+            ScalarAttributeType::N => KeyKind::Number,
+            ScalarAttributeType::B => KeyKind::Binary,
+            _ => KeyKind::Text,
+        };
+        Some(KeyAttribute {
+            name: name.to_owned(),
+            kind,
+        })
+    };
+    Ok(TableKey {
+        arn: described
+            .table_arn()
+            .ok_or_else(|| odd(table, "ARN"))?
+            .to_owned(),
+        partition: attribute(&KeyType::Hash).ok_or_else(|| odd(table, "key"))?,
+        sort: attribute(&KeyType::Range),
+    })
 }
 
 fn odd(table: &str, what: &'static str) -> ResolveError {

@@ -1,6 +1,7 @@
 //! The tables: making the engine's own, and finding the stream of the one that it follows.
 
 pub mod dynamodb;
+pub mod key;
 mod index {
     pub(super) mod dynamodb;
 }

@@ -53,7 +53,10 @@ async fn the_help_teaches_with_examples() {
         (&["preview", "--help"], "aws dynamodb get-item"),
         (&["ledger", "--help"], "ledger list --state ambiguous"),
         (&["suppress", "--help"], "suppress add ada@example.com"),
-        (&["dead-letters", "--help"], "discard --key 1042 --why"),
+        (
+            &["dead-letters", "--help"],
+            "discard --table orders --key 1042 --note",
+        ),
         (&["dead-letters", "redrive", "--help"], "--all --dry-run"),
         (&["filter", "explain", "--help"], "--record record.json"),
     ] {

@@ -1,4 +1,4 @@
-//! What an operator sees and does: the ledger's rows, their settlement, the list of spared
+//! What an operator sees and does: the ledger's rows, what operators decide, the list of spared
 //! addresses.
 
 use std::time::{Duration, SystemTime};
@@ -121,10 +121,12 @@ async fn the_ledger_is_listed_by_state_for_people_and_for_scripts() {
     assert_eq!(sending["order"], "T-000003");
     assert_eq!(sending["claimant"], "worker-a/17");
     assert_eq!(does(&shop, &["ledger", "list"]).await.lines().count(), 3);
-    assert_eq!(
-        does(&shop, &["ledger", "list", "--state", "failed"]).await,
-        ""
-    );
+    let none = cannot(&shop, &["ledger", "list", "--state", "failed"]).await;
+    assert!(none.contains("no order of the ledger matches"), "{none}");
+    let so_it_said = ["ledger", "list", "--reason", "SO IT SAID", "--since", "1h"];
+    assert_eq!(does(&shop, &so_it_said).await.lines().count(), 2);
+    let before = ["ledger", "list", "--reason", "so it said", "--until", "1h"];
+    cannot(&shop, &before).await;
 }
 
 #[tokio::test]
@@ -140,7 +142,8 @@ async fn an_order_is_told_in_full_with_what_to_do() {
         "so it said",
         "fence 1",
         &message_id,
-        "settle ORDER --sent",
+        "resolve ORDER --sent",
+        "claim 1: AMBIGUOUS, nobody can tell",
     ] {
         assert!(told.contains(part), "{part:?} in {told}");
     }
@@ -160,62 +163,102 @@ async fn an_order_is_told_in_full_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_operators_word_stands_on_the_row_and_only_where_there_was_a_doubt() {
+async fn an_operators_decision_goes_into_the_history_and_only_where_something_was_open() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     became(&shop, 1, in_doubt).await;
     became(&shop, 2, sent).await;
     claimed(&shop, 3, now() + Duration::from_hours(1)).await;
     claimed(&shop, 4, now() - Duration::from_secs(1)).await;
-    let settle = |n, verdict: &'static str| {
+    became(&shop, 5, in_doubt).await;
+    let resolve = |n, decision: &'static str| {
         let (shop, order) = (&shop, id(n));
         async move {
-            let words = ["--reason", "in the log", "--by", "ops"];
-            let arguments = [&["ledger", "settle", &order, verdict], &words[..]].concat();
+            let words = ["--note", "in the log", "--by", "ops"];
+            let arguments = [&["ledger", "resolve", &order, decision], &words[..]].concat();
             let output = command(shop, &arguments).output().await.unwrap();
             (output.status.code().unwrap(), text(&output.stderr))
         }
     };
-    assert_eq!(settle(1, "--sent").await, (0, String::new()));
+    assert_eq!(resolve(1, "--sent").await, (0, String::new()));
     let first = row(&shop, 1).await;
-    assert_eq!((first.state, first.settlements.len()), (State::Sent, 1));
-    assert_eq!(first.settlements[0].by, "ops");
-    assert_eq!(first.settlements[0].reason, "in the log");
-    for (n, verdict, state) in [
-        (1, "--resend", "SENT"),
-        (2, "--resend", "SENT"),
+    assert_eq!(first.state, State::Sent);
+    let step = first.history.steps().last().unwrap();
+    assert_eq!(step.by.as_deref(), Some("ops"));
+    assert_eq!(step.text.as_deref(), Some("SENT: in the log"));
+    for (n, decision, state) in [
+        (1, "--send", "SENT"),
+        (2, "--send", "SENT"),
+        (2, "--skip", "SENT"),
         (3, "--sent", "SENDING"),
     ] {
         let before = row(&shop, n).await;
-        let (code, told) = settle(n, verdict).await;
+        let (code, told) = resolve(n, decision).await;
         assert_eq!(code, 1, "{told}");
-        assert!(
-            told.contains(&format!("is {state}, which cannot be settled")),
-            "{told}"
-        );
+        let expected = format!("is {state}, which cannot be resolved as");
+        assert!(told.contains(&expected), "{told}");
         assert_eq!(row(&shop, n).await, before);
     }
-    assert_eq!(settle(9, "--sent").await.0, 1);
+    assert_eq!(resolve(9, "--sent").await.0, 1);
     // Its claimant's time is over.
-    assert_eq!(settle(4, "--resend").await, (0, String::new()));
+    assert_eq!(resolve(4, "--send").await, (0, String::new()));
     assert_eq!(row(&shop, 4).await.state, State::Retry);
-    let wrong: [&[&str]; 4] = [
-        &["ledger", "settle", "1", "--sent"],
-        &["ledger", "settle", "1", "--reason", "x"],
-        &[
-            "ledger", "settle", "1", "--sent", "--resend", "--reason", "x",
-        ],
-        &["ledger", "settle", "1", "--sent", "--reason", " "],
+    let released = does(&shop, &["ledger", "list", "--state", "released"]).await;
+    assert!(released.starts_with("T-000004\tRETRY\t"), "{released}");
+    assert_eq!(resolve(5, "--skip").await, (0, String::new()));
+    assert_eq!(row(&shop, 5).await.state, State::Suppressed);
+    let wrong: [&[&str]; 5] = [
+        &["ledger", "resolve", "1", "--sent"],
+        &["ledger", "resolve", "1", "--note", "x"],
+        &["ledger", "resolve", "1", "--sent", "--send", "--note", "x"],
+        &["ledger", "resolve", "1", "--sent", "--note", " "],
+        &["ledger", "resolve", "--sent", "--note", "x"],
     ];
     for arguments in wrong {
         complaint(&command(&shop, arguments).output().await.unwrap());
     }
 }
 
-/// `ledger send` with a mail server.
+#[tokio::test]
+async fn all_orders_of_an_incident_are_resolved_once_their_number_is_confirmed() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    for n in 1..4 {
+        became(&shop, n, in_doubt).await;
+    }
+    became(&shop, 4, |fence, _| Happened::NoReply {
+        fence,
+        reply: "another cause".into(),
+    })
+    .await;
+    let select = ["ledger", "resolve", "--state", "ambiguous", "--since", "1h"];
+    let decide = ["--reason", "so it said", "--sent", "--note", "in mail.log"];
+    let with = |more: &[&'static str]| [&select[..], &decide, more].concat();
+    let dry = does(&shop, &with(&["--dry-run"])).await;
+    assert_eq!(dry.lines().count(), 3);
+    assert!(
+        dry.lines()
+            .all(|line| line.starts_with("would resolve as sent\t"))
+    );
+    let unconfirmed = command(&shop, &with(&[])).output().await.unwrap();
+    let told = complaint(&unconfirmed);
+    assert!(
+        told.contains("3 orders would be resolved as sent: say --yes"),
+        "{told}"
+    );
+    assert_eq!(row(&shop, 1).await.state, State::Ambiguous);
+    let done = does(&shop, &with(&["--yes"])).await;
+    assert_eq!(done, "3 of 3 resolved as sent\n");
+    let none = cannot(&shop, &with(&["--yes"])).await;
+    assert!(none.contains("no order of the ledger matches"), "{none}");
+    let left = does(&shop, &["ledger", "list", "--state", "ambiguous"]).await;
+    assert!(left.starts_with("T-000004\t"), "{left}");
+}
+
+/// `send` with a mail server.
 async fn send(shop: &Shop, mails: &MailServer, n: usize, more: &[&str]) -> (i32, String) {
     let (order, url) = (id(n), mails.url());
-    let mut arguments = vec!["ledger", "send", &order, "--table", &shop.orders];
+    let mut arguments = vec!["send", &order, "--table", &shop.orders];
     arguments.extend(["--mail-from", "shop@example.com", "--smtp-url", &url]);
     arguments.extend(more);
     let output = command(shop, &arguments).output().await.unwrap();
@@ -226,61 +269,81 @@ async fn send(shop: &Shop, mails: &MailServer, n: usize, more: &[&str]) -> (i32,
 }
 
 #[tokio::test]
-async fn a_released_order_is_read_back_and_sent_once() {
+async fn an_order_is_sent_by_hand_once_whether_the_ledger_knows_it_or_not() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let mails = MailServer::start(Script::default()).await;
     shop.place(1..4).await;
     became(&shop, 1, in_doubt).await;
     let (code, told) = send(&shop, &mails, 1, &[]).await;
-    assert_eq!(code, 1, "{told}");
-    assert!(
-        told.contains("only one that is RETRY is sent by hand"),
-        "{told}"
-    );
+    assert_eq!((code, mails.count()), (1, 0), "{told}");
+    assert!(told.contains("is AMBIGUOUS: nothing was sent"), "{told}");
     let order = id(1);
-    let settled = does(
-        &shop,
-        &[
-            "ledger",
-            "settle",
-            &order,
-            "--resend",
-            "--reason",
-            "not in the log",
-        ],
-    )
-    .await;
+    let release = [
+        "ledger",
+        "resolve",
+        &order,
+        "--send",
+        "--note",
+        "not in the log",
+    ];
+    let released = does(&shop, &release).await;
     assert!(
-        settled.starts_with("order T-000001 is RETRY now\n"),
-        "{settled}"
+        released.starts_with("order T-000001 is RETRY now\n"),
+        "{released}"
     );
-    assert!(
-        settled.contains("aftercommit ledger send ORDER"),
-        "{settled}"
-    );
+    assert!(released.contains("aftercommit send ORDER"), "{released}");
     let (code, told) = send(&shop, &mails, 1, &[]).await;
     assert_eq!(code, 0, "{told}");
     assert!(told.starts_with("T-000001\tSENT\t"), "{told}");
-    assert_eq!(
-        mails.by_recipient().into_iter().collect::<Vec<_>>(),
-        [(address(1), 1)]
-    );
     let first = row(&shop, 1).await;
     assert_eq!((first.state, first.fence), (State::Sent, 2));
-    let again = send(&shop, &mails, 1, &[]).await;
-    assert_eq!((again.0, mails.count()), (1, 1));
-    // Never begun by any worker: not for an operator to begin.
-    assert_eq!(send(&shop, &mails, 2, &[]).await.0, 1);
-    assert_eq!(mails.count(), 1);
+    assert_eq!(first.attention(), None);
+    // Never begun by any worker.
+    let (code, told) = send(&shop, &mails, 2, &["--note", "lost in a gap"]).await;
+    assert_eq!(code, 0, "{told}");
+    for n in 1..3 {
+        let again = send(&shop, &mails, n, &[]).await;
+        assert_eq!(again.0, 1, "{}", again.1);
+        assert!(again.1.contains("is SENT: nothing was sent"), "{}", again.1);
+    }
+    let by_recipient: Vec<_> = mails.by_recipient().into_iter().collect();
+    assert_eq!(by_recipient, [(address(1), 1), (address(2), 1)]);
+    let history = does(&shop, &["ledger", "show", &id(2)]).await;
+    assert!(history.contains("RETRY: lost in a gap"), "{history}");
 }
 
 #[tokio::test]
-async fn a_released_order_that_is_gone_or_spared_or_in_doubt_again_is_told_so() {
+async fn a_doubt_that_is_resolved_with_mail_settings_is_sent_at_once() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let mails = MailServer::start(Script::default()).await;
-    shop.place(2..4).await;
+    shop.place(1..3).await;
+    became(&shop, 1, in_doubt).await;
+    became(&shop, 2, in_doubt).await;
+    let url = mails.url();
+    let resolve = ["ledger", "resolve", "--send", "--note", "not in mail.log"];
+    let mail = ["--mail-from", "shop@example.com", "--smtp-url", &url];
+    let place = ["--table", &shop.orders];
+    let one = id(1);
+    let sent = does(&shop, &[&resolve[..], &mail, &place, &[&*one]].concat()).await;
+    assert!(sent.starts_with("T-000001\tSENT\t"), "{sent}");
+    let all = ["--state", "ambiguous", "--yes", "--json"];
+    let sent = does(&shop, &[&resolve[..], &mail, &place, &all].concat()).await;
+    let sent: Value = serde_json::from_str(&sent).unwrap();
+    assert_eq!(
+        sent,
+        serde_json::json!({"selected": 1, "resolved": 1, "sent": 1})
+    );
+    assert_eq!(mails.count(), 2);
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_sent_by_hand_says_why_and_stays_in_sight() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    shop.place(2..5).await;
     for n in 1..4 {
         became(&shop, n, |fence, reply| Happened::NotAccepted {
             fence,
@@ -293,15 +356,40 @@ async fn a_released_order_that_is_gone_or_spared_or_in_doubt_again_is_told_so() 
     assert!(told.contains("is not in table"), "{told}");
     assert_eq!(row(&shop, 1).await.state, State::Retry);
     let (code, told) = send(&shop, &mails, 2, &["--suppress-when", "currency == 'EUR'"]).await;
-    assert_eq!((code, mails.count()), (0, 0), "{told}");
-    assert!(told.contains("SUPPRESSED"), "{told}");
+    assert_eq!((code, mails.count()), (1, 0), "{told}");
+    assert!(told.contains("was not sent, it is SUPPRESSED"), "{told}");
     mails.add(Fault::once(Step::Dot, Act::Close).keeping());
     let (code, told) = send(&shop, &mails, 3, &[]).await;
     assert_eq!((code, mails.count()), (1, 1), "{told}");
     assert_eq!(row(&shop, 3).await.state, State::Ambiguous, "{told}");
     let other = send(&shop, &mails, 1, &["--key", r#"{"id": "T-000003"}"#]).await;
     assert_eq!(other.0, 2, "{}", other.1);
-    assert_eq!(mails.count(), 1);
+    // The mail server goes away after the release: the order needs attention until it is sent.
+    mails.go_away();
+    let (code, told) = send(&shop, &mails, 4, &[]).await;
+    assert_eq!(code, 1, "{told}");
+    let released = does(&shop, &["ledger", "list", "--state", "released"]).await;
+    assert!(released.starts_with("T-000004\tRETRY\t"), "{released}");
+    mails.come_back().await;
+    let (code, told) = send(&shop, &mails, 4, &[]).await;
+    assert_eq!((code, mails.count()), (0, 2), "{told}");
+}
+
+#[tokio::test]
+async fn what_was_refused_or_suppressed_is_sent_by_hand() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    shop.place(1..3).await;
+    became(&shop, 1, |fence, reply| Happened::Refused { fence, reply }).await;
+    let reason = "status is PENDING".to_owned();
+    let suppressed = transition(None, &Happened::Suppressed { reason }, now()).unwrap();
+    put(&shop, 2, None, &suppressed).await;
+    for n in 1..3 {
+        let (code, told) = send(&shop, &mails, n, &[]).await;
+        assert_eq!(code, 0, "{told}");
+    }
+    assert_eq!(mails.count(), 2);
 }
 
 #[tokio::test]
@@ -314,7 +402,7 @@ async fn an_address_is_put_on_the_list_told_by_its_hash_and_taken_off() {
     let told = complaint(&command(&shop, &absent).output().await.unwrap());
     assert!(told.contains("table spared does not exist"), "{told}");
     does(&shop, &with(&["tables", "create"])).await;
-    let add = with(&["suppress", "add", "Ada@example.com", "--reason", "bounced"]);
+    let add = with(&["suppress", "add", "Ada@example.com", "--note", "bounced"]);
     assert!(does(&shop, &add).await.ends_with(": added\n"));
     assert!(does(&shop, &add).await.ends_with(": was on the list\n"));
     let listed = does(&shop, &absent).await;
@@ -339,7 +427,7 @@ async fn an_address_is_put_on_the_list_told_by_its_hash_and_taken_off() {
     );
     does(&shop, &with(&["suppress", "remove", "ada@EXAMPLE.com"])).await;
     assert_eq!(does(&shop, &absent).await, "");
-    let wrong = with(&["suppress", "add", "no address", "--reason", "x"]);
+    let wrong = with(&["suppress", "add", "no address", "--note", "x"]);
     complaint(&command(&shop, &wrong).output().await.unwrap());
 }
 
@@ -356,7 +444,7 @@ async fn a_worker_sends_by_the_rules_that_it_was_started_with() {
     gone.send().await.unwrap();
     let spare = "--suppression-table";
     does(&shop, &["tables", "create", spare, "spared"]).await;
-    let (spared, why) = (address(2), ["--reason", "bounced"]);
+    let (spared, why) = (address(2), ["--note", "bounced"]);
     let add = ["suppress", "add", &spared, spare, "spared"];
     does(&shop, &[&add, &why[..]].concat()).await;
     let mut run = process::command(&shop, &mails, None, "worker");

@@ -180,13 +180,13 @@ async fn an_order_in_doubt_is_counted_and_explained_in_the_order_of_time() {
 
     let (explained, code) = told(&shop, &["explain", &id(0)]).await;
     assert_eq!(code, 0, "{explained}");
-    let claimed = explained.find("claimed for the first time").unwrap();
-    let doubt = explained.find("AMBIGUOUS: ").unwrap();
+    let claimed = explained.find("claim 1 by ").unwrap();
+    let doubt = explained
+        .find("claim 1: AMBIGUOUS, nobody can tell")
+        .unwrap();
     assert!(claimed < doubt, "{explained}");
-    assert!(
-        explained.contains("In its table it stands as"),
-        "{explained}"
-    );
+    let item = format!("Its item in table {} is now", shop.orders);
+    assert!(explained.contains(&item), "{explained}");
     let (json, _) = told(&shop, &["explain", &id(0), "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     let effect = EffectKey::new(&Effect::default(), &id(0));
@@ -218,7 +218,7 @@ async fn a_dead_letter_is_counted_by_its_reason_and_explained_with_its_attempts(
 }
 
 #[tokio::test]
-async fn a_gap_needs_attention_until_an_operator_settles_it() {
+async fn a_gap_needs_attention_until_an_operator_resolves_it() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let gap = GapRow {
@@ -227,7 +227,7 @@ async fn a_gap_needs_attention_until_an_operator_settles_it() {
         last_handled_time: None,
         first_after: None,
         detected: SystemTime::UNIX_EPOCH,
-        settled: None,
+        resolved: None,
     };
     let recorded = shop.lease_store().record_gap(&gap, None).await;
     recorded.unwrap().unwrap();
@@ -241,22 +241,22 @@ async fn a_gap_needs_attention_until_an_operator_settles_it() {
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["shard"], "shard-1");
 
-    let settle = ["gaps", "settle", "--shard", "shard-1", "--by", "ada"];
-    let with = |reason| [&settle[..], &["--reason", reason]].concat();
+    let resolve = ["gaps", "resolve", "--shard", "shard-1", "--by", "ada"];
+    let with = |note| [&resolve[..], &["--note", note]].concat();
     let (empty, code) = told(&shop, &with(" ")).await;
     assert_eq!(code, 2, "{empty}");
-    let (settled, code) = told(&shop, &with("mailed by hand")).await;
-    assert_eq!((&*settled, code), ("shard-1: settled\n", 0));
+    let (resolved, code) = told(&shop, &with("mailed by hand")).await;
+    assert_eq!((&*resolved, code), ("shard-1: resolved\n", 0));
     let (again, code) = told(&shop, &with("mailed by hand")).await;
     assert_eq!(code, 1, "{again}");
-    assert!(again.contains("there is no such gap"), "{again}");
+    assert!(again.contains("no open gap matches"), "{again}");
 
     assert_eq!(told(&shop, &["gaps", "list"]).await, (String::new(), 0));
     let (listed, _) = told(&shop, &["gaps", "list", "--all"]).await;
-    assert!(listed.contains("settled by ada"), "{listed}");
+    assert!(listed.contains("resolved by ada"), "{listed}");
     assert!(listed.contains("mailed by hand"), "{listed}");
     let (now, _) = status(&shop).await;
-    assert_eq!(now["streams"][0]["gaps"][0]["settled"]["by"], "ada");
+    assert_eq!(now["streams"][0]["gaps"][0]["resolved"]["by"], "ada");
     assert!(!now["advice"].to_string().contains("shard-1"), "{now}");
 }
 

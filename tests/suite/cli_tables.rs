@@ -1,5 +1,7 @@
 //! The command and its tables, on the embedded DynamoDB.
 
+use std::process::Stdio;
+
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     StreamSpecification, StreamViewType,
@@ -81,6 +83,19 @@ async fn the_tables_are_made_once_and_then_left_alone() {
 }
 
 #[tokio::test]
+async fn a_reader_that_closes_the_pipe_does_not_break_the_work() {
+    let server = Embedded::start();
+    let mut command = against(&server);
+    command.args(["tables", "create"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    let names = clients::dynamodb(server.url()).list_tables().send().await;
+    assert_eq!(names.unwrap().table_names().len(), 3);
+}
+
+#[tokio::test]
 async fn a_table_that_cannot_be_followed_is_told_before_anything_is_read() {
     let server = Embedded::start();
     table(&server, "still", None).await;
@@ -146,6 +161,6 @@ async fn a_ledger_of_an_earlier_build_is_given_its_index() {
     let table = client.describe_table().table_name("aftercommit-ledger");
     let table = table.send().await.unwrap().table.unwrap();
     let index = &table.global_secondary_indexes()[0];
-    assert_eq!(index.index_name(), Some("doubts"));
+    assert_eq!(index.index_name(), Some("attention"));
     create(&server).await;
 }

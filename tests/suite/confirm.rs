@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use aftercommit::decide::claim::{
-    Happened, Liveness, OnAmbiguous, SettledAs, Settlement, State, transition,
+    Decision, Happened, Liveness, OnAmbiguous, Resolution, State, transition,
 };
 use aftercommit::ledger::Ledger;
 use aftercommit::ledger::memory::MemoryLedger;
@@ -302,14 +302,14 @@ async fn after_two_doubts_an_effect_waits_for_an_operator() {
     assert_eq!((parked.state, parked.ambiguities), (State::Ambiguous, 2));
     assert!(server.accepted().is_empty());
 
-    let settlement = Settlement {
+    let resolution = Resolution {
         by: "ops".into(),
         at: SystemTime::now(),
-        reason: "the relay never saw it".into(),
-        verdict: SettledAs::Resend,
+        note: "the relay never saw it".into(),
+        decision: Decision::Send,
     };
-    let settled = Happened::Settled(settlement);
-    let next = transition(Some(&parked), &settled, SystemTime::now()).unwrap();
+    let resolved = Happened::Resolved(resolution);
+    let next = transition(Some(&parked), &resolved, SystemTime::now()).unwrap();
     ledger
         .swap(&key("o1"), Some(parked.revision), &next)
         .await

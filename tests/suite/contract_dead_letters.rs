@@ -27,6 +27,7 @@ on_each_store! {
     an_attempt_is_added_to_an_open_letter_only,
     the_parked_keys_of_a_table_are_told_with_their_letters,
     a_listing_shows_what_is_selected,
+    the_letters_of_a_key_are_listed_without_those_of_others,
     keys_of_any_length_and_kind_have_letters,
     huge_records_lose_nothing,
     every_kind_of_record_survives,
@@ -44,6 +45,24 @@ async fn a_letter_parks_its_key_and_is_read_as_it_was_written(letters: impl Dead
         Some(letter.clone())
     );
     assert_eq!(next(&letters, &letter).await, Some(letter));
+}
+
+async fn the_letters_of_a_key_are_listed_without_those_of_others(letters: impl DeadLetters) {
+    let place = place();
+    let [first, second] = [7, 12].map(|number| letter(&place, "a", number));
+    for one in [&second, &first, &letter(&place, "b", 8)] {
+        letters.park(one).await.unwrap();
+    }
+    settle(&letters, &first).await.unwrap();
+    let of_key = letters.of_key(&place, &id(&first).key).await.unwrap();
+    let told: Vec<_> = of_key
+        .iter()
+        .map(|one| (one.id.clone(), one.open))
+        .collect();
+    assert_eq!(
+        told,
+        [(id(&first).clone(), false), (id(&second).clone(), true)]
+    );
 }
 
 async fn a_letter_that_is_written_again_stays_one_letter(letters: impl DeadLetters) {

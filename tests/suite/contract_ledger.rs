@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use aftercommit::decide::claim::{
-    Claimant, Entry, History, ItemRef, Kept, SettledAs, Settlement, State, Step, StepKind,
+    Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
 use aftercommit::group::Effect;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
@@ -55,7 +55,7 @@ fn claimed(nonce: u64) -> Entry {
         ambiguities: 0,
         doubtful: Vec::new(),
         accepted: Vec::new(),
-        settlements: Vec::new(),
+        released: false,
         history: History::default(),
         changed: at(1),
     }
@@ -140,12 +140,6 @@ async fn a_swap_expecting_a_row_writes_nothing_where_there_is_none(ledger: impl 
 }
 
 async fn every_field_of_an_entry_survives(ledger: impl Ledger) {
-    let settlement = |verdict, reason: &str| Settlement {
-        by: "ops".to_owned(),
-        at: at(77),
-        reason: reason.to_owned(),
-        verdict,
-    };
     let full = Entry {
         state: State::Ambiguous,
         fence: 4,
@@ -154,10 +148,7 @@ async fn every_field_of_an_entry_survives(ledger: impl Ledger) {
         doubtful: vec![2, 7],
         accepted: vec![3, 4],
         reply: Some("timed out – ünïcode ✓".to_owned()),
-        settlements: vec![
-            settlement(SettledAs::Resend, "the customer says it never came"),
-            settlement(SettledAs::Sent, ""),
-        ],
+        released: true,
         item: Some(ItemRef {
             table: "arn:aws:dynamodb:us-east-1:000000000000:table/orders".to_owned(),
             key: r#"{"id":{"S":"1042"}}"#.to_owned(),
@@ -234,7 +225,7 @@ mod dynamodb {
         OnServer, a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
         a_row_expires_when_its_retention_has_passed_since_its_last_change,
         a_row_of_a_newer_build_is_neither_read_nor_overwritten, nobody_makes_a_row_expire_sooner,
-        on_each_server, what_nobody_can_tell_is_counted_until_it_is_settled,
+        on_each_server, what_needs_attention_is_counted_and_listed_until_it_is_resolved,
     };
 
     on_each_server! {
@@ -243,7 +234,7 @@ mod dynamodb {
     nobody_makes_a_row_expire_sooner,
     a_row_of_a_newer_build_is_neither_read_nor_overwritten,
     a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
-    what_nobody_can_tell_is_counted_until_it_is_settled,
+    what_needs_attention_is_counted_and_listed_until_it_is_resolved,
     }
 }
 
@@ -382,7 +373,7 @@ async fn a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read(server: 
     assert_eq!((all.len(), keys), (40, mine));
 }
 
-async fn what_nobody_can_tell_is_counted_until_it_is_settled(server: OnServer) {
+async fn what_needs_attention_is_counted_and_listed_until_it_is_resolved(server: OnServer) {
     // Where nobody else has doubts.
     let server = OnServer {
         table: format!("ledger-{:016x}", fastrand::u64(..)),
@@ -391,17 +382,39 @@ async fn what_nobody_can_tell_is_counted_until_it_is_settled(server: OnServer) {
     let created = create_ledger_table(&server.server.client, &server.table).await;
     created.unwrap();
     let ledger = server.ledger();
-    let before = ledger.ambiguous().await.unwrap();
+    let needed = async || {
+        let needed = ledger.attention().await.unwrap();
+        let mut listed = Vec::new();
+        for why in [Attention::Ambiguous, Attention::Released] {
+            let page = ledger.list_needing(why, None).await.unwrap();
+            listed.extend(page.entries.into_iter().map(|(key, _)| (why, key)));
+        }
+        (needed.ambiguous, needed.released, listed)
+    };
     let (key, first) = (effect(), claimed(1));
     ledger.swap(&key, None, &first).await.unwrap();
-    assert_eq!(ledger.ambiguous().await.unwrap(), before);
+    assert_eq!(needed().await, (0, 0, vec![]));
     let doubt = Entry {
         state: State::Ambiguous,
         revision: 2,
         ..first
     };
     ledger.swap(&key, Some(1), &doubt).await.unwrap();
-    assert_eq!(ledger.ambiguous().await.unwrap(), before + 1);
-    ledger.swap(&key, Some(2), &sent(&doubt)).await.unwrap();
-    assert_eq!(ledger.ambiguous().await.unwrap(), before);
+    let listed = vec![(Attention::Ambiguous, key.clone())];
+    assert_eq!(needed().await, (1, 0, listed));
+    let released = Entry {
+        state: State::Retry,
+        released: true,
+        revision: 3,
+        ..doubt
+    };
+    ledger.swap(&key, Some(2), &released).await.unwrap();
+    let listed = vec![(Attention::Released, key.clone())];
+    assert_eq!(needed().await, (0, 1, listed));
+    let sent = Entry {
+        released: false,
+        ..sent(&released)
+    };
+    ledger.swap(&key, Some(3), &sent).await.unwrap();
+    assert_eq!(needed().await, (0, 0, vec![]));
 }

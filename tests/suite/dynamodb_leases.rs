@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use aftercommit::decide::shard::ShardId;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{
-    Checkpoint, Consistency, GapRow, GapSettlement, Hold, Incarnation, LeaseRow, LeaseStore as _,
+    Checkpoint, Consistency, GapResolution, GapRow, Hold, Incarnation, LeaseRow, LeaseStore as _,
     Report, Sighting, Take, Unfit, View,
 };
 use aftercommit::record::{Position, SequenceNumber};
@@ -418,25 +418,25 @@ async fn a_gap_that_is_settled_says_by_whom_until_it_is_noticed_again(server: On
         last_handled_time: None,
         first_after: None,
         detected: at(1),
-        settled: None,
+        resolved: None,
     };
-    let settlement = GapSettlement {
+    let resolution = GapResolution {
         by: "ada".to_owned(),
         at: at(2),
-        reason: "mailed by hand".to_owned(),
+        note: "mailed by hand".to_owned(),
     };
-    let settled = store.settle_gap(&gap, &settlement).await;
-    assert_eq!(settled.unwrap(), None, "nothing was lost");
+    let resolved = store.resolve_gap(&gap, &resolution).await;
+    assert_eq!(resolved.unwrap(), None, "nothing was lost");
     assert_eq!(server.look().await.gaps, []);
 
     store.record_gap(&gap, None).await.unwrap().unwrap();
-    let settled = store.settle_gap(&gap, &settlement).await;
-    settled.unwrap().unwrap();
-    let as_settled = GapRow {
-        settled: Some(settlement.clone()),
+    let resolved = store.resolve_gap(&gap, &resolution).await;
+    resolved.unwrap().unwrap();
+    let as_resolved = GapRow {
+        resolved: Some(resolution.clone()),
         ..gap.clone()
     };
-    assert_eq!(server.look().await.gaps, [as_settled]);
+    assert_eq!(server.look().await.gaps, [as_resolved]);
 
     let grown = GapRow {
         first_after: Some(SequenceNumber::parse("30").unwrap()),
@@ -444,7 +444,7 @@ async fn a_gap_that_is_settled_says_by_whom_until_it_is_noticed_again(server: On
     };
     store.record_gap(&grown, None).await.unwrap().unwrap();
     assert_eq!(server.look().await.gaps, std::slice::from_ref(&grown));
-    let late = store.settle_gap(&gap, &settlement).await;
+    let late = store.resolve_gap(&gap, &resolution).await;
     assert_eq!(late.unwrap(), None, "its end has moved");
     assert_eq!(server.look().await.gaps, [grown]);
 }

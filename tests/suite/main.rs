@@ -54,6 +54,7 @@ mod real_lambda;
 mod real_servers;
 mod record;
 mod redrive;
+mod runbook;
 mod secrets;
 mod seen_through;
 #[cfg(feature = "ses")]

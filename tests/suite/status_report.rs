@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::decide::shard::ShardId;
 use aftercommit::leases::{
-    Checkpoint, GapRow, GapSettlement, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
+    Checkpoint, GapResolution, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
     View, WorkerRow,
 };
+use aftercommit::ledger::Needed;
 use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::status::{FleetStatus, ShardState, StreamStatus, Verdict};
 
@@ -185,7 +186,7 @@ fn a_parent_stands_before_its_children_whatever_their_names() {
 }
 
 #[test]
-fn a_gap_needs_attention_until_somebody_settles_it_and_is_told_for_ever() {
+fn a_gap_needs_attention_until_somebody_resolves_it_and_is_told_for_ever() {
     let mut view = view(vec![worker("one", Some(2))], vec![quiet("a")]);
     let mut gap = GapRow {
         shard: ShardId::new("a"),
@@ -193,7 +194,7 @@ fn a_gap_needs_attention_until_somebody_settles_it_and_is_told_for_ever() {
         last_handled_time: None,
         first_after: None,
         detected: ago(3_600).unwrap(),
-        settled: None,
+        resolved: None,
     };
     view.gaps = vec![gap.clone()];
     let told = advice(&view);
@@ -201,29 +202,37 @@ fn a_gap_needs_attention_until_somebody_settles_it_and_is_told_for_ever() {
         told.contains("Records of shard a left the stream"),
         "{told}"
     );
-    assert!(told.contains("aftercommit gaps settle"), "{told}");
-    gap.settled = Some(GapSettlement {
+    assert!(
+        told.contains("aftercommit gaps resolve --shard a"),
+        "{told}"
+    );
+    gap.resolved = Some(GapResolution {
         by: "ada".to_owned(),
         at: ago(60).unwrap(),
-        reason: "mailed by hand".to_owned(),
+        note: "mailed by hand".to_owned(),
     });
     view.gaps = vec![gap];
     let status = status(&view);
     assert_eq!(status.verdict, Verdict::Well);
-    let settled = status.streams[0].gaps[0].settled.as_ref();
-    assert_eq!(settled.unwrap().reason, "mailed by hand");
+    let resolved = status.streams[0].gaps[0].resolved.as_ref();
+    assert_eq!(resolved.unwrap().note, "mailed by hand");
 }
 
 #[test]
-fn parked_keys_and_ambiguous_orders_need_attention_and_are_counted() {
+fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted() {
     let view = view(vec![worker("one", Some(2))], vec![quiet("a")]);
     let reasons = [Some("rejected"), Some("rejected"), None];
     let stream = StreamStatus::new(&place(), &view, now(), DAY).with_parked(reasons);
     assert_eq!(stream.parked_keys, Some(3));
-    let status = FleetStatus::new(now(), vec![stream], Some(1));
+    let needed = Needed {
+        ambiguous: 1,
+        released: 2,
+    };
+    let status = FleetStatus::new(now(), vec![stream], Some(needed));
     assert_eq!(status.verdict, Verdict::Attention);
     assert!(status.advice[0].starts_with("3 items wait behind a dead letter"));
     assert!(status.advice[1].starts_with("Nobody can tell for one order"));
+    assert!(status.advice[2].starts_with("An operator released 2 orders"));
 }
 
 #[test]

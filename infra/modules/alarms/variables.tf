@@ -30,7 +30,7 @@ variable "lag_seconds" {
 variable "until_trim_seconds" {
   description = "Records nearer to leaving the stream unread are an alarm; 4 hours before, the worker writes them down as dead letters"
   type        = number
-  default     = 14400
+  default     = 21600
 }
 
 variable "lambda" {

@@ -3,7 +3,7 @@
 locals {
   own = {
     leases       = { partition = "group_table", sort = "row", index = {}, expires = false }
-    ledger       = { partition = "effect", sort = null, index = { doubts = "doubt" }, expires = true }
+    ledger       = { partition = "effect", sort = null, index = { attention = "attention" }, expires = true }
     dead_letters = { partition = "item", sort = "row", index = {}, expires = true }
     suppression  = { partition = "address", sort = null, index = {}, expires = false }
   }

@@ -52,7 +52,7 @@ data "aws_iam_policy_document" "worker" {
   statement {
     sid       = "Doubts"
     actions   = ["dynamodb:Query"]
-    resources = ["${var.confirmation.tables.ledger.arn}/index/doubts"]
+    resources = ["${var.confirmation.tables.ledger.arn}/index/attention"]
   }
 
   # It redrives what it rescued from an outage.

@@ -103,6 +103,11 @@ pub struct LetterArgs {
 }
 
 impl LetterArgs {
+    /// Whether it says who writes.
+    pub fn has_sender(&self) -> bool {
+        self.mail_from.is_some()
+    }
+
     /// Loads the templates and puts the rest beside them.
     pub fn letterhead(&self) -> Result<Letterhead, Fault> {
         let from = self.mail_from.clone().ok_or_else(|| {
@@ -204,6 +209,11 @@ pub struct SmtpArgs {
 }
 
 impl SmtpArgs {
+    /// Whether it says by which way mails leave.
+    pub fn is_set(&self) -> bool {
+        self.mail == Way::Ses || self.smtp_url.is_some()
+    }
+
     /// The way out for these letters; connects to no mail server yet.
     pub async fn transport(&self, letter: &LetterArgs) -> Result<Transport, Fault> {
         match self.mail {

@@ -16,6 +16,7 @@ use crate::ledger::{self, LedgerCommand};
 use crate::log::{self, LogFormat};
 use crate::preview::{self, PreviewArgs};
 use crate::run::{self, RunArgs};
+use crate::send::{self, SendArgs};
 use crate::send_test::{self, SendTestArgs};
 use crate::status::{self, StatusArgs};
 use crate::suppress::{self, SuppressCommand};
@@ -45,11 +46,11 @@ Examples:
   aftercommit tables create --with-orders
   aftercommit run --table orders --mail-from shop@example.com --smtp-url smtp://localhost:1025
 
-  # What nobody can tell; and what an operator found out about one of them
+  # The orders whose mail may be out or not, and what an operator found out about one of them
   aftercommit ledger list --state ambiguous
-  aftercommit ledger settle 1042 --sent --reason \"queued as 4F2A\"
+  aftercommit ledger resolve 1042 --sent --note \"queued as 4F2A\"
 
-  # What could not be handled; once more, when the cause is mended
+  # What could not be handled; again, when the cause is fixed
   aftercommit dead-letters list
   aftercommit dead-letters redrive --reason exhausted --mail-from ... --smtp-url ...
 
@@ -91,13 +92,16 @@ enum Command {
     /// Make the tables that the worker needs
     #[command(subcommand)]
     Tables(TablesCommand),
-    /// See what became of the emails, and settle what nobody can tell
+    /// Send the email of one order by hand, as the order is in its table now
+    #[command(after_long_help = send::EXAMPLES)]
+    Send(Box<SendArgs>),
+    /// See what became of the emails, and resolve what nobody can tell
     #[command(subcommand, after_long_help = ledger::EXAMPLES)]
     Ledger(LedgerCommand),
     /// See what could not be handled, and handle it again or give it up
     #[command(subcommand, after_long_help = dead_letters::EXAMPLES)]
     DeadLetters(DeadLettersCommand),
-    /// See what left the stream before it was read, and say what became of it
+    /// See what left the stream before it was read, and resolve it
     #[command(subcommand, after_long_help = gaps::EXAMPLES)]
     Gaps(GapsCommand),
     /// See what a filter does with a record
@@ -141,6 +145,7 @@ fn execute(command: &Command) -> Result<(), Fault> {
         Command::Explain(args) => on_runtime(explain::explain(args)),
         Command::Health(args) => on_runtime(health::health(args)),
         Command::Tables(TablesCommand::Create(args)) => on_runtime(tables::create(args)),
+        Command::Send(args) => on_runtime(send::send(args)),
         Command::Ledger(command) => on_runtime(ledger::ledger(command)),
         Command::DeadLetters(command) => on_runtime(dead_letters::dead_letters(command)),
         Command::Gaps(command) => on_runtime(gaps::gaps(command)),

@@ -1,9 +1,14 @@
 //! `aftercommit dead-letters`: what could not be handled, and what becomes of it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Deed, Envelope, Reason, Selection, Settled};
+use aftercommit::dead_letter::{
+    DeadLetters as _, Deed, Envelope, LetterId, Reason, Selection, Settled,
+};
+use aftercommit::record::ItemKey;
+use aftercommit::tables::dynamodb::{ResolveError, table_key};
 use aftercommit::{Clock, Group, GroupTable};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
@@ -12,11 +17,13 @@ use serde_json::json;
 use crate::args::{GroupArg, LetterTable};
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
-use crate::ledger::user;
 use crate::letters;
-use crate::out::{print, print_all};
-use crate::progress::Progress;
+use crate::note::{ByArgs, note};
+use crate::out::{count, print, print_all, report};
+use crate::place::keys_of;
+use crate::progress::{Listing, Progress};
 use crate::redrive::{self, RedriveArgs};
+use crate::told::plain;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -25,28 +32,29 @@ Examples:
   aftercommit dead-letters list --reason rejected --older-than 1d --json
 
   # The letters of one order in full
-  aftercommit dead-letters show --key 1042
+  aftercommit dead-letters show --table orders --key 1042
+  aftercommit dead-letters show --table shop --key PK=CUST#7,SK=ORDER#1042
 
   # Handle them again, in order, through the same ledger; first a look at what would be done
   aftercommit dead-letters redrive --reason exhausted --dry-run --mail-from ... --smtp-url ...
-  aftercommit dead-letters redrive --key 1042 --mail-from ... --smtp-url ...
+  aftercommit dead-letters redrive --table orders --key 1042 --mail-from ... --smtp-url ...
 
-  # Give up
-  aftercommit dead-letters discard --key 1042 --why \"a test order\"
+  # Give up the letter that failed. Those that wait behind it stay
+  aftercommit dead-letters discard --table orders --key 1042 --note \"a test order\"
 
-Exit codes: 0 done, 1 not found, or a letter failed again, 2 a setting is wrong.";
+Exit codes: 0 done, 1 nothing found, or a letter failed again, 2 a setting is wrong.";
 
 /// What can be done with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
-    /// List them, by key and in order; reads the whole table
+    /// List them, by key and in order. Without --key this reads the whole table
     List(ListArgs),
-    /// Tell everything about some: the record, every attempt, what was done
+    /// Show everything about some: the record, every attempt, what was done
     Show(ListArgs),
     /// Handle them again: all letters of each key that is selected, oldest first
     #[command(after_long_help = redrive::EXAMPLES)]
     Redrive(Box<RedriveArgs>),
-    /// Give them up. Later letters of the same key stay, and are redriven or discarded for themselves
+    /// Give up the letters that failed. The letters that wait behind them stay, to be redriven
     Discard(DiscardArgs),
 }
 
@@ -54,9 +62,17 @@ pub enum DeadLettersCommand {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which letters")]
 pub struct WhichArgs {
-    /// Of this item: its key's value such as 1042, or id=1042, or line=1,order=1042 (sorted)
-    #[arg(long, value_name = "KEY")]
+    /// Of the item with this key: 1042, or id=1042, or PK=CUST#7,SK=ORDER#1042
+    #[arg(long, value_name = "KEY", requires = "table")]
     key: Option<String>,
+    /// Of items of this table, a name or an ARN; may be given several times
+    #[arg(
+        long,
+        value_name = "TABLE",
+        env = "AFTERCOMMIT_TABLE",
+        value_delimiter = ','
+    )]
+    table: Vec<String>,
     /// With this reason: rejected, exhausted, too-old, rescued or followed; may be given several
     /// times
     #[arg(long, value_name = "REASON", value_parser = reason)]
@@ -64,9 +80,6 @@ pub struct WhichArgs {
     /// Written longer ago than this
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
-    /// Of the table of this stream only
-    #[arg(long, value_name = "ARN", env = "AFTERCOMMIT_STREAM_ARN")]
-    stream_arn: Option<String>,
     #[command(flatten)]
     name: LetterTable,
 }
@@ -78,25 +91,36 @@ fn reason(word: &str) -> Result<Reason, String> {
     })
 }
 
+/// For a selection that nothing matches.
+pub fn none() -> Fault {
+    Fault::Work(anyhow!(
+        "no dead letter matches: `aftercommit dead-letters list --settled` lists also those that were \
+         redriven or discarded"
+    ))
+}
+
 impl WhichArgs {
     fn selection(&self, group: &Group, settled_too: bool) -> Selection {
         let now = Clock::system().now();
-        let table = |arn| GroupTable::new(group.clone(), arn).table().to_owned();
         let before = |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         Selection {
             group: Some(group.clone()),
-            table: self.stream_arn.as_deref().map(table),
+            table: None,
             reasons: self.reason.clone(),
-            key: self.key.clone(),
+            key: None,
             written_until: self.older_than.map(before),
             settled_too,
         }
     }
 
+    /// Whether only some letters are asked for.
+    fn is_set(&self) -> bool {
+        self.key.is_some() || !self.reason.is_empty() || self.older_than.is_some()
+    }
+
     /// What would change something must say what it means.
     pub fn must_select(&self, all: bool) -> Result<(), Fault> {
-        let named = self.key.is_some() || !self.reason.is_empty() || self.older_than.is_some();
-        if all || named {
+        if all || self.is_set() {
             return Ok(());
         }
         Err(Fault::wrong(
@@ -111,24 +135,69 @@ impl WhichArgs {
         Ok(DynamoDbDeadLetters::new(clients.dynamodb.clone(), table))
     }
 
-    /// The letters that are selected, by key and in order.
+    /// The letters that are selected, by key and in order. Those of one key are queried; without a key
+    /// the whole table is read.
     pub async fn selected(
         &self,
-        letters: &DynamoDbDeadLetters,
+        (clients, letters): (&Clients, &DynamoDbDeadLetters),
         group: &Group,
         settled_too: bool,
-    ) -> anyhow::Result<Vec<Envelope>> {
-        let which = self.selection(group, settled_too);
+    ) -> Result<Vec<Envelope>, Fault> {
+        let mut which = self.selection(group, settled_too);
+        let Some(text) = &self.key else {
+            return self.scanned(letters, &which).await;
+        };
+        let mut all = Vec::new();
+        for table in &self.table {
+            let key = match table_key(&clients.dynamodb, table).await {
+                Ok(key) => key,
+                // Its letters are still there.
+                Err(ResolveError::NoTable { .. }) => {
+                    report(&format!(
+                        "table {table} is gone, so all dead letters are read"
+                    ));
+                    which.key = Some(text.clone());
+                    all.extend(self.scanned(letters, &which).await?);
+                    which.key = None;
+                    continue;
+                }
+                Err(error) => return Err(Fault::setting(error)),
+            };
+            let item = ItemKey::of(&keys_of(&key, text)?);
+            let at = GroupTable::new(group.clone(), &key.arn);
+            let of_key = letters.of_key(&at, &item).await?;
+            all.extend(of_key.into_iter().filter(|letter| which.allows(letter)));
+        }
+        Ok(all)
+    }
+
+    async fn scanned(
+        &self,
+        letters: &DynamoDbDeadLetters,
+        which: &Selection,
+    ) -> Result<Vec<Envelope>, Fault> {
+        let table = &self.name.dead_letter_table;
+        let mut progress = Listing::new(Some(format!("reading the whole table {table}")));
         let (mut all, mut from) = (Vec::new(), None);
         loop {
-            let page = letters.list(&which, from.as_deref()).await?;
+            let page = letters.list(which, from.as_deref()).await?;
+            let found = page.letters.len();
             all.extend(page.letters);
             from = page.next;
             if from.is_none() {
-                all.sort_by(|a, b| a.id.cmp(&b.id));
-                return Ok(all);
+                break;
             }
+            progress.page(found);
         }
+        all.retain(|letter| self.is_of(&letter.id.at));
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(all)
+    }
+
+    /// Whether letters of this table are asked for.
+    fn is_of(&self, at: &GroupTable) -> bool {
+        let mut named = self.table.iter();
+        self.table.is_empty() || named.any(|one| one == at.table() || one == at.table_name())
     }
 }
 
@@ -156,9 +225,12 @@ pub struct DiscardArgs {
     group: GroupArg,
     #[command(flatten)]
     doing: DoingArgs,
+    /// Also the letters that wait behind those that failed
+    #[arg(long)]
+    with_followers: bool,
     /// Why, for those who ask later
-    #[arg(long, value_name = "TEXT")]
-    why: Option<String>,
+    #[arg(long, value_name = "TEXT", value_parser = note)]
+    note: Option<String>,
 }
 
 /// How something is done to letters.
@@ -173,15 +245,14 @@ pub struct DoingArgs {
     /// What was done as one JSON object; with --dry-run one for each letter
     #[arg(long)]
     pub json: bool,
-    /// Who does it; without it the user who is logged in
-    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_BY")]
-    by: Option<String>,
+    #[command(flatten)]
+    by: ByArgs,
 }
 
 impl DoingArgs {
     /// Who does it.
     pub fn by(&self) -> String {
-        self.by.clone().unwrap_or_else(user)
+        self.by.name()
     }
 
     /// Says for each letter what would be done.
@@ -213,11 +284,15 @@ pub async fn dead_letters(command: &DeadLettersCommand) -> Result<(), Fault> {
 async fn list(args: &ListArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
-    for letter in args
+    let from = (&clients, &letters);
+    let selected = args
         .which
-        .selected(&letters, &args.group.group, args.settled)
-        .await?
-    {
+        .selected(from, &args.group.group, args.settled)
+        .await?;
+    if selected.is_empty() && args.which.is_set() {
+        return Err(none());
+    }
+    for letter in selected {
         let line = if args.json {
             format!("{}\n", letters::json(&letter))
         } else {
@@ -233,14 +308,13 @@ async fn list(args: &ListArgs) -> Result<(), Fault> {
 async fn show(args: &ListArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
+    let from = (&clients, &letters);
     let selected = args
         .which
-        .selected(&letters, &args.group.group, args.settled)
+        .selected(from, &args.group.group, args.settled)
         .await?;
     if selected.is_empty() {
-        return Err(Fault::Work(anyhow!(
-            "there is no such dead letter; `aftercommit dead-letters list --settled` shows them all"
-        )));
+        return Err(none());
     }
     for one in &selected {
         // One that was removed since is not there any more.
@@ -265,10 +339,14 @@ async fn discard(args: &DiscardArgs) -> Result<(), Fault> {
     args.which.must_select(doing.all)?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
-    let selected = args
-        .which
-        .selected(&letters, &args.group.group, false)
-        .await?;
+    let from = (&clients, &letters);
+    let mut selected = args.which.selected(from, &args.group.group, false).await?;
+    if !args.with_followers && !args.which.reason.contains(&Reason::Followed) {
+        selected = without_followers(selected);
+    }
+    if selected.is_empty() {
+        return Err(none());
+    }
     if doing.dry_run {
         return doing.tell_dry("discard", &selected);
     }
@@ -279,18 +357,66 @@ async fn discard(args: &DiscardArgs) -> Result<(), Fault> {
             at: clock.now(),
             by: doing.by(),
             what: Settled::Discarded,
-            why: args.why.clone(),
+            why: args.note.clone(),
         };
         let settled = letters.settle(&letter.id, &deed).await;
         discarded += u64::from(settled?.is_some());
         progress.step();
     }
     progress.end();
-    let selected = selected.len();
+    let left = left_behind(&letters, &selected).await?;
     let told = if doing.json {
-        json!({"selected": selected, "discarded": discarded}).to_string()
+        json!({"selected": selected.len(), "discarded": discarded, "waiting": left.len()})
+            .to_string()
     } else {
-        format!("{discarded} of {selected} letters discarded")
+        discarded_in_words(discarded, &left)
     };
     Ok(print_all(&format!("{told}\n"))?)
+}
+
+/// Of each key the letters that failed, and its first one in any case. Those behind it are records
+/// that nobody has tried yet.
+fn without_followers(letters: Vec<Envelope>) -> Vec<Envelope> {
+    let mut seen = BTreeSet::new();
+    let failed = |letter: &Envelope| {
+        let LetterId { at, key, .. } = &letter.id;
+        let first = seen.insert((at.clone(), key.clone()));
+        first || letter.reason != Reason::Followed
+    };
+    let mut failed = failed;
+    letters.into_iter().filter(|one| failed(one)).collect()
+}
+
+/// The open letters of these letters' keys.
+async fn left_behind(
+    letters: &DynamoDbDeadLetters,
+    of: &[Envelope],
+) -> anyhow::Result<Vec<Envelope>> {
+    let keys: BTreeSet<_> = of.iter().map(|one| (&one.id.at, &one.id.key)).collect();
+    let mut left = Vec::new();
+    for (at, key) in keys {
+        let of_key = letters.of_key(at, key).await?;
+        left.extend(of_key.into_iter().filter(|letter| letter.open));
+    }
+    Ok(left)
+}
+
+fn discarded_in_words(discarded: u64, left: &[Envelope]) -> String {
+    let discarded = count(discarded, "letter");
+    let keys: BTreeSet<_> = left.iter().map(Envelope::key_in_words).collect();
+    let which = match keys.first() {
+        None => return format!("{discarded} discarded; nothing waits behind"),
+        Some(one) if keys.len() == 1 => format!("--key {}", plain(one)),
+        Some(_) => "--reason followed".to_owned(),
+    };
+    let waiting = count(left.len() as u64, "later letter");
+    format!(
+        "{discarded} discarded; {waiting} of the same {} not handled yet: `aftercommit dead-letters \
+         redrive {which}`",
+        if left.len() == 1 {
+            "item is"
+        } else {
+            "items are"
+        }
+    )
 }

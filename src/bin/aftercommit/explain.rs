@@ -3,41 +3,43 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Group;
+use aftercommit::GroupTable;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Letter, Selection, key_in_words};
-use aftercommit::decide::claim::{Entry, SettledAs, State};
+use aftercommit::dead_letter::{DeadLetters as _, Letter, key_in_words};
+use aftercommit::decide::claim::{Entry, State};
+use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::leases::{Consistency, LeaseStore as _};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::record::ItemKey;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_dynamo::Item;
 use serde_json::{Value, json};
 
-use crate::args::{LedgerName, LetterTable, OrderArgs};
+use crate::args::{OrderArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::identity::GroupArgs;
-use crate::order_key;
-use crate::out::{moment, print_all};
+use crate::out::{moment, print_all, report};
+use crate::place::{Place, PlaceArgs};
 use crate::told::plain;
 use crate::{letters, told};
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # Claims, the mail server's reply, attempts, and what operators did
-  aftercommit explain 1042
-
-  # Beside it the order as it stands in its table now
+  # Every claim, the mail server's replies, failed attempts, and what operators did, in time
   aftercommit explain 1042 --table orders
-  aftercommit explain 1042 --table shop --key '{\"shop\": \"a\", \"no\": 1042}'
+
+  # An order that the ledger does not know yet, in a table with a sort key
+  aftercommit explain 1042 --table shop --key PK=CUST#7,SK=ORDER#1042
 
   # For scripts
-  aftercommit explain 1042 --json
+  aftercommit explain 1042 --table orders --json
 
-Looks for the order's dead letters in the whole of their table.
+Reads the order's own rows and no others. Where its item is, the ledger knows, or --table and --key say.
 
 Exit codes: 0 something is known of it, 1 nothing is, 2 a setting is wrong.";
 
@@ -46,21 +48,15 @@ Exit codes: 0 something is known of it, 1 nothing is, 2 a setting is wrong.";
 pub struct ExplainArgs {
     /// The order's id
     order: String,
-    /// The table with the order, to show it as it stands now: a name or an ARN
-    #[arg(long, value_name = "TABLE", env = "AFTERCOMMIT_TABLE")]
-    table: Option<String>,
-    /// The key of the order's item as JSON, where it is not its id alone: {"shop": "a", "no": 7}
-    #[arg(long, value_name = "JSON", requires = "table")]
-    key: Option<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// As one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     group: GroupArgs,
     #[command(flatten)]
-    ledger: LedgerName,
-    #[command(flatten)]
-    letters: LetterTable,
+    tables: TableNames,
     #[command(flatten)]
     fields: OrderArgs,
 }
@@ -70,27 +66,42 @@ struct Known {
     key: EffectKey,
     entry: Option<Entry>,
     letters: Vec<Letter>,
-    /// The item, if its table was named.
-    item: Option<Now>,
+    /// Where its item is, and the item as it is now.
+    item: Option<(Place, Now)>,
+    /// The shards in which it may wait.
+    waits: Vec<Waiting>,
+}
+
+/// A shard with records that wait.
+struct Waiting {
+    shard: String,
+    since: Option<SystemTime>,
+    error: Option<String>,
 }
 
 /// Tells what became of an order.
 pub async fn explain(args: &ExplainArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
-    for table in [&args.ledger.ledger_table, &args.letters.dead_letter_table] {
+    let (ledger, letters) = (&args.tables.ledger, &args.tables.letters);
+    for table in [&ledger.ledger_table, &letters.dead_letter_table] {
         must_exist(&clients, table).await?;
     }
     let known = look(&clients, args).await?;
-    if known.entry.is_none() && known.letters.is_empty() && !known.has_item() {
+    if known.entry.is_none() && known.letters.is_empty() && known.present().is_none() {
+        let place = known.item.as_ref().map_or_else(
+            || ". Name its table with --table, and its dead letters are looked up, too".to_owned(),
+            |(place, _)| {
+                let key = key_in_words(&place.keys);
+                format!(
+                    ", its item {key} is not in table {}, and no dead letter of it is in {}",
+                    place.table, letters.dead_letter_table
+                )
+            },
+        );
         return Err(Fault::Work(anyhow!(
-            "nothing is known of order {}: it is not in the ledger {}, has no dead letter in {}{}",
+            "nothing is known of order {}: it is not in the ledger {}{place}",
             args.order,
-            args.ledger.ledger_table,
-            args.letters.dead_letter_table,
-            args.table.as_ref().map_or_else(
-                || ", and --table was not named".to_owned(),
-                |table| format!(", and is not in table {table}")
-            )
+            ledger.ledger_table
         )));
     }
     let text = if args.json {
@@ -102,61 +113,100 @@ pub async fn explain(args: &ExplainArgs) -> Result<(), Fault> {
 }
 
 async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Known, Fault> {
-    let client = &clients.dynamodb;
-    let mut words = args.order.clone();
-    let mut item = None;
-    if let Some(table) = &args.table {
-        let place = (&**table, args.key.as_deref());
-        let (keys, _) = order_key::find(clients, &args.order, place, &args.fields).await?;
-        let orders = DynamoDbLookup::new().refetching(client.clone(), table);
-        item = Some(orders.order(&keys).await?);
-        words = key_in_words(&keys);
-    }
+    let (client, tables) = (&clients.dynamodb, &args.tables);
     // Readers write no row, so none expires by this.
-    let ledger = DynamoDbLedger::new(client.clone(), &args.ledger.ledger_table, Duration::MAX);
-    let store = DynamoDbDeadLetters::new(client.clone(), &args.letters.dead_letter_table);
+    let ledger = DynamoDbLedger::new(client.clone(), &tables.ledger.ledger_table, Duration::MAX);
     let key = EffectKey::new(&args.group.known_effect(&ledger).await?, &args.order);
-    Ok(Known {
-        entry: ledger.read(&key).await?,
+    let entry = ledger.read(&key).await?;
+    let of = (&*args.order, entry.as_ref());
+    let id = id_attribute(args, clients, &ledger).await?;
+    let place = args.place.find(clients, of, id.as_deref()).await?;
+    let mut known = Known {
         key,
-        letters: letters_of(&store, (args.group.group.clone(), words)).await?,
-        item,
-    })
+        entry,
+        letters: Vec::new(),
+        item: None,
+        waits: Vec::new(),
+    };
+    let Some(place) = place else {
+        return Ok(known);
+    };
+    let at = GroupTable::new(args.group.group.clone(), &place.arn);
+    let store = DynamoDbDeadLetters::new(client.clone(), &tables.letters.dead_letter_table);
+    for envelope in store.of_key(&at, &ItemKey::of(&place.keys)).await? {
+        known.letters.extend(store.read(&envelope.id).await?);
+    }
+    let orders = DynamoDbLookup::new().refetching(client.clone(), &place.table);
+    let now = orders.order(&place.keys).await?;
+    known.item = Some((place, now));
+    if known.may_wait() {
+        let leases = DynamoDbLeases::new(client.clone(), &tables.lease.lease_table, &at);
+        known.waits = waits(&leases).await.unwrap_or_else(|error| {
+            report(&format!("for what it waits is not known: {error:#}"));
+            Vec::new()
+        });
+    }
+    Ok(known)
 }
 
-async fn letters_of(
-    store: &DynamoDbDeadLetters,
-    (group, key): (Group, String),
-) -> anyhow::Result<Vec<Letter>> {
-    let which = Selection {
-        group: Some(group),
-        key: Some(key),
-        settled_too: true,
-        ..Selection::default()
+/// Where the group takes an order's id from.
+async fn id_attribute(
+    args: &ExplainArgs,
+    clients: &Clients,
+    ledger: &DynamoDbLedger,
+) -> Result<Option<String>, Fault> {
+    let Some(table) = args.place.table() else {
+        return Ok(None);
     };
-    let (mut all, mut from) = (Vec::new(), None);
-    loop {
-        let page = store.list(&which, from.as_deref()).await?;
-        for envelope in page.letters {
-            all.extend(store.read(&envelope.id).await?);
-        }
-        from = page.next;
-        if from.is_none() {
-            return Ok(all);
-        }
-    }
+    let arn = aws::table_arn(clients, table).await?;
+    let fields = match args.group.known(ledger, &arn).await? {
+        Some(known) => known.fields(&args.fields)?,
+        None => args.fields.named(),
+    };
+    Ok(fields.map(|fields| fields.id_attribute))
+}
+
+/// The shards in which records wait.
+async fn waits(leases: &DynamoDbLeases) -> anyhow::Result<Vec<Waiting>> {
+    let view = leases.look(Consistency::Eventual).await?;
+    let open = view.leases.into_values().filter(|row| !row.ended());
+    let waiting = open.filter_map(|row| {
+        let since = row.report.oldest_waiting();
+        let waits = since.is_some() || row.report.last_error.is_some();
+        waits.then_some(Waiting {
+            shard: row.shard.to_string(),
+            since,
+            error: row.report.last_error,
+        })
+    });
+    Ok(waiting.collect())
 }
 
 impl Known {
-    fn has_item(&self) -> bool {
-        matches!(self.item, Some(Now::Item(_)))
+    fn present(&self) -> Option<&Item> {
+        match &self.item {
+            Some((_, Now::Item(item))) => Some(item),
+            _ => None,
+        }
+    }
+
+    fn has_open_letter(&self) -> bool {
+        self.letters.iter().any(|letter| letter.envelope.open)
+    }
+
+    /// Whether its record may still wait in its shard.
+    fn may_wait(&self) -> bool {
+        let undecided = self.entry.as_ref().is_none_or(|entry| {
+            !entry.released && matches!(entry.state, State::Retry | State::Sending)
+        });
+        undecided && !self.has_open_letter() && self.present().is_some()
     }
 
     /// What happened, in the order of time.
     fn events(&self) -> Vec<(SystemTime, String)> {
         let mut events = Vec::new();
         if let Some(entry) = &self.entry {
-            events.extend(of_entry(entry));
+            events.extend(told::history(&entry.history));
         }
         for letter in &self.letters {
             events.extend(of_letter(letter));
@@ -172,23 +222,25 @@ impl Known {
             let _ = writeln!(text, "{}  {}", moment(at), plain(&what));
         }
         if let Some(entry) = &self.entry {
-            let _ = write!(
-                text,
-                "\nThe ledger says {}. {}",
-                entry.state,
-                told::advice(entry)
-            );
+            let advice = told::advice(entry);
+            let _ = write!(text, "\nThe ledger says {}. {advice}", entry.state);
         } else {
-            text += "\nThe ledger knows nothing of it: no email was ever begun, or its row has expired.\n";
+            text +=
+                "\nThe ledger does not know it: no email was ever begun, or its row has expired.\n";
         }
-        if self.letters.iter().any(|letter| letter.envelope.open) {
-            text += "It waits as a dead letter: mend the cause, then `aftercommit dead-letters redrive`.\n";
-        }
+        text += &self.waiting();
         match &self.item {
-            Some(Now::Item(item)) => {
-                let _ = writeln!(text, "\nIn its table it stands as\n{:#}", image(item)?);
+            Some((place, Now::Item(item))) => {
+                let _ = writeln!(
+                    text,
+                    "\nIts item in table {} is now\n{:#}",
+                    place.table,
+                    image(item)?
+                );
             }
-            Some(_) => text += "\nIt is not in its table any more.\n",
+            Some((place, _)) => {
+                let _ = writeln!(text, "\nIts item is not in table {} any more.", place.table);
+            }
             None => {}
         }
         for letter in &self.letters {
@@ -198,20 +250,59 @@ impl Known {
         Ok(text)
     }
 
+    /// For what it waits.
+    fn waiting(&self) -> String {
+        if let (true, Some((place, _))) = (self.has_open_letter(), &self.item) {
+            return format!(
+                "It waits as a dead letter: fix the cause, then `aftercommit dead-letters redrive --key \
+                 {}`.\n",
+                plain(&key_in_words(&place.keys))
+            );
+        }
+        if !self.may_wait() {
+            return String::new();
+        }
+        let mut text = String::new();
+        for one in &self.waits {
+            let since = one.since.map_or_else(String::new, |since| {
+                format!(
+                    "; the oldest record that waits there was committed at {}",
+                    moment(since)
+                )
+            });
+            let error = one.error.as_deref().unwrap_or("no error is known");
+            let _ = writeln!(
+                text,
+                "It may wait in shard {}{since}; last error: {}",
+                plain(&one.shard),
+                plain(error)
+            );
+        }
+        if self.entry.is_none() && text.is_empty() {
+            text += "No shard reports records that wait: it was not selected by the filters, was committed \
+                     before the group began, or was lost in a gap. `aftercommit send ORDER` sends it.\n";
+        }
+        text
+    }
+
     fn json(&self, order: &str) -> anyhow::Result<Value> {
         let events = self.events().into_iter();
         let events = events.map(|(at, what)| json!({"at": moment(at), "what": what}));
         let letters: Result<Vec<_>, _> = self.letters.iter().map(letters::json_in_full).collect();
-        let item = match &self.item {
-            Some(Now::Item(item)) => Some(image(item)?),
-            _ => None,
-        };
+        let waits = self.waits.iter().map(|one| {
+            json!({
+                "shard": one.shard,
+                "oldest_committed": one.since.map(moment),
+                "last_error": one.error,
+            })
+        });
         Ok(json!({
             "order": order,
             "events": events.collect::<Vec<_>>(),
             "ledger": self.entry.as_ref().map(|entry| told::json(&self.key, entry)),
             "dead_letters": letters?,
-            "item": item,
+            "waits": waits.collect::<Vec<_>>(),
+            "item": self.present().map(image).transpose()?,
         }))
     }
 }
@@ -219,39 +310,6 @@ impl Known {
 /// The item as plain JSON.
 fn image(item: &Item) -> anyhow::Result<Value> {
     serde_dynamo::from_item(item.clone()).context("the item cannot be written as JSON")
-}
-
-fn of_entry(entry: &Entry) -> Vec<(SystemTime, String)> {
-    let mut events = Vec::new();
-    if let Some(first) = entry.first_claimed {
-        events.push((first, "claimed for the first time".to_owned()));
-    }
-    for one in &entry.settlements {
-        let verdict = match one.verdict {
-            SettledAs::Sent => "sent",
-            SettledAs::Resend => "to be sent again",
-        };
-        events.push((
-            one.at,
-            format!("settled as {verdict} by {}: {}", one.by, one.reason),
-        ));
-    }
-    let reply = entry.reply.as_deref().unwrap_or("no reply is known");
-    let claims = match entry.fence {
-        1 => "1 claim".to_owned(),
-        many => format!("{many} claims"),
-    };
-    let by = entry
-        .claimant
-        .as_ref()
-        .map(|by| format!(", the last by {}", by.incarnation));
-    let told = match entry.state {
-        State::Sending => "being sent".to_owned(),
-        state => format!("{state}: {reply}"),
-    };
-    let by = by.unwrap_or_default();
-    events.push((entry.changed, format!("{told} (after {claims}{by})")));
-    events
 }
 
 fn of_letter(letter: &Letter) -> Vec<(SystemTime, String)> {
@@ -266,7 +324,8 @@ fn of_letter(letter: &Letter) -> Vec<(SystemTime, String)> {
         ),
     )];
     for attempt in envelope.attempts.last() {
-        events.push((attempt.at, format!("attempt failed: {}", attempt.error)));
+        let error = &attempt.error;
+        events.push((attempt.at, format!("attempt failed: {error}")));
     }
     let made = envelope.attempts.made();
     events.push((

@@ -7,6 +7,8 @@ use aftercommit::aws_error::AwsError;
 use aftercommit::source::SourceError;
 use aftercommit::tables::dynamodb::ResolveError;
 
+use crate::out::report;
+
 /// Why a command did not do its work.
 #[derive(Debug)]
 pub enum Fault {
@@ -38,7 +40,7 @@ impl Fault {
     pub fn tell(&self) -> ExitCode {
         let told = self.to_string();
         if !told.is_empty() {
-            eprintln!("error: {told}");
+            report(&format!("error: {told}"));
         }
         match self {
             Self::Setting(_) if self.passes() => ExitCode::from(1),
@@ -114,7 +116,7 @@ pub fn tell_usage(error: &clap::Error) -> ExitCode {
                 .filter(|part| !part.starts_with("For more information"))
                 .map(|part| one_line(part.trim_start().trim_start_matches("tip: ")))
                 .collect();
-            eprintln!("{}; --help tells more", told.join("; "));
+            report(&format!("{}; --help tells more", told.join("; ")));
             ExitCode::from(2)
         }
     }

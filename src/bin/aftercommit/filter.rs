@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use crate::fault::Fault;
-use crate::out::print_all;
+use crate::out::{print_all, report};
 use crate::preview::read_text;
 use crate::told::plain;
 
@@ -97,7 +97,7 @@ fn read_filters(patterns: &[String]) -> Result<Filters, Fault> {
             .with_context(|| format!("pattern {}", n + 1))
             .map_err(Fault::Setting)?;
         for remark in filter.remarks() {
-            eprintln!("note: pattern {}: {remark}", n + 1);
+            report(&format!("note: pattern {}: {remark}", n + 1));
         }
         filters.push(filter);
     }

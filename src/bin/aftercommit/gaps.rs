@@ -1,7 +1,7 @@
 //! `aftercommit gaps`: what left the stream before it was read, for operators.
 
 use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::leases::{Consistency, GapRow, GapSettlement, LeaseStore as _};
+use aftercommit::leases::{Consistency, GapResolution, GapRow, LeaseStore as _};
 use aftercommit::status::report::Gap;
 use aftercommit::{Clock, GroupTable};
 use anyhow::{Context as _, anyhow};
@@ -10,34 +10,35 @@ use clap::{Args, Subcommand};
 use crate::args::{GroupArg, LeaseName, StreamArgs};
 use crate::aws::{self, must_exist};
 use crate::fault::Fault;
-use crate::ledger::user;
+use crate::note::{ByArgs, note};
 use crate::out::print_all;
 use crate::status_told::gap_line;
 use crate::told::plain;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # What was lost, and when; nobody has dealt with it yet
+  # What was lost, and when; nobody has resolved it yet
   aftercommit gaps list --table orders
 
-  # What became of an order of that time
+  # What became of an order of that time, and its mail if it was not sent
   aftercommit explain 1042 --table orders
+  aftercommit send 1042 --table orders --mail-from ... --smtp-url ...
 
-  # All of them are dealt with: `status` is well again, and the row says who found what
-  aftercommit gaps settle --table orders --shard shardId-0001 \\
-      --reason \"12 orders of 09:00 to 09:40, mailed by hand\"
+  # Every order of that time is accounted for
+  aftercommit gaps resolve --table orders --shard shardId-0001 \\
+      --note \"12 orders of 09:00 to 09:40, mailed by hand\"
 
-A gap that is noticed again, as more was lost, is open again.
+A gap that is noticed again, because more was lost, is open again.
 
 Exit codes: 0 done, 1 no such gap, 2 a setting is wrong.";
 
 /// What can be done about gaps.
 #[derive(Debug, Subcommand)]
 pub enum GapsCommand {
-    /// List those that nobody has dealt with
+    /// List those that nobody has resolved
     List(ListArgs),
-    /// Say that they are dealt with
-    Settle(SettleArgs),
+    /// Say what became of the orders that were lost, so that `status` is well again
+    Resolve(ResolveArgs),
 }
 
 /// Whose gaps.
@@ -56,7 +57,7 @@ struct Where {
 pub struct ListArgs {
     #[command(flatten)]
     of: Where,
-    /// Also those that are dealt with
+    /// Also those that are resolved
     #[arg(long)]
     all: bool,
     /// One JSON object a line
@@ -64,30 +65,36 @@ pub struct ListArgs {
     json: bool,
 }
 
-/// What `gaps settle` is told.
+/// What `gaps resolve` is told.
 #[derive(Debug, Args)]
-pub struct SettleArgs {
+pub struct ResolveArgs {
     #[command(flatten)]
     of: Where,
-    /// The shard that lost records; may be given several times
+    /// The shard that lost records; may be given several times. With or without its stream's label
     #[arg(long, value_name = "SHARD", required_unless_present = "all")]
     shard: Vec<String>,
     /// All gaps
     #[arg(long, conflicts_with = "shard")]
     all: bool,
-    /// What became of what was lost; it stands on the gap's row for good
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    /// Who says so; without it the user who is logged in
-    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_BY")]
-    by: Option<String>,
+    /// What became of what was lost; it stays on the gap's row
+    #[arg(long, value_name = "TEXT", value_parser = note)]
+    note: String,
+    #[command(flatten)]
+    by: ByArgs,
+}
+
+impl ResolveArgs {
+    fn wants(&self, gap: &GapRow) -> bool {
+        let (whole, short) = (gap.shard.as_str(), gap.shard.id());
+        self.all || self.shard.iter().any(|one| one == whole || one == short)
+    }
 }
 
 /// Does what was asked.
 pub async fn gaps(command: &GapsCommand) -> Result<(), Fault> {
     match command {
         GapsCommand::List(args) => list(args).await,
-        GapsCommand::Settle(args) => settle(args).await,
+        GapsCommand::Resolve(args) => resolve(args).await,
     }
 }
 
@@ -105,7 +112,7 @@ async fn list(args: &ListArgs) -> Result<(), Fault> {
     let mut lines = String::new();
     for rows in open(&args.of).await? {
         let mut gaps = rows.look(Consistency::Strong).await?.gaps;
-        gaps.retain(|gap| args.all || gap.settled.is_none());
+        gaps.retain(|gap| args.all || gap.resolved.is_none());
         gaps.sort_by_key(|gap| gap.detected);
         for gap in gaps.iter().map(Gap::from) {
             lines += &if args.json {
@@ -119,35 +126,28 @@ async fn list(args: &ListArgs) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn settle(args: &SettleArgs) -> Result<(), Fault> {
-    let reason = args.reason.trim();
-    if reason.is_empty() {
-        return Err(Fault::wrong(
-            "--reason is empty: say what became of what was lost",
-        ));
-    }
-    let settlement = GapSettlement {
-        by: args.by.clone().unwrap_or_else(user),
+async fn resolve(args: &ResolveArgs) -> Result<(), Fault> {
+    let resolution = GapResolution {
+        by: args.by.name(),
         at: Clock::system().now(),
-        reason: reason.to_owned(),
+        note: args.note.clone(),
     };
-    let wanted = |gap: &GapRow| args.all || args.shard.iter().any(|one| one == gap.shard.as_str());
-    let mut settled = 0;
+    let mut resolved = 0;
     for rows in open(&args.of).await? {
         let mut gaps = rows.look(Consistency::Strong).await?.gaps;
-        gaps.retain(|gap| gap.settled.is_none() && wanted(gap));
+        gaps.retain(|gap| gap.resolved.is_none() && args.wants(gap));
         for gap in &gaps {
-            rows.settle_gap(gap, &settlement).await?.ok_or_else(|| {
+            rows.resolve_gap(gap, &resolution).await?.ok_or_else(|| {
                 let shard = &gap.shard;
                 anyhow!("the gap of shard {shard} was noticed again just now: list it once more")
             })?;
-            print_all(&format!("{}: settled\n", plain(gap.shard.as_str())))?;
-            settled += 1;
+            print_all(&format!("{}: resolved\n", plain(gap.shard.as_str())))?;
+            resolved += 1;
         }
     }
-    if settled == 0 {
+    if resolved == 0 {
         return Err(Fault::Work(anyhow!(
-            "there is no such gap: see `aftercommit gaps list --all`"
+            "no open gap matches: see `aftercommit gaps list --all`"
         )));
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! `aftercommit ledger`: what became of the emails, for operators.
 
-use aftercommit::Clock;
-use aftercommit::decide::claim::{Entry, SettledAs, Settlement, State};
+use std::time::{Duration, SystemTime};
+
+use aftercommit::decide::claim::{Attention, Entry, State};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::settle::{Settled, settle};
-use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::ledger::{EffectKey, Ledger as _, Page};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
@@ -12,9 +12,10 @@ use crate::args::LedgerName;
 use crate::aws::{self, must_exist};
 use crate::fault::Fault;
 use crate::identity::GroupArgs;
+use crate::note::moment;
 use crate::out::{print, print_all};
-use crate::resend::{self, SendArgs};
-use crate::sending::RetentionArgs;
+use crate::progress::Listing;
+use crate::resolve::{self, ResolveArgs};
 use crate::told;
 
 pub const EXAMPLES: &str = "\
@@ -26,37 +27,120 @@ Examples:
   aftercommit ledger show 1042
 
   # It was found in the mail server's log
-  aftercommit ledger settle 1042 --sent --reason \"queued as 4F2A, see mail.log\"
+  aftercommit ledger resolve 1042 --sent --note \"queued as 4F2A, see mail.log\"
 
-  # It was not: release it, then send it. No worker does, as the stream has moved on
-  aftercommit ledger settle 1042 --resend --reason \"not in mail.log\"
-  aftercommit ledger send 1042 --table orders --mail-from \"Shop <orders@example.com>\" \\
-      --smtp-url smtps://user@mail.example.com
+  # It was not: send it. With the mail settings of `aftercommit run` it goes out at once
+  aftercommit ledger resolve 1042 --send --note \"not in mail.log\" --table orders \\
+      --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
+
+  # All of one incident; first a look
+  aftercommit ledger resolve --state ambiguous --since 2h --sent --note \"all in mail.log\" --dry-run
 
   # For scripts: one JSON object a line
   aftercommit ledger list --state retry --json | jq -r .order
 
-Exit codes: 0 done, 1 not found or not in a state in which that can be done, 2 a setting is wrong.";
+Exit codes: 0 done, 1 nothing found or not in a state in which that can be done, 2 a setting is wrong.";
 
 /// What can be done with the ledger.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// List the orders, in no order; reads the whole ledger
+    /// List orders, in no order. The states ambiguous and released are read from an index, all others
+    /// from the whole ledger
     List(ListArgs),
-    /// Tell everything that is known of one order, and what to do about it
+    /// Show everything that is known of one order, and what to do about it
     Show(ShowArgs),
-    /// Decide about an order that nobody can tell whether its email was accepted
-    Settle(SettleArgs),
-    /// Send the email of one order that is RETRY, with the order as it stands in its table
-    Send(Box<SendArgs>),
+    /// Decide about an order whose email may or may not have been accepted, or send one that was refused
+    #[command(after_long_help = resolve::EXAMPLES)]
+    Resolve(Box<ResolveArgs>),
+}
+
+/// Which orders.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which orders")]
+pub struct FilterArgs {
+    /// In this state: ambiguous, released, sending, sent, failed, retry or suppressed. `released`: an
+    /// operator let them be sent, and they are not sent yet
+    #[arg(long, value_name = "STATE", value_parser = wanted)]
+    pub state: Option<Wanted>,
+    /// Changed at this time or later: 2026-11-27T09:00:00Z, or how long ago, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<SystemTime>,
+    /// Changed before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<SystemTime>,
+    /// With these words in the last reply or reason
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Which state is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// One of the ledger's own.
+    State(State),
+    /// What an operator released.
+    Released,
+}
+
+fn wanted(word: &str) -> Result<Wanted, String> {
+    if word.eq_ignore_ascii_case("released") {
+        return Ok(Wanted::Released);
+    }
+    let state = State::from_word(word).map(Wanted::State);
+    state.ok_or_else(|| {
+        "write ambiguous, released, sending, sent, failed, retry or suppressed".to_owned()
+    })
+}
+
+impl FilterArgs {
+    /// Whether only some orders are asked for.
+    fn is_set(&self) -> bool {
+        self.state.is_some()
+            || self.since.is_some()
+            || self.until.is_some()
+            || self.reason.is_some()
+    }
+
+    /// Why these orders need attention, if the index has them.
+    fn attention(&self) -> Option<Attention> {
+        match self.state? {
+            Wanted::State(State::Ambiguous) => Some(Attention::Ambiguous),
+            Wanted::Released => Some(Attention::Released),
+            Wanted::State(_) => None,
+        }
+    }
+
+    fn allows(&self, entry: &Entry) -> bool {
+        let reply = entry.reply.as_deref().unwrap_or_default().to_lowercase();
+        let says = |text: &String| reply.contains(&text.to_lowercase());
+        self.since.is_none_or(|since| entry.changed >= since)
+            && self.until.is_none_or(|until| entry.changed < until)
+            && self.reason.as_ref().is_none_or(says)
+    }
+
+    /// A page of the orders that are asked for.
+    pub async fn page(&self, ledger: &DynamoDbLedger, from: Option<&str>) -> anyhow::Result<Page> {
+        let mut page = match (self.attention(), self.state) {
+            (Some(why), _) => ledger.list_needing(why, from).await?,
+            (None, Some(Wanted::State(state))) => ledger.list(Some(state), from).await?,
+            (None, _) => ledger.list(None, from).await?,
+        };
+        page.entries.retain(|(_, entry)| self.allows(entry));
+        Ok(page)
+    }
+
+    /// Says that the whole table is read, where it is.
+    pub fn progress(&self, table: &str) -> Listing {
+        let whole = self.attention().is_none();
+        Listing::new(whole.then(|| format!("reading the whole table {table}")))
+    }
 }
 
 /// What `ledger list` is told.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only orders in this state: sending, sent, failed, retry, ambiguous or suppressed
-    #[arg(long, value_name = "STATE", value_parser = state)]
-    state: Option<State>,
+    #[command(flatten)]
+    which: FilterArgs,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -78,64 +162,33 @@ pub struct ShowArgs {
     name: LedgerName,
 }
 
-/// What `ledger settle` is told.
-#[derive(Debug, Args)]
-pub struct SettleArgs {
-    /// The order's id
-    order: String,
-    /// The email was accepted: it is never sent again
-    #[arg(long, required_unless_present = "resend", conflicts_with = "resend")]
-    sent: bool,
-    /// The email may be sent (again): by `aftercommit ledger send`. Also for an order that the mail
-    /// server refused
-    #[arg(long)]
-    resend: bool,
-    /// Why; it stands on the order's row for good
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
-    /// Who decides; without it the user who is logged in
-    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_BY")]
-    by: Option<String>,
-    #[command(flatten)]
-    group: GroupArgs,
-    #[command(flatten)]
-    name: LedgerName,
-    #[command(flatten)]
-    retention: RetentionArgs,
-}
-
-fn state(word: &str) -> Result<State, String> {
-    State::from_word(word)
-        .ok_or_else(|| "write sending, sent, failed, retry, ambiguous or suppressed".to_owned())
-}
-
 /// Does what was asked.
 pub async fn ledger(command: &LedgerCommand) -> Result<(), Fault> {
     match command {
         LedgerCommand::List(args) => list(args).await,
         LedgerCommand::Show(args) => show(args).await,
-        LedgerCommand::Settle(args) => decide(args).await,
-        LedgerCommand::Send(args) => resend::send(args).await,
+        LedgerCommand::Resolve(args) => resolve::execute(args).await,
     }
 }
 
 /// For a row that is not there.
 pub fn unknown(order: &str, table: &str) -> Fault {
     Fault::Work(anyhow!(
-        "order {order} is not in the ledger {table}: no email for it was ever begun, or its row \
-         has expired"
+        "order {order} is not in the ledger {table}: no email for it was ever begun, or its row has \
+         expired. `aftercommit send {order}` sends it"
     ))
 }
 
 /// The ledger, to read from.
 async fn open(name: &LedgerName) -> Result<DynamoDbLedger, Fault> {
     // Readers write no row, so none expires by this.
-    open_to_write(name, std::time::Duration::MAX).await
+    open_to_write(name, Duration::MAX).await
 }
 
-async fn open_to_write(
+/// The ledger, whose rows are kept for so long after a change.
+pub async fn open_to_write(
     name: &LedgerName,
-    retention: std::time::Duration,
+    retention: Duration,
 ) -> Result<DynamoDbLedger, Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     must_exist(&clients, &name.ledger_table).await?;
@@ -148,9 +201,11 @@ async fn open_to_write(
 
 async fn list(args: &ListArgs) -> Result<(), Fault> {
     let ledger = open(&args.name).await?;
-    let mut from = None;
+    let mut progress = args.which.progress(&args.name.ledger_table);
+    let (mut from, mut found) = (None, false);
     loop {
-        let page = ledger.list(args.state, from.as_deref()).await?;
+        let page = args.which.page(&ledger, from.as_deref()).await?;
+        found |= !page.entries.is_empty();
         let lines: String = page
             .entries
             .iter()
@@ -163,10 +218,18 @@ async fn list(args: &ListArgs) -> Result<(), Fault> {
             })
             .collect();
         from = page.next;
-        if print(&lines)?.is_break() || from.is_none() {
+        if print(&lines)?.is_break() {
             return Ok(());
         }
+        if from.is_none() {
+            break;
+        }
+        progress.page(page.entries.len());
     }
+    if found || !args.which.is_set() {
+        return Ok(());
+    }
+    Err(Fault::Work(anyhow!("no order of the ledger matches")))
 }
 
 async fn show(args: &ShowArgs) -> Result<(), Fault> {
@@ -181,56 +244,4 @@ async fn show(args: &ShowArgs) -> Result<(), Fault> {
     };
     print_all(&text)?;
     Ok(())
-}
-
-async fn decide(args: &SettleArgs) -> Result<(), Fault> {
-    if args.reason.trim().is_empty() {
-        return Err(Fault::wrong("--reason is empty: say why"));
-    }
-    let ledger = open_to_write(&args.name, args.retention.checked()?).await?;
-    let now = Clock::system().now();
-    let settlement = Settlement {
-        by: args.by.clone().unwrap_or_else(user),
-        at: now,
-        reason: args.reason.trim().to_owned(),
-        verdict: if args.sent {
-            SettledAs::Sent
-        } else {
-            SettledAs::Resend
-        },
-    };
-    let order = &args.order;
-    let key = EffectKey::new(&args.group.known_effect(&ledger).await?, order);
-    match settle(&ledger, &key, settlement, now).await? {
-        Settled::Written(entry) => {
-            print_all(&format!(
-                "order {order} is {} now\n{}",
-                entry.state,
-                told::advice(&entry)
-            ))?;
-            Ok(())
-        }
-        Settled::Illegal(entry, _) => Err(Fault::Work(refusal(order, &entry, args.sent))),
-        Settled::Unknown => Err(unknown(order, &args.name.ledger_table)),
-        Settled::Contended => Err(Fault::Work(anyhow!(
-            "order {order} changes all the time: a worker is at it; look again with \
-             `aftercommit ledger show`"
-        ))),
-    }
-}
-
-fn refusal(order: &str, entry: &Entry, sent: bool) -> anyhow::Error {
-    let asked = if sent { "SENT" } else { "RETRY" };
-    let advice = told::advice(entry);
-    anyhow!(
-        "order {order} is {}, which cannot be settled as {asked}; nothing was changed. {advice}",
-        entry.state
-    )
-}
-
-/// Who is logged in, as far as the environment tells.
-pub fn user() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].map(|name| std::env::var(name).ok());
-    let named = named.into_iter().flatten().find(|name| !name.is_empty());
-    named.unwrap_or_else(|| "(not told)".to_owned())
 }

@@ -32,7 +32,7 @@ pub fn json(letter: &Envelope) -> Value {
     let attempts = letter.attempts.last();
     let attempts = attempts.map(|one| json!({"at": moment(one.at), "error": one.error}));
     let deeds = letter.deeds.iter().map(
-        |one| json!({"at": moment(one.at), "by": one.by, "what": one.what.word(), "why": one.why}),
+        |one| json!({"at": moment(one.at), "by": one.by, "what": one.what.word(), "note": one.why}),
     );
     json!({
         "group": letter.id.at.group().as_str(),

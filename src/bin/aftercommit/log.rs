@@ -28,6 +28,8 @@ pub fn init(format: Option<LogFormat>) {
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Its complaint about a closed standard error would go there, and panic.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     match format.unwrap_or(default) {
         LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),

@@ -21,6 +21,19 @@ pub fn print_all(text: &str) -> anyhow::Result<()> {
     print(text).map(|_| ())
 }
 
+/// Writes a line to standard error. Nobody is left to hear that it could not be written.
+pub fn report(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// `one letter`, `2 letters`.
+pub fn count(number: u64, one: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    }
+}
+
 /// A moment as RFC 3339 writes it, in UTC.
 pub fn moment(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()

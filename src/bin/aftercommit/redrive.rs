@@ -6,23 +6,24 @@ use std::num::NonZeroUsize;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
+use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::confirmation::order::OrderFields;
 use aftercommit::dead_letter::Envelope;
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::redrive::{How, Key, Step, Summary, redrive};
 use aftercommit::tables::dynamodb::TableStream;
-use aftercommit::{Clock, GroupTable};
+use aftercommit::{Clock, Context, Failure, GroupTable, Record, RecordHandler};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::json;
 
 use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
 use crate::aws::{self, Clients, must_exist};
-use crate::dead_letters::{DoingArgs, WhichArgs};
+use crate::dead_letters::{DoingArgs, WhichArgs, none};
 use crate::fault::Fault;
 use crate::identity::GroupArgs;
-use crate::out::print_all;
+use crate::out::{count, print_all};
 use crate::progress::Progress;
 use crate::records::MailServerArgs;
 use crate::sending::SendingArgs;
@@ -35,11 +36,13 @@ Examples:
   aftercommit dead-letters redrive --all --dry-run \\
       --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
 
-  # All orders that failed for too long, once the cause is mended
+  # All orders that failed for too long, once the cause is fixed
   aftercommit dead-letters redrive --reason exhausted --reason too-old \\
       --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
 
-Give it the settings of `aftercommit run`: the same environment will do.
+Each order is mailed as it is in its table now, so one that was fixed there goes out; one that was mailed
+meanwhile is not mailed again. Give it the mail settings of `aftercommit run`: the same environment will do.
+How an order's id is derived is read from the group.
 Exit codes: 0 all selected keys are free again, 1 a key stopped at a letter that failed (the attempt is
 written down, the key waits), 2 a setting is wrong.";
 
@@ -58,6 +61,9 @@ pub struct RedriveArgs {
         default_value = "8"
     )]
     concurrency: NonZeroUsize,
+    /// Judge each order as its record has it, not as it is in its table now
+    #[arg(long)]
+    as_recorded: bool,
     #[command(flatten)]
     group: GroupArgs,
     #[command(flatten)]
@@ -74,7 +80,43 @@ pub struct RedriveArgs {
     smtp: SmtpArgs,
 }
 
-type Handler = Confirmation<DynamoDbLedger, DynamoDbLookup>;
+/// The handler for orders as they are now, so that one that was fixed in its table can be mailed.
+struct Handler {
+    confirmation: Confirmation<DynamoDbLedger, DynamoDbLookup>,
+    /// The table of orders; `None`: what the records say counts.
+    orders: Option<Orders>,
+}
+
+/// A table of orders that is read.
+struct Orders {
+    name: String,
+    items: DynamoDbLookup,
+    /// An order that is gone is not confirmed, as with `run --refetch`.
+    gone_is_suppressed: bool,
+}
+
+impl RecordHandler for Handler {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let Some(orders) = self.orders.as_ref().filter(|_| record.new_image.is_some()) else {
+            return self.confirmation.handle(record, context).await;
+        };
+        let now = orders.items.order(&record.keys).await;
+        match now.map_err(Failure::Unavailable)? {
+            Now::Item(item) => {
+                let as_it_is = Record {
+                    new_image: Some(item),
+                    ..record.clone()
+                };
+                self.confirmation.handle(&as_it_is, context).await
+            }
+            Now::Gone if !orders.gone_is_suppressed => Err(Failure::reject(format!(
+                "the item is gone from table {}: discard the letter, or redrive it with --as-recorded",
+                orders.name
+            ))),
+            Now::Gone | Now::AsRecorded => self.confirmation.handle(record, context).await,
+        }
+    }
+}
 
 /// Redrives what is selected.
 pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
@@ -90,10 +132,11 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     for table in [&args.ledger.ledger_table].into_iter().chain(list) {
         must_exist(&clients, table).await?;
     }
-    let selected = args
-        .which
-        .selected(&letters, &args.group.group, false)
-        .await?;
+    let from = (&clients, &letters);
+    let selected = args.which.selected(from, &args.group.group, false).await?;
+    if selected.is_empty() {
+        return Err(none());
+    }
     if doing.dry_run {
         return doing.tell_dry("redrive", &selected);
     }
@@ -183,9 +226,10 @@ fn conclude(args: &RedriveArgs, sum: Summary) -> Result<(), Fault> {
             "keys_untried": untried, "keys_taken": taken})
         .to_string()
     } else {
+        let redriven = count(redriven, "letter");
         format!(
-            "{redriven} letters redriven; keys: {free} free, {stopped} stopped, {untried} not tried, \
-             {taken} in other hands"
+            "{redriven} redriven; keys: {free} free, {stopped} stopped, {untried} not tried, {taken} in \
+             other hands"
         )
     };
     print_all(&format!("{told}\n"))?;
@@ -193,8 +237,12 @@ fn conclude(args: &RedriveArgs, sum: Summary) -> Result<(), Fault> {
     if parked == 0 {
         return Ok(());
     }
+    let parked = match parked {
+        1 => "1 key is".to_owned(),
+        many => format!("{many} keys are"),
+    };
     Err(Fault::Work(anyhow!(
-        "{parked} keys are still parked: mend what is told above, then redrive again"
+        "{parked} still parked: fix what is reported above, then redrive again"
     )))
 }
 
@@ -220,8 +268,16 @@ async fn handler(
         None => fields_of(args, clients, orders, letter).await?,
     };
     let tables = (&clients.dynamodb, &args.ledger);
-    let handler = sending.confirmation(tables, (orders, fields), &args.letter, smtp)?;
-    Ok(handler.effect(effect))
+    let confirmation = sending.confirmation(tables, (orders, fields), &args.letter, smtp)?;
+    let read = || Orders {
+        name: orders.to_owned(),
+        items: DynamoDbLookup::new().refetching(clients.dynamodb.clone(), orders),
+        gone_is_suppressed: sending.refetch(),
+    };
+    Ok(Handler {
+        confirmation: confirmation.effect(effect).trying_refused_again(),
+        orders: (!args.as_recorded).then(read),
+    })
 }
 
 /// Where the orders keep what. The partition key is in the letter where it is the whole key.

@@ -9,6 +9,7 @@ use aftercommit::confirmation::order::OrderFields;
 use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::filter::{Filters, HomeRegion};
 use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::ledger::Needed;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::source::StreamSource as _;
 use aftercommit::source::dynamodb::DynamoDbStream;
@@ -154,7 +155,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     if let Some(worker) = ready.first() {
         // All of them write to one ledger.
         let ledger = worker.handler.ledger().clone();
-        status = status.ambiguous(move || ambiguous(ledger.clone()));
+        status = status.attention(move || attention(ledger.clone()));
     }
     let telling = args.watch.begin(listening, &status);
     let budget = Budget::new(settings.memory_budget);
@@ -191,8 +192,8 @@ async fn last_replies(handler: &Handler) {
     }
 }
 
-async fn ambiguous(ledger: DynamoDbLedger) -> anyhow::Result<u64> {
-    ledger.ambiguous().await
+async fn attention(ledger: DynamoDbLedger) -> anyhow::Result<Needed> {
+    ledger.attention().await
 }
 
 /// A worker for every stream.

@@ -14,6 +14,7 @@ use clap::Args;
 use crate::args::{LetterArgs, SmtpArgs};
 use crate::fault::Fault;
 use crate::identity::EffectArg;
+use crate::out::print_all;
 
 /// What `send-test` is told.
 #[derive(Debug, Args)]
@@ -51,7 +52,7 @@ pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
     server.close().await;
     match delivery {
         Delivery::Accepted(reply) => {
-            println!("{server} accepted {}: {reply}", mail.message_id);
+            print_all(&format!("{server} accepted {}: {reply}\n", mail.message_id))?;
             Ok(())
         }
         Delivery::Refused(reply) => Err(anyhow!("{server} refused it: {reply}").into()),

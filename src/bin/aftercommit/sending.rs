@@ -60,6 +60,11 @@ impl SendingArgs {
         self.retention.ledger_retention
     }
 
+    /// Whether each order is read back before its mail.
+    pub fn refetch(&self) -> bool {
+        self.refetch
+    }
+
     /// Whose mails are held back.
     pub fn sparing(&self) -> &SparingArgs {
         &self.sparing

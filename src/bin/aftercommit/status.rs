@@ -116,12 +116,12 @@ async fn look(
     }
     // Readers write no row, so none expires by this.
     let ledger = DynamoDbLedger::new(client.clone(), &names.ledger.ledger_table, Duration::MAX);
-    let ambiguous = ledger.ambiguous().await;
-    if let Err(error) = &ambiguous {
+    let needed = ledger.attention().await;
+    if let Err(error) = &needed {
         let table = ("--ledger-table", &*names.ledger.ledger_table);
         untold.push(unread(table, error));
     }
-    Ok(FleetStatus::new(now, told, ambiguous.ok()).without(untold))
+    Ok(FleetStatus::new(now, told, needed.ok()).without(untold))
 }
 
 /// What is beside the lease table may be missing, or out of reach for who asks.

@@ -27,6 +27,9 @@ pub fn text(status: &FleetStatus) -> String {
     if let Some(orders) = status.ambiguous {
         let _ = writeln!(text, "\nambiguous orders    {orders}");
     }
+    if let Some(orders) = status.released.filter(|orders| *orders > 0) {
+        let _ = writeln!(text, "released orders     {orders}");
+    }
     text
 }
 
@@ -75,12 +78,12 @@ pub fn gap_line(gap: &Gap) -> String {
     let next = gap.first_after.as_deref().unwrap_or("nothing yet");
     let committed = gap.last_handled_time.map(moment);
     let committed = committed.map_or_else(String::new, |at| format!(" (committed at {at})"));
-    let settled = gap.settled.as_ref().map_or_else(String::new, |one| {
-        let (by, reason) = (plain(&one.by), plain(&one.reason));
-        format!("; settled by {by} at {}: {reason}", moment(one.at))
+    let resolved = gap.resolved.as_ref().map_or_else(String::new, |one| {
+        let (by, note) = (plain(&one.by), plain(&one.note));
+        format!("; resolved by {by} at {}: {note}", moment(one.at))
     });
     format!(
-        "{}: after {last}{committed}, before {next}; found at {}{settled}",
+        "{}: after {last}{committed}, before {next}; found at {}{resolved}",
         plain(&gap.shard),
         moment(gap.detected)
     )

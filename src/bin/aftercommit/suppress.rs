@@ -19,7 +19,7 @@ Examples:
   aftercommit run --table orders ...
 
   # This address gets no mail any more
-  aftercommit suppress add ada@example.com --reason \"hard bounce\"
+  aftercommit suppress add ada@example.com --note \"hard bounce\"
 
 The table holds no address, only the SHA-256 of its lower-case form. So an address cannot be read
 off the list, but somebody who has the list can test one.";
@@ -49,9 +49,9 @@ pub struct AddArgs {
     /// The address
     #[arg(value_parser = address)]
     address: Address,
-    /// Why
+    /// Why, for those who ask later
     #[arg(long, value_name = "TEXT")]
-    reason: String,
+    note: String,
     #[command(flatten)]
     name: Name,
 }
@@ -95,7 +95,7 @@ pub async fn suppress(command: &SuppressCommand) -> Result<(), Fault> {
         SuppressCommand::Add(args) => {
             let list = open(&args.name).await?;
             let now = Clock::system().now();
-            let new = list.add(&args.address, &args.reason, now).await?;
+            let new = list.add(&args.address, &args.note, now).await?;
             let hash = address_hash(&args.address);
             let told = if new { "added" } else { "was on the list" };
             print_all(&format!("{hash}: {told}\n"))?;

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use crate::args::TableNames;
 use crate::aws;
 use crate::fault::Fault;
+use crate::out::print_all;
 
 /// What can be done with the tables.
 #[derive(Debug, Subcommand)]
@@ -47,25 +48,26 @@ pub async fn create(args: &CreateArgs) -> Result<(), Fault> {
     report(
         &names.lease.lease_table,
         create_lease_table(client, &names.lease.lease_table).await?,
-    );
+    )?;
     report(
         &names.ledger.ledger_table,
         create_ledger_table(client, &names.ledger.ledger_table).await?,
-    );
+    )?;
     let letters = &names.letters.dead_letter_table;
-    report(letters, create_dead_letter_table(client, letters).await?);
+    report(letters, create_dead_letter_table(client, letters).await?)?;
     if let Some(table) = &args.suppression_table {
-        report(table, create_suppression_table(client, table).await?);
+        report(table, create_suppression_table(client, table).await?)?;
     }
     if args.with_orders {
-        report(&args.table, create_orders_table(client, &args.table).await?);
+        report(&args.table, create_orders_table(client, &args.table).await?)?;
     }
     Ok(())
 }
 
-fn report(table: &str, outcome: Outcome) {
-    match outcome {
-        Outcome::Created => println!("{table}: created"),
-        Outcome::Existed => println!("{table}: exists"),
-    }
+fn report(table: &str, outcome: Outcome) -> anyhow::Result<()> {
+    let outcome = match outcome {
+        Outcome::Created => "created",
+        Outcome::Existed => "exists",
+    };
+    print_all(&format!("{table}: {outcome}\n"))
 }

@@ -1,9 +1,10 @@
 //! A row of the ledger, told to people and to scripts.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use aftercommit::confirmation::mail::message_id_local;
-use aftercommit::decide::claim::{Entry, SettledAs, Settlement, State};
+use aftercommit::decide::claim::{Entry, History, State, Step, StepKind};
 use aftercommit::ledger::EffectKey;
 use serde_json::{Value, json};
 
@@ -15,24 +16,58 @@ pub fn plain(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-fn verdict(settlement: &Settlement) -> &'static str {
-    match settlement.verdict {
-        SettledAs::Sent => "SENT",
-        SettledAs::Resend => "RESEND",
+/// A step of an effect's history in words.
+pub fn step(step: &Step) -> String {
+    let by = step.by.as_deref().unwrap_or("(unknown)");
+    let text = step.text.as_deref().unwrap_or("no words");
+    let claim = step
+        .fence
+        .map_or_else(String::new, |fence| format!("claim {fence}: "));
+    match step.kind {
+        StepKind::Claimed => format!("claim {} by {by}", step.fence.unwrap_or_default()),
+        StepKind::Accepted => format!("{claim}the mail server accepted it: {text}"),
+        StepKind::Refused => format!("{claim}the mail server refused it: {text}"),
+        StepKind::Deferred => format!("{claim}certainly not accepted: {text}"),
+        StepKind::Doubted => {
+            format!("{claim}AMBIGUOUS, nobody can tell whether it was accepted: {text}")
+        }
+        StepKind::TurnedAway => format!("refused before any claim: {text}"),
+        StepKind::Suppressed => format!("SUPPRESSED, deliberately not sent: {text}"),
+        StepKind::Resolved => format!("resolved by {by} as {text}"),
+        StepKind::Rewritten => format!("{claim}{text}"),
+        StepKind::Moved => format!("the row stands for another item: {text}"),
     }
+}
+
+/// An effect's history, oldest first. Steps between the first and the last ones may be missing, which
+/// a line says.
+pub fn history(history: &History) -> Vec<(SystemTime, String)> {
+    let mut told = Vec::new();
+    for (n, one) in history.steps().iter().enumerate() {
+        if history.missing_after() == Some(n) {
+            told.push((
+                one.at,
+                format!("({} steps are not kept)", history.left_out()),
+            ));
+        }
+        told.push((one.at, step(one)));
+    }
+    told
 }
 
 /// Everything, for a script.
 pub fn json(key: &EffectKey, entry: &Entry) -> Value {
     let claimant = entry.claimant.as_ref();
-    let settlements = entry.settlements.iter().map(|one| {
+    let steps = entry.history.steps().iter().map(|one| {
         json!({
-            "by": one.by,
             "at": moment(one.at),
-            "reason": one.reason,
-            "verdict": verdict(one),
+            "what": one.kind.word(),
+            "fence": one.fence,
+            "by": one.by,
+            "text": one.text,
         })
     });
+    let item = entry.item.as_ref();
     json!({
         "order": key.id(),
         "effect": key.effect(),
@@ -51,7 +86,10 @@ pub fn json(key: &EffectKey, entry: &Entry) -> Value {
         "doubtful": entry.doubtful,
         "accepted": entry.accepted,
         "second_acceptances": entry.second_acceptances(),
-        "settlements": settlements.collect::<Vec<_>>(),
+        "released": entry.released,
+        "item": item.map(|item| json!({"table": item.table, "key": item.key})),
+        "history": steps.collect::<Vec<_>>(),
+        "history_left_out": entry.history.left_out(),
         "advice": advice(entry).trim_end(),
     })
 }
@@ -95,12 +133,12 @@ pub fn full(key: &EffectKey, entry: &Entry) -> String {
     let second = entry.second_acceptances();
     say("second acceptances", &second.to_string());
     say("Message-ID", &format!("<{}@...>", message_id_local(key)));
-    for one in &entry.settlements {
-        let (at, verdict) = (moment(one.at), verdict(one));
-        say(
-            "settled",
-            &format!("{verdict} by {} at {at}: {}", one.by, one.reason),
-        );
+    if let Some(item) = &entry.item {
+        say("item", &item.to_string());
+    }
+    text.push('\n');
+    for (at, what) in history(&entry.history) {
+        let _ = writeln!(text, "{}  {}", moment(at), plain(&what));
     }
     text + "\n" + &advice(entry)
 }
@@ -119,45 +157,42 @@ pub fn advice(entry: &Entry) -> String {
         State::Sending => {
             let until = entry.claimant.as_ref().map(|by| moment(by.deadline));
             format!(
-                "A worker claimed it and may be sending it now. Wait: a worker that finds it dead \
-                 calls the order AMBIGUOUS. If it still stands so after {}, it can be settled.",
+                "A worker claimed it and may be sending it now. Wait: a worker that finds the claimant \
+                 dead calls the order AMBIGUOUS. If it is still SENDING after {}, resolve it with \
+                 `aftercommit ledger resolve`.",
                 until.as_deref().unwrap_or("a while")
             )
         }
         State::Sent if entry.second_acceptances() > 0 => format!(
-            "The mail server accepted {} emails for it, all with the same Message-ID. Nothing is \
-             sent any more.",
+            "The mail server accepted {} emails for it, all with the same Message-ID. No more are sent.",
             entry.accepted.len()
         ),
-        State::Sent => "The email is out. Nothing is sent any more.".to_owned(),
-        State::Failed => {
-            "The mail server refused it for good. Mend the cause, then release it with \
-             `aftercommit ledger settle ORDER --resend --reason TEXT` and send it with \
-             `aftercommit ledger send ORDER`."
-                .to_owned()
-        }
-        State::Retry => "It was certainly not accepted, or an operator released it. A worker that \
-             has the order in hand tries again by itself; after a release by an operator none has: \
-             send it with `aftercommit ledger send ORDER --table TABLE` and the mail settings of \
-             `aftercommit run`."
+        State::Sent => "The email is out. No other is sent.".to_owned(),
+        State::Failed => "The mail server refused it for good, so nothing was sent. Fix the cause, then \
+             send it with `aftercommit send ORDER`, or with `aftercommit dead-letters redrive` if it \
+             has a dead letter."
+            .to_owned(),
+        State::Retry if entry.released => "An operator released it, and it is not sent yet. Send it \
+             with `aftercommit send ORDER`, or give it up with `aftercommit ledger resolve ORDER \
+             --skip --note TEXT`."
+            .to_owned(),
+        State::Retry => "It was certainly not accepted. The worker that has its record tries again by \
+             itself. If none has, send it with `aftercommit send ORDER`."
             .to_owned(),
         State::Ambiguous if entry.doubtful.is_empty() => {
-            "It was certainly not accepted, which came to light only after its record may have been \
-             settled. A worker that still has the order in hand sends it by itself. If none has, \
-             release it with `aftercommit ledger settle ORDER --resend --reason TEXT` and send it with \
-             `aftercommit ledger send ORDER`."
+            "It was certainly not accepted, but that came to light after its record may have been \
+             handled. A worker that still has the record sends it by itself. If none has, send it with \
+             `aftercommit ledger resolve ORDER --send --note TEXT`."
                 .to_owned()
         }
-        State::Ambiguous => {
-            "Nobody can tell whether the mail server accepted it. Under the policy \
-             `resend` a worker that has the order in hand sends it a second time, never a third; \
-             under `park` none does. Look for the Message-ID in the mail server's log, then say \
-             `aftercommit ledger settle ORDER --sent --reason TEXT` or `... --resend ...`."
-                .to_owned()
-        }
-        State::Suppressed => {
-            "It was deliberately not sent, for the reason in its last word.".to_owned()
-        }
+        State::Ambiguous => "Nobody can tell whether the mail server accepted it. With `--on-ambiguous \
+             resend` a worker that has the record sends it a second time, never a third; with `park` \
+             none does. Look for the Message-ID in the mail server's log, then say `aftercommit ledger \
+             resolve ORDER --sent --note TEXT`, or `--send` in place of `--sent`."
+            .to_owned(),
+        State::Suppressed => "It was deliberately not sent, for the reason in its last word. A later \
+             change of the order decides again; `aftercommit send ORDER` sends it now."
+            .to_owned(),
     };
     words + "\n"
 }

@@ -39,8 +39,9 @@ pub struct Entry {
     /// The fences of the claims that the mail server accepted: more than one is more than one
     /// mail.
     pub accepted: Vec<u64>,
-    /// What operators decided, oldest first.
-    pub settlements: Vec<Settlement>,
+    /// An operator let it be sent (again), and it is not sent yet. No worker may have its record in
+    /// hand, so until then it waits for a person.
+    pub released: bool,
     /// What happened, oldest first.
     pub history: History,
     /// When the row was last written.
@@ -63,7 +64,7 @@ impl Entry {
             ambiguities: 0,
             doubtful: Vec::new(),
             accepted: Vec::new(),
-            settlements: Vec::new(),
+            released: false,
             history: History::default(),
             changed: now,
         }
@@ -94,8 +95,18 @@ impl Entry {
         self.reply = Some(cut(reply, REPLY_BYTES));
     }
 
-    /// The mail is kept only as long as it may have to be repeated.
+    /// Why a person should look at it, if one should.
+    pub fn attention(&self) -> Option<Attention> {
+        match self.state {
+            State::Ambiguous => Some(Attention::Ambiguous),
+            _ => self.released.then_some(Attention::Released),
+        }
+    }
+
+    /// The mail is kept only as long as it may have to be repeated, and a release holds only until
+    /// something came of it.
     pub(super) fn forget_what_is_decided(mut self) -> Self {
+        self.released &= matches!(self.state, State::Retry | State::Sending);
         let open = self.state == State::Sending || !self.doubtful.is_empty();
         if !open || self.state == State::Sent {
             self.kept = None;
@@ -250,24 +261,45 @@ pub struct Claimant {
     pub deadline: SystemTime,
 }
 
-/// An operator's decision.
+/// Why a person should look at an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Attention {
+    /// Nobody can tell whether it was accepted.
+    Ambiguous,
+    /// An operator let it be sent, and it is not sent yet.
+    Released,
+}
+
+impl Attention {
+    /// The word in the table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ambiguous => "AMBIGUOUS",
+            Self::Released => "RELEASED",
+        }
+    }
+}
+
+/// What an operator decided: it goes into the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settlement {
+pub struct Resolution {
     /// Who decided.
     pub by: String,
     /// When.
     pub at: SystemTime,
     /// Why, in the operator's words.
-    pub reason: String,
+    pub note: String,
     /// What was decided.
-    pub verdict: SettledAs,
+    pub decision: Decision,
 }
 
-/// What an operator may decide of an ambiguous effect.
+/// What an operator may decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SettledAs {
+pub enum Decision {
     /// It was accepted after all.
     Sent,
-    /// It may be sent again.
-    Resend,
+    /// It may be sent (again).
+    Send,
+    /// It is not to be sent.
+    Skip,
 }

@@ -269,13 +269,13 @@ fn a_suppressed_effect_is_decided_again_by_the_next_record() {
 fn the_history_tells_every_claim_doubt_and_decision() {
     let doubt = then(&claimed_by(None, 1), &lost(1));
     let second = then(&claimed_by(Some(&doubt), 2), &deferred(2));
-    let word = Settlement {
+    let word = Resolution {
         by: "ops".into(),
         at: at(5),
-        reason: "not in mail.log".into(),
-        verdict: SettledAs::Resend,
+        note: "not in mail.log".into(),
+        decision: Decision::Send,
     };
-    let released = then(&second, &Happened::Settled(word));
+    let released = then(&second, &Happened::Resolved(word));
     let sent = then(&claimed_by(Some(&released), 3), &accepted(3));
     let told = |step: &Step| (step.kind, step.fence, step.text.clone());
     let told: Vec<_> = sent.history.steps().iter().map(told).collect();
@@ -353,25 +353,82 @@ fn only_what_is_not_in_doubt_can_be_suppressed_or_turned_away() {
     }
 }
 
+fn word(decision: Decision) -> Happened {
+    Happened::Resolved(Resolution {
+        by: "ops".into(),
+        at: at(5),
+        note: "asked the relay".into(),
+        decision,
+    })
+}
+
 #[test]
-fn an_operator_settles_doubt_and_may_give_a_failure_another_chance() {
-    let word = |verdict| {
-        Happened::Settled(Settlement {
-            by: "ops".into(),
-            at: at(5),
-            reason: "asked the relay".into(),
-            verdict,
-        })
-    };
+fn an_operator_resolves_a_doubt_and_may_give_a_failure_another_chance() {
     let doubt = then(&claimed_by(None, 1), &lost(1));
-    assert_eq!(then(&doubt, &word(SettledAs::Sent)).state, State::Sent);
-    let again = then(&doubt, &word(SettledAs::Resend));
-    assert_eq!((again.state, again.settlements.len()), (State::Retry, 1));
+    assert_eq!(then(&doubt, &word(Decision::Sent)).state, State::Sent);
+    let again = then(&doubt, &word(Decision::Send));
+    assert_eq!((again.state, again.released), (State::Retry, true));
     assert!(again.doubtful.is_empty());
     let failed = then(&claimed_by(None, 1), &refused(1));
-    assert_eq!(then(&failed, &word(SettledAs::Resend)).state, State::Retry);
+    assert_eq!(then(&failed, &word(Decision::Send)).state, State::Retry);
     let sent = then(&claimed_by(None, 1), &accepted(1));
-    assert!(transition(Some(&sent), &word(SettledAs::Resend), at(6)).is_err());
+    for decision in [Decision::Send, Decision::Sent, Decision::Skip] {
+        assert!(transition(Some(&sent), &word(decision), at(6)).is_err());
+    }
+    assert!(transition(None, &word(Decision::Sent), at(6)).is_err());
+}
+
+#[test]
+fn a_released_effect_needs_attention_until_it_is_sent_or_given_up() {
+    let unknown = transition(None, &word(Decision::Send), at(5)).unwrap();
+    let suppressed = Happened::Suppressed {
+        reason: "status is PENDING".into(),
+    };
+    let suppressed = transition(None, &suppressed, at(0)).unwrap();
+    let doubt = then(&claimed_by(None, 1), &lost(1));
+    for before in [None, Some(&suppressed), Some(&doubt)] {
+        let released = transition(before, &word(Decision::Send), at(5)).unwrap();
+        assert_eq!(released.attention(), Some(Attention::Released));
+        let fence = released.fence + 1;
+        let claimed = claimed_by(Some(&released), 7);
+        assert_eq!(
+            claimed.attention(),
+            Some(Attention::Released),
+            "its sender may die"
+        );
+        let deferred = then(&claimed, &deferred(fence));
+        assert_eq!(deferred.attention(), Some(Attention::Released));
+        let again = claimed_by(Some(&deferred), 8);
+        assert_eq!(then(&again, &accepted(fence + 1)).attention(), None);
+        assert_eq!(then(&again, &refused(fence + 1)).attention(), None);
+        let given_up = then(&deferred, &word(Decision::Skip));
+        assert_eq!(
+            (given_up.state, given_up.attention()),
+            (State::Suppressed, None)
+        );
+    }
+    let found = then(&unknown, &word(Decision::Sent));
+    assert_eq!(found.state, State::Sent);
+    assert_eq!(
+        then(&unknown, &word(Decision::Send)),
+        unknown,
+        "the same again"
+    );
+}
+
+#[test]
+fn a_doubt_that_an_operator_gives_up_is_never_sent_unless_it_is_released() {
+    let doubt = then(&claimed_by(None, 1), &lost(1));
+    let given_up = then(&doubt, &word(Decision::Skip));
+    let verdict = claim(
+        Some(&given_up),
+        &ask(2, OnAmbiguous::Resend),
+        Liveness::Dead,
+    );
+    assert_eq!(verdict, Verdict::Done(State::Suppressed));
+    assert_eq!(then(&given_up, &accepted(1)).state, State::Sent);
+    let released = then(&given_up, &word(Decision::Send));
+    assert_eq!((released.state, released.doubtful.len()), (State::Retry, 0));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::entry::{Entry, SettledAs, Settlement, State};
+use super::entry::{Decision, Entry, Resolution, State};
 use super::history::{Step, StepKind};
 
 /// What happened to an effect after it was claimed, or what an operator decided.
@@ -48,8 +48,8 @@ pub enum Happened {
         /// Why.
         reason: String,
     },
-    /// An operator settled it.
-    Settled(Settlement),
+    /// An operator decided.
+    Resolved(Resolution),
 }
 
 impl Happened {
@@ -61,7 +61,7 @@ impl Happened {
             Self::NoReply { .. } => "a lost reply",
             Self::TurnedAway { .. } => "a refusal before any claim",
             Self::Suppressed { .. } => "a suppression",
-            Self::Settled(_) => "a settlement",
+            Self::Resolved(_) => "an operator's decision",
         }
     }
 }
@@ -88,7 +88,7 @@ pub fn transition(
     let next = match happened {
         Happened::TurnedAway { reply } => unclaimed(current, State::Failed, reply, now),
         Happened::Suppressed { reason } => unclaimed(current, State::Suppressed, reason, now),
-        Happened::Settled(settlement) => current.and_then(|e| settled(e, settlement, now)),
+        Happened::Resolved(resolution) => resolved(current, resolution, now),
         Happened::Accepted { fence, reply } => {
             current.and_then(|entry| accepted(entry, *fence, reply, now))
         }
@@ -215,19 +215,36 @@ fn unclaimed(
     Some(next)
 }
 
-/// An operator's word ends all doubt.
-fn settled(entry: &Entry, settlement: &Settlement, now: SystemTime) -> Option<Entry> {
-    let state = match (entry.state, settlement.verdict) {
-        (State::Ambiguous, SettledAs::Sent) => State::Sent,
-        (State::Ambiguous | State::Failed, SettledAs::Resend) => State::Retry,
+/// An operator's word. Where the effect is sent or sendable from then on, it ends all doubt.
+fn resolved(current: Option<&Entry>, resolution: &Resolution, now: SystemTime) -> Option<Entry> {
+    let Some(entry) = current else {
+        // Nothing was ever begun.
+        let released = resolution.decision == Decision::Send;
+        return released.then(|| decided(Entry::blank(now).next(now), State::Retry, resolution));
+    };
+    let state = match (entry.state, resolution.decision) {
+        (State::Retry, Decision::Send) if entry.released => return Some(entry.clone()),
+        (State::Ambiguous, Decision::Sent) => State::Sent,
+        (State::Retry, Decision::Sent) if entry.released => State::Sent,
+        (State::Ambiguous | State::Failed | State::Suppressed | State::Retry, Decision::Send) => {
+            State::Retry
+        }
+        (State::Ambiguous | State::Retry, Decision::Skip) => State::Suppressed,
         _ => return None,
     };
-    let mut next = entry.next(now);
+    Some(decided(entry.next(now), state, resolution))
+}
+
+fn decided(mut next: Entry, state: State, resolution: &Resolution) -> Entry {
+    let Resolution { by, note, .. } = resolution;
     next.state = state;
-    next.doubtful.clear();
-    next.settlements.push(settlement.clone());
-    let text = format!("{state}: {}", settlement.reason);
-    let step = Step::new(settlement.at, StepKind::Resolved).by(&settlement.by);
+    next.released = resolution.decision == Decision::Send;
+    match resolution.decision {
+        Decision::Skip => next.say(&format!("given up by {by}: {note}")),
+        Decision::Sent | Decision::Send => next.doubtful.clear(),
+    }
+    let text = format!("{state}: {note}");
+    let step = Step::new(resolution.at, StepKind::Resolved).by(by);
     next.history.add(step.saying(&text));
-    Some(next)
+    next
 }

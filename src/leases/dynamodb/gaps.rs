@@ -4,7 +4,7 @@ use serde_dynamo::AttributeValue;
 
 use super::DynamoDbLeases;
 use crate::leases::row::{self, gap_key, lease_key};
-use crate::leases::{GapRow, GapSettlement, Hold};
+use crate::leases::{GapResolution, GapRow, Hold};
 use crate::record::SequenceNumber;
 use crate::rows::dynamodb::{Part, Transaction, Write};
 
@@ -53,7 +53,7 @@ impl DynamoDbLeases {
         let how = how
             .fill_in(row::gap_fields(gap, self.formats.writes()))
             .write(vec![row::gap_end(gap)])
-            .write(row::gap_settlement(None));
+            .write(row::gap_resolution(None));
         let key = self.key(&gap_key(gap));
         let Some(hold) = hold else {
             return Ok(match self.table.update(key, &how).await? {
@@ -90,15 +90,15 @@ impl DynamoDbLeases {
 
     /// Writes down that somebody dealt with a gap, as it was seen. `None`: it is not there, or it was
     /// noticed again meanwhile and its end has moved. May be repeated; the last one stands.
-    pub async fn settle_gap(
+    pub async fn resolve_gap(
         &self,
         gap: &GapRow,
-        settlement: &GapSettlement,
+        resolution: &GapResolution,
     ) -> anyhow::Result<Option<()>> {
         let (end, seen) = row::gap_end(gap);
         let as_seen = self.formats.readable().when(end, seen);
-        let how = as_seen.write(row::gap_settlement(Some(settlement)));
-        let settled = self.table.update(self.key(&gap_key(gap)), &how).await?;
-        Ok(matches!(settled, Write::Applied(_)).then_some(()))
+        let how = as_seen.write(row::gap_resolution(Some(resolution)));
+        let written = self.table.update(self.key(&gap_key(gap)), &how).await?;
+        Ok(matches!(written, Write::Applied(_)).then_some(()))
     }
 }

@@ -116,7 +116,7 @@ pub(super) async fn a_gap_keeps_its_first_detection_and_takes_its_newest_end(
         last_handled_time: Some(at(1)),
         first_after: None,
         detected: at(2),
-        settled: None,
+        resolved: None,
     };
     let again = GapRow {
         first_after: place("20"),
@@ -159,7 +159,7 @@ pub(super) async fn an_end_of_a_gap_that_is_written_late_moves_no_later_one_back
         last_handled_time: None,
         first_after: None,
         detected: SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000),
-        settled: None,
+        resolved: None,
     };
     let ended = |digits| GapRow {
         first_after: end(digits),
@@ -191,7 +191,7 @@ pub(super) async fn a_former_owner_writes_no_gap(store: impl LeaseStore) {
         last_handled_time: None,
         first_after: None,
         detected: at(2),
-        settled: None,
+        resolved: None,
     };
     assert_eq!(store.record_gap(&gap, Some(&hold)).await.unwrap(), None);
     assert_eq!(look(&store).await.gaps, []);

@@ -41,6 +41,7 @@ const ROW_CALLS: &[(&str, &str)] = &[
     ("delete(", "dynamodb:DeleteItem"),
     ("query(", "dynamodb:Query"),
     ("query_page(", "dynamodb:Query"),
+    ("index_page(", "dynamodb:Query"),
     ("count(", "dynamodb:Query"),
     ("scan(", "dynamodb:Scan"),
 ];

@@ -8,7 +8,7 @@ pub const LOGS: &str = "\"${aws_cloudwatch_log_group.worker.arn}:*\"";
 const ORDERS: &str = "var.orders.arn";
 const LEASES: &str = "var.tables.leases.arn";
 const LEDGER: &str = "var.tables.ledger.arn";
-const DOUBTS: &str = "\"${var.tables.ledger.arn}/index/doubts\"";
+const ATTENTION: &str = "\"${var.tables.ledger.arn}/index/attention\"";
 const LETTERS: &str = "var.tables.dead_letters.arn";
 const SUPPRESSION: &str = "var.tables.suppression.arn";
 const REFETCHED: &str = "var.refetch ? [var.orders.arn] : []";
@@ -76,7 +76,7 @@ const SOURCES: &[Source] = &[
         on: &[("dynamodb:", LEASES)],
         ecs: &["write_gap"],
         lambda: &[],
-        operators: &["settle_gap"],
+        operators: &["resolve_gap"],
     },
     Source {
         file: "src/ledger/dynamodb.rs",
@@ -89,10 +89,10 @@ const SOURCES: &[Source] = &[
     Source {
         file: "src/ledger/dynamodb.rs",
         table: Some(".table."),
-        on: &[("dynamodb:", DOUBTS)],
-        ecs: &["ambiguous"],
+        on: &[("dynamodb:", ATTENTION)],
+        ecs: &["needing"],
         lambda: &[],
-        operators: &[],
+        operators: &["list_needing"],
     },
     Source {
         file: "src/dead_letter/dynamodb.rs",
@@ -111,7 +111,7 @@ const SOURCES: &[Source] = &[
             "unpark_if_empty",
         ],
         lambda: &["park", "follow", "parked"],
-        operators: &["is_parked", "read", "list"],
+        operators: &["is_parked", "read", "of_key", "list"],
     },
     Source {
         file: "src/dead_letter/dynamodb/parts.rs",
@@ -165,6 +165,7 @@ const SOURCES: &[Source] = &[
             "create_dead_letter_table",
             "create_suppression_table",
             "create_orders_table",
+            "table_key",
         ],
     },
     Source {

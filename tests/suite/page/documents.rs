@@ -111,11 +111,11 @@ pub fn troubled(text: &str) -> Value {
     stream["gaps"] = json!([{
         "shard": id(1), "last_handled": format!("100000000000000000007 {text}"),
         "last_handled_time": "2026-11-24T07:00:00.000Z", "first_after": null,
-        "detected": "2026-11-25T07:30:00.000Z", "settled": null,
+        "detected": "2026-11-25T07:30:00.000Z", "resolved": null,
     }, {
         "shard": id(2), "last_handled": null, "last_handled_time": null, "first_after": "100",
         "detected": "2026-11-20T07:30:00.000Z",
-        "settled": {"by": "ada", "at": "2026-11-20T09:00:00.000Z", "reason": format!("mailed {text}")},
+        "resolved": {"by": "ada", "at": "2026-11-20T09:00:00.000Z", "note": format!("mailed {text}")},
     }]);
     stream["unreadable"] =
         json!([{"row": format!("shard#9 {text}"), "why": format!("no epoch {text}")}]);

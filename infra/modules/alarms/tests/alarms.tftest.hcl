@@ -18,7 +18,7 @@ run "silence_is_an_alarm_on_ecs" {
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.this["trim"].comparison_operator == "LessThanThreshold" && aws_cloudwatch_metric_alarm.this["trim"].threshold == 14400
+    condition     = aws_cloudwatch_metric_alarm.this["trim"].comparison_operator == "LessThanThreshold" && aws_cloudwatch_metric_alarm.this["trim"].threshold == 21600
     error_message = "Four hours before the loss."
   }
 }

@@ -1,0 +1,131 @@
+//! Where an order's item is: its table and its key.
+
+use aftercommit::decide::claim::Entry;
+use aftercommit::ledger::item_keys;
+use aftercommit::tables::dynamodb::table_key;
+use aftercommit::tables::key::TableKey;
+use anyhow::Context as _;
+use clap::Args;
+use serde_dynamo::Item;
+
+use crate::aws::Clients;
+use crate::fault::Fault;
+use crate::preview::item_of_json;
+
+/// Where an order's item is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Orders")]
+pub struct PlaceArgs {
+    /// The table with the order: a name or an ARN. Not needed where the ledger knows it
+    #[arg(
+        long,
+        value_name = "TABLE",
+        env = "AFTERCOMMIT_TABLE",
+        value_delimiter = ','
+    )]
+    table: Vec<String>,
+    /// The key of the order's item, such as PK=CUST#7,SK=ORDER#1042. Not needed where it is the
+    /// order's id alone, or where the ledger knows it
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+}
+
+/// An item of a table.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The table's ARN.
+    pub arn: String,
+    /// The table, as calls name it.
+    pub table: String,
+    /// The item's key.
+    pub keys: Item,
+}
+
+impl PlaceArgs {
+    /// The table, if one is named.
+    pub fn table(&self) -> Option<&str> {
+        match &*self.table {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
+    /// The place of an order's item; `None`: nothing says which table it is in.
+    ///
+    /// `id_attribute` is where the group takes an order's id from.
+    pub async fn find(
+        &self,
+        clients: &Clients,
+        (order, entry): (&str, Option<&Entry>),
+        id_attribute: Option<&str>,
+    ) -> Result<Option<Place>, Fault> {
+        let known = entry.and_then(|entry| entry.item.as_ref());
+        let known = known.filter(|item| self.key.is_none() && !item.table.is_empty());
+        if let Some((item, keys)) = known.and_then(|item| Some((item, item_keys(item)?))) {
+            return Ok(Some(Place {
+                arn: item.table.clone(),
+                table: self.name_of(&item.table),
+                keys,
+            }));
+        }
+        let table = match &*self.table {
+            [] => return Ok(None),
+            [one] => one,
+            several => {
+                return Err(Fault::wrong(format!(
+                    "order {order} is not in the ledger, and it may be in any of the tables {}: name one \
+                     with --table",
+                    several.join(", ")
+                )));
+            }
+        };
+        let described = table_key(&clients.dynamodb, table).await;
+        let described = described.map_err(Fault::setting)?;
+        let keys = match &self.key {
+            Some(text) => keys_of(&described, text)?,
+            None => by_id(&described, order, id_attribute)?,
+        };
+        Ok(Some(Place {
+            arn: described.arn,
+            table: table.clone(),
+            keys,
+        }))
+    }
+
+    /// The table as it was named, if it is this one; else its name in the ARN.
+    fn name_of(&self, arn: &str) -> String {
+        let name = arn.split_once(":table/").map_or(arn, |(_, name)| name);
+        let named = self
+            .table
+            .iter()
+            .find(|named| *named == arn || *named == name);
+        named.map_or_else(|| name.to_owned(), Clone::clone)
+    }
+}
+
+/// The key that a text names, which is JSON or `PK=...,SK=...`.
+pub fn keys_of(table: &TableKey, text: &str) -> Result<Item, Fault> {
+    if text.starts_with('{') {
+        let value = serde_json::from_str(text).context("this is no JSON");
+        let item = value.and_then(item_of_json).context("--key");
+        return item.map_err(Fault::Setting);
+    }
+    let item = table.item(text).context("--key");
+    item.map_err(Fault::Setting)
+}
+
+/// The key of an order whose id is its whole key.
+fn by_id(table: &TableKey, order: &str, id_attribute: Option<&str>) -> Result<Item, Fault> {
+    let name = &table.partition.name;
+    if table.sort.is_some() || id_attribute.is_some_and(|id| id != name) {
+        let sort = table
+            .sort
+            .as_ref()
+            .map_or_else(String::new, |sort| format!(",{}=VALUE", sort.name));
+        return Err(Fault::wrong(format!(
+            "the key of the table is not the order's id alone, and the ledger does not know the order: \
+             give the key of its item as --key {name}=VALUE{sort}"
+        )));
+    }
+    keys_of(table, &format!("{name}={order}"))
+}
