@@ -240,7 +240,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             clock: self.clock,
             budget,
             progress: self.progress,
-            liveness: liveness_of(member.clone(), origin),
+            liveness: liveness_of(member.clone()),
         };
         let engine = Arc::new(engine);
         let rescued = Rescued::new(engine.clone(), &me, own_rng.fork());
@@ -262,18 +262,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
 }
 
 /// Asks the fleet's heartbeats whether a process may still be acting.
-fn liveness_of(member: Arc<Mutex<Member>>, origin: Instant) -> crate::handler::LivenessOf {
+fn liveness_of(member: Arc<Mutex<Member>>) -> crate::handler::LivenessOf {
     Arc::new(move |name| {
         if name.starts_with(OUTSIDE) {
             return Liveness::Unknown;
         }
-        let mut member = member.lock().unwrap_or_else(PoisonError::into_inner);
-        let dead = member.is_dead(&Incarnation::from_row(name), origin.elapsed());
-        if dead {
-            Liveness::Dead
-        } else {
-            Liveness::Alive
-        }
+        let member = member.lock().unwrap_or_else(PoisonError::into_inner);
+        member.liveness(&Incarnation::from_row(name))
     })
 }
 

@@ -17,11 +17,12 @@
 //! 3. An epoch that I began to give up ([`Member::give_up`]) is never mine again.
 //! 4. An owner is an [`Incarnation`]: a restarted worker inherits nothing by name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::assign::assign;
 pub(crate) use super::assign::hash;
+use super::claim::Liveness;
 use super::shard::{Shard, ShardId};
 use crate::gate::left_out;
 
@@ -38,6 +39,8 @@ pub use terms::{Action, Change, Epoch, Hold, Incarnation, Peer, Row, Sight, Sigh
 /// After so many times its patience a dead worker's row is removed, and a row that is gone is
 /// forgotten.
 const BURIED_AFTER: u32 = 6;
+/// How many dead workers are remembered, for the claims that they left.
+const BURIED: usize = 1_000;
 
 /// One worker's knowledge of its fleet.
 #[derive(Debug, Clone)]
@@ -45,6 +48,8 @@ pub struct Member {
     me: Incarnation,
     patience: Duration,
     still: BTreeMap<Incarnation, Still>,
+    /// Those that died before my eyes, and are not watched any more.
+    buried: VecDeque<Incarnation>,
     mine: BTreeMap<ShardId, Mine>,
     absent: BTreeMap<ShardId, Absent>,
 }
@@ -64,6 +69,7 @@ impl Member {
             me,
             patience,
             still: BTreeMap::new(),
+            buried: VecDeque::new(),
             mine: BTreeMap::new(),
             absent: BTreeMap::new(),
         }
@@ -247,23 +253,29 @@ impl Member {
                     .values()
                     .any(|row| row.owner.as_ref() == Some(name))
         };
-        self.still.retain(|name, still| !forgotten(name, still));
+        let gone = self
+            .still
+            .extract_if(.., |name, still| forgotten(name, still));
+        self.buried.extend(gone.map(|(name, _)| name));
+        let too_many = self.buried.len().saturating_sub(BURIED);
+        self.buried.drain(..too_many);
     }
 
-    /// Whether a worker was seen to be still, or missing, for longer than its leases last: time in
-    /// which nobody looked says nothing. One that was never seen is watched from now on.
-    pub fn is_dead(&mut self, name: &Incarnation, now: Duration) -> bool {
-        if *name == self.me {
-            return false;
-        }
-        let watched = Still {
-            sighting: Sighting::Missing,
-            since: now,
-            seen: now,
-            patience: self.patience,
+    /// Whether a worker may still be acting. It is dead once it was seen to be still, or missing, for
+    /// longer than its leases last: time in which nobody looked says nothing. Of one that these rows
+    /// never named nothing is known: it may live in another fleet.
+    pub fn liveness(&self, name: &Incarnation) -> Liveness {
+        let dead = match self.still.get(name) {
+            _ if *name == self.me => false,
+            Some(still) => still.seen.saturating_sub(still.since) >= still.patience,
+            None if self.buried.contains(name) => true,
+            None => return Liveness::Unknown,
         };
-        let still = *self.still.entry(name.clone()).or_insert(watched);
-        still.seen.saturating_sub(still.since) >= still.patience
+        if dead {
+            Liveness::Dead
+        } else {
+            Liveness::Alive
+        }
     }
 
     fn evidence(&self, name: &Incarnation, now: Duration) -> Option<Sighting> {

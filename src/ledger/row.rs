@@ -231,3 +231,86 @@ fn read_fences(reader: &Reader, name: &'static str) -> Result<Vec<u64>, Unfit> {
     .map(|fence| fence.ok_or_else(|| Unfit::Malformed(format!("{name:?} holds what is no fence"))))
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::decide::claim::{Ask, Happened, Liveness, OnAmbiguous, Verdict, claim, transition};
+    use crate::group::Effect;
+    use std::time::SystemTime;
+
+    /// As DynamoDB counts it: names and texts by their bytes, a number by its digits.
+    fn size(value: &AttributeValue) -> usize {
+        match value {
+            AttributeValue::S(text) => text.len(),
+            AttributeValue::N(digits) => digits.len().div_ceil(2) + 1,
+            AttributeValue::B(bytes) => bytes.len(),
+            AttributeValue::L(list) => 3 + list.iter().map(|one| 1 + size(one)).sum::<usize>(),
+            AttributeValue::M(map) => {
+                let entry =
+                    |(name, value): (&String, &AttributeValue)| name.len() + 1 + size(value);
+                3 + map.iter().map(entry).sum::<usize>()
+            }
+            _ => 1,
+        }
+    }
+
+    fn row_size(entry: &Entry) -> usize {
+        let key = EffectKey::new(&Effect::default(), &"7".repeat(36));
+        let item = item(&key, entry, Duration::from_hours(24 * 400));
+        let attribute = |(name, value): (&String, &AttributeValue)| name.len() + size(value);
+        item.inner().iter().map(attribute).sum()
+    }
+
+    fn claimed(current: Option<&Entry>, nonce: u64) -> Entry {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
+        let ask = Ask {
+            claimant: Claimant {
+                incarnation: "ip-10-0-12-34.eu-central-1.compute.internal-17/1a2b3c4d5e6f".into(),
+                nonce,
+                deadline: now + Duration::from_mins(20),
+            },
+            digest: Some("d".repeat(64)),
+            item: Some(ItemRef {
+                table: "arn:aws:dynamodb:eu-central-1:123456789012:table/shop-orders".into(),
+                key: r#"{"PK":{"S":"CUST#123456"},"SK":{"S":"ORDER#12345678"}}"#.into(),
+                recipient: Some("0123456789abcdef".into()),
+            }),
+            kept: None,
+            abandoned: Vec::new(),
+            policy: OnAmbiguous::Resend,
+            now,
+        };
+        match claim(current, &ask, Liveness::Dead) {
+            Verdict::Claim(entry) => entry,
+            verdict => panic!("{verdict:?}"),
+        }
+    }
+
+    fn then(entry: &Entry, happened: &Happened) -> Entry {
+        transition(Some(entry), happened, entry.changed).expect("it can happen")
+    }
+
+    #[test]
+    fn a_claim_and_its_outcome_are_a_write_unit_each() {
+        let claim = claimed(None, u64::MAX);
+        let reply = "250 2.0.0 Ok: queued as 4XyzAbCdEf12345 [10.0.1.2]".to_owned();
+        let sent = then(&claim, &Happened::Accepted { fence: 1, reply });
+        for row in [claim, sent] {
+            assert!(row_size(&row) <= 1_024, "{}: {}", row.state, row_size(&row));
+        }
+    }
+
+    #[test]
+    fn a_row_stays_small_however_often_the_effect_is_tried_and_whatever_the_server_says() {
+        let mut row = claimed(None, 1);
+        for fence in 1..500 {
+            let reply = "450 später ".repeat(10_000);
+            row = then(&row, &Happened::NotAccepted { fence, reply });
+            row = claimed(Some(&row), fence + 1);
+        }
+        assert!(row_size(&row) < 40_000, "{}", row_size(&row));
+    }
+}

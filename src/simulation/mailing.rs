@@ -242,8 +242,15 @@ impl Mailer {
     }
 
     pub async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        let result = self.confirmation.handle(record, context).await;
         let order = order_of(record);
+        // To the ledger both items of an order are one, which comes by two ways: so two workers meet
+        // at one effect.
+        let key = ("order".to_owned(), AttributeValue::S(order.to_owned()));
+        let one_item = Record {
+            keys: std::collections::HashMap::from([key]).into(),
+            ..record.clone()
+        };
+        let result = self.confirmation.handle(&one_item, context).await;
         match &result {
             // As if the record had gone to the dead letters.
             Ok(()) | Err(Failure::Reject(_)) => {

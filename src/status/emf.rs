@@ -15,14 +15,11 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::metrics::{Metric, Sample, Unit, Value, Worst};
+use super::metrics::{Labels, Metric, Sample, Unit, Value, Worst};
 use crate::progress::{Buckets, Held};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "aftercommit";
-
-/// The only dimension: the table.
-pub const DIMENSION: &str = "table";
 
 /// Writes lines, and remembers what the last ones said.
 ///
@@ -33,13 +30,19 @@ pub const DIMENSION: &str = "table";
 /// use aftercommit::Counters;
 /// use aftercommit::progress::Histogram;
 /// use aftercommit::status::emf::Emf;
-/// use aftercommit::status::metrics::{Behind, Facts, Mails, Sample};
+/// use aftercommit::status::metrics::{Behind, Facts, Labels, Mails, Sample};
+/// use aftercommit::{Effect, Group};
 ///
 /// let (counters, handling) = (Counters::default(), Histogram::default());
 /// let mut emf = Emf::default();
+/// let labels = Labels {
+///     group: Group::default(),
+///     effect: Effect::default(),
+///     table: "orders".to_owned(),
+/// };
 /// // ... an invocation ...
 /// let sample = Sample::of(&Facts {
-///     table: "orders",
+///     labels: &labels,
 ///     counters: &counters,
 ///     handling: &handling,
 ///     mails: Some(Mails::default()),
@@ -56,12 +59,12 @@ pub const DIMENSION: &str = "table";
 /// ```
 #[derive(Debug, Default)]
 pub struct Emf {
-    /// By table and metric.
-    before: BTreeMap<(String, &'static str), Value>,
+    /// By labels and metric.
+    before: BTreeMap<(Labels, &'static str), Value>,
 }
 
 impl Emf {
-    /// A line for each table.
+    /// A line for each group, effect and table.
     pub fn lines(&mut self, at: SystemTime, samples: &[Sample]) -> Vec<String> {
         samples.iter().map(|sample| self.line(at, sample)).collect()
     }
@@ -69,7 +72,7 @@ impl Emf {
     fn line(&mut self, at: SystemTime, sample: &Sample) -> String {
         let (mut members, mut definitions) = (Map::new(), Vec::new());
         for (metric, value) in &sample.values {
-            let key = (sample.table.clone(), metric.name);
+            let key = (sample.labels.clone(), metric.name);
             let before = self.before.insert(key, value.clone());
             if let Some(number) = number(value, before.as_ref()) {
                 definitions.push(definition(metric));
@@ -78,11 +81,13 @@ impl Emf {
         }
         let since = at.duration_since(SystemTime::UNIX_EPOCH);
         let millis = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
-        members.insert(DIMENSION.to_owned(), sample.table.clone().into());
+        for (name, value) in sample.labels.pairs() {
+            members.insert(name.to_owned(), value.into());
+        }
         members.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
         let directive = json!({
             "Namespace": NAMESPACE,
-            "Dimensions": [[DIMENSION]],
+            "Dimensions": [Labels::NAMES],
             "Metrics": definitions,
         });
         let about = json!({ "Timestamp": millis, "CloudWatchMetrics": [directive] });

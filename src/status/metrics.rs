@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::budget::Budget;
+use crate::group::{Effect, Group};
 use crate::progress::{BOUNDS, Buckets, Counters, Histogram, ShardNow};
 
 mod table;
@@ -50,11 +51,44 @@ impl Mails {
     }
 }
 
+/// Whose metrics these are: labels in Prometheus, dimensions in CloudWatch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Labels {
+    /// The group that handles the changes.
+    pub group: Group,
+    /// The effect that it performs.
+    pub effect: Effect,
+    /// The name of the table whose changes are handled.
+    pub table: String,
+}
+
+impl Labels {
+    /// The names of the labels.
+    pub const NAMES: [&str; 3] = ["group", "effect", "table"];
+
+    /// Each label with its value.
+    pub fn pairs(&self) -> [(&'static str, &str); 3] {
+        let [group, effect, table] = Self::NAMES;
+        [
+            (group, self.group.as_str()),
+            (effect, self.effect.as_str()),
+            (table, &self.table),
+        ]
+    }
+
+    /// As Prometheus reads them.
+    fn text(&self) -> String {
+        let pairs = self.pairs();
+        let pairs = pairs.map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
+        pairs.join(",")
+    }
+}
+
 /// What the metrics are read from.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// The table whose changes are handled.
-    pub table: &'a str,
+    /// Whose they are.
+    pub labels: &'a Labels,
     /// What was done so far.
     pub counters: &'a Counters,
     /// How long attempts took.
@@ -155,11 +189,11 @@ pub enum Value {
     Build,
 }
 
-/// The metrics of one table at a moment.
+/// The metrics of one group, effect and table at a moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// The table.
-    pub table: String,
+    /// Whose they are.
+    pub labels: Labels,
     /// Each metric that has a value.
     pub values: Vec<(&'static Metric, Value)>,
 }
@@ -228,16 +262,16 @@ impl Sample {
             .iter()
             .filter_map(|metric| Some((metric, metric.value(facts)?)));
         Self {
-            table: facts.table.to_owned(),
+            labels: facts.labels.clone(),
             values: values.collect(),
         }
     }
 
-    /// Joins the samples of the same table: a table may have had several streams.
-    pub fn by_table(samples: impl IntoIterator<Item = Self>) -> Vec<Self> {
+    /// Joins the samples with the same labels: a table may have had several streams.
+    pub fn by_labels(samples: impl IntoIterator<Item = Self>) -> Vec<Self> {
         let mut joined: Vec<Self> = Vec::new();
         for sample in samples {
-            match joined.iter_mut().find(|one| one.table == sample.table) {
+            match joined.iter_mut().find(|one| one.labels == sample.labels) {
                 Some(one) => one.join(&sample),
                 None => joined.push(sample),
             }
@@ -271,9 +305,9 @@ impl Sample {
 pub fn text(samples: &[Sample]) -> String {
     let mut text = String::new();
     for metric in METRICS {
-        let of_table =
-            |sample: &'_ Sample| Some((sample.table.clone(), sample.value(metric.name)?.clone()));
-        let values: Vec<_> = samples.iter().filter_map(of_table).collect();
+        let labelled =
+            |sample: &'_ Sample| Some((sample.labels.text(), sample.value(metric.name)?.clone()));
+        let values: Vec<_> = samples.iter().filter_map(labelled).collect();
         if values.is_empty() {
             continue;
         }
@@ -281,11 +315,11 @@ pub fn text(samples: &[Sample]) -> String {
         // Writing into a String cannot fail.
         let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}", metric.help);
         let mut of_process: Option<Value> = None;
-        for (table, value) in values {
+        for (labels, value) in values {
             match (&value, &mut of_process) {
                 (Value::Process(_) | Value::Build, Some(process)) => process.join(&value),
                 (Value::Process(_) | Value::Build, None) => of_process = Some(value),
-                _ => lines(&mut text, name, &table, &value),
+                _ => lines(&mut text, name, &labels, &value),
             }
         }
         if let Some(value) = of_process {
@@ -295,12 +329,11 @@ pub fn text(samples: &[Sample]) -> String {
     text
 }
 
-/// The lines of one metric of one table.
-fn lines(text: &mut String, name: &str, table: &str, value: &Value) {
-    let table = escaped(table);
+/// The lines of one metric with these labels.
+fn lines(text: &mut String, name: &str, labels: &str, value: &Value) {
     let _ = match value {
-        Value::Counter(count) => writeln!(text, "{name}{{table=\"{table}\"}} {count}"),
-        Value::Gauge(value) => writeln!(text, "{name}{{table=\"{table}\"}} {value}"),
+        Value::Counter(count) => writeln!(text, "{name}{{{labels}}} {count}"),
+        Value::Gauge(value) => writeln!(text, "{name}{{{labels}}} {value}"),
         Value::Process(value) => writeln!(text, "{name} {value}"),
         Value::Build => writeln!(
             text,
@@ -309,28 +342,22 @@ fn lines(text: &mut String, name: &str, table: &str, value: &Value) {
         ),
         Value::Shards(values, _) => values.iter().try_for_each(|(shard, value)| {
             let shard = escaped(shard);
-            writeln!(
-                text,
-                "{name}{{table=\"{table}\",shard=\"{shard}\"}} {value}"
-            )
+            writeln!(text, "{name}{{{labels},shard=\"{shard}\"}} {value}")
         }),
-        Value::Times(buckets) => times(text, name, &table, buckets),
+        Value::Times(buckets) => times(text, name, labels, buckets),
     };
 }
 
-fn times(text: &mut String, name: &str, table: &str, buckets: &Buckets) -> std::fmt::Result {
+fn times(text: &mut String, name: &str, labels: &str, buckets: &Buckets) -> std::fmt::Result {
     let (mut count, mut sum) = (0, 0.0);
     let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
     for (bound, held) in bounds.zip(buckets) {
         count += held.count;
         sum += held.seconds;
-        writeln!(
-            text,
-            "{name}_bucket{{table=\"{table}\",le=\"{bound}\"}} {count}"
-        )?;
+        writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
     }
-    writeln!(text, "{name}_sum{{table=\"{table}\"}} {sum}")?;
-    writeln!(text, "{name}_count{{table=\"{table}\"}} {count}")
+    writeln!(text, "{name}_sum{{{labels}}} {sum}")?;
+    writeln!(text, "{name}_count{{{labels}}} {count}")
 }
 
 /// A label's value.

@@ -9,13 +9,14 @@ use tracing::{info, warn};
 
 use super::asked::{Attention, Parked};
 use super::health::{self, NotReady, Stuck};
-use super::metrics::{Behind, Facts, FleetNow, Mails, Sample};
+use super::metrics::{Behind, Facts, FleetNow, Labels, Mails, Sample};
 use super::process::{History, Moment, Process};
 use super::report::{FleetStatus, StreamStatus};
 use crate::clock::Clock;
 use crate::consumer::Consumer;
 use crate::dead_letter::Reason;
 use crate::decide::overload::Overload;
+use crate::group::Effect;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
 use crate::ledger::Needed;
@@ -34,7 +35,7 @@ const SUSTAINED: u32 = 6;
 #[derive(Clone)]
 pub struct Watch {
     progress: Arc<Progress>,
-    table: Arc<str>,
+    labels: Labels,
     mails: Option<Arc<dyn Fn() -> Mails + Send + Sync>>,
     parked: Option<Arc<Parked>>,
 }
@@ -47,13 +48,24 @@ impl Watch {
         let progress = consumer.progress();
         let table = progress.at().table_name();
         Self {
-            table: table.into(),
+            labels: Labels {
+                group: progress.at().group().clone(),
+                effect: Effect::default(),
+                table: table.to_owned(),
+            },
             progress,
             mails: None,
             parked: consumer
                 .letters()
                 .map(|letters| Arc::new(Parked::of(letters))),
         }
+    }
+
+    /// Of a handler that performs this effect; `confirmation` unless another is set.
+    #[must_use]
+    pub fn effect(mut self, effect: Effect) -> Self {
+        self.labels.effect = effect;
+        self
     }
 
     /// With the counts of a handler that sends mails.
@@ -80,7 +92,7 @@ impl Watch {
             })
         });
         Sample::of(&Facts {
-            table: &self.table,
+            labels: &self.labels,
             counters: self.progress.counters(),
             handling: &self.progress.handling,
             mails: self.mails_now(),
@@ -173,7 +185,7 @@ impl Status {
 
     /// All metrics as they are now, a sample for each table.
     pub fn samples(&self) -> Vec<Sample> {
-        Sample::by_table(self.inner.watched.iter().map(Watch::sample))
+        Sample::by_labels(self.inner.watched.iter().map(Watch::sample))
     }
 
     /// Whether the process is alive and its loops turn ([`health::stuck`]).

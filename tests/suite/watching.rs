@@ -80,7 +80,7 @@ fn totals(path: &Path) -> HashMap<String, u64> {
 
 /// 20 of 22 orders are mailed, one is refused, one is bad.
 async fn metrics_are_right(at: &str, table: &str) {
-    let of_table = format!("{{table=\"{table}\"");
+    let of_table = format!("{{group=\"confirmation\",effect=\"confirmation\",table=\"{table}\"");
     let line = |name: &str, value: &str| format!("aftercommit_{name}{of_table}}} {value}");
     let last = [
         line("dead_letters_total", "2"),

@@ -34,7 +34,7 @@ resource "aws_cloudwatch_dashboard" "this" {
       properties = {
         title   = graph[0]
         stat    = graph[1]
-        metrics = [for metric in graph[2] : ["aftercommit", metric, "table", var.table]]
+        metrics = [for metric in graph[2] : ["aftercommit", metric, "group", var.group, "effect", var.effect, "table", var.table]]
         region  = data.aws_region.this.name
         period  = 60
         view    = "timeSeries"

@@ -66,6 +66,9 @@ locals {
     }
   }
 
+  # Whose metrics the worker's own are.
+  dimensions = { group = var.group, effect = var.effect, table = var.table }
+
   alarms = merge(
     local.everywhere,
     { for name, alarm in local.on_ecs : name => alarm if var.lambda == null },
@@ -81,7 +84,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   alarm_description   = "${each.value.says} What to do: ${var.runbook}#${each.key}"
   namespace           = try(each.value.namespace, "aftercommit")
   metric_name         = each.value.metric
-  dimensions          = try(each.value.dimensions, { table = var.table })
+  dimensions          = try(each.value.dimensions, local.dimensions)
   statistic           = try(each.value.statistic, "Sum")
   comparison_operator = try(each.value.comparison, "GreaterThanThreshold")
   threshold           = try(each.value.threshold, 0)

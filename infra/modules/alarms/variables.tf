@@ -5,8 +5,20 @@ variable "name" {
 }
 
 variable "table" {
-  description = "The name of the table of orders: the metrics' one dimension"
+  description = "The name of the table of orders, a dimension of the metrics"
   type        = string
+}
+
+variable "group" {
+  description = "The group that is watched, a dimension of the metrics"
+  type        = string
+  default     = "confirmation"
+}
+
+variable "effect" {
+  description = "The effect that is watched, a dimension of the metrics"
+  type        = string
+  default     = "confirmation"
 }
 
 variable "actions" {

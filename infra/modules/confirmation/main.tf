@@ -12,6 +12,8 @@ locals {
   environment = merge(
     {
       AFTERCOMMIT_TABLE             = var.orders.name
+      AFTERCOMMIT_GROUP             = var.group
+      AFTERCOMMIT_EFFECT            = var.effect
       AFTERCOMMIT_LEDGER_TABLE      = var.tables.ledger.name
       AFTERCOMMIT_DEAD_LETTER_TABLE = var.tables.dead_letters.name
       AFTERCOMMIT_SUPPRESSION_TABLE = var.tables.suppression.name

@@ -13,6 +13,18 @@ variable "tables" {
   })
 }
 
+variable "group" {
+  description = "The application's name on the table's stream: groups on one table share nothing"
+  type        = string
+  default     = "confirmation"
+}
+
+variable "effect" {
+  description = "The kind of mail: a second kind for the same orders needs a group and an effect of its own"
+  type        = string
+  default     = "confirmation"
+}
+
 variable "mail_from" {
   description = "Who writes the mails; bounces come back there"
   type        = string

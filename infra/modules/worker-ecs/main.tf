@@ -164,6 +164,16 @@ resource "aws_appautoscaling_policy" "lag" {
       statistic   = "Maximum"
 
       dimensions {
+        name  = "group"
+        value = var.confirmation.group
+      }
+
+      dimensions {
+        name  = "effect"
+        value = var.confirmation.effect
+      }
+
+      dimensions {
         name  = "table"
         value = var.confirmation.orders.name
       }

@@ -9,6 +9,8 @@ variable "confirmation" {
   type = object({
     orders      = object({ name = string, arn = string, stream_arn = string })
     tables      = map(object({ name = string, arn = string }))
+    group       = string
+    effect      = string
     filter      = string
     environment = map(string)
     policy      = string

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use aftercommit::confirmation::order::OrderFields;
+use aftercommit::leases::LeaseStore;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::registration::{Registration, effect_of};
-use aftercommit::{Effect, Group, GroupTable, Identity};
+use aftercommit::source::StreamSource;
+use aftercommit::{Consumer, Effect, Group, GroupTable, Identity, RecordHandler};
 use anyhow::Context as _;
 use clap::Args;
 
@@ -58,6 +60,19 @@ pub struct StartArgs {
 }
 
 impl StartArgs {
+    /// The consumer, which replaces its group's identity if that was asked for.
+    pub fn given_to<S, L, H>(&self, consumer: Consumer<S, L, H>) -> Consumer<S, L, H>
+    where
+        S: StreamSource,
+        L: LeaseStore,
+        H: RecordHandler,
+    {
+        if self.accept_new_identity {
+            return consumer.accept_new_identity();
+        }
+        consumer
+    }
+
     /// Registers the group for its effect on a table. Refused where another group has the effect, or
     /// the group was started with other settings.
     pub async fn register(

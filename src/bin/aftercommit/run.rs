@@ -16,7 +16,9 @@ use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::status::{Status, Watch};
 use aftercommit::tables::dynamodb::{ResolveError, TableStream};
 use aftercommit::tables::table_of;
-use aftercommit::{Budget, Clock, Consumer, Dependency, GroupTable, IdentityDiffers, Settings};
+use aftercommit::{
+    Budget, Clock, Consumer, Dependency, Effect, GroupTable, IdentityDiffers, Settings,
+};
 use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;
@@ -284,6 +286,7 @@ struct Worker {
     at: GroupTable,
     consumer: Consumer<DynamoDbStream, DynamoDbLeases, Handler>,
     handler: Handler,
+    effect: Effect,
 }
 
 impl Worker {
@@ -295,6 +298,7 @@ impl Worker {
             fields,
             home,
         } = followed;
+        let identity = identity::identity(&fields, &args.records);
         let handler = shared.handler(args, &orders, fields)?;
         let dynamodb = shared.clients.dynamodb.clone();
         let leases = DynamoDbLeases::new(dynamodb, &args.names.lease.lease_table, &at);
@@ -306,16 +310,23 @@ impl Worker {
         if let Some(home) = home {
             consumer = consumer.home_region(home);
         }
+        let identity = identity
+            .with("effect", args.group.effect.or_default().as_str())
+            .with("ledger", &*args.names.ledger.ledger_table);
+        let consumer = args.start.given_to(consumer.identity(identity));
         Ok(Self {
             at,
             consumer,
             handler,
+            effect: args.group.effect.or_default(),
         })
     }
 
     fn watch(&self) -> Watch {
         let handler = self.handler.clone();
-        Watch::of(&self.consumer).mails(move || watch::mails(handler.counts()))
+        Watch::of(&self.consumer)
+            .effect(self.effect.clone())
+            .mails(move || watch::mails(handler.counts()))
     }
 
     /// Follows the stream until told to stop, and then says what was done.

@@ -3,10 +3,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::*;
+use crate::group::{Effect, Group};
 use crate::progress::{Counters, Histogram};
-use crate::status::metrics::{Behind, Facts, FleetNow, METRICS, Mails};
+use crate::status::metrics::{Behind, Facts, FleetNow, Labels, METRICS, Mails};
 
 const AT: SystemTime = SystemTime::UNIX_EPOCH;
+
+fn labels(table: &str) -> Labels {
+    Labels {
+        group: Group::new("shop").unwrap(),
+        effect: Effect::new("placed").unwrap(),
+        table: table.to_owned(),
+    }
+}
 
 fn sample(counters: &Counters, times: &Histogram) -> Sample {
     let behind = |shard: &str, lag| Behind {
@@ -15,7 +24,7 @@ fn sample(counters: &Counters, times: &Histogram) -> Sample {
         until_trim: Duration::from_secs(86_400 - lag),
     };
     Sample::of(&Facts {
-        table: "orders",
+        labels: &labels("orders"),
         counters,
         handling: times,
         mails: Some(Mails::default()),
@@ -114,6 +123,12 @@ fn a_line_keeps_the_rules_of_the_format_and_tells_every_metric() {
     times.add(Duration::from_secs(2));
     let told = line(&mut Emf::default(), &counters, &times);
     check(&told);
+    let about = &told["_aws"]["CloudWatchMetrics"][0];
+    assert_eq!(about["Dimensions"], json!([["group", "effect", "table"]]));
+    assert_eq!(
+        (&told["group"], &told["effect"]),
+        (&json!("shop"), &json!("placed"))
+    );
     assert_eq!(told["_aws"]["Timestamp"], 1_764_057_600_123_u64);
     let metrics = told["_aws"]["CloudWatchMetrics"][0]["Metrics"]
         .as_array()

@@ -1,5 +1,17 @@
 #![allow(clippy::unwrap_used)]
+use std::sync::LazyLock;
+
 use super::*;
+
+fn labels(effect: &str, table: &str) -> Labels {
+    Labels {
+        group: Group::new("shop").unwrap(),
+        effect: Effect::new(effect).unwrap(),
+        table: table.to_owned(),
+    }
+}
+
+static LABELS: LazyLock<Labels> = LazyLock::new(|| labels("placed", "orders"));
 
 fn facts<'a>(counters: &'a Counters, times: &'a Histogram, shards: &'a [ShardNow]) -> Facts<'a> {
     let behind = |shard: &str, lag| Behind {
@@ -8,7 +20,7 @@ fn facts<'a>(counters: &'a Counters, times: &'a Histogram, shards: &'a [ShardNow
         until_trim: Duration::from_secs(86_400 - lag),
     };
     Facts {
-        table: "orders",
+        labels: &LABELS,
         counters,
         handling: times,
         mails: Some(Mails {
@@ -35,18 +47,18 @@ fn the_text_is_what_prometheus_reads() {
     for line in [
         "# HELP aftercommit_records_handled_total Records that the handler settled.",
         "# TYPE aftercommit_records_handled_total counter",
-        "aftercommit_records_handled_total{table=\"orders\"} 5",
-        "aftercommit_mails_accepted_total{table=\"orders\"} 7",
+        "aftercommit_records_handled_total{group=\"shop\",effect=\"placed\",table=\"orders\"} 5",
+        "aftercommit_mails_accepted_total{group=\"shop\",effect=\"placed\",table=\"orders\"} 7",
         "# TYPE aftercommit_lag_seconds gauge",
-        "aftercommit_lag_seconds{table=\"orders\",shard=\"a\"} 3",
-        "aftercommit_until_trim_seconds{table=\"orders\",shard=\"b\"} 86400",
+        "aftercommit_lag_seconds{group=\"shop\",effect=\"placed\",table=\"orders\",shard=\"a\"} 3",
+        "aftercommit_until_trim_seconds{group=\"shop\",effect=\"placed\",table=\"orders\",shard=\"b\"} 86400",
         "aftercommit_buffered_bytes 0",
         "# TYPE aftercommit_handle_seconds histogram",
-        "aftercommit_handle_seconds_bucket{table=\"orders\",le=\"0.01\"} 0",
-        "aftercommit_handle_seconds_bucket{table=\"orders\",le=\"0.025\"} 1",
-        "aftercommit_handle_seconds_bucket{table=\"orders\",le=\"+Inf\"} 2",
-        "aftercommit_handle_seconds_sum{table=\"orders\"} 172800.02",
-        "aftercommit_handle_seconds_count{table=\"orders\"} 2",
+        "aftercommit_handle_seconds_bucket{group=\"shop\",effect=\"placed\",table=\"orders\",le=\"0.01\"} 0",
+        "aftercommit_handle_seconds_bucket{group=\"shop\",effect=\"placed\",table=\"orders\",le=\"0.025\"} 1",
+        "aftercommit_handle_seconds_bucket{group=\"shop\",effect=\"placed\",table=\"orders\",le=\"+Inf\"} 2",
+        "aftercommit_handle_seconds_sum{group=\"shop\",effect=\"placed\",table=\"orders\"} 172800.02",
+        "aftercommit_handle_seconds_count{group=\"shop\",effect=\"placed\",table=\"orders\"} 2",
         "aftercommit_build_info{version=\"0.1.0\"} 1",
     ] {
         assert!(text.lines().any(|one| one == line), "{line}\n{text}");
@@ -54,18 +66,23 @@ fn the_text_is_what_prometheus_reads() {
 }
 
 #[test]
-fn two_streams_of_a_table_are_one_and_two_tables_are_two() {
+fn two_streams_of_a_table_are_one_and_two_tables_or_effects_are_two() {
     let (counters, times) = (Counters::default(), Histogram::default());
     counters.handled.store(5, Ordering::Relaxed);
-    let of = |table: &'static str| {
+    let of = |effect: &str, table: &str| {
         Sample::of(&Facts {
-            table,
+            labels: &labels(effect, table),
             ..facts(&counters, &times, &[])
         })
     };
-    let joined = Sample::by_table([of("orders"), of("other"), of("orders")]);
+    let joined = Sample::by_labels([
+        of("placed", "orders"),
+        of("placed", "other"),
+        of("placed", "orders"),
+        of("shipped", "orders"),
+    ]);
     let handled = |sample: &Sample| sample.value("aftercommit_records_handled_total").cloned();
-    assert_eq!(joined.len(), 2);
+    assert_eq!(joined.len(), 3);
     assert_eq!(handled(&joined[0]), Some(Value::Counter(10)));
     assert_eq!(handled(&joined[1]), Some(Value::Counter(5)));
     let text = text(&joined);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aftercommit::decide::claim::Liveness;
 use aftercommit::decide::lease::{Action, Incarnation, Member, Peer, Row, Sight, Sighting, Take};
 use aftercommit::decide::shard::ShardId;
 use aftercommit::leases::memory::MemoryLeases;
@@ -231,12 +232,25 @@ fn a_worker_is_dead_only_if_it_was_seen_to_be_still_for_so_long() {
     me.see(&sight, Duration::ZERO, true);
     let last = secs(9);
     me.see(&sight, last, true);
-    assert!(
-        !me.is_dead(&worker("other"), last + secs(5)),
-        "no look came"
-    );
+    let other = worker("other");
+    assert_eq!(me.liveness(&other), Liveness::Alive, "no look came");
     me.see(&sight, PATIENCE, true);
-    assert!(me.is_dead(&worker("other"), PATIENCE));
+    assert_eq!(me.liveness(&other), Liveness::Dead);
+}
+
+/// Two fleets may share a ledger: a claimant that these rows never named may live in the other one.
+#[test]
+fn nothing_is_known_of_a_worker_that_was_never_seen_and_a_buried_one_stays_dead() {
+    let both = sight(&["me", "other"], &[Some("me")]);
+    let alone = sight(&["me"], &[Some("me")]);
+    let mut me = Member::new(worker("me"), PATIENCE);
+    me.see(&both, Duration::ZERO, true);
+    for second in 1..600 {
+        me.see(&alone, secs(second), true);
+    }
+    assert_eq!(me.liveness(&worker("stranger")), Liveness::Unknown);
+    assert_eq!(me.liveness(&worker("other")), Liveness::Dead);
+    assert_eq!(me.liveness(&worker("me")), Liveness::Alive);
 }
 
 /// Scenario 16.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::lambda::{Function, Invoked};
 use aftercommit::status::emf::Emf;
-use aftercommit::status::metrics::{Behind, Facts, Sample};
+use aftercommit::status::metrics::{Behind, Facts, Labels, Sample};
 
 use super::{Followed, Handler, RunArgs, Shared, prepared, settings};
 use crate::fault::Fault;
@@ -59,18 +59,21 @@ fn function(
         return Ok(function);
     }
     let retention = settings(args, &shared.here)?.timing.retention;
-    let table = followed.at.table_name();
-    Ok(telling(function, table, handler, retention))
+    let labels = Labels {
+        group: followed.at.group().clone(),
+        effect: args.group.effect.or_default(),
+        table: followed.at.table_name().to_owned(),
+    };
+    Ok(telling(function, labels, handler, retention))
 }
 
 /// The same, with a line of metrics after each event.
 fn telling(
     function: Function<Handler>,
-    table: &str,
+    labels: Labels,
     handler: Handler,
     retention: Duration,
 ) -> Function<Handler> {
-    let table = table.to_owned();
     let (counters, handling) = (function.counters(), function.handling());
     let emf = Mutex::new(Emf::default());
     function.told(move |invoked| {
@@ -86,7 +89,7 @@ fn telling(
             until_trim: retention.saturating_sub(lag),
         });
         let sample = Sample::of(&Facts {
-            table: &table,
+            labels: &labels,
             counters: &counters,
             handling: &handling,
             mails: Some(watch::mails(handler.counts())),
