@@ -26,8 +26,8 @@ pub(super) fn on(stream: &StreamStatus) -> Vec<String> {
         nobody(stream),
         stuck(stream),
         late(stream),
-        parked(stream),
         gaps(stream),
+        parked(stream),
         unreadable(stream),
     ];
     parts.into_iter().flatten().collect()

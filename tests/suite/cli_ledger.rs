@@ -20,7 +20,7 @@ use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::shop::{Shop, address, id};
 
 /// The command, pointed at the shop's tables.
-fn command(shop: &Shop, arguments: &[&str]) -> Command {
+pub fn command(shop: &Shop, arguments: &[&str]) -> Command {
     let mut command = aftercommit();
     command
         .env("AWS_ENDPOINT_URL", &shop.url)
@@ -33,14 +33,14 @@ fn command(shop: &Shop, arguments: &[&str]) -> Command {
 }
 
 /// What the command prints when it does what it was told.
-async fn does(shop: &Shop, arguments: &[&str]) -> String {
+pub async fn does(shop: &Shop, arguments: &[&str]) -> String {
     let output = command(shop, arguments).output().await.unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
 /// The line with which the command says that it cannot be done.
-async fn cannot(shop: &Shop, arguments: &[&str]) -> String {
+pub async fn cannot(shop: &Shop, arguments: &[&str]) -> String {
     let output = command(shop, arguments).output().await.unwrap();
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
@@ -65,13 +65,13 @@ fn ask(deadline: SystemTime) -> Ask {
 }
 
 /// In whole milliseconds.
-fn now() -> SystemTime {
+pub fn now() -> SystemTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let millis = since.unwrap().as_millis().try_into().unwrap();
     SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
 }
 
-async fn put(shop: &Shop, n: usize, before: Option<&Entry>, next: &Entry) {
+pub async fn put(shop: &Shop, n: usize, before: Option<&Entry>, next: &Entry) {
     let key = EffectKey::new(&Effect::default(), &id(n));
     let revision = before.map(|row| row.revision);
     shop.ledger().swap(&key, revision, next).await.unwrap();
@@ -87,13 +87,13 @@ async fn claimed(shop: &Shop, n: usize, deadline: SystemTime) -> Entry {
 }
 
 /// An order that was claimed, and of which this became.
-async fn became(shop: &Shop, n: usize, what: impl Fn(u64, String) -> Happened) {
+pub async fn became(shop: &Shop, n: usize, what: impl Fn(u64, String) -> Happened) {
     let row = claimed(shop, n, now() + Duration::from_hours(1)).await;
     let next = transition(Some(&row), &what(1, "so it said".into()), now()).unwrap();
     put(shop, n, Some(&row), &next).await;
 }
 
-fn in_doubt(fence: u64, reply: String) -> Happened {
+pub fn in_doubt(fence: u64, reply: String) -> Happened {
     Happened::NoReply { fence, reply }
 }
 
@@ -101,7 +101,7 @@ fn sent(fence: u64, reply: String) -> Happened {
     Happened::Accepted { fence, reply }
 }
 
-async fn row(shop: &Shop, n: usize) -> Entry {
+pub async fn row(shop: &Shop, n: usize) -> Entry {
     let key = EffectKey::new(&Effect::default(), &id(n));
     shop.ledger().read(&key).await.unwrap().unwrap()
 }
@@ -253,143 +253,6 @@ async fn all_orders_of_an_incident_are_resolved_once_their_number_is_confirmed()
     assert!(none.contains("no order of the ledger matches"), "{none}");
     let left = does(&shop, &["ledger", "list", "--state", "ambiguous"]).await;
     assert!(left.starts_with("T-000004\t"), "{left}");
-}
-
-/// `send` with a mail server.
-async fn send(shop: &Shop, mails: &MailServer, n: usize, more: &[&str]) -> (i32, String) {
-    let (order, url) = (id(n), mails.url());
-    let mut arguments = vec!["send", &order, "--table", &shop.orders];
-    arguments.extend(["--mail-from", "shop@example.com", "--smtp-url", &url]);
-    arguments.extend(more);
-    let output = command(shop, &arguments).output().await.unwrap();
-    (
-        output.status.code().unwrap(),
-        text(&output.stdout) + &text(&output.stderr),
-    )
-}
-
-#[tokio::test]
-async fn an_order_is_sent_by_hand_once_whether_the_ledger_knows_it_or_not() {
-    let server = Embedded::start();
-    let shop = Shop::open(server.url()).await;
-    let mails = MailServer::start(Script::default()).await;
-    shop.place(1..4).await;
-    became(&shop, 1, in_doubt).await;
-    let (code, told) = send(&shop, &mails, 1, &[]).await;
-    assert_eq!((code, mails.count()), (1, 0), "{told}");
-    assert!(told.contains("is AMBIGUOUS: nothing was sent"), "{told}");
-    let order = id(1);
-    let release = [
-        "ledger",
-        "resolve",
-        &order,
-        "--send",
-        "--note",
-        "not in the log",
-    ];
-    let released = does(&shop, &release).await;
-    assert!(
-        released.starts_with("order T-000001 is RETRY now\n"),
-        "{released}"
-    );
-    assert!(released.contains("aftercommit send ORDER"), "{released}");
-    let (code, told) = send(&shop, &mails, 1, &[]).await;
-    assert_eq!(code, 0, "{told}");
-    assert!(told.starts_with("T-000001\tSENT\t"), "{told}");
-    let first = row(&shop, 1).await;
-    assert_eq!((first.state, first.fence), (State::Sent, 2));
-    assert_eq!(first.attention(), None);
-    // Never begun by any worker.
-    let (code, told) = send(&shop, &mails, 2, &["--note", "lost in a gap"]).await;
-    assert_eq!(code, 0, "{told}");
-    for n in 1..3 {
-        let again = send(&shop, &mails, n, &[]).await;
-        assert_eq!(again.0, 1, "{}", again.1);
-        assert!(again.1.contains("is SENT: nothing was sent"), "{}", again.1);
-    }
-    let by_recipient: Vec<_> = mails.by_recipient().into_iter().collect();
-    assert_eq!(by_recipient, [(address(1), 1), (address(2), 1)]);
-    let history = does(&shop, &["ledger", "show", &id(2)]).await;
-    assert!(history.contains("RETRY: lost in a gap"), "{history}");
-}
-
-#[tokio::test]
-async fn a_doubt_that_is_resolved_with_mail_settings_is_sent_at_once() {
-    let server = Embedded::start();
-    let shop = Shop::open(server.url()).await;
-    let mails = MailServer::start(Script::default()).await;
-    shop.place(1..3).await;
-    became(&shop, 1, in_doubt).await;
-    became(&shop, 2, in_doubt).await;
-    let url = mails.url();
-    let resolve = ["ledger", "resolve", "--send", "--note", "not in mail.log"];
-    let mail = ["--mail-from", "shop@example.com", "--smtp-url", &url];
-    let place = ["--table", &shop.orders];
-    let one = id(1);
-    let sent = does(&shop, &[&resolve[..], &mail, &place, &[&*one]].concat()).await;
-    assert!(sent.starts_with("T-000001\tSENT\t"), "{sent}");
-    let all = ["--state", "ambiguous", "--yes", "--json"];
-    let sent = does(&shop, &[&resolve[..], &mail, &place, &all].concat()).await;
-    let sent: Value = serde_json::from_str(&sent).unwrap();
-    assert_eq!(
-        sent,
-        serde_json::json!({"selected": 1, "resolved": 1, "sent": 1})
-    );
-    assert_eq!(mails.count(), 2);
-}
-
-#[tokio::test]
-async fn an_order_that_cannot_be_sent_by_hand_says_why_and_stays_in_sight() {
-    let server = Embedded::start();
-    let shop = Shop::open(server.url()).await;
-    let mails = MailServer::start(Script::default()).await;
-    shop.place(2..5).await;
-    for n in 1..4 {
-        became(&shop, n, |fence, reply| Happened::NotAccepted {
-            fence,
-            reply,
-        })
-        .await;
-    }
-    let (code, told) = send(&shop, &mails, 1, &[]).await;
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains("is not in table"), "{told}");
-    assert_eq!(row(&shop, 1).await.state, State::Retry);
-    let (code, told) = send(&shop, &mails, 2, &["--suppress-when", "currency == 'EUR'"]).await;
-    assert_eq!((code, mails.count()), (1, 0), "{told}");
-    assert!(told.contains("was not sent, it is SUPPRESSED"), "{told}");
-    mails.add(Fault::once(Step::Dot, Act::Close).keeping());
-    let (code, told) = send(&shop, &mails, 3, &[]).await;
-    assert_eq!((code, mails.count()), (1, 1), "{told}");
-    assert_eq!(row(&shop, 3).await.state, State::Ambiguous, "{told}");
-    let other = send(&shop, &mails, 1, &["--key", r#"{"id": "T-000003"}"#]).await;
-    assert_eq!(other.0, 2, "{}", other.1);
-    // The mail server goes away after the release: the order needs attention until it is sent.
-    mails.go_away();
-    let (code, told) = send(&shop, &mails, 4, &[]).await;
-    assert_eq!(code, 1, "{told}");
-    let released = does(&shop, &["ledger", "list", "--state", "released"]).await;
-    assert!(released.starts_with("T-000004\tRETRY\t"), "{released}");
-    mails.come_back().await;
-    let (code, told) = send(&shop, &mails, 4, &[]).await;
-    assert_eq!((code, mails.count()), (0, 2), "{told}");
-}
-
-#[tokio::test]
-async fn what_was_refused_or_suppressed_is_sent_by_hand() {
-    let server = Embedded::start();
-    let shop = Shop::open(server.url()).await;
-    let mails = MailServer::start(Script::default()).await;
-    shop.place(1..3).await;
-    became(&shop, 1, |fence, reply| Happened::Refused { fence, reply }).await;
-    let reason = "status is PENDING".to_owned();
-    let suppressed = transition(None, &Happened::Suppressed { reason }, now()).unwrap();
-    put(&shop, 2, None, &suppressed).await;
-    for n in 1..3 {
-        let (code, told) = send(&shop, &mails, n, &[]).await;
-        assert_eq!(code, 0, "{told}");
-    }
-    assert_eq!(mails.count(), 2);
 }
 
 #[tokio::test]

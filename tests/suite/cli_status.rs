@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use aftercommit::decide::claim::OnAmbiguous;
 use aftercommit::decide::shard::ShardId;
 use aftercommit::group::Effect;
-use aftercommit::leases::{GapRow, LeaseStore as _};
+use aftercommit::leases::{Consistency, GapRow, LeaseStore as _};
 use aftercommit::ledger::EffectKey;
 use aftercommit::tables::dynamodb::create_lease_table;
 use axum::Router;
@@ -192,6 +192,41 @@ async fn an_order_in_doubt_is_counted_and_explained_in_the_order_of_time() {
     let effect = EffectKey::new(&Effect::default(), &id(0));
     assert_eq!(json["ledger"]["effect_key"], effect.as_str());
     assert_eq!(json["events"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    mails.go_away();
+    shop.place(0..1).await;
+    let quit = CancellationToken::new();
+    let worker = shop.worker("one", &mails, OnAmbiguous::Park);
+    let working = tokio::spawn(worker.run(quit.clone().cancelled_owned()));
+    let reported = async || {
+        let view = shop.lease_store().look(Consistency::Strong).await.unwrap();
+        let mut rows = view.leases.values();
+        rows.any(|row| row.report.last_error.is_some() && row.report.waiting_since.is_some())
+    };
+    while !reported().await {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let (explained, code) = told(&shop, &["explain", &id(0)]).await;
+    assert_eq!(code, 0, "{explained}");
+    for part in [
+        "The ledger does not know it",
+        "It may wait in shard ",
+        "; the oldest record that waits there was committed at ",
+        "last error: ",
+    ] {
+        assert!(explained.contains(part), "{part}: {explained}");
+    }
+    let (json, _) = told(&shop, &["explain", &id(0), "--json"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(json["waits"][0]["last_error"].is_string(), "{json}");
+    quit.cancel();
+    working.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod cancel;
 mod cli;
 mod cli_dead_letters;
 mod cli_ledger;
+mod cli_send;
 mod cli_status;
 mod cli_tables;
 mod confirm;

@@ -293,7 +293,7 @@ impl StreamArgs {
 /// The name of the table that the workers share.
 #[derive(Debug, Args)]
 pub struct LeaseName {
-    /// Where the workers keep who reads what, and how far
+    /// The table that records who reads what, and how far
     #[arg(
         long,
         value_name = "NAME",
@@ -317,7 +317,7 @@ pub struct TableNames {
 /// The name of the dead letters' table.
 #[derive(Debug, Args)]
 pub struct LetterTable {
-    /// Where records stand that could not be handled
+    /// The table of records that could not be handled
     #[arg(
         long,
         value_name = "NAME",
@@ -330,7 +330,7 @@ pub struct LetterTable {
 /// The name of the ledger's table.
 #[derive(Debug, Args)]
 pub struct LedgerName {
-    /// Where stands what was sent
+    /// The table that records what was sent
     #[arg(
         long,
         value_name = "NAME",

@@ -1,29 +1,25 @@
 //! `aftercommit dead-letters`: what could not be handled, and what becomes of it.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::dead_letter::{
-    DeadLetters as _, Deed, Envelope, LetterId, Reason, Selection, Settled,
-};
+use aftercommit::dead_letter::{DeadLetters as _, Envelope, Reason, Selection};
 use aftercommit::record::ItemKey;
 use aftercommit::tables::dynamodb::{ResolveError, table_key};
 use aftercommit::{Clock, Group, GroupTable};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use crate::args::{GroupArg, LetterTable};
 use crate::aws::{self, Clients, must_exist};
+use crate::discard::{self, DiscardArgs};
 use crate::fault::Fault;
 use crate::letters;
-use crate::note::{ByArgs, note};
-use crate::out::{count, print, print_all, report};
+use crate::note::ByArgs;
+use crate::out::{print, report};
 use crate::place::keys_of;
-use crate::progress::{Listing, Progress};
+use crate::progress::Listing;
 use crate::redrive::{self, RedriveArgs};
-use crate::told::plain;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -76,7 +72,7 @@ pub struct WhichArgs {
     /// With this reason: rejected, exhausted, too-old, rescued or followed; may be given several
     /// times
     #[arg(long, value_name = "REASON", value_parser = reason)]
-    reason: Vec<Reason>,
+    pub reason: Vec<Reason>,
     /// Written longer ago than this
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
@@ -216,23 +212,6 @@ pub struct ListArgs {
     json: bool,
 }
 
-/// What `dead-letters discard` is told.
-#[derive(Debug, Args)]
-pub struct DiscardArgs {
-    #[command(flatten)]
-    which: WhichArgs,
-    #[command(flatten)]
-    group: GroupArg,
-    #[command(flatten)]
-    doing: DoingArgs,
-    /// Also the letters that wait behind those that failed
-    #[arg(long)]
-    with_followers: bool,
-    /// Why, for those who ask later
-    #[arg(long, value_name = "TEXT", value_parser = note)]
-    note: Option<String>,
-}
-
 /// How something is done to letters.
 #[derive(Debug, Args)]
 pub struct DoingArgs {
@@ -277,7 +256,7 @@ pub async fn dead_letters(command: &DeadLettersCommand) -> Result<(), Fault> {
         DeadLettersCommand::List(args) => list(args).await,
         DeadLettersCommand::Show(args) => show(args).await,
         DeadLettersCommand::Redrive(args) => redrive::execute(args).await,
-        DeadLettersCommand::Discard(args) => discard(args).await,
+        DeadLettersCommand::Discard(args) => discard::execute(args).await,
     }
 }
 
@@ -332,91 +311,4 @@ async fn show(args: &ListArgs) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-async fn discard(args: &DiscardArgs) -> Result<(), Fault> {
-    let doing = &args.doing;
-    args.which.must_select(doing.all)?;
-    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
-    let letters = args.which.letters(&clients).await?;
-    let from = (&clients, &letters);
-    let mut selected = args.which.selected(from, &args.group.group, false).await?;
-    if !args.with_followers && !args.which.reason.contains(&Reason::Followed) {
-        selected = without_followers(selected);
-    }
-    if selected.is_empty() {
-        return Err(none());
-    }
-    if doing.dry_run {
-        return doing.tell_dry("discard", &selected);
-    }
-    let mut progress = Progress::towards(selected.len());
-    let (mut discarded, clock) = (0_u64, Clock::system());
-    for letter in &selected {
-        let deed = Deed {
-            at: clock.now(),
-            by: doing.by(),
-            what: Settled::Discarded,
-            why: args.note.clone(),
-        };
-        let settled = letters.settle(&letter.id, &deed).await;
-        discarded += u64::from(settled?.is_some());
-        progress.step();
-    }
-    progress.end();
-    let left = left_behind(&letters, &selected).await?;
-    let told = if doing.json {
-        json!({"selected": selected.len(), "discarded": discarded, "waiting": left.len()})
-            .to_string()
-    } else {
-        discarded_in_words(discarded, &left)
-    };
-    Ok(print_all(&format!("{told}\n"))?)
-}
-
-/// Of each key the letters that failed, and its first one in any case. Those behind it are records
-/// that nobody has tried yet.
-fn without_followers(letters: Vec<Envelope>) -> Vec<Envelope> {
-    let mut seen = BTreeSet::new();
-    let failed = |letter: &Envelope| {
-        let LetterId { at, key, .. } = &letter.id;
-        let first = seen.insert((at.clone(), key.clone()));
-        first || letter.reason != Reason::Followed
-    };
-    let mut failed = failed;
-    letters.into_iter().filter(|one| failed(one)).collect()
-}
-
-/// The open letters of these letters' keys.
-async fn left_behind(
-    letters: &DynamoDbDeadLetters,
-    of: &[Envelope],
-) -> anyhow::Result<Vec<Envelope>> {
-    let keys: BTreeSet<_> = of.iter().map(|one| (&one.id.at, &one.id.key)).collect();
-    let mut left = Vec::new();
-    for (at, key) in keys {
-        let of_key = letters.of_key(at, key).await?;
-        left.extend(of_key.into_iter().filter(|letter| letter.open));
-    }
-    Ok(left)
-}
-
-fn discarded_in_words(discarded: u64, left: &[Envelope]) -> String {
-    let discarded = count(discarded, "letter");
-    let keys: BTreeSet<_> = left.iter().map(Envelope::key_in_words).collect();
-    let which = match keys.first() {
-        None => return format!("{discarded} discarded; nothing waits behind"),
-        Some(one) if keys.len() == 1 => format!("--key {}", plain(one)),
-        Some(_) => "--reason followed".to_owned(),
-    };
-    let waiting = count(left.len() as u64, "later letter");
-    format!(
-        "{discarded} discarded; {waiting} of the same {} not handled yet: `aftercommit dead-letters \
-         redrive {which}`",
-        if left.len() == 1 {
-            "item is"
-        } else {
-            "items are"
-        }
-    )
 }

@@ -5,6 +5,7 @@ mod aws;
 mod cli;
 mod copies;
 mod dead_letters;
+mod discard;
 mod ecs;
 mod explain;
 mod fault;

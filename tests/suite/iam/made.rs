@@ -66,7 +66,7 @@ const SOURCES: &[Source] = &[
         file: "src/leases/dynamodb/bootstrap.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LEASES)],
-        ecs: &["bootstrapped"],
+        ecs: &["bootstrapped", "identity_changed"],
         lambda: &[],
         operators: &[],
     },
