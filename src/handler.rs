@@ -11,18 +11,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decide::claim::Liveness;
 use crate::decide::shard::ShardId;
-use crate::record::{DecodeError, Record};
+use crate::record::Record;
 use crate::trust::Tenure;
 
 mod attempt;
+mod aws;
+mod failure;
 
 pub(crate) use attempt::attempt;
+pub use failure::Failure;
 
 /// Acts on committed changes.
 ///
 /// Records of one item come one after another, in commit order; records of different items come in
 /// parallel. A record comes **at least once**: again after a crash, a lost lease or a retry. Make
-/// the effect idempotent, on the order id for example, or guard it with [`Context::epoch`].
+/// the effect idempotent, on the order id for example, or give the rows that you write a version
+/// ([`Context::version`]), so that a late write never replaces a newer one.
 ///
 /// ```
 /// use aftercommit::{Context, Event, Failure, Record, RecordHandler};
@@ -60,69 +64,6 @@ impl<H: RecordHandler> RecordHandler for Arc<H> {
     }
 }
 
-/// Why a record could not be handled, and so what becomes of it.
-#[derive(Debug)]
-pub enum Failure {
-    /// Try again with backoff; the item's later records wait.
-    Retry(anyhow::Error),
-    /// The record is bad and will never do: say which field, and what was expected.
-    Reject(anyhow::Error),
-    /// Something that the handler depends on is down: no attempt is burned, everything that needs
-    /// it waits and is tried again. Where it serves others all the same, the record is to blame, and
-    /// this is a [`Failure::Retry`] ([`crate::decide::blame`]).
-    Unavailable(anyhow::Error),
-    /// Something that the handler depends on asks for fewer calls: no attempt is burned, and fewer
-    /// records are handled at a time until it takes more.
-    Overloaded(anyhow::Error),
-    /// Somebody else is at it: look again after this long. No attempt is burned.
-    Busy(Duration),
-}
-
-impl Failure {
-    /// [`Failure::Reject`] with a message.
-    pub fn reject(message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
-        Self::Reject(anyhow::Error::msg(message))
-    }
-
-    /// [`Failure::Unavailable`] with a message.
-    pub fn unavailable(message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
-        Self::Unavailable(anyhow::Error::msg(message))
-    }
-}
-
-impl Failure {
-    /// Whether this was an attempt at the record, and not the fault of others.
-    pub(crate) fn burns(&self) -> bool {
-        matches!(self, Self::Retry(_) | Self::Reject(_))
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Retry(error)
-            | Self::Reject(error)
-            | Self::Unavailable(error)
-            | Self::Overloaded(error) => write!(f, "{error:#}"),
-            Self::Busy(wait) => write!(f, "somebody else is at it, at most {wait:?} more"),
-        }
-    }
-}
-
-/// An error that says nothing better is tried again.
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Retry(error)
-    }
-}
-
-/// A record that cannot be decoded will never do.
-impl From<DecodeError> for Failure {
-    fn from(error: DecodeError) -> Self {
-        Self::Reject(error.into())
-    }
-}
-
 /// What the names of processes begin with that act outside of a fleet: no heartbeat tells whether
 /// they live.
 pub const OUTSIDE: &str = "~";
@@ -136,7 +77,7 @@ pub struct Context {
     pub(crate) stream: Arc<str>,
     pub(crate) shard: ShardId,
     pub(crate) incarnation: Arc<str>,
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Option<u64>,
     pub(crate) attempt: u32,
     pub(crate) tenure: Tenure,
     pub(crate) cancelled: CancellationToken,
@@ -170,11 +111,58 @@ impl Context {
         &self.incarnation
     }
 
-    /// The epoch of the lease: a fencing token. It rises with every change of the shard's owner,
-    /// so a conditional write of yours that demands "not lower than the last one I saw" keeps out
-    /// an owner that was frozen and does not know that it lost the shard. Outside of a fleet there
-    /// are no leases, and it is always 1: do not fence by it what runs on Lambda.
-    pub fn epoch(&self) -> u64 {
+    /// The version of a row of yours that shows the item as `record` left it: the record's place in
+    /// the history of its item. It sorts as a text, over all shards and streams of a table, and is
+    /// the same however often the record comes and whoever handles it, a redrive and Lambda
+    /// included. A write under [`Context::NEWER`] never puts an older state over a newer one.
+    ///
+    /// ```
+    /// # use aftercommit::{Context, Failure, Record};
+    /// use aws_sdk_dynamodb::types::AttributeValue;
+    ///
+    /// # async fn project(client: &aws_sdk_dynamodb::Client, record: &Record, context: &Context)
+    /// #     -> Result<(), Failure> {
+    /// let put = client.put_item().table_name("orders-by-customer");
+    /// let written = put
+    ///     .item("id", AttributeValue::S(record.key().as_str().to_owned()))
+    ///     .item("version", AttributeValue::S(context.version(record)))
+    ///     .condition_expression(Context::NEWER)
+    ///     .expression_attribute_names("#version", "version")
+    ///     .expression_attribute_values(":version", AttributeValue::S(context.version(record)))
+    ///     .send()
+    ///     .await;
+    /// match written {
+    ///     Err(error) if error.as_service_error()
+    ///         .is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+    ///     {
+    ///         context.did_not_ask(); // The row is newer: nothing to do.
+    ///         Ok(())
+    ///     }
+    ///     written => written.map(|_| ()).map_err(Failure::from),
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// An item that is removed needs a row that says so (with a time to live of more than a day):
+    /// where the row is deleted, a late write of an older state finds none and brings it back.
+    pub fn version(&self, record: &Record) -> String {
+        let label = self.stream.rsplit_once("/stream/");
+        let label = label.map_or("", |(_, label)| label);
+        format!("{label}#{}", record.sequence_number.padded())
+    }
+
+    /// The condition of a write that versions its row by [`Context::version`]: as the condition
+    /// expression of a DynamoDB call in which `#version` is the attribute and `:version` the version.
+    pub const NEWER: &str = "attribute_not_exists(#version) OR #version < :version";
+
+    /// The epoch of the lease under which the record is handled: it rises with every change of the
+    /// owner of a shard and from a shard to its children, so a store of yours that refuses an epoch
+    /// lower than the last it saw of an item keeps out an owner that was frozen and does not know
+    /// that it lost the shard. `None` where there is no lease: on Lambda, and when a dead letter is
+    /// redriven, be it by a worker of the fleet.
+    ///
+    /// For rows that show an item's state, [`Context::version`] is simpler and always there.
+    pub fn epoch(&self) -> Option<u64> {
         self.epoch
     }
 
@@ -225,7 +213,7 @@ impl Context {
             stream: "detached".into(),
             shard: ShardId::new("shardId-detached"),
             incarnation: "detached/0".into(),
-            epoch: 1,
+            epoch: None,
             attempt: 1,
             tenure: Tenure::until_deadline(Instant::now() + hour),
             cancelled: CancellationToken::new(),

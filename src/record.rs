@@ -9,6 +9,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde_dynamo::{AttributeValue, Item};
 
@@ -43,6 +45,12 @@ impl SequenceNumber {
     /// The string as the stream gave it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// 40 digits with leading zeros: sorts as a text as the number does.
+    pub fn padded(&self) -> String {
+        let digits = self.0.trim_start_matches('0');
+        format!("{digits:0>width$}", width = Self::MAX_DIGITS)
     }
 
     fn digits(&self) -> &[u8] {
@@ -231,9 +239,13 @@ impl Record {
                 view: self.view,
             });
         };
-        serde_dynamo::from_item(image.clone()).map_err(|source| DecodeError::Mismatch {
+        let image = AttributeValue::M(image.inner().clone());
+        let image = serde_dynamo::Deserializer::from_attribute_value(image);
+        serde_path_to_error::deserialize(image).map_err(|error| DecodeError::Mismatch {
             what,
-            message: source.to_string(),
+            item: key_in_words(&self.keys),
+            field: error.path().to_string(),
+            message: error.inner().to_string(),
         })
     }
 
@@ -242,6 +254,19 @@ impl Record {
     pub fn key(&self) -> ItemKey {
         ItemKey::of(&self.keys)
     }
+}
+
+/// Key attributes as people write them: `id=1042`, or `id=1042,shop=7`. Names no value that is not
+/// text, number or binary.
+pub fn key_in_words(keys: &Item) -> String {
+    let mut parts: Vec<_> = keys.inner().iter().collect();
+    parts.sort_by_key(|(name, _)| name.as_str());
+    let parts = parts.into_iter().map(|(name, value)| match value {
+        AttributeValue::S(text) | AttributeValue::N(text) => format!("{name}={text}"),
+        AttributeValue::B(bytes) => format!("{name}={}", STANDARD.encode(bytes)),
+        _ => format!("{name}=?"),
+    });
+    parts.collect::<Vec<_>>().join(",")
 }
 
 /// Length-prefixed, so that no two keys can spell the same text.
@@ -297,10 +322,14 @@ pub enum DecodeError {
         view: StreamView,
     },
     /// An attribute does not fit the type.
-    #[error("the {what} does not fit: {message}")]
+    #[error("the {what} of {item} does not fit at {field}: {message}")]
     Mismatch {
         /// Which image was asked for.
         what: &'static str,
+        /// The item's key, such as `id=1042`.
+        item: String,
+        /// Where, such as `lines[0].price`; `.` is the item itself.
+        field: String,
         /// What did not fit, as the decoder says it.
         message: String,
     },

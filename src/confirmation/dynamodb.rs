@@ -10,7 +10,7 @@ use serde_dynamo::Item;
 use super::lookup::{Lookup, Now, address_hash};
 use crate::rows::dynamodb::{Table, Write};
 use crate::rows::expression::Expression;
-use crate::rows::fields::{Reader, text, time, to_item};
+use crate::rows::fields::{Reader, text, time, to_item, words};
 
 /// The partition key of the suppression list: the hash of an address.
 pub(crate) const ADDRESS: &str = "address";
@@ -101,7 +101,7 @@ impl SuppressionList {
     ) -> anyhow::Result<bool> {
         let item = to_item(vec![
             (ADDRESS, Some(text(address_hash(address)))),
-            ("reason", Some(text(reason))),
+            ("reason", Some(words(reason))),
             ("since", Some(time(since))),
         ]);
         let write = self.table.put(item, &Expression::on_none(ADDRESS)).await?;

@@ -237,7 +237,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             ..Tidying::default()
         };
         for (shard, epoch) in missing {
-            let since = self.complete_until(view, shard.parent.as_ref());
+            let parent = shard.parent.as_ref();
+            let since = self.complete_until(view, parent);
+            // What the owners of the parent wrote is older than what the owners of this one write.
+            let parent = parent.and_then(|parent| view.leases.get(parent));
+            let epoch = epoch.max(parent.map_or(0, |row| row.epoch + 1));
             let mut row = LeaseRow::new(shard.id, shard.parent, epoch).since(since);
             if !is_damaged.contains(&row.shard) {
                 tidying.create.push(row);

@@ -2,8 +2,6 @@
 
 mod parts;
 
-use std::time::Duration;
-
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -16,15 +14,12 @@ use super::{
 };
 use crate::group::GroupTable;
 use crate::record::ItemKey;
-use crate::rows::dynamodb::{Part, Table, Transaction, Write, is_conflict};
+use crate::rows::dynamodb::{Part, Table, Transaction, Write};
 use crate::rows::expression::Expression;
 use crate::rows::fields::{Fields, Reader, number, text, to_item};
 
 /// So often a write is tried that others get in the way of.
 const TRIES: usize = 8;
-
-/// How long others get to finish.
-const AFTER_CONFLICT: Duration = Duration::from_millis(50);
 
 /// Rows that are read at a time when a key's oldest letter is looked for.
 const AHEAD: i32 = 4;
@@ -99,17 +94,9 @@ impl DynamoDbDeadLetters {
         bail!("a dead letter could not be written: others changed its key {TRIES} times meanwhile")
     }
 
-    /// Applies all parts or none, and says which. `false` also when others are at the same rows
-    /// right now.
+    /// Applies all parts or none, and says which.
     async fn applied(&self, parts: Vec<Part>) -> anyhow::Result<bool> {
-        match self.table.transact(parts).await {
-            Ok(transaction) => Ok(transaction == Transaction::Applied),
-            Err(error) if is_conflict(&error) => {
-                tokio::time::sleep(AFTER_CONFLICT).await;
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+        Ok(self.table.transact(parts).await? == Transaction::Applied)
     }
 
     /// Sees to it that the key of a letter that stands open is parked. It is, unless somebody

@@ -17,13 +17,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_dynamo::{AttributeValue, Item};
+use serde_dynamo::Item;
 
 use crate::decide::shard::ShardId;
 use crate::group::{Group, GroupTable};
 use crate::record::{Event, ItemKey, Record, SequenceNumber};
+use crate::rows::fields::cut;
 
 pub mod dynamodb;
 pub mod memory;
@@ -34,6 +33,7 @@ pub(crate) mod row;
 #[cfg(feature = "sqs")]
 pub mod sqs;
 
+pub use crate::record::key_in_words;
 pub use reason::Reason;
 
 /// How long a letter is kept after it was redriven or discarded.
@@ -61,7 +61,7 @@ impl Attempts {
     pub const KEPT: usize = 20;
 
     /// So much is kept of an error, in bytes.
-    pub const LONGEST: usize = 1000;
+    pub const LONGEST: usize = crate::rows::fields::LONGEST;
 
     /// Adds one.
     pub fn push(&mut self, at: SystemTime, error: &str) {
@@ -69,7 +69,7 @@ impl Attempts {
         if self.last.len() == Self::KEPT {
             self.last.pop_front();
         }
-        let error = error[..error.floor_char_boundary(Self::LONGEST)].to_owned();
+        let error = cut(error).to_owned();
         self.last.push_back(Attempt { at, error });
     }
 
@@ -169,19 +169,6 @@ impl Envelope {
     pub fn key_in_words(&self) -> String {
         key_in_words(&self.keys)
     }
-}
-
-/// Key attributes as people write them: `id=1042`, or `id=1042,shop=7`. Names no value that is not
-/// text, number or binary.
-pub fn key_in_words(keys: &Item) -> String {
-    let mut parts: Vec<_> = keys.inner().iter().collect();
-    parts.sort_by_key(|(name, _)| name.as_str());
-    let parts = parts.into_iter().map(|(name, value)| match value {
-        AttributeValue::S(text) | AttributeValue::N(text) => format!("{name}={text}"),
-        AttributeValue::B(bytes) => format!("{name}={}", STANDARD.encode(bytes)),
-        _ => format!("{name}=?"),
-    });
-    parts.collect::<Vec<_>>().join(",")
 }
 
 /// A dead letter.

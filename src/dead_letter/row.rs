@@ -24,7 +24,7 @@ use super::{
 use crate::decide::shard::ShardId;
 use crate::group::GroupTable;
 use crate::record::{Event, ItemKey, Record, SequenceNumber, lambda_event};
-use crate::rows::fields::{Fields, Reader, number, seconds, text, time, to_item};
+use crate::rows::fields::{Fields, Reader, number, seconds, text, time, to_item, words};
 
 /// The format version that this build writes into every row.
 pub(super) const FORMAT: u32 = 1;
@@ -86,8 +86,7 @@ pub(super) fn marks_of(at: &GroupTable) -> String {
 
 /// Orders the letters of a key: by their stream, then by their place in it.
 fn place(id: &LetterId) -> String {
-    let digits = id.sequence_number.as_str().trim_start_matches('0');
-    format!("{}#{digits:0>40}", id.label)
+    format!("{}#{}", id.label, id.sequence_number.padded())
 }
 
 /// The key of a letter's row.
@@ -183,7 +182,7 @@ pub(super) fn attempt_fields(attempts: &Attempts) -> Fields {
     let maps = attempts.last().map(|one| {
         let fields = vec![
             ("at", Some(time(one.at))),
-            ("error", Some(text(&*one.error))),
+            ("error", Some(words(&one.error))),
         ];
         AttributeValue::M(to_item(fields).into_inner())
     });
@@ -200,9 +199,9 @@ pub(super) fn settling(before: &Envelope, deed: &Deed) -> Fields {
     let maps = deeds.skip(skipped).map(|one| {
         let fields = vec![
             ("at", Some(time(one.at))),
-            ("by", Some(text(&*one.by))),
+            ("by", Some(words(&one.by))),
             ("what", Some(text(one.what.word()))),
-            ("why", one.why.as_deref().map(text)),
+            ("why", one.why.as_deref().map(words)),
         ];
         AttributeValue::M(to_item(fields).into_inner())
     });

@@ -48,6 +48,8 @@ struct Queued {
     ticket: Ticket,
     attempts: Attempts,
     blame: Blame,
+    /// Since its first attempt of this invocation failed.
+    failing_since: Option<Instant>,
 }
 
 /// Work on the first record of a key has ended.
@@ -150,6 +152,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
                 ticket,
                 attempts: Attempts::default(),
                 blame: Blame::default(),
+                failing_since: None,
             };
             self.lanes.push(queued.record.key(), queued);
         }

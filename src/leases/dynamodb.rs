@@ -7,13 +7,11 @@ mod bootstrap;
 mod gaps;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::bail;
 use aws_sdk_dynamodb::Client;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_dynamo::Item;
-use tokio::time::sleep;
 
 use super::fence::{is_taken, stays_and_reads};
 use super::format::Formats;
@@ -22,11 +20,10 @@ use super::{
     Checkpoint, Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
     Sighting, Take, Unfit, View, WorkerRow,
 };
-use crate::decide::retry::Backoff;
 use crate::decide::shard::ShardId;
 use crate::group::{GroupTable, Identity};
 use crate::record::Position;
-use crate::rows::dynamodb::{Part, Table, Transaction, Write, is_conflict};
+use crate::rows::dynamodb::{Part, Table, Transaction, Write};
 use crate::rows::expression::Expression;
 use crate::rows::fields::{Fields, number, text};
 
@@ -37,15 +34,6 @@ const PUTS_AT_ONCE: usize = 16;
 ///
 /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
 const CHILDREN_PER_TRANSACTION: usize = 99;
-
-/// So often a transaction meets others before it counts as failed.
-const CONFLICTS: u32 = 10;
-
-/// The wait between, with full jitter: mostly some hundredths of a second.
-const AGAIN: Backoff = Backoff {
-    base: Duration::from_millis(20),
-    cap: Duration::from_millis(200),
-};
 
 /// The rows of a group on a table.
 #[derive(Debug, Clone)]
@@ -73,20 +61,6 @@ impl DynamoDbLeases {
     pub fn of_build(mut self, reads: u32) -> Self {
         self.formats = Formats::of_build(reads);
         self
-    }
-
-    /// Many takes ask for one dead worker's row, and hand-overs for one taker's: who meets another
-    /// transaction there goes a moment later.
-    async fn transact(&self, parts: Vec<Part>) -> anyhow::Result<Transaction> {
-        for tries in 1..CONFLICTS {
-            match self.table.transact(parts.clone()).await {
-                Err(error) if is_conflict(&error) => {
-                    sleep(AGAIN.wait(tries, &mut fastrand::Rng::new())).await;
-                }
-                answer => return answer,
-            }
-        }
-        self.table.transact(parts).await
     }
 
     fn key(&self, row: &str) -> Fields {
@@ -156,7 +130,7 @@ impl DynamoDbLeases {
             Part::Update(self.key(&lease_key(&take.shard)), self.formats.taking(take)),
             Part::Demand(self.key(&worker_key(owner)), still),
         ];
-        self.transact(parts).await?;
+        self.table.transact(parts).await?;
         let lease = self.standing(&take.shard).await?;
         Ok(lease.filter(|lease| is_taken(lease, take)))
     }
@@ -179,7 +153,7 @@ impl DynamoDbLeases {
             let mut parts = vec![Part::Update(parent, ending.clone())];
             let puts = missing.iter().map(|child| self.lease_item(child));
             parts.extend(puts.map(|item| Part::Put(item, Expression::on_none(ROW))));
-            let refused = match self.transact(parts).await? {
+            let refused = match self.table.transact(parts).await? {
                 Transaction::Applied => return Ok(Some(())),
                 Transaction::Refused(refused) => refused,
             };
@@ -331,7 +305,7 @@ impl LeaseStore for DynamoDbLeases {
                 Part::Update(lease, self.formats.under(hold).write(fields(to))),
                 Part::Demand(self.key(&worker_key(taker)), stays_and_reads(format)),
             ];
-            match self.transact(parts).await? {
+            match self.table.transact(parts).await? {
                 Transaction::Applied => return Ok(Some(())),
                 Transaction::Refused(refused) if refused.first() == Some(&true) => {
                     let lease = self.standing(&hold.shard).await?;

@@ -13,7 +13,7 @@ use crate::decide::shard::ShardId;
 use crate::group::Identity;
 use crate::record::{Position, SequenceNumber};
 use crate::rows::expression::Expression;
-use crate::rows::fields::{Fields, Reader, Unexpected, number, text, time, to_item};
+use crate::rows::fields::{Fields, Reader, Unexpected, number, text, time, to_item, words};
 
 /// The partition key: `<group>#<table ARN>`.
 pub const GROUP_TABLE: &str = "group_table";
@@ -133,7 +133,7 @@ fn report_fields(report: &Report) -> Fields {
         ("frontier_time", instant(report.frontier_time)),
         ("caught_up_at", instant(report.caught_up_at)),
         ("settled", Some(number(report.settled))),
-        ("last_error", report.last_error.as_deref().map(text)),
+        ("last_error", report.last_error.as_deref().map(words)),
         ("waiting_since", instant(report.waiting_since)),
         ("per_minute", Some(number(report.per_minute))),
         ("told_at", instant(report.told_at)),
@@ -161,9 +161,9 @@ pub(super) fn gap_end(row: &GapRow) -> (&'static str, Option<AttributeValue>) {
 /// What somebody found out about a gap.
 pub(super) fn gap_resolution(resolved: Option<&GapResolution>) -> Fields {
     vec![
-        ("resolved_by", resolved.map(|one| text(&*one.by))),
+        ("resolved_by", resolved.map(|one| words(&one.by))),
         ("resolved_at", resolved.map(|one| time(one.at))),
-        ("resolved_note", resolved.map(|one| text(&*one.note))),
+        ("resolved_note", resolved.map(|one| words(&one.note))),
     ]
 }
 

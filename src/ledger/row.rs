@@ -11,7 +11,7 @@ use crate::decide::claim::{
     Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
 use crate::rows::fields::{
-    Fields, Reader, Unexpected, binary, number, seconds, text, time, to_item,
+    Fields, Reader, Unexpected, binary, number, seconds, text, time, to_item, words,
 };
 
 /// The format version that this build writes into every row.
@@ -57,7 +57,7 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> Item 
         ("first_claimed", entry.first_claimed.map(time)),
         ("digest", entry.digest.as_deref().map(text)),
         (MAIL, entry.kept.as_ref().map(|kept| binary(&kept.0))),
-        ("reply", entry.reply.as_deref().map(text)),
+        ("reply", entry.reply.as_deref().map(words)),
         ("ambiguities", Some(number(entry.ambiguities))),
         ("doubtful", fences(&entry.doubtful)),
         ("accepted", fences(&entry.accepted)),

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
@@ -21,6 +22,7 @@ use serde_dynamo::Item;
 use super::expression::Expression;
 use super::fields::{Fields, to_item};
 use crate::aws_error::AwsError;
+use crate::decide::retry::Backoff;
 
 type Attributes = HashMap<String, AttributeValue>;
 
@@ -76,6 +78,17 @@ impl Table {
         AwsError::new(error)
             .on(format!("table {}", self.name))
             .into()
+    }
+
+    /// The failure of a write of one row, which a transaction on that row refuses.
+    fn write_failed<E>(&self, error: &SdkError<E, HttpResponse>) -> anyhow::Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        match error.code() {
+            Some("TransactionConflictException") => self.failed(error).context(Passing),
+            _ => self.failed(error),
+        }
     }
 
     /// Reads a row consistently.
@@ -212,6 +225,10 @@ impl Table {
 
     /// Changes a row.
     pub(crate) async fn update(&self, key: Fields, how: &Expression) -> anyhow::Result<Write> {
+        repeated(|| self.try_update(key.clone(), how)).await
+    }
+
+    async fn try_update(&self, key: Fields, how: &Expression) -> anyhow::Result<Write> {
         let update = self.client.update_item().table_name(&*self.name);
         let answer = update
             .set_key(Some(attributes(key)))
@@ -231,12 +248,16 @@ impl Table {
             Some(UpdateItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
                 refused.item().map(|item| item.clone().into()),
             )),
-            _ => Err(self.failed(&error)),
+            _ => Err(self.write_failed(&error)),
         }
     }
 
     /// Writes a whole row.
     pub(crate) async fn put(&self, item: Item, when: &Expression) -> anyhow::Result<Write> {
+        repeated(|| self.try_put(item.clone(), when)).await
+    }
+
+    async fn try_put(&self, item: Item, when: &Expression) -> anyhow::Result<Write> {
         let put = self.client.put_item().table_name(&*self.name);
         let answer = put
             .set_item(Some(item.into()))
@@ -253,12 +274,16 @@ impl Table {
             Some(PutItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
                 refused.item().map(|item| item.clone().into()),
             )),
-            _ => Err(self.failed(&error)),
+            _ => Err(self.write_failed(&error)),
         }
     }
 
     /// Removes a row.
     pub(crate) async fn delete(&self, key: Fields, when: &Expression) -> anyhow::Result<Write> {
+        repeated(|| self.try_delete(key.clone(), when)).await
+    }
+
+    async fn try_delete(&self, key: Fields, when: &Expression) -> anyhow::Result<Write> {
         let delete = self.client.delete_item().table_name(&*self.name);
         let answer = delete
             .set_key(Some(attributes(key)))
@@ -275,7 +300,7 @@ impl Table {
             Some(DeleteItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
                 refused.item().map(|item| item.clone().into()),
             )),
-            _ => Err(self.failed(&error)),
+            _ => Err(self.write_failed(&error)),
         }
     }
 
@@ -283,6 +308,10 @@ impl Table {
     ///
     /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
     pub(crate) async fn transact(&self, parts: Vec<Part>) -> anyhow::Result<Transaction> {
+        repeated(|| self.try_transact(parts.clone())).await
+    }
+
+    async fn try_transact(&self, parts: Vec<Part>) -> anyhow::Result<Transaction> {
         let parts: Result<Vec<_>, _> = parts.into_iter().map(|part| self.part(part)).collect();
         let call = self.client.transact_write_items();
         let Err(error) = call.set_transact_items(Some(parts?)).send().await else {
@@ -298,8 +327,8 @@ impl Table {
                 return Ok(Transaction::Refused(failed));
             }
             let mut reasons = cancelled.cancellation_reasons().iter();
-            if reasons.any(|reason| reason.code() == Some("TransactionConflict")) {
-                return Err(self.failed(&error).context(Conflict));
+            if reasons.any(|reason| reason.code().is_some_and(|code| PASSING.contains(&code))) {
+                return Err(self.failed(&error).context(Passing));
             }
         }
         Err(self.failed(&error))
@@ -350,17 +379,44 @@ impl Table {
     }
 }
 
-/// Another write was under way on one of a transaction's rows: nothing was applied, and it may be
-/// tried again at once.
+/// Why a transaction is cancelled of which nothing was applied and which may be tried again at once:
+/// another write was under way on one of its rows, or the table takes no more right now.
 ///
-/// Source: [TransactionConflict](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html#API_TransactWriteItems_Errors).
-#[derive(Debug, thiserror::Error)]
-#[error("another write was under way on the same row")]
-struct Conflict;
+/// Source: [cancellation reasons](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html#API_TransactWriteItems_Errors).
+const PASSING: [&str; 3] = [
+    "TransactionConflict",
+    "ProvisionedThroughputExceeded",
+    "ThrottlingError",
+];
 
-/// Whether a transaction failed only because of a [`Conflict`].
-pub(crate) fn is_conflict(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Conflict>().is_some()
+/// Nothing was applied, for a reason that passes.
+#[derive(Debug, thiserror::Error)]
+#[error("another write was under way on the same row, or the table is throttled")]
+struct Passing;
+
+/// So often a write is tried that meets others.
+const TRIES: u32 = 10;
+
+/// The wait between, with full jitter: mostly some hundredths of a second.
+const AGAIN: Backoff = Backoff {
+    base: Duration::from_millis(20),
+    cap: Duration::from_millis(200),
+};
+
+/// Repeats a write that met another one at the same row. Many takes ask for one dead worker's row,
+/// and many letters for one lease: who meets another there goes a moment later.
+async fn repeated<T, F: Future<Output = anyhow::Result<T>>>(
+    write: impl Fn() -> F,
+) -> anyhow::Result<T> {
+    for tries in 1..TRIES {
+        match write().await {
+            Err(error) if error.is::<Passing>() => {
+                tokio::time::sleep(AGAIN.wait(tries, &mut fastrand::Rng::new())).await;
+            }
+            answer => return answer,
+        }
+    }
+    write().await
 }
 
 fn attributes(fields: Fields) -> Attributes {

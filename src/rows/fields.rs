@@ -21,6 +21,21 @@ pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
+/// The longest words in a row, in bytes. An item of a table ends at 400 KB, and each write of a row
+/// is paid for by its size.
+pub(crate) const LONGEST: usize = 1000;
+
+/// Words of any length, such as an error, a name or a note, cut to [`LONGEST`] bytes. Whatever people
+/// or other programs wrote goes through here into a row, so that no write can fail by its length.
+pub(crate) fn words(value: &str) -> AttributeValue {
+    text(cut(value))
+}
+
+/// The beginning of words of any length, at most [`LONGEST`] bytes of it.
+pub(crate) fn cut(words: &str) -> &str {
+    &words[..words.floor_char_boundary(LONGEST)]
+}
+
 /// A number.
 pub(crate) fn number(value: impl Into<u128>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
@@ -167,5 +182,17 @@ impl<'a> Reader<'a> {
                 expected: "a list",
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_cut_between_two_characters() {
+        assert_eq!(words("short"), text("short"));
+        // Three bytes each: 1,000 is in the middle of one.
+        assert_eq!(words(&"\u{20ac}".repeat(500)), text("\u{20ac}".repeat(333)));
     }
 }

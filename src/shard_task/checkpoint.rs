@@ -1,6 +1,5 @@
 //! What a shard task writes down of how far it came, and when.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -101,11 +100,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             Ok(None) => {
                 warn!(shard = %self.shard(), epoch = self.assignment.hold.epoch,
                     "the checkpoint was refused: the lease is somebody else's now");
-                self.engine
-                    .progress
-                    .counters
-                    .refused
-                    .fetch_add(1, Ordering::Relaxed);
                 self.refused = true;
                 self.stop(Order::Abandon);
             }

@@ -98,11 +98,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             Err(ended) => return Some(ended),
         };
         match listing {
-            Ok(listing) if listing.shards.iter().all(|shard| shard.id != *self.shard()) => {
+            Ok(listing) if listing.shards.iter().any(|shard| shard.id == *self.shard()) => None,
+            // The listing agrees, or the whole stream is gone.
+            Ok(_) | Err(SourceError::Gone) => {
                 self.ahead = Ahead::End;
                 self.gap().await
             }
-            Ok(_) => None,
             Err(error) => {
                 warn!(shard = %self.shard(), error = %error, "the shard is gone, and the stream cannot be listed");
                 self.report.last_error = Some(error.to_string());
@@ -143,12 +144,14 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
     let children = find_children(&engine.source, &hold.shard, &mut rng).await;
     let ids: Vec<_> = children.iter().map(|child| child.id.as_str()).collect();
     info!(shard = %hold.shard, children = ?ids, "the shard ended");
+    // Ending the parent raises its epoch once more; its children begin above that.
+    let of_child = hold.epoch + 2;
     let rows: Vec<_> = children
         .into_iter()
         .map(|child| LeaseRow {
             // Whoever ends a shard goes on with its children at once.
             owner: Some(hold.owner.clone()),
-            ..LeaseRow::new(child.id, child.parent, 1).since(report.complete_until())
+            ..LeaseRow::new(child.id, child.parent, of_child).since(report.complete_until())
         })
         .collect();
     let write = || engine.leases.finish(&hold, &rows, &report);
@@ -159,19 +162,26 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
     }
 }
 
-/// A child becomes visible some time after its parent was closed, so that an empty answer is asked
-/// for again before the full listing decides.
+/// Asks for the children of a shard until the answer can be believed.
+///
+/// A child becomes visible some time after its parent was closed, so an empty answer is asked for
+/// again before the full listing decides. An error other than a throttle also lets the full listing
+/// decide: a stream that has forgotten the parent refuses the question, and will always refuse it.
 async fn find_children<S: StreamSource>(
     source: &S,
     parent: &ShardId,
     rng: &mut fastrand::Rng,
 ) -> Vec<Shard> {
-    let mut empty = 0;
+    let (mut empty, mut refused) = (0, false);
     for attempt in 1.. {
-        let answer = if empty < EMPTY_ANSWERS {
-            source.children(parent).await
+        let answer = if refused || empty >= EMPTY_ANSWERS {
+            match source.describe().await {
+                // A stream that is gone lists nothing.
+                Err(SourceError::Gone) => Ok(Vec::new()),
+                listing => listing.map(|listing| listing.shards),
+            }
         } else {
-            source.describe().await.map(|listing| listing.shards)
+            source.children(parent).await
         };
         match answer {
             Ok(shards) if left_out!(ChildForgotten) => return shards,
@@ -185,7 +195,10 @@ async fn find_children<S: StreamSource>(
             Err(error @ SourceError::Throttled(_)) => {
                 warn!(shard = %parent, error = %error, "looking for children is throttled");
             }
-            Err(error) => warn!(shard = %parent, error = %error, "looking for children failed"),
+            Err(error) => {
+                warn!(shard = %parent, error = %error, "looking for children failed");
+                refused = true;
+            }
         }
         tokio::time::sleep(PERSISTENT.wait(attempt, rng).max(PERSISTENT.base)).await;
     }

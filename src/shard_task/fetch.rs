@@ -85,15 +85,12 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
                 fetched
             }
             Err(SourceError::Expired) => {
-                // Not a failure: the position stands, the cursor is made anew.
-                self.iterator = None;
-                self.pause = Duration::ZERO;
+                self.restart();
                 Fetched::Nothing { at_end: None }
             }
             Err(SourceError::Trimmed) => {
-                self.iterator = None;
                 self.position = Position::Horizon;
-                self.pause = Duration::ZERO;
+                self.restart();
                 Fetched::Trimmed
             }
             Err(SourceError::Gone) => {
@@ -155,6 +152,17 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
         } else {
             Duration::ZERO
         };
+    }
+
+    /// The position stands and needs a new cursor: at once the first time. A stream that keeps
+    /// answering so is asked less and less often.
+    fn restart(&mut self) {
+        self.iterator = None;
+        if self.failures == 0 {
+            (self.failures, self.pause) = (1, Duration::ZERO);
+        } else {
+            self.back_off();
+        }
     }
 
     fn back_off(&mut self) {

@@ -58,7 +58,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             Fetched::Trimmed => {
                 self.at_horizon = true;
-                if self.may_have_lost() {
+                // A gap without an end covers whatever is trimmed until a record is read.
+                if self.open_gap.is_none() && self.may_have_lost() {
                     self.gap().await
                 } else {
                     None

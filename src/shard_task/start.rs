@@ -76,7 +76,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             stream: self.stream.clone(),
             shard: self.assignment.hold.shard.clone(),
             incarnation: self.assignment.hold.owner.as_str().into(),
-            epoch: self.assignment.hold.epoch,
+            epoch: Some(self.assignment.hold.epoch),
             attempt: made + 1,
             tenure: self.assignment.tenure.clone(),
             cancelled: self.cancel.clone(),

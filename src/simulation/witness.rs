@@ -123,8 +123,9 @@ impl Witness {
 
     /// A handler begins with a record.
     pub fn begins(&mut self, worker: usize, record: &Record, context: &Context) -> Verdict {
-        let owns = (context.shard(), context.epoch(), &context.tenure);
-        self.owns(worker, owns)?;
+        if let Some(epoch) = context.epoch() {
+            self.owns(worker, (context.shard(), epoch, &context.tenure))?;
+        }
         let number = &record.sequence_number;
         let key = record.key();
         if let Some(open) = self

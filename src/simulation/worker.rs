@@ -223,7 +223,7 @@ impl<H: RecordHandler> RecordHandler for Watched<H> {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         let number = &record.sequence_number;
         let place = format!(
-            "{number} of {} under epoch {}",
+            "{number} of {} under epoch {:?}",
             context.shard(),
             context.epoch()
         );

@@ -300,11 +300,12 @@ impl StreamSource for MemoryStream {
     }
 
     async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {
-        Ok(self
-            .state()
-            .listed()
-            .filter(|shard| shard.parent.as_ref() == Some(parent))
-            .collect())
+        let state = self.state();
+        // As the service does, for a shard that it does not have any more.
+        state.held(parent)?;
+        let children = state.listed();
+        let children = children.filter(|shard| shard.parent.as_ref() == Some(parent));
+        Ok(children.collect())
     }
 
     async fn iterator(

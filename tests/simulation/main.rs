@@ -7,6 +7,7 @@ mod handler;
 mod lanes;
 mod mail;
 mod outage;
+mod projection;
 mod scenarios;
 mod seeds;
 mod smoke;

@@ -40,6 +40,7 @@ const ABOVE_CONFIRMATION: &[&str] = &["tables", "lambda", "simulation"];
 
 /// Files in which types of the AWS SDK may stand.
 const AWS_FILES: &[&str] = &[
+    "aws.rs",
     "aws_error.rs",
     "dynamodb.rs",
     "ses.rs",

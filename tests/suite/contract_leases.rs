@@ -54,6 +54,7 @@ on_each_store! {
     finishing_leaves_a_child_that_is_there_as_it_is,
     a_finish_that_is_refused_creates_no_child,
     finishing_with_very_many_children_creates_them_all,
+    an_error_of_any_length_stops_no_write,
     only_ended_leases_are_removed,
     a_gap_keeps_its_first_detection_and_takes_its_newest_end,
     an_end_of_a_gap_that_is_written_late_moves_no_later_one_back,

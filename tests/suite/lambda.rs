@@ -150,6 +150,22 @@ async fn a_record_that_still_fails_when_the_time_is_over_comes_again_unless_it_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_has_failed_for_as_long_as_it_may_is_given_up_within_the_invocation() {
+    let desk = failing("b", retry);
+    let (function, letters) = function(&desk);
+    let function = function.settings(Settings {
+        attempts: AttemptLimits {
+            attempts: 1_000_000,
+            age: Duration::from_secs(20),
+        },
+        ..Settings::default()
+    });
+    let answer = handled(&function, &batch("ab"), LONG).await;
+    assert_eq!(answer.unsettled(), None);
+    assert_eq!(parked(&letters).await, [("2".to_owned(), Reason::TooOld)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn when_a_dependency_is_down_the_batch_ends_at_once_and_nobody_calls_it_but_a_probe() {
     let desk = Desk::new(|_, _| Err(Failure::unavailable("no route")));
     let (function, letters) = function(&desk);

@@ -55,6 +55,7 @@ mod real_lambda;
 mod real_servers;
 mod record;
 mod redrive;
+mod requests;
 mod runbook;
 mod secrets;
 mod seen_through;

@@ -166,3 +166,49 @@ proptest! {
         prop_assert!(SequenceNumber::parse(text).is_err());
     }
 }
+
+#[derive(Debug, serde::Deserialize)]
+#[allow(dead_code)]
+struct Line {
+    price: u64,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[allow(dead_code)]
+struct Order {
+    lines: Vec<Line>,
+}
+
+#[test]
+fn an_image_that_does_not_fit_names_the_item_and_the_field() {
+    use std::collections::HashMap;
+
+    let mut record = crate::support::letters::record("A-1", 7);
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let line = |price| AttributeValue::M(HashMap::from([("price".to_owned(), price)]));
+    let lines = AttributeValue::L(vec![
+        line(AttributeValue::N("5".to_owned())),
+        line(text("5")),
+    ]);
+    let image = HashMap::from([("lines".to_owned(), lines)]);
+    record.new_image = Some(image.into());
+    let told = record.new_image::<Order>().unwrap_err().to_string();
+    assert!(
+        told.starts_with("the new image of id=A-1 does not fit at lines[1].price: "),
+        "{told}"
+    );
+    record.new_image = Some(HashMap::new().into());
+    let told = record.new_image::<Order>().unwrap_err().to_string();
+    assert!(told.contains("id=A-1") && told.contains("lines"), "{told}");
+}
+
+#[test]
+fn a_padded_number_sorts_as_a_text_as_the_number_does() {
+    let number = |digits: &str| SequenceNumber::parse(digits).unwrap();
+    let longest = "9".repeat(SequenceNumber::MAX_DIGITS);
+    let sorted = ["0", "7", "007", "10", "99", "100", &longest];
+    for two in sorted.windows(2) {
+        let (low, high) = (number(two[0]), number(two[1]));
+        assert_eq!(low.cmp(&high), low.padded().cmp(&high.padded()), "{two:?}");
+    }
+}

@@ -290,6 +290,8 @@ async fn a_shard_that_the_stream_forgot_is_gone() {
     assert!(matches!(read, SourceError::Gone), "{read:?}");
     let anew = shop.stream.iterator(&id(&parent), &Position::Horizon).await;
     assert!(matches!(anew, Err(SourceError::Gone)), "{anew:?}");
+    let children = shop.stream.children(&id(&parent)).await;
+    assert!(matches!(children, Err(SourceError::Gone)), "{children:?}");
     let streams = clients::streams(shop.server.url());
     let nowhere = DynamoDbStream::new(streams, "arn:another", Clock::system());
     let described = nowhere.describe().await.unwrap_err();

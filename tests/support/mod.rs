@@ -18,3 +18,4 @@ pub mod server;
 pub mod ses_server;
 pub mod shop;
 pub mod streams_server;
+pub mod wiretap;

@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::Client;
 
 use super::clients;
 use super::embedded::Embedded;
+use super::wiretap::Wiretap;
 
 /// A DynamoDB: embedded, for as long as this lives, or LocalStack.
 pub struct Server {
@@ -20,6 +21,21 @@ impl Server {
             client: clients::dynamodb(server.url()),
             _embedded: Some(server),
         }
+    }
+
+    /// One that refuses each read and write when it comes for the first time: throttled, or because
+    /// another transaction is under way.
+    pub fn hindered() -> Self {
+        let (wiretap, server) = Self::heard();
+        wiretap.hinder();
+        server
+    }
+
+    /// One with an ear on what is asked of it.
+    pub fn heard() -> (Wiretap, Self) {
+        let server = Self::embedded();
+        let (wiretap, client) = Wiretap::on(&server.client);
+        (wiretap, Self { client, ..server })
     }
 
     pub fn localstack() -> Self {
@@ -55,7 +71,7 @@ macro_rules! on_each_server {
 pub(crate) use on_each_server;
 
 /// Runs every behaviour on every store: the one in memory, and `$store` of what `$open` makes on
-/// every server. A store on a server may hold what others wrote.
+/// every server, one that hinders included. A store on a server may hold what others wrote.
 macro_rules! on_each_store {
     ($memory:expr, $open:expr, $store:expr; $($behaviour:ident,)*) => {
         mod memory {
@@ -70,6 +86,14 @@ macro_rules! on_each_store {
             $(#[tokio::test]
             async fn $behaviour() {
                 let opened = $open($crate::support::server::Server::embedded()).await;
+                super::$behaviour($store(&opened)).await;
+            })*
+        }
+        mod hindered {
+            use super::*;
+            $(#[tokio::test]
+            async fn $behaviour() {
+                let opened = $open($crate::support::server::Server::hindered()).await;
                 super::$behaviour($store(&opened)).await;
             })*
         }

@@ -1,7 +1,5 @@
 //! How work on a record ended, and what becomes of the record then.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
@@ -60,12 +58,14 @@ impl<H: RecordHandler> Batch<'_, H> {
             Counters::add(&function.counters.failed_attempts);
             let now = function.clock.now();
             queued.attempts.push(now, &failure.to_string());
+            queued.failing_since.get_or_insert_with(Instant::now);
         }
+        let failing_for = queued.failing_since.map(|since| since.elapsed());
         let (record, attempts) = (queued.record.clone(), queued.attempts.clone());
         let _of_trace = record.span().entered();
         let (stream, sequence) = (&self.stream, &record.sequence_number);
         let attempt = attempts.made();
-        let tried = (attempt, Duration::ZERO);
+        let tried = (attempt, failing_for.unwrap_or_default());
         let settings = &function.settings;
         match settings.verdict(failure, tried, has_letters, &mut self.rng) {
             Verdict::Bury(reason) => {

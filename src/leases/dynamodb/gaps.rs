@@ -63,7 +63,10 @@ impl DynamoDbLeases {
         };
         let lease = self.key(&lease_key(&hold.shard));
         let fence = Part::Demand(lease, self.formats.under(hold));
-        let tried = self.transact(vec![fence, Part::Update(key, how)]).await?;
+        let tried = self
+            .table
+            .transact(vec![fence, Part::Update(key, how)])
+            .await?;
         Ok(match tried {
             Transaction::Applied => Tried::Written,
             Transaction::Refused(refused) if refused.first() == Some(&true) => Tried::LeaseLost,

@@ -196,6 +196,7 @@ pub struct Tapped {
     calls: Arc<Mutex<Vec<Asked>>>,
     listings_to_fail: Arc<AtomicUsize>,
     listing_takes: Duration,
+    reads_fail: Option<fn() -> SourceError>,
 }
 
 impl Tapped {
@@ -209,6 +210,15 @@ impl Tapped {
             calls: Arc::default(),
             listings_to_fail: Arc::new(listings.into()),
             listing_takes: Duration::ZERO,
+            reads_fail: None,
+        }
+    }
+
+    /// A stream that answers every read with this error.
+    pub fn refusing(inner: &MemoryStream, error: fn() -> SourceError) -> Self {
+        Self {
+            reads_fail: Some(error),
+            ..Self::new(inner)
         }
     }
 
@@ -269,6 +279,9 @@ impl StreamSource for Tapped {
 
     async fn read(&self, iterator: &ShardIterator) -> Result<Batch, SourceError> {
         self.note("read", None);
+        if let Some(error) = self.reads_fail {
+            return Err(error());
+        }
         let batch = self.inner.read(iterator).await;
         if matches!(batch, Err(SourceError::Expired)) {
             self.note("expired", None);

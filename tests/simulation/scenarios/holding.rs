@@ -94,6 +94,31 @@ async fn a_checkpoint_under_a_lease_that_went_elsewhere_is_refused_and_the_lease
     assert_eq!(me.owns(&shard(0)), None);
 }
 
+/// The count is an alarm's ground: one refusal must not look like two.
+#[tokio::test(start_paused = true)]
+async fn a_refused_checkpoint_is_counted_once() {
+    let stage = Stage::new(1);
+    // A look would tell before a checkpoint does.
+    let blind = Arc::new(AtomicBool::new(false));
+    let leases = Heard::failing_while(&stage.leases, &blind, |call| call == "look");
+    let one = stage.worker_on("one", stage.stream.clone(), leases);
+    stage.commit("a", "before");
+    let only = stage.stream.open_shards()[0].clone();
+    eventually(secs(10), "a checkpoint", || {
+        stage.row(&only).is_some_and(|row| row.report.settled == 1)
+    })
+    .await;
+    blind.store(true, Ordering::Relaxed);
+    stage.leases.tamper(|view| {
+        view.leases.get_mut(&only).unwrap().epoch += 5;
+    });
+    stage.commit("a", "under the old epoch");
+    let refused = || one.counters.refused.load(Ordering::Relaxed);
+    eventually(secs(30), "a refusal", || refused() > 0).await;
+    pass(secs(60)).await;
+    assert_eq!(refused(), 1);
+}
+
 /// Scenario 9.
 #[tokio::test]
 async fn a_lease_that_was_lost_and_regained_refuses_the_checkpoint_of_the_first_time() {

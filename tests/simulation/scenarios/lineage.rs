@@ -47,6 +47,44 @@ async fn a_child_waits_for_its_parent_and_starts_within_a_second_of_its_end() {
     assert!(stage.row(&parent).unwrap().ended());
 }
 
+/// Whatever an owner of the parent wrote under its epoch is older than what a child's owner writes.
+#[tokio::test(start_paused = true)]
+async fn the_epoch_of_a_child_begins_above_its_parents() {
+    let stage = Stage::new(1);
+    let source = Tapped::new(&stage.stream);
+    let parent = stage.stream.open_shards()[0].clone();
+    for round in 0..4 {
+        let worker = stage.worker(&format!("round {round}"));
+        let name = format!("round {round}");
+        eventually(secs(20), "the lease", || stage.owned_by(&name) == 1).await;
+        worker.leave().await;
+    }
+    let above = stage.row(&parent).unwrap().epoch;
+    assert!(above > 4, "it rises with every owner");
+    let _last = stage.worker_on("last", source.clone(), stage.leases.clone());
+    eventually(secs(20), "the lease", || stage.owned_by("last") == 1).await;
+
+    // One that its parent's end finds, and one that a listing finds later.
+    let children = stage.stream.end(&parent, true);
+    eventually(secs(10), "both", || stage.owned_by("last") == 2).await;
+    let epoch = |shard| stage.row(shard).unwrap().epoch;
+    for child in &children {
+        assert!(epoch(child) > epoch(&parent), "{child}");
+    }
+    let grandchild = stage.stream.end(&children[0], false).remove(0);
+    stage.stream.hide(&grandchild, true);
+    let ended = || stage.row(&children[0]).unwrap().ended();
+    eventually(secs(120), "the end without a child", ended).await;
+    stage.stream.hide(&grandchild, false);
+    let found = || {
+        stage
+            .row(&grandchild)
+            .is_some_and(|row| row.owner.is_some())
+    };
+    eventually(secs(180), "the hidden one", found).await;
+    assert!(epoch(&grandchild) > epoch(&children[0]));
+}
+
 /// Scenario 19.
 #[test]
 fn an_ended_parent_stays_until_its_children_have_left_their_horizon() {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use aftercommit::leases::{Checkpoint, GroupRow, InitialPosition, LeaseStore as _};
 use aftercommit::record::Position;
+use aftercommit::source::SourceError;
 use aftercommit::{Identity, OnGap};
 
-use super::calls::Tapped;
+use super::calls::{Heard, Tapped};
 use super::stage::{Stage, eventually, pass, secs};
 
 /// Scenario 23.
@@ -110,6 +111,23 @@ async fn a_checkpoint_that_was_trimmed_is_a_gap_row_and_reading_goes_on() {
         stage.row(&only).unwrap().report.settled == 3
     })
     .await;
+}
+
+/// A clock, a bug or another server may make a stream say this for ever.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_keeps_saying_trimmed_or_expired_is_asked_less_and_less_often() {
+    for error in [|| SourceError::Trimmed, || SourceError::Expired] {
+        let stage = Stage::new(1);
+        stage.commit_many("item", 5);
+        let source = Tapped::refusing(&stage.stream, error);
+        let leases = Heard::new(&stage.leases);
+        let one = stage.worker_on("one", source.clone(), leases.clone());
+        pass(Duration::from_mins(10)).await;
+        let (reads, gaps) = (source.count("read", None), leases.count("record_gap"));
+        assert!((10..250).contains(&reads), "{:?}: {reads} reads", error());
+        assert!(gaps <= 1, "{:?}: {gaps} gaps", error());
+        assert!(one.counters.gaps.load(Ordering::Relaxed) <= 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,6 +81,24 @@ pub(super) async fn a_finish_that_is_refused_creates_no_child(store: impl LeaseS
     assert!(!view.leases[&shard("a")].ended());
 }
 
+/// A handler may quote an answer of any length, and an item of the table ends at 400 KB.
+pub(super) async fn an_error_of_any_length_stops_no_write(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    let long = Report {
+        last_error: Some("\u{20ac}".repeat(150_000)),
+        ..report()
+    };
+    let written = store.checkpoint(&hold, &after("3"), &long).await;
+    assert_eq!(written.unwrap(), Some(()));
+    let ended = store.finish(&hold, &children(&["b"]), &long).await;
+    assert_eq!(ended.unwrap(), Some(()));
+    let told = lease(&store, "a").await.report.last_error.unwrap();
+    assert!(
+        told.starts_with("\u{20ac}\u{20ac}"),
+        "the beginning is kept"
+    );
+}
+
 pub(super) async fn finishing_with_very_many_children_creates_them_all(store: impl LeaseStore) {
     let hold = held_by_one(&store).await;
     let names: Vec<_> = (0..130).map(|n| format!("child-{n:03}")).collect();

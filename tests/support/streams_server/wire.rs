@@ -99,6 +99,13 @@ fn describe_stream(server: &mut Server, request: &Value) -> Answer {
         filter if filter["Type"] == "CHILD_SHARDS" => Some(filter["ShardId"].as_str()),
         _ => return Err(INVALID),
     };
+    if let (Some(parent), Children::Filtered) = (parent, server.children) {
+        // The service refuses to look for the children of a shard that it does not list.
+        let listed = parent.and_then(|id| server.shards.all.get(id));
+        if listed.is_none_or(|shard| shard.hidden) {
+            return Err(NOT_FOUND);
+        }
+    }
     let empty = parent.is_some() && server.empty_children > 0;
     if empty {
         server.empty_children -= 1;

@@ -1,0 +1,172 @@
+//! An ear on the wire between a client and its DynamoDB: what was asked, and refusals on demand.
+//!
+//! An emulator never lags, never throttles and never lets two transactions meet. So what a store
+//! asks for is read from its requests, and what it does about a refusal is seen by refusing.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_smithy_http_client::Builder;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use serde_json::{Value, json};
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Such as `PutItem`.
+    pub operation: String,
+    pub body: Value,
+}
+
+/// How a call is refused: nothing is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The table takes no more for now.
+    Throttled,
+    /// Another transaction is under way on a row.
+    Conflict,
+}
+
+impl Refusal {
+    /// As the service says it of this call.
+    fn answer(self, request: &Request) -> HttpResponse {
+        let (kind, reason) = match self {
+            Self::Throttled => (
+                "ProvisionedThroughputExceededException",
+                "ProvisionedThroughputExceeded",
+            ),
+            Self::Conflict => ("TransactionConflictException", "TransactionConflict"),
+        };
+        let body = if request.operation == "TransactWriteItems" {
+            let parts = request.body["TransactItems"].as_array().unwrap().len();
+            let mut reasons = vec![json!({ "Code": "None" }); parts];
+            reasons[0] = json!({ "Code": reason, "Message": "try again" });
+            let kind = "TransactionCanceledException";
+            json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"),
+                "message": "Transaction cancelled", "CancellationReasons": reasons })
+        } else {
+            json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"),
+                "message": "try again" })
+        };
+        HttpResponse::new(400.try_into().unwrap(), body.to_string().into())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    requests: Vec<Request>,
+    /// Each request is refused when it comes for the first time.
+    hinders: bool,
+    refused: BTreeSet<String>,
+    /// How so many of the next calls of an operation are refused.
+    next: Option<(&'static str, Refusal, usize)>,
+}
+
+/// A client's HTTP client that listens in.
+#[derive(Debug, Clone)]
+pub struct Wiretap {
+    inner: SharedHttpClient,
+    heard: Arc<Mutex<Heard>>,
+}
+
+impl Wiretap {
+    /// Listens in on a client; the one that is returned repeats what is throttled at once.
+    pub fn on(client: &Client) -> (Self, Client) {
+        let wiretap = Self {
+            inner: Builder::new().build_http(),
+            heard: Arc::default(),
+        };
+        let config = client.config().to_builder();
+        let config = config.http_client(SharedHttpClient::new(wiretap.clone()));
+        let soon = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
+        let config = config.retry_config(soon);
+        (wiretap, Client::from_conf(config.build()))
+    }
+
+    /// What was asked since the last time.
+    pub fn taken(&self) -> Vec<Request> {
+        std::mem::take(&mut self.heard.lock().unwrap().requests)
+    }
+
+    /// Refuses the next `times` calls of an operation.
+    pub fn refuse(&self, operation: &'static str, refusal: Refusal, times: usize) {
+        self.heard.lock().unwrap().next = Some((operation, refusal, times));
+    }
+
+    /// Refuses each read and write when it comes for the first time, one way or the other.
+    pub fn hinder(&self) {
+        self.heard.lock().unwrap().hinders = true;
+    }
+}
+
+impl Heard {
+    fn refusal(&mut self, request: &Request) -> Option<Refusal> {
+        if let Some((operation, refusal, left)) = &mut self.next
+            && request.operation == *operation
+            && *left > 0
+        {
+            *left -= 1;
+            return Some(*refusal);
+        }
+        let mut body = request.body.clone();
+        // New in each try.
+        body.as_object_mut().unwrap().remove("ClientRequestToken");
+        let name = format!("{} {body}", request.operation);
+        let refusal = match request.operation.as_str() {
+            "GetItem" | "Query" | "Scan" => Refusal::Throttled,
+            "PutItem" | "UpdateItem" | "DeleteItem" | "TransactWriteItems" => {
+                if self.refused.len().is_multiple_of(2) {
+                    Refusal::Conflict
+                } else {
+                    Refusal::Throttled
+                }
+            }
+            _ => return None,
+        };
+        (self.hinders && self.refused.insert(name)).then_some(refusal)
+    }
+}
+
+impl HttpClient for Wiretap {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(Ear {
+            inner: self.inner.http_connector(settings, components),
+            heard: self.heard.clone(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Ear {
+    inner: SharedHttpConnector,
+    heard: Arc<Mutex<Heard>>,
+}
+
+impl HttpConnector for Ear {
+    fn call(&self, call: HttpRequest) -> HttpConnectorFuture {
+        let target = call.headers().get("x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap().to_owned();
+        let body = serde_json::from_slice(call.body().bytes().unwrap()).unwrap();
+        let request = Request { operation, body };
+        let mut heard = self.heard.lock().unwrap();
+        let refused = heard.refusal(&request);
+        let answer = refused.map(|refusal| refusal.answer(&request));
+        heard.requests.push(request);
+        match answer {
+            Some(answer) => HttpConnectorFuture::ready(Ok(answer)),
+            None => self.inner.call(call),
+        }
+    }
+}
