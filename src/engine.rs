@@ -8,7 +8,7 @@ use tracing::{error, warn};
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::dead_letter::{DeadLetters, Letter, Reason};
+use crate::dead_letter::{Coming, DeadLetters, Fence, Letter, Reason, Written};
 use crate::decide::retry::Backoff;
 use crate::dependency::Dependency;
 use crate::filter::{Filters, HomeRegion};
@@ -17,6 +17,9 @@ use crate::handler::LivenessOf;
 use crate::progress::{Counters, Progress};
 use crate::record::Record;
 use crate::settings::Settings;
+
+/// From so many parked keys on, a reader asks for each key instead of knowing all of them.
+pub(crate) const FEW_PARKED: usize = 250;
 
 /// What all shard tasks of a consumer share.
 pub(crate) struct Engine<S, L, H> {
@@ -76,28 +79,46 @@ pub(crate) async fn persist<T, F: Future<Output = anyhow::Result<T>>>(
     }
 }
 
-/// Writes a letter, again and again until the store takes it, and sends the copies of it that are
-/// due. `None`: it was to follow others of its key, and the key is not parked any more.
-pub(crate) async fn bury(
-    letters: &dyn DeadLetters,
-    letter: &Letter,
-    counters: &Counters,
-    limit: Duration,
-    rng: fastrand::Rng,
-) -> Option<Reason> {
-    let reason = letter.envelope.reason;
-    let what = "writing a dead letter";
-    if reason == Reason::Followed {
-        let follow = || letters.follow(letter);
-        persist(limit, rng, what, follow).await?;
-    } else {
-        persist(limit, rng, what, || letters.park(letter)).await;
+/// What came of burying a record.
+pub(crate) enum Buried {
+    /// Its letter is written, for this reason.
+    As(Reason),
+    /// It was to follow others of its key, and the key is not parked any more.
+    KeyFree,
+    /// The lease under which it was read is somebody else's.
+    LeaseLost,
+}
+
+/// How letters are written.
+pub(crate) struct Burial<'a> {
+    pub letters: &'a dyn DeadLetters,
+    pub fence: Option<&'a Fence>,
+    pub counters: &'a Counters,
+    /// How long one call may take.
+    pub limit: Duration,
+}
+
+impl Burial<'_> {
+    /// Writes a letter, again and again until the store takes it, and sends the copies of it that
+    /// are due.
+    pub async fn of(self, letter: &Letter, rng: fastrand::Rng) -> Buried {
+        let reason = letter.envelope.reason;
+        let coming = match reason {
+            Reason::Followed => Coming::Behind,
+            _ => Coming::First,
+        };
+        let write = || self.letters.write(letter, coming, self.fence);
+        match persist(self.limit, rng, "writing a dead letter", write).await {
+            Written::Done => {}
+            Written::KeyFree => return Buried::KeyFree,
+            Written::LeaseLost => return Buried::LeaseLost,
+        }
+        if let Err(error) = self.letters.copy(letter).await {
+            Counters::add(&self.counters.uncopied);
+            let (shard, sequence) = (&letter.envelope.shard, &letter.envelope.id.sequence_number);
+            error!(%shard, %sequence, error = format!("{error:#}"),
+                "a dead letter is written, but no copy of it could be sent");
+        }
+        Buried::As(reason)
     }
-    if let Err(error) = letters.copy(letter).await {
-        Counters::add(&counters.uncopied);
-        let (shard, sequence) = (&letter.envelope.shard, &letter.envelope.id.sequence_number);
-        error!(%shard, %sequence, error = format!("{error:#}"),
-            "a dead letter is written, but no copy of it could be sent");
-    }
-    Some(reason)
 }

@@ -4,7 +4,7 @@
 //! and never without saying how; whatever it had begun but not settled is above the checkpoint, so
 //! whoever reads the shard next does it again.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::budget::Room;
-use crate::dead_letter::Attempts;
+use crate::dead_letter::{Attempts, Fence, Known};
 use crate::decide::blame::Blame;
 use crate::decide::frontier::{Frontier, Ticket};
 use crate::decide::lane::Lanes;
 use crate::decide::rate::Rate;
 use crate::decide::waits::Waits;
 use crate::dependency::Asker;
-use crate::engine::{Engine, persist};
+use crate::engine::{Engine, FEW_PARKED, persist};
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
 use crate::progress::{Reading, Turn};
@@ -128,7 +128,9 @@ pub(crate) struct ShardTask<S, L, H> {
     frontier: Frontier<(SequenceNumber, SystemTime)>,
     running: FuturesUnordered<Boxed<Done>>,
     /// Keys with dead letters.
-    parked: BTreeSet<ItemKey>,
+    parked: Known,
+    /// Letters are written only while the lease is held.
+    fence: Fence,
     /// Keys whose first record is to be rescued.
     rescues: VecDeque<ItemKey>,
     rescue_looked: Instant,
@@ -169,7 +171,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             lanes: Lanes::new(engine.settings.concurrency),
             frontier: Frontier::default(),
             running: FuturesUnordered::new(),
-            parked: BTreeSet::new(),
+            parked: Known::none(),
+            fence: engine.leases.fence(&assignment.hold),
             rescues: VecDeque::new(),
             rescue_looked: Instant::now(),
             held_until: None,
@@ -264,18 +267,19 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// Which keys have dead letters. Later than that, only this task parks keys of its shard.
+    /// Which keys have dead letters, or that there are too many to know them all. From then on only
+    /// this task parks keys of its shard.
     async fn learn_parked(&mut self) -> Option<Ended> {
         let letters = self.engine.letters.clone()?;
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         let learn = async move {
-            let look = || letters.parked(&engine.at);
+            let look = || letters.parked_page(&engine.at, None, FEW_PARKED);
             let limit = engine.settings.timing.call_timeout();
             persist(limit, rng, "looking for parked keys", look).await
         };
         match self.guarded(learn).await {
             Ok(parked) => {
-                self.parked = parked.into_iter().map(|parked| parked.key).collect();
+                self.parked = Known::from_first(parked);
                 None
             }
             Err(ended) => Some(ended),

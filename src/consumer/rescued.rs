@@ -24,6 +24,9 @@ const ROUND: Duration = Duration::from_mins(1);
 /// Keys that are redriven at a time.
 const PARALLEL: usize = 4;
 
+/// Parked keys that are read at a time.
+const PAGE: usize = 1_000;
+
 /// Redrives what was rescued.
 pub(super) struct Rescued<S, L, H> {
     engine: Arc<Engine<S, L, H>>,
@@ -81,20 +84,36 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
         }
     }
 
+    /// Redrives page by page: there may be very many parked keys.
     async fn round(&mut self, letters: &dyn DeadLetters) -> anyhow::Result<()> {
-        let at = &self.engine.at;
-        let parked = letters.parked(at).await?;
-        let rescued = parked
-            .into_iter()
-            .filter(|key| key.reason == Some(Reason::Rescued));
-        let mut keys: Vec<_> = rescued
-            .map(|parked| Key {
+        let mut from = None;
+        loop {
+            let at = &self.engine.at;
+            let page = letters.parked_page(at, from.as_deref(), PAGE).await?;
+            for error in &page.unreadable {
+                warn!(error, "a parked key is left alone");
+            }
+            let rescued = page.keys.into_iter();
+            let rescued = rescued.filter(|key| key.reason == Some(Reason::Rescued));
+            let keys = rescued.map(|parked| Key {
                 at: at.clone(),
                 key: parked.key,
-            })
-            .collect();
+            });
+            let keys: Vec<_> = keys.collect();
+            let untried = self.redrive(letters, keys).await;
+            from = page
+                .next
+                .filter(|_| untried == 0 && !self.stop.is_cancelled());
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers how many keys were not tried, because a dependency is down.
+    async fn redrive(&mut self, letters: &dyn DeadLetters, mut keys: Vec<Key>) -> u64 {
         if keys.is_empty() {
-            return Ok(());
+            return 0;
         }
         // Each worker begins elsewhere.
         self.rng.shuffle(&mut keys);
@@ -119,6 +138,6 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
                 "rescued records were redriven"
             );
         }
-        Ok(())
+        sum.untried
     }
 }

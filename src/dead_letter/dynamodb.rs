@@ -1,6 +1,7 @@
 //! Dead letters in a table. How rows look is told in `row.rs`.
 
 mod parts;
+mod write;
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
@@ -9,8 +10,8 @@ use serde_dynamo::{AttributeValue, Item};
 
 use super::row::{self, FORMAT, ITEM, ROW};
 use super::{
-    Attempt, Claim, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Reason,
-    Selection,
+    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, Page, ParkedKey,
+    ParkedPage, Reason, Selection, Written,
 };
 use crate::group::GroupTable;
 use crate::record::ItemKey;
@@ -30,15 +31,6 @@ pub struct DynamoDbDeadLetters {
     table: Table,
 }
 
-/// How a letter comes into the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coming {
-    /// It parks its key.
-    First,
-    /// Its key must be parked.
-    Behind,
-}
-
 impl DynamoDbDeadLetters {
     /// The dead letters in `table`, which must exist
     /// ([`crate::tables::dynamodb::create_dead_letter_table`]).
@@ -47,70 +39,9 @@ impl DynamoDbDeadLetters {
         Self { table }
     }
 
-    async fn write(&self, letter: &Letter, coming: Coming) -> anyhow::Result<Option<()>> {
-        let envelope = &letter.envelope;
-        let id = &envelope.id;
-        let pieces = row::pieces(letter)?;
-        if let [_, _, ..] = &*pieces {
-            if self
-                .standing(id)
-                .await?
-                .is_some_and(|standing| standing.open)
-            {
-                return self.keep(envelope).await.map(Some);
-            }
-            for (n, piece) in pieces.iter().enumerate() {
-                let part = row::part(id, n, piece, envelope.written);
-                self.table.put(part, &Expression::default()).await?;
-            }
-        }
-        for _ in 0..TRIES {
-            let open_not = Expression::on_readable_or_none(FORMAT).when_none_or("settled");
-            let fields = row::letter_fields(letter, &pieces);
-            let mark = match coming {
-                Coming::First => Expression::on_readable_or_none(FORMAT)
-                    .write(vec![("format", Some(number(FORMAT)))])
-                    .fill_in(row::mark_fields(envelope)),
-                Coming::Behind => Expression::on_readable(FORMAT),
-            };
-            let parts = vec![
-                Part::Update(row::letter_key(id), open_not.write(fields)),
-                Part::Update(row::mark_key(&id.at, &id.key), mark.add("letters", 1)),
-            ];
-            if self.applied(parts).await? {
-                return Ok(Some(()));
-            }
-            if self
-                .standing(id)
-                .await?
-                .is_some_and(|standing| standing.open)
-            {
-                return self.keep(envelope).await.map(Some);
-            }
-            if self.mark(&id.at, &id.key).await?.is_none() && coming == Coming::Behind {
-                return Ok(None);
-            }
-        }
-        bail!("a dead letter could not be written: others changed its key {TRIES} times meanwhile")
-    }
-
     /// Applies all parts or none, and says which.
     async fn applied(&self, parts: Vec<Part>) -> anyhow::Result<bool> {
         Ok(self.table.transact(parts).await? == Transaction::Applied)
-    }
-
-    /// Sees to it that the key of a letter that stands open is parked. It is, unless somebody
-    /// removed its mark by hand.
-    async fn keep(&self, letter: &Envelope) -> anyhow::Result<()> {
-        let (at, key) = (&letter.id.at, &letter.id.key);
-        if self.mark(at, key).await?.is_none() {
-            let mut fields = row::mark_fields(letter);
-            fields.push(("format", Some(number(FORMAT))));
-            fields.push(("letters", Some(number(1_u32))));
-            let mark = Expression::on_none(ITEM).write(fields);
-            self.table.update(row::mark_key(at, key), &mark).await?;
-        }
-        Ok(())
     }
 
     /// Writes these fields of a mark if nobody claimed its key since it was read.
@@ -161,9 +92,22 @@ impl DynamoDbDeadLetters {
 
     async fn mark(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<ParkedKey>> {
         let mark = self.table.get(row::mark_key(at, key)).await?;
-        let mark = mark.map(|mark| row::mark(&mark)).transpose();
-        mark.context("the mark of a parked key cannot be read")
+        mark.map(|mark| read_mark(&mark)).transpose()
     }
+}
+
+fn read_mark(row: &Item) -> anyhow::Result<ParkedKey> {
+    row::mark(row).with_context(|| {
+        let mark = Reader(row).text(ROW).unwrap_or_default();
+        if row::is_newer(row) {
+            format!("the mark {mark} of a parked key cannot be read")
+        } else {
+            format!(
+                "the mark {mark} of a parked key is damaged (delete its row; redriving the key \
+                 writes it anew)"
+            )
+        }
+    })
 }
 
 fn read(row: &Item) -> anyhow::Result<Envelope> {
@@ -203,23 +147,40 @@ fn one_less(key: Fields, mark: Option<&ParkedKey>) -> Part {
 
 #[async_trait]
 impl DeadLetters for DynamoDbDeadLetters {
-    async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
-        self.write(letter, Coming::First).await.map(|_| ())
+    async fn write(
+        &self,
+        letter: &Letter,
+        coming: Coming,
+        fence: Option<&Fence>,
+    ) -> anyhow::Result<Written> {
+        self.write_letter(letter, coming, fence).await
     }
 
-    async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
-        self.write(letter, Coming::Behind).await
-    }
-
-    async fn parked(&self, at: &GroupTable) -> anyhow::Result<Vec<ParkedKey>> {
-        let of = Expression::default().when(ITEM, Some(text(row::marks_of(at))));
-        let marks = self.table.query(&of, true).await?;
-        let marks: anyhow::Result<_> = marks.iter().map(row::mark).collect();
-        marks.context("the mark of a parked key cannot be read")
+    async fn parked_page(
+        &self,
+        at: &GroupTable,
+        from: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<ParkedPage> {
+        let partition = || Some(text(row::marks_of(at)));
+        let of = Expression::default().when(ITEM, partition());
+        let after = from.map(|row| to_item(vec![(ITEM, partition()), (ROW, Some(text(row)))]));
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let (rows, next) = self.table.query_page(&of, limit, after).await?;
+        let mut page = ParkedPage::default();
+        for row in &rows {
+            match read_mark(row) {
+                Ok(parked) => page.keys.push(parked),
+                Err(error) => page.unreadable.push(format!("{error:#}")),
+            }
+        }
+        let next = next.as_ref().map(|key| Reader(key).text(ROW));
+        page.next = next.transpose()?.map(str::to_owned);
+        Ok(page)
     }
 
     async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
-        Ok(self.mark(at, key).await?.is_some())
+        Ok(self.table.get(row::mark_key(at, key)).await?.is_some())
     }
 
     async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
@@ -296,10 +257,17 @@ impl DeadLetters for DynamoDbDeadLetters {
         claim: &Claim,
     ) -> anyhow::Result<Option<()>> {
         for _ in 0..TRIES {
-            let mark = self.mark(at, key).await?;
-            let Some(mark) = mark.filter(|mark| mark.is_free_for(claim)) else {
-                return Ok(None);
+            let Some(mark) = self.mark(at, key).await? else {
+                // Somebody removed the mark by hand.
+                let Some(letter) = self.next_of(at, key).await? else {
+                    return Ok(None);
+                };
+                self.keep(&letter.envelope).await?;
+                continue;
             };
+            if !mark.is_free_for(claim) {
+                return Ok(None);
+            }
             let fields = row::claim_fields(Some(claim));
             if self.change_claim(at, &mark, fields).await? {
                 return Ok(Some(()));
@@ -365,8 +333,11 @@ impl DeadLetters for DynamoDbDeadLetters {
         let (rows, next) = self.table.scan(&filter, after).await?;
         let mut page = Page::default();
         for row in rows {
-            page.letters
-                .extend(listed(&row).filter(|letter| which.allows(letter)));
+            match read(&row) {
+                Ok(letter) if which.allows(&letter) => page.letters.push(letter),
+                Ok(_) => {}
+                Err(error) => page.unreadable.push(format!("{error:#}")),
+            }
         }
         page.next = next.map(|key| {
             let part = |name| match key.get(name) {

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::bail;
 use async_trait::async_trait;
 
 use super::{
-    Attempt, Claim, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Reason,
-    Selection,
+    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, Page, ParkedKey,
+    ParkedPage, Reason, Selection, Written,
 };
 use crate::group::GroupTable;
 use crate::record::{ItemKey, SequenceNumber};
+use crate::rows::fence::Demand;
 
 /// The letters of a key, in order, and why it is parked.
 #[derive(Debug, Default)]
@@ -36,6 +38,18 @@ fn of_key(at: &GroupTable, key: &ItemKey) -> (GroupTable, ItemKey) {
 
 fn place(id: &LetterId) -> Place {
     (id.label.clone(), id.sequence_number.clone())
+}
+
+/// Whether a lease is held that is kept in this process.
+fn holds(fence: Option<&Fence>) -> anyhow::Result<bool> {
+    match fence.map(Fence::demand) {
+        None => Ok(true),
+        Some(Demand::Asked(is_held)) => Ok(is_held()),
+        Some(Demand::Row { table, .. }) => bail!(
+            "dead letters in memory cannot demand anything of the lease table {table}: keep both in \
+             DynamoDB, or both in memory"
+        ),
+    }
 }
 
 impl OfKey {
@@ -89,31 +103,42 @@ impl MemoryDeadLetters {
 
 #[async_trait]
 impl DeadLetters for MemoryDeadLetters {
-    async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
+    async fn write(
+        &self,
+        letter: &Letter,
+        coming: Coming,
+        fence: Option<&Fence>,
+    ) -> anyhow::Result<Written> {
         let id = &letter.envelope.id;
         let mut all = self.all();
-        all.entry(of_key(&id.at, &id.key))
-            .or_default()
-            .write(letter);
-        Ok(())
-    }
-
-    async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
-        let id = &letter.envelope.id;
-        let mut all = self.all();
-        let of = all.get_mut(&of_key(&id.at, &id.key));
-        let Some(of) = of.filter(|of| of.open().next().is_some()) else {
-            return Ok(None);
-        };
+        if !holds(fence)? {
+            return Ok(Written::LeaseLost);
+        }
+        let of = all.entry(of_key(&id.at, &id.key)).or_default();
+        if coming == Coming::Behind && of.open().next().is_none() {
+            return Ok(Written::KeyFree);
+        }
         of.write(letter);
-        Ok(Some(()))
+        Ok(Written::Done)
     }
 
-    async fn parked(&self, at: &GroupTable) -> anyhow::Result<Vec<ParkedKey>> {
+    async fn parked_page(
+        &self,
+        at: &GroupTable,
+        from: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<ParkedPage> {
         let all = self.all();
-        let of_group = all.iter().filter(|(of, _)| of.0 == *at);
-        let parked = of_group.filter_map(|((_, key), of)| of.parked(key));
-        Ok(parked.collect())
+        let behind = |key: &ItemKey| from.is_none_or(|from| key.as_str() > from);
+        let of_group = all.iter().filter(|(of, _)| of.0 == *at && behind(&of.1));
+        let mut parked = of_group.filter_map(|((_, key), of)| of.parked(key));
+        let keys: Vec<_> = parked.by_ref().take(limit).collect();
+        let last = keys.last().map(|last| last.key.as_str().to_owned());
+        Ok(ParkedPage {
+            keys,
+            unreadable: Vec::new(),
+            next: last.filter(|_| parked.next().is_some()),
+        })
     }
 
     async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
@@ -205,7 +230,7 @@ impl DeadLetters for MemoryDeadLetters {
         let letters = letters.filter(|letter| which.allows(letter)).cloned();
         Ok(Page {
             letters: letters.collect(),
-            next: None,
+            ..Page::default()
         })
     }
 }

@@ -7,9 +7,12 @@
 //! either the follower comes in time, or [`DeadLetters::follow`] answers that the key is free, and
 //! the record is handled as any other.
 //!
-//! Only the owner of a shard parks keys of it. A worker that lost its shard without knowing may
-//! still write a letter for a record that the new owner has handled; redriving it is harmless
-//! where the handler is idempotent, as it must be anyway.
+//! Only the owner of a shard parks keys of it: a letter is written under the [`Fence`] of the shard's
+//! lease, so that a worker that lost its shard without knowing parks no key whose record the new
+//! owner has handled. Lambda has no leases and writes without one.
+//!
+//! A row that this build cannot read, because a newer one wrote it or it is damaged, costs its own
+//! key only. The key stays parked, its records follow it into the table, and the row is reported.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,6 +28,7 @@ use crate::record::{Event, ItemKey, Record, SequenceNumber};
 use crate::rows::fields::cut;
 
 pub mod dynamodb;
+mod known;
 pub mod memory;
 #[cfg(feature = "sqs")]
 mod on_failure;
@@ -34,6 +38,8 @@ pub(crate) mod row;
 pub mod sqs;
 
 pub use crate::record::key_in_words;
+pub use crate::rows::fence::Fence;
+pub(crate) use known::Known;
 pub use reason::Reason;
 
 /// How long a letter is kept after it was redriven or discarded.
@@ -230,6 +236,37 @@ pub struct ParkedKey {
     pub claim: Option<Claim>,
 }
 
+/// Some of the parked keys.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ParkedPage {
+    /// The keys.
+    pub keys: Vec<ParkedKey>,
+    /// Rows that cannot be read, each with what is wrong and what to do. Their keys are parked.
+    pub unreadable: Vec<String>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// How a letter comes to its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coming {
+    /// It parks its key.
+    First,
+    /// Its key must be parked.
+    Behind,
+}
+
+/// What came of writing a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// The letter stands, now or since an earlier try.
+    Done,
+    /// It was to follow others, and its key is not parked (any more): nothing was written.
+    KeyFree,
+    /// The lease is somebody else's: nothing was written.
+    LeaseLost,
+}
+
 /// Somebody redrives a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -292,6 +329,8 @@ impl Selection {
 pub struct Page {
     /// The letters, without their records.
     pub letters: Vec<Envelope>,
+    /// Rows that cannot be read, each with what is wrong and what to do.
+    pub unreadable: Vec<String>,
     /// Where to go on; `None` at the end.
     pub next: Option<String>,
 }
@@ -301,12 +340,26 @@ pub struct Page {
 /// An `Err` of a write means that it is not known whether it was applied: repeat it.
 #[async_trait]
 pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
-    /// Writes a letter and parks its key. A letter that stands open already stays as it is.
-    async fn park(&self, letter: &Letter) -> anyhow::Result<()>;
+    /// Writes a letter, if the fence's lease is still held. A letter that stands open already stays
+    /// as it is.
+    async fn write(
+        &self,
+        letter: &Letter,
+        coming: Coming,
+        fence: Option<&Fence>,
+    ) -> anyhow::Result<Written>;
 
-    /// Writes a letter behind those that its key has; `Ok(None)`: the key is not parked (any
-    /// more), nothing was written. A letter that stands open already stays as it is.
-    async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>>;
+    /// Writes a letter and parks its key, without a lease.
+    async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
+        self.write(letter, Coming::First, None).await.map(|_| ())
+    }
+
+    /// Writes a letter behind those that its key has, without a lease. `Ok(None)`: the key is not
+    /// parked (any more), nothing was written.
+    async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
+        let written = self.write(letter, Coming::Behind, None).await?;
+        Ok((written == Written::Done).then_some(()))
+    }
 
     /// Tells those who get copies of a letter that was written. An `Err`: it may not have arrived,
     /// and was tried for as long as it is worth: do not repeat it. Where nobody gets copies, there is
@@ -315,10 +368,30 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// The parked keys of a group on a table, read consistently: one look at the start of a shard.
-    async fn parked(&self, at: &GroupTable) -> anyhow::Result<Vec<ParkedKey>>;
+    /// At most `limit` parked keys of a group on a table, read consistently.
+    async fn parked_page(
+        &self,
+        at: &GroupTable,
+        from: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<ParkedPage>;
 
-    /// Whether a key is parked, read consistently.
+    /// All parked keys of a group on a table. There may be very many: for people.
+    async fn parked(&self, at: &GroupTable) -> anyhow::Result<ParkedPage> {
+        let mut all = ParkedPage::default();
+        let mut from = None;
+        loop {
+            let page = self.parked_page(at, from.as_deref(), usize::MAX).await?;
+            all.keys.extend(page.keys);
+            all.unreadable.extend(page.unreadable);
+            from = page.next;
+            if from.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Whether a key is parked, read consistently. One whose row cannot be read is.
     async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
 
     /// The oldest open letter of a key, read consistently.

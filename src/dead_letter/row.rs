@@ -250,6 +250,12 @@ fn claim(reader: &Reader<'_>) -> anyhow::Result<Option<Claim>> {
     }))
 }
 
+/// Whether a newer build wrote the row.
+pub(super) fn is_newer(item: &Item) -> bool {
+    let format = Reader(item).number::<u32>("format");
+    format.is_ok_and(|format| format > FORMAT)
+}
+
 /// Refuses a row of a format that this build does not know.
 pub(super) fn readable(item: &Item) -> anyhow::Result<Reader<'_>> {
     let reader = Reader(item);

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout};
 
 use super::on_failure::message;
 use super::{
-    Attempt, Claim, DeadLetters, Deed, Envelope, Letter, LetterId, Page, ParkedKey, Reason,
-    Selection,
+    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, Page, ParkedPage,
+    Reason, Selection, Written,
 };
 use crate::aws_error::AwsError;
 use crate::decide::retry::Backoff;
@@ -193,12 +193,13 @@ impl<D: DeadLetters> Copied<D> {
 
 #[async_trait]
 impl<D: DeadLetters> DeadLetters for Copied<D> {
-    async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
-        self.letters.park(letter).await
-    }
-
-    async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
-        self.letters.follow(letter).await
+    async fn write(
+        &self,
+        letter: &Letter,
+        coming: Coming,
+        fence: Option<&Fence>,
+    ) -> anyhow::Result<Written> {
+        self.letters.write(letter, coming, fence).await
     }
 
     async fn copy(&self, letter: &Letter) -> anyhow::Result<()> {
@@ -218,8 +219,13 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
         }
     }
 
-    async fn parked(&self, at: &GroupTable) -> anyhow::Result<Vec<ParkedKey>> {
-        self.letters.parked(at).await
+    async fn parked_page(
+        &self,
+        at: &GroupTable,
+        from: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<ParkedPage> {
+        self.letters.parked_page(at, from, limit).await
     }
 
     async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {

@@ -1,6 +1,5 @@
 //! One batch, within one invocation.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +12,7 @@ use tracing::{debug, error};
 
 use super::event::{Records, Unread};
 use super::{ANSWER, Function, MARGIN};
-use crate::dead_letter::{Attempts, Letter, Reason};
+use crate::dead_letter::{Attempts, Known, Letter, Reason};
 use crate::decide::blame::Blame;
 use crate::decide::claim::Liveness;
 use crate::decide::frontier::{Frontier, Ticket};
@@ -21,7 +20,7 @@ use crate::decide::lane::Lanes;
 use crate::decide::shard::ShardId;
 use crate::decide::waits::Waits;
 use crate::dependency::{Admission, Try, Turn};
-use crate::engine::{bury, persist};
+use crate::engine::{Burial, Buried, FEW_PARKED, persist};
 use crate::handler::{Context, Failure, RecordHandler, attempt};
 use crate::progress::Counters;
 use crate::record::{ItemKey, Record, SequenceNumber};
@@ -60,14 +59,18 @@ struct Done {
 
 enum Outcome {
     Handled(Result<(), Failure>, Blame),
-    /// It is a dead letter now; `None`: it was to follow others, and its key is free.
-    Buried(Option<Reason>),
+    /// It is a dead letter now, or it is found that it cannot be one.
+    Buried(Buried),
+    /// Whether the key is parked.
+    Asked(bool),
 }
 
 /// What becomes of a record whose turn it is.
 enum Next {
     Handle(Turn),
     Bury(Reason),
+    /// Whether its key is parked has to be asked.
+    Ask,
     /// Nobody may call the handler until then.
     Hold(Instant),
     /// Others may call the handler.
@@ -95,7 +98,7 @@ pub(super) struct Batch<'a, H> {
     frontier: Frontier<(SequenceNumber, Option<SystemTime>)>,
     running: FuturesUnordered<BoxFuture<'a, Done>>,
     /// Keys with dead letters.
-    parked: BTreeSet<ItemKey>,
+    parked: Known,
     held_until: Option<Instant>,
     waiting: Waits<Instant, ItemKey>,
     over: Option<Over>,
@@ -117,7 +120,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             lanes: Lanes::new(function.settings.concurrency),
             frontier: Frontier::default(),
             running: FuturesUnordered::new(),
-            parked: BTreeSet::new(),
+            parked: Known::none(),
             held_until: None,
             waiting: Waits::default(),
             over: None,
@@ -209,10 +212,10 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         let Some(letters) = self.function.letters.clone().filter(|_| self.wanted > 0) else {
             return;
         };
-        let look = || letters.parked(&self.function.at);
+        let look = || letters.parked_page(&self.function.at, None, FEW_PARKED);
         let learnt = persist(CALL, self.rng.fork(), "looking for parked keys", look);
         match timeout_at(self.before(MARGIN), learnt).await {
-            Ok(parked) => self.parked = parked.into_iter().map(|parked| parked.key).collect(),
+            Ok(parked) => self.parked = Known::from_first(parked),
             Err(_) => self.end(Over::Time),
         }
     }
@@ -250,6 +253,7 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
             match self.next(&key, &record, attempts.made()) {
                 Next::Handle(turn) => self.handle(key, (record, blame), attempts.made(), turn),
                 Next::Bury(reason) => self.bury(key, &record, attempts, reason),
+                Next::Ask => self.ask(key),
                 Next::Hold(until) => {
                     self.lanes.put_back(&key);
                     self.held_until = Some(until);
@@ -268,8 +272,10 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
     }
 
     fn next(&self, key: &ItemKey, record: &Record, made: u32) -> Next {
-        if self.parked.contains(key) {
-            return Next::Bury(Reason::Followed);
+        match self.parked.is_parked(key) {
+            Some(true) => return Next::Bury(Reason::Followed),
+            None if self.over.is_none() => return Next::Ask,
+            Some(false) | None => {}
         }
         if self.over.is_some() {
             return self.at_the_end(record, made);
@@ -337,8 +343,28 @@ impl<'a, H: RecordHandler> Batch<'a, H> {
         let letter = Letter::new(origin, record.clone(), reason, attempts, now);
         let (counters, rng) = (&self.function.counters, self.rng.fork());
         self.running.push(Box::pin(async move {
-            let buried = bury(&*letters, &letter, counters, CALL, rng).await;
-            let outcome = Outcome::Buried(buried);
+            let burial = Burial {
+                letters: &*letters,
+                // There is no lease: an invocation has its batch to itself.
+                fence: None,
+                counters,
+                limit: CALL,
+            };
+            let outcome = Outcome::Buried(burial.of(&letter, rng).await);
+            Done { key, outcome }
+        }));
+    }
+
+    /// Asks whether a running key is parked, until that is answered.
+    fn ask(&mut self, key: ItemKey) {
+        let Some(letters) = self.function.letters.clone() else {
+            return self.lanes.suspend(&key);
+        };
+        let (at, rng) = (&self.function.at, self.rng.fork());
+        self.running.push(Box::pin(async move {
+            let ask = || letters.is_parked(at, &key);
+            let parked = persist(CALL, rng, "asking whether a key is parked", ask).await;
+            let outcome = Outcome::Asked(parked);
             Done { key, outcome }
         }));
     }

@@ -17,8 +17,8 @@ use super::fence::{is_taken, stays_and_reads};
 use super::format::Formats;
 use super::row::{self, GROUP_TABLE, ROW, lease_key, worker_key};
 use super::{
-    Checkpoint, Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
-    Sighting, Take, Unfit, View, WorkerRow,
+    Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
+    Report, Sighting, Take, Unfit, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
 use crate::group::{GroupTable, Identity};
@@ -363,5 +363,10 @@ impl LeaseStore for DynamoDbLeases {
 
     async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
         self.write_gap(gap, hold).await
+    }
+
+    fn fence(&self, hold: &Hold) -> Fence {
+        let key = self.key(&lease_key(&hold.shard));
+        self.table.fence(key, self.formats.under(hold))
     }
 }

@@ -7,8 +7,8 @@ use anyhow::bail;
 use super::format::Formats;
 use super::row::{GROUP_ROW, lease_key, worker_key};
 use super::{
-    Checkpoint, Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
-    Sighting, Take, Unfit, Unreadable, View, WorkerRow,
+    Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
+    Report, Sighting, Take, Unfit, Unreadable, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
 use crate::group::Identity;
@@ -308,5 +308,10 @@ impl LeaseStore for MemoryLeases {
             None => table.gaps.push(gap.clone()),
         }
         Ok(Some(()))
+    }
+
+    fn fence(&self, hold: &Hold) -> Fence {
+        let (leases, hold) = (self.clone(), hold.clone());
+        Fence::asked(move || leases.held(&mut leases.rows(), &hold).is_some())
     }
 }

@@ -27,6 +27,7 @@ pub mod memory;
 pub(crate) mod row;
 
 pub use crate::decide::lease::{Epoch, Hold, Incarnation, Sighting, Take};
+pub use crate::rows::fence::Fence;
 pub use format::FORMAT;
 
 /// Where a group started from.
@@ -359,4 +360,7 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
         gap: &GapRow,
         hold: Option<&Hold>,
     ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
+
+    /// What a write to another table demands so that only the holder of this lease makes it.
+    fn fence(&self, hold: &Hold) -> Fence;
 }

@@ -20,6 +20,7 @@ use aws_sdk_dynamodb::types::{
 use serde_dynamo::Item;
 
 use super::expression::Expression;
+use super::fence::{Demand, Fence};
 use super::fields::{Fields, to_item};
 use crate::aws_error::AwsError;
 use crate::decide::retry::Backoff;
@@ -53,6 +54,8 @@ pub(crate) enum Part {
     Delete(Fields, Expression),
     /// Only demands something of a row.
     Demand(Fields, Expression),
+    /// Demands something of a row of another table.
+    DemandOf(Arc<str>, Fields, Expression),
 }
 
 /// How a transaction ended. An error means that it is not known.
@@ -69,6 +72,12 @@ impl Table {
     pub(crate) fn new(client: Client, name: &str) -> Self {
         let name = name.into();
         Self { client, name }
+    }
+
+    /// What a write to another table demands of a row of this one.
+    pub(crate) fn fence(&self, key: Fields, when: Expression) -> Fence {
+        let table = Arc::clone(&self.name);
+        Fence::new(Demand::Row { table, key, when })
     }
 
     fn failed<E>(&self, error: &SdkError<E, HttpResponse>) -> anyhow::Error
@@ -365,15 +374,8 @@ impl Table {
                     .set_expression_attribute_values(values(&when))
                     .build()?,
             ),
-            Part::Demand(key, when) => item.condition_check(
-                ConditionCheck::builder()
-                    .table_name(&*self.name)
-                    .set_key(Some(attributes(key)))
-                    .set_condition_expression(when.condition())
-                    .set_expression_attribute_names(names(&when))
-                    .set_expression_attribute_values(values(&when))
-                    .build()?,
-            ),
+            Part::Demand(key, when) => item.condition_check(demand(&self.name, key, &when)?),
+            Part::DemandOf(table, key, when) => item.condition_check(demand(&table, key, &when)?),
         }
         .build())
     }
@@ -417,6 +419,16 @@ async fn repeated<T, F: Future<Output = anyhow::Result<T>>>(
         }
     }
     write().await
+}
+
+fn demand(table: &str, key: Fields, when: &Expression) -> anyhow::Result<ConditionCheck> {
+    let demand = ConditionCheck::builder()
+        .table_name(table)
+        .set_key(Some(attributes(key)))
+        .set_condition_expression(when.condition())
+        .set_expression_attribute_names(names(when))
+        .set_expression_attribute_values(values(when));
+    Ok(demand.build()?)
 }
 
 fn attributes(fields: Fields) -> Attributes {

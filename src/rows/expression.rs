@@ -116,6 +116,14 @@ impl Expression {
         self
     }
 
+    /// The row must be there, whatever else is in it. `key` is one of its key attributes.
+    pub(crate) fn on_any(key: &str) -> Self {
+        let mut it = Self::default();
+        let key = it.name(key);
+        it.conditions.push(format!("attribute_exists({key})"));
+        it
+    }
+
     /// The row must not be there, or it must have this attribute.
     pub(crate) fn when_none_or(mut self, name: &str) -> Self {
         let format = self.name("format");

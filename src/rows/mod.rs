@@ -3,4 +3,5 @@
 
 pub(crate) mod dynamodb;
 pub(crate) mod expression;
+pub(crate) mod fence;
 pub(crate) mod fields;

@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicU64;
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
-use super::ShardTask;
-use crate::dead_letter::Reason;
+use super::{Order, ShardTask};
 use crate::decide::blame::Blame;
 use crate::decide::frontier::Ticket;
 use crate::decide::retry::Verdict;
+use crate::engine::Buried;
 use crate::handler::{Failure, RecordHandler};
 use crate::leases::LeaseStore;
 use crate::progress::Counters;
@@ -25,10 +25,10 @@ pub(super) struct Done {
 pub(super) enum Outcome {
     /// The handler was called.
     Handled(Result<(), Failure>, Blame),
-    /// The record is a dead letter now.
-    Buried(Reason),
-    /// The key is not parked any more: the record is handled as any other.
-    Free,
+    /// The record is a dead letter now, or it is found that it cannot be one.
+    Buried(Buried),
+    /// Whether the key is parked.
+    Asked(bool),
 }
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
@@ -44,15 +44,27 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 }
                 self.failed(key, &failure);
             }
-            Outcome::Buried(reason) => {
+            Outcome::Buried(Buried::As(reason)) => {
                 self.leave(&key, counters.of(reason));
-                self.parked.insert(key);
+                self.parked.learn(key, true);
             }
-            Outcome::Free => {
-                self.parked.remove(&key);
+            // The record is handled as any other.
+            Outcome::Buried(Buried::KeyFree) => self.learn(key, false),
+            Outcome::Buried(Buried::LeaseLost) => {
+                warn!(shard = %self.shard(), epoch = self.assignment.hold.epoch,
+                    "a dead letter was refused: the lease is somebody else's now");
                 self.lanes.put_back(&key);
+                self.refused = true;
+                self.stop(Order::Abandon);
             }
+            Outcome::Asked(parked) => self.learn(key, parked),
         }
+    }
+
+    /// It is known now whether a running key is parked: its first record starts again.
+    fn learn(&mut self, key: ItemKey, parked: bool) {
+        self.lanes.put_back(&key);
+        self.parked.learn(key, parked);
     }
 
     /// The first record of a running key is settled.

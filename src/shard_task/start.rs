@@ -10,7 +10,7 @@ use super::{Queued, ShardTask};
 use crate::dead_letter::{Letter, Reason};
 use crate::decide::blame::Blame;
 use crate::dependency::{Admission, Asker, Try, Turn};
-use crate::engine::bury;
+use crate::engine::{Burial, persist};
 use crate::handler::{Context, RecordHandler, Unasked, attempt};
 use crate::leases::LeaseStore;
 use crate::record::{ItemKey, Record};
@@ -31,6 +31,8 @@ enum Next {
     Handle(Turn),
     /// Its key is parked.
     Follow,
+    /// Whether its key is parked has to be asked.
+    Ask,
     /// Nobody may call the handler until then.
     Hold(Instant),
     /// Others may call the handler.
@@ -51,13 +53,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             let Some((key, queued)) = self.lanes.start() else {
                 return self.asker.leave();
             };
-            match next(&mut self.asker, self.parked.contains(&key), queued) {
+            match next(&mut self.asker, self.parked.is_parked(&key), queued) {
                 Next::Handle(turn) => {
                     let (record, blame) = (queued.record.clone(), queued.blame);
                     let made = queued.attempts.made();
                     self.handle(key, (record, blame), made, turn);
                 }
                 Next::Follow => self.bury(key, Reason::Followed),
+                Next::Ask => self.ask(key),
                 Next::Hold(until) => {
                     self.lanes.put_back(&key);
                     self.held_until = Some(until);
@@ -103,10 +106,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let Some(queued) = self.lanes.first(&key) else {
             return;
         };
-        let reason = if self.parked.contains(&key) {
-            Reason::Followed
-        } else {
-            reason
+        let reason = match self.parked.is_parked(&key) {
+            Some(true) => Reason::Followed,
+            Some(false) | None => reason,
         };
         let letter = Letter::new(
             (&self.engine.at, &self.assignment.hold.shard),
@@ -116,11 +118,30 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             self.engine.clock.now(),
         );
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
+        let fence = self.fence.clone();
+        self.running.push(Box::pin(async move {
+            let burial = Burial {
+                letters: &*letters,
+                fence: Some(&fence),
+                counters: &engine.progress.counters,
+                limit: engine.settings.timing.call_timeout(),
+            };
+            let outcome = Outcome::Buried(burial.of(&letter, rng).await);
+            Done { key, outcome }
+        }));
+    }
+
+    /// Asks whether a running key is parked, until that is answered.
+    fn ask(&mut self, key: ItemKey) {
+        let Some(letters) = self.engine.letters.clone() else {
+            return;
+        };
+        let (engine, rng) = (self.engine.clone(), self.rng.fork());
         self.running.push(Box::pin(async move {
             let limit = engine.settings.timing.call_timeout();
-            let counters = &engine.progress.counters;
-            let buried = bury(&*letters, &letter, counters, limit, rng).await;
-            let outcome = buried.map_or(Outcome::Free, Outcome::Buried);
+            let ask = || letters.is_parked(&engine.at, &key);
+            let parked = persist(limit, rng, "asking whether a key is parked", ask).await;
+            let outcome = Outcome::Asked(parked);
             Done { key, outcome }
         }));
     }
@@ -173,9 +194,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 }
 
-fn next(asker: &mut Asker, parked: bool, queued: &Queued) -> Next {
-    if parked {
-        return Next::Follow;
+fn next(asker: &mut Asker, parked: Option<bool>, queued: &Queued) -> Next {
+    match parked {
+        Some(true) => return Next::Follow,
+        None => return Next::Ask,
+        Some(false) => {}
     }
     let which = match queued.attempts.made() {
         0 => Try::First,

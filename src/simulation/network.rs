@@ -15,8 +15,8 @@ use crate::decide::shard::{Shard, ShardId};
 use crate::group::Identity;
 use crate::leases::memory::MemoryLeases;
 use crate::leases::{
-    Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Take, Unfit,
-    Unreadable, View, WorkerRow,
+    Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Take,
+    Unfit, Unreadable, View, WorkerRow,
 };
 use crate::record::Position;
 use crate::settings::Timing;
@@ -336,6 +336,10 @@ impl LeaseStore for Network {
             }
         };
         self.write("gap", apply).await
+    }
+
+    fn fence(&self, hold: &Hold) -> Fence {
+        self.table.fence(hold)
     }
 }
 

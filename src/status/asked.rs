@@ -51,7 +51,13 @@ impl Parked {
         let (letters, at) = (self.letters.clone(), at.clone());
         let ask = || async move {
             let parked = letters.parked(&at).await?;
-            Ok(parked.into_iter().map(|key| key.reason).collect())
+            let unreadable = parked.unreadable.iter().map(|_| None);
+            Ok(parked
+                .keys
+                .iter()
+                .map(|key| key.reason)
+                .chain(unreadable)
+                .collect())
         };
         self.last.or_ask("parked keys", ask).await
     }

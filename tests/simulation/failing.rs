@@ -260,7 +260,7 @@ impl Run {
         *self.world.mended.lock().unwrap() = true;
         let mut rng = fastrand::Rng::with_seed(self.world.plan.seed);
         for _ in 0..20 {
-            let parked = self.letters.parked(&place()).await.unwrap();
+            let parked = self.letters.parked(&place()).await.unwrap().keys;
             let keys: Vec<_> = parked
                 .into_iter()
                 .map(|parked| Key {
@@ -290,7 +290,7 @@ async fn run(seed: u64) -> Result<BTreeSet<Reason>, String> {
     let reasons = run.check_letters().await?;
     run.mend().await;
     run.check_all()?;
-    let parked = run.letters.parked(&place()).await.unwrap();
+    let parked = run.letters.parked(&place()).await.unwrap().keys;
     if !parked.is_empty() {
         return Err(format!("still parked: {parked:?}"));
     }

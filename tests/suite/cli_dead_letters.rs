@@ -124,7 +124,7 @@ impl Shop {
     }
 
     async fn parked(&self) -> Vec<String> {
-        let parked = self.letters.parked(&self.at).await.unwrap();
+        let parked = self.letters.parked(&self.at).await.unwrap().keys;
         parked
             .iter()
             .map(|one| format!("{} {}", one.key.as_str(), one.letters))

@@ -1,10 +1,13 @@
 //! What all dead letters promise, run against each store of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aftercommit::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::dead_letter::{
-    Attempt, Attempts, DeadLetters, Envelope, Letter, Reason, Selection, Settled,
+    Attempt, Attempts, Coming, DeadLetters, Envelope, Fence, Letter, Reason, Selection, Settled,
+    Written,
 };
 use serde_dynamo::AttributeValue;
 
@@ -26,6 +29,8 @@ on_each_store! {
     a_settled_letter_opens_again_when_its_record_fails_again,
     an_attempt_is_added_to_an_open_letter_only,
     the_parked_keys_of_a_table_are_told_with_their_letters,
+    parked_keys_come_in_pages,
+    a_letter_is_written_only_while_the_lease_is_held,
     a_listing_shows_what_is_selected,
     the_letters_of_a_key_are_listed_without_those_of_others,
     keys_of_any_length_and_kind_have_letters,
@@ -217,7 +222,7 @@ async fn an_attempt_is_added_to_an_open_letter_only(letters: impl DeadLetters) {
 
 async fn the_parked_keys_of_a_table_are_told_with_their_letters(letters: impl DeadLetters) {
     let place = place();
-    assert_eq!(letters.parked(&place).await.unwrap(), []);
+    assert_eq!(letters.parked(&place).await.unwrap().keys, []);
     letters.park(&letter(&self::place(), "z", 1)).await.unwrap();
     for number in 1..=3 {
         letters.park(&letter(&place, "a", number)).await.unwrap();
@@ -227,7 +232,7 @@ async fn the_parked_keys_of_a_table_are_told_with_their_letters(letters: impl De
     let gone = letter(&place, "c", 5);
     letters.park(&gone).await.unwrap();
     settle(&letters, &gone).await.unwrap();
-    let parked = letters.parked(&place).await.unwrap();
+    let parked = letters.parked(&place).await.unwrap().keys;
     let seen: Vec<_> = parked
         .iter()
         .map(|one| (one.keys.clone(), one.letters))
@@ -235,6 +240,60 @@ async fn the_parked_keys_of_a_table_are_told_with_their_letters(letters: impl De
     assert_eq!(seen, [(record("a", 1).keys, 3), (record("b", 1).keys, 1)]);
     assert_eq!(parked[1].key, id(&other).key);
     assert_eq!(parked[1].since, at(3));
+}
+
+async fn parked_keys_come_in_pages(letters: impl DeadLetters) {
+    let place = place();
+    for n in 0..25 {
+        letters
+            .park(&letter(&place, &format!("key{n:02}"), 1))
+            .await
+            .unwrap();
+    }
+    let (mut seen, mut from, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = letters
+            .parked_page(&place, from.as_deref(), 10)
+            .await
+            .unwrap();
+        assert!(page.keys.len() <= 10);
+        seen.extend(page.keys.into_iter().map(|parked| parked.key));
+        pages += 1;
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    seen.dedup();
+    assert_eq!((seen.len(), pages), (25, 3));
+}
+
+/// With a lease in this process. One in a table is in the same transaction (`fencing`).
+async fn a_letter_is_written_only_while_the_lease_is_held(letters: impl DeadLetters) {
+    let held = Arc::new(AtomicBool::new(true));
+    let is_held = held.clone();
+    let fence = Fence::asked(move || is_held.load(Ordering::Relaxed));
+    let (first, second) = (letter(&place(), "a", 7), letter(&place(), "b", 8));
+    let park = async |letter| {
+        letters
+            .write(letter, Coming::First, Some(&fence))
+            .await
+            .unwrap()
+    };
+    let follow = async |letter| {
+        letters
+            .write(letter, Coming::Behind, Some(&fence))
+            .await
+            .unwrap()
+    };
+    assert_eq!(follow(&first).await, Written::KeyFree);
+    assert_eq!(park(&first).await, Written::Done);
+    held.store(false, Ordering::Relaxed);
+    let later = letter(&id(&first).at, "a", 9);
+    assert_eq!(follow(&later).await, Written::LeaseLost);
+    assert_eq!(park(&second).await, Written::LeaseLost);
+    assert!(!is_parked(&letters, &second).await);
+    assert_eq!(letters.read(id(&later)).await.unwrap(), None);
 }
 
 async fn a_listing_shows_what_is_selected(letters: impl DeadLetters) {
@@ -310,12 +369,12 @@ async fn keys_of_any_length_and_kind_have_letters(letters: impl DeadLetters) {
     for letter in &all {
         letters.park(letter).await.unwrap();
     }
-    assert_eq!(letters.parked(&place).await.unwrap().len(), all.len());
+    assert_eq!(letters.parked(&place).await.unwrap().keys.len(), all.len());
     for letter in &all {
         assert_eq!(next(&letters, letter).await.as_ref(), Some(letter));
         settle(&letters, letter).await.unwrap();
     }
-    assert_eq!(letters.parked(&place).await.unwrap(), []);
+    assert_eq!(letters.parked(&place).await.unwrap().keys, []);
 }
 
 async fn huge_records_lose_nothing(letters: impl DeadLetters) {
@@ -403,7 +462,7 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
     .await
     .len();
     assert_eq!(1 + written as usize, settled + rest);
-    let parked = letters.parked(&place).await.unwrap();
+    let parked = letters.parked(&place).await.unwrap().keys;
     let counted: u64 = parked.iter().map(|one| one.letters).sum();
     assert_eq!(counted, rest as u64);
 }

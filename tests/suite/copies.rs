@@ -295,7 +295,7 @@ async fn a_queue_that_is_gone_stops_no_shard_and_is_told_and_counted() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     working.abort();
-    assert_eq!(letters.parked(&at).await.unwrap().len(), 16);
+    assert_eq!(letters.parked(&at).await.unwrap().keys.len(), 16);
     assert_eq!(services.sent(), []);
 }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::dead_letter::{
-    DeadLetters as _, Envelope, KEPT_AFTER, Letter, Reason, Selection, Settled,
+    Claim, DeadLetters as _, Envelope, KEPT_AFTER, Letter, Reason, Selection, Settled,
 };
 use aftercommit::redrive::{How, Key, redrive};
 use aftercommit::{Clock, Context, Failure, Record, RecordHandler};
@@ -100,43 +100,105 @@ async fn rows_that_were_removed_by_hand_are_mended() {
     assert!(!is_parked(&letters, &letter).await);
 }
 
-#[tokio::test]
-async fn a_letter_of_a_newer_build_is_neither_read_nor_overwritten() {
-    let server = OnServer::on(Server::embedded()).await;
-    let letters = server.letters();
-    let letter = letter(&place(), "a", 1);
-    letters.park(&letter).await.unwrap();
+/// Changes one attribute of every row, as a newer build or somebody with the console might.
+async fn change_all(server: &OnServer, how: &str, name: &str, value: Option<Sdk>) {
     for row in server.rows().await {
         let update = server.server.client.update_item().table_name(&server.table);
         let key = ["item", "row"].map(|name| (name.to_owned(), row[name].clone()));
-        let update = update
-            .set_key(Some(key.into()))
-            .update_expression("SET #f = :f");
-        let update = update.expression_attribute_names("#f", "format");
-        let two = Sdk::N("2".to_owned());
-        update
-            .expression_attribute_values(":f", two)
-            .send()
-            .await
-            .unwrap();
+        let update = update.set_key(Some(key.into())).update_expression(how);
+        let update = update.expression_attribute_names("#name", name);
+        let value = value.clone().map(|value| (":value".to_owned(), value));
+        let values = value.map(|value| HashMap::from([value]));
+        let update = update.set_expression_attribute_values(values);
+        update.send().await.unwrap();
     }
+}
+
+/// Writes two letters of another key and settles them: nothing there suffers.
+async fn others_are_parked_and_free_again(letters: &DynamoDbDeadLetters, of: &Letter) {
+    let at = &id(of).at;
+    let other = letter(at, "other", 5);
+    letters.park(&other).await.unwrap();
+    let page = letters.parked_page(at, None, 10).await.unwrap();
+    assert_eq!(page.keys.len(), 1, "{page:?}");
+    assert_eq!(page.unreadable.len(), 1, "{page:?}");
+    assert!(is_parked(letters, &other).await);
+    settle(letters, &other).await.unwrap();
+    assert!(!is_parked(letters, &other).await);
+}
+
+#[tokio::test]
+async fn rows_of_a_newer_build_cost_their_own_key_only() {
+    let server = OnServer::on(Server::embedded()).await;
+    let letters = server.letters();
+    let first = letter(&place(), "a", 1);
+    letters.park(&first).await.unwrap();
+    let two = Sdk::N("2".to_owned());
+    change_all(&server, "SET #name = :value", "format", Some(two)).await;
     let before = server.rows().await;
     for error in [
-        letters.read(id(&letter)).await.err(),
-        letters.park(&letter).await.err(),
-        letters.follow(&letter).await.err(),
+        letters.read(id(&first)).await.err(),
         letters
-            .settle(id(&letter), &deed(Settled::Discarded))
+            .settle(id(&first), &deed(Settled::Discarded))
             .await
             .err(),
-        letters.parked(&id(&letter).at).await.err(),
+        letters.next_of(&id(&first).at, &id(&first).key).await.err(),
     ] {
         let text = format!("{:#}", error.unwrap());
         assert!(text.contains("format 2"), "{text}");
     }
+    // The newer build has the record in hand: a repeat is no error, and changes nothing.
+    letters.park(&first).await.unwrap();
+    assert_eq!(letters.follow(&first).await.unwrap(), Some(()));
     let shown = letters.list(&Selection::default(), None).await.unwrap();
     assert_eq!(shown.letters, []);
+    assert!(shown.unreadable[0].contains("format 2"), "{shown:?}");
     assert_eq!(server.rows().await, before);
+
+    // Its key stays parked, and later records follow, which the newer build counts.
+    assert!(is_parked(&letters, &first).await);
+    let follower = letter(&id(&first).at, "a", 2);
+    assert_eq!(letters.follow(&follower).await.unwrap(), Some(()));
+    letters.park(&letter(&id(&first).at, "a", 3)).await.unwrap();
+    let rows = server.rows().await;
+    let mark = rows.iter().find(|row| kind(row) == "mark").unwrap();
+    assert_eq!(mark["letters"], Sdk::N("3".to_owned()));
+    assert_eq!(mark["format"], Sdk::N("2".to_owned()));
+    others_are_parked_and_free_again(&letters, &first).await;
+}
+
+#[tokio::test]
+async fn damaged_rows_cost_their_own_key_only_and_are_written_anew() {
+    let server = OnServer::on(Server::embedded()).await;
+    let letters = server.letters();
+    let first = letter(&place(), "a", 1);
+    letters.park(&first).await.unwrap();
+    // A mark has both, a letter only the one.
+    for name in ["keys", "since", "letters"] {
+        change_all(&server, "REMOVE #name", name, None).await;
+    }
+    let follower = letter(&id(&first).at, "a", 2);
+    assert_eq!(letters.follow(&follower).await.unwrap(), Some(()));
+    others_are_parked_and_free_again(&letters, &first).await;
+    // Its record comes again, and is whole again.
+    letters.park(&first).await.unwrap();
+    assert_eq!(letters.read(id(&first)).await.unwrap(), Some(first.clone()));
+
+    // Somebody removes the mark, as the error says. The next redrive counts what is there.
+    let rows = server.rows().await;
+    let mark = rows.iter().find(|row| kind(row) == "mark").unwrap();
+    server.delete(mark).await;
+    let claim = Claim {
+        by: "ada".to_owned(),
+        at: at(20),
+        until: at(30),
+    };
+    let (place, key) = (&id(&first).at, &id(&first).key);
+    let claimed = letters.claim(place, key, &claim).await.unwrap();
+    assert_eq!(claimed, Some(()));
+    let parked = letters.parked(place).await.unwrap();
+    assert_eq!(parked.keys[0].letters, 2);
+    assert_eq!(parked.unreadable, [] as [String; 0]);
 }
 
 /// Counts queries.

@@ -28,6 +28,7 @@ mod effects;
 mod end_to_end;
 mod fault_table;
 mod faults;
+mod fencing;
 mod filter;
 mod filter_random;
 mod filter_told;

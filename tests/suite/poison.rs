@@ -37,7 +37,8 @@ async fn parked(shop: &Shop, count: usize) -> Vec<Key> {
             .dead_letters()
             .parked(&shop.group_table())
             .await
-            .unwrap();
+            .unwrap()
+            .keys;
         if parked.len() == count {
             let key = |parked: aftercommit::dead_letter::ParkedKey| Key {
                 at: shop.group_table(),

@@ -133,7 +133,7 @@ fn how(parallel: usize) -> How {
 }
 
 async fn run(letters: &MemoryDeadLetters, handler: &Scripted, how: How) -> (Summary, Vec<Step>) {
-    let parked = letters.parked(&place()).await.unwrap();
+    let parked = letters.parked(&place()).await.unwrap().keys;
     let keys = parked.into_iter().map(|parked| Key {
         at: place(),
         key: parked.key,
@@ -181,7 +181,7 @@ async fn each_key_is_handled_in_order_and_free_again() {
             .count(),
         3
     );
-    assert_eq!(letters.parked(&place()).await.unwrap(), []);
+    assert_eq!(letters.parked(&place()).await.unwrap().keys, []);
     let all = Selection {
         settled_too: true,
         ..Selection::default()
@@ -215,7 +215,7 @@ async fn a_key_stops_at_its_first_failure_and_the_others_go_on() {
         );
         let left = [("2".to_owned(), 2), ("3".to_owned(), 1)];
         assert_eq!(open(&letters).await, left);
-        let parked = letters.parked(&place()).await.unwrap();
+        let parked = letters.parked(&place()).await.unwrap().keys;
         assert_eq!(parked[0].letters, 2);
         let first = letters
             .next_of(&place(), &parked[0].key)
@@ -292,7 +292,7 @@ async fn a_follower_that_comes_meanwhile_is_redriven_too() {
     let (summary, _) = run(&letters, &handler, how(1)).await;
     assert_eq!(handler.seen(), ["1", "2", "7"]);
     assert_eq!((summary.redriven, summary.free), (3, 1));
-    assert_eq!(letters.parked(&place()).await.unwrap(), []);
+    assert_eq!(letters.parked(&place()).await.unwrap().keys, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -305,7 +305,7 @@ async fn a_letter_that_comes_late_before_those_that_are_settled_is_redriven_too(
     let (summary, _) = run(&letters, &handler, how(1)).await;
     assert_eq!(handler.seen(), ["5", "7", "2"]);
     assert_eq!((summary.redriven, summary.free), (3, 1));
-    assert_eq!(letters.parked(&place()).await.unwrap(), []);
+    assert_eq!(letters.parked(&place()).await.unwrap().keys, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -361,7 +361,7 @@ async fn a_rescued_record_whose_redrive_fails_for_good_counts_as_one_that_failed
         1,
         "it is tried once, and then left to an operator"
     );
-    let parked = letters.parked(&place).await.unwrap();
+    let parked = letters.parked(&place).await.unwrap().keys;
     assert_eq!(parked[0].reason, Some(Reason::Rejected));
     working.abort();
 }

@@ -10,7 +10,7 @@ use aftercommit::ledger::{EffectKey, Ledger as _};
 use aftercommit::tables::dynamodb::create_ledger_table;
 
 use crate::dynamodb_leases::OnServer as Leases;
-use crate::support::letters::{OnServer as Letters, id, letter, stream};
+use crate::support::letters::{OnServer as Letters, id, letter, place};
 use crate::support::server::Server;
 use crate::support::wiretap::{Refusal, Request};
 
@@ -38,13 +38,13 @@ async fn a_consistent_look_asks_for_consistent_reads_and_another_one_does_not() 
 async fn whether_a_key_is_parked_and_what_comes_next_is_read_consistently() {
     let (wiretap, server) = Server::heard();
     let letters = Letters::on(server).await.letters();
-    let letter = letter(&stream(), "a", 7);
+    let letter = letter(&place(), "a", 7);
     letters.park(&letter).await.unwrap();
     wiretap.taken();
     let of = id(&letter);
-    letters.parked(&of.stream).await.unwrap();
-    letters.is_parked(&of.stream, &of.key).await.unwrap();
-    letters.next_of(&of.stream, &of.key).await.unwrap();
+    letters.parked_page(&of.at, None, 10).await.unwrap();
+    letters.is_parked(&of.at, &of.key).await.unwrap();
+    letters.next_of(&of.at, &of.key).await.unwrap();
     letters.next_after(of).await.unwrap();
     letters.read(of).await.unwrap();
     let requests = wiretap.taken();
@@ -71,7 +71,7 @@ async fn a_claim_is_decided_on_a_consistent_read() {
 async fn a_transaction_that_meets_others_is_repeated_until_it_is_given_up() {
     let (wiretap, server) = Server::heard();
     let letters = Letters::on(server).await.letters();
-    let first = letter(&stream(), "a", 7);
+    let first = letter(&place(), "a", 7);
     let transactions = |wiretap: &crate::support::wiretap::Wiretap| {
         let requests = wiretap.taken().into_iter();
         let all = requests.filter(|request| request.operation == "TransactWriteItems");
@@ -81,7 +81,7 @@ async fn a_transaction_that_meets_others_is_repeated_until_it_is_given_up() {
     letters.park(&first).await.unwrap();
     assert_eq!(transactions(&wiretap), 4);
     wiretap.refuse("TransactWriteItems", Refusal::Conflict, 1000);
-    let given_up = letters.park(&letter(&stream(), "b", 8)).await;
+    let given_up = letters.park(&letter(&place(), "b", 8)).await;
     let told = format!("{:#}", given_up.unwrap_err());
     assert!(
         told.contains("TransactionConflict") || told.contains("another write"),

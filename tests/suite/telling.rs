@@ -97,6 +97,7 @@ async fn the_log_of_a_whole_run_names_orders_and_traces_and_no_address_and_no_ma
                 .parked(&shop.group_table())
                 .await
                 .unwrap()
+                .keys
                 .len()
                 == 3
             {

@@ -2,6 +2,8 @@
 
 #![allow(unused_macros, unused_imports)]
 
+use std::sync::Arc;
+
 use aws_sdk_dynamodb::Client;
 
 use super::clients;
@@ -11,7 +13,7 @@ use super::wiretap::Wiretap;
 /// A DynamoDB: embedded, for as long as this lives, or LocalStack.
 pub struct Server {
     pub client: Client,
-    _embedded: Option<Embedded>,
+    _embedded: Option<Arc<Embedded>>,
 }
 
 impl Server {
@@ -19,7 +21,15 @@ impl Server {
         let server = Embedded::start();
         Self {
             client: clients::dynamodb(server.url()),
-            _embedded: Some(server),
+            _embedded: Some(Arc::new(server)),
+        }
+    }
+
+    /// The same server, for another table.
+    pub fn like(other: &Self) -> Self {
+        Self {
+            client: other.client.clone(),
+            _embedded: other._embedded.clone(),
         }
     }
 

@@ -179,6 +179,9 @@ impl WhichArgs {
             let page = letters.list(which, from.as_deref()).await?;
             let found = page.letters.len();
             all.extend(page.letters);
+            for error in page.unreadable {
+                tracing::warn!(error, "left out");
+            }
             from = page.next;
             if from.is_none() {
                 break;

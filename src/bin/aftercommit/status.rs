@@ -104,7 +104,8 @@ async fn look(
         let parked = letters.parked(at).await;
         told.push(match parked {
             Ok(parked) => {
-                let reasons = parked.iter().map(|key| key.reason.map(Reason::word));
+                untold.extend(parked.unreadable);
+                let reasons = parked.keys.iter().map(|key| key.reason.map(Reason::word));
                 status.with_parked(reasons)
             }
             Err(error) => {

@@ -5,6 +5,7 @@ use tracing::{debug, error, warn};
 
 use super::{Batch, Done, Outcome, Over};
 use crate::decide::retry::Verdict;
+use crate::engine::Buried;
 use crate::handler::{Failure, RecordHandler};
 use crate::progress::Counters;
 use crate::record::ItemKey;
@@ -26,16 +27,20 @@ impl<H: RecordHandler> Batch<'_, H> {
                 }
                 self.failed(key, &failure);
             }
-            Outcome::Buried(Some(reason)) => {
+            Outcome::Buried(Buried::As(reason)) => {
                 Counters::add(counters.of(reason));
                 self.settle(&key);
-                self.parked.insert(key);
+                self.parked.learn(key, true);
             }
-            Outcome::Buried(None) => {
-                self.parked.remove(&key);
-                self.lanes.put_back(&key);
-            }
+            Outcome::Buried(Buried::KeyFree | Buried::LeaseLost) => self.learn(key, false),
+            Outcome::Asked(parked) => self.learn(key, parked),
         }
+    }
+
+    /// It is known now whether a running key is parked: its first record starts again.
+    fn learn(&mut self, key: ItemKey, parked: bool) {
+        self.lanes.put_back(&key);
+        self.parked.learn(key, parked);
     }
 
     fn settle(&mut self, key: &ItemKey) {

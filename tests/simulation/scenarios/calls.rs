@@ -9,8 +9,8 @@ use std::time::Duration;
 use aftercommit::decide::shard::{Shard, ShardId};
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{
-    Consistency, Epoch, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Take,
-    View, WorkerRow,
+    Consistency, Epoch, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
+    Take, View, WorkerRow,
 };
 use aftercommit::record::Position;
 use aftercommit::source::memory::MemoryStream;
@@ -183,6 +183,10 @@ impl LeaseStore for Heard {
     async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
         let call = self.inner.record_gap(gap, hold);
         self.call("record_gap", 1, call).await
+    }
+
+    fn fence(&self, hold: &Hold) -> Fence {
+        self.inner.fence(hold)
     }
 }
 

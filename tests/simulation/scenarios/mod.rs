@@ -48,6 +48,7 @@ mod holding;
 mod identity;
 mod limits;
 mod lineage;
+mod parking;
 mod reading;
 mod seeing;
 mod sharing;

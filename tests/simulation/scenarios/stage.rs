@@ -207,7 +207,7 @@ impl Stage {
         status
     }
 
-    fn clock(&self) -> Clock {
+    pub fn clock(&self) -> Clock {
         let began = self.began;
         Clock::new(move || start_of_time() + began.elapsed())
     }
@@ -226,15 +226,10 @@ impl Stage {
             ..self.settings.clone()
         };
         let budget = Budget::new(settings.memory_budget);
-        Consumer::new(
-            GroupTable::new(Group::default(), "arn"),
-            source,
-            leases,
-            self.hand.clone(),
-        )
-        .settings(settings)
-        .clock(self.clock())
-        .budget(budget)
+        Consumer::new(place(), source, leases, self.hand.clone())
+            .settings(settings)
+            .clock(self.clock())
+            .budget(budget)
     }
 
     pub fn view(&self) -> View {
@@ -287,6 +282,11 @@ impl Worker {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
+}
+
+/// The group on the table that every worker of a stage serves.
+pub fn place() -> GroupTable {
+    GroupTable::new(Group::default(), "arn")
 }
 
 fn start_of_time() -> SystemTime {

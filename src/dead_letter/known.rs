@@ -1,0 +1,113 @@
+//! What a reader of records knows of the keys that are parked.
+
+use std::collections::BTreeMap;
+
+use super::ParkedPage;
+use crate::record::ItemKey;
+
+/// So many keys are remembered. What is forgotten is asked for again.
+const MOST: usize = 2_000;
+
+/// Which keys are parked. One look at the start tells all of it where few are parked, which is the
+/// rule. Where many are, each key is asked for when its first record comes: a mail outage of a day
+/// may park 100,000, and to read them all would delay every start.
+///
+/// Nobody else parks a key of the reader's shard while the lease is the reader's, so what was asked
+/// once stays true until the reader itself changes it. A key that an operator frees is found free
+/// when its next record is to follow.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Every parked key is remembered: whatever is not remembered is free.
+    all: bool,
+    keys: BTreeMap<ItemKey, bool>,
+}
+
+impl Known {
+    /// There are no dead letters.
+    pub fn none() -> Self {
+        Self {
+            all: true,
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// What the first page of the parked keys tells.
+    pub fn from_first(page: ParkedPage) -> Self {
+        let all = page.next.is_none() && page.unreadable.is_empty();
+        let keys = page.keys.into_iter().map(|parked| (parked.key, true));
+        Self {
+            all,
+            keys: keys.collect(),
+        }
+    }
+
+    /// Whether a key is parked; `None`: ask.
+    pub fn is_parked(&self, key: &ItemKey) -> Option<bool> {
+        let known = self.keys.get(key).copied();
+        known.or(self.all.then_some(false))
+    }
+
+    /// Remembers the answer, or what the reader itself did.
+    pub fn learn(&mut self, key: ItemKey, parked: bool) {
+        if self.all && !parked {
+            self.keys.remove(&key);
+            return;
+        }
+        if self.keys.len() >= MOST {
+            self.all = false;
+            self.keys.clear();
+        }
+        self.keys.insert(key, parked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: usize) -> ItemKey {
+        ItemKey::from_row(format!("key-{n}"))
+    }
+
+    #[test]
+    fn where_few_keys_are_parked_nobody_is_asked() {
+        let mut known = Known::none();
+        assert_eq!(known.is_parked(&key(1)), Some(false));
+        known.learn(key(1), true);
+        assert_eq!(known.is_parked(&key(1)), Some(true));
+        known.learn(key(1), false);
+        assert_eq!(known.is_parked(&key(1)), Some(false));
+    }
+
+    #[test]
+    fn where_not_all_are_known_a_key_is_asked_for_once() {
+        for page in [
+            ParkedPage {
+                next: Some("more".to_owned()),
+                ..ParkedPage::default()
+            },
+            ParkedPage {
+                unreadable: vec!["a row of a newer version".to_owned()],
+                ..ParkedPage::default()
+            },
+        ] {
+            let mut known = Known::from_first(page);
+            assert_eq!(known.is_parked(&key(1)), None);
+            known.learn(key(1), false);
+            known.learn(key(2), true);
+            assert_eq!(known.is_parked(&key(1)), Some(false));
+            assert_eq!(known.is_parked(&key(2)), Some(true));
+        }
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_what_is_forgotten_is_asked_for_again() {
+        let mut known = Known::none();
+        for n in 0..10 * MOST {
+            known.learn(key(n), true);
+            assert!(known.keys.len() <= MOST);
+            assert_eq!(known.is_parked(&key(n)), Some(true));
+        }
+        assert_eq!(known.is_parked(&key(0)), None);
+    }
+}
