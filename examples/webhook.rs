@@ -4,7 +4,13 @@
 //! It runs against an embedded DynamoDB and a webhook in this process, which is down at first.
 
 // The handler, as the README shows it.
-use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler};
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::source::dynamodb::DynamoDbStream;
+use aftercommit::tables::dynamodb::TableStream;
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize, Serialize)]
@@ -16,18 +22,35 @@ struct Order {
 struct Webhook(std::net::SocketAddr);
 
 impl RecordHandler for Webhook {
-    async fn handle(&self, record: &Record, _context: &Context) -> Result<(), Failure> {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         if record.event != Event::Insert {
-            return Ok(()); // This change is none of ours.
+            context.did_not_ask(); // Not our change: it says nothing about the webhook.
+            return Ok(());
         }
-        let order: Order = record.new_image()?; // A bad order is rejected: the error names the field.
-        match post(self.0, &order).await {
-            Ok(200..=299) => Ok(()),
-            Ok(status @ 400..=499) => Err(Failure::reject(format!("answer {status}"))),
-            Ok(status) => Err(Failure::unavailable(format!("answer {status}"))),
-            Err(error) => Err(Failure::Unavailable(error.into())),
+        let order: Order = record.new_image()?; // A bad order becomes a dead letter that names the field.
+        match post(self.0, &order).await? {
+            200..=299 => Ok(()),
+            429 => Err(Failure::overloaded("answer 429")),
+            status @ 400..=499 => Err(Failure::reject(format!("answer {status}"))),
+            status => Err(Failure::unavailable(format!("answer {status}"))),
         }
     }
+}
+
+async fn deliver(
+    dynamodb: aws_sdk_dynamodb::Client,
+    streams: aws_sdk_dynamodbstreams::Client,
+    webhook: std::net::SocketAddr,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let arn = TableStream::resolve(&dynamodb, "orders").await?.arn;
+    let orders = GroupTable::new(Group::new("webhook")?, &arn);
+    let source = DynamoDbStream::new(streams, &arn, Clock::system());
+    let leases = DynamoDbLeases::new(dynamodb.clone(), "aftercommit-leases", &orders);
+    // Without dead letters, the first bad record holds its shard's checkpoint.
+    let letters = DynamoDbDeadLetters::new(dynamodb, "aftercommit-dead-letters");
+    let consumer = Consumer::new(orders, source, leases, Webhook(webhook));
+    consumer.dead_letters(letters).run(shutdown).await
 }
 // So far the handler.
 
@@ -36,10 +59,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aftercommit::Clock;
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::tables::dynamodb::{TableStream, create_lease_table, create_orders_table};
+use aftercommit::tables::dynamodb::{
+    create_dead_letter_table, create_lease_table, create_orders_table,
+};
 use aws_sdk_dynamodb::types::AttributeValue;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
@@ -113,18 +135,14 @@ async fn main() -> anyhow::Result<()> {
     let server = Embedded::start();
     let client = clients::dynamodb(server.url());
     create_lease_table(&client, "aftercommit-leases").await?;
+    create_dead_letter_table(&client, "aftercommit-dead-letters").await?;
     create_orders_table(&client, "orders").await?;
     let all_came = Arc::new(Notify::new());
     let (address, heard) = webhook(all_came.clone()).await?;
 
-    let arn = TableStream::resolve(&client, "orders").await?.arn;
     let streams = clients::streams(server.url());
-    let source = DynamoDbStream::new(streams, &arn, Clock::system());
-    let orders = GroupTable::new(Group::new("webhook")?, &arn);
-    let leases = DynamoDbLeases::new(client.clone(), "aftercommit-leases", &orders);
-    let consumer = Consumer::new(orders, source, leases, Webhook(address));
     let shutdown = async move { all_came.notified().await };
-    let consuming = tokio::spawn(consumer.run(shutdown));
+    let consuming = tokio::spawn(deliver(client.clone(), streams, address, shutdown));
 
     for n in 0..ORDERS {
         let put = client.put_item().table_name("orders");

@@ -38,6 +38,7 @@
 //! # A consumer
 //!
 //! ```no_run
+//! use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 //! use aftercommit::leases::dynamodb::DynamoDbLeases;
 //! use aftercommit::source::dynamodb::DynamoDbStream;
 //! use aftercommit::tables::dynamodb::TableStream;
@@ -61,9 +62,12 @@
 //! let arn = TableStream::resolve(&dynamodb, "orders").await?.arn;
 //! let source = DynamoDbStream::new(streams, &arn, Clock::system());
 //! let orders = GroupTable::new(Group::default(), &arn);
-//! let leases = DynamoDbLeases::new(dynamodb, "aftercommit-leases", &orders);
+//! let leases = DynamoDbLeases::new(dynamodb.clone(), "aftercommit-leases", &orders);
+//! // Without dead letters, the first bad record holds its shard's checkpoint.
+//! let letters = DynamoDbDeadLetters::new(dynamodb, "aftercommit-dead-letters");
 //! let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-//! Consumer::new(orders, source, leases, Print).run(shutdown).await
+//! let consumer = Consumer::new(orders, source, leases, Print);
+//! consumer.dead_letters(letters).run(shutdown).await
 //! # }
 //! ```
 

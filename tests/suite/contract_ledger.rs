@@ -354,7 +354,7 @@ async fn a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read(server: 
     // A page ends after 1 MB: these are several.
     for nonce in 0..40 {
         let entry = Entry {
-            reply: Some("x".repeat(64 * 1024)),
+            digest: Some("x".repeat(64 * 1024)),
             ..claimed(nonce)
         };
         let key = effect();

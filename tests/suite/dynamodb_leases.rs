@@ -358,7 +358,7 @@ async fn a_look_reads_every_page(server: OnServer) {
     let rows = (0..300).map(|n| {
         let mut row = lease(&format!("shard-{n:03}"));
         // A page ends after 1 MB: these are five.
-        row.report.last_error = Some("x".repeat(16 * 1024));
+        row.parent = Some(ShardId::new("x".repeat(16 * 1024)));
         row
     });
     let rows: Vec<_> = rows.collect();

@@ -197,7 +197,7 @@ fn an_image_that_does_not_fit_names_the_item_and_the_field() {
         told.starts_with("the new image of id=A-1 does not fit at lines[1].price: "),
         "{told}"
     );
-    record.new_image = Some(HashMap::new().into());
+    record.new_image = Some(Item::from(HashMap::<String, AttributeValue>::new()));
     let told = record.new_image::<Order>().unwrap_err().to_string();
     assert!(told.contains("id=A-1") && told.contains("lines"), "{told}");
 }

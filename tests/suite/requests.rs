@@ -21,7 +21,8 @@ fn is_consistent(request: &Request) -> bool {
 #[tokio::test]
 async fn a_consistent_look_asks_for_consistent_reads_and_another_one_does_not() {
     let (wiretap, server) = Server::heard();
-    let leases = Leases::on(server).await.leases();
+    let on = Leases::on(server).await;
+    let leases = on.leases();
     for (consistency, asked) in [(Consistency::Strong, true), (Consistency::Eventual, false)] {
         wiretap.taken();
         leases.look(consistency).await.unwrap();
@@ -37,7 +38,8 @@ async fn a_consistent_look_asks_for_consistent_reads_and_another_one_does_not() 
 #[tokio::test]
 async fn whether_a_key_is_parked_and_what_comes_next_is_read_consistently() {
     let (wiretap, server) = Server::heard();
-    let letters = Letters::on(server).await.letters();
+    let on = Letters::on(server).await;
+    let letters = on.letters();
     let letter = letter(&place(), "a", 7);
     letters.park(&letter).await.unwrap();
     wiretap.taken();
@@ -70,7 +72,8 @@ async fn a_claim_is_decided_on_a_consistent_read() {
 #[tokio::test]
 async fn a_transaction_that_meets_others_is_repeated_until_it_is_given_up() {
     let (wiretap, server) = Server::heard();
-    let letters = Letters::on(server).await.letters();
+    let on = Letters::on(server).await;
+    let letters = on.letters();
     let first = letter(&place(), "a", 7);
     let transactions = |wiretap: &crate::support::wiretap::Wiretap| {
         let requests = wiretap.taken().into_iter();

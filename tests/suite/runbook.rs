@@ -135,7 +135,7 @@ async fn put_email(shop: &Shop, n: usize, email: Option<&str>) {
 async fn has_letters(shop: &Shop, keys: usize) -> bool {
     use aftercommit::dead_letter::DeadLetters as _;
     let parked = shop.dead_letters().parked(&shop.group_table()).await;
-    parked.unwrap().len() == keys
+    parked.unwrap().keys.len() == keys
 }
 
 async fn state(shop: &Shop, n: usize) -> Option<State> {

@@ -194,11 +194,11 @@ async fn every_order_is_handled_in_order_through_splits_rollovers_and_throttles(
     assert_eq!(view.gaps, []);
     let open = server.open_shards();
     for (shard, row) in &view.leases {
-        let closed = !open.iter().any(|id| id == shard.as_str());
+        let closed = !open.iter().any(|id| id == shard.id());
         assert!(closed || !row.ended(), "{shard} ended while it was open");
     }
     for id in &open {
-        assert!(view.leases.keys().any(|shard| shard.as_str() == id), "{id}");
+        assert!(view.leases.keys().any(|shard| shard.id() == id), "{id}");
     }
 }
 
@@ -238,7 +238,7 @@ async fn what_was_trimmed_unread_is_written_down_as_a_gap() {
     let gaps = look(&leases).await.gaps;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     let first = after.records()[0].sequence_number.clone();
-    assert_eq!(gaps[0].shard.as_str(), shard);
+    assert_eq!(gaps[0].shard.id(), shard);
     assert_eq!(gaps[0].last_handled, Some(last));
     assert_eq!(gaps[0].first_after, Some(first));
     assert_eq!(after.records().len(), 2);
@@ -268,7 +268,7 @@ async fn a_shard_that_the_stream_forgot_is_a_gap_and_its_child_goes_on() {
     let gaps = view
         .gaps
         .iter()
-        .map(|gap| (gap.shard.as_str(), gap.last_handled.clone()));
+        .map(|gap| (gap.shard.id(), gap.last_handled.clone()));
     assert_eq!(
         gaps.collect::<Vec<_>>(),
         [(&*parent, Some(last)), (&*child, None)]
@@ -276,7 +276,7 @@ async fn a_shard_that_the_stream_forgot_is_a_gap_and_its_child_goes_on() {
     assert_eq!(after.records().len(), 3);
     let reading = view.leases.values().filter(|row| !row.ended());
     assert_eq!(
-        reading.map(|row| row.shard.as_str()).collect::<Vec<_>>(),
+        reading.map(|row| row.shard.id()).collect::<Vec<_>>(),
         [child]
     );
 }

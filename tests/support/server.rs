@@ -13,7 +13,7 @@ use super::wiretap::Wiretap;
 /// A DynamoDB: embedded, for as long as this lives, or LocalStack.
 pub struct Server {
     pub client: Client,
-    _embedded: Option<Arc<Embedded>>,
+    embedded: Option<Arc<Embedded>>,
 }
 
 impl Server {
@@ -21,7 +21,7 @@ impl Server {
         let server = Embedded::start();
         Self {
             client: clients::dynamodb(server.url()),
-            _embedded: Some(Arc::new(server)),
+            embedded: Some(Arc::new(server)),
         }
     }
 
@@ -29,7 +29,7 @@ impl Server {
     pub fn like(other: &Self) -> Self {
         Self {
             client: other.client.clone(),
-            _embedded: other._embedded.clone(),
+            embedded: other.embedded.clone(),
         }
     }
 
@@ -51,7 +51,7 @@ impl Server {
     pub fn localstack() -> Self {
         Self {
             client: clients::dynamodb(&clients::localstack_url()),
-            _embedded: None,
+            embedded: None,
         }
     }
 }

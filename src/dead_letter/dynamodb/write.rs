@@ -40,14 +40,15 @@ impl Coming {
     }
 }
 
-/// What a letter does to a mark that this build cannot read: it counts, as every format does, or
-/// else leaves it as it is. The key stays parked either way.
+/// What a letter does to a mark that this build cannot read. The key stays parked. Every format
+/// counts open letters in `letters`; a mark that has lost its count stays unreadable, so that nobody
+/// takes a count of one for the truth.
 fn foreign_mark(id: &LetterId, mark: &Item) -> Part {
     let key = row::mark_key(&id.at, &id.key);
     let there = Expression::on_any(ITEM);
     match mark.get("letters") {
         Some(AttributeValue::N(_)) => Part::Update(key, there.add("letters", 1)),
-        _ => Part::Demand(key, there),
+        _ => Part::Update(key, there.add("uncounted", 1)),
     }
 }
 

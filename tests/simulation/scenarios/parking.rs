@@ -65,7 +65,7 @@ async fn very_many_parked_keys_delay_no_start_and_are_still_parked() {
         let consumer = consumer.dead_letters(letters.clone());
         tokio::spawn(consumer.run(std::future::pending()));
         eventually(secs(5), "the free ones", || stage.hand.sorted() == free).await;
-        let followed = || counters.dead_letters.load(Ordering::Relaxed) == 2;
+        let followed = || counters.followed.load(Ordering::Relaxed) == 2;
         eventually(secs(1), "the parked ones", followed).await;
         // Once asked, a key stays known.
         let again = stage.commit_many("free", 50);

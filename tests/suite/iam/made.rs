@@ -100,9 +100,8 @@ const SOURCES: &[Source] = &[
         on: &[("dynamodb:", LETTERS)],
         // It redrives what it rescued from an outage.
         ecs: &[
-            "park",
-            "follow",
-            "parked",
+            "parked_page",
+            "is_parked",
             "next_of",
             "settle",
             "note",
@@ -110,8 +109,16 @@ const SOURCES: &[Source] = &[
             "release",
             "unpark_if_empty",
         ],
-        lambda: &["park", "follow", "parked"],
-        operators: &["is_parked", "read", "of_key", "list"],
+        lambda: &["parked_page", "is_parked"],
+        operators: &["read", "of_key", "list"],
+    },
+    Source {
+        file: "src/dead_letter/dynamodb/write.rs",
+        table: Some(".table."),
+        on: &[("dynamodb:", LETTERS)],
+        ecs: &["write_letter"],
+        lambda: &["write_letter"],
+        operators: &[],
     },
     Source {
         file: "src/dead_letter/dynamodb/parts.rs",
