@@ -224,6 +224,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             budget: budget.clone(),
             dependency: dependency.clone(),
             worker: me.to_string(),
+            began: origin,
         });
         let agreement = Agreement::new(self.identity.clone(), self.accepts_new_identity);
         let engine = Engine {

@@ -78,7 +78,23 @@ struct State {
     rate: Option<TokenBucket>,
     /// How many attempts succeeded.
     served: u64,
+    /// Why it was found down last.
+    why: Option<String>,
     rng: fastrand::Rng,
+}
+
+/// A dependency that is down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// For how long.
+    pub lasts: Duration,
+    /// The failure that told so last, without addresses.
+    pub why: String,
+}
+
+impl Down {
+    /// What is told before the cause.
+    pub const WORDS: &str = "what the handler depends on is down";
 }
 
 /// Which try of its record an attempt is.
@@ -120,6 +136,7 @@ impl Dependency {
             retries: RetryBudget::new(TRICKLE),
             rate: limits.per_second.map(burst),
             served: 0,
+            why: None,
             rng,
         };
         Self(Arc::new(Shared {
@@ -143,6 +160,14 @@ impl Dependency {
     pub fn down_for(&self) -> Option<Duration> {
         let since = self.state().gate.shut_since()?;
         Some(self.now().saturating_sub(since))
+    }
+
+    /// Since when and why it is down; `None`: it is up, as far as is known.
+    pub fn down(&self) -> Option<Down> {
+        let lasts = self.down_for()?;
+        let why = self.state().why.clone();
+        let why = why.unwrap_or_else(|| "it did not say why".to_owned());
+        Some(Down { lasts, why })
     }
 
     /// How many attempts may run at a time now.
@@ -195,7 +220,13 @@ impl Dependency {
             self.0.freed.send_replace(());
         }
         match (before, after) {
-            (None, Some(_)) => warn!("the dependency is down: held back until it answers again"),
+            (None, Some(_)) => {
+                let error = self.state().why.clone().unwrap_or_default();
+                warn!(
+                    error,
+                    "the dependency is down: held back until it answers again"
+                );
+            }
             (Some(since), None) => {
                 let down_for = now.saturating_sub(since);
                 info!(?down_for, "the dependency is back");
@@ -222,6 +253,9 @@ impl Turn {
     ) -> Result<(), Failure> {
         use gate::Answer::{Down, Unknown, Up};
         let result = result.map_err(|failure| self.of.blamed(failure, blame));
+        if let Err(Failure::Unavailable(error)) = &result {
+            self.of.state().why = Some(without_addresses(&format!("{error:#}")));
+        }
         let (answer, load) = match &result {
             Ok(()) if !context.has_asked() => (Unknown, Load::Unknown),
             Ok(()) => (Up, Load::Served),
@@ -240,6 +274,22 @@ impl Turn {
             self.of.end(ticket, permit, answer, load);
         }
     }
+}
+
+/// The text for a log and a table: short, and without what names a person.
+fn without_addresses(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let words = text.split_whitespace();
+    let words = words.map(|word| {
+        if word.contains('@') {
+            "<address>"
+        } else {
+            word
+        }
+    });
+    let mut text = words.collect::<Vec<_>>().join(" ");
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
 }
 
 impl Drop for Turn {

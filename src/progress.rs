@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -13,15 +13,17 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::decide::shard::ShardId;
-use crate::dependency::Dependency;
+use crate::dependency::{Dependency, Down};
 use crate::group::GroupTable;
 use crate::leases::View;
 use crate::settings::Timing;
 
+mod beats;
 mod counters;
 mod histogram;
 mod shard;
 
+pub use beats::Beats;
 pub use counters::Counters;
 pub use histogram::{BOUNDS, BUCKETS, Buckets, Held, Histogram};
 use shard::Board;
@@ -47,6 +49,19 @@ pub struct Progress {
     beaten: Stamp,
     shards: Mutex<BTreeMap<ShardId, Arc<Board>>>,
     seen: Mutex<Option<Seen>>,
+    beats: Mutex<Beats>,
+    calls: Mutex<Calls>,
+}
+
+/// How the calls went that a worker cannot do without.
+#[derive(Debug, Default)]
+struct Calls {
+    /// Why the last heartbeat was not accepted.
+    heartbeat: Option<String>,
+    /// Whether the stream ever answered.
+    stream_answered: bool,
+    /// Why the stream did not answer last.
+    stream: Option<String>,
 }
 
 /// What is known once the consumer runs.
@@ -57,6 +72,7 @@ pub(crate) struct Run {
     pub budget: Budget,
     pub dependency: Dependency,
     pub worker: String,
+    pub began: Instant,
 }
 
 /// Where a worker stands in its fleet.
@@ -119,6 +135,8 @@ impl Progress {
             beaten: Stamp::default(),
             shards: Mutex::default(),
             seen: Mutex::default(),
+            beats: Mutex::default(),
+            calls: Mutex::default(),
         }
     }
 
@@ -166,6 +184,64 @@ impl Progress {
     /// How long ago a heartbeat was last accepted.
     pub fn beaten(&self) -> Option<Duration> {
         self.beaten.age(self.origin)
+    }
+
+    /// How long it has run.
+    pub fn age(&self) -> Duration {
+        self.run
+            .get()
+            .map_or(Duration::ZERO, |run| run.began.elapsed())
+    }
+
+    /// Why the last heartbeat was not accepted; `None`: it was, or there was none yet.
+    pub fn heartbeat_error(&self) -> Option<String> {
+        self.calls().heartbeat.clone()
+    }
+
+    /// Whether the stream has answered this worker at least once.
+    pub fn has_reached_the_stream(&self) -> bool {
+        self.calls().stream_answered
+    }
+
+    /// Why the stream did not answer last; `None`: it did, or was not asked yet.
+    pub fn stream_error(&self) -> Option<String> {
+        self.calls().stream.clone()
+    }
+
+    /// What keeps the worker from its work though it is alive: the stream never answered, or what
+    /// its handler depends on is down.
+    pub fn trouble(&self) -> Option<String> {
+        if !self.has_reached_the_stream()
+            && let Some(why) = self.stream_error()
+        {
+            return Some(format!("the stream cannot be read: {why}"));
+        }
+        let down = self.dependency()?.down()?;
+        Some(format!("{}: {}", Down::WORDS, down.why))
+    }
+
+    /// Which heartbeats move, as this worker sees them.
+    pub fn beats(&self) -> Beats {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.clone()
+    }
+
+    pub(crate) fn heartbeat_failed(&self, why: String) {
+        self.calls().heartbeat = Some(why);
+    }
+
+    pub(crate) fn stream_answered(&self) {
+        let mut calls = self.calls();
+        calls.stream_answered = true;
+        calls.stream = None;
+    }
+
+    pub(crate) fn stream_failed(&self, why: String) {
+        self.calls().stream = Some(why);
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The rows of the lease table, as they were last seen.
@@ -216,6 +292,7 @@ impl Progress {
     pub(crate) fn beat(&self) {
         Counters::add(&self.counters.heartbeats);
         self.beaten.set(self.origin);
+        self.calls().heartbeat = None;
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if *standing == Standing::Joining {
             *standing = Standing::Member;
@@ -223,6 +300,9 @@ impl Progress {
     }
 
     pub(crate) fn saw(&self, view: Arc<View>, at: SystemTime) {
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.see(&view, Instant::now());
+        drop(beats);
         let seen = Some(Seen { view, at });
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }

@@ -18,6 +18,7 @@
 mod connection;
 mod pool;
 mod reply;
+mod secrets;
 mod settings;
 mod stage;
 mod stream;
@@ -28,12 +29,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::address::Envelope;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use connection::{Connection, WriteFailed};
 use pool::{Got, Pool, Waiter};
 pub use reply::{Class, Reply};
+pub use secrets::Reload;
+use secrets::Secrets;
 pub use settings::{BadSettings, Login, Mechanism, Secret, Security, SmtpSettings, Timeouts};
 pub use stage::{Cause, Delivery, Refusal, Stage};
 #[cfg(feature = "simulation")]
@@ -58,6 +62,7 @@ pub struct Smtp(Arc<Inner>);
 struct Inner {
     settings: SmtpSettings,
     tls: Option<TlsConnector>,
+    secrets: Option<Secrets>,
     pool: Pool,
 }
 
@@ -84,8 +89,10 @@ impl Smtp {
             Security::Plain => None,
             Security::Implicit | Security::StartTls => Some(tls::connector(&settings.extra_roots)?),
         };
+        let login = settings.login.as_ref();
         Ok(Self(Arc::new(Inner {
             pool: Pool::new(&settings),
+            secrets: login.map(|login| Secrets::new(login.secret.clone(), settings.reload.clone())),
             settings,
             tls,
         })))
@@ -108,10 +115,11 @@ impl Smtp {
         // A connection that was idle may be dead without a sign; a fresh one tells the truth.
         for _ in 0..=settings.max_connections {
             let attempt = match self.0.pool.get(envelope).await {
-                Got::Slot(slot) => {
-                    let connection = Connection::open(settings, self.0.tls.as_ref(), slot).await?;
-                    return self.accepted(connection, envelope).await;
-                }
+                Got::Slot(slot) => match self.open(slot).await? {
+                    Some(connection) => return self.accepted(connection, envelope).await,
+                    // Again, with a secret that has changed.
+                    None => continue,
+                },
                 Got::Used(connection) => self.reuse(connection, envelope).await,
                 Got::Riding(connection) => self.ride(connection, envelope).await,
             };
@@ -121,6 +129,29 @@ impl Smtp {
             }
         }
         Err(Refusal::at(Stage::Connect)(Cause::Closed))
+    }
+
+    /// Opens a connection. `None`: the server refused the secret, and there is another one by now.
+    async fn open(&self, slot: OwnedSemaphorePermit) -> Result<Option<Connection>, Refusal> {
+        let Inner {
+            settings,
+            tls,
+            secrets,
+            ..
+        } = &*self.0;
+        let secret = match secrets {
+            Some(secrets) => Some(secrets.next().await),
+            None => None,
+        };
+        let opened = Connection::open(settings, tls.as_ref(), secret.as_ref(), slot).await;
+        match (opened, secrets, secret) {
+            (Err(refusal), Some(secrets), Some(tried))
+                if refusal.is_of_the_login() && secrets.refused(&tried).await =>
+            {
+                Ok(None)
+            }
+            (opened, ..) => opened.map(Some),
+        }
     }
 
     async fn reuse(

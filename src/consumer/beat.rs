@@ -45,6 +45,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             reads: self.engine.leases.reads(),
             zone: settings.place.zone.clone(),
             status_address: settings.place.status_address.clone(),
+            trouble: self.engine.progress.trouble(),
             stuck: self.engine.progress.stuck_shard().map(|stuck| stuck.shard),
             at: Some(self.engine.clock.now()),
         }
@@ -97,6 +98,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             Ok(None) => self.be_reborn(),
             Err(error) => {
                 complain("a heartbeat", &error);
+                self.engine.progress.heartbeat_failed(format!("{error:#}"));
                 self.beat.failures += 1;
                 self.beat.due = self.again_after(self.beat.failures);
             }

@@ -169,7 +169,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let dues = [self.beat_due(), look, self.leaving];
         dues.into_iter()
             .flatten()
-            .fold(self.listing.due(), Instant::min)
+            .fold(self.listing_due(), Instant::min)
     }
 
     /// When a call to the lease table is made again that failed so often in a row.

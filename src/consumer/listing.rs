@@ -104,14 +104,6 @@ impl Listing {
         self.mine
     }
 
-    pub fn due(&self) -> Instant {
-        if self.wanted() {
-            self.due
-        } else {
-            Instant::now() + Duration::from_hours(1)
-        }
-    }
-
     pub fn tidied(&mut self) {
         self.tidying = false;
     }
@@ -122,8 +114,23 @@ impl Listing {
 }
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
+    /// When to list next.
+    pub(super) fn listing_due(&self) -> Instant {
+        if self.listing_is_wanted() {
+            self.listing.due
+        } else {
+            Instant::now() + Duration::from_hours(1)
+        }
+    }
+
+    /// Every worker lists once, to know that it can reach the stream.
+    fn listing_is_wanted(&self) -> bool {
+        let first = !self.listing.in_flight && !self.engine.progress.has_reached_the_stream();
+        first || self.listing.wanted()
+    }
+
     pub(super) fn begin_listing(&mut self, now: Instant) {
-        if self.listing.wanted() && self.listing.due <= now {
+        if self.listing_is_wanted() && self.listing.due <= now {
             self.listing.in_flight = true;
             let interval = self.engine.settings.timing.listing_interval;
             self.listing.due = now + interval.mul_f64(0.9 + 0.2 * self.rng.f64());
@@ -138,6 +145,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         match result {
             Ok(listing) => {
                 self.listing.failures = 0;
+                self.engine.progress.stream_answered();
                 self.listing.known = Some(Known {
                     shards: listing.shards,
                     came: Instant::now(),
@@ -148,6 +156,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             }
             Err(error) => {
                 warn!(error = %error, "listing the stream failed; it is tried again");
+                self.engine.progress.stream_failed(error.to_string());
                 self.listing.failures = self.listing.failures.saturating_add(1);
                 let interval = self.engine.settings.timing.listing_interval;
                 let soon = 0.05 + 0.05 * self.rng.f64();

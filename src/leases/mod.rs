@@ -73,6 +73,9 @@ pub struct WorkerRow {
     pub zone: Option<String>,
     /// Where its status page is, where it has one.
     pub status_address: Option<String>,
+    /// What keeps it from its work though it lives, such as a mail server that is down: for people
+    /// only.
+    pub trouble: Option<String>,
     /// A shard whose task does not turn, in a worker that lives: for people only. The shard's own row
     /// cannot tell it.
     pub stuck: Option<ShardId>,

@@ -84,6 +84,7 @@ pub(super) fn worker_fields(row: &WorkerRow) -> Fields {
         ("version", Some(text(&*row.version))),
         ("zone", row.zone.as_deref().map(text)),
         ("status_address", row.status_address.as_deref().map(text)),
+        ("trouble", row.trouble.as_deref().map(text)),
         ("stuck", row.stuck.as_ref().map(|id| text(id.as_str()))),
         ("at", instant(row.at)),
     ]
@@ -271,6 +272,7 @@ fn worker(incarnation: Incarnation, reader: &Reader) -> Result<WorkerRow, Unfit>
         reads: reader.number_if_any("reads")?.unwrap_or(FIRST),
         zone: reader.text_if_any("zone")?.map(str::to_owned),
         status_address: reader.text_if_any("status_address")?.map(str::to_owned),
+        trouble: reader.text_if_any("trouble")?.map(str::to_owned),
         stuck: reader.text_if_any("stuck")?.map(ShardId::new),
         at: reader.time_if_any("at")?,
     })

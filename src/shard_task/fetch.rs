@@ -82,6 +82,7 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
         let fetched = match self.read().await {
             Ok(fetched) => {
                 self.failures = 0;
+                self.engine.progress.stream_answered();
                 fetched
             }
             Err(SourceError::Expired) => {
@@ -102,6 +103,7 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
                 self.iterator = None;
                 self.back_off();
                 warn!(shard = %self.shard, error = %error, again_in = ?self.pause, "reading failed");
+                self.engine.progress.stream_failed(error.to_string());
                 Fetched::Failed(error.to_string())
             }
         };

@@ -1,5 +1,6 @@
 //! What to do next, in words.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::ledger::Needed;
@@ -16,6 +17,18 @@ const TRIM: f64 = 6.0 * 60.0 * 60.0;
 /// What to do about a stream, the most urgent first.
 pub(super) fn on(stream: &StreamStatus) -> Vec<String> {
     if stream.verdict == Verdict::Unknown {
+        let troubled = troubled(stream);
+        if !troubled.is_empty() {
+            return troubled;
+        }
+        let mut workers = stream.workers.iter();
+        if let Some(worker) = workers.find(|worker| worker.alive != Some(false)) {
+            return vec![format!(
+                "Worker {} has joined and has not listed the stream yet: look again in a minute, then \
+                 at its log.",
+                worker.worker
+            )];
+        }
         return vec![
             "No worker has ever read this stream with this lease table: start one with \
              `aftercommit run`, or name the right table with --lease-table."
@@ -30,7 +43,30 @@ pub(super) fn on(stream: &StreamStatus) -> Vec<String> {
         parked(stream),
         unreadable(stream),
     ];
-    parts.into_iter().flatten().collect()
+    let first = troubled(stream).into_iter();
+    first.chain(parts.into_iter().flatten()).collect()
+}
+
+/// Workers that live and cannot do their work, once for each reason.
+fn troubled(stream: &StreamStatus) -> Vec<String> {
+    let alive = stream
+        .workers
+        .iter()
+        .filter(|worker| worker.alive != Some(false));
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for worker in alive {
+        if let Some(trouble) = &worker.trouble {
+            by_reason.entry(trouble).or_default().push(&worker.worker);
+        }
+    }
+    let told = |(trouble, workers): (&str, Vec<&str>)| match &workers[..] {
+        [worker] => format!("Worker {worker} waits: {trouble}."),
+        [worker, others @ ..] => {
+            format!("Worker {worker} and {} more wait: {trouble}.", others.len())
+        }
+        [] => String::new(),
+    };
+    by_reason.into_iter().map(told).collect()
 }
 
 /// What to do about orders that need a person.

@@ -3,17 +3,23 @@
 //! **Alive** ([`stuck`]) is for whoever would kill the process and start another: it asks only
 //! whether the loops turn, because that is all that a new process would mend. They turn on whether
 //! or not DynamoDB and the mail server answer, so an outage of either kills nobody: tasks that are
-//! killed during one only come back slower.
+//! killed during one only come back slower. The one exception is a worker that never got its first
+//! heartbeat through: it has no work to lose, and a deployment that cannot work must fail.
 //!
 //! **Ready** ([`standing`]) is for people and dashboards: it is false, with the reason, while the
-//! worker joins, drains, gets no heartbeat through, or does not keep up.
+//! worker joins, has not reached the stream, drains, gets no heartbeat through, or what its handler
+//! depends on is down.
 //!
 //! A handler that blocks its thread may also stop the server that answers: then the probe gets no
 //! answer, which says the same.
 
 use std::time::Duration;
 
+use crate::dependency::Down;
 use crate::progress::{Progress, STUCK, Standing};
+
+/// So long a worker may take to get its first heartbeat through.
+const START: Duration = Duration::from_mins(1);
 
 /// What is stuck.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,26 +42,61 @@ pub enum Stuck {
         /// For how long.
         quiet: Duration,
     },
+    /// No heartbeat was ever accepted.
+    #[error("the worker cannot join the fleet: for {} s no heartbeat was accepted{}", .time.as_secs(), because(.why.as_ref()))]
+    NeverJoined {
+        /// For how long it has tried.
+        time: Duration,
+        /// Why the last one was not.
+        why: Option<String>,
+    },
 }
 
 /// Why a worker does not do its work, or not all of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
-    /// It has not written its first heartbeat yet.
-    #[error("joining the fleet: no heartbeat is written yet")]
-    Joining,
+    /// It has not written its first heartbeat yet; the last error, if there is one.
+    #[error("joining the fleet: no heartbeat is written yet{}", because(.0.as_ref()))]
+    Joining(Option<String>),
+    /// The stream has never answered it; the last error, if there is one.
+    #[error("the stream has not answered yet{}", because(.0.as_ref()))]
+    Unreached(Option<String>),
     /// It stops.
     #[error("draining: nothing more is begun, and the shards are handed over")]
     Draining,
-    /// The lease table takes no heartbeat.
-    #[error("no heartbeat was accepted for {} s: the lease table does not answer", .0.as_secs())]
-    NoHeartbeat(Duration),
+    /// The lease table takes no heartbeat; the last error, if there is one.
+    #[error("no heartbeat was accepted for {} s{}", .0.as_secs(), because(.1.as_ref()))]
+    NoHeartbeat(Duration, Option<String>),
+    /// What its handler depends on is down.
+    #[error("{} for {} s: {}", Down::WORDS, .0.lasts.as_secs(), .0.why)]
+    Down(Down),
     /// Work has waited for so long, and the lag grows.
-    #[error(
-        "overloaded: for {} s records wait because as many are in hand as may be, the memory budget is \
-         full or what the handler depends on is down, and the lag grows", .0.as_secs()
-    )]
-    Overloaded(Duration),
+    #[error("overloaded: for {} s records wait because {}, and the lag grows", .0.as_secs(), .1)]
+    Overloaded(Duration, HeldBack),
+}
+
+/// What work waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldBack {
+    /// For room in memory.
+    Memory,
+    /// For a place among what is in hand.
+    Places,
+}
+
+impl std::fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "the memory budget is full (--memory-budget)",
+            Self::Places => {
+                "as many are in hand as may be (--concurrency, --mail-rate), or the dependency is slow"
+            }
+        })
+    }
+}
+
+fn because(why: Option<&String>) -> String {
+    why.map_or_else(String::new, |why| format!(": {why}"))
 }
 
 /// The first loop of a consumer that is stuck. One that does not run yet, or has left, is not.
@@ -63,6 +104,10 @@ pub fn stuck(progress: &Progress) -> Option<Stuck> {
     let timing = progress.timing()?;
     if progress.standing() == Standing::Left {
         return None;
+    }
+    if progress.standing() == Standing::Joining && progress.age() > START {
+        let (time, why) = (progress.age(), progress.heartbeat_error());
+        return Some(Stuck::NeverJoined { time, why });
     }
     let patience = timing.lease_duration * STUCK;
     let stream = || progress.at().to_string();
@@ -85,17 +130,26 @@ pub fn stuck(progress: &Progress) -> Option<Stuck> {
 /// Says why not.
 pub fn standing(progress: &Progress) -> Result<(), NotReady> {
     match progress.standing() {
-        Standing::Idle | Standing::Joining => return Err(NotReady::Joining),
+        Standing::Idle | Standing::Joining => {
+            return Err(NotReady::Joining(progress.heartbeat_error()));
+        }
         Standing::Leaving | Standing::Left => return Err(NotReady::Draining),
         Standing::Member => {}
     }
     let patience = progress.timing().map(|timing| timing.lease_duration);
-    let quiet = progress.beaten().filter(|quiet| Some(*quiet) > patience);
-    quiet.map_or(Ok(()), |quiet| Err(NotReady::NoHeartbeat(quiet)))
+    if let Some(quiet) = progress.beaten().filter(|quiet| Some(*quiet) > patience) {
+        return Err(NotReady::NoHeartbeat(quiet, progress.heartbeat_error()));
+    }
+    if !progress.has_reached_the_stream() {
+        return Err(NotReady::Unreached(progress.stream_error()));
+    }
+    let down = progress.dependency().and_then(crate::Dependency::down);
+    down.map_or(Ok(()), |down| Err(NotReady::Down(down)))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
     use crate::budget::Budget;
     use crate::clock::Clock;
@@ -106,8 +160,8 @@ mod tests {
     use crate::settings::Timing;
     use std::sync::Arc;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_shard_whose_task_does_not_turn_is_stuck_unless_a_gap_has_stopped_it() {
+    /// A consumer that has begun.
+    fn running() -> Arc<Progress> {
         let progress = Arc::new(Progress::new(GroupTable::new(Group::default(), "arn")));
         progress.runs(Run {
             clock: Clock::system(),
@@ -115,7 +169,15 @@ mod tests {
             budget: Budget::new(0),
             dependency: Dependency::new(&Limits::default(), fastrand::Rng::new()),
             worker: "one/1".to_owned(),
+            began: tokio::time::Instant::now(),
         });
+        progress
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shard_whose_task_does_not_turn_is_stuck_unless_a_gap_has_stopped_it() {
+        let progress = running();
+        progress.beat();
         let reading = progress.reads(&ShardId::new("shard"));
         tokio::time::advance(Duration::from_mins(10)).await;
         progress.turn();
@@ -131,5 +193,50 @@ mod tests {
         assert_eq!(stuck(&progress), None);
         drop(reading);
         assert!(progress.shards().is_empty());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_never_gets_a_heartbeat_through_is_not_alive_after_a_minute() {
+        let progress = running();
+        progress.turn();
+        assert_eq!(stuck(&progress), None);
+        progress.heartbeat_failed("AccessDeniedException".to_owned());
+        tokio::time::advance(START + Duration::from_secs(1)).await;
+        progress.turn();
+        let told = stuck(&progress).unwrap().to_string();
+        assert_eq!(
+            told,
+            "the worker cannot join the fleet: for 61 s no heartbeat was accepted: \
+             AccessDeniedException"
+        );
+        progress.beat();
+        assert_eq!(stuck(&progress), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_is_ready_once_a_heartbeat_was_accepted_and_the_stream_has_answered() {
+        let progress = running();
+        let told = || standing(&progress).map_err(|why| why.to_string());
+        progress.heartbeat_failed("Throttled".to_owned());
+        assert_eq!(
+            told(),
+            Err("joining the fleet: no heartbeat is written yet: Throttled".to_owned())
+        );
+        progress.beat();
+        progress.stream_failed("refused".to_owned());
+        assert_eq!(
+            told(),
+            Err("the stream has not answered yet: refused".to_owned())
+        );
+        assert_eq!(
+            progress.trouble().unwrap(),
+            "the stream cannot be read: refused"
+        );
+        progress.stream_answered();
+        assert_eq!(told(), Ok(()));
+        assert_eq!(progress.trouble(), None);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        progress.heartbeat_failed("AccessDenied".to_owned());
+        let why = "no heartbeat was accepted for 11 s: AccessDenied";
+        assert_eq!(told(), Err(why.to_owned()));
     }
 }

@@ -140,9 +140,9 @@ const WORKERS = [
   { head: "Version", text: ({ version }) => version ?? NONE },
 ];
 
-function alive(cell, { alive, draining, stuck_shard: stuck }) {
-  cell.parentNode.classList.toggle("bad", alive === false || stuck != null);
-  say(cell, alive === false ? "silent" : stuck != null ? "stuck" : draining ? "draining" : alive ? "alive" : "not known yet");
+function alive(cell, { alive, draining, trouble, stuck_shard: stuck }) {
+  cell.parentNode.classList.toggle("bad", alive === false || stuck != null || trouble != null);
+  say(cell, alive === false ? "silent" : stuck != null ? "stuck" : trouble != null ? "waits" : draining ? "draining" : alive ? "alive" : "not known yet");
 }
 
 const GAPS = [

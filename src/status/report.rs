@@ -75,9 +75,9 @@ pub struct StreamStatus {
 pub struct WorkerStatus {
     /// Its incarnation: its name, and which start of it.
     pub worker: String,
-    /// Whether its heartbeat is fresh; `None`: its build does not tell when it was written.
+    /// Whether its heartbeat moves; `None`: it was not watched for long enough to tell.
     pub alive: Option<bool>,
-    /// How old its heartbeat is, in seconds, by two machines' clocks.
+    /// For how many seconds its heartbeat has stood still, by the observer's clock.
     pub heartbeat_age_seconds: Option<f64>,
     /// It is leaving.
     pub draining: bool,
@@ -87,6 +87,8 @@ pub struct WorkerStatus {
     pub zone: Option<String>,
     /// Where its page is, where it has one.
     pub status_address: Option<String>,
+    /// What keeps it from its work though it lives, such as a mail server that is down.
+    pub trouble: Option<String>,
     /// A shard of it whose task does not turn, though the worker lives.
     pub stuck_shard: Option<String>,
     /// How many shards it owns that have not ended.

@@ -1,10 +1,12 @@
 //! What the rows of one look mean.
 //!
-//! Pure: the rows and the time are handed in. Ages compare the clocks of two machines and decide
-//! nothing; whether a worker lives is decided elsewhere, by heartbeats.
+//! Pure: the rows, the time and what was seen of the heartbeats are handed in. Whether a worker lives
+//! is told by a heartbeat that moves, never by comparing the clocks of two machines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use super::report::{
     Gap, Resolved, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
@@ -12,20 +14,21 @@ use super::report::{
 use crate::decide::rate::faded;
 use crate::group::GroupTable;
 use crate::leases::{Checkpoint, GapRow, LeaseRow, Unfit, Unreadable, View, WorkerRow};
+use crate::progress::Beats;
 use crate::record::{Position, SequenceNumber};
 
-/// A worker whose heartbeat is older than so many lease durations is told as dead. More than one, as
-/// the clocks of two machines differ.
-const DEAD_AFTER: f64 = 1.5;
-
 impl StreamStatus {
-    /// What the rows of a group mean at this time. `retention`: how long the stream keeps a record.
-    pub fn new(at: &GroupTable, view: &View, now: SystemTime, retention: Duration) -> Self {
-        let workers: Vec<_> = view
-            .workers
-            .values()
-            .map(|row| worker(row, view, now))
-            .collect();
+    /// What the rows of a group mean at this time. `beats`: what was seen of the heartbeats;
+    /// `retention`: how long the stream keeps a record.
+    pub fn new(
+        at: &GroupTable,
+        view: &View,
+        beats: &Beats,
+        now: SystemTime,
+        retention: Duration,
+    ) -> Self {
+        let workers = view.workers.values();
+        let workers: Vec<_> = workers.map(|row| worker(row, view, beats)).collect();
         let alive = |row: &LeaseRow| {
             let owner = row.owner.as_ref()?;
             let of_owner = |worker: &&WorkerStatus| worker.worker == owner.as_str();
@@ -58,18 +61,20 @@ impl StreamStatus {
     }
 }
 
-fn worker(row: &WorkerRow, view: &View, now: SystemTime) -> WorkerStatus {
-    let age = row.at.map(|at| since(at, now));
+fn worker(row: &WorkerRow, view: &View, beats: &Beats) -> WorkerStatus {
+    let now = Instant::now();
+    let quiet = beats.quiet(&row.incarnation, now);
     let owned =
         |lease: &&LeaseRow| !lease.ended() && lease.owner.as_ref() == Some(&row.incarnation);
     WorkerStatus {
         worker: row.incarnation.to_string(),
-        alive: age.map(|age| age <= row.lease_duration.mul_f64(DEAD_AFTER)),
-        heartbeat_age_seconds: age.map(|age| age.as_secs_f64()),
+        alive: beats.lives(row, now),
+        heartbeat_age_seconds: quiet.map(|quiet| (quiet.as_secs_f64() * 10.0).round() / 10.0),
         draining: row.draining,
         version: row.version.clone(),
         zone: row.zone.clone(),
         status_address: row.status_address.clone(),
+        trouble: row.trouble.clone(),
         stuck_shard: row.stuck.as_ref().map(ToString::to_string),
         shards: view.leases.values().filter(owned).count(),
     }

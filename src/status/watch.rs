@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::asked::{Attention, Parked};
-use super::health::{self, NotReady, Stuck};
+use super::health::{self, HeldBack, NotReady, Stuck};
 use super::metrics::{Behind, Facts, FleetNow, Labels, Mails, Sample};
 use super::process::{History, Moment, Process};
 use super::report::{FleetStatus, StreamStatus};
@@ -112,7 +112,15 @@ impl Watch {
         let retention = self.progress.timing().map(|timing| timing.retention);
         let retention = retention.unwrap_or(Timing::default().retention);
         let of = self.progress.at();
-        Some((at, StreamStatus::new(of, &view, now, retention)))
+        let beats = self.progress.beats();
+        let mut status = StreamStatus::new(of, &view, &beats, now, retention);
+        // Its own row tells it only from the next heartbeat on.
+        let me = self.progress.worker();
+        let mut workers = status.workers.iter_mut();
+        if let Some(me) = workers.find(|worker| Some(&*worker.worker) == me) {
+            me.trouble = self.progress.trouble();
+        }
+        Some((at, status))
     }
 
     /// Why each key is parked, if that can be known; and if not, why not.
@@ -147,7 +155,7 @@ struct Inner {
 #[derive(Default)]
 struct Recent {
     overload: Overload,
-    overloaded_for: Option<Duration>,
+    overloaded: Option<(Duration, HeldBack)>,
     history: History,
     /// Whether it was ready at the last look.
     ready: bool,
@@ -211,8 +219,8 @@ impl Status {
         for one in &self.inner.watched {
             health::standing(&one.progress)?;
         }
-        let overloaded_for = self.recent().overloaded_for;
-        overloaded_for.map_or(Ok(()), |time| Err(NotReady::Overloaded(time)))
+        let overloaded = self.recent().overloaded;
+        overloaded.map_or(Ok(()), |(time, by)| Err(NotReady::Overloaded(time, by)))
     }
 
     /// How the fleet is doing, as this worker sees it.
@@ -316,7 +324,13 @@ impl Status {
         };
         let mut recent = self.recent();
         let lag = held_back.then(|| lag.unwrap_or_default());
-        recent.overloaded_for = recent.overload.see(now, lag, window);
+        let lasts = recent.overload.see(now, lag, window);
+        let by = if waits {
+            HeldBack::Memory
+        } else {
+            HeldBack::Places
+        };
+        recent.overloaded = lasts.map(|lasts| (lasts, by));
         recent.history.add(now, moment);
         drop(recent);
         self.tell_change();
@@ -327,10 +341,10 @@ impl Status {
         let why = self.ready().err();
         let before = std::mem::replace(&mut self.recent().ready, why.is_none());
         match why {
-            Some(why @ (NotReady::NoHeartbeat(_) | NotReady::Overloaded(_))) if before => {
-                warn!(%why, "not ready");
-            }
-            Some(why) if before => info!(%why, "not ready"),
+            Some(why @ NotReady::Draining) if before => info!(%why, "not ready"),
+            // The dependency's own line says so already.
+            Some(NotReady::Down(_)) => {}
+            Some(why) if before => warn!(%why, "not ready"),
             None if !before => info!("ready"),
             _ => {}
         }

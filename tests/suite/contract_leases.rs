@@ -90,6 +90,7 @@ pub fn worker(name: &str, beat: u64) -> WorkerRow {
         reads: 1,
         zone: Some("eu-central-1a".to_owned()),
         status_address: None,
+        trouble: None,
         stuck: Some(ShardId::new("shardId-1")),
         at: Some(at(7_002)),
     }

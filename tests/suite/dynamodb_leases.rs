@@ -167,6 +167,7 @@ async fn a_damaged_worker_row_counts_as_gone_to_its_worker(server: OnServer) {
         reads: 1,
         zone: None,
         status_address: None,
+        trouble: None,
         stuck: None,
         at: None,
     };
@@ -206,6 +207,7 @@ async fn a_newer_row_is_not_handed_to_a_worker_that_could_not_read_it(server: On
         reads: 1,
         zone: None,
         status_address: None,
+        trouble: None,
         stuck: None,
         at: None,
     };

@@ -1,9 +1,11 @@
 //! The SMTP transport against a scripted server.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aftercommit::confirmation::smtp::{
-    Delivery, Refusal, Secret, Security, Smtp, SmtpSettings, Stage,
+    Delivery, Refusal, Reload, Secret, Security, Smtp, SmtpSettings, Stage,
 };
 use aftercommit::decide::claim::{OnAmbiguous, State};
 use aftercommit::ledger::memory::MemoryLedger;
@@ -212,6 +214,74 @@ async fn every_login_mechanism_works_and_a_wrong_password_is_about_the_server() 
             send(&smtp, "ann@example.com", MESSAGE).await,
             outcome,
             "{offered} {forced}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_changed_password_is_read_again_once_the_server_has_refused_the_old_one() {
+    let server = MailServer::start(Script {
+        auth: "PLAIN",
+        ..Script::default()
+    })
+    .await;
+    let kept = Arc::new(Mutex::new("old"));
+    let reads = Arc::new(AtomicU32::new(0));
+    let (from, count) = (kept.clone(), reads.clone());
+    let url = format!("smtp://{USER}@{}", server.address());
+    let mut settings = SmtpSettings::from_url(&url, Some(Secret::new("old".into()))).unwrap();
+    settings.reload = Some(Reload::by(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        let now = Secret::new((*from.lock().unwrap()).to_owned());
+        async move { Ok(now) }
+    }));
+    let smtp = Smtp::new(settings).unwrap();
+    let refused = Outcome::NotOffered(Stage::Auth);
+    let sent = async || send(&smtp, "ann@example.com", MESSAGE).await;
+    assert_eq!(sent().await, refused, "the new one is not there yet");
+    assert_eq!(sent().await, refused, "and not yet");
+    let before = (server.connections(), reads.load(Ordering::Relaxed));
+    *kept.lock().unwrap() = PASSWORD;
+    assert_eq!(sent().await, Outcome::Accepted);
+    let after = (server.connections(), reads.load(Ordering::Relaxed));
+    assert_eq!(
+        after,
+        (before.0 + 1, before.1 + 1),
+        "no try with the old one"
+    );
+    // Rotated while a connection is open: the next login fails once and is repeated at once.
+    let mut settings = SmtpSettings::from_url(&url, Some(Secret::new("older".into()))).unwrap();
+    settings.reload = Some(Reload::by(|| async { Ok(Secret::new(PASSWORD.into())) }));
+    let smtp = Smtp::new(settings).unwrap();
+    let outcome = send(&smtp, "ann@example.com", MESSAGE).await;
+    assert_eq!(outcome, Outcome::Accepted);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_ehlo_is_greeted_with_helo_where_no_extension_is_needed() {
+    let unknown = || Fault::once(Step::Ehlo, Act::Say("502 5.5.1 not implemented"));
+    let server = MailServer::start(Script::default().fault(unknown())).await;
+    let outcome = send(&smtp(&server), "ann@example.com", MESSAGE).await;
+    assert_eq!(outcome, Outcome::Accepted);
+    let heard: Vec<_> = server.heard().into_iter().map(|(_, line)| line).collect();
+    let verbs: Vec<_> = heard.iter().map(|line| &line[..4]).collect();
+    assert_eq!(verbs[..4], ["EHLO", "HELO", "MAIL", "RCPT"]);
+    for options in ["?tls=required", "?auth=plain"] {
+        let server = MailServer::start(Script::default().fault(unknown())).await;
+        let url = format!("smtp://{USER}@{}{options}", server.address());
+        let settings = SmtpSettings::from_url(&url, Some(Secret::new(PASSWORD.into())));
+        let smtp = Smtp::new(settings.unwrap()).unwrap();
+        let Err(refusal) = smtp.offer(&envelope("ann@example.com")).await else {
+            panic!("it was let through");
+        };
+        let told = "EHLO: the mail server does not know EHLO";
+        assert!(refusal.to_string().starts_with(told), "{refusal}");
+        assert!(!refusal.is_about_the_mail());
+        assert!(
+            !server
+                .heard()
+                .iter()
+                .any(|(_, line)| line.starts_with("HELO"))
         );
     }
 }

@@ -9,8 +9,10 @@ use aftercommit::leases::{
     View, WorkerRow,
 };
 use aftercommit::ledger::Needed;
+use aftercommit::progress::Beats;
 use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::status::{FleetStatus, ShardState, StreamStatus, Verdict};
+use tokio::time::Instant;
 
 const DAY: Duration = Duration::from_hours(24);
 const ARN: &str = "arn:aws:dynamodb:eu-central-1:0:table/orders/stream/2026-01-01T00:00:00.000";
@@ -34,6 +36,7 @@ fn worker(name: &str, heartbeat: Option<u64>) -> WorkerRow {
         reads: 1,
         zone: None,
         status_address: None,
+        trouble: None,
         stuck: None,
         at: heartbeat.and_then(ago),
     }
@@ -74,8 +77,23 @@ fn view(workers: Vec<WorkerRow>, leases: Vec<LeaseRow>) -> View {
     }
 }
 
+/// As somebody sees the heartbeats who has watched for 20 s: those younger than a lease's duration
+/// moved when they were written.
+fn beats(view: &View) -> Beats {
+    let (mut beats, end) = (Beats::default(), Instant::now());
+    let mut before = view.clone();
+    let age = |row: &WorkerRow| now().duration_since(row.at?).ok();
+    for row in before.workers.values_mut() {
+        let fresh = age(row).is_none_or(|age| age < row.lease_duration);
+        row.beat -= u64::from(fresh);
+    }
+    beats.see(&before, end - Duration::from_secs(20));
+    beats.see(view, end - Duration::from_secs(2));
+    beats
+}
+
 fn status(view: &View) -> FleetStatus {
-    let stream = StreamStatus::new(&place(), view, now(), DAY);
+    let stream = StreamStatus::new(&place(), view, &beats(view), now(), DAY);
     FleetStatus::new(now(), vec![stream], None)
 }
 
@@ -222,7 +240,7 @@ fn a_gap_needs_attention_until_somebody_resolves_it_and_is_told_for_ever() {
 fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted() {
     let view = view(vec![worker("one", Some(2))], vec![quiet("a")]);
     let reasons = [Some("rejected"), Some("rejected"), None];
-    let stream = StreamStatus::new(&place(), &view, now(), DAY).with_parked(reasons);
+    let stream = StreamStatus::new(&place(), &view, &beats(&view), now(), DAY).with_parked(reasons);
     assert_eq!(stream.parked_keys, Some(3));
     let needed = Needed {
         ambiguous: 1,
@@ -233,6 +251,61 @@ fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted(
     assert!(status.advice[0].starts_with("3 items wait behind a dead letter"));
     assert!(status.advice[1].starts_with("Nobody can tell for one order"));
     assert!(status.advice[2].starts_with("An operator released 2 orders"));
+}
+
+#[test]
+fn a_worker_whose_clock_is_wrong_lives_if_its_heartbeat_moves_and_not_if_it_stands() {
+    let mut one = worker("one", Some(2));
+    let view = |one: &WorkerRow| view(vec![one.clone()], vec![quiet("a")]);
+    let beats = beats(&view(&one));
+    let alive =
+        |view: &View| StreamStatus::new(&place(), view, &beats, now(), DAY).workers[0].alive;
+    for written in [ago(9_000), now().checked_add(Duration::from_secs(9_000))] {
+        one.at = written;
+        assert_eq!(alive(&view(&one)), Some(true));
+    }
+    let mut stands = Beats::default();
+    stands.see(&view(&one), Instant::now() - Duration::from_secs(4));
+    let stands =
+        |view: &View| StreamStatus::new(&place(), view, &stands, now(), DAY).workers[0].alive;
+    assert_eq!(
+        stands(&view(&one)),
+        None,
+        "it may be between two heartbeats"
+    );
+    let mut stood = Beats::default();
+    stood.see(&view(&one), Instant::now() - Duration::from_secs(6));
+    let stood = StreamStatus::new(&place(), &view(&one), &stood, now(), DAY);
+    assert_eq!(stood.workers[0].alive, Some(false));
+}
+
+#[test]
+fn a_worker_that_waits_for_its_mail_server_needs_attention_at_once_with_the_cause() {
+    let mut one = worker("one", Some(2));
+    one.trouble = Some("what the handler depends on is down: AUTH: 535".to_owned());
+    let mut two = worker("two", Some(2));
+    two.trouble.clone_from(&one.trouble);
+    let advice = advice(&view(vec![one, two], vec![quiet("a")]));
+    assert_eq!(
+        advice,
+        "Worker one/0000000000000007 and 1 more wait: what the handler depends on is down: AUTH: 535."
+    );
+}
+
+#[test]
+fn a_worker_that_lives_is_not_asked_for_where_the_stream_was_never_read() {
+    let mut one = worker("one", Some(2));
+    let never = |one: &WorkerRow| View {
+        stream: None,
+        ..view(vec![one.clone()], vec![])
+    };
+    let told = status(&never(&one));
+    assert_eq!(told.verdict, Verdict::Unknown);
+    assert!(told.advice[0].contains("has joined and has not listed the stream yet"));
+    one.trouble = Some("the stream cannot be read: no route".to_owned());
+    let told = status(&never(&one)).advice;
+    let waits = "Worker one/0000000000000007 waits: the stream cannot be read: no route.";
+    assert_eq!(told, [waits]);
 }
 
 #[test]

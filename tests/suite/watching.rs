@@ -266,8 +266,19 @@ async fn a_worker_that_does_not_keep_up_is_unready_until_it_does_and_never_unhea
         let at = served(&shop).await;
         until(&at, "/readyz", |answer| answer.code == 200).await;
         shop.place(0..50).await;
-        let overloaded = |answer: &Answer| answer.body.starts_with("overloaded: ");
-        let told = until(&at, "/readyz", overloaded).await;
+        let down = |answer: &Answer| {
+            answer
+                .body
+                .starts_with("what the handler depends on is down")
+        };
+        let told = until(&at, "/readyz", down).await;
+        assert!(
+            told.body.contains("MAIL: the server closed the connection"),
+            "{}",
+            told.body
+        );
+        let status: Value = serde_json::from_str(&get(&at, "/status.json").await.body).unwrap();
+        assert_eq!(status["verdict"], "attention");
         assert_eq!((told.code, told.body.matches('\n').count()), (503, 1));
         until(&at, "/healthz", |answer| answer.code == 200).await;
         let metrics = get(&at, "/metrics").await.body;

@@ -236,6 +236,7 @@ impl SmtpArgs {
         let password = self.password.read().await?;
         let settings = SmtpSettings::from_url(url.reveal(), password);
         let mut settings = settings.context("--smtp-url").map_err(Fault::Setting)?;
+        settings.reload = self.password.reload();
         settings.max_connections = self.smtp_connections.get();
         if let Some(name) = &self.ehlo_name {
             settings.hello.clone_from(name);

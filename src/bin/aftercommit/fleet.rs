@@ -33,7 +33,7 @@ pub struct FleetArgs {
         value_name = "TIME",
         env = "AFTERCOMMIT_LEASE_DURATION",
         default_value = "10s",
-        value_parser = humantime::parse_duration
+        value_parser = lease_duration
     )]
     lease_duration: Duration,
     /// How long what is in flight may take to finish when a shard is given away, and on stop
@@ -145,6 +145,21 @@ fn own_name() -> String {
     format!("{}-{}", host.to_string_lossy(), std::process::id())
 }
 
+/// Long enough that a heartbeat and a look fit in it several times over a network.
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_mins(10);
+    let duration = humantime::parse_duration(text);
+    let duration = duration.map_err(|_| "write a time with its unit, such as 10s".to_owned())?;
+    if (SHORTEST..=LONGEST).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(
+        "a lease lasts between 1s and 10m: shorter ones end before a heartbeat is written"
+            .to_owned(),
+    )
+}
+
 /// Bytes, with a unit or without.
 fn size(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -163,7 +178,15 @@ fn size(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::{lease_duration, size};
+
+    #[test]
+    fn a_lease_lasts_long_enough_for_a_heartbeat() {
+        assert_eq!(lease_duration("2s").map(|lease| lease.as_secs()), Ok(2));
+        for wrong in ["10ms", "0s", "10", "1d"] {
+            assert!(lease_duration(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn sizes_have_units() {

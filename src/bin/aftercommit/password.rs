@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use aftercommit::confirmation::smtp::Secret;
-use anyhow::Context as _;
+use aftercommit::confirmation::smtp::{Reload, Secret};
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -12,7 +12,7 @@ use crate::aws;
 use crate::fault::Fault;
 
 /// The password.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Mail server")]
 #[group(multiple = false)]
 #[expect(
@@ -29,11 +29,12 @@ pub struct PasswordArgs {
         value_parser = secret
     )]
     smtp_password: Option<Secret>,
-    /// A file with the password; a line end behind it does not count
+    /// A file with the password; a line end behind it does not count. It is read again when the mail
+    /// server has refused the login
     #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_SMTP_PASSWORD_FILE")]
     smtp_password_file: Option<PathBuf>,
     /// A secret of AWS Secrets Manager with the password: the bare text, or JSON with the member
-    /// `password`. Read once, at the start
+    /// `password`. It is read again when the mail server has refused the login
     #[arg(long, value_name = "ARN", env = "AFTERCOMMIT_SMTP_PASSWORD_SECRET")]
     smtp_password_secret: Option<String>,
 }
@@ -53,6 +54,23 @@ impl PasswordArgs {
             return Ok(Some(password_in(&text)));
         }
         Ok(self.smtp_password.clone())
+    }
+}
+
+impl PasswordArgs {
+    /// How to read it again, where it is kept in a place that can change.
+    pub fn reload(&self) -> Option<Reload> {
+        if self.smtp_password_file.is_none() && self.smtp_password_secret.is_none() {
+            return None;
+        }
+        let from = self.clone();
+        Some(Reload::by(move || {
+            let from = from.clone();
+            async move {
+                let password = from.read().await.map_err(|fault| anyhow!("{fault}"))?;
+                password.context("there is no password any more")
+            }
+        }))
     }
 }
 

@@ -1,17 +1,19 @@
 //! `aftercommit status`: how the fleet is doing, and what to do next.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::dead_letter::{DeadLetters as _, Reason};
 use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::leases::{Consistency, LeaseStore as _};
+use aftercommit::leases::{Consistency, LeaseStore as _, View};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::progress::Beats;
 use aftercommit::status::{FleetStatus, StreamStatus, Verdict};
 use aftercommit::{Clock, GroupTable, Timing};
 use anyhow::Context as _;
 use clap::Args;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, interval_at, sleep};
 
 use crate::args::{GroupArg, StreamArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
@@ -30,10 +32,15 @@ Examples:
   # For a script: what to do next
   aftercommit status --table orders --json | jq -r '.advice[]'
 
-Reads the lease table by one Query for each table, beside it the parked keys of the dead letters' table
+Whether a worker lives is told by its heartbeat, which is watched until it moves or for half of
+--lease-duration; clocks do not count. Reads the lease table by a Query for each look, beside it the
+parked keys of the dead letters' table
 and the count of the ledger's index of what nobody can tell.
 
 Exit codes: 0 all is well, 1 something needs attention, 2 it cannot be told.";
+
+/// Between two looks at heartbeats that have not moved yet.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// Between two looks of `--watch`.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -62,9 +69,10 @@ pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
     exists.map_err(Fault::unanswered)?;
     let places = args.streams.places(&clients, &args.group.group).await;
     let places = places.map_err(Fault::unanswered)?;
+    let mut beats = vec![Beats::default(); places.len()];
     let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
     loop {
-        let status = match look(&clients, args, &places).await {
+        let status = match look(&clients, args, &places, &mut beats).await {
             Ok(status) => status,
             Err(error) if args.watch => {
                 let error = format!("{error:#}");
@@ -92,15 +100,16 @@ async fn look(
     clients: &Clients,
     args: &StatusArgs,
     places: &[GroupTable],
+    beats: &mut [Beats],
 ) -> anyhow::Result<FleetStatus> {
     let (client, names) = (&clients.dynamodb, &args.names);
     let (now, retention) = (Clock::system().now(), Timing::default().retention);
     let letters = DynamoDbDeadLetters::new(client.clone(), &names.letters.dead_letter_table);
     let (mut told, mut untold) = (Vec::new(), Vec::new());
-    for at in places {
+    for (at, beats) in places.iter().zip(beats) {
         let leases = DynamoDbLeases::new(client.clone(), &names.lease.lease_table, at);
-        let view = leases.look(Consistency::Strong).await?;
-        let status = StreamStatus::new(at, &view, now, retention);
+        let view = watched(&leases, beats, args.watch).await?;
+        let status = StreamStatus::new(at, &view, beats, now, retention);
         let parked = letters.parked(at).await;
         told.push(match parked {
             Ok(parked) => {
@@ -123,6 +132,29 @@ async fn look(
         untold.push(unread(table, error));
     }
     Ok(FleetStatus::new(now, told, needed.ok()).without(untold))
+}
+
+/// The rows, once each heartbeat was seen to move or was watched for long enough. With `once` as they
+/// are, since another look comes soon.
+async fn watched(leases: &DynamoDbLeases, beats: &mut Beats, once: bool) -> anyhow::Result<View> {
+    let mut told = false;
+    loop {
+        let view = leases.look(Consistency::Strong).await?;
+        let now = Instant::now();
+        beats.see(&view, now);
+        let left = match beats.undecided(&view, now) {
+            Some(left) if !once => left,
+            _ => return Ok(view),
+        };
+        if left > BETWEEN_LOOKS && !told && std::io::stderr().is_terminal() {
+            eprintln!(
+                "Watching the heartbeats for up to {} s ...",
+                left.as_secs() + 1
+            );
+            told = true;
+        }
+        sleep(left.min(BETWEEN_LOOKS) + Duration::from_millis(1)).await;
+    }
 }
 
 /// What is beside the lease table may be missing, or out of reach for who asks.

@@ -94,8 +94,10 @@ fn worker(worker: &WorkerStatus) -> [String; 6] {
         .heartbeat_age_seconds
         .map(|age| format!("{} ago", ago(age)));
     let note = match (worker.alive, &worker.stuck_shard) {
-        (Some(false), _) => "seems dead",
+        (Some(false), _) => "silent",
+        (None, _) => "not watched long enough",
         (_, Some(_)) => "stuck",
+        _ if worker.trouble.is_some() => "waits",
         _ if worker.draining => "leaving",
         _ => "",
     };

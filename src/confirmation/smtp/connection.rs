@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::reply::{Capabilities, Class, Reply};
-use super::settings::{Login, Mechanism, Security, SmtpSettings};
+use super::settings::{Login, Mechanism, Secret, Security, SmtpSettings};
 use super::stage::{Cause, Refusal, Stage};
 use super::stream::{Stream, connect, handshake};
 use super::wire::Flight;
@@ -44,10 +44,11 @@ pub(super) enum WriteFailed {
 
 impl Connection {
     /// Opens a connection and brings it to its first command boundary: greeted, protected,
-    /// authenticated.
+    /// authenticated with `secret`, where there is a login.
     pub(super) async fn open(
         settings: &SmtpSettings,
         tls: Option<&TlsConnector>,
+        secret: Option<&Secret>,
         slot: OwnedSemaphorePermit,
     ) -> Result<Self, Refusal> {
         let limits = settings.timeouts;
@@ -81,19 +82,35 @@ impl Connection {
                 .map_err(Refusal::at(Stage::Tls))?;
             connection.hello(settings).await?;
         }
-        if let Some(login) = &settings.login {
-            let authenticated = connection.authenticate(login, limits.auth).await;
+        if let (Some(login), Some(secret)) = (&settings.login, secret) {
+            let authenticated = connection.authenticate(login, secret, limits.auth).await;
             authenticated.map_err(Refusal::at(Stage::Auth))?;
         }
         Ok(connection)
     }
 
     async fn hello(&mut self, settings: &SmtpSettings) -> Result<(), Refusal> {
-        let ehlo = format!("EHLO {}\r\n", settings.hello);
-        let reply = self.command(ehlo.as_bytes(), settings.timeouts.hello).await;
-        let reply = reply.and_then(done).map_err(Refusal::at(Stage::Hello))?;
-        self.server = Capabilities::of(&reply);
-        self.server.pipelining &= settings.pipelining;
+        let (name, limit) = (&settings.hello, settings.timeouts.hello);
+        let ehlo = format!("EHLO {name}\r\n");
+        let reply = self.command(ehlo.as_bytes(), limit).await;
+        let reply = reply.map_err(Refusal::at(Stage::Hello))?;
+        if !matches!(reply.code(), 500 | 502) {
+            let reply = done(reply).map_err(Refusal::at(Stage::Hello))?;
+            self.server = Capabilities::of(&reply);
+            self.server.pipelining &= settings.pipelining;
+            return Ok(());
+        }
+        // It knows no extensions, and both TLS and a login are some.
+        if settings.security == Security::StartTls || settings.login.is_some() {
+            return Err(Refusal::at(Stage::Hello)(Cause::Unsuitable(
+                "the mail server does not know EHLO, so it offers neither STARTTLS nor a login; \
+                 use another server, or tls=none and no user in the SMTP URL",
+            )));
+        }
+        let helo = format!("HELO {name}\r\n");
+        let reply = self.command(helo.as_bytes(), limit).await;
+        reply.and_then(done).map_err(Refusal::at(Stage::Hello))?;
+        self.server = Capabilities::default();
         Ok(())
     }
 
@@ -121,7 +138,12 @@ impl Connection {
         Ok(self)
     }
 
-    async fn authenticate(&mut self, login: &Login, limit: Duration) -> Result<(), Cause> {
+    async fn authenticate(
+        &mut self,
+        login: &Login,
+        secret: &Secret,
+        limit: Duration,
+    ) -> Result<(), Cause> {
         let offers = |mechanism: Mechanism| self.server.auth.iter().any(|a| a == mechanism.name());
         let wanted = match login.mechanism {
             Some(mechanism) => Some(mechanism),
@@ -133,7 +155,7 @@ impl Connection {
             "the mail server does not offer the wanted way to log in; \
              check the port, and auth= in the SMTP URL",
         ))?;
-        let secret = login.secret.reveal();
+        let secret = secret.reveal();
         let reply = match mechanism {
             Mechanism::Plain => {
                 let response = Zeroizing::new(format!("\0{}\0{secret}", login.user));

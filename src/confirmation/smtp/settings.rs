@@ -9,6 +9,8 @@ use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
+use super::secrets::Reload;
+
 /// A secret: wiped from memory when dropped, never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
@@ -137,6 +139,8 @@ pub struct SmtpSettings {
     pub security: Security,
     /// Who is sending, if the server wants to know.
     pub login: Option<Login>,
+    /// Reads the login's secret again once the server has refused it; `None`: it never changes.
+    pub reload: Option<Reload>,
     /// The name that EHLO gives; the machine's host name.
     pub hello: String,
     /// Certificates (PEM) to trust besides the platform's.
@@ -224,6 +228,7 @@ impl SmtpSettings {
             host,
             security,
             login,
+            reload: None,
             hello: ClientId::default().to_string(),
             extra_roots: Vec::new(),
             max_connections: 8,

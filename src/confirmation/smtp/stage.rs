@@ -124,6 +124,11 @@ impl Refusal {
         }
     }
 
+    /// Whether the server does not accept the login: 5xx to AUTH, such as 535 for a wrong password.
+    pub(super) fn is_of_the_login(&self) -> bool {
+        self.stage == Stage::Auth && self.is_permanent()
+    }
+
     /// Whether trying again cannot help: 5xx, or an address that this server cannot take.
     pub fn is_permanent(&self) -> bool {
         match &self.cause {

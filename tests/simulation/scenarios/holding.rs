@@ -59,6 +59,7 @@ async fn moved_away() -> (MemoryLeases, Take) {
         reads: 1,
         zone: None,
         status_address: None,
+        trouble: None,
         stuck: None,
         at: None,
     };

@@ -132,6 +132,7 @@ async fn table(workers: &[(&str, u64)], row: &aftercommit::leases::LeaseRow) -> 
             reads: 1,
             zone: None,
             status_address: None,
+            trouble: None,
             stuck: None,
             at: None,
         };

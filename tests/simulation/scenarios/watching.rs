@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aftercommit::status::health::{NotReady, Stuck};
+use aftercommit::status::health::{HeldBack, NotReady, Stuck};
 use aftercommit::status::metrics::Value;
 use aftercommit::status::{Status, metrics};
 use tokio::time::{advance, timeout};
@@ -34,7 +34,7 @@ async fn a_worker_is_ready_from_its_first_heartbeat_until_it_drains() {
     let stage = Stage::new(1);
     let consumer = stage.consumer_on("one", stage.stream.clone(), stage.leases.clone());
     let idle = stage.status(&consumer);
-    assert_eq!(idle.ready(), Err(NotReady::Joining));
+    assert_eq!(idle.ready(), Err(NotReady::Joining(None)));
     let one = stage.worker("one");
     let status = one.status.clone();
     eventually(secs(5), "that it is ready", || status.ready().is_ok()).await;
@@ -84,7 +84,7 @@ async fn an_outage_of_the_lease_table_makes_a_worker_unready_and_kills_nobody() 
         assert_eq!(one.status.alive(), Ok(()));
     }
     let why = one.status.ready().unwrap_err();
-    assert!(matches!(why, NotReady::NoHeartbeat(time) if time > Duration::from_mins(59)));
+    assert!(matches!(why, NotReady::NoHeartbeat(time, _) if time > Duration::from_mins(59)));
     down.store(false, Ordering::Relaxed);
     eventually(secs(5), "that it is ready", || one.status.ready().is_ok()).await;
 }
@@ -101,7 +101,10 @@ async fn a_worker_that_cannot_keep_up_for_a_minute_is_unready_until_it_can() {
     assert_eq!(status.ready(), Ok(()), "busy is not overloaded");
     pass(secs(15)).await;
     let why = status.ready().unwrap_err();
-    assert!(matches!(why, NotReady::Overloaded(_)), "{why}");
+    assert!(
+        matches!(why, NotReady::Overloaded(_, HeldBack::Places)),
+        "{why}"
+    );
     assert!(!status.process().ready);
     assert_eq!(status.alive(), Ok(()));
     stage.hand.open();
@@ -121,7 +124,12 @@ async fn a_full_memory_is_overload_although_every_record_that_was_read_is_in_han
     for n in 0..30 {
         stage.commit(&format!("item{n}"), &large);
     }
-    let unready = || matches!(status.ready(), Err(NotReady::Overloaded(_)));
+    let unready = || {
+        matches!(
+            status.ready(),
+            Err(NotReady::Overloaded(_, HeldBack::Memory))
+        )
+    };
     let after = eventually(secs(90), "that it is overloaded", unready).await;
     assert!(after >= secs(60), "{after:?}");
     assert!((value(status, "aftercommit_records_waiting")).abs() < 0.1);

@@ -1,0 +1,89 @@
+//! The secret of a login, which may change while the worker runs: passwords are rotated, and an
+//! access token lives an hour.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+use super::settings::Secret;
+
+/// Reads a secret again from where it is kept.
+#[derive(Clone)]
+pub struct Reload(Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<Secret>> + Send + Sync>);
+
+impl Reload {
+    /// Reads it by this.
+    pub fn by<F>(read: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<Secret>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(read())))
+    }
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload")
+    }
+}
+
+/// The secret as it was last read.
+pub(super) struct Secrets {
+    reload: Option<Reload>,
+    last: Mutex<Last>,
+}
+
+struct Last {
+    secret: Secret,
+    /// The server refused it.
+    refused: bool,
+}
+
+impl Secrets {
+    pub fn new(secret: Secret, reload: Option<Reload>) -> Self {
+        let refused = false;
+        let last = Mutex::new(Last { secret, refused });
+        Self { reload, last }
+    }
+
+    /// The secret for the next login. It is read again if the last one was refused, so that the
+    /// server does not see the same wrong secret at every try.
+    pub async fn next(&self) -> Secret {
+        let mut last = self.last.lock().await;
+        if last.refused {
+            self.read(&mut last).await;
+        }
+        last.secret.clone()
+    }
+
+    /// The server refused `tried`: whether there is another secret by now.
+    pub async fn refused(&self, tried: &Secret) -> bool {
+        let mut last = self.last.lock().await;
+        if last.secret == *tried {
+            last.refused = true;
+            self.read(&mut last).await;
+        }
+        last.secret != *tried
+    }
+
+    async fn read(&self, last: &mut Last) {
+        let Some(Reload(read)) = &self.reload else {
+            return;
+        };
+        match read().await {
+            Ok(secret) if secret != last.secret => {
+                info!("the mail server's password has changed and is used from now on");
+                let refused = false;
+                *last = Last { secret, refused };
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let error = format!("{error:#}");
+                warn!(error, "the mail server's password cannot be read again");
+            }
+        }
+    }
+}
