@@ -12,6 +12,7 @@ use axum::routing::get;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use super::connections::Few;
 use super::process::Process;
 use super::{FleetStatus, Status, metrics};
 
@@ -50,7 +51,7 @@ const FILES: &[(&str, &str, &str)] = &[
 ///
 /// If the listener breaks down.
 pub async fn serve(listener: TcpListener, status: Status) -> std::io::Result<()> {
-    let served = axum::serve(listener, router(status.clone()));
+    let served = axum::serve(Few::new(listener), router(status.clone()));
     tokio::select! {
         biased;
         ended = served.into_future() => ended,

@@ -28,6 +28,8 @@
 
 mod advice;
 mod asked;
+#[cfg(feature = "http")]
+mod connections;
 pub mod emf;
 pub mod health;
 #[cfg(feature = "http")]

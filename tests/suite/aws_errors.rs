@@ -93,6 +93,23 @@ async fn an_endpoint_that_nobody_serves_is_named() {
 }
 
 #[tokio::test]
+async fn a_table_in_another_region_is_refused_with_the_region_to_set() {
+    let home = tempfile::tempdir().unwrap();
+    let url = answering(200, "{\"Table\": {}}").await;
+    let mut command = status(&url, home.path());
+    command.args([
+        "--table",
+        "arn:aws:dynamodb:eu-west-1:123456789012:table/orders",
+    ]);
+    let told = complaint(&command.output().await.unwrap());
+    assert!(
+        told.contains("is in eu-west-1, and AWS_REGION is us-east-1"),
+        "{told}"
+    );
+    assert!(told.contains("AWS_REGION=eu-west-1"), "{told}");
+}
+
+#[tokio::test]
 async fn credentials_that_cannot_be_found_are_asked_for() {
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join(".aws")).unwrap();

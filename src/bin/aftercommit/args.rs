@@ -282,6 +282,9 @@ impl StreamArgs {
     /// The group on each of the tables.
     pub async fn places(&self, clients: &Clients, group: &Group) -> Result<Vec<GroupTable>, Fault> {
         let of = |arn: &str| GroupTable::new(group.clone(), arn);
+        for named in self.stream_arn.iter().chain(&self.table) {
+            clients.must_reach(named)?;
+        }
         let mut places: Vec<_> = self.stream_arn.iter().map(|arn| of(arn)).collect();
         for table in &self.table {
             let arn = table_arn(&clients.dynamodb, table).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aftercommit::aws_error::AwsError;
 use aftercommit::confirmation::Transport;
+use aftercommit::tables::region_of;
 use anyhow::Context as _;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -35,6 +36,20 @@ pub struct Clients {
     /// For further ones.
     #[cfg(feature = "sqs")]
     pub config: aws_config::SdkConfig,
+}
+
+impl Clients {
+    /// A table or stream by ARN is asked for in its own Region, and these clients have one.
+    pub fn must_reach(&self, named: &str) -> Result<(), Fault> {
+        let here = self.dynamodb.config().region().map(AsRef::as_ref);
+        match (region_of(named), here) {
+            (Some(there), Some(here)) if there != here => Err(Fault::wrong(format!(
+                "{named} is in {there}, and AWS_REGION is {here}: run this with AWS_REGION={there}, \
+                 where the other tables must then be, too"
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Builds the clients from the environment.

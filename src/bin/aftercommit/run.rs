@@ -15,7 +15,7 @@ use aftercommit::source::StreamSource as _;
 use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::status::{Status, Watch};
 use aftercommit::tables::dynamodb::{ResolveError, TableStream};
-use aftercommit::tables::table_of;
+use aftercommit::tables::table_to_ask;
 use aftercommit::{
     Budget, Clock, Consumer, Dependency, Effect, GroupTable, IdentityDiffers, Settings,
 };
@@ -389,6 +389,7 @@ async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fa
 
 /// The stream that a table has now.
 async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Followed, Fault> {
+    clients.must_reach(table)?;
     let found = TableStream::resolve(&clients.dynamodb, table).await;
     let found = found.and_then(TableStream::with_new_images);
     let found = found.map_err(Fault::setting)?;
@@ -403,7 +404,8 @@ async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Foll
 
 /// The stream of this ARN.
 async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Followed, Fault> {
-    let table = table_of(arn).ok_or_else(|| {
+    clients.must_reach(arn)?;
+    let table = table_to_ask(arn).ok_or_else(|| {
         Fault::wrong(format!(
             "--stream-arn {arn} is no stream's ARN: it looks like \
              arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
