@@ -210,8 +210,8 @@ async fn an_order_of_a_table_with_a_sort_key_is_named_by_both_and_known_ones_by_
         let told = complaint(&command(&shop, &with(more)).output().await.unwrap());
         assert!(told.contains(expected), "{told}");
     }
-    let sent = does(&shop, &with(&["--key", "PK=CUST#7,SK=ORDER#1"])).await;
-    assert!(sent.starts_with("ORDER#1\tSENT\t"), "{sent}");
+    let told = does(&shop, &with(&["--key", "PK=CUST#7,SK=ORDER#1"])).await;
+    assert!(told.starts_with("ORDER#1\tSENT\t"), "{told}");
     assert_eq!(mails.count(), 1);
     // The ledger knows where its item is.
     let letters = ["--dead-letter-table", &shop.letters];
