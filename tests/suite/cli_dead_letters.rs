@@ -19,6 +19,8 @@ use crate::support::clients;
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 
+mod identity;
+
 /// A letter that was written a minute ago.
 fn letter(at: &GroupTable, (id, number): (&str, u64), address: &str, reason: Reason) -> Letter {
     let order = json!({"id": {"S": id}, "email": {"S": address}, "total": {"N": "4890"},
