@@ -36,6 +36,7 @@ mod identity;
 mod listing;
 mod look;
 mod rescued;
+mod streams;
 mod tasks;
 mod view;
 
@@ -45,6 +46,8 @@ pub use identity::IdentityDiffers;
 #[cfg(feature = "simulation")]
 pub(crate) use listing::EDGE;
 use rescued::Rescued;
+#[cfg(feature = "simulation")]
+pub(crate) use streams::{BEFORE_STREAM, WHOLE_STREAM};
 
 /// Reads a table's changes together with the other workers of its group.
 ///

@@ -49,6 +49,7 @@ pub struct Progress {
     beaten: Stamp,
     shards: Mutex<BTreeMap<ShardId, Arc<Board>>>,
     seen: Mutex<Option<Seen>>,
+    not_reading: Mutex<Option<String>>,
     beats: Mutex<Beats>,
     calls: Mutex<Calls>,
 }
@@ -137,6 +138,7 @@ impl Progress {
             seen: Mutex::default(),
             beats: Mutex::default(),
             calls: Mutex::default(),
+            not_reading: Mutex::default(),
         }
     }
 
@@ -297,6 +299,24 @@ impl Progress {
         if *standing == Standing::Joining {
             *standing = Standing::Member;
         }
+    }
+
+    /// Why what is committed to the table is not read, such as a stream that is switched off.
+    pub fn not_reading(&self) -> Option<String> {
+        let why_not = self
+            .not_reading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        why_not.clone()
+    }
+
+    /// Answers what it was before.
+    pub(crate) fn set_not_reading(&self, why: Option<String>) -> Option<String> {
+        let mut why_not = self
+            .not_reading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut why_not, why)
     }
 
     pub(crate) fn saw(&self, view: Arc<View>, at: SystemTime) {

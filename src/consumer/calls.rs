@@ -13,8 +13,8 @@ use crate::engine::Engine;
 use crate::gate::left_out;
 use crate::group::Identity;
 use crate::leases::{
-    Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Take, View,
-    WorkerRow,
+    Consistency, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, StreamRow,
+    Take, View, WorkerRow,
 };
 use crate::record::Position;
 use crate::source::{Description, SourceError, StreamSource};
@@ -171,11 +171,12 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
         })
     }
 
-    pub(super) fn list(self: &Arc<Self>) -> Call {
+    /// Lists the streams and their shards, from this stream on.
+    pub(super) fn list(self: &Arc<Self>, from: Option<String>) -> Call {
         let (engine, began) = (self.clone(), Instant::now());
         Box::pin(async move {
             let limit = engine.settings.timing.listing_interval * LISTING_PATIENCE;
-            let listing = tokio::time::timeout(limit, engine.source.describe());
+            let listing = tokio::time::timeout(limit, engine.source.describe(from.as_deref()));
             let late = |_| Err(SourceError::Other(anyhow!("no listing within {limit:?}")));
             let result = listing.await.unwrap_or_else(late);
             Answer::Listed { began, result }
@@ -200,6 +201,8 @@ pub(super) struct Tidying {
     pub create: Vec<LeaseRow>,
     pub heal: Vec<LeaseRow>,
     pub ended: Vec<ShardId>,
+    /// Written last: what is known of the streams.
+    pub streams: Vec<StreamRow>,
     /// With the beat at which they still have to stand, where they can be read at all.
     pub dead: Vec<(Incarnation, Option<u64>)>,
 }
@@ -210,6 +213,7 @@ impl Tidying {
             && self.heal.is_empty()
             && self.ended.is_empty()
             && self.dead.is_empty()
+            && self.streams.is_empty()
     }
 
     /// Each call for at most `limit`. What is not done is found by the next listing.
@@ -228,6 +232,9 @@ impl Tidying {
         }
         for (name, beat) in &self.dead {
             within(limit, leases.remove_worker(name, *beat)).await?;
+        }
+        for stream in &self.streams {
+            within(limit, leases.note_stream(stream)).await?;
         }
         Ok(self.gaps.len() as u64)
     }

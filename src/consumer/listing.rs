@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::calls::Tidying;
 use super::complain;
 use super::fleet::Fleet;
+use super::streams::{self, Moment};
 use super::view::{damaged_shards, damaged_workers, tree_of};
 use crate::decide::assign::lister;
 use crate::decide::lease::Sight;
@@ -24,7 +25,7 @@ use crate::leases::{
     Checkpoint, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, Unfit,
     Unreadable, View,
 };
-use crate::source::{Description, SourceError, StreamSource};
+use crate::source::{Description, ListedStream, SourceError, StreamSource};
 
 /// What the stream is about to trim when a fleet starts from the horizon is not the fleet's: this
 /// part of the stream's retention (half an hour of 24 hours). So the first reads may come some
@@ -52,6 +53,10 @@ pub(super) struct Listing {
     /// What the stream listed before that.
     before_bootstrap: Option<Vec<Shard>>,
     known: Option<Known>,
+    /// Why nothing that is committed can be read, by the last listing.
+    trouble: Option<String>,
+    /// Nothing was left to read at the last look.
+    idle: bool,
     /// The shards that were known to have ended when the listing in flight began.
     ended_before: BTreeSet<ShardId>,
 }
@@ -59,6 +64,7 @@ pub(super) struct Listing {
 /// What the stream listed.
 struct Known {
     shards: Vec<Shard>,
+    streams: Vec<ListedStream>,
     /// When it came, and how long it took: a large stream is listed page by page.
     came: Instant,
     took: Duration,
@@ -80,6 +86,8 @@ impl Listing {
             fresh: false,
             before_bootstrap: None,
             known: None,
+            trouble: None,
+            idle: false,
             ended_before: BTreeSet::new(),
         }
     }
@@ -102,6 +110,19 @@ impl Listing {
 
     pub fn is_mine(&self) -> bool {
         self.mine
+    }
+
+    /// Nothing is left to read, or something is: the first is a reason to list at once.
+    pub fn hurry_if(&mut self, idle: bool) {
+        if idle && !std::mem::replace(&mut self.idle, idle) {
+            self.due = Instant::now();
+        }
+        self.idle = idle;
+    }
+
+    /// Why nothing that is committed can be read, if this worker can tell.
+    pub fn trouble(&self, idle: bool) -> Option<String> {
+        self.trouble.clone().filter(|_| self.mine || idle)
     }
 
     pub fn tidied(&mut self) {
@@ -132,10 +153,17 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     pub(super) fn begin_listing(&mut self, now: Instant) {
         if self.listing_is_wanted() && self.listing.due <= now {
             self.listing.in_flight = true;
-            let interval = self.engine.settings.timing.listing_interval;
+            let timing = &self.engine.settings.timing;
+            // While nothing is left to read, a later stream is looked for more often.
+            let interval = if self.listing.idle {
+                timing.listing_interval.min(timing.lease_duration)
+            } else {
+                timing.listing_interval
+            };
             self.listing.due = now + interval.mul_f64(0.9 + 0.2 * self.rng.f64());
             self.listing.ended_before = self.ended_shards();
-            self.calls.push(self.engine.list());
+            let from = self.begun_stream();
+            self.calls.push(self.engine.list(from));
         }
     }
 
@@ -146,8 +174,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             Ok(listing) => {
                 self.listing.failures = 0;
                 self.engine.progress.stream_answered();
+                self.listing.trouble = listing.trouble;
                 self.listing.known = Some(Known {
                     shards: listing.shards,
+                    streams: listing.streams,
                     came: Instant::now(),
                     took: began.elapsed(),
                     ended_before,
@@ -240,6 +270,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
         let mut removable = tree.removable();
         removable.retain(|shard| known.ended_before.contains(shard));
+        let created = |shard: &ShardId| {
+            let label = shard.label()?;
+            let mut of_label = known
+                .streams
+                .iter()
+                .filter(|stream| *stream.label == *label);
+            of_label.next()?.created
+        };
         let mut tidying = Tidying {
             ended: removable,
             dead: damaged_workers(view),
@@ -247,7 +285,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         };
         for (shard, epoch) in missing {
             let parent = shard.parent.as_ref();
-            let since = self.complete_until(view, parent);
+            let since = self.complete_until(view, parent, created(&shard.id));
             // What the owners of the parent wrote is older than what the owners of this one write.
             let parent = parent.and_then(|parent| view.leases.get(parent));
             let epoch = epoch.max(parent.map_or(0, |row| row.epoch + 1));
@@ -265,6 +303,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         if !at_start || self.starts_late() {
             tidying.gaps = self.never_leased(&tidying.create, &shards, view);
         }
+        let between = streams::writing(
+            view,
+            &known.streams,
+            &tidying.create,
+            &self.moment(known.came.elapsed() + known.took, at_start),
+        );
+        tidying.gaps.extend(between.gaps);
+        tidying.streams = between.rows;
         if !tidying.is_empty() {
             info!(
                 created = tidying.create.len(),
@@ -277,10 +323,27 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         }
     }
 
-    /// Nothing in a shard is older than what was settled in its parent, or than what the fleet
-    /// wants. One that starts from the horizon wants what the stream held at its bootstrap, short
+    /// A listing that began so long ago, for what it tells of the streams.
+    fn moment(&self, ago: Duration, fresh: bool) -> Moment {
+        let now = self.engine.clock.now();
+        Moment {
+            now,
+            listed_at: to_the_millisecond(now.checked_sub(ago).unwrap_or(now)),
+            retention: self.engine.settings.timing.retention,
+            bootstrapped: self.group_row.as_ref().map(|row| row.bootstrapped),
+            fresh,
+        }
+    }
+
+    /// Nothing in a shard is older than what was settled in its parent, than its stream, or than
+    /// what the fleet wants. One that starts from the horizon wants what the stream held at its bootstrap, short
     /// of [`EDGE`].
-    fn complete_until(&self, view: &View, parent: Option<&ShardId>) -> Option<SystemTime> {
+    fn complete_until(
+        &self,
+        view: &View,
+        parent: Option<&ShardId>,
+        created: Option<SystemTime>,
+    ) -> Option<SystemTime> {
         let parent = parent.and_then(|parent| view.leases.get(parent));
         let settled = parent.and_then(|row| row.report.complete_until());
         let held = self.engine.settings.timing.retention.mul_f64(1.0 - EDGE);
@@ -288,7 +351,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             InitialPosition::Latest => Some(row.bootstrapped),
             InitialPosition::TrimHorizon => row.bootstrapped.checked_sub(held),
         });
-        settled.or(of_fleet)
+        settled.or(of_fleet.max(created))
     }
 
     /// Whether the stream may have forgotten a shard between the bootstrap and the first leases.

@@ -179,6 +179,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 looked.began
             };
             if self.trust.seen(generation, counts_from + timing.trust()) {
+                self.mind_streams(&view);
                 self.tidy(&view);
             }
         }

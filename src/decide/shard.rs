@@ -6,6 +6,10 @@
 //!
 //! A shard of DynamoDB Streams has at most one parent: shards split and roll over, they never
 //! merge.
+//!
+//! The streams of a table continue each other in the same way. **A shard of a stream has a row only
+//! once every shard of the earlier streams needs no more reading**; so a stream with a row tells
+//! that all earlier ones are passed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -103,20 +107,24 @@ impl Tree {
         }
     }
 
-    /// The shards that a fleet which starts from now on begins with: those that nothing continues
-    /// yet. A closed one counts too, since its children may not be visible yet.
+    /// The shards that a fleet which starts from now on begins with: those of the newest stream
+    /// that nothing continues yet. A closed one counts too, since its children may not be visible
+    /// yet.
     pub fn leaves(&self) -> Vec<Shard> {
         let parents: BTreeSet<_> = self.listed.values().flatten().collect();
-        self.shards(|id, _| !parents.contains(id))
+        let newest = self.listed.keys().map(ShardId::label).max();
+        self.shards(|id, _| !parents.contains(id) && Some(id.label()) == newest)
     }
 
-    /// The shards that should have a row and have none: whose parent needs no more reading, and
-    /// which nothing that has a row continues.
+    /// The shards that should have a row and have none: whose parent and whose earlier streams need
+    /// no more reading, and which nothing that has a row continues.
     pub fn due(&self) -> Vec<Shard> {
         let passed = self.passed();
+        let open = self.oldest_open(&passed);
         self.shards(|id, parent| {
             !self.rows.contains_key(id)
                 && !passed.contains(id)
+                && open.is_none_or(|open| id.label() <= open)
                 && parent.is_none_or(|parent| self.settled(parent, &passed))
         })
     }
@@ -167,9 +175,23 @@ impl Tree {
             .collect()
     }
 
-    /// Every ancestor of a shard that has a row. By the rule of this module they are all settled.
+    /// The oldest stream with a shard that needs more reading.
+    fn oldest_open(&self, passed: &BTreeSet<ShardId>) -> Option<Option<&str>> {
+        if left_out!(StreamsAtOnce) {
+            return None;
+        }
+        let all = self.listed.keys().chain(self.rows.keys());
+        let open = all.filter(|id| !passed.contains(*id) && !self.settled(id, passed));
+        open.map(ShardId::label).min()
+    }
+
+    /// Every ancestor of a shard that has a row, and every shard of an earlier stream. By the rules
+    /// of this module they are all settled.
     fn passed(&self) -> BTreeSet<ShardId> {
-        let mut passed = BTreeSet::new();
+        let newest = self.rows.keys().map(ShardId::label).max();
+        let all = self.listed.keys().chain(self.rows.keys());
+        let earlier = all.filter(|id| newest.is_some_and(|newest| id.label() < newest));
+        let mut passed: BTreeSet<ShardId> = earlier.cloned().collect();
         for id in self.rows.keys() {
             let mut at = id;
             while let Some(parent) = self.parent(at) {
@@ -195,5 +217,95 @@ impl Tree {
             Some((_, standing)) => matches!(standing, Standing::Ended(_)),
             None => passed.contains(parent) || !self.listed.contains_key(parent),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "2026-01-01T00:00:00.000";
+    const SECOND: &str = "2026-01-02T00:00:00.000";
+    const THIRD: &str = "2026-01-03T00:00:00.000";
+
+    fn id(label: &str, id: &str) -> ShardId {
+        ShardId::of_stream(label, id)
+    }
+
+    fn root(label: &str, name: &str) -> Shard {
+        Shard {
+            id: id(label, name),
+            parent: None,
+        }
+    }
+
+    fn due(listed: &[Shard], rows: &[(ShardId, Standing)]) -> Vec<ShardId> {
+        let rows = rows.iter().cloned();
+        let rows = rows.map(|(id, standing)| (id, None, standing));
+        let due = Tree::new(listed.iter().cloned(), rows).due();
+        due.into_iter().map(|shard| shard.id).collect()
+    }
+
+    fn ended() -> Standing {
+        Standing::Ended(Vec::new())
+    }
+
+    #[test]
+    fn a_shard_names_its_stream_and_sorts_by_it() {
+        let shard = id(FIRST, "shardId-2");
+        assert_eq!((shard.label(), shard.id()), (Some(FIRST), "shardId-2"));
+        assert!(shard < id(SECOND, "shardId-1"));
+        let plain = ShardId::new("shardId-2");
+        assert_eq!((plain.label(), plain.id()), (None, "shardId-2"));
+    }
+
+    #[test]
+    fn a_later_stream_is_due_only_when_every_shard_of_the_earlier_ones_is_finished() {
+        let listed = [root(FIRST, "a"), root(FIRST, "b"), root(SECOND, "c")];
+        let (a, b, c) = (id(FIRST, "a"), id(FIRST, "b"), id(SECOND, "c"));
+        assert_eq!(due(&listed, &[]), [a.clone(), b.clone()]);
+        let half = [(a.clone(), ended()), (b.clone(), Standing::Reading)];
+        assert_eq!(due(&listed, &half), []);
+        assert_eq!(due(&listed, &[(a.clone(), ended())]), [b.clone()]);
+        let unreadable = [(a.clone(), ended()), (b.clone(), Standing::Unknown)];
+        assert_eq!(due(&listed, &unreadable), []);
+        assert_eq!(due(&listed, &[(a, ended()), (b, ended())]), [c]);
+    }
+
+    #[test]
+    fn a_stream_that_is_gone_holds_the_next_one_up_only_while_a_row_of_it_is_unfinished() {
+        let listed = [root(SECOND, "c")];
+        let (a, c) = (id(FIRST, "a"), id(SECOND, "c"));
+        assert_eq!(due(&listed, &[(a.clone(), Standing::Reading)]), []);
+        assert_eq!(due(&listed, &[(a, ended())]), [c.clone()]);
+        assert_eq!(due(&listed, &[]), [c]);
+    }
+
+    #[test]
+    fn streams_that_were_replaced_twice_are_read_in_turn() {
+        let listed = [root(FIRST, "a"), root(SECOND, "b"), root(THIRD, "c")];
+        let (a, b, c) = (id(FIRST, "a"), id(SECOND, "b"), id(THIRD, "c"));
+        assert_eq!(due(&listed, &[(a.clone(), ended())]), [b.clone()]);
+        let both = [(a, ended()), (b, ended())];
+        assert_eq!(due(&listed, &both), [c]);
+    }
+
+    #[test]
+    fn a_stream_with_a_row_tells_that_the_earlier_ones_are_passed() {
+        let listed = [root(FIRST, "a"), root(SECOND, "b"), root(SECOND, "c")];
+        let rows = [(id(SECOND, "b"), Standing::AtHorizon)];
+        assert_eq!(due(&listed, &rows), [id(SECOND, "c")]);
+    }
+
+    #[test]
+    fn a_fleet_that_starts_now_begins_with_the_leaves_of_the_newest_stream() {
+        let child = Shard {
+            id: id(SECOND, "c"),
+            parent: Some(id(SECOND, "b")),
+        };
+        let listed = [root(FIRST, "a"), root(SECOND, "b"), child];
+        let leaves = Tree::new(listed, []).leaves();
+        let leaves: Vec<_> = leaves.into_iter().map(|shard| shard.id).collect();
+        assert_eq!(leaves, [id(SECOND, "c")]);
     }
 }

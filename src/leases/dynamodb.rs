@@ -18,7 +18,7 @@ use super::format::Formats;
 use super::row::{self, GROUP_TABLE, ROW, lease_key, worker_key};
 use super::{
     Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
-    Report, Sighting, Take, Unfit, View, WorkerRow,
+    Report, Sighting, StreamRow, Take, Unfit, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
 use crate::group::{GroupTable, Identity};
@@ -191,6 +191,10 @@ impl LeaseStore for DynamoDbLeases {
 
     async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
         self.identity_changed(seen, new).await
+    }
+
+    async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {
+        self.stream_noted(row).await
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {

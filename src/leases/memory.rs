@@ -8,7 +8,7 @@ use super::format::Formats;
 use super::row::{GROUP_ROW, lease_key, worker_key};
 use super::{
     Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
-    Report, Sighting, Take, Unfit, Unreadable, View, WorkerRow,
+    Report, Sighting, StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
 use crate::group::Identity;
@@ -138,6 +138,17 @@ impl LeaseStore for MemoryLeases {
         let row = table.group.as_mut();
         let row = row.filter(|row| row.identity == *seen || row.identity == *new);
         Ok(row.map(|row| row.identity = new.clone()))
+    }
+
+    async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {
+        let mut table = self.rows();
+        let standing = table
+            .streams
+            .entry(row.label.clone())
+            .or_insert_with(|| row.clone());
+        standing.begun |= row.begun;
+        standing.newest_at = row.newest_at;
+        Ok(())
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {

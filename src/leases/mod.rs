@@ -5,6 +5,7 @@
 //! | row | holds |
 //! |---|---|
 //! | `group` | the initial position, the moment of the first bootstrap, the group's identity |
+//! | `stream#<label>` | a stream of the table, and whether it was begun |
 //! | `worker#<incarnation>` | one heartbeat per process, not one per lease |
 //! | `shard#<stream label>#<shard>` | owner, epoch, checkpoint |
 //! | `gap#<stream label>#<shard>#<last handled>` | what was trimmed before it could be read |
@@ -14,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::decide::shard::ShardId;
@@ -49,6 +51,17 @@ pub struct GroupRow {
     pub bootstrapped: SystemTime,
     /// The settings that decide which record becomes which effect. Empty: the group has none.
     pub identity: Identity,
+}
+
+/// A stream of the table, as the workers that list know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamRow {
+    /// Its label.
+    pub label: Arc<str>,
+    /// Whether it was begun, or is older than the group. What is gone and was not is lost.
+    pub begun: bool,
+    /// At this time no stream was later than those that have rows: of the service's clock.
+    pub newest_at: SystemTime,
 }
 
 /// A worker's heartbeat row.
@@ -210,6 +223,8 @@ pub struct GapResolution {
 pub struct View {
     /// The group's own row, once written.
     pub group: Option<GroupRow>,
+    /// The table's streams, by label.
+    pub streams: BTreeMap<Arc<str>, StreamRow>,
     /// The workers' heartbeats.
     pub workers: BTreeMap<Incarnation, WorkerRow>,
     /// The leases.
@@ -290,6 +305,9 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
         seen: &Identity,
         new: &Identity,
     ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
+
+    /// Writes what is known of a stream. `begun` stays so once it is.
+    fn note_stream(&self, row: &StreamRow) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Writes a worker row, at the beat it carries. Where an earlier try of mine has written it
     /// already, this raises the beat like a heartbeat: an answer always means that the row shows

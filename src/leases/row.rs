@@ -7,7 +7,7 @@ use serde_dynamo::{AttributeValue, Item};
 use super::format::FIRST;
 use super::{
     Checkpoint, GapResolution, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
-    Unfit, Unreadable, View, WorkerRow,
+    StreamRow, Unfit, Unreadable, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
 use crate::group::Identity;
@@ -30,6 +30,11 @@ pub(super) const END: &str = "SHARD_END";
 /// The sort key of a worker's row.
 pub fn worker_key(incarnation: &Incarnation) -> String {
     format!("worker#{incarnation}")
+}
+
+/// The sort key of a stream's row.
+pub fn stream_key(label: &str) -> String {
+    format!("stream#{label}")
 }
 
 /// The sort key of a shard's lease.
@@ -192,6 +197,9 @@ impl View {
         check_format(&reader, reads)?;
         if row == GROUP_ROW {
             self.group = Some(group(item, reads)?);
+        } else if let Some(label) = row.strip_prefix("stream#") {
+            let stream = stream(label, &reader)?;
+            self.streams.insert(stream.label.clone(), stream);
         } else if let Some(name) = row.strip_prefix("worker#") {
             let incarnation = Incarnation::from_row(name);
             let worker = worker(incarnation.clone(), &reader)?;
@@ -259,6 +267,14 @@ fn identity(item: &Item) -> Result<Identity, Unfit> {
         _ => Err(malformed()),
     });
     settings.collect()
+}
+
+fn stream(label: &str, reader: &Reader) -> Result<StreamRow, Unfit> {
+    Ok(StreamRow {
+        label: label.into(),
+        begun: reader.truth_if_any("begun")?,
+        newest_at: reader.time("newest_at")?,
+    })
 }
 
 fn worker(incarnation: Incarnation, reader: &Reader) -> Result<WorkerRow, Unfit> {

@@ -92,8 +92,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// The stream answers that the shard does not exist. If the listing agrees, whatever was not
     /// read of it is lost, and its children go on.
     pub(super) async fn gone(&mut self) -> Option<Ended> {
-        let source = self.engine.source.clone();
-        let listing = match self.guarded(async move { source.describe().await }).await {
+        let (source, shard) = (self.engine.source.clone(), self.shard().clone());
+        let listing = async move { source.describe(shard.label()).await };
+        let listing = match self.guarded(listing).await {
             Ok(listing) => listing,
             Err(ended) => return Some(ended),
         };
@@ -175,7 +176,7 @@ async fn find_children<S: StreamSource>(
     let (mut empty, mut refused) = (0, false);
     for attempt in 1.. {
         let answer = if refused || empty >= EMPTY_ANSWERS {
-            match source.describe().await {
+            match source.describe(parent.label()).await {
                 // A stream that is gone lists nothing.
                 Err(SourceError::Gone) => Ok(Vec::new()),
                 listing => listing.map(|listing| listing.shards),

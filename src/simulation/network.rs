@@ -15,8 +15,8 @@ use crate::decide::shard::{Shard, ShardId};
 use crate::group::Identity;
 use crate::leases::memory::MemoryLeases;
 use crate::leases::{
-    Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report, Take,
-    Unfit, Unreadable, View, WorkerRow,
+    Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
+    StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
 };
 use crate::record::Position;
 use crate::settings::Timing;
@@ -207,6 +207,12 @@ impl LeaseStore for Network {
         self.write("change identity", change).await
     }
 
+    async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {
+        let (table, row) = (self.table.clone(), row.clone());
+        self.write("note stream", async move { table.note_stream(&row).await })
+            .await
+    }
+
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
         let (table, row) = (self.table.clone(), Self::written(row));
         self.write("register", async move { table.register(&row).await })
@@ -344,10 +350,10 @@ impl LeaseStore for Network {
 }
 
 impl StreamSource for Network {
-    async fn describe(&self) -> Result<Description, SourceError> {
-        let stream = self.world.stream.clone();
-        self.read_stream("describe", async move { stream.describe().await })
-            .await
+    async fn describe(&self, from: Option<&str>) -> Result<Description, SourceError> {
+        let (stream, from) = (self.world.stream.clone(), from.map(str::to_owned));
+        let describe = async move { stream.describe(from.as_deref()).await };
+        self.read_stream("describe", describe).await
     }
 
     async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {

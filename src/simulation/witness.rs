@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use crate::consumer::EDGE;
+use crate::consumer::{BEFORE_STREAM, EDGE, WHOLE_STREAM};
 use crate::decide::shard::{Shard, ShardId};
 use crate::handler::Context;
 use crate::leases::{Checkpoint, Epoch, GapRow, GroupRow, InitialPosition, View};
@@ -313,6 +313,11 @@ impl Witness {
 }
 
 fn covers(gap: &GapRow, shard: &ShardId, number: &SequenceNumber) -> bool {
+    match gap.shard.id() {
+        WHOLE_STREAM => return gap.shard.label() == shard.label(),
+        BEFORE_STREAM => return shard.label() < gap.shard.label(),
+        _ => {}
+    }
     gap.shard == *shard
         && gap.last_handled.as_ref().is_none_or(|last| number > last)
         && gap.first_after.as_ref().is_none_or(|first| number < first)

@@ -16,7 +16,8 @@ use aws_sdk_dynamodbstreams::types as sdk;
 use aws_sdk_dynamodbstreams::types::{AttributeValue as Sdk, ShardFilter, ShardFilterType};
 use serde_dynamo::{AttributeValue, Item};
 
-use super::{Batch, Description, ShardIterator, SourceError, StreamSource};
+use super::streams::dynamodb::TableStreams;
+use super::{Batch, Description, ListedStream, ShardIterator, SourceError, StreamSource};
 use crate::aws_error::AwsError;
 use crate::clock::Clock;
 use crate::decide::shard::{Shard, ShardId};
@@ -49,18 +50,30 @@ async fn page_turn() {
 /// Source: [GetRecords](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html).
 const RECORDS_PER_READ: i32 = 1000;
 
-/// One table's stream.
+/// One table's stream, or all that it has one after another.
 #[derive(Debug, Clone)]
 pub struct DynamoDbStream {
     client: Client,
+    /// The stream's ARN, or the table's.
     arn: Arc<str>,
-    label: Arc<str>,
+    streams: Streams,
+    /// Streams without new images are not read.
+    needs_new_images: bool,
     clock: Clock,
 }
 
+/// Which streams.
+#[derive(Debug, Clone)]
+enum Streams {
+    /// The one with this label.
+    Pinned(Arc<str>),
+    /// Those that the table has.
+    OfTable(TableStreams),
+}
+
 impl DynamoDbStream {
-    /// The stream named by `arn`. A stream that was disabled and enabled again is another stream
-    /// with another ARN.
+    /// The stream named by `arn`, and no other. A stream that was disabled and enabled again is
+    /// another stream with another ARN.
     ///
     /// `clock` dates a record that comes without a creation time: it counts as created when it was
     /// read, so that nothing takes it for older than it is and skips it.
@@ -68,28 +81,87 @@ impl DynamoDbStream {
         Self {
             client,
             arn: arn.into(),
-            label: label_of(arn).into(),
+            streams: Streams::Pinned(label_of(arn).into()),
+            needs_new_images: false,
             clock,
         }
     }
 
-    /// The stream's ARN.
+    /// All streams of a table: the one that it has, those that it had and that still hold records,
+    /// and those that it will have. `table` is its name or ARN, as the calls are to name it.
+    pub fn of_table(
+        client: Client,
+        tables: aws_sdk_dynamodb::Client,
+        (table, arn): (&str, &str),
+        clock: Clock,
+    ) -> Self {
+        Self {
+            client,
+            arn: arn.into(),
+            streams: Streams::OfTable(TableStreams::new(tables, table, arn)),
+            needs_new_images: false,
+            clock,
+        }
+    }
+
+    /// Reads no stream whose records carry no new image; it is named in [`Description::trouble`].
+    #[must_use]
+    pub fn with_new_images(self) -> Self {
+        Self {
+            needs_new_images: true,
+            ..self
+        }
+    }
+
+    /// The ARN of the stream with this label.
+    fn arn_of(&self, label: Option<&str>) -> String {
+        match (&self.streams, label) {
+            (Streams::OfTable(_), Some(label)) => format!("{}/stream/{label}", self.arn),
+            _ => self.arn.to_string(),
+        }
+    }
+
+    /// The stream's ARN; the table's where all of its streams are read.
     pub fn arn(&self) -> &str {
         &self.arn
     }
 
-    /// All pages of a listing, with the view that the first one tells.
+    /// Adds a stream that was described, and its shards if its records can be used; answers why
+    /// they cannot.
+    fn add(
+        &self,
+        all: &mut Description,
+        stream: ListedStream,
+        shards: Vec<Shard>,
+    ) -> Option<String> {
+        let unfit = |view: &StreamView| self.needs_new_images && !view.has_new_image();
+        let unfit = stream.view.filter(unfit);
+        let label = stream.label.clone();
+        all.streams.push(stream);
+        let Some(view) = unfit else {
+            all.shards.extend(shards);
+            return None;
+        };
+        Some(format!(
+            "the stream {label} of {} carries {view}, not the new image, and is not read: switch it \
+             off and switch one on with NEW_AND_OLD_IMAGES; what is committed until then is lost",
+            self.arn
+        ))
+    }
+
+    /// All pages of a stream's listing, with what the first one tells of the stream.
     async fn listing(
         &self,
+        label: &str,
         filter: Option<ShardFilter>,
-    ) -> Result<(Option<sdk::StreamViewType>, Vec<Shard>), SourceError> {
+    ) -> Result<(ListedStream, Vec<Shard>), SourceError> {
         let mut shards = Vec::new();
         let mut after = None;
         loop {
             let page = self
                 .client
                 .describe_stream()
-                .stream_arn(&*self.arn)
+                .stream_arn(self.arn_of(Some(label)))
                 .set_shard_filter(filter.clone())
                 .set_exclusive_start_shard_id(after)
                 .send()
@@ -103,11 +175,18 @@ impl DynamoDbStream {
                     .shards
                     .unwrap_or_default()
                     .into_iter()
-                    .filter_map(|one| shard(&self.label, one)),
+                    .filter_map(|one| shard(label, one)),
             );
             after = stream.last_evaluated_shard_id;
             if after.is_none() {
-                return Ok((stream.stream_view_type, shards));
+                let view = stream.stream_view_type;
+                let created = stream.creation_request_date_time;
+                let listed = ListedStream {
+                    label: label.into(),
+                    created: created.and_then(|time| SystemTime::try_from(time).ok()),
+                    view: view.and_then(|view| StreamView::from_word(view.as_str())),
+                };
+                return Ok((listed, shards));
             }
             page_turn().await;
         }
@@ -115,14 +194,47 @@ impl DynamoDbStream {
 }
 
 impl StreamSource for DynamoDbStream {
-    async fn describe(&self) -> Result<Description, SourceError> {
-        page_turn().await;
-        let (view, shards) = self.listing(None).await?;
-        let view = view
-            .as_ref()
-            .and_then(|view| StreamView::from_word(view.as_str()))
-            .ok_or_else(|| odd("DescribeStream answered without a known view type"))?;
-        Ok(Description { view, shards })
+    async fn describe(&self, from: Option<&str>) -> Result<Description, SourceError> {
+        let of_table = match &self.streams {
+            Streams::Pinned(label) => {
+                page_turn().await;
+                let (listed, shards) = self.listing(label, None).await?;
+                return Ok(Description {
+                    streams: vec![listed],
+                    shards,
+                    trouble: None,
+                });
+            }
+            Streams::OfTable(of_table) => of_table,
+        };
+        let found = of_table.find(&self.client).await?;
+        let mut all = Description {
+            trouble: found.trouble,
+            ..Description::default()
+        };
+        let mut unusable = None;
+        for label in found.labels {
+            if from.is_some_and(|from| *label < *from) {
+                let (created, view) = (None, None);
+                let stream = ListedStream {
+                    label,
+                    created,
+                    view,
+                };
+                all.streams.push(stream);
+                continue;
+            }
+            page_turn().await;
+            match self.listing(&label, None).await {
+                Ok((stream, shards)) => unusable = self.add(&mut all, stream, shards),
+                // The service lists a stream for a while after it has dropped it.
+                Err(SourceError::Gone) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Only the newest stream tells what becomes of what is committed now.
+        all.trouble = all.trouble.or(unusable);
+        Ok(all)
     }
 
     async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {
@@ -130,7 +242,11 @@ impl StreamSource for DynamoDbStream {
             .r#type(ShardFilterType::ChildShards)
             .shard_id(parent.id())
             .build();
-        let (_, mut shards) = self.listing(Some(filter)).await?;
+        let label = match &self.streams {
+            Streams::Pinned(label) => label,
+            Streams::OfTable(_) => parent.label().unwrap_or_default(),
+        };
+        let (_, mut shards) = self.listing(label, Some(filter)).await?;
         // Some servers ignore the filter and answer with every shard, the parent among them.
         shards.retain(|shard| shard.parent.as_ref() == Some(parent));
         Ok(shards)
@@ -144,7 +260,7 @@ impl StreamSource for DynamoDbStream {
         let request = self
             .client
             .get_shard_iterator()
-            .stream_arn(&*self.arn)
+            .stream_arn(self.arn_of(shard.label()))
             .shard_id(shard.id());
         let request = match position {
             Position::Horizon => request.shard_iterator_type(sdk::ShardIteratorType::TrimHorizon),
@@ -182,7 +298,7 @@ fn odd(what: &'static str) -> SourceError {
     SourceError::Other(anyhow!(what))
 }
 
-fn failed<E>(error: SdkError<E, HttpResponse>) -> SourceError
+pub(super) fn failed<E>(error: SdkError<E, HttpResponse>) -> SourceError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_dynamo::Item;
 use tokio::time::Instant;
 
-use super::{Batch, Description, ShardIterator, SourceError, StreamSource};
+use super::{Batch, Description, ListedStream, ShardIterator, SourceError, StreamSource};
 use crate::decide::assign::hash;
 use crate::decide::shard::{Shard, ShardId};
 use crate::record::{Event, Position, Record, SequenceNumber, StreamView};
@@ -29,6 +29,10 @@ pub struct MemoryStream {
 #[derive(Debug, Default)]
 struct State {
     shards: BTreeMap<ShardId, Held>,
+    /// The table's streams, oldest first. A stream that was never replaced has no label.
+    streams: Vec<ListedStream>,
+    /// Whether the newest stream is switched on.
+    off: bool,
     records: u64,
     made: u64,
 }
@@ -68,17 +72,55 @@ impl MemoryStream {
             started: Instant::now(),
             batch: batch.max(1),
         };
-        let count = shards.max(1);
-        let width = u64::MAX / count;
-        for i in 0..count {
-            let end = if i + 1 == count {
-                u64::MAX
-            } else {
-                (i + 1) * width - 1
-            };
-            stream.state().open(None, (i * width, end));
-        }
+        stream.state().open_stream("", None, shards);
         stream
+    }
+
+    /// A table's first stream with this label, switched on at this time.
+    pub fn labelled(label: &str, created: SystemTime, shards: u64, batch: usize) -> Self {
+        let stream = Self {
+            state: Arc::default(),
+            started: Instant::now(),
+            batch: batch.max(1),
+        };
+        stream.state().open_stream(label, Some(created), shards);
+        stream
+    }
+
+    /// Switches the stream off: its shards end without children, and changes go nowhere.
+    pub fn switch_off(&self) {
+        let mut state = self.state();
+        state.off = true;
+        for held in state.shards.values_mut() {
+            held.closed = true;
+            held.hidden = false;
+        }
+    }
+
+    /// Switches another stream on, with this label and so many shards. The one before ends.
+    pub fn switch_on(&self, label: &str, created: SystemTime, shards: u64) {
+        self.switch_off();
+        self.state().open_stream(label, Some(created), shards);
+    }
+
+    /// Drops a stream that is not the newest altogether, as the service does 24 hours after its
+    /// end. Answers the records that were dropped just now.
+    pub fn forget_stream(&self, label: &str) -> Vec<Record> {
+        let mut state = self.state();
+        let newest = state.streams.last().map(|stream| stream.label.clone());
+        if !state.off && newest.as_deref() == Some(label) {
+            return Vec::new();
+        }
+        state.streams.retain(|stream| *stream.label != *label);
+        let of_stream = |id: &ShardId| id.label() == Some(label);
+        let shards = state.shards.iter_mut().filter(|(id, _)| of_stream(id));
+        let mut dropped = Vec::new();
+        for (_, held) in shards {
+            dropped.extend_from_slice(&held.records[held.trimmed..]);
+            held.trimmed = held.records.len();
+            held.forgotten = true;
+        }
+        dropped
     }
 
     /// Commits a change: it is appended to the open shard of its key, if the stream is enabled.
@@ -167,9 +209,33 @@ impl MemoryStream {
 }
 
 impl State {
+    fn open_stream(&mut self, label: &str, created: Option<SystemTime>, shards: u64) {
+        self.off = false;
+        self.streams.push(ListedStream {
+            label: label.into(),
+            created,
+            view: Some(StreamView::NewAndOldImages),
+        });
+        let count = shards.max(1);
+        let width = u64::MAX / count;
+        for i in 0..count {
+            let end = if i + 1 == count {
+                u64::MAX
+            } else {
+                (i + 1) * width - 1
+            };
+            self.open(None, (i * width, end));
+        }
+    }
+
     fn open(&mut self, parent: Option<ShardId>, range: (u64, u64)) -> ShardId {
         self.made += 1;
-        let id = ShardId::new(format!("shardId-{:020}-{:08x}", self.made, self.made));
+        let id = format!("shardId-{:020}-{:08x}", self.made, self.made);
+        let label = self.streams.last().map(|stream| stream.label.clone());
+        let id = match label.filter(|label| !label.is_empty()) {
+            Some(label) => ShardId::of_stream(&label, &id),
+            None => ShardId::new(id),
+        };
         let held = Held {
             parent,
             range,
@@ -291,11 +357,14 @@ fn sequence_number(count: u64) -> SequenceNumber {
 }
 
 impl StreamSource for MemoryStream {
-    async fn describe(&self) -> Result<Description, SourceError> {
-        let shards = self.state().listed().collect();
+    async fn describe(&self, from: Option<&str>) -> Result<Description, SourceError> {
+        let state = self.state();
+        let shards = state.listed().filter(|shard| shard.id.label() >= from);
+        let off = "the table has no stream: switch one on";
         Ok(Description {
-            view: StreamView::NewAndOldImages,
-            shards,
+            streams: state.streams.clone(),
+            shards: shards.collect(),
+            trouble: state.off.then(|| off.to_owned()),
         })
     }
 

@@ -1,23 +1,32 @@
 //! Where records come from: a stream of shards, each read in order.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::decide::shard::{Shard, ShardId};
 use crate::record::{Position, Record, StreamView};
 
 pub mod dynamodb;
 pub mod memory;
+mod streams {
+    pub(super) mod dynamodb;
+}
 
 /// A stream of records, cut into shards.
 ///
 /// Reading changes nothing: a crash before, during or after any call loses nothing. Positions are
 /// kept elsewhere (the lease table), iterators are only a cursor and may expire at any time.
 pub trait StreamSource: Clone + Send + Sync + 'static {
-    /// The stream as a whole: every shard that it still lists, over all pages.
+    /// The table's streams, and every shard that they still list, over all pages. Streams with a
+    /// label below `from` are named, and their shards left out: they are read to their end.
     ///
     /// Expensive on a large stream: `DescribeStream` may be called 10 times a second per account,
     /// 100 shards a call. Implementations pace their pages.
-    fn describe(&self) -> impl Future<Output = Result<Description, SourceError>> + Send;
+    fn describe(
+        &self,
+        from: Option<&str>,
+    ) -> impl Future<Output = Result<Description, SourceError>> + Send;
 
     /// The shards that name `parent` as theirs. Only such shards are returned, whatever the server
     /// answers. An empty answer is no proof that there are none: a child becomes visible late.
@@ -50,13 +59,26 @@ pub trait StreamSource: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Batch, SourceError>> + Send;
 }
 
-/// What a stream says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a table's streams say of themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
-    /// Which images its records carry.
-    pub view: StreamView,
-    /// All shards that it lists.
+    /// The streams, oldest first. One that was switched off is listed for 24 hours.
+    pub streams: Vec<ListedStream>,
+    /// All shards that they list.
     pub shards: Vec<Shard>,
+    /// Why nothing that is committed from now on can be read, and what to do.
+    pub trouble: Option<String>,
+}
+
+/// One of a table's streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedStream {
+    /// The label; empty where the source has one stream only and knows no label.
+    pub label: Arc<str>,
+    /// When it was switched on; nothing in it is older.
+    pub created: Option<SystemTime>,
+    /// Which images its records carry; `None`: it was not described.
+    pub view: Option<StreamView>,
 }
 
 /// A cursor into a shard, opaque; expires 15 minutes after it was made.

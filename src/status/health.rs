@@ -64,6 +64,9 @@ pub enum NotReady {
     /// It stops.
     #[error("draining: nothing more is begun, and the shards are handed over")]
     Draining,
+    /// What is committed to the table cannot be read, for this reason.
+    #[error("not reading: {0}")]
+    NotReading(String),
     /// The lease table takes no heartbeat; the last error, if there is one.
     #[error("no heartbeat was accepted for {} s{}", .0.as_secs(), because(.1.as_ref()))]
     NoHeartbeat(Duration, Option<String>),
@@ -142,6 +145,9 @@ pub fn standing(progress: &Progress) -> Result<(), NotReady> {
     }
     if !progress.has_reached_the_stream() {
         return Err(NotReady::Unreached(progress.stream_error()));
+    }
+    if let Some(why) = progress.not_reading() {
+        return Err(NotReady::NotReading(why));
     }
     let down = progress.dependency().and_then(crate::Dependency::down);
     down.map_or(Ok(()), |down| Err(NotReady::Down(down)))

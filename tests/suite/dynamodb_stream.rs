@@ -39,7 +39,7 @@ fn stream_of(server_url: &str, arn: &str) -> DynamoDbStream {
 /// All records of all shards, read until nothing comes.
 async fn records(stream: &DynamoDbStream) -> Vec<Record> {
     let mut all = Vec::new();
-    for shard in stream.describe().await.unwrap().shards {
+    for shard in stream.describe(None).await.unwrap().shards {
         let iterator = stream.iterator(&shard.id, &Position::Horizon).await;
         let mut next = Some(iterator.unwrap());
         while let Some(iterator) = next {
@@ -116,9 +116,12 @@ async fn reading_goes_on_behind_a_position(server_url: &str, table: &str) {
         put(&client, table, &format!("o-{n}"), "1").await;
     }
     let all = records(&stream).await;
-    let description = stream.describe().await.unwrap();
+    let description = stream.describe(None).await.unwrap();
     let shard = &description.shards[0];
-    assert_eq!(description.view, StreamView::NewAndOldImages);
+    assert_eq!(
+        description.streams[0].view,
+        Some(StreamView::NewAndOldImages)
+    );
     let position = Position::After(all[2].sequence_number.clone());
     let iterator = stream.iterator(&shard.id, &position).await.unwrap();
     let batch = stream.read(&iterator).await.unwrap();
@@ -165,7 +168,7 @@ async fn a_disabled_streams_shard_ends_after_its_last_record() {
     let update = client.update_table().table_name(&table);
     let update = update.stream_specification(off.unwrap());
     update.send().await.unwrap();
-    let shard = stream.describe().await.unwrap().shards.remove(0);
+    let shard = stream.describe(None).await.unwrap().shards.remove(0);
     let mut next = stream.iterator(&shard.id, &Position::Horizon).await.ok();
     let mut seen = 0;
     while let Some(iterator) = next {
@@ -185,7 +188,7 @@ async fn a_stream_or_a_shard_that_is_not_there_is_gone() {
     let nowhere = stream.arn().replace("table/orders", "table/no-orders");
     let nowhere = stream_of(server.url(), &nowhere);
     let shard = ShardId::new("shardId-00000000000000000001-00000001");
-    let error = nowhere.describe().await.unwrap_err();
+    let error = nowhere.describe(None).await.unwrap_err();
     assert!(matches!(error, SourceError::Gone), "{error:?}");
     let error = nowhere.iterator(&shard, &Position::Horizon).await;
     assert!(matches!(error, Err(SourceError::Gone)), "{error:?}");
@@ -208,7 +211,7 @@ async fn a_server_that_does_not_answer_is_an_error_not_a_missing_stream() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let arn = "arn:aws:dynamodb:eu-central-1:000000000000:table/t/stream/x";
-    let error = stream_of(&url, arn).describe().await.unwrap_err();
+    let error = stream_of(&url, arn).describe(None).await.unwrap_err();
     assert!(matches!(error, SourceError::Other(_)), "{error:?}");
     let error = TableStream::resolve(&clients::dynamodb(&url), "t").await;
     assert!(matches!(error, Err(ResolveError::Call(_))), "{error:?}");
@@ -339,7 +342,7 @@ async fn a_position_behind_the_end_brings_nothing_yet() {
     let (client, stream) = orders(server.url(), "orders").await;
     put(&client, "orders", "o-1", "1").await;
     let last = records(&stream).await.pop().unwrap();
-    let shard = stream.describe().await.unwrap().shards.remove(0);
+    let shard = stream.describe(None).await.unwrap().shards.remove(0);
     let position = Position::After(last.sequence_number);
     let iterator = stream.iterator(&shard.id, &position).await.unwrap();
     let batch = stream.read(&iterator).await.unwrap();

@@ -107,7 +107,7 @@ async fn whatever_an_item_holds_comes_through_the_stream_as_it_was_committed() {
     }
     let arn = TableStream::resolve(&client, "orders").await.unwrap().arn;
     let stream = DynamoDbStream::new(clients::streams(server.url()), &arn, Clock::system());
-    let shard: ShardId = stream.describe().await.unwrap().shards.remove(0).id;
+    let shard: ShardId = stream.describe(None).await.unwrap().shards.remove(0).id;
     let iterator = stream.iterator(&shard, &Position::Horizon).await.unwrap();
     let records = stream.read(&iterator).await.unwrap().records;
     assert_eq!(records.len(), committed.len());

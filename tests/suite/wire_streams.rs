@@ -68,7 +68,7 @@ impl Shop {
     }
 
     async fn listed(&self) -> Vec<Shard> {
-        self.stream.describe().await.unwrap().shards
+        self.stream.describe(None).await.unwrap().shards
     }
 
     /// All that a shard holds from a position on, and whether it has ended.
@@ -294,7 +294,7 @@ async fn a_shard_that_the_stream_forgot_is_gone() {
     assert!(matches!(children, Err(SourceError::Gone)), "{children:?}");
     let streams = clients::streams(shop.server.url());
     let nowhere = DynamoDbStream::new(streams, "arn:another", Clock::system());
-    let described = nowhere.describe().await.unwrap_err();
+    let described = nowhere.describe(None).await.unwrap_err();
     assert!(matches!(described, SourceError::Gone), "{described:?}");
 }
 
@@ -305,7 +305,7 @@ async fn error_of(
     operation: Operation,
 ) -> Option<SourceError> {
     match operation {
-        Operation::DescribeStream => stream.describe().await.err(),
+        Operation::DescribeStream => stream.describe(None).await.err(),
         Operation::GetShardIterator => stream.iterator(shard, &Position::Horizon).await.err(),
         Operation::GetRecords => {
             let iterator = stream.iterator(shard, &Position::Horizon).await;

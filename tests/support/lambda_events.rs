@@ -19,7 +19,7 @@ pub fn event(stream: &str, records: &[Record]) -> Value {
 /// All that a shop's stream holds now. Its server has one shard.
 pub async fn records(shop: &Shop) -> Vec<Record> {
     let source = DynamoDbStream::new(clients::streams(&shop.url), &shop.arn, Clock::system());
-    let shards = source.describe().await.unwrap().shards;
+    let shards = source.describe(None).await.unwrap().shards;
     assert_eq!(shards.len(), 1);
     let mut iterator = source
         .iterator(&shards[0].id, &Position::Horizon)

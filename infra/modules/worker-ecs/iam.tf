@@ -25,7 +25,12 @@ data "aws_iam_policy_document" "worker" {
   # The ARN of a stream ends in the time at which it was enabled.
   statement {
     sid       = "Stream"
-    actions   = ["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"]
+    actions = [
+      "dynamodb:DescribeStream",
+      "dynamodb:GetRecords",
+      "dynamodb:GetShardIterator",
+      "dynamodb:ListStreams",
+    ]
     resources = ["${var.confirmation.orders.arn}/stream/*"]
   }
 

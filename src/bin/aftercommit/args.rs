@@ -267,7 +267,7 @@ pub struct StreamArgs {
         required_unless_present = "stream_arn"
     )]
     pub table: Vec<String>,
-    /// A stream itself, in place of a table's present one; may be given several times
+    /// One stream of a table, and no later one, in place of --table; may be given several times
     #[arg(
         long,
         value_name = "ARN",

@@ -387,15 +387,22 @@ async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fa
     Ok(all)
 }
 
-/// The stream that a table has now.
+/// The streams of a table: the one that it has now, and those before and after.
 async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Followed, Fault> {
     clients.must_reach(table)?;
     let found = TableStream::resolve(&clients.dynamodb, table).await;
     let found = found.and_then(TableStream::with_new_images);
     let found = found.map_err(Fault::setting)?;
+    let at = GroupTable::new(args.group.group.clone(), &found.arn);
+    let stream = DynamoDbStream::of_table(
+        clients.streams.clone(),
+        clients.dynamodb.clone(),
+        (table, at.table()),
+        Clock::system(),
+    );
     Ok(Followed {
-        stream: DynamoDbStream::new(clients.streams.clone(), &found.arn, Clock::system()),
-        at: GroupTable::new(args.group.group.clone(), &found.arn),
+        stream: stream.with_new_images(),
+        at,
         orders: table.to_owned(),
         fields: args.fields.with_default_id(&found.partition_key),
         home: args.records.home_region(&found.table, found.replicated)?,
@@ -412,14 +419,14 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
         ))
     })?;
     let stream = DynamoDbStream::new(clients.streams.clone(), arn, Clock::system());
-    let described = stream.describe().await;
+    let described = stream.describe(None).await;
     let described = described
         .with_context(|| format!("stream {arn}"))
         .map_err(Fault::Setting)?;
-    if !described.view.has_new_image() {
+    let view = described.streams.first().and_then(|stream| stream.view);
+    if let Some(view) = view.filter(|view| !view.has_new_image()) {
         return Err(Fault::wrong(format!(
-            "stream {arn} carries {}, not the new image: NEW_AND_OLD_IMAGES is needed",
-            described.view
+            "stream {arn} carries {view}, not the new image: NEW_AND_OLD_IMAGES is needed"
         )));
     }
     let orders = table.to_owned();

@@ -1,14 +1,17 @@
-//! The group's own row.
+//! The group's own row, and those of the table's streams.
 
 use anyhow::{anyhow, bail};
+use serde_dynamo::AttributeValue;
 use tracing::warn;
 
 use super::DynamoDbLeases;
 use crate::group::Identity;
+use crate::leases::format::FIRST;
 use crate::leases::row::{self, GROUP_ROW, ROW};
-use crate::leases::{GroupRow, Unfit};
+use crate::leases::{GroupRow, StreamRow, Unfit};
 use crate::rows::dynamodb::Write;
 use crate::rows::expression::Expression;
+use crate::rows::fields::{number, time};
 
 impl DynamoDbLeases {
     /// Writes the group's row if there is none, or a malformed one; answers with the one in the
@@ -61,5 +64,20 @@ impl DynamoDbLeases {
         };
         let row = old.and_then(|old| row::group(&old, self.formats.reads()).ok());
         Ok(row.filter(|row| row.identity == *new).map(|_| ()))
+    }
+
+    /// Writes a stream's row; one that was begun stays begun.
+    pub(super) async fn stream_noted(&self, row: &StreamRow) -> anyhow::Result<()> {
+        let mut fields = vec![
+            ("format", Some(number(FIRST))),
+            ("newest_at", Some(time(row.newest_at))),
+        ];
+        if row.begun {
+            fields.push(("begun", Some(AttributeValue::Bool(true))));
+        }
+        let how = self.formats.readable_or_none().write(fields);
+        let key = self.key(&row::stream_key(&row.label));
+        self.table.update(key, &how).await?;
+        Ok(())
     }
 }

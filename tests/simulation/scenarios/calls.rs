@@ -10,7 +10,7 @@ use aftercommit::decide::shard::{Shard, ShardId};
 use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::leases::{
     Consistency, Epoch, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
-    Take, View, WorkerRow,
+    StreamRow, Take, View, WorkerRow,
 };
 use aftercommit::record::Position;
 use aftercommit::source::memory::MemoryStream;
@@ -116,6 +116,11 @@ impl LeaseStore for Heard {
     async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
         let change = self.inner.change_identity(seen, new);
         self.call("change_identity", 1, change).await
+    }
+
+    async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {
+        self.call("note_stream", 1, self.inner.note_stream(row))
+            .await
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
@@ -252,7 +257,7 @@ impl Tapped {
 }
 
 impl StreamSource for Tapped {
-    async fn describe(&self) -> Result<Description, SourceError> {
+    async fn describe(&self, from: Option<&str>) -> Result<Description, SourceError> {
         self.note("describe", None);
         let left = |left: usize| left.checked_sub(1);
         let failing = &self.listings_to_fail;
@@ -262,7 +267,7 @@ impl StreamSource for Tapped {
         {
             return Err(SourceError::Throttled("too many listings".to_owned()));
         }
-        let listing = self.inner.describe().await;
+        let listing = self.inner.describe(from).await;
         tokio::time::sleep(self.listing_takes).await;
         listing
     }

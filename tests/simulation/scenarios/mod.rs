@@ -53,6 +53,7 @@ mod reading;
 mod seeing;
 mod sharing;
 mod stage;
+mod streams;
 mod taking;
 mod telling;
 mod traffic;

@@ -15,6 +15,7 @@ const OPERATIONS: &[(&str, &[&str])] = &[
     ("describe_stream", &["dynamodb:DescribeStream"]),
     ("describe_table", &["dynamodb:DescribeTable"]),
     ("describe_time_to_live", &["dynamodb:DescribeTimeToLive"]),
+    ("list_streams", &["dynamodb:ListStreams"]),
     ("get_queue_url", &["sqs:GetQueueUrl"]),
     ("get_records", &["dynamodb:GetRecords"]),
     ("get_secret_value", &["secretsmanager:GetSecretValue"]),
