@@ -1,6 +1,7 @@
 //! Rows of a DynamoDB table under conditional writes: what the lease table and the ledger are
 //! built on.
 
+mod again;
 pub(crate) mod dynamodb;
 pub(crate) mod expression;
 pub(crate) mod fence;

@@ -31,9 +31,10 @@ impl Coming {
     fn mark(self, letter: &Envelope) -> Part {
         let mark = match self {
             Self::First => Expression::on_readable_or_none(FORMAT)
+                .when_none_or("letters")
                 .write(vec![("format", Some(number(FORMAT)))])
                 .fill_in(row::mark_fields(letter)),
-            Self::Behind => Expression::on_readable(FORMAT),
+            Self::Behind => Expression::on_readable(FORMAT).when_at_least("letters", number(1_u32)),
         };
         let key = row::mark_key(&letter.id.at, &letter.id.key);
         Part::Update(key, mark.add("letters", 1))

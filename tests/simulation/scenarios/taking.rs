@@ -71,6 +71,19 @@ fn takes(actions: &[Action]) -> Vec<&Take> {
     takes.collect()
 }
 
+/// A row that was deleted and written anew begins below: what an earlier owner wrote under its epoch
+/// must not count as newer.
+#[test]
+fn a_take_is_above_every_epoch_that_was_ever_seen() {
+    let free = sight(&["me"], &[None]);
+    let mut member = Member::new(worker("me"), PATIENCE);
+    member.heard(&shard(0), 9);
+    member.see(&free, Duration::ZERO, true);
+    let actions = next(&member, &free, Duration::ZERO);
+    let takes = takes(&actions);
+    assert_eq!((takes[0].seen_epoch, takes[0].epoch), (1, 10));
+}
+
 fn set(sight: &mut Sight, name: &str, change: impl FnOnce(&mut Peer)) {
     change(sight.workers.get_mut(&worker(name)).unwrap());
 }
