@@ -1,6 +1,7 @@
 //! One bound for the memory of all shards of a process, shared fairly.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -10,38 +11,117 @@ use tokio::sync::Notify;
 /// Source: [GetRecords](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html).
 const READ: usize = 1 << 20;
 
-/// How many bytes of records a process may hold. Share one among the consumers of a process.
+/// How much memory the records of a process may take, in bytes: not what they weigh in the stream,
+/// but what they take here ([`Record::memory`](crate::Record::memory)). Share one among the
+/// consumers of a process.
 ///
-/// A shard reads on only while there is room for what it holds already and for one read more. So
-/// one that does not get on keeps half of it at most, two a third each, and there is always room
-/// for another.
+/// A shard reads on only while there is room for what it holds already and for one read more. So a
+/// shard that makes no progress keeps half of it at most, two a third each, and there is always room
+/// for another. Of the reads that wait, the one whose shard holds least gets the room that becomes
+/// free.
+///
+/// A read reserves the 1 MiB that it may bring over the wire. Small records take several times that
+/// in memory, so the budget may be overdrawn by the reads under way; then nothing is read until it is
+/// not.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
     bytes: usize,
-    free: Mutex<usize>,
-    freed: Notify,
-    /// Reads that wait for room.
-    waiting: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    taken: usize,
+    /// Reads that wait for room, by what their shard holds, then first come, first served.
+    waiting: BTreeMap<Place, Arc<Waiter>>,
+    /// Names the next waiting read.
+    next: u64,
+}
+
+type Place = (usize, u64);
+
+/// A read that waits for room, and is told when it has been given some.
+#[derive(Debug)]
+struct Waiter {
+    own: Arc<Own>,
+    granted: AtomicBool,
+    woken: Notify,
+}
+
+/// What one shard holds. Both change under the lock of the pool's state only.
+#[derive(Debug, Default)]
+struct Own {
+    held: AtomicUsize,
+    /// The number of its read that waits.
+    waits: Mutex<Option<u64>>,
+}
+
+impl Own {
+    fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Option<u64>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Pool {
-    fn free(&self) -> MutexGuard<'_, usize> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for a read of a shard that holds this much, if there is any.
+    fn take_for_a_read(&self, state: &mut State, own: &Own) -> bool {
+        let needed = state.taken.saturating_add(own.held()).saturating_add(READ);
+        let fits = needed <= self.bytes;
+        if fits {
+            Self::take(state, own, READ);
+        }
+        fits
+    }
+
+    fn take(state: &mut State, own: &Own, bytes: usize) {
+        state.taken += bytes;
+        own.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Frees room of a shard, and gives it to the waiting reads that it is enough for.
+    fn free(&self, own: &Own, bytes: usize) {
+        let mut state = self.state();
+        let before = own.held.fetch_sub(bytes, Ordering::Relaxed);
+        state.taken -= bytes;
+        if let Some(number) = *own.waits()
+            && let Some(waiter) = state.waiting.remove(&(before, number))
+        {
+            state.waiting.insert((own.held(), number), waiter);
+        }
+        while let Some((place, waiter)) = state.waiting.first_key_value() {
+            let (place, waiter) = (*place, waiter.clone());
+            if !self.take_for_a_read(&mut state, &waiter.own) {
+                return;
+            }
+            state.waiting.remove(&place);
+            *waiter.own.waits() = None;
+            waiter.granted.store(true, Ordering::Relaxed);
+            waiter.woken.notify_one();
+        }
     }
 }
 
 impl Budget {
     /// A budget of this many bytes, and at least the 1 MiB of one read.
     pub fn new(bytes: usize) -> Self {
-        let bytes = bytes.max(READ);
         Self(Arc::new(Pool {
-            bytes,
-            free: Mutex::new(bytes),
-            freed: Notify::new(),
-            waiting: AtomicUsize::new(0),
+            bytes: bytes.max(READ),
+            state: Mutex::new(State {
+                taken: 0,
+                waiting: BTreeMap::new(),
+                next: 0,
+            }),
         }))
     }
 
@@ -53,79 +133,93 @@ impl Budget {
     /// How many bytes are taken: by records that are held, and by reads under way, which take what
     /// a read may bring.
     pub fn taken(&self) -> usize {
-        self.0.bytes - *self.0.free()
+        self.0.state().taken
     }
 
     /// How many reads wait for room.
     pub fn waiting(&self) -> usize {
-        self.0.waiting.load(Ordering::Relaxed)
+        self.0.state().waiting.len()
     }
 
     /// For one shard, which holds nothing yet.
     pub(crate) fn share(&self) -> Share {
         Share {
             pool: self.0.clone(),
-            held: Arc::default(),
+            own: Arc::default(),
         }
     }
 }
 
-/// What one shard holds of a budget.
+/// What one shard holds of a budget. It reads once at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct Share {
     pool: Arc<Pool>,
-    held: Arc<Mutex<usize>>,
+    own: Arc<Own>,
 }
 
 impl Share {
     /// Waits until there is room for one read.
     pub async fn room_for_a_read(&self) -> Room {
-        if let Some(room) = self.try_room() {
-            return room;
-        }
-        let _waits = Waits::begin(&self.pool.waiting);
-        loop {
-            let freed = self.pool.freed.notified();
-            if let Some(room) = self.try_room() {
-                return room;
-            }
-            freed.await;
-        }
+        let waits = match self.room_or_wait() {
+            Ok(room) => return room,
+            Err(waits) => waits,
+        };
+        waits.waiter.woken.notified().await;
+        waits.waiter.granted.store(false, Ordering::Relaxed);
+        self.room(READ)
     }
 
-    fn try_room(&self) -> Option<Room> {
-        let mut free = self.pool.free();
-        let mut held = self.held();
-        if *free < *held + READ {
-            return None;
+    fn room_or_wait(&self) -> Result<Room, Waits<'_>> {
+        let mut state = self.pool.state();
+        if self.pool.take_for_a_read(&mut state, &self.own) {
+            return Ok(self.room(READ));
         }
-        *free -= READ;
-        *held += READ;
-        drop((free, held));
-        Some(Room {
-            share: self.clone(),
-            bytes: READ,
+        let number = state.next;
+        state.next += 1;
+        let waiter = Arc::new(Waiter {
+            own: self.own.clone(),
+            granted: AtomicBool::new(false),
+            woken: Notify::new(),
+        });
+        *self.own.waits() = Some(number);
+        let place = (self.own.held(), number);
+        state.waiting.insert(place, waiter.clone());
+        Err(Waits {
+            pool: &self.pool,
+            number,
+            waiter,
         })
     }
 
-    fn held(&self) -> MutexGuard<'_, usize> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Room that was taken from the pool.
+    fn room(&self, bytes: usize) -> Room {
+        Room {
+            share: self.clone(),
+            bytes,
+        }
     }
 }
 
-/// Counts one that waits, for as long as it does.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl<'a> Waits<'a> {
-    fn begin(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
-    }
+/// A read that waits for room, for as long as it does.
+struct Waits<'a> {
+    pool: &'a Pool,
+    number: u64,
+    waiter: Arc<Waiter>,
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let own = &self.waiter.own;
+        let mut state = self.pool.state();
+        let waits = own.waits().take_if(|number| *number == self.number);
+        if waits.is_some() {
+            state.waiting.remove(&(own.held(), self.number));
+        }
+        drop(state);
+        if self.waiter.granted.load(Ordering::Relaxed) {
+            // It gave up after it was given room.
+            self.pool.free(own, READ);
+        }
     }
 }
 
@@ -137,40 +231,39 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Takes out room for so many bytes, or what there is.
+    /// Takes out room for so many bytes; where there is less, the budget is overdrawn.
     pub fn take(&mut self, bytes: usize) -> Self {
-        let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        Self {
-            share: self.share.clone(),
-            bytes,
+        let missing = bytes.saturating_sub(self.bytes);
+        if missing > 0 {
+            let mut state = self.share.pool.state();
+            Pool::take(&mut state, &self.share.own, missing);
         }
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.share.room(bytes)
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            let mut free = self.share.pool.free();
-            *free += self.bytes;
-            *self.share.held() -= self.bytes;
-            drop(free);
-            self.share.pool.freed.notify_waiters();
+            self.share.pool.free(&self.share.own, self.bytes);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     use super::*;
     use futures_util::FutureExt as _;
 
     /// Reads as long as there is room, a quarter of a MiB each time; answers how many quarters.
     fn fill(share: &Share, rooms: &mut Vec<Room>) -> usize {
-        while let Some(mut room) = share.try_room() {
+        while let Ok(mut room) = share.room_or_wait() {
             rooms.push(room.take(READ / 4));
         }
-        *share.held() * 4 / READ
+        share.own.held() * 4 / READ
     }
 
     #[test]
@@ -181,9 +274,9 @@ mod tests {
         let held = shares.each_ref().map(|share| fill(share, &mut rooms));
         assert_eq!(held, [17, 8, 4, 2]);
         let newcomer = budget.share();
-        assert!(newcomer.try_room().is_some());
+        assert!(newcomer.room_or_wait().is_ok());
         rooms.clear();
-        assert_eq!(*budget.0.free(), 9 << 20, "all of it came back");
+        assert_eq!(budget.taken(), 0, "all of it came back");
     }
 
     #[test]
@@ -200,6 +293,46 @@ mod tests {
         assert_eq!(budget.waiting(), 0);
         drop(held);
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn the_read_whose_shard_holds_least_gets_the_room_and_nobody_else_is_woken() {
+        let budget = Budget::new(4 << 20);
+        let [large, small] = [(); 2].map(|()| budget.share());
+        let mut filled = large.room_or_wait().ok().expect("room");
+        let of_large = filled.take(READ);
+        drop(filled);
+        let others = [(); 2].map(|()| budget.share());
+        let of_others = others.each_ref().map(|one| one.room_or_wait().ok());
+        let mut large_waits = Box::pin(large.room_for_a_read());
+        assert!(large_waits.as_mut().now_or_never().is_none());
+        let last_share = budget.share();
+        let last = last_share.room_or_wait().ok();
+        let mut small_waits = Box::pin(small.room_for_a_read());
+        assert!(small_waits.as_mut().now_or_never().is_none());
+        drop(last);
+        assert!(large_waits.as_mut().now_or_never().is_none());
+        let got = small_waits.as_mut().now_or_never();
+        assert!(got.is_some());
+        // The records of the large one end: it holds nothing now, and its read gets its turn.
+        drop(of_large);
+        assert!(large_waits.as_mut().now_or_never().is_some());
+        drop((got, of_others));
+        assert_eq!(budget.waiting(), 0);
+    }
+
+    #[test]
+    fn records_that_take_more_than_a_read_overdraw_the_budget_until_they_are_gone() {
+        let budget = Budget::new(2 << 20);
+        let (one, other) = (budget.share(), budget.share());
+        let mut room = one.room_or_wait().ok().expect("room");
+        let records = room.take(5 << 20);
+        drop(room);
+        assert_eq!(budget.taken(), 5 << 20);
+        let mut waits = Box::pin(other.room_for_a_read());
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop(records);
+        assert!(waits.as_mut().now_or_never().is_some());
     }
 
     #[tokio::test]

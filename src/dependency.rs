@@ -9,10 +9,11 @@
 //!
 //! It keeps nothing across restarts: a new worker finds out by itself.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -27,8 +28,12 @@ mod asker;
 
 pub use asker::Asker;
 
-/// So long a call waits that found the limit reached, if nothing else ends before.
+/// How soon a caller that does not wait in line asks again after it found the limit reached.
 const FULL: Duration = Duration::from_millis(20);
+
+/// How many callers that wait in line are woken when a call ends. Each of them wakes the next when it
+/// leaves the line, so that this is only how many start at the same moment.
+const WOKEN: usize = 4;
 
 /// So many retries a second are allowed however few first tries there are.
 const TRICKLE: f64 = 1.0;
@@ -63,8 +68,6 @@ pub struct Dependency(Arc<Shared>);
 struct Shared {
     origin: Instant,
     state: Mutex<State>,
-    /// Told when a call ends while others wait in line for that.
-    freed: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -73,6 +76,8 @@ struct State {
     concurrency: Concurrency,
     /// Those who found the limit reached.
     line: Line,
+    /// How to wake each of them, by its number in line.
+    waiting: HashMap<u64, Arc<Notify>>,
     rejection: Rejection,
     retries: RetryBudget,
     rate: Option<TokenBucket>,
@@ -132,6 +137,7 @@ impl Dependency {
             gate: Gate::new(limits.probing),
             concurrency: Concurrency::new(limits.at_once, limits.at_once),
             line: Line::default(),
+            waiting: HashMap::new(),
             rejection: Rejection::default(),
             retries: RetryBudget::new(TRICKLE),
             rate: limits.per_second.map(burst),
@@ -142,13 +148,13 @@ impl Dependency {
         Self(Arc::new(Shared {
             origin: Instant::now(),
             state: Mutex::new(state),
-            freed: watch::Sender::new(()),
         }))
     }
 
     /// Asks for a turn, once: who means to ask until there is one does so as an [`Asker`].
     pub fn ask(&self, which: Try) -> Admission {
-        self.asker().ask(which)
+        let mut asker = self.asker();
+        asker.ask_once(which).unwrap_or(Admission::Wait(FULL))
     }
 
     /// Somebody who asks again and again, and keeps a place in line meanwhile.
@@ -201,7 +207,7 @@ impl Dependency {
 
     fn end(&self, ticket: gate::Ticket, permit: Permit, answer: gate::Answer, load: Load) {
         let now = self.now();
-        let (before, limit, after, limited, awaited) = {
+        let (before, limit, after, limited) = {
             let state = &mut *self.state();
             let (before, limit) = (state.gate.shut_since(), state.concurrency.limit());
             state.served += u64::from(load == Load::Served);
@@ -214,11 +220,9 @@ impl Dependency {
                 (gate::Answer::Down | gate::Answer::Unknown, _) => {}
             }
             let after = (state.gate.shut_since(), state.concurrency.limit());
-            (before, limit, after.0, after.1, !state.line.is_empty())
+            state.wake_next();
+            (before, limit, after.0, after.1)
         };
-        if awaited {
-            self.0.freed.send_replace(());
-        }
         match (before, after) {
             (None, Some(_)) => {
                 let error = self.state().why.clone().unwrap_or_default();
@@ -239,6 +243,24 @@ impl Dependency {
                 "the dependency is overloaded: fewer at a time"
             );
         }
+    }
+}
+
+impl State {
+    /// Wakes those whose turn it is: never more than a few, however many wait.
+    fn wake_next(&self) {
+        let free = self.concurrency.free().min(WOKEN);
+        for number in self.line.first(free) {
+            if let Some(waiting) = self.waiting.get(&number) {
+                waiting.notify_one();
+            }
+        }
+    }
+
+    fn leave_line(&mut self, number: u64) {
+        self.line.leave(number);
+        self.waiting.remove(&number);
+        self.wake_next();
     }
 }
 

@@ -1,6 +1,7 @@
 //! One committed change, as the stream tells it.
 
 pub mod lambda_event;
+mod memory;
 mod trace;
 
 pub use trace::TRACEPARENT;
@@ -198,7 +199,7 @@ pub struct Record {
     pub created: SystemTime,
     /// Which images the stream carries.
     pub view: StreamView,
-    /// The record's size as the stream counts it, in bytes.
+    /// The record's size as the stream counts it, in bytes. [`Record::memory`] is what it takes here.
     pub size_bytes: u64,
     /// Whether this is a [`Event::Remove`] that DynamoDB's time to live made, told only in the
     /// Region that performed it.

@@ -18,8 +18,8 @@ pub struct Settings {
     pub start: InitialPosition,
     /// How many records of one shard are handled at once; records of one item never are.
     pub concurrency: usize,
-    /// How many bytes of records the process holds at most, over all its shards. At least 1 MiB,
-    /// which is what one read may bring.
+    /// How much memory the records of the process may take, in bytes, over all its shards
+    /// ([`Budget`](crate::Budget)). At least 1 MiB, which is what one read may bring.
     pub memory_budget: usize,
     /// What happens after records were trimmed before they could be read.
     pub on_gap: OnGap,

@@ -44,11 +44,6 @@ mod stop;
 use fetch::{Fetched, Fetcher};
 use settle::Done;
 
-/// How many records a shard may have read ahead of its frontier. What is settled takes about 100
-/// bytes here and what waits is bounded by the memory budget, so that a record which is tried again
-/// for some minutes stops no others.
-const WINDOW: usize = 200_000;
-
 /// What the consumer wants of a shard task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -304,8 +299,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 
     fn wants_more(&self) -> bool {
-        let more = self.ahead == Ahead::More && self.stopping.is_none();
-        more && self.frontier.len() < WINDOW
+        self.ahead == Ahead::More && self.stopping.is_none()
     }
 }
 

@@ -3,11 +3,13 @@
 //!
 //! ```text
 //! cargo run --release --example bench -- mail
+//! cargo run --release --example bench -- memory
 //! cargo run --release --example bench -- plan
 //! cargo run --release --example bench -- shard
 //! ```
 
 mod mail;
+mod memory;
 mod plan;
 mod shard;
 
@@ -23,6 +25,8 @@ struct Cli {
 enum What {
     /// Our sender and Postfix's smtp-source, both against smtp-sink.
     Mail(mail::Options),
+    /// The memory of the process while records wait, against the budget.
+    Memory(memory::Options),
     /// Sharing 10,000 shards among 100 workers.
     Plan(plan::Options),
     /// What one shard passes with a handler that takes 5 ms.
@@ -33,6 +37,7 @@ enum What {
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
         What::Mail(options) => mail::run(&options).await,
+        What::Memory(options) => memory::run(&options).await,
         What::Shard(options) => shard::run(&options).await,
         What::Plan(options) => plan::run(&options),
     }

@@ -1,6 +1,6 @@
 //! Completions in any order become one contiguous checkpoint.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use crate::gate::left_out;
 
@@ -11,18 +11,27 @@ pub struct Ticket(u64);
 /// The records of a shard that have been read but not all settled, in order.
 ///
 /// Only what [`Frontier::reached`] names may be checkpointed: everything up to it is settled.
+/// Memory grows with the records that are not settled: of a run of settled ones behind them only the
+/// last position is kept.
 #[derive(Debug, Clone)]
 pub struct Frontier<P> {
-    window: VecDeque<(P, bool)>,
-    first: u64,
+    unsettled: BTreeMap<Ticket, Unsettled<P>>,
+    next: u64,
     reached: Option<P>,
+}
+
+#[derive(Debug, Clone)]
+struct Unsettled<P> {
+    position: P,
+    /// The last of the settled records between this one and the next that is not settled.
+    settled_after: Option<P>,
 }
 
 impl<P> Default for Frontier<P> {
     fn default() -> Self {
         Self {
-            window: VecDeque::new(),
-            first: 0,
+            unsettled: BTreeMap::new(),
+            next: 0,
             reached: None,
         }
     }
@@ -31,50 +40,50 @@ impl<P> Default for Frontier<P> {
 impl<P> Frontier<P> {
     /// Adds the next record of the shard. Records are added in the shard's order.
     pub fn begin(&mut self, position: P) -> Ticket {
-        self.window.push_back((position, false));
-        Ticket(self.first + self.window.len() as u64 - 1)
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        let unsettled = Unsettled {
+            position,
+            settled_after: None,
+        };
+        self.unsettled.insert(ticket, unsettled);
+        ticket
     }
 
     /// Marks a record as settled. Settling it twice changes nothing.
     pub fn settle(&mut self, ticket: Ticket) {
-        let place = ticket
-            .0
-            .checked_sub(self.first)
-            .and_then(|i| usize::try_from(i).ok());
-        if let Some(entry) = place.and_then(|i| self.window.get_mut(i)) {
-            entry.1 = true;
-        }
-        while self.window.front().is_some_and(|(_, settled)| *settled) {
-            self.reached = self.window.pop_front().map(|(position, _)| position);
-            self.first += 1;
+        let Some(settled) = self.unsettled.remove(&ticket) else {
+            return;
+        };
+        let last = settled.settled_after.unwrap_or(settled.position);
+        match self.unsettled.range_mut(..ticket).next_back() {
+            Some((_, before)) => before.settled_after = Some(last),
+            None => self.reached = Some(last),
         }
     }
 
     /// The last record below which everything is settled; `None` before the first.
     pub fn reached(&self) -> Option<&P> {
         if left_out!(FrontierOffByOne) {
-            return self
-                .window
-                .front()
-                .map(|(position, _)| position)
-                .or(self.reached.as_ref());
+            return self.first().or(self.reached.as_ref());
         }
         self.reached.as_ref()
     }
 
     /// The first record that is not settled.
     pub fn first(&self) -> Option<&P> {
-        self.window.front().map(|(position, _)| position)
+        let first = self.unsettled.values().next();
+        first.map(|first| &first.position)
     }
 
-    /// How many records stand between the first unsettled one and the last one read.
+    /// How many records are not settled.
     pub fn len(&self) -> usize {
-        self.window.len()
+        self.unsettled.len()
     }
 
     /// Whether everything that was read is settled.
     pub fn is_empty(&self) -> bool {
-        self.window.is_empty()
+        self.unsettled.is_empty()
     }
 }
 
@@ -96,10 +105,23 @@ mod tests {
                 settled[place] = true;
                 let contiguous = settled.iter().take_while(|s| **s).count();
                 prop_assert_eq!(frontier.reached().copied(), contiguous.checked_sub(1));
-                prop_assert_eq!(frontier.len(), 40 - contiguous);
+                prop_assert_eq!(frontier.len(), settled.iter().filter(|s| !**s).count());
             }
             prop_assert!(frontier.is_empty());
         }
+    }
+
+    #[test]
+    fn what_is_settled_behind_a_record_takes_no_memory() {
+        let mut frontier = Frontier::default();
+        let stuck = frontier.begin(0);
+        for position in 1..=200_000 {
+            let ticket = frontier.begin(position);
+            frontier.settle(ticket);
+        }
+        assert_eq!((frontier.len(), frontier.reached()), (1, None));
+        frontier.settle(stuck);
+        assert_eq!(frontier.reached(), Some(&200_000));
     }
 
     #[test]

@@ -22,12 +22,18 @@ impl Line {
         self.waiting.remove(&number);
     }
 
-    /// How many wait before this number; before somebody who has just come, all.
-    pub fn before(&self, number: Option<u64>) -> usize {
+    /// Whether it is the turn of this number where so many may go; of somebody who has just come, if
+    /// all who wait may go as well. Takes time in proportion to `free`, not to who waits.
+    pub fn is_turn_of(&self, number: Option<u64>, free: usize) -> bool {
         match number {
-            Some(number) => self.waiting.range(..number).count(),
-            None => self.waiting.len(),
+            Some(number) => self.first(free).any(|first| first == number),
+            None => self.waiting.len() < free,
         }
+    }
+
+    /// Those whose turn it is where so many may go.
+    pub fn first(&self, free: usize) -> impl Iterator<Item = u64> {
+        self.waiting.iter().copied().take(free)
     }
 
     /// Whether nobody waits.
@@ -43,12 +49,14 @@ mod tests {
     #[test]
     fn who_came_first_is_first_and_who_leaves_makes_room() {
         let mut line = Line::default();
-        assert_eq!(line.before(None), 0);
+        assert!(line.is_turn_of(None, 1) && !line.is_turn_of(None, 0));
         let [a, b, c] = [line.join(), line.join(), line.join()];
-        assert_eq!([a, b, c].map(|one| line.before(Some(one))), [0, 1, 2]);
+        let turns = |line: &Line, free| [a, b, c].map(|one| line.is_turn_of(Some(one), free));
+        assert_eq!(turns(&line, 2), [true, true, false]);
+        assert!(!line.is_turn_of(None, 3), "those who wait come first");
+        assert!(line.is_turn_of(None, 4));
         line.leave(a);
-        assert_eq!([b, c].map(|one| line.before(Some(one))), [0, 1]);
-        assert_eq!(line.before(None), 2);
+        assert_eq!(turns(&line, 1), [false, true, false]);
         line.leave(b);
         line.leave(c);
         assert!(line.is_empty());

@@ -1,10 +1,11 @@
 //! Asking for turns, in line with others.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
-use super::{Admission, Dependency, FULL, State, Try, Turn};
+use super::{Admission, Dependency, State, Try, Turn};
 use crate::decide::gate;
 use crate::decide::throttle::{Load, Permit};
 
@@ -18,61 +19,71 @@ pub struct Asker {
     place: Option<u64>,
     /// Its call was turned away before.
     turned_away: bool,
-    freed: watch::Receiver<()>,
+    woken: Arc<Notify>,
 }
+
+/// How soon a caller that waits in line asks again if nobody wakes it: a safeguard.
+const IN_LINE: Duration = Duration::from_secs(1);
 
 impl Asker {
     pub(super) fn new(of: Dependency) -> Self {
-        let freed = of.0.freed.subscribe();
         Self {
             of,
             place: None,
             turned_away: false,
-            freed,
+            woken: Arc::default(),
         }
     }
 
     /// Asks for a turn.
     pub fn ask(&mut self, which: Try) -> Admission {
-        // What ends from now on is news.
-        self.freed.mark_unchanged();
+        self.ask_once(which).unwrap_or(Admission::Wait(IN_LINE))
+    }
+
+    /// Asks for a turn; `None`: the limit is reached.
+    pub(super) fn ask_once(&mut self, which: Try) -> Option<Admission> {
         let now = self.of.now();
         let mut state = self.of.state();
         let asked = state.ask(now, which, self.place, &mut self.turned_away);
         let waits = matches!(asked, Asked::Full);
         match self.place {
-            None if waits => self.place = Some(state.line.join()),
+            None if waits => {
+                let place = state.line.join();
+                // A fresh one: a wake-up from before it waited is not news.
+                self.woken = Arc::default();
+                state.waiting.insert(place, self.woken.clone());
+                self.place = Some(place);
+            }
             Some(place) if !waits => {
-                state.line.leave(place);
+                state.leave_line(place);
                 self.place = None;
             }
             _ => {}
         }
         drop(state);
-        match asked {
+        Some(match asked {
             Asked::Go(held) => Admission::Go(Turn {
                 of: self.of.clone(),
                 held: Some(held),
             }),
-            Asked::Full => Admission::Wait(FULL),
+            Asked::Full => return None,
             Asked::Wait(wait) => Admission::Wait(wait),
             Asked::Later(wait) => Admission::Later(wait),
-        }
+        })
     }
 
-    /// Waits until a call has ended since it asked; for ever, if it does not wait in line.
+    /// Waits until it is its turn; for ever, if it does not wait in line.
     pub async fn freed(&mut self) {
-        // The sender lives in the dependency, and so as long as this.
-        if self.place.is_none() || self.freed.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        match self.place {
+            Some(_) => self.woken.notified().await,
+            None => std::future::pending().await,
         }
     }
 
     /// Gives up its place in line.
     pub fn leave(&mut self) {
         if let Some(place) = self.place.take() {
-            self.of.state().line.leave(place);
-            self.of.0.freed.send_replace(());
+            self.of.state().leave_line(place);
         }
     }
 }
@@ -121,7 +132,7 @@ impl State {
         }
         let retries = (!ticket.is_probe()).then_some(&mut self.retries);
         let rate = self.rate.as_mut();
-        let is_next = self.line.before(place) < self.concurrency.free();
+        let is_next = self.line.is_turn_of(place, self.concurrency.free());
         let permit = is_next.then(|| self.concurrency.begin(now)).flatten();
         let asked = match permit {
             None => Asked::Full,

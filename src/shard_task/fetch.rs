@@ -11,6 +11,7 @@ use crate::decide::retry::Backoff;
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
 use crate::record::{Position, Record};
+use crate::shard_task::read::record_memory;
 use crate::source::{ShardIterator, SourceError, StreamSource};
 
 /// One empty read proves nothing: records may lie further on. So many in a row are taken to mean
@@ -119,9 +120,9 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
         let mut room = self.share.room_for_a_read().await;
         let began = self.engine.clock.now();
         let batch = source.read(&iterator).await?;
-        let bytes: u64 = batch.records.iter().map(|record| record.size_bytes).sum();
+        let bytes = batch.records.iter().map(record_memory).sum();
         // What the batch does not need goes back at once.
-        room = room.take(usize::try_from(bytes).unwrap_or(usize::MAX));
+        room = room.take(bytes);
         if let Some(last) = batch.records.last() {
             self.position = Position::After(last.sequence_number.clone());
         }
