@@ -62,6 +62,7 @@ mod subject;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use evaluate::Fit;
 pub use home::{BadHomeRegion, HomeRegion};
@@ -111,6 +112,12 @@ impl Filter {
         evaluate::explain(&self.pattern, event, &mut Vec::new())
     }
 
+    /// Whether a change of an item gets through whatever the item was before: then any later write to
+    /// an old item does, which had its effect long ago or never should.
+    pub fn passes_any_change(&self) -> bool {
+        self.pattern.passes_any_change()
+    }
+
     /// What is allowed, but is probably not meant, or is not the same with Lambda.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
@@ -125,9 +132,15 @@ impl FromStr for Filter {
     }
 }
 
-/// Filters of which one must hold. None at all let everything through.
-#[derive(Debug, Clone, Default)]
-pub struct Filters(Vec<Filter>);
+/// Filters of which one must hold, and a condition beside them. None at all let everything through.
+#[derive(Clone, Default)]
+pub struct Filters {
+    patterns: Vec<Filter>,
+    condition: Option<Condition>,
+}
+
+/// What a record must satisfy besides a pattern.
+type Condition = Arc<dyn Fn(&Record) -> bool + Send + Sync>;
 
 impl Filters {
     /// The pattern of what is new: the default for confirmations.
@@ -135,26 +148,41 @@ impl Filters {
 
     /// One of these must hold.
     pub fn new(filters: impl IntoIterator<Item = Filter>) -> Self {
-        Self(filters.into_iter().collect())
+        Self {
+            patterns: filters.into_iter().collect(),
+            condition: None,
+        }
     }
 
-    /// Whether the record gets through.
+    /// The same, and this must hold besides, for what a pattern cannot say.
+    #[must_use]
+    pub fn and(self, condition: impl Fn(&Record) -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            condition: Some(Arc::new(condition)),
+            ..self
+        }
+    }
+
+    /// Whether the record gets through the patterns.
     pub fn matches<'a>(&self, subject: impl Into<Subject<'a>>) -> bool {
         let subject = subject.into();
-        self.0.is_empty() || self.0.iter().any(|filter| filter.matches(subject))
+        let of = &self.patterns;
+        of.is_empty() || of.iter().any(|filter| filter.matches(subject))
     }
 
     /// Whether the handler gets a record of this stream: it gets through, and is of this region.
     pub(crate) fn want(&self, record: &Record, stream: &str, home: Option<&HomeRegion>) -> bool {
         let subject = Subject::new(record).from_stream(stream);
-        self.matches(subject) && home.is_none_or(|home| home.is_of(record))
+        self.matches(subject)
+            && home.is_none_or(|home| home.is_of(record))
+            && self.condition.as_ref().is_none_or(|holds| holds(record))
     }
 
     /// Whether the record gets through, and if not, why, for each filter.
     pub fn explain<'a>(&self, subject: impl Into<Subject<'a>>) -> Explanation {
         let subject = subject.into();
         let mut mismatches = Vec::new();
-        for (filter, of) in self.0.iter().enumerate() {
+        for (filter, of) in self.patterns.iter().enumerate() {
             match of.mismatch(subject) {
                 None => return Explanation::Match { filter },
                 Some(mismatch) => mismatches.push(mismatch),
@@ -164,6 +192,15 @@ impl Filters {
             return Explanation::NoFilters;
         }
         Explanation::NoMatch { mismatches }
+    }
+}
+
+impl fmt::Debug for Filters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filters")
+            .field("patterns", &self.patterns)
+            .field("condition", &self.condition.is_some())
+            .finish()
     }
 }
 
@@ -216,6 +253,14 @@ pub enum Remark {
         /// Where in the pattern.
         path: String,
         /// Why not.
+        why: String,
+    },
+    /// Every stream record matches here.
+    #[error("{path}: {why}")]
+    AlwaysMatches {
+        /// Where in the pattern.
+        path: String,
+        /// Why.
         why: String,
     },
     /// A number is compared with a DynamoDB number: by value here, never equal with Lambda.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aftercommit::confirmation::mail::Letterhead;
-use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Counts, Rules};
@@ -89,7 +89,7 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
     );
     let smtp = Smtp::new(SmtpSettings::from_url(&site.smtp, None)?)?;
     let rules = Rules {
-        fields: OrderFields::new("id", "email"),
+        mapping: Mapping::new("id")?,
         on_ambiguous: OnAmbiguous::Resend,
         retention: RETENTION,
         clock,

@@ -1,5 +1,6 @@
 //! Email addresses, as far as this program is willing to write to them.
 
+use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
 use idna::AsciiDenyList;
@@ -29,7 +30,7 @@ pub enum AddressError {
     Form,
     /// The part before the `@`.
     #[error(
-        "the part before the @ may have 1 to 64 bytes of letters, digits, single dots and !#$%&'*+-/=?^_`{{|}}~"
+        "the part before the @ may have 1 to 64 bytes of letters, digits, dots and !#$%&'*+-/=?^_`{{|}}~"
     )]
     Local,
     /// The part behind the `@`.
@@ -45,8 +46,10 @@ pub enum AddressError {
 
 /// Reads an address such as `name@example.com`.
 ///
-/// Narrower than [RFC 5321](https://www.rfc-editor.org/rfc/rfc5321#section-4.1.2) on purpose: no
-/// quoted local parts, no IP literals. The local part may be beyond ASCII
+/// Narrower than [RFC 5321](https://www.rfc-editor.org/rfc/rfc5321#section-4.1.2) on purpose: no IP
+/// literals, and in quotes only what may stand outside of them, too. A local part with a dot at its
+/// beginning or end, or with two in a row, as carriers have issued them, is written as a quoted string:
+/// `john.@example.com` becomes `"john."@example.com`. The local part may be beyond ASCII
 /// ([RFC 6531](https://www.rfc-editor.org/rfc/rfc6531)): then the mail server must offer SMTPUTF8.
 /// The domain is brought to its ASCII form (Punycode, [RFC 5891](https://www.rfc-editor.org/rfc/rfc5891)).
 ///
@@ -58,14 +61,28 @@ pub fn parse_address(text: &str, domains: Domains) -> Result<Address, AddressErr
     if local.is_empty() || domain.is_empty() {
         return Err(AddressError::Form);
     }
-    let local_ok = local.len() <= 64
-        && local.split('.').all(|atom| !atom.is_empty())
-        && local.chars().all(|c| c == '.' || is_atom_char(c));
-    if !local_ok {
-        return Err(AddressError::Local);
-    }
+    let local = local_part(local).ok_or(AddressError::Local)?;
     let domain = ascii_domain(domain, domains)?;
     Address::new(local, domain).map_err(|_| AddressError::Form)
+}
+
+/// The local part as it is written: in quotes where it is not made of atoms with single dots between
+/// them. Nothing that needs quotes for another reason is taken, so that no quote, backslash or space
+/// gets into a command or a header.
+fn local_part(local: &str) -> Option<Cow<'_, str>> {
+    let inner = local
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let inner = inner.unwrap_or(local);
+    if inner.is_empty() || !inner.chars().all(|c| c == '.' || is_atom_char(c)) {
+        return None;
+    }
+    let written = if inner.split('.').all(|atom| !atom.is_empty()) {
+        Cow::Borrowed(inner)
+    } else {
+        Cow::Owned(format!("\"{inner}\""))
+    };
+    (written.len() <= 64).then_some(written)
 }
 
 /// Reads a mailbox: `Shop <orders@example.com>`, `"Shop, Inc." <orders@example.com>` or the
@@ -152,6 +169,19 @@ mod tests {
     }
 
     #[test]
+    fn dots_that_atoms_cannot_have_are_written_in_quotes() {
+        for (text, expected) in [
+            ("try..this@docomo.example", r#""try..this"@docomo.example"#),
+            ("john.@ezweb.example", r#""john."@ezweb.example"#),
+            (".jo@ezweb.example", r#"".jo"@ezweb.example"#),
+            (r#""john."@ezweb.example"#, r#""john."@ezweb.example"#),
+            (r#""john"@ezweb.example"#, "john@ezweb.example"),
+        ] {
+            assert_eq!(parsed(text), Ok(expected.to_owned()));
+        }
+    }
+
+    #[test]
     fn a_domain_beyond_ascii_becomes_punycode() {
         let ascii = "ada@xn--bcher-kva.example".to_owned();
         assert_eq!(parsed("ada@bücher.example"), Ok(ascii.clone()));
@@ -162,6 +192,7 @@ mod tests {
     fn what_could_smuggle_or_cannot_be_reached_is_refused() {
         use AddressError::*;
         let long_local = format!("{}@example.com", "a".repeat(65));
+        let dotted = format!("{}..@example.com", "a".repeat(61));
         let long_domain = format!("a@{}.com", "b".repeat(64));
         let cases = [
             ("", Form),
@@ -173,8 +204,12 @@ mod tests {
             ("a\r\nRCPT TO:<x@y.z>@example.com", Local),
             ("a\0@example.com", Local),
             ("a@b@example.com", Local),
-            (".a@example.com", Local),
-            ("a..b@example.com", Local),
+            ("\"\"@example.com", Local),
+            ("\"a@example.com", Local),
+            ("\"a\\\"b..\"@example.com", Local),
+            ("a..b <x@y.z>@example.com", Local),
+            ("..\r\nDATA@example.com", Local),
+            (&dotted, Local),
             ("a\u{202e}b@example.com", Local),
             (&long_local, Local),
             ("a@exa mple.com", Domain),

@@ -6,9 +6,7 @@
 
 use std::future::Future;
 
-use anyhow::Context as _;
 use lettre::Address;
-use minijinja::Environment;
 use serde_dynamo::Item;
 use sha2::{Digest, Sha256};
 
@@ -17,7 +15,6 @@ use super::mail::hex;
 use super::order::Order;
 use super::outcome::done;
 use super::send::{Ended, LOOK_AGAIN, Subject};
-use super::values::plain_map;
 use crate::decide::claim::{Happened, State, transition};
 use crate::ledger::{Ledger, Swap};
 use crate::{Context, Failure, Record};
@@ -65,46 +62,10 @@ pub fn address_hash(address: &Address) -> String {
     hex(&Sha256::digest(address.to_string().to_lowercase()))
 }
 
-/// An expression over an item: where it is true, no mail is sent.
-///
-/// In [MiniJinja](https://docs.rs/minijinja/latest/minijinja/syntax/index.html#expressions), with
-/// the item's attributes as names: `status == "CANCELLED"`. An attribute that is not there is
-/// undefined, which is false.
-#[derive(Debug)]
-pub struct SuppressWhen {
-    source: String,
-    environment: Environment<'static>,
-}
-
-impl SuppressWhen {
-    /// Reads an expression.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with it.
-    pub fn parse(source: &str) -> anyhow::Result<Self> {
-        let environment = Environment::new();
-        let expression = environment.compile_expression(source);
-        expression.with_context(|| format!("the expression {source:?} cannot be read"))?;
-        let source = source.to_owned();
-        Ok(Self {
-            source,
-            environment,
-        })
-    }
-
-    fn holds(&self, item: &Item) -> anyhow::Result<bool> {
-        let expression = self.environment.compile_expression(&self.source);
-        let value = expression.and_then(|expression| expression.eval(plain_map(item.inner())));
-        let what = || format!("the expression {:?} fails on this order", self.source);
-        Ok(value.with_context(what)?.is_true())
-    }
-}
-
 /// What a look at the tables comes to.
 pub(super) enum Looked {
     /// Confirm this.
-    Send(Order),
+    Send(Box<Order>),
     /// Do not, for this reason.
     Suppress(String),
 }
@@ -117,7 +78,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             Now::AsRecorded => (record.new_image.clone(), order),
             Now::Gone => return Ok(Looked::Suppress("the order is gone".to_owned())),
             Now::Item(item) => {
-                let now = Order::from_item(&item, &self.rules.fields);
+                let now = self.rules.mapping.order(&item);
                 (
                     Some(item),
                     now.map_err(|error| Failure::Reject(error.into()))?,
@@ -125,11 +86,13 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             }
         };
         if let (Some(when), Some(item)) = (&self.suppress_when, &item)
-            && when.holds(item).map_err(Failure::Reject)?
+            && when
+                .holds(item)
+                .map_err(|error| Failure::Reject(error.into()))?
         {
             return Ok(Looked::Suppress(format!(
                 "the order is such that {}",
-                when.source
+                when.source()
             )));
         }
         let listed = self.lookup.is_suppressed(&address_hash(&order.email)).await;
@@ -138,7 +101,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 "the address is on the suppression list".to_owned(),
             ));
         }
-        Ok(Looked::Send(order))
+        Ok(Looked::Send(Box::new(order)))
     }
 
     /// Writes down that the order is not confirmed. What was begun before goes its way.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::address;
 use super::dkim::Dkim;
-use super::order::Order;
+use super::order::{Order, OrderError};
 use super::template::{Content, Shop, Templates};
 use crate::ledger::EffectKey;
 
@@ -164,8 +164,12 @@ impl Letterhead {
     ///
     /// # Errors
     ///
-    /// When a template does not fit the order.
+    /// When a template does not fit the order, or shows what could not be read.
     pub fn content(&self, order: &Order) -> anyhow::Result<Content> {
+        let used = |error: &&OrderError| self.templates.use_of(error.setting);
+        if let Some(unreadable) = order.unreadable.iter().find(used) {
+            return Err(unreadable.clone().into());
+        }
         self.templates
             .render(order, &self.shop)
             .with_context(|| format!("order {}", order.id))
@@ -195,7 +199,7 @@ impl Letterhead {
             .subject(content.subject)
             .raw_header(auto_submitted())
             .envelope(envelope);
-        if let Some(reply_to) = &self.reply_to {
+        if let Some(reply_to) = order.reply_to.as_ref().or(self.reply_to.as_ref()) {
             message = message.reply_to(reply_to.clone());
         }
         if let Some(name) = &self.idempotency_header {

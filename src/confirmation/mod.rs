@@ -12,12 +12,15 @@
 pub mod address;
 mod attempt;
 mod book;
+pub mod decimal;
 pub mod dkim;
 pub mod dynamodb;
+pub mod expression;
 mod kept;
 mod late;
 pub mod lookup;
 pub mod mail;
+pub mod mapping;
 pub mod money;
 pub mod order;
 mod outcome;
@@ -29,6 +32,7 @@ pub mod template;
 mod text;
 mod transport;
 mod values;
+pub mod wanted;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,12 +40,15 @@ use std::time::{Duration, SystemTime};
 
 use attempt::Memory;
 use book::Book;
+use expression::Expression;
 use late::Late;
-use lookup::{AsRecorded, Looked, Lookup, SuppressWhen, address_hash};
+use lookup::{AsRecorded, Looked, Lookup, address_hash};
 use mail::Letterhead;
-use order::{Order, OrderFields};
+use mapping::{Mapping, Setting};
+use order::Order;
 pub use outcome::Counts;
 pub use transport::{Offer, Transport};
+use wanted::Wanted;
 
 use crate::decide::claim::OnAmbiguous;
 use crate::group::Effect;
@@ -55,8 +62,8 @@ const RECIPIENT_DIGITS: usize = 16;
 /// What is configured about sending.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Which attributes of the item hold what.
-    pub fields: OrderFields,
+    /// How an item becomes an order.
+    pub mapping: Mapping,
     /// What to do where nobody can tell whether a mail was accepted.
     pub on_ambiguous: OnAmbiguous,
     /// How long the ledger keeps a row. An order that was committed longer ago may have been
@@ -111,7 +118,8 @@ impl Rules {
 pub struct Confirmation<L, K = AsRecorded> {
     book: Arc<Book<L>>,
     lookup: K,
-    suppress_when: Option<SuppressWhen>,
+    suppress_when: Option<Expression>,
+    wanted: Wanted,
     transport: Transport,
     letterhead: Letterhead,
     rules: Rules,
@@ -138,6 +146,7 @@ impl<L: Ledger> Confirmation<L> {
             book: Arc::new(Book::new(ledger, rules.clock.clone())),
             lookup: AsRecorded,
             suppress_when: None,
+            wanted: Wanted::default(),
             transport: transport.into(),
             letterhead,
             rules,
@@ -158,6 +167,7 @@ impl<L: Ledger> Confirmation<L> {
             book: self.book,
             lookup,
             suppress_when: self.suppress_when,
+            wanted: self.wanted,
             transport: self.transport,
             letterhead: self.letterhead,
             rules: self.rules,
@@ -175,12 +185,19 @@ impl<L: Ledger> Confirmation<L> {
 impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     /// Does not confirm orders of which the expression is true.
     #[must_use]
-    pub fn suppressing(self, when: SuppressWhen) -> Self {
+    pub fn suppressing(self, when: Expression) -> Self {
         let suppress_when = Some(when);
         Self {
             suppress_when,
             ..self
         }
+    }
+
+    /// Only of items that are wanted: lets every other pass, as if a filter had held it back. An item
+    /// of which that cannot be told is rejected.
+    #[must_use]
+    pub fn wanting(self, wanted: Wanted) -> Self {
+        Self { wanted, ..self }
     }
 
     /// Also of modified items, such as orders that are paid later: each is still confirmed once. Let
@@ -241,7 +258,8 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         rng.u64(..)
     }
 
-    fn order(&self, record: &Record) -> Result<Order, Failure> {
+    /// The order of the record; `None` if its item is not wanted.
+    fn order(&self, record: &Record) -> Result<Option<Order>, Failure> {
         let Some(item) = &record.new_image else {
             return Err(Failure::reject(format!(
                 "a {} stream carries no new image to read the order from; \
@@ -249,8 +267,26 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 record.view
             )));
         };
-        let order = Order::from_item(item, &self.rules.fields);
-        let order = order.map_err(|error| Failure::Reject(error.into()))?;
+        // Without an order's id the key is what names the item.
+        let named = |error: anyhow::Error| {
+            let item = item_ref("", &record.keys, None).key;
+            Failure::Reject(error.context(format!("item {item}")))
+        };
+        if !self
+            .wanted
+            .wants(item)
+            .map_err(|error| named(error.into()))?
+        {
+            return Ok(None);
+        }
+        let order = self
+            .rules
+            .mapping
+            .order(item)
+            .map_err(|error| match error.setting {
+                Setting::Id => named(error.into()),
+                _ => Failure::Reject(error.into()),
+            })?;
         let age = self.rules.clock.now().duration_since(record.created);
         if age.is_ok_and(|age| age >= self.rules.retention) {
             return Err(Failure::reject(format!(
@@ -259,7 +295,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 order.id
             )));
         }
-        Ok(order)
+        Ok(Some(order))
     }
 }
 
@@ -269,7 +305,10 @@ impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
             context.did_not_ask();
             return Ok(());
         }
-        let order = self.order(record)?;
+        let Some(order) = self.order(record)? else {
+            context.did_not_ask();
+            return Ok(());
+        };
         let key = EffectKey::new(&self.effect, &order.id);
         let of = |order: &Order| {
             let recipient = address_hash(&order.email);
@@ -278,7 +317,7 @@ impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
         };
         let result = match self.look(record, order.clone()).await? {
             Looked::Send(order) => {
-                let subject = (&order, &key, of(&order));
+                let subject = (&*order, &key, of(&order));
                 self.confirm(subject, context).await
             }
             Looked::Suppress(reason) => {

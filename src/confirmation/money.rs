@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use minijinja::value::{Object, Value};
+use minijinja::{Error, ErrorKind, State};
+
+use super::decimal::Decimal;
 
 /// A currency by its ISO 4217 code: three letters, such as `EUR`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,9 +70,10 @@ pub struct Money {
 }
 
 impl Money {
-    /// `quantity` times this amount; `None` when that is too much to count.
-    pub fn times(self, quantity: u32) -> Option<Self> {
-        let minor = self.minor.checked_mul(i64::from(quantity))?;
+    /// `quantity` times this amount; `None` where that is no whole number of minor units, or too much
+    /// to count.
+    pub fn times(self, quantity: Decimal) -> Option<Self> {
+        let minor = Decimal::from(self.minor).times(quantity)?.in_units(0)?;
         Some(Self { minor, ..self })
     }
 
@@ -121,6 +125,122 @@ impl Object for Money {
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+/// In which unit an amount was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// 19.99 is EUR 19.99.
+    Major,
+    /// 1999 is EUR 19.99.
+    Minor,
+}
+
+/// An amount whose currency is not known yet: what `19.99|decimal` and `1999|minor` come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Amount {
+    number: Decimal,
+    unit: Unit,
+}
+
+impl Amount {
+    /// Reads a number, or a text that holds one; else says what was expected.
+    pub(super) fn of(value: &Value, unit: Unit) -> Result<Self, String> {
+        let read = Decimal::of_value(value);
+        let whole = |number: &Decimal| unit == Unit::Major || number.places() == 0;
+        if let Some(number) = read.filter(whole) {
+            return Ok(Self { number, unit });
+        }
+        let expected = match unit {
+            Unit::Major => "a decimal number such as 19.99, exact, of up to 38 digits",
+            Unit::Minor => {
+                "a whole number of minor units (1999|minor for EUR 19.99, 19.99|decimal for a decimal \
+                 number)"
+            }
+        };
+        Err(format!("found {}; expected {expected}", describe(value)))
+    }
+
+    /// The amount in a currency, never rounded; else says what is wrong.
+    pub(super) fn money(self, currency: Currency) -> Result<Money, String> {
+        let places = u32::try_from(currency.decimal_places()).unwrap_or(u32::MAX);
+        let units = if self.unit == Unit::Major { places } else { 0 };
+        let number = self.number;
+        match number.in_units(units) {
+            Some(minor) => Ok(Money { minor, currency }),
+            None if number.places() > units => Err(format!(
+                "{number} has {} decimal places; expected at most the {units} that {currency} has",
+                number.places()
+            )),
+            None => Err(format!(
+                "{number} is too large; expected an amount of up to 18 digits"
+            )),
+        }
+    }
+}
+
+impl Object for Amount {
+    fn is_true(self: &Arc<Self>) -> bool {
+        true
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number)
+    }
+}
+
+/// The filter `money`: an amount in the order's currency, or in one that is named. A bare number is
+/// in minor units.
+pub(super) fn money(state: &State, value: &Value, currency: Option<&str>) -> Result<Value, Error> {
+    let refused = |problem: String| Error::new(ErrorKind::InvalidOperation, problem);
+    if value.is_undefined() || value.is_none() || value.downcast_object_ref::<Money>().is_some() {
+        return Ok(value.clone());
+    }
+    let of_order = || {
+        let order = state.lookup("order")?;
+        let code = order.get_attr("currency").ok()?;
+        code.as_str().and_then(Currency::parse)
+    };
+    let currency = match currency {
+        Some(code) => Currency::parse(code),
+        None => of_order(),
+    };
+    let currency = currency.ok_or_else(|| {
+        refused("the order has no currency; name one, as in order.shipping|money('EUR')".to_owned())
+    })?;
+    let amount = match value.downcast_object_ref::<Amount>() {
+        Some(amount) => *amount,
+        None => Amount::of(value, Unit::Minor).map_err(refused)?,
+    };
+    amount
+        .money(currency)
+        .map(Value::from_object)
+        .map_err(refused)
+}
+
+/// What a value is, for a message: numbers with their digits, texts without their words.
+pub(super) fn describe(value: &Value) -> String {
+    use minijinja::value::ValueKind as Kind;
+    if let Some(amount) = value.downcast_object_ref::<Amount>() {
+        return format!("the number {}", amount.number);
+    }
+    if let Some(number) = Decimal::of_value(value) {
+        return format!("the number {number}");
+    }
+    match value.kind() {
+        Kind::Undefined => "missing".to_owned(),
+        Kind::None => "null".to_owned(),
+        Kind::Bool => "a boolean".to_owned(),
+        Kind::Number => "a number that is not exact".to_owned(),
+        Kind::String => match value.as_str().map_or(0, str::len) {
+            0 => "an empty string".to_owned(),
+            bytes => format!("a string of {bytes} bytes"),
+        },
+        Kind::Bytes => "binary".to_owned(),
+        Kind::Seq | Kind::Iterable => "a list".to_owned(),
+        Kind::Map => "a map".to_owned(),
+        _ => "something else".to_owned(),
     }
 }
 

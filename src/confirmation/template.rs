@@ -1,6 +1,6 @@
 //! The words of the mail: three templates, built in or your own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::fmt;
 use std::fs;
@@ -11,6 +11,8 @@ use lettre::message::Mailbox;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
 
+use super::expression::add_filters;
+use super::mapping::Setting;
 use super::order::Order;
 use super::text::{clean_body, clean_line};
 
@@ -32,16 +34,21 @@ const BODY_BYTES: usize = 512 * 1024;
 
 /// The templates of the confirmation, in [minijinja](https://docs.rs/minijinja) (Jinja2).
 ///
-/// `subject.txt` (one line), `body.txt` and `body.html`. They see `order` (every attribute of the
-/// item, and over them the checked `id`, `email`, `name`, `total`, `lines` with `name`, `quantity`,
-/// `unit_price`, `price`, and `more_lines`, the number of lines that are not listed), `item` (the
-/// item as it stands in the table) and `shop` (`name`, `email`). `body.html` is escaped by itself;
-/// an attribute that is not there is an error, unless the template asks `is defined`. Line breaks
-/// behind a `{% block %}`, and blanks before one, are not part of the text.
+/// `subject.txt` (one line), `body.txt` and `body.html`; for an order whose language is `de-AT`
+/// `body.de-AT.txt` or `body.de.txt` in place of `body.txt`, where there is such a file. They see
+/// `order` (every attribute of the item, and over them what the mapping read: `id`, `email`, `name`,
+/// `total`, `currency`, `language`, `lines` with `name`, `quantity`, `unit_price`, `price`, and
+/// `more_lines`, the number of lines that are not listed), `item` (the item as it stands in the table)
+/// and `shop` (`name`, `email`). `order.shipping|money` shows an attribute of your own as an amount in
+/// the order's currency: minor units, or `order.shipping|decimal|money` for `4.90`. `body.html` is
+/// escaped by itself; to print what is not there is an error, to ask for it (`{% if order.coupon %}`)
+/// is not. Line breaks behind a `{% block %}`, and blanks before one, are not part of the text.
 pub struct Templates {
     environment: Environment<'static>,
     /// Where those templates come from that are not built in.
     files: BTreeMap<String, PathBuf>,
+    /// The names that they use, such as `order.total`.
+    names: BTreeSet<String>,
 }
 
 /// The three texts of one mail.
@@ -108,6 +115,7 @@ impl Templates {
                 message: error.to_string(),
             })?,
             files: BTreeMap::new(),
+            names: BTreeSet::new(),
         };
         for (name, source) in BUILT_IN {
             templates.add(name, source.to_owned())?;
@@ -160,6 +168,25 @@ impl Templates {
         Ok(templates)
     }
 
+    /// Whether a template shows what this setting reads, or may do so.
+    pub(super) fn use_of(&self, setting: Setting) -> bool {
+        let names = |what: &str| {
+            self.names.iter().any(|name| {
+                let rest = name.strip_prefix("order");
+                rest.is_some_and(|rest| {
+                    let rest = rest.strip_prefix('.').unwrap_or(rest);
+                    rest.is_empty() || rest.split('.').next() == Some(what)
+                })
+            })
+        };
+        match setting {
+            Setting::Currency => names("currency") || names("total"),
+            Setting::Language => names("language") || self.bodies().any(is_localized),
+            Setting::ReplyTo => true,
+            setting => names(setting.name()),
+        }
+    }
+
     /// Fills the templates in.
     ///
     /// # Errors
@@ -167,9 +194,10 @@ impl Templates {
     /// [`TemplateError`] when a template asks for something that the order does not have, or makes
     /// an empty subject or more than 512 KiB of a body.
     pub fn render(&self, order: &Order, shop: &Shop) -> Result<Content, TemplateError> {
-        let subject = clean_line(&self.fill(SUBJECT, order, shop)?, SUBJECT_CHARS);
+        let name = self.in_language(SUBJECT, order);
+        let subject = clean_line(&self.fill(&name, order, shop)?, SUBJECT_CHARS);
         if subject.is_empty() {
-            return Err(self.blame(SUBJECT, None, "makes an empty subject"));
+            return Err(self.blame(&name, None, "makes an empty subject"));
         }
         Ok(Content {
             subject,
@@ -178,7 +206,13 @@ impl Templates {
         })
     }
 
-    fn body(&self, name: &str, order: &Order, shop: &Shop) -> Result<String, TemplateError> {
+    fn body(
+        &self,
+        name: &'static str,
+        order: &Order,
+        shop: &Shop,
+    ) -> Result<String, TemplateError> {
+        let name = &self.in_language(name, order);
         let body = clean_body(&self.fill(name, order, shop)?);
         if body.len() > BODY_BYTES {
             let message = format!("makes {} bytes; at most {BODY_BYTES} are sent", body.len());
@@ -207,6 +241,23 @@ impl Templates {
         self.environment.get_template(name)?.render(context)
     }
 
+    /// The templates that make a part of a mail, those of single languages among them.
+    fn bodies(&self) -> impl Iterator<Item = &str> {
+        let files = self.files.keys().map(String::as_str);
+        let localized = files.filter(|name| is_localized(name));
+        BUILT_IN.iter().map(|(name, _)| *name).chain(localized)
+    }
+
+    /// The name of the template in the order's language, or of the one for all others.
+    fn in_language(&self, name: &'static str, order: &Order) -> String {
+        let (stem, end) = name.split_once('.').unwrap_or((name, ""));
+        let tag = order.language.as_deref().unwrap_or_default();
+        let language = tag.split(['-', '_']).next().unwrap_or_default();
+        let names = [tag, language].map(|tag| format!("{stem}.{tag}.{end}"));
+        let found = names.into_iter().find(|name| self.files.contains_key(name));
+        found.unwrap_or_else(|| name.to_owned())
+    }
+
     /// Fills a sample order in, to find what is wrong whatever the order: an unknown filter, an
     /// included file that is not there. An attribute that the sample lacks is no mistake.
     fn probe(&mut self) -> Result<(), TemplateError> {
@@ -216,7 +267,7 @@ impl Templates {
         );
         self.environment
             .set_undefined_behavior(UndefinedBehavior::Chainable);
-        let result = BUILT_IN.iter().try_for_each(|(name, _)| {
+        let result = self.bodies().try_for_each(|name| {
             let Err(error) = self.try_fill(name, &order, &shop) else {
                 return Ok(());
             };
@@ -231,7 +282,11 @@ impl Templates {
             }
         });
         self.environment
-            .set_undefined_behavior(UndefinedBehavior::Strict);
+            .set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        let all = self.environment.templates();
+        self.names = all
+            .flat_map(|(_, template)| template.undeclared_variables(true))
+            .collect();
         result
     }
 
@@ -258,12 +313,22 @@ impl Templates {
     }
 }
 
-/// Strict and quiet: what is not there is an error, and an error shows no data.
+/// Whether this is the name of a template for one language, such as `body.de.txt`.
+fn is_localized(name: &str) -> bool {
+    let parts: Vec<_> = name.split('.').collect();
+    let [stem, _, end] = *parts else { return false };
+    BUILT_IN
+        .iter()
+        .any(|(base, _)| base.split_once('.') == Some((stem, end)))
+}
+
+/// Strict and quiet: to print what is not there is an error, and an error shows no data.
 fn environment() -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     let mut syntax = SyntaxConfig::builder();
     environment.set_syntax(syntax.trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    add_filters(&mut environment);
     // Debug information would show the order in error messages.
     environment.set_debug(false);
     environment.set_auto_escape_callback(|name| match name.rsplit_once('.') {

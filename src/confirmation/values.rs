@@ -2,43 +2,60 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lettre::Address;
 use minijinja::value::Value;
 use serde_dynamo::AttributeValue;
 
+use super::decimal::Decimal;
 use super::money::Money;
-use super::order::Line;
+use super::order::{Line, Order};
 
 /// How many lines the mail lists; the rest is told as a number.
 const LISTED_LINES: usize = 100;
 
-/// What was checked, under the names that templates use.
-pub(super) fn known(
-    id: &str,
-    email: &Address,
-    name: Option<&str>,
-    total: Money,
-    lines: &[Line],
-) -> BTreeMap<String, Value> {
+/// What was read, under the names that templates use.
+pub(super) fn known(order: &Order) -> BTreeMap<String, Value> {
     let money = |money: Option<Money>| money.map_or(Value::from(()), Value::from_object);
     let line = |line: &Line| {
         Value::from(BTreeMap::from([
             ("name", Value::from(line.name.as_str())),
-            ("quantity", Value::from(line.quantity)),
+            ("quantity", line.quantity.map_or(Value::from(()), quantity)),
             ("unit_price", money(line.unit_price)),
             ("price", money(line.price)),
         ]))
     };
-    let listed: Vec<_> = lines.iter().take(LISTED_LINES).map(line).collect();
-    let more = lines.len().saturating_sub(LISTED_LINES);
-    BTreeMap::from([
-        ("id".to_owned(), Value::from(id)),
-        ("email".to_owned(), Value::from(email.to_string())),
-        ("name".to_owned(), name.map_or(Value::from(()), Value::from)),
-        ("total".to_owned(), Value::from_object(total)),
-        ("lines".to_owned(), Value::from(listed)),
-        ("more_lines".to_owned(), Value::from(more)),
-    ])
+    let listed: Vec<_> = order.lines.iter().take(LISTED_LINES).map(line).collect();
+    let more = match order.lines.len() {
+        0 => 0,
+        lines => lines.saturating_sub(LISTED_LINES) + order.lines_left_out,
+    };
+    let optional = [
+        ("name", order.name.as_deref().map(Value::from)),
+        ("total", order.total.map(Value::from_object)),
+        (
+            "currency",
+            order.currency.map(|currency| Value::from(currency.code())),
+        ),
+        ("language", order.language.as_deref().map(Value::from)),
+    ];
+    let there = optional
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let required = [
+        ("id", Value::from(order.id.as_str())),
+        ("email", Value::from(order.email.to_string())),
+        ("lines", Value::from(listed)),
+        ("more_lines", Value::from(more)),
+    ];
+    let all = required.into_iter().chain(there);
+    all.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A whole number as a number, any other as a text with all its digits.
+fn quantity(quantity: Decimal) -> Value {
+    match quantity.in_units(0) {
+        Some(whole) => Value::from(whole),
+        None => Value::from(quantity.to_string()),
+    }
 }
 
 pub(super) fn plain_map(map: &HashMap<String, AttributeValue>) -> BTreeMap<String, Value> {

@@ -94,6 +94,11 @@ fn any_scalar(pattern: &Leaf, view: View<'_>) -> Option<bool> {
     }
 }
 
+/// Whether a text passes the test.
+pub(super) fn passes_text(test: &Test, value: &str) -> bool {
+    passes(test, &Scalar::Text(value.into()))
+}
+
 fn passes(test: &Test, scalar: &Scalar<'_>) -> bool {
     match test {
         Test::Is(literal) => equals(literal, scalar),

@@ -1,6 +1,7 @@
 //! A pattern, compiled: what must stand where.
 
 use super::decimal::Decimal;
+use super::evaluate::passes_text;
 use super::json::{Kind, Member, Value};
 use super::leaf;
 use super::shape::Shape;
@@ -12,6 +13,27 @@ pub(super) struct Object {
     pub(super) parts: Vec<Part>,
     /// As it was written.
     pub(super) text: String,
+}
+
+impl Object {
+    /// Whether a MODIFY gets through and nothing is asked of the old image.
+    pub(super) fn passes_any_change(&self) -> bool {
+        !self.parts.iter().any(|part| match part {
+            Part::Field(name, Node::Leaf(leaf)) if name == "eventName" => {
+                !leaf.tests.iter().any(|test| passes_text(test, "MODIFY"))
+            }
+            Part::Field(name, Node::Object(change)) => name == "dynamodb" && change.asks_of_old(),
+            Part::AnyOf(all) => !all.iter().any(Self::passes_any_change),
+            Part::Field(..) => false,
+        })
+    }
+
+    fn asks_of_old(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Field(name, _) => name == "OldImage",
+            Part::AnyOf(all) => all.iter().all(Self::asks_of_old),
+        })
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -214,12 +236,9 @@ impl Compiler {
 
     fn doubt_leaf(&mut self, leaf: &Leaf, shape: Option<Shape>) {
         let Some(shape) = shape else { return };
-        let absent = |test: &Test| matches!(test, Test::Exists(false));
-        if !shape.is_leaf() && !leaf.tests.iter().any(absent) {
-            self.never(&format!(
-                "no plain value stands here, but an object with {}",
-                shape.fields()
-            ));
+        if !shape.is_leaf() {
+            self.doubt_above_leaves(leaf, shape);
+            return;
         }
         let by_value = |test: &Test| match test {
             Test::Within(_) | Test::Is(Literal::Number(_)) => true,
@@ -232,12 +251,65 @@ impl Compiler {
         }
         if leaf.tests.iter().all(|test| matches!(test, Test::Null)) {
             self.never("null never stands in a stream record: write {\"NULL\": [true]}");
+            return;
         }
+        for test in &leaf.tests {
+            if let Some(why) = impossible(test, shape) {
+                self.never(&why);
+            }
+        }
+    }
+
+    /// A list where a record has an object: the letter of the type is missing.
+    fn doubt_above_leaves(&mut self, leaf: &Leaf, shape: Shape) {
+        let absent = |test: &Test| matches!(test, Test::Exists(false));
+        let fields = shape.fields();
+        if !leaf.tests.iter().any(absent) {
+            self.never(&format!(
+                "no plain value stands here, but an object with {fields}"
+            ));
+            return;
+        }
+        let mut why = format!(
+            "always holds, whether it is there or not: \"exists\" asks for a plain value, and what \
+             stands here is an object with {fields}"
+        );
+        if shape == Shape::Typed {
+            why += "; for an attribute that is not there write [{\"exists\": false}] under its letter, \
+                    such as {\"S\": [{\"exists\": false}]}";
+        }
+        let path = self.path();
+        self.remarks.push(Remark::AlwaysMatches { path, why });
     }
 
     fn never(&mut self, why: &str) {
         let (path, why) = (self.path(), why.to_owned());
         self.remarks.push(Remark::NeverMatches { path, why });
+    }
+}
+
+/// Why no value of this shape ever passes the test; `None`: one may.
+fn impossible(test: &Test, shape: Shape) -> Option<String> {
+    match (shape, test) {
+        (_, Test::Exists(_) | Test::AnythingBut(_) | Test::Null)
+        | (Shape::Truth, Test::Is(Literal::Truth(_))) => None,
+        (Shape::Word(words), test) if !words.iter().any(|word| passes_text(test, word)) => {
+            let found = match test {
+                Test::Is(Literal::Text(value)) => format!("{value:?} never stands here"),
+                _ => "one of the tests never holds".to_owned(),
+            };
+            Some(format!("{found}: the value is one of {}", words.join(", ")))
+        }
+        (Shape::Truth, _) => {
+            Some("the value is true or false, without quotes: write [true] or [false]".to_owned())
+        }
+        (Shape::Text, Test::Is(Literal::Truth(_) | Literal::Number(_)) | Test::Within(_)) => {
+            Some("the value is a text: put quotes around what it is compared with".to_owned())
+        }
+        (Shape::Digits, Test::Is(Literal::Truth(_))) => {
+            Some("the value is a number, never true or false".to_owned())
+        }
+        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ use super::network::Network;
 use super::world::World;
 use crate::clock::Clock;
 use crate::confirmation::mail::Letterhead;
-use crate::confirmation::order::OrderFields;
+use crate::confirmation::mapping::Mapping;
 use crate::confirmation::smtp::{Dial, Smtp, SmtpSettings};
 use crate::confirmation::template::Templates;
 use crate::confirmation::{Confirmation, Rules};
@@ -227,7 +227,7 @@ impl Mailer {
         let dialled = world.clone();
         settings.dial = Some(Dial(Arc::new(move || server::dial(&dialled))));
         let rules = Rules {
-            fields: OrderFields::new("order", "email"),
+            mapping: Mapping::new("order")?,
             on_ambiguous: mailing.policy,
             retention: RETENTION,
             clock,

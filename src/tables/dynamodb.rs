@@ -15,6 +15,8 @@ use aws_sdk_dynamodb::types::{
     TimeToLiveSpecification, TimeToLiveStatus,
 };
 
+use serde_dynamo::Item;
+
 use super::index::dynamodb::Index;
 use super::key::{KeyAttribute, KeyKind, TableKey};
 use crate::aws_error::AwsError;
@@ -279,6 +281,18 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     AwsError::new(error).on(format!("table {table}"))
+}
+
+/// Some items of a table, as one Scan gives them: at most so many are read.
+///
+/// # Errors
+///
+/// A missing permission, no connection.
+pub async fn sample(client: &Client, table: &str, count: i32) -> anyhow::Result<Vec<Item>> {
+    let scan = client.scan().table_name(table).limit(count);
+    let answer = scan.send().await.map_err(|error| failed(table, &error))?;
+    let items = answer.items.into_iter().flatten();
+    Ok(items.map(Item::from).collect())
 }
 
 /// A table and its stream.

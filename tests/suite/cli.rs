@@ -264,15 +264,7 @@ async fn a_preview_reads_what_the_aws_tools_print() {
         "total": {"N": "4890"}, "currency": {"S": "JPY"}}}"#;
     let order = write(dir.path(), "7.json", item);
     let out = dir.path().to_str().unwrap();
-    let output = output(&[
-        "preview",
-        &order,
-        "--out",
-        out,
-        "--order-id-attribute",
-        "pk",
-    ])
-    .await;
+    let output = output(&["preview", &order, "--out", out, "--id", "pk"]).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
     let told = std::fs::read_to_string(dir.path().join("7.txt")).unwrap();
     assert!(told.contains("Total: JPY 4,890"), "{told}");
@@ -286,15 +278,16 @@ async fn a_preview_of_a_bad_order_says_what_the_worker_would_say() {
         ("[1]", "this is no order: expected a JSON object"),
         (
             &ORDER.replace("4890", "48.90"),
-            "order 1042: attribute \"total\" is the number 48.9; expected a whole number of minor units",
+            "order 1042: total, from the expression \"total|minor\", fails: found the number 48.9; expected \
+             a whole number of minor units",
         ),
         (
             &ORDER.replace('@', " at "),
-            "order 1042: attribute \"email\" is no address to write to",
+            "order 1042: email, from the expression \"email\", is not an address to write to",
         ),
         (
             &ORDER.replace("\"id\"", "\"pk\""),
-            "attribute \"id\" is missing",
+            "order (without id): id, from the expression \"id\", is missing; expected the order's id",
         ),
     ] {
         let order = write(dir.path(), "bad.json", content);

@@ -190,14 +190,7 @@ async fn an_order_of_a_table_with_a_sort_key_is_named_by_both_and_known_ones_by_
     let mails = MailServer::start(Script::default()).await;
     composite(&shop, "single").await;
     let url = mails.url();
-    let by_hand = [
-        "send",
-        "ORDER#1",
-        "--table",
-        "single",
-        "--order-id-attribute",
-        "SK",
-    ];
+    let by_hand = ["send", "ORDER#1", "--table", "single", "--id", "SK"];
     let mail = ["--mail-from", "shop@example.com", "--smtp-url", &url];
     let with = |more: &[&'static str]| [&by_hand[..], &mail, more].concat();
     for (more, expected) in [

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use aftercommit::confirmation::address::parse_mailbox;
 use aftercommit::confirmation::dkim::{BadDkim, Dkim};
 use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
-use aftercommit::confirmation::order::{Order, OrderFields};
+use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Rules};
@@ -142,8 +142,8 @@ fn letterhead(key: &[u8]) -> Letterhead {
 
 fn mail(letterhead: &Letterhead, id: &str) -> Mail {
     let record = inserted(id, "ann@example.com");
-    let fields = OrderFields::new("id", "email");
-    let order = Order::from_item(record.new_image.as_ref().unwrap(), &fields).unwrap();
+    let mapping = Mapping::new("id").unwrap();
+    let order = mapping.order(record.new_image.as_ref().unwrap()).unwrap();
     let frozen = Frozen {
         date: SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_539_200_750),
         key: EffectKey::new(&Effect::default(), id),

@@ -92,7 +92,7 @@ async fn a_group_is_refused_an_effect_or_settings_that_are_not_its_own() {
     assert!(taken.contains("belongs to the group placed"), "{taken}");
     assert!(taken.contains("--join-effect"), "{taken}");
 
-    let other_id = ["--effect", "mail", "--order-id-attribute", "name"];
+    let other_id = ["--effect", "mail", "--id", "name"];
     let differs = refused(&run("placed", &other_id).output().await.unwrap());
     assert!(
         differs.contains("id is \"name\" here and \"id\" in the group"),

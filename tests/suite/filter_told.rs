@@ -201,6 +201,39 @@ fn a_pattern_that_is_probably_not_meant_so_is_remarked() {
         let all = remarks(pattern).join("\n");
         assert!(all.contains(told), "{pattern}\n{all}");
     }
+    for (pattern, told) in [
+        (
+            r#"{"eventName": ["insert"]}"#,
+            "eventName: \"insert\" never stands here: the value is one of INSERT, MODIFY, REMOVE",
+        ),
+        (
+            r#"{"eventName": ["INSERT", "Modify"]}"#,
+            "\"Modify\" never stands here",
+        ),
+        (
+            r#"{"eventSource": ["aws:kinesis"]}"#,
+            "the value is one of aws:dynamodb",
+        ),
+        (
+            r#"{"dynamodb": {"StreamViewType": [{"prefix": "new"}]}}"#,
+            "one of the tests never holds",
+        ),
+        (
+            r#"{"dynamodb": {"NewImage": {"coupon": [{"exists": false}]}}}"#,
+            "dynamodb.NewImage.coupon: always holds, whether it is there or not",
+        ),
+        (
+            r#"{"dynamodb": {"NewImage": {"gift": {"BOOL": ["true"]}}}}"#,
+            "dynamodb.NewImage.gift.BOOL: the value is true or false, without quotes",
+        ),
+        (
+            r#"{"dynamodb": {"NewImage": {"gift": {"S": [true]}}}}"#,
+            "dynamodb.NewImage.gift.S: the value is a text",
+        ),
+    ] {
+        let all = remarks(pattern).join("\n");
+        assert!(all.contains(told), "{pattern}\n{all}");
+    }
     let many: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
     let long = json!({"eventID": many}).to_string();
     let told = "Lambda takes 4096 at most";
@@ -208,10 +241,52 @@ fn a_pattern_that_is_probably_not_meant_so_is_remarked() {
     for fine in [
         Filters::INSERTS,
         r#"{"dynamodb": {"NewImage": {"a": {"L": {"M": {"b": {"N": ["5"]}}}}}}}"#,
+        r#"{"eventName": [{"equals-ignore-case": "insert"}, {"anything-but": ["REMOVE"]}]}"#,
+        r#"{"dynamodb": {"NewImage": {"gift": {"BOOL": [true]}, "a": {"S": [{"exists": false}]}}}}"#,
         r#"{"dynamodb": {"aws:rep": [{"exists": false}]}, "userIdentity": {"type": ["Service"]}}"#,
     ] {
         assert_eq!(remarks(fine), Vec::<String>::new(), "{fine}");
     }
+}
+
+#[test]
+fn a_filter_that_lets_any_change_of_an_old_item_through_is_known() {
+    let passes = |pattern: &str| Filter::parse(pattern).unwrap().passes_any_change();
+    for blind in [
+        r#"{"dynamodb": {"NewImage": {"status": {"S": ["PAID"]}}}}"#,
+        r#"{"eventName": ["INSERT", "MODIFY"]}"#,
+        r#"{"eventName": [{"anything-but": "REMOVE"}]}"#,
+        r#"{"$or": [{"eventName": ["INSERT"]}, {"dynamodb": {"NewImage": {"a": {"S": ["b"]}}}}]}"#,
+    ] {
+        assert!(passes(blind), "{blind}");
+    }
+    for sees in [
+        Filters::INSERTS,
+        r#"{"eventName": ["REMOVE"]}"#,
+        r#"{"eventName": ["MODIFY"], "dynamodb": {"NewImage": {"status": {"S": ["PAID"]}},
+            "OldImage": {"status": {"S": [{"anything-but": ["PAID"]}]}}}}"#,
+        PAID,
+    ] {
+        assert!(!passes(sees), "{sees}");
+    }
+}
+
+/// As `run --help` has it.
+const PAID: &str = r#"{
+    "dynamodb": {"NewImage": {"status": {"S": ["PAID"]}}},
+    "$or": [{"eventName": ["INSERT"]}, {"eventName": ["MODIFY"],
+        "dynamodb": {"OldImage": {"status": {"S": [{"anything-but": ["PAID"]},
+            {"exists": false}]}}}}]}"#;
+
+#[tokio::test]
+async fn the_filter_for_paid_orders_in_the_help_is_the_tested_one() {
+    let output = aftercommit()
+        .args(["run", "--help"])
+        .output()
+        .await
+        .unwrap();
+    let words = |text: &str| text.split_whitespace().collect::<String>();
+    assert!(words(&text(&output.stdout)).contains(&words(PAID)));
 }
 
 #[tokio::test]

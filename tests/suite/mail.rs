@@ -5,14 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::address::parse_mailbox;
 use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
-use aftercommit::confirmation::order::Order;
 use aftercommit::confirmation::template::Templates;
 use aftercommit::group::Effect;
 use aftercommit::ledger::EffectKey;
 use proptest::prelude::*;
 use serde_dynamo::{AttributeValue as A, Item};
 
-use crate::order::{any_value, fields, item, map, n, s};
+use crate::order::{any_value, item, map, mapping, n, s};
 
 fn letterhead() -> Letterhead {
     let from = parse_mailbox("Bücher & Brew <orders@bücher.example>").unwrap();
@@ -27,7 +26,7 @@ fn frozen(id: &str) -> Frozen {
 }
 
 fn mail(letterhead: &Letterhead, item: &Item) -> Mail {
-    let order = Order::from_item(item, &fields()).unwrap();
+    let order = mapping().order(item).unwrap();
     letterhead.render(&order, &frozen(&order.id)).unwrap()
 }
 
@@ -119,7 +118,7 @@ fn the_mail_for_the_smallest_order_is_as_it_always_was() {
 
 #[test]
 fn the_same_order_gives_the_same_bytes_and_another_effect_gives_others() {
-    let order = Order::from_item(&full_order(), &fields()).unwrap();
+    let order = mapping().order(&full_order()).unwrap();
     let first = letterhead().render(&order, &frozen("1042")).unwrap();
     assert!(first == letterhead().render(&order, &frozen("1042")).unwrap());
     let other = letterhead().render(&order, &frozen("1043")).unwrap();
@@ -170,7 +169,7 @@ fn a_header_that_the_mail_needs_itself_cannot_carry_the_key() {
 
 #[test]
 fn a_date_that_no_mail_can_have_is_an_error_and_no_panic() {
-    let order = Order::from_item(&item(&[]), &fields()).unwrap();
+    let order = mapping().order(&item(&[])).unwrap();
     let far = Duration::from_hours(70_389_528);
     for date in [
         SystemTime::UNIX_EPOCH - Duration::from_secs(1),
@@ -193,7 +192,7 @@ fn only_the_first_hundred_lines_are_listed() {
     let line = |at: usize| A::M(map(&[("name", s(&format!("Article {at};")))]));
     let lines = |count| item(&[("lines", A::L((1..=count).map(line).collect()))]);
     let text = |item| {
-        let order = Order::from_item(&item, &fields()).unwrap();
+        let order = mapping().order(&item).unwrap();
         letterhead().content(&order).unwrap().text
     };
     assert!(!text(lines(100)).contains(" more"));
@@ -204,7 +203,7 @@ fn only_the_first_hundred_lines_are_listed() {
 
 #[test]
 fn html_is_escaped_and_text_is_not() {
-    let order = Order::from_item(&full_order(), &fields()).unwrap();
+    let order = mapping().order(&full_order()).unwrap();
     let content = letterhead().content(&order).unwrap();
     assert!(content.html.contains("&lt;script&gt;") && !content.html.contains("<script>"));
     assert!(content.text.contains("<script>"));
@@ -276,7 +275,7 @@ proptest! {
             ("extra", extra),
         ]);
         // An id or an address that is refused never gets as far as a mail.
-        if let Ok(order) = Order::from_item(&item, &fields()) {
+        if let Ok(order) = mapping().order(&item) {
             assert_well_formed(&letterhead().render(&order, &frozen(&order.id)).unwrap());
         }
     }

@@ -18,6 +18,32 @@ fn the_handler_in_the_readme_is_the_one_that_runs() {
     assert!(read("README.md").contains(handler), "copy this:\n{handler}");
 }
 
+#[tokio::test]
+async fn the_real_table_in_the_readme_becomes_the_mail_that_is_shown() {
+    let readme = read("README.md");
+    let (_, rest) = readme
+        .split_once("<!-- From a real table to a mail; a test runs it. -->\n")
+        .unwrap();
+    let (example, _) = rest.split_once("<!-- So far the example. -->").unwrap();
+    let block = |kind: &str| {
+        let (_, rest) = example.split_once(&format!("```{kind}\n")).unwrap();
+        rest.split_once("```").unwrap().0
+    };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("item.json"), block("json")).unwrap();
+    let folder = Path::new(env!("CARGO_BIN_EXE_aftercommit"))
+        .parent()
+        .unwrap();
+    let mut command = tokio::process::Command::new("/bin/sh");
+    command.env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
+    command.args(["-c", block("sh")]).current_dir(dir.path());
+    let output = command.output().await.unwrap();
+    let told = crate::cli::text(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let shown = crate::cli::text(&output.stdout).replace('\r', "");
+    assert_eq!(shown, block("text"), "{told}");
+}
+
 #[test]
 fn the_metrics_in_the_readme_are_those_of_the_code() {
     let readme = read("README.md");

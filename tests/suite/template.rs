@@ -3,11 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use aftercommit::confirmation::order::Order;
 use aftercommit::confirmation::template::{Content, Shop, TemplateError, Templates};
 use serde_dynamo::AttributeValue as A;
 
-use crate::order::{fields, item, map, n, s};
+use crate::order::{item, map, mapping, n, s};
 
 fn dir(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -29,7 +28,7 @@ fn load_error(files: &[(&str, &str)]) -> String {
 
 fn render(files: &[(&str, &str)], more: &[(&str, A)]) -> Result<Content, TemplateError> {
     let dir = dir(files);
-    let order = Order::from_item(&item(more), &fields()).unwrap();
+    let order = mapping().order(&item(more)).unwrap();
     let shop = Shop {
         name: "Shop".to_owned(),
         email: "help@example.com".to_owned(),

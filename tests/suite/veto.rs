@@ -2,7 +2,8 @@
 
 use std::sync::Mutex;
 
-use aftercommit::confirmation::lookup::{Lookup, Now, SuppressWhen, address_hash};
+use aftercommit::confirmation::expression::Expression;
+use aftercommit::confirmation::lookup::{Lookup, Now, address_hash};
 use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
 use aftercommit::decide::shard::ShardId;
 use aftercommit::ledger::memory::MemoryLedger;
@@ -45,8 +46,8 @@ fn order(status: &str, email: &str) -> Now {
     Now::Item(to_item(item).unwrap())
 }
 
-fn cancelled() -> SuppressWhen {
-    SuppressWhen::parse("status == 'CANCELLED'").unwrap()
+fn cancelled() -> Expression {
+    Expression::parse("status == 'CANCELLED'").unwrap()
 }
 
 #[tokio::test]
@@ -174,6 +175,6 @@ async fn a_table_that_does_not_answer_holds_the_mail_back() {
 
 #[test]
 fn an_expression_that_cannot_be_read_says_so() {
-    let error = SuppressWhen::parse("status == ").unwrap_err();
-    assert!(error.to_string().contains("status == "), "{error}");
+    let error = Expression::parse("status == ").unwrap_err();
+    assert!(error.to_string().contains("status =="), "{error}");
 }

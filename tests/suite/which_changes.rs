@@ -158,7 +158,7 @@ async fn a_replica_without_a_home_region_is_refused() {
 #[tokio::test]
 async fn whether_it_is_a_replica_must_be_known() {
     let url = aws(None).await;
-    let arguments = ["--stream-arn", ARN, "--order-id-attribute", "id"];
+    let arguments = ["--stream-arn", ARN, "--id", "id"];
     let told = refused(&url, &arguments).await;
     assert!(told.contains("--home-region"), "{told}");
     assert!(

@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::mail::Letterhead;
-use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Rules};
@@ -91,7 +91,7 @@ pub fn inserted(id: &str, email: &str) -> Record {
 
 pub fn rules(on_ambiguous: OnAmbiguous) -> Rules {
     Rules {
-        fields: OrderFields::new("id", "email"),
+        mapping: Mapping::new("id").unwrap(),
         on_ambiguous,
         retention: Duration::from_hours(24 * 400),
         clock: Clock::system(),

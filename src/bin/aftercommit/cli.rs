@@ -110,11 +110,11 @@ enum Command {
     /// Keep the list of addresses that are not to be mailed
     #[command(subcommand, after_long_help = suppress::EXAMPLES)]
     Suppress(SuppressCommand),
-    /// Show the email for an order as .eml, .html and .txt, without any server
+    /// Show the email for an order, in a file or in its table, without a mail server
     #[command(after_long_help = preview::EXAMPLES)]
-    Preview(PreviewArgs),
-    /// Send one email with a made-up order
-    SendTest(SendTestArgs),
+    Preview(Box<PreviewArgs>),
+    /// Send one email with a made-up order, or with one of yours
+    SendTest(Box<SendTestArgs>),
 }
 
 /// Where it is set, the process is an AWS Lambda function.
@@ -151,7 +151,7 @@ fn execute(command: &Command) -> Result<(), Fault> {
         Command::Gaps(command) => on_runtime(gaps::gaps(command)),
         Command::Filter(FilterCommand::Explain(args)) => filter::explain(args),
         Command::Suppress(command) => on_runtime(suppress::suppress(command)),
-        Command::Preview(args) => preview::preview(args),
+        Command::Preview(args) => on_runtime(preview::preview(args)),
         Command::SendTest(args) => on_runtime(send_test::send_test(args)),
     }
 }

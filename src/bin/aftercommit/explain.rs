@@ -119,7 +119,7 @@ async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Known, Fault> {
     let key = EffectKey::new(&args.group.known_effect(&ledger).await?, &args.order);
     let entry = ledger.read(&key).await?;
     let of = (&*args.order, entry.as_ref());
-    let id = id_attribute(args, clients, &ledger).await?;
+    let id = id_expression(args, clients, &ledger).await?;
     let place = args.place.find(clients, of, id.as_deref()).await?;
     let mut known = Known {
         key,
@@ -150,7 +150,7 @@ async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Known, Fault> {
 }
 
 /// Where the group takes an order's id from.
-async fn id_attribute(
+async fn id_expression(
     args: &ExplainArgs,
     clients: &Clients,
     ledger: &DynamoDbLedger,
@@ -159,11 +159,11 @@ async fn id_attribute(
         return Ok(None);
     };
     let arn = aws::table_arn(clients, table).await?;
-    let fields = match args.group.known(ledger, &arn).await? {
-        Some(known) => known.fields(&args.fields)?,
-        None => args.fields.named(),
+    let mapping = match args.group.known(ledger, &arn).await? {
+        Some(known) => known.mapping(&args.fields)?,
+        None => args.fields.named()?,
     };
-    Ok(fields.map(|fields| fields.id_attribute))
+    Ok(mapping.map(|mapping| mapping.id().to_owned()))
 }
 
 /// The shards in which records wait.

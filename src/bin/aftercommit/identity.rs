@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::mapping::Mapping;
+use aftercommit::confirmation::wanted::Wanted;
 use aftercommit::leases::LeaseStore;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::registration::{Registration, effect_of};
@@ -13,7 +14,7 @@ use clap::Args;
 
 use crate::args::OrderArgs;
 use crate::fault::Fault;
-use crate::records::RecordArgs;
+use crate::records::{RecordArgs, WantedArgs};
 
 /// The setting that says how the order's id is derived.
 const ID: &str = "id";
@@ -95,8 +96,8 @@ impl StartArgs {
 }
 
 /// The settings that decide which record becomes which effect.
-pub fn identity(fields: &OrderFields, records: &RecordArgs) -> Identity {
-    let identity = Identity::default().with(ID, &*fields.id_attribute);
+pub fn identity(mapping: &Mapping, records: &RecordArgs) -> Identity {
+    let identity = Identity::default().with(ID, mapping.id());
     records.identify(identity)
 }
 
@@ -160,18 +161,23 @@ pub struct Known {
 }
 
 impl Known {
-    /// Where the group's orders keep what. Refused where a flag contradicts it.
-    pub fn fields(&self, args: &OrderArgs) -> Result<Option<OrderFields>, Fault> {
+    /// How the group's items become orders. Refused where a flag contradicts it.
+    pub fn mapping(&self, args: &OrderArgs) -> Result<Option<Mapping>, Fault> {
         let Some(id) = self.identity.get(ID) else {
             return Ok(None);
         };
-        match args.named() {
-            Some(named) if named.id_attribute != id => Err(Fault::wrong(format!(
-                "--order-id-attribute is {:?}, but the group takes the order's id from {id:?}, and \
-                 another id would be another mail: leave the flag out",
-                named.id_attribute
+        match args.named()? {
+            Some(named) if named.id() != id => Err(Fault::wrong(format!(
+                "--id is {:?}, but the group takes the order's id from {id:?}, and another id would \
+                 be another mail: leave the setting out",
+                named.id()
             ))),
-            _ => Ok(Some(args.with_default_id(id))),
+            _ => args.with_default_id(id).map(Some),
         }
+    }
+
+    /// Which items of the table are the group's orders.
+    pub fn wanted(&self) -> Result<Wanted, Fault> {
+        WantedArgs::of(&self.identity).wanted()
     }
 }

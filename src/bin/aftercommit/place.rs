@@ -1,5 +1,7 @@
 //! Where an order's item is: its table and its key.
 
+use aftercommit::confirmation::expression::key_parts;
+use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::decide::claim::Entry;
 use aftercommit::ledger::item_keys;
 use aftercommit::tables::dynamodb::table_key;
@@ -52,12 +54,12 @@ impl PlaceArgs {
 
     /// The place of an order's item; `None`: nothing says which table it is in.
     ///
-    /// `id_attribute` is where the group takes an order's id from.
+    /// `id` is the expression for an order's id, where it is known.
     pub async fn find(
         &self,
         clients: &Clients,
         (order, entry): (&str, Option<&Entry>),
-        id_attribute: Option<&str>,
+        id: Option<&str>,
     ) -> Result<Option<Place>, Fault> {
         let known = entry.and_then(|entry| entry.item.as_ref());
         let known = known.filter(|item| self.key.is_none() && !item.table.is_empty());
@@ -83,7 +85,7 @@ impl PlaceArgs {
         let described = described.map_err(Fault::setting)?;
         let keys = match &self.key {
             Some(text) => keys_of(&described, text)?,
-            None => by_id(&described, order, id_attribute)?,
+            None => by_id(&described, order, id)?,
         };
         Ok(Some(Place {
             arn: described.arn,
@@ -115,17 +117,26 @@ pub fn keys_of(table: &TableKey, text: &str) -> Result<Item, Fault> {
 }
 
 /// The key of an order whose id is its whole key.
-fn by_id(table: &TableKey, order: &str, id_attribute: Option<&str>) -> Result<Item, Fault> {
-    let name = &table.partition.name;
-    if table.sort.is_some() || id_attribute.is_some_and(|id| id != name) {
-        let sort = table
-            .sort
-            .as_ref()
-            .map_or_else(String::new, |sort| format!(",{}=VALUE", sort.name));
-        return Err(Fault::wrong(format!(
-            "the key of the table is not the order's id alone, and the ledger does not know the order: \
-             give the key of its item as --key {name}=VALUE{sort}"
-        )));
+fn by_id(table: &TableKey, order: &str, id: Option<&str>) -> Result<Item, Fault> {
+    let sort = table.sort.as_ref().map(|sort| &*sort.name);
+    let partition = &table.partition.name;
+    let whole = Mapping::key_expression(partition, sort);
+    let parts = match sort {
+        _ if id.is_some_and(|id| id != whole) => None,
+        None => Some(vec![order.to_owned()]),
+        Some(_) => key_parts(order),
+    };
+    let item = match (parts.as_deref(), sort) {
+        (Some([value]), None) => Some(format!("{partition}={value}")),
+        (Some([first, second]), Some(sort)) => Some(format!("{partition}={first},{sort}={second}")),
+        _ => None,
+    };
+    if let Some(item) = item {
+        return keys_of(table, &item);
     }
-    keys_of(table, &format!("{name}={order}"))
+    let sort = sort.map_or_else(String::new, |sort| format!(",{sort}=VALUE"));
+    Err(Fault::wrong(format!(
+        "the order's id does not tell the key of its item, and the ledger does not know the order: give \
+         the key of its item as --key {partition}=VALUE{sort}"
+    )))
 }

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use aftercommit::confirmation::expression::Expression;
+use aftercommit::confirmation::wanted::{Wanted, parse_time};
 use aftercommit::decide::retry::AttemptLimits;
 use aftercommit::dependency::{Dependency, Limits};
 use aftercommit::filter::{Filter, Filters, HomeRegion};
@@ -67,7 +69,89 @@ pub struct RecordArgs {
     )]
     rescue_before_trim: Duration,
     #[command(flatten)]
+    wanted: WantedArgs,
+    #[command(flatten)]
     mail_server: MailServerArgs,
+}
+
+/// Which items of the table are orders to confirm.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Records")]
+pub struct WantedArgs {
+    /// Only items of which this is true, such as entityType == "ORDER" (a Jinja expression over the
+    /// item's attributes; one that is not there is false). Others are filtered
+    #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ONLY")]
+    only: Option<String>,
+    /// Only orders that were placed then or later, by --created-at; older ones are filtered. A date, or
+    /// a date with a time: 2026-01-31T12:00:00Z
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_NOT_BEFORE",
+        requires = "created_at"
+    )]
+    not_before: Option<String>,
+    /// When an order was placed (a Jinja expression): a date, or seconds or milliseconds since 1970
+    #[arg(
+        long,
+        value_name = "EXPR",
+        env = "AFTERCOMMIT_CREATED_AT",
+        requires = "not_before"
+    )]
+    created_at: Option<String>,
+}
+
+/// The settings of an identity that say which items are wanted.
+const ONLY: &str = "only";
+const NOT_BEFORE: &str = "not-before";
+const CREATED_AT: &str = "created-at";
+
+impl WantedArgs {
+    /// The settings of a group.
+    pub fn of(identity: &Identity) -> Self {
+        let set = |name| identity.get(name).map(str::to_owned);
+        Self {
+            only: set(ONLY),
+            not_before: set(NOT_BEFORE),
+            created_at: set(CREATED_AT),
+        }
+    }
+
+    /// What they say.
+    pub fn wanted(&self) -> Result<Wanted, Fault> {
+        let mut wanted = Wanted::default();
+        let read = |flag: &str, text: &str| {
+            let parsed = Expression::parse(text);
+            parsed.map_err(|error| Fault::wrong(format!("{flag}: {error}")))
+        };
+        if let Some(only) = &self.only {
+            wanted = wanted.only(read("--only", only)?);
+        }
+        if let (Some(text), Some(created_at)) = (&self.not_before, &self.created_at) {
+            let time = parse_time(text).ok_or_else(|| {
+                Fault::wrong(format!(
+                    "--not-before {text}: expected a date such as 2026-01-31, or a time such as \
+                     2026-01-31T12:00:00Z"
+                ))
+            })?;
+            wanted = wanted.not_before(time, read("--created-at", created_at)?);
+        }
+        Ok(wanted)
+    }
+
+    fn identify(&self, mut identity: Identity) -> Identity {
+        let set = [
+            (ONLY, &self.only),
+            (NOT_BEFORE, &self.not_before),
+            (CREATED_AT, &self.created_at),
+        ];
+        for (name, value) in set {
+            if let Some(value) = value {
+                identity = identity.with(name, value.trim());
+            }
+        }
+        identity
+    }
 }
 
 /// How the mail server is asked.
@@ -100,9 +184,30 @@ impl RecordArgs {
             for remark in filter.remarks() {
                 warn!(filter = n, "{remark}");
             }
+            if filter.passes_any_change() && self.wanted.not_before.is_none() {
+                warn!(
+                    filter = n,
+                    "the filter lets every later change of an item through, whatever the item was \
+                     before: an old order that is touched again is mailed; ask for the old value, too \
+                     (dynamodb.OldImage, see aftercommit run --help), or set --not-before"
+                );
+            }
             filters.push(filter);
         }
-        Ok(Filters::new(filters))
+        let (filters, wanted) = (Filters::new(filters), self.wanted.wanted()?);
+        if wanted.is_everything() {
+            return Ok(filters);
+        }
+        // What cannot be told is for the handler to reject.
+        Ok(filters.and(move |record| {
+            let item = record.new_image.as_ref();
+            item.is_none_or(|item| wanted.wants(item).unwrap_or(true))
+        }))
+    }
+
+    /// Which items are orders to confirm.
+    pub fn wanted(&self) -> Result<Wanted, Fault> {
+        self.wanted.wanted()
     }
 
     /// Whether it was said whose records these are.
@@ -148,7 +253,8 @@ impl RecordArgs {
             |pattern: &String| parsed(pattern).map_or(pattern.clone(), |it| it.to_string());
         let mut filters: Vec<_> = self.filters.iter().map(spelled).collect();
         filters.sort();
-        identity.with("filter", filters.join(" or "))
+        self.wanted
+            .identify(identity.with("filter", filters.join(" or ")))
     }
 
     /// The mail server, as far as asking it goes.

@@ -7,7 +7,7 @@ use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
-use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::dead_letter::Envelope;
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
@@ -22,7 +22,7 @@ use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
 use crate::aws::{self, Clients, must_exist};
 use crate::dead_letters::{DoingArgs, WhichArgs, none};
 use crate::fault::Fault;
-use crate::identity::GroupArgs;
+use crate::identity::{GroupArgs, Known};
 use crate::out::{count, print_all};
 use crate::progress::Progress;
 use crate::records::MailServerArgs;
@@ -124,7 +124,7 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     args.which.must_select(doing.all)?;
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
-    args.sending.rules(args.fields.with_default_id(""))?;
+    args.sending.rules(args.fields.with_default_id("id")?)?;
     let smtp = args.smtp.transport(&args.letter).await?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
@@ -259,44 +259,52 @@ async fn handler(
     let client = clients.dynamodb.clone();
     let ledger = DynamoDbLedger::new(client, &args.ledger.ledger_table, sending.retention());
     // The effect and the id are those of the fleet, or a mail would go out a second time.
-    let (effect, fields) = match args.group.known(&ledger, at.table()).await? {
-        Some(known) => (known.effect.clone(), known.fields(&args.fields)?),
-        None => (args.group.known_effect(&ledger).await?, None),
+    let known = args.group.known(&ledger, at.table()).await?;
+    let effect = match &known {
+        Some(known) => known.effect.clone(),
+        None => args.group.known_effect(&ledger).await?,
     };
-    let fields = match fields {
-        Some(fields) => fields,
-        None => fields_of(args, clients, orders, letter).await?,
+    let wanted = known.as_ref().map(Known::wanted).transpose()?;
+    let mapping = known.map(|known| known.mapping(&args.fields)).transpose()?;
+    let mapping = mapping.flatten();
+    let mapping = match mapping {
+        Some(mapping) => mapping,
+        None => mapping_of(args, clients, orders, letter).await?,
     };
     let tables = (&clients.dynamodb, &args.ledger);
-    let confirmation = sending.confirmation(tables, (orders, fields), &args.letter, smtp)?;
+    let confirmation = sending.confirmation(tables, (orders, mapping), &args.letter, smtp)?;
     let read = || Orders {
         name: orders.to_owned(),
         items: DynamoDbLookup::new().refetching(clients.dynamodb.clone(), orders),
         gone_is_suppressed: sending.refetch(),
     };
     Ok(Handler {
-        confirmation: confirmation.effect(effect).trying_refused_again(),
+        confirmation: confirmation
+            .effect(effect)
+            .wanting(wanted.unwrap_or_default())
+            .trying_refused_again(),
         orders: (!args.as_recorded).then(read),
     })
 }
 
-/// Where the orders keep what. The partition key is in the letter where it is the whole key.
-async fn fields_of(
+/// How the items become orders. Where the key is one attribute, the letter names it.
+async fn mapping_of(
     args: &RedriveArgs,
     clients: &Clients,
     orders: &str,
     letter: &Envelope,
-) -> Result<OrderFields, Fault> {
-    if let Some(fields) = args.fields.named() {
-        return Ok(fields);
+) -> Result<Mapping, Fault> {
+    if let Some(mapping) = args.fields.named()? {
+        return Ok(mapping);
     }
     let mut names = letter.keys.inner().keys();
     if let (Some(name), None) = (names.next(), names.next()) {
-        return Ok(args.fields.with_default_id(name));
+        let id = Mapping::key_expression(name, None);
+        return args.fields.with_default_id(&id);
     }
     let found = TableStream::resolve(&clients.dynamodb, orders).await;
     let found = found
-        .context("--order-id-attribute is not set, and the table does not tell its key")
+        .context("--id is not set, and the key of the table cannot be told")
         .map_err(Fault::Setting)?;
-    Ok(args.fields.with_default_id(&found.partition_key))
+    args.fields.of_stream(&found)
 }

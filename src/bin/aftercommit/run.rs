@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
-use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::filter::{Filters, HomeRegion};
 use aftercommit::leases::dynamodb::DynamoDbLeases;
@@ -53,8 +53,14 @@ Examples:
   aftercommit run --table orders --mail-from \"Shop <orders@example.com>\" \\
       --smtp-url smtps://user@mail.example.com
 
-  # The order's id and address stand under other names
-  aftercommit run --table shop --order-id-attribute orderId --email-attribute contact ...
+  # An order as it is in the table: see first what becomes of ten items
+  aftercommit preview --table shop --sample 10 \\
+      --id orderId --email customer.email --total 'amount|decimal' --currency \"'EUR'\"
+  aftercommit run --table shop \\
+      --id orderId --email customer.email --total 'amount|decimal' --currency \"'EUR'\" ...
+
+  # Orders in a table of many things: PK=CUST#7, SK=ORDER#1042, entityType=ORDER
+  aftercommit run --table shop --only \"entityType == 'ORDER'\" --id 'SK|replace(\"ORDER#\", \"\")' ...
 
   # Begin with everything that the stream still holds (24 hours), not with what comes now;
   # only the very first start of a fleet is asked
@@ -67,9 +73,16 @@ Examples:
   # Through Amazon SES, without a mail server
   aftercommit run --table orders --mail ses --mail-from \"Shop <orders@example.com>\"
 
-  # Orders that were paid, new or not, and at most 14 mails a second
-  aftercommit run --table orders --mail-rate 14 \\
-      --filter '{\"dynamodb\": {\"NewImage\": {\"status\": {\"S\": [\"PAID\"]}}}}' ...
+  # Orders when they become paid: those that were not paid before, and those that are new and paid.
+  # Without the old image, any later change of a paid order would send a mail
+  aftercommit run --table orders --mail-rate 14 --filter '{
+      \"dynamodb\": {\"NewImage\": {\"status\": {\"S\": [\"PAID\"]}}},
+      \"$or\": [{\"eventName\": [\"INSERT\"]}, {\"eventName\": [\"MODIFY\"],
+          \"dynamodb\": {\"OldImage\": {\"status\": {\"S\": [{\"anything-but\": [\"PAID\"]},
+              {\"exists\": false}]}}}}]}' ...
+
+  # No mail for what was ordered before this was here, whatever changes now
+  aftercommit run --table orders --not-before 2026-11-01 --created-at createdAt ...
 
   # Health, metrics and a page on this machine, and the metrics for CloudWatch too
   aftercommit run --table orders --http 127.0.0.1:9464 --metrics emf ...
@@ -116,13 +129,13 @@ pub struct RunArgs {
     watch: WatchArgs,
 }
 
-/// A stream that was checked, and where its orders keep what.
+/// A stream that was checked, and how its items become orders.
 struct Followed {
     stream: DynamoDbStream,
     at: GroupTable,
     /// The name or ARN of the table.
     orders: String,
-    fields: OrderFields,
+    mapping: Mapping,
     home: Option<HomeRegion>,
 }
 
@@ -221,7 +234,7 @@ async fn prepared<'a>(
 ) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
     args.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
-    args.sending.rules(args.fields.with_default_id(""))?;
+    args.sending.rules(args.fields.with_default_id("id")?)?;
     let endpoint = args.streams_endpoint_url.as_deref();
     let clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
     let followed = followed(&clients, args).await?;
@@ -241,7 +254,7 @@ async fn prepared<'a>(
         retention,
     );
     for one in &followed {
-        let identity = identity::identity(&one.fields, &args.records);
+        let identity = identity::identity(&one.mapping, &args.records);
         let of_table = (one.at.table(), identity);
         args.start.register(&ledger, &args.group, of_table).await?;
     }
@@ -270,13 +283,14 @@ struct Shared<'a> {
 
 impl Shared<'_> {
     /// What handles the orders of a table.
-    fn handler(&self, args: &RunArgs, orders: &str, fields: OrderFields) -> Result<Handler, Fault> {
+    fn handler(&self, args: &RunArgs, orders: &str, mapping: Mapping) -> Result<Handler, Fault> {
         let handler = args.sending.confirmation(
             (&self.clients.dynamodb, &args.names.ledger),
-            (orders, fields),
+            (orders, mapping),
             &args.letter,
             self.smtp,
         )?;
+        let handler = handler.wanting(args.records.wanted()?);
         Ok(Arc::new(handler.effect(args.group.effect.or_default())))
     }
 }
@@ -295,11 +309,11 @@ impl Worker {
             stream,
             at,
             orders,
-            fields,
+            mapping,
             home,
         } = followed;
-        let identity = identity::identity(&fields, &args.records);
-        let handler = shared.handler(args, &orders, fields)?;
+        let identity = identity::identity(&mapping, &args.records);
+        let handler = shared.handler(args, &orders, mapping)?;
         let dynamodb = shared.clients.dynamodb.clone();
         let leases = DynamoDbLeases::new(dynamodb, &args.names.lease.lease_table, &at);
         let consumer = Consumer::new(at.clone(), stream, leases, handler.clone())
@@ -404,7 +418,7 @@ async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Foll
         stream: stream.with_new_images(),
         at,
         orders: table.to_owned(),
-        fields: args.fields.with_default_id(&found.partition_key),
+        mapping: args.fields.of_stream(&found)?,
         home: args.records.home_region(&found.table, found.replicated)?,
     })
 }
@@ -431,12 +445,12 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
     }
     let orders = table.to_owned();
     let found = TableStream::resolve(&clients.dynamodb, table).await;
-    let (fields, replicated) = match (args.fields.named(), found) {
-        (Some(fields), Ok(found)) => (fields, found.replicated),
+    let (mapping, replicated) = match (args.fields.named()?, found) {
+        (Some(mapping), Ok(found)) => (mapping, found.replicated),
         // A stream outlives its table by 24 hours, and a table's next one.
-        (Some(fields), Err(ResolveError::NoTable { .. })) => (fields, false),
+        (Some(mapping), Err(ResolveError::NoTable { .. })) => (mapping, false),
         // Without a stream of its own now it may still be a replica, as what cannot be asked may.
-        (Some(fields), Err(_)) if args.records.has_home_region() => (fields, true),
+        (Some(mapping), Err(_)) if args.records.has_home_region() => (mapping, true),
         (Some(_), Err(error)) => {
             let error = anyhow::Error::from(error).context(
                 "whether the table is a replica of a global table cannot be told, and then each \
@@ -446,17 +460,16 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
         }
         (None, found) => {
             let found = found
-                .context("--order-id-attribute is not set, and the table does not tell its key")
+                .context("--id is not set, and the key of the table cannot be told")
                 .map_err(Fault::Setting)?;
-            let fields = args.fields.with_default_id(&found.partition_key);
-            (fields, found.replicated)
+            (args.fields.of_stream(&found)?, found.replicated)
         }
     };
     Ok(Followed {
         stream,
         at: GroupTable::new(args.group.group.clone(), arn),
         orders,
-        fields,
+        mapping,
         home: args.records.home_region(table, replicated)?,
     })
 }

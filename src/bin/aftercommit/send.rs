@@ -2,7 +2,7 @@
 
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
-use aftercommit::confirmation::order::{Order, OrderFields};
+use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::dead_letter::key_in_words;
 use aftercommit::decide::claim::{Decision, Entry, Liveness, OnAmbiguous, Resolution, State};
@@ -150,8 +150,8 @@ impl<'a> Mailer<'a> {
         if let Some(entry) = &entry {
             may_be_sent(one.order, entry)?;
         }
-        let (place, fields) = self.place(one, entry.as_ref()).await?;
-        let record = self.read_back(one.order, &place, &fields).await?;
+        let (place, mapping) = self.place(one, entry.as_ref()).await?;
+        let record = self.read_back(one.order, &place, &mapping).await?;
         let release_it = Resolution {
             by: one.by.clone(),
             at: Clock::system().now(),
@@ -174,7 +174,7 @@ impl<'a> Mailer<'a> {
                 )));
             }
         }
-        self.handle(one.order, &record, (&place, &key, fields))
+        self.handle(one.order, &record, (&place, &key, mapping))
             .await?;
         let entry = self.ledger.read(&key).await?;
         match entry {
@@ -188,17 +188,17 @@ impl<'a> Mailer<'a> {
         &self,
         one: &Sending<'_>,
         entry: Option<&Entry>,
-    ) -> Result<(Place, OrderFields), Fault> {
+    ) -> Result<(Place, Mapping), Fault> {
         // With which settings the group was started, where that is known already.
         let of_table = match one.place.table() {
             Some(table) => Some(table_arn(&self.clients, table).await?),
             None => None,
         };
         let id = match &of_table {
-            Some(arn) => self.fields(one.group, arn).await?,
+            Some(arn) => self.mapping(one.group, arn).await?,
             None => None,
         };
-        let id = id.map(|fields| fields.id_attribute);
+        let id = id.map(|mapping| mapping.id().to_owned());
         let place = one
             .place
             .find(&self.clients, (one.order, entry), id.as_deref())
@@ -209,25 +209,25 @@ impl<'a> Mailer<'a> {
                     one.order
                 ))
             })?;
-        let fields = match self.fields(one.group, &place.arn).await? {
-            Some(fields) => fields,
-            None => self.default_fields(&place).await?,
+        let mapping = match self.mapping(one.group, &place.arn).await? {
+            Some(mapping) => mapping,
+            None => self.default_mapping(&place).await?,
         };
-        Ok((place, fields))
+        Ok((place, mapping))
     }
 
-    /// Where the group's orders keep what, if the group was ever started on this table.
-    async fn fields(&self, group: &GroupArgs, arn: &str) -> Result<Option<OrderFields>, Fault> {
+    /// How the group's items become orders, if the group was ever started on this table.
+    async fn mapping(&self, group: &GroupArgs, arn: &str) -> Result<Option<Mapping>, Fault> {
         match group.known(&self.ledger, arn).await? {
-            Some(known) => known.fields(&self.args.fields),
-            None => Ok(self.args.fields.named()),
+            Some(known) => known.mapping(&self.args.fields),
+            None => self.args.fields.named(),
         }
     }
 
-    async fn default_fields(&self, place: &Place) -> Result<OrderFields, Fault> {
+    async fn default_mapping(&self, place: &Place) -> Result<Mapping, Fault> {
         let key = table_key(&self.clients.dynamodb, &place.table).await;
         let key = key.map_err(Fault::setting)?;
-        Ok(self.args.fields.with_default_id(&key.partition.name))
+        self.args.fields.of_table(&key)
     }
 
     /// The order as it is, as if it had been committed just now.
@@ -235,7 +235,7 @@ impl<'a> Mailer<'a> {
         &self,
         order: &str,
         place: &Place,
-        fields: &OrderFields,
+        mapping: &Mapping,
     ) -> Result<Record, Fault> {
         let table = &place.table;
         let orders = DynamoDbLookup::new().refetching(self.clients.dynamodb.clone(), table);
@@ -245,7 +245,7 @@ impl<'a> Mailer<'a> {
                 key_in_words(&place.keys)
             )));
         };
-        let found = Order::from_item(&item, fields).map_err(anyhow::Error::new)?;
+        let found = mapping.order(&item).map_err(anyhow::Error::new)?;
         if found.id != *order {
             return Err(Fault::wrong(format!(
                 "the item with that key of table {table} is order {}, not {order}: nothing was sent",
@@ -270,10 +270,10 @@ impl<'a> Mailer<'a> {
         &self,
         order: &str,
         record: &Record,
-        (place, key, fields): (&Place, &EffectKey, OrderFields),
+        (place, key, mapping): (&Place, &EffectKey, Mapping),
     ) -> Result<(), Fault> {
         // An order in doubt is left to the operator, who has the last word.
-        let rules = self.args.retention.rules(fields, OnAmbiguous::Park)?;
+        let rules = self.args.retention.rules(mapping, OnAmbiguous::Park)?;
         let mut handler = Confirmation::new(
             self.ledger.clone(),
             self.smtp.clone(),

@@ -1,5 +1,6 @@
 //! `aftercommit send-test`: one mail with a made-up order, to see that the way is open.
 
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use aftercommit::Clock;
@@ -11,10 +12,11 @@ use aftercommit::ledger::EffectKey;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use crate::args::{LetterArgs, SmtpArgs};
+use crate::args::{LetterArgs, OrderArgs, SmtpArgs};
 use crate::fault::Fault;
 use crate::identity::EffectArg;
 use crate::out::print_all;
+use crate::preview::read_item;
 
 /// What `send-test` is told.
 #[derive(Debug, Args)]
@@ -22,8 +24,14 @@ pub struct SendTestArgs {
     /// Who gets it
     #[arg(long, value_name = "ADDRESS", env = "AFTERCOMMIT_TO", value_parser = recipient)]
     to: Address,
+    /// The order that the mail shows, plain JSON or DynamoDB's; without it a made-up one. Whoever
+    /// ordered gets nothing
+    #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_ORDER")]
+    order: Option<PathBuf>,
     #[command(flatten)]
     effect: EffectArg,
+    #[command(flatten)]
+    fields: OrderArgs,
     #[command(flatten)]
     letter: LetterArgs,
     #[command(flatten)]
@@ -34,11 +42,25 @@ fn recipient(text: &str) -> Result<Address, AddressError> {
     parse_address(text, Domains::Any)
 }
 
+/// The order that is shown, as if who gets the mail had placed it.
+fn order(args: &SendTestArgs) -> Result<Order, Fault> {
+    let Some(file) = &args.order else {
+        return Ok(Order::sample(args.to.clone()));
+    };
+    let of_file = || format!("--order {}", file.display());
+    let item = read_item(file).with_context(of_file);
+    let item = item.map_err(Fault::Setting)?;
+    let order = args.fields.with_default_id("id")?.order(&item);
+    let mut order = order.with_context(of_file).map_err(Fault::Setting)?;
+    order.email = args.to.clone();
+    Ok(order)
+}
+
 /// Sends the mail and prints what the server said. Every run is a mail of its own.
 pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
     let letterhead = args.letter.letterhead()?;
     let server = args.smtp.transport(&args.letter).await?;
-    let order = Order::sample(args.to.clone());
+    let order = order(args)?;
     let date = Clock::system().now();
     let since = date.duration_since(SystemTime::UNIX_EPOCH);
     let run = since.unwrap_or_default().as_nanos().to_string();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use aftercommit::Clock;
 use aftercommit::confirmation::dynamodb::{DynamoDbLookup, SuppressionList};
-use aftercommit::confirmation::lookup::SuppressWhen;
-use aftercommit::confirmation::order::OrderFields;
+use aftercommit::confirmation::expression::Expression;
+use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Rules, Transport};
 use aftercommit::decide::claim::OnAmbiguous as Policy;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
@@ -47,12 +47,12 @@ pub struct SendingArgs {
 
 impl SendingArgs {
     /// The rules of sending. Refused where the ledger would forget too soon.
-    pub fn rules(&self, fields: OrderFields) -> Result<Rules, Fault> {
+    pub fn rules(&self, mapping: Mapping) -> Result<Rules, Fault> {
         let policy = match self.on_ambiguous {
             OnAmbiguous::Resend => Policy::Resend,
             OnAmbiguous::Park => Policy::Park,
         };
-        self.retention.rules(fields, policy)
+        self.retention.rules(mapping, policy)
     }
 
     /// How long the ledger keeps a row.
@@ -70,11 +70,11 @@ impl SendingArgs {
         &self.sparing
     }
 
-    /// The handler for the orders of a table, whose attributes are named by `fields`.
+    /// The handler for the orders of a table.
     pub fn confirmation(
         &self,
         (client, ledger): (&Client, &LedgerName),
-        (orders, fields): (&str, OrderFields),
+        (orders, mapping): (&str, Mapping),
         letter: &LetterArgs,
         transport: &Transport,
     ) -> Result<Confirmation<DynamoDbLedger, DynamoDbLookup>, Fault> {
@@ -83,7 +83,7 @@ impl SendingArgs {
             DynamoDbLedger::new(client.clone(), &ledger.ledger_table, retention),
             transport.clone(),
             letter.letterhead()?,
-            self.rules(fields)?,
+            self.rules(mapping)?,
             fastrand::Rng::new(),
         );
         // Which changes are confirmed, filters say.
@@ -120,10 +120,10 @@ pub struct SparingArgs {
 
 impl SparingArgs {
     /// The expression, read.
-    pub fn suppress_when(&self) -> Result<Option<SuppressWhen>, Fault> {
-        let parsed = self.suppress_when.as_deref().map(SuppressWhen::parse);
+    pub fn suppress_when(&self) -> Result<Option<Expression>, Fault> {
+        let parsed = self.suppress_when.as_deref().map(Expression::parse);
         let parsed = parsed.transpose();
-        parsed.map_err(|error| Fault::Setting(error.context("--suppress-when")))
+        parsed.map_err(|error| Fault::wrong(format!("--suppress-when: {error}")))
     }
 
     /// Looks into the list, if there is one.
@@ -164,9 +164,9 @@ pub struct RetentionArgs {
 
 impl RetentionArgs {
     /// The rules of sending. Refused where the ledger would forget too soon.
-    pub fn rules(&self, fields: OrderFields, on_ambiguous: Policy) -> Result<Rules, Fault> {
+    pub fn rules(&self, mapping: Mapping, on_ambiguous: Policy) -> Result<Rules, Fault> {
         let rules = Rules {
-            fields,
+            mapping,
             on_ambiguous,
             retention: self.ledger_retention,
             clock: Clock::system(),
@@ -179,7 +179,7 @@ impl RetentionArgs {
 
     /// How long the ledger keeps a row. Refused where that is too short.
     pub fn checked(&self) -> Result<Duration, Fault> {
-        let fields = OrderFields::new("", "");
-        Ok(self.rules(fields, Policy::Park)?.retention)
+        let mapping = Mapping::new("id").map_err(Fault::setting)?;
+        Ok(self.rules(mapping, Policy::Park)?.retention)
     }
 }

@@ -26,7 +26,7 @@ async fn a_redrive_takes_the_id_and_the_effect_from_its_group_and_refuses_a_flag
     };
     ledger.register(&fleet).await.unwrap().unwrap();
     let one = ["--key", "1"];
-    let other_id = [&one[..], &["--order-id-attribute", "id"]].concat();
+    let other_id = [&one[..], &["--id", "id"]].concat();
     let refused = complaint(&shop.redrive(&other_id).await);
     assert!(
         refused.contains("takes the order's id from \"email\""),

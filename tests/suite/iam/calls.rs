@@ -21,6 +21,7 @@ const OPERATIONS: &[(&str, &[&str])] = &[
     ("get_secret_value", &["secretsmanager:GetSecretValue"]),
     ("get_shard_iterator", &["dynamodb:GetShardIterator"]),
     ("publish", &["sns:Publish"]),
+    ("scan", &["dynamodb:Scan"]),
     ("send_email", &["ses:SendEmail", "ses:SendRawEmail"]),
     ("send_message", &["sqs:SendMessage"]),
     (

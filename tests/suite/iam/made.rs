@@ -189,6 +189,7 @@ const SOURCES: &[Source] = &[
             "create_suppression_table",
             "create_orders_table",
             "table_key",
+            "sample",
         ],
     },
     Source {

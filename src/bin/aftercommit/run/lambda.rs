@@ -45,7 +45,7 @@ fn function(
     shared: &Shared<'_>,
     followed: Followed,
 ) -> Result<Function<Handler>, Fault> {
-    let handler = shared.handler(args, &followed.orders, followed.fields)?;
+    let handler = shared.handler(args, &followed.orders, followed.mapping)?;
     let function = Function::new(followed.at.clone(), handler.clone())
         .settings(settings(args, &shared.here)?)
         .filters(shared.filters.clone())
