@@ -81,6 +81,17 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             .is_none_or(|time| age(time) >= kept)
     }
 
+    /// Whether nothing followed what was settled last, as far back as the stream may have trimmed. A
+    /// stream that says trimmed is believed otherwise, however young the last record seems to be.
+    pub(super) fn was_at_end(&self) -> bool {
+        let Report {
+            caught_up_at,
+            frontier_time,
+            ..
+        } = &self.report;
+        caught_up_at.is_some() && caught_up_at >= frontier_time && !self.may_have_lost()
+    }
+
     pub(super) fn checkpoint(&mut self) -> Boxed<anyhow::Result<Option<()>>> {
         let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
         let (position, report) = (self.reached(), self.told());

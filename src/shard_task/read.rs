@@ -68,7 +68,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             Fetched::Trimmed => {
                 self.at_horizon = true;
                 // A gap without an end covers whatever is trimmed until a record is read.
-                if self.open_gap.is_none() && self.may_have_lost() {
+                if self.open_gap.is_none() && !self.was_at_end() {
                     self.gap().await
                 } else {
                     None
