@@ -151,7 +151,7 @@ async fn what_was_refused_or_suppressed_is_sent_by_hand() {
 }
 
 /// A table with a sort key, and an order in it.
-async fn composite(shop: &Shop, table: &str) {
+pub async fn composite(shop: &Shop, table: &str) {
     let key = |name, kind| {
         let key = KeySchemaElement::builder().attribute_name(name);
         key.key_type(kind).build().unwrap()

@@ -54,6 +54,7 @@ mod readme;
 #[cfg(feature = "lambda")]
 mod real_lambda;
 mod real_servers;
+mod real_tables;
 mod record;
 mod redrive;
 mod requests;

@@ -71,6 +71,56 @@ fn a_template_sees_the_whole_item_and_includes_its_neighbours() {
 }
 
 #[test]
+fn a_template_shows_what_is_there_and_demands_only_what_it_prints() {
+    let files = [(
+        "body.txt",
+        "{% if order.total %}{{ order.total }}{% else %}no total{% endif %}, {{ order.shipping|money }}, \
+         {{ order.tax|decimal|money }}, {{ order.gift|money('USD') }}",
+    )];
+    let own = [
+        ("shipping", n("490")),
+        ("tax", s("3.10")),
+        ("gift", n("100")),
+    ];
+    let content = render(&files, &own).unwrap();
+    assert_eq!(content.text, "EUR 48.90, EUR 4.90, EUR 3.10, USD 1.00\r\n");
+    let without = [&own[..], &[("total", A::Null(true))]].concat();
+    assert!(
+        render(&files, &without)
+            .unwrap()
+            .text
+            .starts_with("no total, ")
+    );
+    let demands = [("body.txt", "{{ order.total }}")];
+    let told = render(&demands, &[("total", A::Null(true))]).unwrap_err();
+    assert!(told.to_string().contains("undefined value"), "{told}");
+}
+
+#[test]
+fn an_order_is_confirmed_in_the_customers_language_where_there_is_a_template_for_it() {
+    let files = [
+        ("subject.txt", "Your order"),
+        ("subject.de.txt", "Ihre Bestellung"),
+    ];
+    let subject = |language: &str| {
+        let content = render(&files, &[("language", s(language))]);
+        content.unwrap().subject
+    };
+    assert_eq!(subject("de"), "Ihre Bestellung");
+    assert_eq!(subject("de-AT"), "Ihre Bestellung");
+    assert_eq!(subject("fr"), "Your order");
+    assert_eq!(subject("../subject"), "Your order");
+    let told = load_error(&[
+        ("subject.txt", "a"),
+        ("body.de.txt", "{{ order.id|shout }}"),
+    ]);
+    assert!(
+        told.contains("body.de.txt, line 1: unknown filter"),
+        "{told}"
+    );
+}
+
+#[test]
 fn an_attribute_that_is_not_there_is_an_error_that_names_file_and_line() {
     let files = [("body.html", "<p>\n{{ order.nickname }}")];
     let told = render(&files, &[]).unwrap_err().to_string();

@@ -1,0 +1,144 @@
+//! Tables as shops have them: a sort key, items that are not orders, orders of long ago.
+
+use aftercommit::decide::claim::State;
+use aftercommit::group::Effect;
+use aftercommit::ledger::{EffectKey, Ledger as _};
+use aws_sdk_dynamodb::types::AttributeValue;
+use tokio::process::Command;
+
+use crate::cli::{aftercommit, text};
+use crate::cli_send::composite;
+use crate::process::{self, Process};
+use crate::support::embedded::Embedded;
+use crate::support::mail_server::{MailServer, Script};
+use crate::support::shop::{Shop, address};
+
+/// A shop whose orders are in a table of customers and their orders, with CUST#7's ORDER#1.
+async fn single(server: &Embedded) -> Shop {
+    let mut shop = Shop::open(server.url()).await;
+    shop.orders = "single".to_owned();
+    composite(&shop, "single").await;
+    shop
+}
+
+/// Writes another item of the customer.
+async fn put(shop: &Shop, sort: &str, attributes: &[(&str, &str)]) {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let put = shop.client.put_item().table_name(&shop.orders);
+    let put = put.item("PK", text("CUST#7")).item("SK", text(sort));
+    let put = attributes
+        .iter()
+        .fold(put, |put, (name, value)| put.item(*name, text(value)));
+    put.send().await.unwrap();
+}
+
+/// Runs a worker until it has sent so many mails and has stopped.
+async fn run(shop: &Shop, arguments: &[&str], mails: &MailServer, count: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = process::command(shop, mails, None, "one");
+    command.args(arguments);
+    let mut worker = Process::start(command, folder.path(), "one");
+    mails.wait_accepted(count).await;
+    worker.stop().await;
+}
+
+fn preview(shop: &Shop, arguments: &[&str]) -> Command {
+    let mut command = aftercommit();
+    command
+        .env("AWS_ENDPOINT_URL", &shop.url)
+        .env("AWS_REGION", "eu-central-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .args(["preview", "--table", &shop.orders])
+        .args(arguments);
+    command
+}
+
+#[tokio::test]
+async fn each_order_of_a_customer_is_mailed_and_what_is_no_order_is_filtered() {
+    let server = Embedded::start();
+    let shop = single(&server).await;
+    let mails = MailServer::start(Script::default()).await;
+    put(&shop, "PROFILE", &[("email", &address(3))]).await;
+    put(&shop, "ORDER#2", &[("email", &address(2))]).await;
+    run(
+        &shop,
+        &["--only", "SK is startingwith('ORDER#')"],
+        &mails,
+        2,
+    )
+    .await;
+    let mailed = mails.by_recipient();
+    let mailed: Vec<_> = mailed.iter().map(|(to, count)| (&**to, *count)).collect();
+    let (first, second) = (address(1), address(2));
+    assert_eq!(mailed, [(&*first, 1), (&*second, 1)]);
+    for id in ["CUST#7/ORDER#1", "CUST#7/ORDER#2"] {
+        let row = shop
+            .ledger()
+            .read(&EffectKey::new(&Effect::default(), id))
+            .await;
+        assert_eq!(row.unwrap().unwrap().state, State::Sent, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_from_before_the_date_is_not_mailed_when_it_is_touched() {
+    let server = Embedded::start();
+    let shop = single(&server).await;
+    let mails = MailServer::start(Script::default()).await;
+    let placed = |email, at| [("email", email), ("status", "PAID"), ("placed", at)];
+    let (old, new) = (address(8), address(9));
+    put(&shop, "ORDER#8", &placed(&old, "2023-05-01")).await;
+    put(&shop, "ORDER#9", &placed(&new, "2026-05-01")).await;
+    let paid = r#"{"dynamodb": {"NewImage": {"status": {"S": ["PAID"]}}}}"#;
+    let since = ["--not-before", "2026-01-01", "--created-at", "placed"];
+    run(
+        &shop,
+        &[&["--filter", paid], &since[..]].concat(),
+        &mails,
+        1,
+    )
+    .await;
+    assert_eq!(mails.by_recipient().into_keys().collect::<Vec<_>>(), [new]);
+}
+
+#[tokio::test]
+async fn a_preview_of_a_table_says_what_its_items_become_and_which_fail_and_why() {
+    let server = Embedded::start();
+    let shop = single(&server).await;
+    put(&shop, "ORDER#2", &[("mail", "ada@example.com")]).await;
+    put(&shop, "PROFILE", &[]).await;
+    let only = ["--only", "SK is startingwith('ORDER#')"];
+    let output = preview(&shop, &only).output().await.unwrap();
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for expected in [
+        "PK=CUST#7,SK=ORDER#1: order CUST#7/ORDER#1: Your order CUST#7/ORDER#1 is confirmed\n",
+        "PK=CUST#7,SK=ORDER#2: FAILS: order CUST#7/ORDER#2: email, from the expression \"email\", is missing; ",
+        "PK=CUST#7,SK=PROFILE: not an order to confirm",
+        "3 items: 1 become mails, 1 are not orders, 1 fail\n",
+    ] {
+        assert!(told.contains(expected), "{told}\n  lacks: {expected}");
+    }
+    let one = [
+        "--key",
+        "PK=CUST#7,SK=ORDER#2",
+        "--email",
+        "mail",
+        "--id",
+        "SK|replace('ORDER#', '')",
+    ];
+    let output = preview(&shop, &one).output().await.unwrap();
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("order 2: Your order 2 is confirmed"),
+        "{told}"
+    );
+    let same = [&only[..], &["--id", "PK", "--email", "email or mail"]].concat();
+    let told = text(&preview(&shop, &same).output().await.unwrap().stdout);
+    assert!(
+        told.contains("has the same order id, CUST#7, as PK=CUST#7,SK=ORDER#1"),
+        "{told}"
+    );
+}
