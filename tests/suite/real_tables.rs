@@ -16,7 +16,7 @@ use crate::support::shop::{Shop, address};
 /// A shop whose orders are in a table of customers and their orders, with CUST#7's ORDER#1.
 async fn single(server: &Embedded) -> Shop {
     let mut shop = Shop::open(server.url()).await;
-    shop.orders = "single".to_owned();
+    "single".clone_into(&mut shop.orders);
     composite(&shop, "single").await;
     shop
 }
