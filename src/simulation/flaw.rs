@@ -29,8 +29,6 @@ pub enum Flaw {
     FrontierOffByOne,
     /// A child is read although its parent is not finished.
     ChildBeforeParent,
-    /// A stream is read although an earlier one is not finished.
-    StreamsAtOnce,
     /// A record that failed lets the next of its key go first.
     TurnLost,
     /// A gap is not written down.
@@ -84,7 +82,7 @@ impl Flaw {
     ];
 
     /// Those of the fleet.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::TakeWithoutBeat,
         Self::TakeWithoutEpoch,
         Self::NoReread,
@@ -95,7 +93,6 @@ impl Flaw {
         Self::CheckpointWithoutEpoch,
         Self::FrontierOffByOne,
         Self::ChildBeforeParent,
-        Self::StreamsAtOnce,
         Self::TurnLost,
         Self::SilentGap,
         Self::HandOverTooEarly,

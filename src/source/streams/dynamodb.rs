@@ -40,24 +40,34 @@ impl TableStreams {
         }
     }
 
-    /// The table's present stream, and those that the service lists: one that was switched off is
-    /// listed for 24 hours.
+    /// The table's present stream, and those that the service lists: a stream that was switched off
+    /// is listed for 24 hours.
     pub async fn find(&self, streams: &Client) -> Result<Found, SourceError> {
+        let mut found = self.present().await?;
+        found.labels.extend(self.listed(streams).await?);
+        Ok(found)
+    }
+
+    /// The stream that the table has now.
+    async fn present(&self) -> Result<Found, SourceError> {
         let mut found = Found::default();
-        match self.table().await? {
-            None => {
-                found.trouble = Some(format!("table {} does not exist", self.name));
-            }
-            Some(table) => {
-                let enabled = table
-                    .stream_specification
-                    .is_some_and(|one| one.stream_enabled);
-                match table.latest_stream_arn.filter(|_| enabled) {
-                    Some(arn) => found.labels.extend(self.label_of(&arn)),
-                    None => found.trouble = Some(self.switched_off()),
-                }
-            }
+        let Some(table) = self.table().await? else {
+            found.trouble = Some(format!("table {} does not exist", self.name));
+            return Ok(found);
+        };
+        let enabled = table
+            .stream_specification
+            .is_some_and(|stream| stream.stream_enabled);
+        match table.latest_stream_arn.filter(|_| enabled) {
+            Some(arn) => found.labels.extend(self.label_of(&arn)),
+            None => found.trouble = Some(self.switched_off()),
         }
+        Ok(found)
+    }
+
+    /// The streams of the table that the service lists.
+    async fn listed(&self, streams: &Client) -> Result<BTreeSet<Arc<str>>, SourceError> {
+        let mut labels = BTreeSet::new();
         let mut after = None;
         loop {
             let list = streams.list_streams().table_name(&*self.name);
@@ -65,12 +75,10 @@ impl TableStreams {
             let page = page.map_err(failed)?;
             let arns = page.streams.unwrap_or_default().into_iter();
             let arns = arns.filter_map(|stream| stream.stream_arn);
-            found
-                .labels
-                .extend(arns.filter_map(|arn| self.label_of(&arn)));
+            labels.extend(arns.filter_map(|arn| self.label_of(&arn)));
             after = page.last_evaluated_stream_arn;
             if after.is_none() {
-                return Ok(found);
+                return Ok(labels);
             }
         }
     }

@@ -46,7 +46,7 @@ const SOURCES: &[Source] = &[
         file: "src/source/streams/dynamodb.rs",
         table: None,
         on: &[("dynamodb:", STREAM)],
-        ecs: &["find"],
+        ecs: &["listed"],
         lambda: &[],
         operators: &[],
     },
