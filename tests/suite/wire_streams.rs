@@ -67,13 +67,26 @@ impl Shop {
         open.remove(0)
     }
 
+    /// The id of a shard, qualified by its stream.
+    pub fn id(&self, shard: &str) -> ShardId {
+        let (_, label) = self.stream.arn().split_once("/stream/").unwrap();
+        ShardId::of_stream(label, shard)
+    }
+
+    fn child(&self, of: &str, shard: &str) -> Shard {
+        Shard {
+            id: self.id(shard),
+            parent: Some(self.id(of)),
+        }
+    }
+
     async fn listed(&self) -> Vec<Shard> {
         self.stream.describe(None).await.unwrap().shards
     }
 
     /// All that a shard holds from a position on, and whether it has ended.
     async fn read(&self, shard: &str, from: &Position) -> (Vec<Record>, bool) {
-        let iterator = self.stream.iterator(&id(shard), from).await.unwrap();
+        let iterator = self.stream.iterator(&self.id(shard), from).await.unwrap();
         let mut next = Some(iterator);
         let mut records = Vec::new();
         while let Some(iterator) = next {
@@ -86,17 +99,6 @@ impl Shop {
             next = batch.next;
         }
         (records, true)
-    }
-}
-
-fn id(shard: &str) -> ShardId {
-    ShardId::new(shard)
-}
-
-fn child(of: &str, shard: &str) -> Shard {
-    Shard {
-        id: id(shard),
-        parent: Some(id(of)),
     }
 }
 
@@ -144,15 +146,15 @@ async fn the_lineage_is_listed_over_generations() {
     let [left, right] = shop.server.split(&first);
     let rolled = shop.server.roll_over(&left);
     let root = |name: &str| Shard {
-        id: id(name),
+        id: shop.id(name),
         parent: None,
     };
     let expected = [
         root(&first),
         root(&second),
-        child(&first, &left),
-        child(&first, &right),
-        child(&left, &rolled),
+        shop.child(&first, &left),
+        shop.child(&first, &right),
+        shop.child(&left, &rolled),
     ];
     assert_eq!(shop.listed().await, expected);
     // A parent that is gone is still named.
@@ -180,17 +182,17 @@ async fn only_children_are_answered_whatever_the_server_makes_of_the_filter() {
     let [left, right] = shop.server.split(&parent);
     shop.server.split(&other);
     shop.server.roll_over(&left);
-    let expected = [child(&parent, &left), child(&parent, &right)];
+    let expected = [shop.child(&parent, &left), shop.child(&parent, &right)];
     for how in [Children::Filtered, Children::FilterIgnored] {
         shop.server.answer_children(how);
-        let children = shop.stream.children(&id(&parent)).await.unwrap();
+        let children = shop.stream.children(&shop.id(&parent)).await.unwrap();
         assert_eq!(children, expected, "{how:?}");
-        let none = shop.stream.children(&id(&right)).await.unwrap();
+        let none = shop.stream.children(&shop.id(&right)).await.unwrap();
         assert_eq!(none, [], "{how:?}");
     }
     // Over pages too.
     shop.server.page_size(3);
-    let children = shop.stream.children(&id(&parent)).await.unwrap();
+    let children = shop.stream.children(&shop.id(&parent)).await.unwrap();
     assert_eq!(children, expected);
 }
 
@@ -200,13 +202,13 @@ async fn children_may_be_invisible_or_unanswered_for_a_while() {
     let parent = shop.only_shard();
     shop.server.hide_new_shards();
     let next = shop.server.roll_over(&parent);
-    assert_eq!(shop.stream.children(&id(&parent)).await.unwrap(), []);
+    assert_eq!(shop.stream.children(&shop.id(&parent)).await.unwrap(), []);
     assert_eq!(shop.listed().await.len(), 1);
     shop.server.reveal();
     shop.server.answer_no_children(1);
-    assert_eq!(shop.stream.children(&id(&parent)).await.unwrap(), []);
-    let children = shop.stream.children(&id(&parent)).await.unwrap();
-    assert_eq!(children, [child(&parent, &next)]);
+    assert_eq!(shop.stream.children(&shop.id(&parent)).await.unwrap(), []);
+    let children = shop.stream.children(&shop.id(&parent)).await.unwrap();
+    assert_eq!(children, [shop.child(&parent, &next)]);
 }
 
 #[tokio::test]
@@ -215,7 +217,10 @@ async fn a_rollover_ends_the_shard_only_when_all_of_it_was_read() {
     shop.order(0..5, 1).await;
     shop.server.batch_size(2);
     let parent = shop.only_shard();
-    let iterator = shop.stream.iterator(&id(&parent), &Position::Horizon).await;
+    let iterator = shop
+        .stream
+        .iterator(&shop.id(&parent), &Position::Horizon)
+        .await;
     let mut next = Some(iterator.unwrap());
     shop.server.roll_over(&parent);
     let mut sizes = Vec::new();
@@ -235,7 +240,7 @@ async fn a_rollover_ends_the_shard_only_when_all_of_it_was_read() {
 async fn an_expired_iterator_is_made_anew_from_the_position() {
     let shop = Shop::open(1).await;
     shop.order(0..3, 1).await;
-    let shard = id(&shop.only_shard());
+    let shard = shop.id(&shop.only_shard());
     let iterator = shop.stream.iterator(&shard, &Position::Horizon).await;
     let batch = shop.stream.read(&iterator.unwrap()).await.unwrap();
     assert_eq!(batch.records.len(), 3);
@@ -257,7 +262,7 @@ async fn a_position_that_was_trimmed_is_told_and_the_horizon_goes_on_behind_it()
     let (all, _) = shop.read(&shard, &Position::Horizon).await;
     shop.server.trim(&shard, 4);
     let position = after(&all[1]);
-    let error = shop.stream.iterator(&id(&shard), &position).await;
+    let error = shop.stream.iterator(&shop.id(&shard), &position).await;
     assert!(matches!(error, Err(SourceError::Trimmed)), "{error:?}");
     let (rest, _) = shop.read(&shard, &Position::Horizon).await;
     assert_eq!(rest, all[4..]);
@@ -271,7 +276,10 @@ async fn an_iterator_whose_record_was_trimmed_meanwhile_says_trimmed() {
     let shop = Shop::open(1).await;
     shop.order(0..6, 1).await;
     let shard = shop.only_shard();
-    let iterator = shop.stream.iterator(&id(&shard), &Position::Horizon).await;
+    let iterator = shop
+        .stream
+        .iterator(&shop.id(&shard), &Position::Horizon)
+        .await;
     shop.server.trim(&shard, 2);
     assert_eq!(shop.server.holds(&shard), 4);
     let error = shop.stream.read(&iterator.unwrap()).await.unwrap_err();
@@ -283,14 +291,20 @@ async fn a_shard_that_the_stream_forgot_is_gone() {
     let shop = Shop::open(1).await;
     shop.order(0..2, 1).await;
     let parent = shop.only_shard();
-    let iterator = shop.stream.iterator(&id(&parent), &Position::Horizon).await;
+    let iterator = shop
+        .stream
+        .iterator(&shop.id(&parent), &Position::Horizon)
+        .await;
     shop.server.roll_over(&parent);
     shop.server.forget(&parent);
     let read = shop.stream.read(&iterator.unwrap()).await.unwrap_err();
     assert!(matches!(read, SourceError::Gone), "{read:?}");
-    let anew = shop.stream.iterator(&id(&parent), &Position::Horizon).await;
+    let anew = shop
+        .stream
+        .iterator(&shop.id(&parent), &Position::Horizon)
+        .await;
     assert!(matches!(anew, Err(SourceError::Gone)), "{anew:?}");
-    let children = shop.stream.children(&id(&parent)).await;
+    let children = shop.stream.children(&shop.id(&parent)).await;
     assert!(matches!(children, Err(SourceError::Gone)), "{children:?}");
     let streams = clients::streams(shop.server.url());
     let nowhere = DynamoDbStream::new(streams, "arn:another", Clock::system());
@@ -324,7 +338,7 @@ const OPERATIONS: [Operation; 3] = [
 async fn throttles_of_every_operation_are_told_as_such() {
     let shop = Shop::open(1).await;
     let stream = shop.impatient();
-    let shard = id(&shop.only_shard());
+    let shard = shop.id(&shop.only_shard());
     for operation in OPERATIONS {
         for fault in [Fault::LimitExceeded, Fault::Throttling] {
             shop.server.fail(operation, fault, 1);
@@ -341,7 +355,7 @@ async fn throttles_of_every_operation_are_told_as_such() {
 async fn a_servers_own_error_is_neither_trimmed_nor_gone() {
     let shop = Shop::open(1).await;
     let stream = shop.impatient();
-    let shard = id(&shop.only_shard());
+    let shard = shop.id(&shop.only_shard());
     for operation in OPERATIONS {
         shop.server.fail(operation, Fault::Internal, 1);
         let error = error_of(&stream, &shard, operation).await.unwrap();
@@ -354,7 +368,7 @@ async fn a_servers_own_error_is_neither_trimmed_nor_gone() {
 #[tokio::test]
 async fn one_throttle_is_waited_out_by_the_sdk() {
     let shop = Shop::open(1).await;
-    let shard = id(&shop.only_shard());
+    let shard = shop.id(&shop.only_shard());
     for operation in OPERATIONS {
         let before = shop.server.calls(operation).len();
         shop.server.fail(operation, Fault::LimitExceeded, 1);
@@ -379,7 +393,7 @@ async fn a_read_asks_for_as_many_records_as_the_service_gives() {
         let write = write.request_items("orders", puts.collect());
         write.send().await.unwrap();
     }
-    let shard = id(&shop.only_shard());
+    let shard = shop.id(&shop.only_shard());
     let iterator = shop.stream.iterator(&shard, &Position::Horizon).await;
     let batch = shop.stream.read(&iterator.unwrap()).await.unwrap();
     assert_eq!(batch.records.len(), 1000);
