@@ -64,7 +64,9 @@ async fn a_loop_that_does_not_turn_is_stuck_until_it_turns_again() {
     // Nobody polls it: as if one of its calls did not give the thread back.
     advance(secs(31)).await;
     match status.alive() {
-        Err(Stuck::Fleet { stream, quiet }) => assert!(stream == "arn" && quiet >= secs(30)),
+        Err(Stuck::Fleet { stream, quiet }) => {
+            assert!(stream == "confirmation#arn" && quiet >= secs(30));
+        }
         other => panic!("{other:?}"),
     }
     assert!(timeout(secs(1), &mut run).await.is_err());
@@ -168,11 +170,14 @@ async fn the_numbers_are_what_happens() {
     assert!(value(status, "aftercommit_heartbeats_total") > 60.0);
     assert!(value(status, "aftercommit_buffered_bytes").abs() < 0.1);
     let text = metrics::text(&status.samples());
-    assert!(text.contains("aftercommit_commit_to_settled_seconds_count{table=\"arn\"} 100"));
-    assert!(
-        text.contains("aftercommit_commit_to_settled_seconds_bucket{table=\"arn\",le=\"60\"} 0")
-    );
-    assert!(text.contains("aftercommit_handle_seconds_count{table=\"arn\"} 100"));
+    let labels = "group=\"confirmation\",effect=\"confirmation\",table=\"arn\"";
+    for expected in [
+        format!("aftercommit_commit_to_settled_seconds_count{{{labels}}} 100"),
+        format!("aftercommit_commit_to_settled_seconds_bucket{{{labels},le=\"60\"}} 0"),
+        format!("aftercommit_handle_seconds_count{{{labels}}} 100"),
+    ] {
+        assert!(text.contains(&expected), "no {expected} in\n{text}");
+    }
 
     let history = status.process().history;
     assert_eq!(history.len(), 28, "one every five seconds");
