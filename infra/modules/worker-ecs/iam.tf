@@ -24,7 +24,7 @@ data "aws_iam_policy_document" "worker" {
 
   # The ARN of a stream ends in the time at which it was enabled.
   statement {
-    sid       = "Stream"
+    sid = "Stream"
     actions = [
       "dynamodb:DescribeStream",
       "dynamodb:GetRecords",
