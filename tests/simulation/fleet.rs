@@ -1,4 +1,4 @@
-//! The fleet in bad weather: 2,000 seeds, and every deliberate mistake is noticed within as many.
+//! The fleet in bad weather: 2,000 seeds keep every promise, and every deliberate mistake is noticed.
 
 use std::time::Duration;
 
@@ -8,6 +8,10 @@ use crate::seeds::{all_keep_their_promises, unnoticed};
 
 /// How many seeds a run of the tests takes.
 const SEEDS: u64 = 2_000;
+
+/// How many seeds may pass before a rule that is left out is missed. Most are missed by the first
+/// hundred; a consistent look that counts from its answer by one seed in some thousands.
+const SEEDS_WITHOUT_A_RULE: u64 = 8_000;
 
 fn scenario(seed: u64) -> Scenario {
     Scenario {
@@ -67,6 +71,6 @@ fn a_seed_replays_to_the_letter() {
 
 #[test]
 fn every_rule_that_is_left_out_is_missed() {
-    let unnoticed = unnoticed(Flaw::ALL, SEEDS, scenario);
+    let unnoticed = unnoticed(Flaw::ALL, SEEDS_WITHOUT_A_RULE, scenario);
     assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
 }
