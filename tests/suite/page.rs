@@ -52,7 +52,7 @@ fn assert_clean(site: &Site, browser: &Browser) {
     let requests = browser.requests();
     // The browser's first tab was a page within the browser.
     let own = |url: &&String| {
-        [&*site.url, "data:", "chrome:"]
+        [&*site.url, "data:", "chrome:", "chrome-untrusted:"]
             .iter()
             .any(|one| url.starts_with(one))
     };
