@@ -41,17 +41,17 @@ run "lambda_has_an_age_and_a_queue_in_place_of_heartbeats" {
   }
 }
 
-run "every_metric_is_of_this_table" {
+run "every_metric_is_of_this_group_effect_and_table" {
   command = plan
 
   assert {
-    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.dimensions == tomap({ table = "orders" }) && alarm.namespace == "aftercommit"])
-    error_message = "The one dimension is the table."
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.this : alarm.dimensions == tomap({ group = "confirmation", effect = "confirmation", table = "orders" }) && alarm.namespace == "aftercommit"])
+    error_message = "The dimensions are the group, the effect and the table."
   }
 
   assert {
     condition = alltrue(flatten([for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets :
-      [for metric in widget.properties.metrics : slice(metric, 2, 4) == ["table", "orders"]]
+      [for metric in widget.properties.metrics : slice(metric, 2, 8) == ["group", "confirmation", "effect", "confirmation", "table", "orders"]]
     ]))
     error_message = "So it is on the dashboard."
   }
