@@ -24,6 +24,8 @@ variables {
       ledger       = { name = "ledger", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/ledger" }
       dead_letters = { name = "letters", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/letters" }
     }
+    group       = "confirmation"
+    effect      = "confirmation"
     filter      = "{}"
     environment = { AFTERCOMMIT_TABLE = "orders" }
     policy      = "{}"

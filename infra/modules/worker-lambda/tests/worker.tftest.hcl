@@ -24,6 +24,8 @@ variables {
       stream_arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
     }
     tables      = {}
+    group       = "confirmation"
+    effect      = "confirmation"
     filter      = "{\"eventName\":[\"INSERT\"]}"
     environment = { AFTERCOMMIT_TABLE = "orders" }
     policy      = "{}"
