@@ -97,7 +97,7 @@ pub async fn secret(id: &str) -> Result<Zeroizing<String>, Fault> {
     let config = config().await.map_err(Fault::Setting)?;
     let client = aws_sdk_secretsmanager::Client::new(&config);
     let answer = client.get_secret_value().secret_id(id).send().await;
-    let at = |error| AwsError::new(&error).on(format!("secret {id}"));
+    let at = |error| AwsError::new(&error).on(format!("--smtp-password-secret {id}"));
     let text = answer.map_err(at).map_err(Fault::setting)?.secret_string;
     text.map(Zeroizing::new).ok_or_else(|| {
         Fault::wrong(format!(
