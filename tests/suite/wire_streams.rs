@@ -325,6 +325,8 @@ async fn error_of(
             let iterator = stream.iterator(shard, &Position::Horizon).await;
             stream.read(&iterator.unwrap()).await.err()
         }
+        // Only a source that follows a table asks for its streams.
+        Operation::ListStreams => None,
     }
 }
 

@@ -27,6 +27,7 @@ mod wire;
 /// A call of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
+    ListStreams,
     DescribeStream,
     GetShardIterator,
     GetRecords,

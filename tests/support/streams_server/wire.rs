@@ -42,6 +42,7 @@ impl Fault {
 pub fn answer(server: &mut Server, headers: &HeaderMap, body: &Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|t| t.to_str().ok());
     let operation = match target.and_then(|t| t.strip_prefix("DynamoDBStreams_20120810.")) {
+        Some("ListStreams") => Operation::ListStreams,
         Some("DescribeStream") => Operation::DescribeStream,
         Some("GetShardIterator") => Operation::GetShardIterator,
         Some("GetRecords") => Operation::GetRecords,
@@ -64,6 +65,7 @@ fn carry_out(server: &mut Server, operation: Operation, body: &Bytes) -> Answer 
     let not_json = |_| Refusal("SerializationException", "not JSON");
     let request = serde_json::from_slice(body).map_err(not_json)?;
     match operation {
+        Operation::ListStreams => Ok(list_streams(server)),
         Operation::DescribeStream => describe_stream(server, &request),
         Operation::GetShardIterator => get_shard_iterator(server, &request),
         Operation::GetRecords => get_records(server, &request),
@@ -88,6 +90,16 @@ fn respond(answer: Answer) -> Response {
         .header("x-amzn-requestid", "00000000-0000-0000-0000-000000000000")
         .body(Body::from(body.to_string()))
         .expect("a response")
+}
+
+/// The one stream that the table has.
+fn list_streams(server: &Server) -> Value {
+    let stream = json!({
+        "StreamArn": server.arn,
+        "StreamLabel": server.arn.rsplit('/').next(),
+        "TableName": server.arn.split('/').nth(1),
+    });
+    json!({ "Streams": [stream] })
 }
 
 fn describe_stream(server: &mut Server, request: &Value) -> Answer {
