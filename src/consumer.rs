@@ -233,7 +233,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         let engine = Engine {
             source: self.source,
             leases: self.leases,
-            handler: self.handler,
+            handler: Arc::new(self.handler),
             letters: self.letters,
             filters: self.filters,
             home: self.home,

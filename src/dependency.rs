@@ -26,6 +26,7 @@ use crate::handler::{Context, Failure};
 
 mod asker;
 
+pub use crate::core::pipeline::Try;
 pub use asker::Asker;
 
 /// How soon a caller that does not wait in line asks again after it found the limit reached.
@@ -102,25 +103,8 @@ impl Down {
     pub const WORDS: &str = "what the handler depends on is down";
 }
 
-/// Which try of its record an attempt is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Try {
-    /// The first one, or one after a failure that burned no attempt.
-    First,
-    /// One after a failed attempt.
-    Again,
-}
-
 /// What asking for a turn came to.
-#[derive(Debug)]
-pub enum Admission {
-    /// Go, and tell how it ended.
-    Go(Turn),
-    /// Nobody may: ask again after this long.
-    Wait(Duration),
-    /// This record's retry may not, others may: ask again after this long.
-    Later(Duration),
-}
+pub type Admission = crate::core::pipeline::Admission<Turn>;
 
 /// The right to one attempt. Dropping it tells that nothing came of it.
 #[derive(Debug)]
@@ -219,6 +203,7 @@ impl Dependency {
                 // A gate is enough for what is down.
                 (gate::Answer::Down | gate::Answer::Unknown, _) => {}
             }
+            state.wake_next();
             let after = (state.gate.shut_since(), state.concurrency.limit());
             state.wake_next();
             (before, limit, after.0, after.1)

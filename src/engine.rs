@@ -4,17 +4,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::dead_letter::{Coming, DeadLetters, Fence, Letter, Reason, Written};
+use crate::dead_letter::DeadLetters;
 use crate::decide::retry::Backoff;
 use crate::dependency::Dependency;
 use crate::filter::{Filters, HomeRegion};
 use crate::group::{GroupTable, Identity};
 use crate::handler::LivenessOf;
-use crate::progress::{Counters, Progress};
+use crate::progress::Progress;
 use crate::record::Record;
 use crate::settings::Settings;
 
@@ -25,7 +25,7 @@ pub(crate) const FEW_PARKED: usize = 250;
 pub(crate) struct Engine<S, L, H> {
     pub source: S,
     pub leases: L,
-    pub handler: H,
+    pub handler: Arc<H>,
     /// Where records go that cannot be handled.
     pub letters: Option<Arc<dyn DeadLetters>>,
     /// Which records the handler gets.
@@ -76,49 +76,5 @@ pub(crate) async fn persist<T, F: Future<Output = anyhow::Result<T>>>(
             "{what} failed and is tried again"
         );
         tokio::time::sleep(PERSISTENT.wait(attempt, &mut rng)).await;
-    }
-}
-
-/// What came of burying a record.
-pub(crate) enum Buried {
-    /// Its letter is written, for this reason.
-    As(Reason),
-    /// It was to follow others of its key, and the key is not parked any more.
-    KeyFree,
-    /// The lease under which it was read is somebody else's.
-    LeaseLost,
-}
-
-/// How letters are written.
-pub(crate) struct Burial<'a> {
-    pub letters: &'a dyn DeadLetters,
-    pub fence: Option<&'a Fence>,
-    pub counters: &'a Counters,
-    /// How long one call may take.
-    pub limit: Duration,
-}
-
-impl Burial<'_> {
-    /// Writes a letter, again and again until the store takes it, and sends the copies of it that
-    /// are due.
-    pub async fn of(self, letter: &Letter, rng: fastrand::Rng) -> Buried {
-        let reason = letter.envelope.reason;
-        let coming = match reason {
-            Reason::Followed => Coming::Behind,
-            _ => Coming::First,
-        };
-        let write = || self.letters.write(letter, coming, self.fence);
-        match persist(self.limit, rng, "writing a dead letter", write).await {
-            Written::Done => {}
-            Written::KeyFree => return Buried::KeyFree,
-            Written::LeaseLost => return Buried::LeaseLost,
-        }
-        if let Err(error) = self.letters.copy(letter).await {
-            Counters::add(&self.counters.uncopied);
-            let (shard, sequence) = (&letter.envelope.shard, &letter.envelope.id.sequence_number);
-            error!(%shard, %sequence, error = format!("{error:#}"),
-                "a dead letter is written, but no copy of it could be sent");
-        }
-        Buried::As(reason)
     }
 }

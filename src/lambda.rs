@@ -54,11 +54,11 @@ use crate::progress::{Counters, Histogram};
 use crate::record::lambda_event::NotARecord;
 use crate::settings::Settings;
 
-mod batch;
 mod event;
+mod invocation;
 
-use batch::Batch;
 use event::Records;
+use invocation::Invocation;
 
 /// Before the end of an invocation: nothing is begun any more. Time for a mail server's answer to
 /// the final dot, and for the ledger.
@@ -265,9 +265,9 @@ impl<H: RecordHandler> Function<H> {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             rng.fork()
         };
-        let mut batch = Batch::new(self, stream, ends, rng);
-        let unread = batch.take_in_all(records);
-        let unsettled = batch.work().await;
+        let mut invocation = Invocation::new(self, stream, ends, rng);
+        let unread = invocation.take_in(records);
+        let unsettled = invocation.work().await;
         if let Some(told) = &self.told {
             let of_unread = || unread.as_ref().map(|unread| unread.created);
             let first = unsettled.as_ref().map(|(_, created)| *created);

@@ -25,13 +25,15 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`decide`] | pure decisions: shard lineage, who takes what, the frontier, lanes, claims |
+//! | `core` | pure machines: the pipeline of records in flight |
+//! | [`decide`] | pure decisions: shard lineage, who takes what, claims |
 //! | [`record`], [`handler`] | what comes, and what you write |
 //! | [`source`], [`leases`], [`ledger`] | the stream, the lease table and the ledger: in memory and in DynamoDB |
 //! | [`tables`] | making them, and finding a table's stream |
-//! | `shard_task` | one shard: read, start on the lane of its key, checkpoint the frontier |
+//! | `run_pipeline` | does what a pipeline says: calls the handler, writes dead letters |
+//! | [`redrive`], `shard_task` | what feeds a pipeline: dead letters, and a shard, which is read and checkpointed |
 //! | [`Consumer`] | one member of the fleet: look, plan, apply |
-//! | `lambda` | the same behind an event source mapping of AWS Lambda (feature `lambda`) |
+//! | `lambda` | the same pipeline behind an event source mapping of AWS Lambda (feature `lambda`) |
 //! | [`status`] | how it goes: health, metrics, and the whole fleet as a page |
 //! | [`confirmation`] | the order's email; sees only handlers and the ledger |
 //!
@@ -79,6 +81,7 @@ pub mod clock;
 #[cfg(feature = "mail")]
 pub mod confirmation;
 mod consumer;
+mod core;
 pub mod dead_letter;
 pub mod decide;
 pub mod dependency;
@@ -95,6 +98,7 @@ pub mod progress;
 pub mod record;
 pub mod redrive;
 mod rows;
+mod run_pipeline;
 mod settings;
 mod shard_task;
 #[cfg(feature = "simulation")]

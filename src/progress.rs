@@ -39,7 +39,7 @@ pub struct Progress {
     at: GroupTable,
     pub(crate) counters: Arc<Counters>,
     /// How long one attempt of the handler took.
-    pub handling: Histogram,
+    pub handling: Arc<Histogram>,
     /// From a record's commit until it was settled; what was skipped or filtered is not counted.
     pub settling: Histogram,
     origin: Instant,
@@ -127,7 +127,7 @@ impl Progress {
         Self {
             at,
             counters: Arc::default(),
-            handling: Histogram::default(),
+            handling: Arc::default(),
             settling: Histogram::default(),
             origin: Instant::now(),
             run: OnceLock::new(),

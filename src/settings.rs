@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::dead_letter::Reason;
-use crate::decide::retry::{AttemptLimits, Backoff, Verdict};
+use crate::core::pipeline::{DeadLetterRules, LeftOut, Rules};
+use crate::decide::retry::{AttemptLimits, Backoff};
 use crate::gate::left_out;
-use crate::handler::Failure;
 use crate::leases::InitialPosition;
 
 /// How a consumer works. Start from [`Settings::default`].
@@ -148,27 +147,21 @@ impl Timing {
 }
 
 impl Settings {
-    /// What becomes of a record whose attempt `attempt` (from 1) failed so, the first of which was
-    /// so long ago.
-    pub(crate) fn verdict(
-        &self,
-        failure: &Failure,
-        (attempt, failing_for): (u32, Duration),
-        has_letters: bool,
-        rng: &mut fastrand::Rng,
-    ) -> Verdict<Reason> {
-        let backoff = &self.backoff;
-        match failure {
-            Failure::Reject(_) if has_letters => Verdict::Bury(Reason::Rejected),
-            Failure::Reject(_) => Verdict::Again(backoff.cap),
-            Failure::Retry(_) => {
-                let limits = has_letters.then_some(self.attempts);
-                backoff.verdict(attempt, failing_for, limits, rng)
-            }
-            Failure::Overloaded(_) => Verdict::Again(backoff.wait(4, rng)),
-            // The gate decides when.
-            Failure::Unavailable(_) => Verdict::Again(Duration::ZERO),
-            Failure::Busy(wait) => Verdict::Again((*wait).min(backoff.cap / 30)),
+    /// What the records of a shard go by.
+    pub(crate) fn rules(&self, has_letters: bool) -> Rules {
+        let dead_letters = DeadLetterRules {
+            limits: self.attempts,
+            rescue_age: self.timing.rescue_age(),
+        };
+        Rules {
+            concurrency: self.concurrency,
+            backoff: self.backoff,
+            dead_letters: has_letters.then_some(dead_letters),
+            comes_again: false,
+            left_out: LeftOut {
+                contiguous: left_out!(FrontierOffByOne),
+                order: left_out!(TurnLost),
+            },
         }
     }
 

@@ -1,35 +1,27 @@
-//! One shard, under one lease: read, filter, lanes, frontier, checkpoint.
+//! One shard, under one lease: read, filter, push into the pipeline, checkpoint its watermark.
 //!
 //! The task starts no record outside its tenure. It ends in one of the ways that [`Ended`] names
 //! and never without saying how; whatever it had begun but not settled is above the checkpoint, so
 //! whoever reads the shard next does it again.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::budget::Room;
-use crate::dead_letter::{Attempts, Fence, Known};
-use crate::decide::blame::Blame;
-use crate::decide::frontier::{Frontier, Ticket};
-use crate::decide::lane::Lanes;
+use crate::core::pipeline::Closing;
 use crate::decide::rate::Rate;
-use crate::decide::waits::Waits;
-use crate::dependency::Asker;
 use crate::engine::{Engine, FEW_PARKED, persist};
-use crate::handler::RecordHandler;
+use crate::handler::{Context, RecordHandler, Unasked};
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
 use crate::progress::{Reading, Turn};
-use crate::record::{ItemKey, Position, Record, SequenceNumber};
+use crate::record::{Position, SequenceNumber};
+use crate::run_pipeline::{InFlight, Work, ask, into_letters};
 use crate::source::StreamSource;
 use crate::trust::Tenure;
 
@@ -38,11 +30,9 @@ mod end;
 mod fetch;
 mod read;
 mod settle;
-mod start;
 mod stop;
 
 use fetch::{Fetched, Fetcher};
-use settle::Done;
 
 /// What the consumer wants of a shard task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,20 +85,6 @@ pub(crate) struct Assignment {
     pub reading: Arc<Reading>,
 }
 
-/// A record that waits for its turn.
-struct Queued {
-    record: Arc<Record>,
-    ticket: Ticket,
-    attempts: Attempts,
-    /// What it has seen of the dependency.
-    blame: Blame,
-    /// Since its first attempt failed.
-    failing_since: Option<Instant>,
-    /// When it was read.
-    since: Instant,
-    _room: Room,
-}
-
 /// A read under way: it gives the reader back.
 type Fetching<S, L, H> = Boxed<(Fetcher<S, L, H>, Fetched)>;
 
@@ -119,20 +95,7 @@ pub(crate) struct ShardTask<S, L, H> {
     assignment: Assignment,
     /// The ARN of the shard's stream.
     stream: Arc<str>,
-    lanes: Lanes<ItemKey, Queued>,
-    frontier: Frontier<(SequenceNumber, SystemTime)>,
-    running: FuturesUnordered<Boxed<Done>>,
-    /// Keys with dead letters.
-    parked: Known,
-    /// Letters are written only while the lease is held.
-    fence: Fence,
-    /// Keys whose first record is to be rescued.
-    rescues: VecDeque<ItemKey>,
-    rescue_looked: Instant,
-    /// The handler is not called before this.
-    held_until: Option<Instant>,
-    asker: Asker,
-    waiting: Waits<Instant, ItemKey>,
+    in_flight: InFlight<'static, Arc<H>>,
     last_read: Option<(SequenceNumber, Option<SystemTime>)>,
     open_gap: Option<GapRow>,
     /// Reading begins at the horizon, wherever that has moved to by then.
@@ -161,18 +124,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             Position::After(number) => Some((number.clone(), assignment.report.frontier_time)),
             Position::Horizon => None,
         };
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let cancel = CancellationToken::new();
+        let in_flight = in_flight(&engine, &assignment, &cancel, rng.fork());
         Self {
             stream: engine.at.stream(assignment.hold.shard.label()),
-            lanes: Lanes::new(engine.settings.concurrency),
-            frontier: Frontier::default(),
-            running: FuturesUnordered::new(),
-            parked: Known::none(),
-            fence: engine.leases.fence(&assignment.hold),
-            rescues: VecDeque::new(),
-            rescue_looked: Instant::now(),
-            held_until: None,
-            asker: engine.dependency.asker(),
-            waiting: Waits::default(),
+            in_flight,
             last_read,
             open_gap: None,
             at_horizon: assignment.start == Position::Horizon
@@ -190,8 +147,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             read_at: Instant::now(),
             rate: Rate::default(),
             began: Instant::now(),
-            cancel: CancellationToken::new(),
-            rng: fastrand::Rng::with_seed(seed),
+            cancel,
+            rng,
             stopping: None,
             engine,
             assignment,
@@ -211,13 +168,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let mut checkpointing: Option<Boxed<anyhow::Result<Option<()>>>> = None;
         let mut checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;
         loop {
-            self.start_ready();
+            self.in_flight.start();
             self.note_silence();
             self.tell_turn();
             if let Some(ended) = self.stopped() {
                 return ended;
             }
-            let settled = self.frontier.is_empty() && self.stopping.is_none();
+            let settled = self.in_flight.pipeline.is_finished() && self.stopping.is_none();
             match self.ahead {
                 Ahead::End if settled => return self.finish().await,
                 // No earlier checkpoint may come after the last.
@@ -229,8 +186,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                     .take()
                     .map(|fetcher| Box::pin(fetcher.next()) as Boxed<_>);
             }
-            let wake = self.waiting.next();
-            let (held, rescue) = (self.held_until, self.rescue_look());
             let (expiry, patience) = (self.expiry(), self.patience());
             let moved = self.has_news() && checkpointing.is_none();
             tokio::select! {
@@ -238,15 +193,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 order = next_order(&mut self.assignment.orders), if !self.abandoned() => self.stop(order),
                 () = until(expiry) => self.check_tenure(),
                 () = until(patience) => {}
-                Some(done) = self.running.next() => self.take_in(done),
+                happened = self.in_flight.turn() => self.happened(happened),
                 answer = or_never(&mut checkpointing) => {
                     checkpointing = None;
                     self.checkpointed(answer);
                 }
-                () = until(wake) => self.wake(),
-                () = until(held) => {}
-                () = self.asker.freed() => self.held_until = None,
-                () = until(rescue) => self.look_for_rescues(),
                 () = sleep_until(checkpoint_due), if moved && self.stopping.is_none() => {
                     checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;
                     checkpointing = Some(self.checkpoint());
@@ -274,7 +225,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         };
         match self.guarded(learn).await {
             Ok(parked) => {
-                self.parked = Known::from_first(parked);
+                self.in_flight.know(parked);
                 None
             }
             Err(ended) => Some(ended),
@@ -283,14 +234,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
 
     /// Tells those who watch how far it is.
     fn tell_turn(&self) {
-        let in_hand = self.lanes.running();
+        let pipeline = &self.in_flight.pipeline;
         self.assignment.reading.turned(&Turn {
-            oldest: self.waiting_since(),
+            oldest: pipeline.oldest_unfinished(),
             caught_up_at: self.report.caught_up_at,
             complete_until: self.report.complete_until(),
-            waiting: self.lanes.len() - in_hand,
-            in_hand,
-            held_back: self.lanes.any_ready(),
+            waiting: pipeline.waiting(),
+            in_hand: pipeline.in_hand(),
+            held_back: pipeline.is_held_back(),
         });
     }
 
@@ -301,6 +252,49 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     fn wants_more(&self) -> bool {
         self.ahead == Ahead::More && self.stopping.is_none()
     }
+}
+
+/// The shard's records in flight: nothing is begun outside of the tenure.
+fn in_flight<S, L: LeaseStore, H: RecordHandler>(
+    engine: &Engine<S, L, H>,
+    assignment: &Assignment,
+    cancel: &CancellationToken,
+    rng: fastrand::Rng,
+) -> InFlight<'static, Arc<H>> {
+    let hold = &assignment.hold;
+    let timing = &engine.settings.timing;
+    let context = Context {
+        stream: engine.at.stream(hold.shard.label()),
+        shard: hold.shard.clone(),
+        incarnation: hold.owner.as_str().into(),
+        epoch: Some(hold.epoch),
+        attempt: 1,
+        tenure: assignment.tenure.clone(),
+        cancelled: cancel.clone(),
+        liveness: engine.liveness.clone(),
+        ends: None,
+        unasked: Unasked::default(),
+    };
+    let (letters, counters) = (engine.letters.clone(), engine.progress.counters.clone());
+    let limit = timing.call_timeout();
+    let fence = Some(engine.leases.fence(hold));
+    let ask = letters
+        .clone()
+        .map(|letters| ask(letters, engine.at.clone(), limit));
+    let into = |letters| into_letters(letters, fence, counters, limit);
+    let work = Work {
+        at: engine.at.clone(),
+        handler: engine.handler.clone(),
+        context,
+        at_expiry: Closing::LeaseLost,
+        limit: timing.handler_timeout,
+        bury: letters.map(into),
+        ask,
+        handling: engine.progress.handling.clone(),
+        clock: engine.clock.clone(),
+    };
+    let rules = engine.settings.rules(engine.letters.is_some());
+    InFlight::new(rules, work, engine.dependency.asker(), rng)
 }
 
 async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {

@@ -14,7 +14,6 @@
 //! A row that this build cannot read, because a newer one wrote it or it is damaged, costs its own
 //! key only. The key stays parked, its records follow it into the table, and the row is reported.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,72 +24,23 @@ use serde_dynamo::Item;
 use crate::decide::shard::ShardId;
 use crate::group::{Group, GroupTable};
 use crate::record::{Event, ItemKey, Record, SequenceNumber};
-use crate::rows::fields::cut;
 
 pub mod dynamodb;
-mod known;
 pub mod memory;
 #[cfg(feature = "sqs")]
 mod on_failure;
 mod parked;
-mod reason;
 pub(crate) mod row;
 #[cfg(feature = "sqs")]
 pub mod sqs;
 
+pub use crate::core::{Attempt, Attempts, Reason};
 pub use crate::record::key_in_words;
 pub use crate::rows::fence::Fence;
-pub(crate) use known::Known;
 pub use parked::{Claim, ParkedKey, ParkedPage};
-pub use reason::Reason;
 
 /// How long a letter is kept after it was redriven or discarded.
 pub const KEPT_AFTER: Duration = Duration::from_hours(30 * 24);
-
-/// An attempt that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// When it failed.
-    pub at: SystemTime,
-    /// How.
-    pub error: String,
-}
-
-/// The attempts at a record: how many, and the last [`Attempts::KEPT`] of them, each with at most
-/// [`Attempts::LONGEST`] bytes of its error.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Attempts {
-    made: u32,
-    last: VecDeque<Attempt>,
-}
-
-impl Attempts {
-    /// So many are kept.
-    pub const KEPT: usize = 20;
-
-    /// So much is kept of an error, in bytes.
-    pub const LONGEST: usize = crate::rows::fields::LONGEST;
-
-    /// Adds one.
-    pub fn push(&mut self, at: SystemTime, error: &str) {
-        self.made = self.made.saturating_add(1);
-        if self.last.len() == Self::KEPT {
-            self.last.pop_front();
-        }
-        let error = cut(error).to_owned();
-        self.last.push_back(Attempt { at, error });
-    }
-
-    /// How many there were.
-    pub fn made(&self) -> u32 {
-        self.made
-    }
-
-    /// The last ones, oldest first.
-    pub fn last(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
-        self.last.iter()
-    }
-}
 
 /// What an operator, or the worker itself, did with a letter.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -359,8 +359,7 @@ fn attempts(reader: &Reader<'_>) -> anyhow::Result<Attempts> {
         let one = Reader(&one);
         attempts.push(one.time("at")?, one.text("error")?);
     }
-    attempts.made = reader.number("attempts_made")?;
-    Ok(attempts)
+    Ok(attempts.of_all(reader.number("attempts_made")?))
 }
 
 fn deed(value: &AttributeValue) -> anyhow::Result<Deed> {

@@ -4,9 +4,7 @@
 pub mod assign;
 pub mod blame;
 pub mod claim;
-pub mod frontier;
 pub mod gate;
-pub mod lane;
 pub mod lease;
 pub mod line;
 pub mod overload;
@@ -14,4 +12,3 @@ pub mod rate;
 pub mod retry;
 pub mod shard;
 pub mod throttle;
-pub mod waits;

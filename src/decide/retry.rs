@@ -29,24 +29,6 @@ impl Default for AttemptLimits {
     }
 }
 
-/// What becomes of a record that failed, where `R` is why it is given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict<R> {
-    /// It is tried again after this long.
-    Again(Duration),
-    /// It has failed as often, or for as long, as it may.
-    Bury(R),
-}
-
-/// What a record used up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UsedUp {
-    /// It failed as often as it may.
-    Attempts,
-    /// It failed for as long as it may.
-    Age,
-}
-
 impl Default for Backoff {
     fn default() -> Self {
         Self {
@@ -66,22 +48,6 @@ impl Backoff {
         let doublings = attempt.saturating_sub(1).min(31);
         let ceiling = self.base.saturating_mul(1 << doublings).min(self.cap);
         ceiling.mul_f64(rng.f64())
-    }
-
-    /// What becomes of a record after the failure of attempt `attempt` (from 1), the first of which
-    /// was so long ago. Without limits it is tried for ever.
-    pub fn verdict<R: From<UsedUp>>(
-        &self,
-        attempt: u32,
-        failing_for: Duration,
-        limits: Option<AttemptLimits>,
-        rng: &mut fastrand::Rng,
-    ) -> Verdict<R> {
-        match limits {
-            Some(limits) if attempt >= limits.attempts => Verdict::Bury(UsedUp::Attempts.into()),
-            Some(limits) if failing_for >= limits.age => Verdict::Bury(UsedUp::Age.into()),
-            _ => Verdict::Again(self.wait(attempt, rng)),
-        }
     }
 }
 
@@ -181,47 +147,6 @@ mod tests {
         assert!(longest(3) > Some(backoff.base * 3));
         assert!(longest(u32::MAX) <= Some(backoff.cap));
         assert_eq!(longest(5), longest(5));
-    }
-
-    impl From<UsedUp> for &'static str {
-        fn from(what: UsedUp) -> Self {
-            match what {
-                UsedUp::Attempts => "attempts",
-                UsedUp::Age => "age",
-            }
-        }
-    }
-
-    #[test]
-    fn a_record_is_given_up_when_either_its_attempts_or_its_time_are_used_up() {
-        let limits = AttemptLimits {
-            attempts: 3,
-            age: Duration::from_mins(10),
-        };
-        let verdict = |attempt, seconds, limits| {
-            let mut rng = fastrand::Rng::with_seed(7);
-            let failing_for = Duration::from_secs(seconds);
-            let verdict = Backoff::default().verdict(attempt, failing_for, limits, &mut rng);
-            match verdict {
-                Verdict::Bury(why) => Some(why),
-                Verdict::Again(wait) => {
-                    assert!(wait <= Backoff::default().cap);
-                    None
-                }
-            }
-        };
-        let cases = [
-            (1, 0, None),
-            (2, 599, None),
-            (2, 600, Some("age")),
-            (3, 0, Some("attempts")),
-            (3, 600, Some("attempts")),
-        ];
-        for (attempt, seconds, expected) in cases {
-            let told = verdict(attempt, seconds, Some(limits));
-            assert_eq!(told, expected, "{attempt} {seconds}");
-            assert_eq!(verdict(attempt, seconds, None), None, "without limits");
-        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{Admission, Dependency, State, Try, Turn};
+use crate::core::pipeline::Admit;
 use crate::decide::gate;
 use crate::decide::throttle::{Load, Permit};
 
@@ -20,6 +21,8 @@ pub struct Asker {
     /// Its call was turned away before.
     turned_away: bool,
     woken: Arc<Notify>,
+    /// A turn that it has already.
+    kept: Option<Turn>,
 }
 
 /// How soon a caller that waits in line asks again if nobody wakes it: a safeguard.
@@ -32,6 +35,7 @@ impl Asker {
             place: None,
             turned_away: false,
             woken: Arc::default(),
+            kept: None,
         }
     }
 
@@ -40,8 +44,29 @@ impl Asker {
         self.ask_once(which).unwrap_or(Admission::Wait(IN_LINE))
     }
 
+    /// Waits for a turn.
+    pub async fn turn(&mut self, which: Try) -> Turn {
+        loop {
+            match self.ask(which) {
+                Admission::Go(turn) => return turn,
+                Admission::Wait(wait) | Admission::Later(wait) => tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.freed() => {}
+                },
+            }
+        }
+    }
+
+    /// Keeps a turn for the next time that it asks.
+    pub fn keep(&mut self, turn: Turn) {
+        self.kept = Some(turn);
+    }
+
     /// Asks for a turn; `None`: the limit is reached.
     pub(super) fn ask_once(&mut self, which: Try) -> Option<Admission> {
+        if let Some(turn) = self.kept.take() {
+            return Some(Admission::Go(turn));
+        }
         let now = self.of.now();
         let mut state = self.of.state();
         let asked = state.ask(now, which, self.place, &mut self.turned_away);
@@ -85,6 +110,22 @@ impl Asker {
         if let Some(place) = self.place.take() {
             self.of.state().leave_line(place);
         }
+    }
+}
+
+impl Admit for Asker {
+    type Permit = Turn;
+
+    fn admit(&mut self, which: Try) -> Admission {
+        self.ask(which)
+    }
+
+    fn is_down(&self) -> bool {
+        self.of.state().gate.shut_since().is_some()
+    }
+
+    fn leave(&mut self) {
+        Self::leave(self);
     }
 }
 

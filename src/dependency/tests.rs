@@ -186,3 +186,50 @@ async fn a_success_that_asked_nothing_neither_opens_the_gate_nor_puts_a_record_t
     end(turn(&it), Ok(()));
     assert_eq!(it.down_for(), None);
 }
+
+/// Asks for a turn that there is no room for.
+fn in_line(of: &Dependency) -> Asker {
+    let mut asker = of.asker();
+    assert!(matches!(asker.ask(Try::First), Admission::Wait(_)));
+    asker
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_wakes_only_who_is_next_however_many_wait() {
+    use futures_util::FutureExt as _;
+    let it = dependency(Limits {
+        at_once: 2,
+        ..Limits::default()
+    });
+    let (one, _other) = (turn(&it), turn(&it));
+    let mut all: Vec<_> = (0..500).map(|_| in_line(&it)).collect();
+    let woken = |all: &mut [Asker]| -> Vec<usize> {
+        let all = all.iter_mut().enumerate();
+        let woken = all.filter_map(|(n, asker)| asker.freed().now_or_never().map(|()| n));
+        woken.collect()
+    };
+    assert!(woken(&mut all).is_empty());
+    end(one, Ok(()));
+    assert_eq!(woken(&mut all), [0]);
+    // It has something else to do: the next one goes in its place.
+    all[0].leave();
+    assert_eq!(woken(&mut all), [1]);
+    assert!(matches!(all[2].ask(Try::First), Admission::Wait(_)));
+    assert!(matches!(all[1].ask(Try::First), Admission::Go(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_turn_gets_it_and_one_that_is_kept_is_not_asked_for() {
+    let it = dependency(Limits {
+        at_once: 1,
+        ..Limits::default()
+    });
+    let first = turn(&it);
+    let mut asker = it.asker();
+    let (second, ()) = tokio::join!(asker.turn(Try::First), async {
+        tokio::task::yield_now().await;
+        end(first, Ok(()));
+    });
+    asker.keep(second);
+    assert!(matches!(asker.ask(Try::First), Admission::Go(_)));
+}

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::aws_error::{AwsError, Kind};
+use crate::core::pipeline::FailureKind;
 use crate::record::DecodeError;
 
 /// Why a record could not be handled, and so what becomes of it.
@@ -54,9 +55,14 @@ constructors! {
 }
 
 impl Failure {
-    /// Whether this was an attempt at the record, and not the fault of others.
-    pub(crate) fn burns(&self) -> bool {
-        matches!(self, Self::Retry(_) | Self::Reject(_))
+    pub(crate) fn kind(&self) -> FailureKind {
+        match self {
+            Self::Retry(_) => FailureKind::Retry,
+            Self::Reject(_) => FailureKind::Reject,
+            Self::Unavailable(_) => FailureKind::Unavailable,
+            Self::Overloaded(_) => FailureKind::Overloaded,
+            Self::Busy(wait) => FailureKind::Busy(*wait),
+        }
     }
 }
 

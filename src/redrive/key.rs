@@ -1,5 +1,6 @@
 //! One key's letters, oldest first.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -7,12 +8,13 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{How, Key, Step};
-use crate::dead_letter::{Attempt, Claim, DeadLetters, Deed, Letter, Reason, Settled};
-use crate::decide::blame::Blame;
+use crate::core::pipeline::{Change, Closing, DeadLetterRules, LeftOut, Rules, Verdict};
+use crate::dead_letter::{Claim, DeadLetters, Deed, Letter, LetterId, Reason, Settled};
 use crate::decide::claim::Liveness;
-use crate::decide::retry::Backoff;
-use crate::dependency::{Admission, Try, Turn};
-use crate::handler::{Context, Failure, RecordHandler, attempt};
+use crate::decide::retry::{AttemptLimits, Backoff};
+use crate::dependency::{Try, Turn};
+use crate::handler::{Context, Failure, RecordHandler};
+use crate::run_pipeline::{Buried, Bury, InFlight, Work};
 
 /// A claim outlives what it is made for by this, as clocks differ.
 const SPARE: Duration = Duration::from_mins(1);
@@ -20,6 +22,9 @@ const SPARE: Duration = Duration::from_mins(1);
 /// So many letters in a row find the dependency down before it counts as down for all others: one
 /// that it hangs up on alone holds nobody else up.
 const DOWN_AFTER: u32 = 3;
+
+/// Between two looks whether to go on, for somebody who waits for the dependency.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a key went no further.
 enum Halt {
@@ -136,47 +141,129 @@ impl<H: RecordHandler> Redrive<'_, H> {
         }
     }
 
-    /// Handles a letter's record; waits a while for others who are at it.
+    /// Handles a letter's record; waits a while for others who are working on it.
     async fn letter(
         &self,
         letter: &Letter,
-        mut turn: Turn,
+        turn: Turn,
         rng: &mut fastrand::Rng,
     ) -> Result<(), Halt> {
+        let mut in_flight = self.in_flight(letter, turn, rng);
         let began = Instant::now();
-        let failure = loop {
-            let Err(failure) = self.attempt(letter, turn).await else {
-                return Ok(());
+        let mut why = String::new();
+        loop {
+            in_flight.start();
+            if in_flight.running() == 0 && self.is_over() {
+                return Err(Halt::Down("it is not gone on with".to_owned()));
+            }
+            // The time of its claim is over.
+            if in_flight.running() == 0 && in_flight.wakes().is_none() {
+                return Err(Halt::Failed(why, None));
+            }
+            let happened = tokio::select! {
+                happened = in_flight.turn() => happened,
+                () = self.how.stop.cancelled(), if in_flight.running() == 0 => None,
             };
-            let Failure::Busy(wait) = failure else {
-                break failure;
-            };
-            let wait = wait.max(Duration::from_millis(100));
-            tokio::time::sleep(wait.min(self.how.patience / 10)).await;
-            turn = self.turn().await?;
-            if began.elapsed() > self.how.patience {
-                break failure;
+            match happened {
+                Some((Change::Ended(_, None), _)) => return Ok(()),
+                Some((Change::Ended(_, Some(reason)), _)) => {
+                    return Err(Halt::Failed(why, self.because(letter, reason)));
+                }
+                Some((Change::Failed { verdict, .. }, Some(failure))) => {
+                    why = failure.to_string();
+                    self.goes_on(&failure, verdict, began)?;
+                }
+                Some(_) | None => {}
             }
-        };
-        let because = match failure {
-            Failure::Busy(_) => return Err(Halt::Failed(failure.to_string(), None)),
-            Failure::Unavailable(_) | Failure::Overloaded(_) => {
-                return Err(Halt::Down(failure.to_string()));
+        }
+    }
+
+    /// Whether a letter that failed is worked on further, be it only to write that down.
+    fn goes_on(&self, failure: &Failure, verdict: Verdict, began: Instant) -> Result<(), Halt> {
+        match (failure, verdict) {
+            (Failure::Unavailable(_) | Failure::Overloaded(_), _) => {
+                Err(Halt::Down(failure.to_string()))
             }
-            Failure::Reject(_) => Some(Reason::Rejected),
-            Failure::Retry(_) => {
-                let made = letter.envelope.attempts.made().saturating_add(1);
-                (made >= self.how.max_attempts).then_some(Reason::Exhausted)
+            (Failure::Busy(_), Verdict::Again(wait))
+                if began.elapsed() + wait > self.how.patience =>
+            {
+                Err(Halt::Failed(failure.to_string(), None))
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a letter that failed waits for an operator from now on; `None`: it does not.
+    fn because(&self, letter: &Letter, reason: Reason) -> Option<Reason> {
+        let made = letter.envelope.attempts.made().saturating_add(1);
+        let is_over = reason != Reason::Exhausted || made >= self.how.max_attempts;
+        is_over.then_some(reason)
+    }
+
+    /// A pipeline for one letter. A failed attempt is written into the letter.
+    fn in_flight<'s>(
+        &'s self,
+        letter: &Letter,
+        turn: Turn,
+        rng: &mut fastrand::Rng,
+    ) -> InFlight<'s, &'s H> {
+        let (how, envelope) = (self.how, &letter.envelope);
+        let limits = AttemptLimits {
+            attempts: 1,
+            age: Duration::MAX,
         };
-        let attempt = Attempt {
-            at: self.how.clock.now(),
-            error: failure.to_string(),
+        let rescue_age = None;
+        let rules = Rules {
+            concurrency: 1,
+            backoff: Backoff {
+                // Whoever is busy is asked again this often.
+                cap: how.patience * 3,
+                ..Backoff::default()
+            },
+            dead_letters: Some(DeadLetterRules { limits, rescue_age }),
+            comes_again: false,
+            left_out: LeftOut::default(),
         };
-        let id = &letter.envelope.id;
-        let note = || self.letters.note(id, &attempt);
-        repeated(note, rng).await?;
-        Err(Halt::Failed(attempt.error, because))
+        let context = Context::detached()
+            .of_worker(&how.incarnation, Liveness::Unknown)
+            .of_shard(&envelope.id.stream(), &envelope.shard)
+            .of_attempt(envelope.attempts.made().saturating_add(1))
+            .until(Instant::now() + how.handler_timeout + how.patience);
+        let work = Work {
+            at: envelope.id.at.clone(),
+            handler: self.handler,
+            context,
+            at_expiry: Closing::OutOfTime,
+            limit: how.handler_timeout,
+            bury: Some(self.note(&envelope.id)),
+            ask: None,
+            handling: Arc::default(),
+            clock: how.clock.clone(),
+        };
+        let mut asker = how.dependency.asker();
+        asker.keep(turn);
+        let mut in_flight = InFlight::new(rules, work, asker, rng.fork());
+        in_flight.push(letter.record.clone(), None);
+        in_flight
+    }
+
+    /// Adds the last attempt to the letter: it is a dead letter already.
+    fn note<'s>(&'s self, id: &LetterId) -> Bury<'s> {
+        let (letters, id) = (self.letters, id.clone());
+        Arc::new(move |failed, mut rng| {
+            let id = id.clone();
+            Box::pin(async move {
+                let envelope = failed.envelope;
+                if let Some(attempt) = envelope.attempts.last().next_back() {
+                    let note = || letters.note(&id, attempt);
+                    if let Err(error) = repeated(note, &mut rng).await {
+                        let error = format!("{error:#}");
+                        tracing::warn!(%error, "a failed redrive could not be added to its letter");
+                    }
+                }
+                Buried::As(envelope.reason)
+            })
+        })
     }
 
     /// Waits for the right to call the handler. Whatever was tried before, this is a first try: a
@@ -187,27 +274,13 @@ impl<H: RecordHandler> Redrive<'_, H> {
             if self.is_over() {
                 return Err(Halt::Down("it is not gone on with".to_owned()));
             }
-            match asker.ask(Try::First) {
-                Admission::Go(turn) => return Ok(turn),
-                Admission::Wait(wait) | Admission::Later(wait) => tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = asker.freed() => {}
-                    () = self.how.stop.cancelled() => {}
-                },
+            tokio::select! {
+                turn = asker.turn(Try::First) => return Ok(turn),
+                () = self.how.stop.cancelled() => {}
+                // Another key's letter may have found it down meanwhile.
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
-    }
-
-    async fn attempt(&self, letter: &Letter, turn: Turn) -> Result<(), Failure> {
-        let limit = self.how.handler_timeout;
-        let envelope = &letter.envelope;
-        let context = Context::detached()
-            .of_worker(&self.how.incarnation, Liveness::Unknown)
-            .of_shard(&envelope.id.stream(), &envelope.shard)
-            .of_attempt(envelope.attempts.made().saturating_add(1))
-            .until(Instant::now() + limit);
-        let result = attempt(self.handler, &letter.record, &context, limit).await;
-        turn.end(result, &context, &mut Blame::default())
     }
 
     /// Whether no other letter is begun.

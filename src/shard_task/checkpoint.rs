@@ -19,7 +19,7 @@ const STUCK: Duration = Duration::from_secs(10);
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// The last record below which everything is settled.
     pub(super) fn reached(&self) -> Position {
-        match self.frontier.reached() {
+        match self.in_flight.pipeline.watermark() {
             Some((number, _)) => Position::After(number.clone()),
             None => self.assignment.start.clone(),
         }
@@ -36,7 +36,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 
     pub(super) fn waiting_since(&self) -> Option<SystemTime> {
-        self.frontier.first().map(|(_, created)| *created)
+        self.in_flight.pipeline.oldest_unfinished()
     }
 
     /// Whether something is stuck of which the row does not tell yet. Of what does not move

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use tracing::{error, info, warn};
 
 use super::{Ahead, Ended, ShardTask, gap_row, next_order, until};
@@ -117,7 +116,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     pub(super) async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
         tokio::pin!(work);
         // Nothing is started meanwhile.
-        self.asker.leave();
+        self.in_flight.leave_line();
         loop {
             self.tell_turn();
             if let Some(ended) = self.stopped() {
@@ -129,7 +128,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 order = next_order(&mut self.assignment.orders), if !self.abandoned() => self.stop(order),
                 () = until(expiry) => self.check_tenure(),
                 () = until(patience) => {}
-                Some(done) = self.running.next() => self.take_in(done),
+                happened = self.in_flight.ended() => self.happened(happened),
                 done = &mut work, if self.stopping.is_none() => return Ok(done),
             }
         }

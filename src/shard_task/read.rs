@@ -1,16 +1,12 @@
 //! What reading brought, and which of it is to be handled.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::debug;
 
 use super::fetch::Fetched;
-use super::{Ahead, Ended, Queued, ShardTask};
+use super::{Ahead, Ended, ShardTask};
 use crate::budget::Room;
-use crate::dead_letter::Attempts;
-use crate::decide::blame::Blame;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
 use crate::progress::Counters;
@@ -54,7 +50,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 self.queue(records, room).await
             }
             Fetched::Nothing { at_end } => {
-                if self.frontier.is_empty() {
+                if self.in_flight.pipeline.is_finished() {
                     // Whatever it was, nothing suffers from it any more.
                     self.report.last_error = None;
                     self.report.caught_up_at = self.report.caught_up_at.max(at_end);
@@ -91,12 +87,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// A record is settled without being handled.
-    fn tell_passed(&self, record: &Record, why: &'static str) {
-        let _of_trace = record.span().entered();
-        debug!(shard = %self.shard(), sequence = %record.sequence_number, why, "settled");
-    }
-
     async fn queue(&mut self, records: Vec<Record>, mut room: Room) -> Option<Ended> {
         for record in records {
             let place = (record.sequence_number.clone(), record.created);
@@ -112,34 +102,22 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             self.last_read = Some((place.0.clone(), Some(place.1)));
             self.at_horizon = false;
-            let ticket = self.frontier.begin(place);
             if self
                 .assignment
                 .skip_before
                 .is_some_and(|start| record.created < start)
             {
                 Counters::add(&self.engine.progress.counters.skipped);
-                self.tell_passed(&record, "skipped: older than the start");
-                self.settle(ticket);
+                self.skip(&record, "skipped: older than the start");
                 continue;
             }
             if !self.engine.wants(&record, &self.stream) {
                 Counters::add(&self.engine.progress.counters.filtered);
-                self.tell_passed(&record, "filtered");
-                self.settle(ticket);
+                self.skip(&record, "filtered");
                 continue;
             }
-            let bytes = record_memory(&record);
-            let queued = Queued {
-                ticket,
-                attempts: Attempts::default(),
-                blame: Blame::default(),
-                failing_since: None,
-                since: Instant::now(),
-                _room: room.take(bytes),
-                record: Arc::new(record),
-            };
-            self.lanes.push(queued.record.key(), queued);
+            let room = room.take(record_memory(&record));
+            self.in_flight.push(record, Some(room));
         }
         None
     }

@@ -4,6 +4,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Ended, Order, ShardTask};
+use crate::core::pipeline::Closing;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
 use crate::source::StreamSource;
@@ -41,10 +42,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let limit = Instant::now() + self.engine.settings.timing.handover_timeout;
         let limit = self.stopping.map_or(limit, |(_, limit)| limit);
         self.stopping = Some((order, limit));
-        // Nothing more is begun, so that nobody waits to begin: a time that has passed would only
-        // wake the task again and again.
-        self.held_until = None;
-        self.asker.leave();
+        self.in_flight.pipeline.close(match order {
+            Order::Abandon => Closing::LeaseLost,
+            Order::Drain | Order::Run => Closing::Drain,
+        });
         self.cancel.cancel();
     }
 
@@ -54,11 +55,12 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             self.stop(Order::Abandon);
         }
         let (order, limit) = self.stopping?;
-        if !self.running.is_empty() && Instant::now() < limit {
+        let running = self.in_flight.running();
+        if running > 0 && Instant::now() < limit {
             return None;
         }
-        if !self.running.is_empty() {
-            warn!(shard = %self.shard(), dropped = self.running.len(), "records in flight took too long");
+        if running > 0 {
+            warn!(shard = %self.shard(), dropped = running, "records in flight took too long");
         }
         Some(match order {
             Order::Drain => Ended::Drained(self.reached(), self.told()),

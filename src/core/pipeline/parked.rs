@@ -1,9 +1,6 @@
-//! What a reader of records knows of the keys that are parked.
+//! What a pipeline knows of the keys that are parked.
 
 use std::collections::BTreeMap;
-
-use super::ParkedPage;
-use crate::record::ItemKey;
 
 /// So many keys are remembered. What is forgotten is asked for again.
 const MOST: usize = 2_000;
@@ -16,13 +13,13 @@ const MOST: usize = 2_000;
 /// once stays true until the reader itself changes it. A key that an operator frees is found free
 /// when its next record is to follow.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub struct Parked<K> {
     /// Every parked key is remembered: whatever is not remembered is free.
     all: bool,
-    keys: BTreeMap<ItemKey, bool>,
+    keys: BTreeMap<K, bool>,
 }
 
-impl Known {
+impl<K: Ord> Parked<K> {
     /// There are no dead letters.
     pub fn none() -> Self {
         Self {
@@ -31,10 +28,9 @@ impl Known {
         }
     }
 
-    /// What the first page of the parked keys tells.
-    pub fn from_first(page: ParkedPage) -> Self {
-        let all = page.next.is_none() && page.unreadable.is_empty();
-        let keys = page.keys.into_iter().map(|parked| (parked.key, true));
+    /// These keys are parked; `all`: and no others.
+    pub fn new(keys: impl IntoIterator<Item = K>, all: bool) -> Self {
+        let keys = keys.into_iter().map(|key| (key, true));
         Self {
             all,
             keys: keys.collect(),
@@ -42,13 +38,13 @@ impl Known {
     }
 
     /// Whether a key is parked; `None`: ask.
-    pub fn is_parked(&self, key: &ItemKey) -> Option<bool> {
+    pub fn is_parked(&self, key: &K) -> Option<bool> {
         let known = self.keys.get(key).copied();
         known.or(self.all.then_some(false))
     }
 
     /// Remembers the answer, or what the reader itself did.
-    pub fn learn(&mut self, key: ItemKey, parked: bool) {
+    pub fn learn(&mut self, key: K, parked: bool) {
         if self.all && !parked {
             self.keys.remove(&key);
             return;
@@ -65,49 +61,35 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn key(n: usize) -> ItemKey {
-        ItemKey::from_row(format!("key-{n}"))
-    }
-
     #[test]
     fn where_few_keys_are_parked_nobody_is_asked() {
-        let mut known = Known::none();
-        assert_eq!(known.is_parked(&key(1)), Some(false));
-        known.learn(key(1), true);
-        assert_eq!(known.is_parked(&key(1)), Some(true));
-        known.learn(key(1), false);
-        assert_eq!(known.is_parked(&key(1)), Some(false));
+        let mut known = Parked::none();
+        assert_eq!(known.is_parked(&1), Some(false));
+        known.learn(1, true);
+        assert_eq!(known.is_parked(&1), Some(true));
+        known.learn(1, false);
+        assert_eq!(known.is_parked(&1), Some(false));
     }
 
     #[test]
     fn where_not_all_are_known_a_key_is_asked_for_once() {
-        for page in [
-            ParkedPage {
-                next: Some("more".to_owned()),
-                ..ParkedPage::default()
-            },
-            ParkedPage {
-                unreadable: vec!["a row of a newer version".to_owned()],
-                ..ParkedPage::default()
-            },
-        ] {
-            let mut known = Known::from_first(page);
-            assert_eq!(known.is_parked(&key(1)), None);
-            known.learn(key(1), false);
-            known.learn(key(2), true);
-            assert_eq!(known.is_parked(&key(1)), Some(false));
-            assert_eq!(known.is_parked(&key(2)), Some(true));
-        }
+        let mut known = Parked::new([3], false);
+        assert_eq!(known.is_parked(&1), None);
+        assert_eq!(known.is_parked(&3), Some(true));
+        known.learn(1, false);
+        known.learn(2, true);
+        assert_eq!(known.is_parked(&1), Some(false));
+        assert_eq!(known.is_parked(&2), Some(true));
     }
 
     #[test]
     fn the_memory_is_bounded_and_what_is_forgotten_is_asked_for_again() {
-        let mut known = Known::none();
+        let mut known = Parked::none();
         for n in 0..10 * MOST {
-            known.learn(key(n), true);
+            known.learn(n, true);
             assert!(known.keys.len() <= MOST);
-            assert_eq!(known.is_parked(&key(n)), Some(true));
+            assert_eq!(known.is_parked(&n), Some(true));
         }
-        assert_eq!(known.is_parked(&key(0)), None);
+        assert_eq!(known.is_parked(&0), None);
     }
 }

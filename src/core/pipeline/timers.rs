@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 /// Those who wait, each until its own time. Of two with the same time, who came first is first.
 #[derive(Debug, Clone)]
-pub struct Waits<T, K> {
+pub struct Timers<T, K> {
     by_time: BTreeMap<(T, u64), K>,
     made: u64,
 }
 
-impl<T, K> Default for Waits<T, K> {
+impl<T, K> Default for Timers<T, K> {
     fn default() -> Self {
         Self {
             by_time: BTreeMap::new(),
@@ -18,8 +18,13 @@ impl<T, K> Default for Waits<T, K> {
     }
 }
 
-impl<T: Ord + Copy, K> Waits<T, K> {
-    /// One more waits.
+impl<T: Ord + Copy, K> Timers<T, K> {
+    /// All who wait, in the order of their times.
+    pub fn into_keys(self) -> impl Iterator<Item = K> {
+        self.by_time.into_values()
+    }
+
+    /// One more timers.
     pub fn push(&mut self, until: T, who: K) {
         self.made += 1;
         self.by_time.insert((until, self.made), who);
@@ -43,13 +48,13 @@ mod tests {
 
     #[test]
     fn each_is_due_at_its_time_and_the_first_come_first() {
-        let mut waits = Waits::default();
+        let mut timers = Timers::default();
         for (until, who) in [(3, "c"), (1, "a"), (3, "d"), (2, "b")] {
-            waits.push(until, who);
+            timers.push(until, who);
         }
-        assert_eq!((waits.next(), waits.due(0)), (Some(1), None));
-        let due: Vec<_> = std::iter::from_fn(|| waits.due(3)).collect();
+        assert_eq!((timers.next(), timers.due(0)), (Some(1), None));
+        let due: Vec<_> = std::iter::from_fn(|| timers.due(3)).collect();
         assert_eq!(due, ["a", "b", "c", "d"]);
-        assert_eq!(waits.next(), None);
+        assert_eq!(timers.next(), None);
     }
 }

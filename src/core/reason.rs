@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::decide::retry::UsedUp;
-
 /// Why a record is a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -43,15 +41,6 @@ impl Reason {
     /// Reads a word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.word() == word)
-    }
-}
-
-impl From<UsedUp> for Reason {
-    fn from(used_up: UsedUp) -> Self {
-        match used_up {
-            UsedUp::Attempts => Self::Exhausted,
-            UsedUp::Age => Self::TooOld,
-        }
     }
 }
 

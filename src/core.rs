@@ -1,0 +1,9 @@
+//! Pure machines: events in, commands out. Time and randomness are handed in; there is no async, no
+//! I/O and no clock here, so that a test can play any history in a few lines.
+
+mod attempts;
+pub(crate) mod pipeline;
+mod reason;
+
+pub use attempts::{Attempt, Attempts};
+pub use reason::Reason;

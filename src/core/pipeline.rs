@@ -1,0 +1,402 @@
+//! The records of one source in flight: a shard, a Lambda event, a parked key.
+//!
+//! The caller pushes records and asks what to do ([`Pipeline::next`]); it does that, and reports how
+//! it ended ([`Pipeline::done`]). Everything that is decided on the way is decided here:
+//!
+//! - **Order.** Records of one key are handled one after another; different keys side by side, up to
+//!   a bound.
+//! - **Retries.** A record that failed stays the first of its key and holds no place while it waits.
+//! - **The circuit breaker.** Each attempt needs a permit. A dependency that is down costs nobody an
+//!   attempt.
+//! - **Dead letters.** A record that is given up becomes a dead letter and parks its key; later records
+//!   of the key follow it.
+//! - **Rescue.** A record that waits, and is about to leave the stream, becomes a dead letter too.
+//! - **The watermark.** Everything up to it has ended; only that may be reported to the source.
+//! - **Closing.** Nothing is handled any more; what happens to the rest depends on why
+//!   ([`Closing`]).
+//!
+//! ```text
+//!  push --> waiting --next--> Handle --done--> ended --> watermark
+//!              ^                 |
+//!              |   Again         | DeadLetter --done--> ended, key parked
+//!              +-----------------+
+//! ```
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use super::{Attempts, Reason};
+use crate::decide::blame::Blame;
+
+mod events;
+mod parked;
+mod queues;
+mod rescue;
+mod timers;
+mod verdict;
+mod watermark;
+
+pub use events::{
+    Admission, Admit, Change, Closing, DeadLetter, DeadLetterRules, Ended, Handle, LeftOut, Next,
+    Now, Rules, Try,
+};
+use parked::Parked;
+use queues::Queues;
+use rescue::Rescue;
+use timers::Timers;
+pub use verdict::{FailureKind, Tried, Verdict};
+use watermark::{Ticket, Watermark};
+
+/// A record that waits or is worked on.
+#[derive(Debug)]
+struct Item<R> {
+    record: R,
+    created: SystemTime,
+    ticket: Ticket,
+    attempts: Attempts,
+    blame: Blame,
+    failing_since: Option<Duration>,
+    /// Since it was first found to be old enough to be rescued.
+    due_since: Option<Duration>,
+}
+
+/// Where a record is in its source, and when it was committed, if that is known.
+type Place<P> = (P, Option<SystemTime>);
+
+/// The breaker lets nobody pass before then.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    until: Duration,
+    /// Because the dependency is down.
+    down: bool,
+}
+
+/// The records of one source in flight.
+#[derive(Debug)]
+pub struct Pipeline<K, P, R> {
+    rules: Rules,
+    queues: Queues<K, Item<R>>,
+    watermark: Watermark<Place<P>>,
+    timers: Timers<Duration, K>,
+    parked: Parked<K>,
+    /// Running keys whose record is to be a dead letter.
+    given_up: VecDeque<(K, Reason)>,
+    rescue: Rescue<K>,
+    held: Option<Held>,
+    closed: Option<Closing>,
+}
+
+impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
+    /// An empty pipeline.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            queues: Queues::new(rules.concurrency),
+            watermark: Watermark::default(),
+            timers: Timers::default(),
+            parked: Parked::none(),
+            given_up: VecDeque::new(),
+            rescue: Rescue::default(),
+            held: None,
+            closed: None,
+            rules,
+        }
+    }
+
+    /// A record to handle, behind all that were pushed before.
+    pub fn push(&mut self, position: P, created: SystemTime, key: K, record: R) {
+        let ticket = self.watermark.begin((position, Some(created)));
+        let item = Item {
+            record,
+            created,
+            ticket,
+            attempts: Attempts::default(),
+            blame: Blame::default(),
+            failing_since: None,
+            due_since: None,
+        };
+        self.queues.push(key, item);
+    }
+
+    /// A record that is not to be handled: it was filtered out, or is older than the start.
+    pub fn skip(&mut self, position: P, created: SystemTime) {
+        let ticket = self.watermark.begin((position, Some(created)));
+        self.watermark.finish(ticket);
+    }
+
+    /// A record that nobody can handle here, such as one that cannot be read: the watermark stays
+    /// before it.
+    pub fn block(&mut self, position: P, created: Option<SystemTime>) {
+        self.watermark.begin((position, created));
+    }
+
+    /// These keys have dead letters, and their records follow them; `all`: and no others have.
+    /// Otherwise a key is asked about before its first record is handled.
+    pub fn know_parked(&mut self, keys: impl IntoIterator<Item = K>, all: bool) {
+        self.parked = Parked::new(keys, all);
+    }
+
+    /// What to do now. Ask until it says to wait, and again whenever something was pushed or
+    /// ended.
+    pub fn next<B: Admit>(&mut self, now: Now, breaker: &mut B) -> Next<K, R, B::Permit> {
+        while let Some(key) = self.timers.due(now.elapsed) {
+            self.queues.resume(&key);
+        }
+        if self.closed != Some(Closing::LeaseLost)
+            && let Some((key, reason)) = self.given_up.pop_front()
+            && let Some(letter) = self.dead_letter(key, reason)
+        {
+            return Next::DeadLetter(letter);
+        }
+        match self.closed {
+            Some(why) if !why.has_last_look() => {
+                breaker.leave();
+                return Next::Idle;
+            }
+            Some(_) => {}
+            None => {
+                if let Some(letter) = self.next_rescue(now, breaker) {
+                    return Next::DeadLetter(letter);
+                }
+            }
+        }
+        let over = |held: &Held| held.until <= now.elapsed || (held.down && !breaker.is_down());
+        if self.held.as_ref().is_some_and(over) {
+            self.held = None;
+        }
+        self.start(now, breaker)
+    }
+
+    /// Starts the next key whose turn it is.
+    fn start<B: Admit>(&mut self, now: Now, breaker: &mut B) -> Next<K, R, B::Permit> {
+        while self.held.is_none() {
+            let Some((key, item)) = self.queues.start() else {
+                breaker.leave();
+                break;
+            };
+            match self.parked.is_parked(&key) {
+                Some(true) => match self.dead_letter(key, Reason::Followed) {
+                    Some(letter) => return Next::DeadLetter(letter),
+                    None => continue,
+                },
+                None if self.closed.is_none() => return Next::AskParked(key),
+                Some(false) | None => {}
+            }
+            if self.closed.is_some() {
+                match self.rules.last_look(item, now) {
+                    Some(reason) => self.given_up.push_back((key, reason)),
+                    None => self.queues.suspend(&key),
+                }
+                if let Some((key, reason)) = self.given_up.pop_front()
+                    && let Some(letter) = self.dead_letter(key, reason)
+                {
+                    return Next::DeadLetter(letter);
+                }
+                continue;
+            }
+            let attempts = item.attempts.made();
+            let which = if attempts == 0 {
+                Try::First
+            } else {
+                Try::Again
+            };
+            match breaker.admit(which) {
+                Admission::Go(permit) => {
+                    let (record, blame) = (item.record.clone(), item.blame);
+                    let attempt = attempts + 1;
+                    return Next::Handle(Handle {
+                        key,
+                        record,
+                        attempt,
+                        blame,
+                        permit,
+                    });
+                }
+                Admission::Wait(wait) => {
+                    self.queues.put_back(&key);
+                    let until = now.elapsed + wait;
+                    let down = breaker.is_down();
+                    self.held = Some(Held { until, down });
+                }
+                Admission::Later(wait) => {
+                    self.queues.suspend(&key);
+                    self.timers.push(now.elapsed + wait, key);
+                }
+            }
+        }
+        self.wait(now)
+    }
+
+    fn wait<A>(&self, now: Now) -> Next<K, R, A> {
+        let wakes = [self.timers.next(), self.held.map(|held| held.until)];
+        let rescue = self.next_rescue_look(now);
+        let first = wakes.into_iter().flatten().chain(rescue).min();
+        first.map_or(Next::Idle, Next::WaitUntil)
+    }
+
+    /// Work on the first record of a key has ended.
+    pub fn done(
+        &mut self,
+        key: &K,
+        ended: Ended,
+        now: Now,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Change<R>> {
+        match ended {
+            Ended::Handled => self.finish(key, None),
+            Ended::Failed { kind, error, blame } => {
+                let item = self.queues.first(key)?;
+                item.blame = blame;
+                if kind.burns() {
+                    item.attempts.push(now.time, &error);
+                    item.failing_since.get_or_insert(now.elapsed);
+                }
+                self.failed(key, kind, now, rng)
+            }
+            Ended::Written(reason) => {
+                self.parked.learn(key.clone(), true);
+                self.finish(key, Some(reason))
+            }
+            Ended::Unparked => Some(self.learn(key, false)),
+            Ended::Asked(parked) => Some(self.learn(key, parked)),
+            Ended::LeaseLost => {
+                self.queues.put_back(key);
+                self.close(Closing::LeaseLost);
+                Some(Change::LeaseLost)
+            }
+        }
+    }
+
+    fn learn(&mut self, key: &K, parked: bool) -> Change<R> {
+        self.parked.learn(key.clone(), parked);
+        self.queues.put_back(key);
+        Change::Known
+    }
+
+    fn finish(&mut self, key: &K, reason: Option<Reason>) -> Option<Change<R>> {
+        let item = self.queues.finish(key)?;
+        self.watermark.finish(item.ticket);
+        Some(Change::Ended(item.record, reason))
+    }
+
+    /// A record that failed stays the first of its key until it ends; the others go on.
+    fn failed(
+        &mut self,
+        key: &K,
+        kind: FailureKind,
+        now: Now,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Change<R>> {
+        let item = self.queues.first(key)?;
+        let since = item.failing_since.unwrap_or(now.elapsed);
+        let attempts = item.attempts.made();
+        let failing_for = now.elapsed.saturating_sub(since);
+        let tried = Tried {
+            attempts,
+            failing_for,
+        };
+        let record = item.record.clone();
+        let verdict = self.rules.verdict(kind, tried, rng);
+        match verdict {
+            Verdict::DeadLetter(reason) => self.given_up.push_back((key.clone(), reason)),
+            Verdict::Leave => self.queues.suspend(key),
+            Verdict::Again(wait) => {
+                if self.rules.left_out.order {
+                    self.queues.lose_turn(key);
+                }
+                self.queues.suspend(key);
+                if self.closed.is_some_and(Closing::has_last_look) {
+                    self.queues.resume(key);
+                } else {
+                    self.timers.push(now.elapsed + wait, key.clone());
+                }
+            }
+        }
+        Some(Change::Failed {
+            record,
+            attempts,
+            verdict,
+        })
+    }
+
+    /// Nothing is handled any more. The first reason counts, except that a lost lease outweighs
+    /// all others.
+    pub fn close(&mut self, why: Closing) {
+        if self.closed.is_some() && why != Closing::LeaseLost {
+            return;
+        }
+        self.closed = Some(why);
+        self.held = None;
+        self.rescue = Rescue::default();
+        let last_look = why.has_last_look();
+        for key in std::mem::take(&mut self.timers).into_keys() {
+            if last_look {
+                self.queues.resume(&key);
+            }
+        }
+    }
+
+    /// Why nothing is handled any more.
+    pub fn closed(&self) -> Option<Closing> {
+        self.closed
+    }
+
+    /// The breaker may have changed its mind: it is asked again before the time that it said.
+    pub fn ask_again(&mut self) {
+        self.held = None;
+    }
+
+    /// The last record up to which all have ended, and when it was committed.
+    pub fn watermark(&self) -> Option<&Place<P>> {
+        if self.rules.left_out.contiguous {
+            return self.watermark.first().or(self.watermark.reached());
+        }
+        self.watermark.reached()
+    }
+
+    /// The first record that has not ended, and when it was committed, if that is known.
+    pub fn first_unfinished(&self) -> Option<&Place<P>> {
+        self.watermark.first()
+    }
+
+    /// When the oldest record that has not ended was committed.
+    pub fn oldest_unfinished(&self) -> Option<SystemTime> {
+        self.watermark.first().and_then(|(_, created)| *created)
+    }
+
+    /// Whether all that was pushed has ended.
+    pub fn is_finished(&self) -> bool {
+        self.watermark.is_empty()
+    }
+
+    /// How many records are worked on.
+    pub fn in_hand(&self) -> usize {
+        self.queues.running()
+    }
+
+    /// How many records wait.
+    pub fn waiting(&self) -> usize {
+        self.queues.len() - self.queues.running()
+    }
+
+    /// Whether a record waits for nothing but its place or the breaker.
+    pub fn is_held_back(&self) -> bool {
+        self.queues.any_ready()
+    }
+
+    /// The dead letter of a running key's first record.
+    fn dead_letter(&mut self, key: K, reason: Reason) -> Option<DeadLetter<K, R>> {
+        let parked = self.parked.is_parked(&key) == Some(true);
+        let item = self.queues.first(&key)?;
+        Some(DeadLetter {
+            record: item.record.clone(),
+            attempts: item.attempts.clone(),
+            reason: if parked { Reason::Followed } else { reason },
+            key,
+        })
+    }
+}
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod properties;

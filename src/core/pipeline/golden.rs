@@ -1,0 +1,268 @@
+//! Scripts of events and the commands that they lead to, in `golden/*.txt`. A line that begins with
+//! `>` is an event; the lines below it are what the pipeline says. `UPDATE_GOLDEN=1` writes them
+//! again: read the difference.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::{
+    Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, LeftOut, Next, Now,
+    Pipeline, Rules, Try, Verdict,
+};
+use crate::decide::blame::Blame;
+use crate::decide::retry::{AttemptLimits, Backoff};
+
+/// Says what it was last set to say.
+#[derive(Debug, Clone, Copy, Default)]
+enum Breaker {
+    #[default]
+    Closed,
+    /// The dependency is down, and asked again after this long.
+    Open(Duration),
+    /// There is no room.
+    Full(Duration),
+    /// Retries have to wait.
+    Later(Duration),
+}
+
+impl Admit for Breaker {
+    type Permit = ();
+
+    fn admit(&mut self, which: Try) -> Admission<()> {
+        match *self {
+            Self::Open(wait) | Self::Full(wait) => Admission::Wait(wait),
+            Self::Later(wait) if which == Try::Again => Admission::Later(wait),
+            Self::Closed | Self::Later(_) => Admission::Go(()),
+        }
+    }
+
+    fn is_down(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
+    fn leave(&mut self) {}
+}
+
+struct Script {
+    pipeline: Pipeline<String, u64, u64>,
+    breaker: Breaker,
+    elapsed: Duration,
+    rng: fastrand::Rng,
+}
+
+/// 90s, 15m, 20h, 250ms.
+fn duration(text: &str) -> Duration {
+    let at = text.find(char::is_alphabetic).unwrap();
+    let (number, unit) = (text[..at].parse().unwrap(), &text[at..]);
+    match unit {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_mins(number),
+        "h" => Duration::from_hours(number),
+        _ => panic!("{text}"),
+    }
+}
+
+/// The value of `name=value`.
+fn value<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    let pair = |word: &&'a str| word.split_once('=').filter(|(n, _)| *n == name);
+    words.iter().find_map(pair).map(|(_, value)| value)
+}
+
+fn rules(words: &[&str]) -> Rules {
+    let number = |name, otherwise: u32| {
+        let given = value(words, name).map(|text| text.parse().unwrap());
+        given.unwrap_or(otherwise)
+    };
+    let limits = AttemptLimits {
+        attempts: number("attempts", 3),
+        age: value(words, "age").map_or(Duration::from_hours(6), duration),
+    };
+    let rescue_age = value(words, "rescue").map(duration);
+    let dead_letters = DeadLetterRules { limits, rescue_age };
+    Rules {
+        concurrency: number("concurrency", 16) as usize,
+        backoff: Backoff::default(),
+        dead_letters: (!words.contains(&"no-dead-letters")).then_some(dead_letters),
+        comes_again: words.contains(&"comes-again"),
+        left_out: LeftOut::default(),
+    }
+}
+
+impl Script {
+    fn new(rules: Rules) -> Self {
+        Self {
+            pipeline: Pipeline::new(rules),
+            breaker: Breaker::Closed,
+            elapsed: Duration::ZERO,
+            rng: fastrand::Rng::with_seed(1),
+        }
+    }
+
+    fn now(&self) -> Now {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_hours(1000);
+        Now {
+            elapsed: self.elapsed,
+            time: start + self.elapsed,
+        }
+    }
+
+    fn event(&mut self, line: &str, said: &mut String) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let aged = value(&words, "aged").map_or(Duration::ZERO, duration);
+        let created = self.now().time - aged;
+        let before = self.pipeline.watermark().copied();
+        match words[..] {
+            ["rules", ..] => *self = Self::new(rules(&words)),
+            ["push", key, number, ..] => {
+                let number = number.parse().unwrap();
+                self.pipeline.push(number, created, key.to_owned(), number);
+            }
+            ["skip", number] => self.pipeline.skip(number.parse().unwrap(), created),
+            ["block", number] => self.pipeline.block(number.parse().unwrap(), None),
+            ["parked", ref keys @ .., "all"] => self.know(keys, true),
+            ["parked", ref keys @ .., "and-others"] => self.know(keys, false),
+            ["breaker", "closed"] => self.breaker = Breaker::Closed,
+            ["breaker", "open", wait] => self.breaker = Breaker::Open(duration(wait)),
+            ["breaker", "full", wait] => self.breaker = Breaker::Full(duration(wait)),
+            ["breaker", "later", wait] => self.breaker = Breaker::Later(duration(wait)),
+            ["room"] => self.pipeline.ask_again(),
+            ["wait", time] => self.elapsed += duration(time),
+            ["close", why] => self.pipeline.close(closing(why)),
+            ["done", key, how, ..] => self.done(key, how, words.get(3).copied(), said),
+            ["next"] => self.next(said),
+            _ => panic!("{line}"),
+        }
+        let after = self.pipeline.watermark().copied();
+        if let Some((number, _)) = after.filter(|_| after != before) {
+            writeln!(said, "watermark {number}").unwrap();
+        }
+    }
+
+    fn know(&mut self, keys: &[&str], all: bool) {
+        let keys = keys.iter().map(|key| (*key).to_owned());
+        self.pipeline.know_parked(keys, all);
+    }
+
+    fn next(&mut self, said: &mut String) {
+        loop {
+            match self.pipeline.next(self.now(), &mut self.breaker) {
+                Next::Handle(what) => {
+                    let (key, record, attempt) = (what.key, what.record, what.attempt);
+                    writeln!(said, "handle {key} {record}, attempt {attempt}").unwrap();
+                }
+                Next::DeadLetter(what) => {
+                    let made = what.attempts.made();
+                    let (key, record, reason) = (what.key, what.record, what.reason);
+                    let line = format!("write dead letter {key} {record}: {reason}");
+                    writeln!(said, "{line}, {made} attempts").unwrap();
+                }
+                Next::AskParked(key) => writeln!(said, "ask about {key}").unwrap(),
+                Next::WaitUntil(at) => {
+                    let wait = at.saturating_sub(self.elapsed);
+                    writeln!(said, "wait {wait:?}").unwrap();
+                    return;
+                }
+                Next::Idle => {
+                    said.push_str("idle\n");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, key: &str, how: &str, with: Option<&str>, said: &mut String) {
+        let failed = |kind| Ended::Failed {
+            kind,
+            error: how.to_owned(),
+            blame: Blame::default(),
+        };
+        let ended = match how {
+            "ok" => Ended::Handled,
+            "retry" => failed(FailureKind::Retry),
+            "reject" => failed(FailureKind::Reject),
+            "unavailable" => failed(FailureKind::Unavailable),
+            "overloaded" => failed(FailureKind::Overloaded),
+            "busy" => failed(FailureKind::Busy(duration(with.unwrap()))),
+            "written" => {
+                let reason = super::Reason::from_word(with.unwrap());
+                Ended::Written(reason.unwrap())
+            }
+            "unparked" => Ended::Unparked,
+            "parked" => Ended::Asked(true),
+            "free" => Ended::Asked(false),
+            "lease-lost" => Ended::LeaseLost,
+            _ => panic!("{how}"),
+        };
+        let now = self.now();
+        let change = self
+            .pipeline
+            .done(&key.to_owned(), ended, now, &mut self.rng);
+        let line = match change.unwrap() {
+            Change::Ended(record, None) => format!("{record} is handled"),
+            Change::Ended(record, Some(reason)) => format!("{record} is a dead letter: {reason}"),
+            Change::Known => format!("{key} is known"),
+            Change::LeaseLost => "the lease is lost".to_owned(),
+            Change::Failed {
+                record,
+                attempts,
+                verdict,
+            } => match verdict {
+                Verdict::Again(Duration::ZERO) => format!("{record} is put off"),
+                Verdict::Again(wait) => {
+                    format!("{record} failed, {attempts} attempts, again in {wait:.1?}")
+                }
+                Verdict::DeadLetter(reason) => format!("{record} is given up: {reason}"),
+                Verdict::Leave => format!("{record} is left to its source"),
+            },
+        };
+        writeln!(said, "{line}").unwrap();
+    }
+}
+
+fn closing(word: &str) -> Closing {
+    match word {
+        "drain" => Closing::Drain,
+        "lease-lost" => Closing::LeaseLost,
+        "out-of-time" => Closing::OutOfTime,
+        "dependency-down" => Closing::DependencyDown,
+        _ => panic!("{word}"),
+    }
+}
+
+/// The script with what the pipeline says to it.
+fn played(text: &str) -> String {
+    let mut script = Script::new(rules(&[]));
+    let mut all = String::new();
+    for line in text.lines() {
+        match line.strip_prefix("> ") {
+            Some(event) => {
+                writeln!(all, "{line}").unwrap();
+                script.event(event, &mut all);
+            }
+            None if line.is_empty() || line.starts_with('#') => writeln!(all, "{line}").unwrap(),
+            None => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn every_script_leads_to_the_commands_that_are_written_in_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core/pipeline/golden");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
+    paths.sort_by_key(|entry| entry.as_ref().unwrap().path());
+    assert!(paths.len() >= 8, "the scripts are missing");
+    for entry in paths {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let said = played(&text);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &said).unwrap();
+        } else {
+            assert_eq!(said, text, "{}", path.display());
+        }
+    }
+}

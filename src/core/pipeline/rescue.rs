@@ -1,0 +1,100 @@
+//! Records that are about to leave the stream become dead letters, which are redriven by themselves.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+use super::{Admit, DeadLetter, Item, Now, Pipeline, Reason, Rules};
+
+/// A record that is about to leave the stream is still handled, not rescued, if it gets its turn
+/// within this time.
+const TURN: Duration = Duration::from_mins(1);
+
+/// Between two looks for records that are about to leave the stream.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// So many letters are written at a time when records are rescued.
+const AT_ONCE: usize = 16;
+
+/// What is to be rescued.
+#[derive(Debug)]
+pub(super) struct Rescue<K> {
+    keys: VecDeque<K>,
+    looked: Option<Duration>,
+}
+
+impl<K> Default for Rescue<K> {
+    fn default() -> Self {
+        Self {
+            keys: VecDeque::new(),
+            looked: None,
+        }
+    }
+}
+
+impl Rules {
+    fn rescue_age(&self) -> Option<Duration> {
+        self.dead_letters?.rescue_age
+    }
+
+    /// Nothing is handled any more: why a record that waits becomes a dead letter all the same.
+    pub(super) fn last_look<R>(&self, item: &Item<R>, now: Now) -> Option<Reason> {
+        let rules = self.dead_letters?;
+        let age = now.time.duration_since(item.created).unwrap_or_default();
+        if item.attempts.made() > 0 && age >= rules.limits.age {
+            return Some(Reason::TooOld);
+        }
+        let late = rules.rescue_age.is_some_and(|late| age >= late);
+        late.then_some(Reason::Rescued)
+    }
+}
+
+impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
+    /// When to look whether a record is about to leave the stream.
+    pub(super) fn next_rescue_look(&self, now: Now) -> Option<Duration> {
+        let age = self.rules.rescue_age()?;
+        if self.closed.is_some() || self.waiting() == 0 {
+            return None;
+        }
+        let due = (self.oldest_unfinished()? + age).duration_since(now.time);
+        let due = now.elapsed + due.unwrap_or_default();
+        Some(self.rescue.looked.map_or(due, |at| due.max(at + LOOK)))
+    }
+
+    /// The next record to rescue.
+    pub(super) fn next_rescue(
+        &mut self,
+        now: Now,
+        breaker: &impl Admit,
+    ) -> Option<DeadLetter<K, R>> {
+        if self.rescue.keys.is_empty()
+            && self
+                .next_rescue_look(now)
+                .is_some_and(|at| at <= now.elapsed)
+        {
+            self.look(now, breaker.is_down());
+        }
+        while self.queues.running() < AT_ONCE.min(self.rules.concurrency) {
+            let key = self.rescue.keys.pop_front()?;
+            if self.queues.start_key(&key) {
+                return self.dead_letter(key, Reason::Rescued);
+            }
+        }
+        None
+    }
+
+    /// Notes which records are about to leave the stream and do not get their turn.
+    fn look(&mut self, now: Now, down: bool) {
+        self.rescue.looked = Some(now.elapsed);
+        let age = self.rules.rescue_age().unwrap_or_default();
+        let late = now.time.checked_sub(age);
+        let late = late.unwrap_or(SystemTime::UNIX_EPOCH);
+        let due = |item: &mut Item<R>| {
+            if item.created > late {
+                return false;
+            }
+            let since = *item.due_since.get_or_insert(now.elapsed);
+            down || item.attempts.made() > 0 || now.elapsed.saturating_sub(since) >= TURN
+        };
+        self.rescue.keys = self.queues.waiting(due);
+    }
+}

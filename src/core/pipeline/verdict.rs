@@ -1,0 +1,158 @@
+//! What becomes of a record that failed.
+
+use std::time::Duration;
+
+use super::super::Reason;
+use super::Rules;
+
+/// A record that somebody else is working on is not looked at more often than this.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// How an attempt failed, and with that whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// It may succeed the next time. Panics and overruns count as this.
+    Retry,
+    /// The record is bad.
+    Reject,
+    /// A dependency is down.
+    Unavailable,
+    /// A dependency asks for fewer calls.
+    Overloaded,
+    /// Somebody else is working on the same effect; look again after this long.
+    Busy(Duration),
+}
+
+impl FailureKind {
+    /// Whether this was an attempt at the record, and not the fault of others.
+    pub fn burns(self) -> bool {
+        matches!(self, Self::Retry | Self::Reject)
+    }
+}
+
+/// What becomes of a record that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is tried again after this long.
+    Again(Duration),
+    /// It becomes a dead letter.
+    DeadLetter(Reason),
+    /// It is not tried again here, and holds the watermark: the source will bring it again.
+    Leave,
+}
+
+/// How often and for how long a record has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// Since the first of them.
+    pub failing_for: Duration,
+}
+
+impl Rules {
+    /// What becomes of a record that failed in this way.
+    pub fn verdict(&self, kind: FailureKind, tried: Tried, rng: &mut fastrand::Rng) -> Verdict {
+        let backoff = &self.backoff;
+        match kind {
+            FailureKind::Reject if self.dead_letters.is_some() => {
+                Verdict::DeadLetter(Reason::Rejected)
+            }
+            FailureKind::Reject if self.comes_again => Verdict::Leave,
+            FailureKind::Reject => Verdict::Again(backoff.cap),
+            FailureKind::Retry => match self.used_up(tried) {
+                Some(reason) => Verdict::DeadLetter(reason),
+                None => Verdict::Again(backoff.wait(tried.attempts, rng)),
+            },
+            FailureKind::Overloaded => Verdict::Again(backoff.wait(4, rng)),
+            // The circuit breaker decides when.
+            FailureKind::Unavailable => Verdict::Again(Duration::ZERO),
+            FailureKind::Busy(wait) => Verdict::Again(wait.min(backoff.cap / 30).max(BUSY)),
+        }
+    }
+
+    /// Why a record may not be tried again. Without dead letters it is tried for ever.
+    fn used_up(&self, tried: Tried) -> Option<Reason> {
+        let limits = self.dead_letters?.limits;
+        if tried.attempts >= limits.attempts {
+            return Some(Reason::Exhausted);
+        }
+        (tried.failing_for >= limits.age).then_some(Reason::TooOld)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DeadLetterRules, LeftOut};
+    use super::*;
+    use crate::decide::retry::{AttemptLimits, Backoff};
+
+    const LIMITS: AttemptLimits = AttemptLimits {
+        attempts: 3,
+        age: Duration::from_mins(10),
+    };
+
+    fn rules(dead_letters: bool, comes_again: bool) -> Rules {
+        let limits = LIMITS;
+        let rescue_age = None;
+        Rules {
+            concurrency: 1,
+            backoff: Backoff::default(),
+            dead_letters: dead_letters.then_some(DeadLetterRules { limits, rescue_age }),
+            comes_again,
+            left_out: LeftOut::default(),
+        }
+    }
+
+    fn verdict(rules: &Rules, kind: FailureKind, attempts: u32, seconds: u64) -> Verdict {
+        let failing_for = Duration::from_secs(seconds);
+        let tried = Tried {
+            attempts,
+            failing_for,
+        };
+        rules.verdict(kind, tried, &mut fastrand::Rng::with_seed(7))
+    }
+
+    #[test]
+    fn a_record_is_given_up_when_either_its_attempts_or_its_time_are_used_up() {
+        let cases = [
+            (1, 0, None),
+            (2, 599, None),
+            (2, 600, Some(Reason::TooOld)),
+            (3, 0, Some(Reason::Exhausted)),
+            (3, 600, Some(Reason::Exhausted)),
+        ];
+        for (attempts, seconds, expected) in cases {
+            let of = |rules: &Rules| match verdict(rules, FailureKind::Retry, attempts, seconds) {
+                Verdict::DeadLetter(reason) => Some(reason),
+                Verdict::Again(wait) => {
+                    assert!(wait <= rules.backoff.cap);
+                    None
+                }
+                Verdict::Leave => panic!("left"),
+            };
+            assert_eq!(of(&rules(true, false)), expected, "{attempts} {seconds}");
+            assert_eq!(of(&rules(false, false)), None, "without dead letters");
+        }
+    }
+
+    #[test]
+    fn a_rejected_record_is_a_dead_letter_or_waits_or_is_left_to_its_source() {
+        let of = |rules: &Rules| verdict(rules, FailureKind::Reject, 1, 0);
+        let rejected = Verdict::DeadLetter(Reason::Rejected);
+        assert_eq!(of(&rules(true, true)), rejected);
+        assert_eq!(of(&rules(false, true)), Verdict::Leave);
+        let cap = Backoff::default().cap;
+        assert_eq!(of(&rules(false, false)), Verdict::Again(cap));
+    }
+
+    #[test]
+    fn somebody_else_who_is_busy_is_asked_neither_at_once_nor_after_long() {
+        let of = |wait| {
+            let kind = FailureKind::Busy(Duration::from_millis(wait));
+            verdict(&rules(true, false), kind, 0, 0)
+        };
+        let again = |wait| Verdict::Again(Duration::from_millis(wait));
+        assert_eq!([0, 400, 60_000].map(of), [100, 400, 1000].map(again));
+    }
+}
