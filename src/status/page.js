@@ -203,10 +203,13 @@ function stream({ group_table: arn }) {
   const bad = make("div", {}, make("h3", {}, "Rows that cannot be read"), unreadable.node);
   const shardsHead = make("div", { class: "head" }, make("h3", {}, "Shards"), folds.node);
   const sides = make("div", { class: "sides" }, make("div", {}, make("h3", {}, "Workers"), workers.node), make("div", {}, make("h3", {}, "Gaps"), gaps.node));
-  const node = make("section", {}, name, make("p", { class: "arn" }, arn), shardsHead, shards.node, sides, bad);
+  const whose = make("p", { class: "arn" });
+  const node = make("section", {}, name, whose, shardsHead, shards.node, sides, bad);
   shown.set(node, (one) => {
     last = one;
     say(name, `Table ${one.table}`);
+    const effect = one.effect == null ? "" : ` · effect ${one.effect}`;
+    say(whose, `Group ${one.group}${effect} · ${arn.slice(one.group.length + 1)}`);
     showShards();
     workers.show(one.workers);
     gaps.show(one.gaps);

@@ -51,6 +51,8 @@ pub struct StreamStatus {
     pub group_table: String,
     /// The group.
     pub group: String,
+    /// The effect that the group performs; `None`: the group's row does not name one.
+    pub effect: Option<String>,
     /// The table's name, as far as the ARN tells it.
     pub table: String,
     /// How things stand.

@@ -45,6 +45,7 @@ impl StreamStatus {
         let mut report = Self {
             group_table: at.to_string(),
             group: at.group().to_string(),
+            effect: effect(view),
             table: at.table_name().to_owned(),
             verdict: Verdict::Well,
             shards,
@@ -59,6 +60,12 @@ impl StreamStatus {
         }
         report
     }
+}
+
+/// The effect that the group was started with.
+fn effect(view: &View) -> Option<String> {
+    let identity = &view.group.as_ref()?.identity;
+    identity.get("effect").map(str::to_owned)
 }
 
 fn worker(row: &WorkerRow, view: &View, beats: &Beats) -> WorkerStatus {

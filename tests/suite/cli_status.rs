@@ -126,23 +126,27 @@ async fn a_look_that_fails_is_told_and_does_not_end_the_watch() {
 }
 
 #[tokio::test]
-async fn a_fleet_that_works_is_well_and_one_that_left_needs_attention() {
+async fn a_fleet_is_named_and_is_well_while_it_works_and_needs_attention_once_it_has_left() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let mails = MailServer::start(Script::default()).await;
     shop.place(0..3).await;
     let folder = tempfile::tempdir().unwrap();
-    let mut worker = Process::start(
-        process::command(&shop, &mails, None, "host-1"),
-        folder.path(),
-        "host-1",
-    );
+    let mut run = process::command(&shop, &mails, None, "host-1");
+    run.args(["--group", "shop", "--effect", "order-mail"]);
+    let mut worker = Process::start(run, folder.path(), "host-1");
     mails.wait_accepted(3).await;
+    let look = ["status", "--group", "shop"];
+    let status = async || {
+        let (told, code) = told(&shop, &[&look[..], &["--json"]].concat()).await;
+        let document: Value = serde_json::from_str(&told).unwrap();
+        (document, code)
+    };
     // The lease's row tells of it a moment later.
-    let mut now = status(&shop).await;
+    let mut now = status().await;
     while now.1 != 0 || now.0["streams"][0]["shards"][0]["lag_seconds"] != 0.0 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        now = status(&shop).await;
+        now = status().await;
     }
     let stream = &now.0["streams"][0];
     assert_eq!(now.0["verdict"], "well");
@@ -151,15 +155,20 @@ async fn a_fleet_that_works_is_well_and_one_that_left_needs_attention() {
     assert_eq!(stream["workers"][0]["alive"], true);
     assert_eq!(stream["parked_keys"], 0);
     assert_eq!(now.0["ambiguous"], 0);
-    let (told_well, code) = told(&shop, &["status"]).await;
+    assert_eq!(stream["group"], "shop");
+    assert_eq!(stream["effect"], "order-mail");
+    assert_eq!(stream["table"], shop.orders);
+    let (told_well, code) = told(&shop, &look).await;
     assert_eq!(code, 0, "{told_well}");
+    let heading = format!("\ngroup shop, effect order-mail, table {} (", shop.orders);
+    assert!(told_well.contains(&heading), "{told_well}");
     assert!(
         told_well.contains("All is well.") && told_well.contains("host-1"),
         "{told_well}"
     );
 
     worker.stop().await;
-    let (told_left, code) = told(&shop, &["status"]).await;
+    let (told_left, code) = told(&shop, &look).await;
     assert_eq!(code, 1, "{told_left}");
     assert!(told_left.contains("No worker is alive"), "{told_left}");
     assert!(told_left.contains("free"), "{told_left}");

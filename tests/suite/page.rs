@@ -74,6 +74,11 @@ fn a_fleet_that_is_well_is_told_in_one_line_with_each_shard_below_its_parent() {
         browser.value("document.title"),
         "All is well · orders · aftercommit"
     );
+    let arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/orders";
+    assert_eq!(
+        browser.text("#streams .arn"),
+        format!("Group confirmation · effect order-mail · {arn}")
+    );
     let living = [
         "reading",
         "worker-1/a1b2",

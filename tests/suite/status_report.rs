@@ -69,7 +69,7 @@ fn view(workers: Vec<WorkerRow>, leases: Vec<LeaseRow>) -> View {
         group: Some(GroupRow {
             initial: InitialPosition::Latest,
             bootstrapped: ago(100_000).unwrap(),
-            identity: Identity::default(),
+            identity: Identity::default().with("effect", "order-mail"),
         }),
         workers: workers.collect(),
         leases: leases.collect(),

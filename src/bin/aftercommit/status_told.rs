@@ -34,7 +34,7 @@ pub fn text(status: &FleetStatus) -> String {
 }
 
 fn on_stream(stream: &StreamStatus) -> String {
-    let mut text = format!("\n{}  {}\n", plain(&stream.table), stream.group_table);
+    let mut text = format!("\n{}\n", heading(stream));
     let mut rows =
         vec![["WORKER", "HEARTBEAT", "SHARDS", "ZONE", "VERSION", ""].map(str::to_owned)];
     rows.extend(stream.workers.iter().map(worker));
@@ -70,6 +70,17 @@ fn on_stream(stream: &StreamStatus) -> String {
         let _ = writeln!(text, "gap                 {}", gap_line(gap));
     }
     text
+}
+
+/// Which group performs which effect on which table.
+fn heading(stream: &StreamStatus) -> String {
+    let effect = stream.effect.as_ref();
+    let effect = effect.map_or_else(String::new, |effect| format!(", effect {}", plain(effect)));
+    let (table, group) = (plain(&stream.table), plain(&stream.group));
+    let arn = stream.group_table.split_once('#').map(|(_, arn)| arn);
+    let arn = arn.filter(|arn| *arn != stream.table);
+    let arn = arn.map_or_else(String::new, |arn| format!(" ({})", plain(arn)));
+    format!("group {group}{effect}, table {table}{arn}")
 }
 
 /// A gap in one line.
