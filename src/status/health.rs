@@ -4,10 +4,11 @@
 //! whether the loops turn, because that is all that a new process would mend. They turn on whether
 //! or not DynamoDB and the mail server answer, so an outage of either kills nobody: tasks that are
 //! killed during one only come back slower. The one exception is a worker that never got its first
-//! heartbeat through: it has no work to lose, and a deployment that cannot work must fail.
+//! heartbeat through, or has not even found its tables ([`start`]): it has no work to lose, and a
+//! deployment that cannot work must fail.
 //!
 //! **Ready** ([`standing`]) is for people and dashboards: it is false, with the reason, while the
-//! worker joins, has not reached the stream, drains, gets no heartbeat through, or what its handler
+//! worker starts or joins, has not reached the stream, drains, gets no heartbeat through, or what its handler
 //! depends on is down.
 //!
 //! A handler that blocks its thread may also stop the server that answers: then the probe gets no
@@ -18,7 +19,7 @@ use std::time::Duration;
 use crate::dependency::Down;
 use crate::progress::{Progress, STUCK, Standing};
 
-/// So long a worker may take to get its first heartbeat through.
+/// How long a process may take to start, and then a worker to get its first heartbeat through.
 const START: Duration = Duration::from_mins(1);
 
 /// What is stuck.
@@ -42,6 +43,14 @@ pub enum Stuck {
         /// For how long.
         quiet: Duration,
     },
+    /// It has not started: it cannot reach its tables, or read a setting.
+    #[error("the worker has not started for {} s{}", .time.as_secs(), because(.why.as_ref()))]
+    NeverStarted {
+        /// For how long it has tried.
+        time: Duration,
+        /// Why the last attempt failed.
+        why: Option<String>,
+    },
     /// No heartbeat was ever accepted.
     #[error("the worker cannot join the fleet: for {} s no heartbeat was accepted{}", .time.as_secs(), because(.why.as_ref()))]
     NeverJoined {
@@ -55,6 +64,9 @@ pub enum Stuck {
 /// Why a worker does not do its work, or not all of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
+    /// It has not found its tables yet; why the last attempt failed, if one has.
+    #[error("starting{}", because(.0.as_ref()))]
+    Starting(Option<String>),
     /// It has not written its first heartbeat yet; the last error, if there is one.
     #[error("joining the fleet: no heartbeat is written yet{}", because(.0.as_ref()))]
     Joining(Option<String>),
@@ -100,6 +112,18 @@ impl std::fmt::Display for HeldBack {
 
 fn because(why: Option<&String>) -> String {
     why.map_or_else(String::new, |why| format!(": {why}"))
+}
+
+/// Whether a process may still be starting after this time.
+///
+/// # Errors
+///
+/// It may not; `why` is why its last attempt failed.
+pub fn start(time: Duration, why: Option<String>) -> Result<(), Stuck> {
+    if time > START {
+        return Err(Stuck::NeverStarted { time, why });
+    }
+    Ok(())
 }
 
 /// The first loop of a consumer that is stuck. One that does not run yet, or has left, is not.

@@ -39,6 +39,8 @@ pub mod process;
 pub mod report;
 mod rows;
 mod watch;
+mod watched;
 
 pub use report::{FleetStatus, ShardState, StreamStatus, Verdict};
-pub use watch::{Status, Watch};
+pub use watch::Status;
+pub use watched::Watch;

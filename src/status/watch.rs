@@ -1,28 +1,21 @@
 //! The consumers of a process, watched.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::{join, join_all};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::asked::{Attention, Parked};
+use super::asked::Attention;
 use super::health::{self, HeldBack, NotReady, Stuck};
-use super::metrics::{Behind, Facts, FleetNow, Labels, Mails, Sample};
+use super::metrics::{Mails, Sample};
 use super::process::{History, Moment, Process};
-use super::report::{FleetStatus, StreamStatus};
+use super::report::FleetStatus;
+use super::watched::Watch;
 use crate::clock::Clock;
-use crate::consumer::Consumer;
-use crate::dead_letter::Reason;
 use crate::decide::overload::Overload;
-use crate::group::Effect;
-use crate::handler::RecordHandler;
-use crate::leases::LeaseStore;
 use crate::ledger::Needed;
-use crate::progress::{Progress, Seen};
-use crate::settings::Timing;
-use crate::source::StreamSource;
 
 /// How often the process is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,123 +24,21 @@ const LOOK: Duration = Duration::from_secs(1);
 /// a minute, unless configured otherwise.
 const SUSTAINED: u32 = 6;
 
-/// What is watched of one consumer.
-#[derive(Clone)]
-pub struct Watch {
-    progress: Arc<Progress>,
-    labels: Labels,
-    mails: Option<Arc<dyn Fn() -> Mails + Send + Sync>>,
-    parked: Option<Arc<Parked>>,
-}
-
-impl Watch {
-    /// Watches a consumer, once it has all that it is to have. Its table is the one in its ARN.
-    pub fn of<S: StreamSource, L: LeaseStore, H: RecordHandler>(
-        consumer: &Consumer<S, L, H>,
-    ) -> Self {
-        let progress = consumer.progress();
-        let table = progress.at().table_name();
-        Self {
-            labels: Labels {
-                group: progress.at().group().clone(),
-                effect: Effect::default(),
-                table: table.to_owned(),
-            },
-            progress,
-            mails: None,
-            parked: consumer
-                .letters()
-                .map(|letters| Arc::new(Parked::of(letters))),
-        }
-    }
-
-    /// Of a handler that performs this effect; `confirmation` unless another is set.
-    #[must_use]
-    pub fn effect(mut self, effect: Effect) -> Self {
-        self.labels.effect = effect;
-        self
-    }
-
-    /// With the counts of a handler that sends mails.
-    #[must_use]
-    pub fn mails(self, counts: impl Fn() -> Mails + Send + Sync + 'static) -> Self {
-        let mails: Arc<dyn Fn() -> Mails + Send + Sync> = Arc::new(counts);
-        Self {
-            mails: Some(mails),
-            ..self
-        }
-    }
-
-    fn mails_now(&self) -> Option<Mails> {
-        self.mails.as_ref().map(|counts| counts())
-    }
-
-    fn sample(&self) -> Sample {
-        let shards = self.progress.shards();
-        let behind = shards.iter().filter_map(|shard| {
-            Some(Behind {
-                shard: shard.shard.to_string(),
-                lag: shard.lag?,
-                until_trim: shard.until_trim?,
-            })
-        });
-        Sample::of(&Facts {
-            labels: &self.labels,
-            counters: self.progress.counters(),
-            handling: &self.progress.handling,
-            mails: self.mails_now(),
-            behind: behind.collect(),
-            fleet: Some(FleetNow {
-                settling: &self.progress.settling,
-                shards: &shards,
-                budget: self.progress.budget(),
-                down_for: self.down_for(),
-            }),
-        })
-    }
-
-    /// The stream as the worker's last look saw it.
-    fn stream(&self, now: SystemTime) -> Option<(SystemTime, StreamStatus)> {
-        let Seen { view, at } = self.progress.seen()?;
-        let retention = self.progress.timing().map(|timing| timing.retention);
-        let retention = retention.unwrap_or(Timing::default().retention);
-        let of = self.progress.at();
-        let beats = self.progress.beats();
-        let mut status = StreamStatus::new(of, &view, &beats, now, retention);
-        // Its own row tells it only from the next heartbeat on.
-        let me = self.progress.worker();
-        let mut workers = status.workers.iter_mut();
-        if let Some(me) = workers.find(|worker| Some(&*worker.worker) == me) {
-            me.trouble = self.progress.trouble();
-        }
-        Some((at, status))
-    }
-
-    /// Why each key is parked, if that can be known; and if not, why not.
-    async fn parked(&self) -> Option<Result<Vec<Option<Reason>>, String>> {
-        let parked = self.parked.as_ref()?;
-        Some(parked.reasons(self.progress.at()).await)
-    }
-
-    fn down_for(&self) -> Duration {
-        let dependency = self.progress.dependency();
-        let down_for = dependency.and_then(crate::dependency::Dependency::down_for);
-        down_for.unwrap_or_default()
-    }
-}
-
 /// A process and its consumers, watched. Clones are the same.
 #[derive(Clone)]
 pub struct Status {
     inner: Arc<Inner>,
-    attention: Option<Arc<Attention>>,
 }
 
 struct Inner {
     clock: Clock,
     since: SystemTime,
     origin: Instant,
-    watched: Vec<Watch>,
+    /// Set once the process has started.
+    watched: OnceLock<Vec<Watch>>,
+    /// Why the last attempt to start failed.
+    start_error: Mutex<Option<String>>,
+    attention: OnceLock<Attention>,
     recent: Mutex<Recent>,
 }
 
@@ -164,49 +55,83 @@ struct Recent {
 impl Status {
     /// The status of a process with these consumers. The clock is theirs.
     pub fn new(clock: Clock, consumers: impl IntoIterator<Item = Watch>) -> Self {
+        let status = Self::starting(clock);
+        status.started(consumers);
+        status
+    }
+
+    /// The status of a process that has no consumers yet, because it is still looking for its tables.
+    /// Serve it from the beginning, so that probes learn why the process is not ready.
+    pub fn starting(clock: Clock) -> Self {
         let inner = Inner {
             since: clock.now(),
             clock,
             origin: Instant::now(),
-            watched: consumers.into_iter().collect(),
+            watched: OnceLock::new(),
+            start_error: Mutex::default(),
+            attention: OnceLock::new(),
             recent: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
-            attention: None,
         }
     }
 
-    /// With a count of the orders that need a person's attention, over the whole fleet, such as
+    /// An attempt to start failed, and another one follows.
+    pub fn start_failed(&self, why: impl Into<String>) {
+        *self.start_error_mut() = Some(why.into());
+    }
+
+    /// The process has started, with these consumers. It starts once.
+    pub fn started(&self, consumers: impl IntoIterator<Item = Watch>) {
+        let _ = self.inner.watched.set(consumers.into_iter().collect());
+    }
+
+    /// The consumers; none while the process starts.
+    fn watched(&self) -> &[Watch] {
+        self.inner.watched.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Why the process has not started yet.
+    fn not_started(&self) -> Option<NotReady> {
+        if self.inner.watched.get().is_some() {
+            return None;
+        }
+        Some(NotReady::Starting(self.start_error_mut().clone()))
+    }
+
+    fn start_error_mut(&self) -> MutexGuard<'_, Option<String>> {
+        let error = self.inner.start_error.lock();
+        error.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Also shows a count of the orders that need a person's attention, over the whole fleet, such as
     /// [`DynamoDbLedger::attention`](crate::ledger::dynamodb::DynamoDbLedger::attention). It is asked
     /// for when somebody looks, at most every ten seconds.
-    #[must_use]
-    pub fn attention<F>(self, count: impl Fn() -> F + Send + Sync + 'static) -> Self
+    pub fn attention<F>(&self, count: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = anyhow::Result<Needed>> + Send + 'static,
     {
-        Self {
-            attention: Some(Arc::new(Attention::by(count))),
-            ..self
-        }
+        let _ = self.inner.attention.set(Attention::by(count));
     }
 
     /// All metrics as they are now, a sample for each table.
     pub fn samples(&self) -> Vec<Sample> {
-        Sample::by_labels(self.inner.watched.iter().map(Watch::sample))
+        Sample::by_labels(self.watched().iter().map(Watch::sample))
     }
 
-    /// Whether the process is alive and its loops turn ([`health::stuck`]).
+    /// Whether the process is alive and its loops turn ([`health::stuck`]), or it has not been starting
+    /// for long ([`health::start`]).
     ///
     /// # Errors
     ///
     /// Says what is stuck.
     pub fn alive(&self) -> Result<(), Stuck> {
-        let mut stuck = self
-            .inner
-            .watched
-            .iter()
-            .filter_map(|one| health::stuck(&one.progress));
+        if let Some(NotReady::Starting(why)) = self.not_started() {
+            return health::start(self.inner.origin.elapsed(), why);
+        }
+        let watched = self.watched().iter();
+        let mut stuck = watched.filter_map(|one| health::stuck(&one.progress));
         stuck.next().map_or(Ok(()), Err)
     }
 
@@ -216,7 +141,10 @@ impl Status {
     ///
     /// Says why not.
     pub fn ready(&self) -> Result<(), NotReady> {
-        for one in &self.inner.watched {
+        if let Some(starting) = self.not_started() {
+            return Err(starting);
+        }
+        for one in self.watched() {
             health::standing(&one.progress)?;
         }
         let overloaded = self.recent().overloaded;
@@ -230,14 +158,14 @@ impl Status {
     /// every ten seconds. They are waited for a second, all together; an answer that comes later is
     /// told at the next look, and the last one until then, for five minutes.
     pub async fn fleet(&self) -> FleetStatus {
-        let watched = &self.inner.watched;
+        let watched = self.watched();
         let parked = join_all(watched.iter().map(Watch::parked));
         let needed = async {
-            let attention = self.attention.as_ref()?;
+            let attention = self.inner.attention.get()?;
             Some(attention.orders().await)
         };
         let (parked, needed) = join(parked, needed).await;
-        let mut untold = Vec::new();
+        let mut untold: Vec<_> = self.not_started().iter().map(ToString::to_string).collect();
         let mut known = |why| untold.push(why);
         let now = self.inner.clock.now();
         let mut streams = Vec::new();
@@ -261,7 +189,7 @@ impl Status {
 
     /// What the process tells of itself.
     pub fn process(&self) -> Process {
-        let first = self.inner.watched.first().map(|one| &one.progress);
+        let first = self.watched().first().map(|one| &one.progress);
         let budget = first.and_then(|progress| progress.budget());
         let why = self.ready().err();
         Process {
@@ -293,24 +221,18 @@ impl Status {
 
     fn look(&self) {
         let now = self.inner.origin.elapsed();
-        let shards = || {
-            self.inner
-                .watched
-                .iter()
-                .flat_map(|one| one.progress.shards())
-        };
+        let shards = || self.watched().iter().flat_map(|one| one.progress.shards());
         let lag = shards().filter_map(|shard| shard.lag).max();
-        let waits = self.inner.watched.iter().any(|one| {
+        let waits = self.watched().iter().any(|one| {
             let budget = one.progress.budget();
             budget.is_some_and(|budget| budget.waiting() > 0)
         });
         let held_back = waits || shards().any(|shard| shard.held_back);
-        let lease_duration = self
-            .inner
-            .watched
+        let timings = self
+            .watched()
             .iter()
             .filter_map(|one| one.progress.timing());
-        let lease_duration = lease_duration.map(|timing| timing.lease_duration).max();
+        let lease_duration = timings.map(|timing| timing.lease_duration).max();
         let window = lease_duration.unwrap_or_default() * SUSTAINED;
         let moment = Moment {
             at: self.inner.clock.now(),
@@ -351,18 +273,18 @@ impl Status {
     }
 
     fn settled(&self) -> u64 {
-        let counters = self.inner.watched.iter().map(|one| one.progress.counters());
+        let counters = self.watched().iter().map(|one| one.progress.counters());
         counters.map(|counters| counters.settled()).sum()
     }
 
     /// The mails of all consumers that send some.
     fn mails(&self) -> Option<Mails> {
-        let counts = self.inner.watched.iter().filter_map(Watch::mails_now);
+        let counts = self.watched().iter().filter_map(Watch::mails_now);
         counts.reduce(Mails::plus)
     }
 
     fn down_for(&self) -> Duration {
-        let all = self.inner.watched.iter().map(Watch::down_for);
+        let all = self.watched().iter().map(Watch::down_for);
         all.max().unwrap_or_default()
     }
 
@@ -371,5 +293,31 @@ impl Status {
             .recent
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_cannot_start_is_not_ready_at_once_and_not_alive_after_a_minute() {
+        let status = Status::starting(Clock::system());
+        let ready = || status.ready().map_err(|why| why.to_string());
+        assert_eq!(ready(), Err("starting".to_owned()));
+        status.start_failed("DynamoDB is away");
+        assert_eq!(ready(), Err("starting: DynamoDB is away".to_owned()));
+        assert_eq!(status.alive(), Ok(()));
+        let fleet = status.fleet().await;
+        let told = ["Whether all is well cannot be told: starting: DynamoDB is away."];
+        assert_eq!(fleet.advice, told);
+        assert!(status.samples().is_empty());
+
+        tokio::time::advance(Duration::from_secs(61)).await;
+        let stuck = status.alive().map_err(|stuck| stuck.to_string());
+        let told = "the worker has not started for 61 s: DynamoDB is away";
+        assert_eq!(stuck, Err(told.to_owned()));
+        status.started([]);
+        assert_eq!(status.alive(), Ok(()));
     }
 }

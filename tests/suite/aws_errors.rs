@@ -4,11 +4,13 @@ use std::process::Stdio;
 
 use axum::Router;
 use axum::http::StatusCode;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
-use tokio::process::Command;
+use tokio::process::{ChildStderr, Command};
 
 use crate::cli::{aftercommit, complaint};
+use crate::support::http::get;
 
 /// A server that answers every call so; its URL.
 async fn answering(status: u16, body: &'static str) -> String {
@@ -150,8 +152,19 @@ async fn credentials_that_cannot_be_found_are_asked_for() {
     }
 }
 
+/// The next line of a worker's log with these words.
+async fn logged(lines: &mut Lines<BufReader<ChildStderr>>, words: &str) -> String {
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.contains(words) {
+            return line;
+        }
+        assert!(!line.starts_with("error:"), "{line}");
+    }
+    panic!("it gave up");
+}
+
 #[tokio::test]
-async fn a_start_while_dynamodb_is_away_waits_and_says_so() {
+async fn a_start_while_dynamodb_is_away_waits_and_says_so_in_the_log_and_over_http() {
     let url = refusing().await;
     let mut command = aftercommit();
     let mut worker = command
@@ -162,6 +175,7 @@ async fn a_start_while_dynamodb_is_away_waits_and_says_so() {
             "--smtp-url",
             "smtp://127.0.0.1:1",
         ])
+        .args(["--http", "127.0.0.1:0"])
         .env("AWS_ENDPOINT_URL", &url)
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "test")
@@ -171,12 +185,22 @@ async fn a_start_while_dynamodb_is_away_waits_and_says_so() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines();
-    while let Some(line) = lines.next_line().await.unwrap() {
-        if line.contains("AWS is out of reach: the start is tried again") {
-            assert!(line.contains(&url) && line.contains("WARN"), "{line}");
-            return;
-        }
-        assert!(!line.starts_with("error:"), "{line}");
-    }
-    panic!("it gave up");
+    let served: Value = serde_json::from_str(&logged(&mut lines, "status is served").await).unwrap();
+    let at = served["address"].as_str().unwrap();
+    let waits = logged(&mut lines, "AWS is out of reach: the start is tried again").await;
+    assert!(waits.contains(&url) && waits.contains("WARN"), "{waits}");
+
+    let ready = get(at, "/readyz").await;
+    assert_eq!(ready.code, 503);
+    let reason = format!("table orders: {url} cannot be reached");
+    assert!(ready.body.starts_with("starting: DynamoDB"), "{ready:?}");
+    assert!(ready.body.contains(&reason), "{ready:?}");
+    assert_eq!(get(at, "/healthz").await.code, 200);
+    assert_eq!(get(at, "/").await.code, 200);
+    assert_eq!(get(at, "/metrics").await.code, 200);
+    let document = get(at, "/status.json").await.body;
+    let document: Value = serde_json::from_str(&document).unwrap();
+    assert_eq!(document["verdict"], "unknown");
+    assert!(document["advice"].to_string().contains(&reason));
+    assert_eq!(document["process"]["ready"], false);
 }

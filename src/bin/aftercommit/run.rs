@@ -149,15 +149,20 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         told.cancel();
     });
     let listening = args.watch.listen().await?;
+    let status_address = listening.status_address();
+    // Whoever asks while the start waits for AWS learns that, and why.
+    let status = Status::starting(Clock::system());
+    let telling = args.watch.begin(listening, &status);
     let here = Here {
         task: ecs::task().await,
-        status_address: listening.status_address(),
+        status_address,
     };
     let settings = settings(args, &here)?;
     let filters = args.records.filters()?;
     let starting = async {
-        let smtp = once_reached(|| args.smtp.transport(&args.letter)).await?;
-        let ready = once_reached(|| workers(args, &smtp, &filters, here.clone())).await?;
+        let smtp = once_reached(&status, || args.smtp.transport(&args.letter)).await?;
+        let ready = || workers(args, &smtp, &filters, here.clone());
+        let ready = once_reached(&status, ready).await?;
         Ok::<_, Fault>((smtp, ready))
     };
     let (smtp, ready) = tokio::select! {
@@ -166,13 +171,12 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         () = stop.cancelled() => return Ok(()),
         ready = starting => ready?,
     };
-    let mut status = Status::new(Clock::system(), ready.iter().map(Worker::watch));
     if let Some(worker) = ready.first() {
         // All of them write to one ledger.
         let ledger = worker.handler.ledger().clone();
-        status = status.attention(move || attention(ledger.clone()));
+        status.attention(move || attention(ledger.clone()));
     }
-    let telling = args.watch.begin(listening, &status);
+    status.started(ready.iter().map(Worker::watch));
     let budget = Budget::new(settings.memory_budget);
     let handlers: Vec<_> = ready.iter().map(|worker| worker.handler.clone()).collect();
     let mut running = JoinSet::new();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aftercommit::status::Status;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -13,12 +14,16 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What `attempt` comes to, tried again for as long as AWS is out of reach or throttles.
+/// What `attempt` comes to, tried again for as long as AWS is out of reach or throttles. Meanwhile the
+/// status says why the process has not started.
 ///
 /// # Errors
 ///
 /// The first failure that no later attempt can help.
-pub async fn once_reached<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, Fault>
+pub async fn once_reached<T, F>(
+    status: &Status,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {
@@ -35,6 +40,7 @@ where
             }
             failed => return failed,
         };
+        status.start_failed(fault.to_string());
         warn!(error = %fault, "AWS is out of reach: the start is tried again in {} s", pause.as_secs());
         sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
         pause = (pause * 2).min(LONGEST);
@@ -46,10 +52,12 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
+    use aftercommit::Clock;
     use aftercommit::source::SourceError;
 
     #[tokio::test(start_paused = true)]
     async fn a_start_waits_out_a_throttle_and_not_a_wrong_setting() {
+        let status = Status::starting(Clock::system());
         let mut answers = [
             Err(Fault::setting(SourceError::Throttled(
                 "slow down".to_owned(),
@@ -60,12 +68,14 @@ mod tests {
             Ok(()),
         ]
         .into_iter();
-        once_reached(|| std::future::ready(answers.next().unwrap()))
+        once_reached(&status, || std::future::ready(answers.next().unwrap()))
             .await
             .unwrap();
+        let why = status.ready().unwrap_err().to_string();
+        assert!(why.contains("slow down"), "{why}");
         assert!(answers.next().is_none());
         let mut calls = 0;
-        let wrong = once_reached(|| {
+        let wrong = once_reached(&status, || {
             calls += 1;
             std::future::ready(Err::<(), _>(Fault::wrong("no such table")))
         });
