@@ -15,9 +15,10 @@ use super::{
 };
 use crate::group::GroupTable;
 use crate::record::ItemKey;
-use crate::rows::dynamodb::{Part, Table, Transaction, Write};
+use crate::rows::dynamodb::{Table, Write};
 use crate::rows::expression::Expression;
 use crate::rows::fields::{Fields, Reader, number, text, to_item};
+use crate::rows::transaction::{Part, Transaction};
 
 /// So often a write is tried that others get in the way of.
 const TRIES: usize = 8;

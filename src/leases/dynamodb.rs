@@ -23,17 +23,17 @@ use super::{
 use crate::decide::shard::ShardId;
 use crate::group::{GroupTable, Identity};
 use crate::record::Position;
-use crate::rows::dynamodb::{Part, Table, Transaction, Write};
+use crate::rows::dynamodb::{Table, Write};
 use crate::rows::expression::Expression;
+use crate::rows::fence::Demand;
 use crate::rows::fields::{Fields, number, text};
+use crate::rows::transaction::{MOST_PARTS, Part, Transaction};
 
 /// Puts in flight while leases are created.
 const PUTS_AT_ONCE: usize = 16;
 
-/// Children that fit into the transaction that ends their parent: 100 items in all.
-///
-/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
-const CHILDREN_PER_TRANSACTION: usize = 99;
+/// Children that fit into the transaction that ends their parent.
+const CHILDREN_PER_TRANSACTION: usize = MOST_PARTS - 1;
 
 /// The rows of a group on a table.
 #[derive(Debug, Clone)]
@@ -371,6 +371,10 @@ impl LeaseStore for DynamoDbLeases {
 
     fn fence(&self, hold: &Hold) -> Fence {
         let key = self.key(&lease_key(&hold.shard));
-        self.table.fence(key, self.formats.under(hold))
+        Fence::new(Demand::Row {
+            table: Arc::clone(self.table.name()),
+            key,
+            when: self.formats.under(hold),
+        })
     }
 }

@@ -20,8 +20,8 @@ use serde_dynamo::Item;
 
 use super::again::{PASSING, Passing, repeated};
 use super::expression::Expression;
-use super::fence::{Demand, Fence};
 use super::fields::{Fields, to_item};
+use super::transaction::{Part, Transaction};
 use crate::aws_error::AwsError;
 
 type Attributes = HashMap<String, AttributeValue>;
@@ -33,6 +33,17 @@ pub(crate) struct Table {
     name: Arc<str>,
 }
 
+/// What a query reads from, and how.
+#[derive(Debug, Clone, Copy, Default)]
+struct Source<'a> {
+    /// An index of the table; `None`: the table itself.
+    index: Option<&'a str>,
+    /// The most rows of a page.
+    limit: Option<i32>,
+    /// Whether the read is consistent, which an index cannot do.
+    strong: bool,
+}
+
 /// How a conditional write ended. An error means that it is not known.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Write {
@@ -42,30 +53,6 @@ pub(crate) enum Write {
     Refused(Option<Item>),
 }
 
-/// A part of a transaction.
-#[derive(Clone)]
-pub(crate) enum Part {
-    /// Changes a row.
-    Update(Fields, Expression),
-    /// Writes a whole row.
-    Put(Item, Expression),
-    /// Removes a row.
-    Delete(Fields, Expression),
-    /// Only demands something of a row.
-    Demand(Fields, Expression),
-    /// Demands something of a row of another table.
-    DemandOf(Arc<str>, Fields, Expression),
-}
-
-/// How a transaction ended. An error means that it is not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Transaction {
-    /// All of it was applied.
-    Applied,
-    /// Nothing was applied: these conditions failed (`true`), in the order of the parts.
-    Refused(Vec<bool>),
-}
-
 impl Table {
     /// The table `name`.
     pub(crate) fn new(client: Client, name: &str) -> Self {
@@ -73,19 +60,25 @@ impl Table {
         Self { client, name }
     }
 
-    /// What a write to another table demands of a row of this one.
-    pub(crate) fn fence(&self, key: Fields, when: Expression) -> Fence {
-        let table = Arc::clone(&self.name);
-        Fence::new(Demand::Row { table, key, when })
+    /// Its name.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     fn failed<E>(&self, error: &SdkError<E, HttpResponse>) -> anyhow::Error
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        AwsError::new(error)
-            .on(format!("table {}", self.name))
-            .into()
+        self.failed_on(None, error)
+    }
+
+    fn failed_on<E>(&self, index: Option<&str>, error: &SdkError<E, HttpResponse>) -> anyhow::Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let index = index.map_or_else(String::new, |index| format!(", index {index}"));
+        let at = format!("table {}{index}", self.name);
+        AwsError::new(error).on(at).into()
     }
 
     /// The failure of a write of one row, which a transaction on that row refuses.
@@ -114,22 +107,15 @@ impl Table {
 
     /// Reads all rows that the key condition allows, over all pages.
     pub(crate) async fn query(&self, of: &Expression, strong: bool) -> anyhow::Result<Vec<Item>> {
-        let mut items = Vec::new();
-        let mut after = None;
+        let from = Source {
+            strong,
+            ..Source::default()
+        };
+        let (mut items, mut after) = (Vec::new(), None);
         loop {
-            let query = self.client.query().table_name(&*self.name);
-            let page = query
-                .consistent_read(strong)
-                .set_key_condition_expression(of.condition())
-                .set_projection_expression(of.projection())
-                .set_expression_attribute_names(names(of))
-                .set_expression_attribute_values(values(of))
-                .set_exclusive_start_key(after)
-                .send()
-                .await
-                .map_err(|error| self.failed(&error))?;
-            items.extend(page.items.unwrap_or_default().into_iter().map(Item::from));
-            after = page.last_evaluated_key;
+            let (page, next) = self.page(of, from, after).await?;
+            items.extend(page);
+            after = next;
             if after.is_none() {
                 return Ok(items);
             }
@@ -144,17 +130,48 @@ impl Table {
         limit: i32,
         after: Option<Item>,
     ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
+        let from = Source {
+            limit: Some(limit),
+            strong: true,
+            ..Source::default()
+        };
+        self.page(of, from, after).await
+    }
+
+    /// Reads one page of an index, of the rows that the key condition allows; with it, where to go
+    /// on. An index lags behind its table.
+    pub(crate) async fn index_page(
+        &self,
+        index: &str,
+        of: &Expression,
+        after: Option<Item>,
+    ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
+        let from = Source {
+            index: Some(index),
+            ..Source::default()
+        };
+        self.page(of, from, after).await
+    }
+
+    async fn page(
+        &self,
+        of: &Expression,
+        from: Source<'_>,
+        after: Option<Item>,
+    ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
         let query = self.client.query().table_name(&*self.name);
         let page = query
-            .consistent_read(true)
-            .limit(limit)
+            .set_index_name(from.index.map(str::to_owned))
+            .set_limit(from.limit)
+            .consistent_read(from.strong)
             .set_key_condition_expression(of.condition())
+            .set_projection_expression(of.projection())
             .set_expression_attribute_names(names(of))
             .set_expression_attribute_values(values(of))
             .set_exclusive_start_key(after.map(Attributes::from))
             .send()
             .await
-            .map_err(|error| self.failed(&error))?;
+            .map_err(|error| self.failed_on(from.index, &error))?;
         let items = page.items.unwrap_or_default();
         let items = items.into_iter().map(Item::from).collect();
         Ok((items, page.last_evaluated_key.map(Item::from)))
@@ -174,39 +191,13 @@ impl Table {
                 .set_exclusive_start_key(after)
                 .send()
                 .await
-                .map_err(|error| {
-                    let at = format!("table {}, index {index}", self.name);
-                    AwsError::new(&error).on(at)
-                })?;
+                .map_err(|error| self.failed_on(Some(index), &error))?;
             count += u64::try_from(page.count).unwrap_or(0);
             after = page.last_evaluated_key;
             if after.is_none() {
                 return Ok(count);
             }
         }
-    }
-
-    /// Reads one page of an index, of the rows that the key condition allows; with it, where to go
-    /// on. An index lags behind its table.
-    pub(crate) async fn index_page(
-        &self,
-        index: &str,
-        of: &Expression,
-        after: Option<Item>,
-    ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
-        let query = self.client.query().table_name(&*self.name);
-        let page = query
-            .index_name(index)
-            .set_key_condition_expression(of.condition())
-            .set_expression_attribute_names(names(of))
-            .set_expression_attribute_values(values(of))
-            .set_exclusive_start_key(after.map(Attributes::from))
-            .send()
-            .await
-            .map_err(|error| self.failed(&error))?;
-        let items = page.items.unwrap_or_default();
-        let items = items.into_iter().map(Item::from).collect();
-        Ok((items, page.last_evaluated_key.map(Item::from)))
     }
 
     /// Reads one page of the whole table, of the rows that the expression allows; with it, where
@@ -320,7 +311,8 @@ impl Table {
     }
 
     async fn try_transact(&self, parts: Vec<Part>) -> anyhow::Result<Transaction> {
-        let parts: Result<Vec<_>, _> = parts.into_iter().map(|part| self.part(part)).collect();
+        let parts = parts.into_iter().map(|part| in_sdk(part, &self.name));
+        let parts: Result<Vec<_>, _> = parts.collect();
         let call = self.client.transact_write_items();
         let Err(error) = call.set_transact_items(Some(parts?)).send().await else {
             return Ok(Transaction::Applied);
@@ -341,43 +333,44 @@ impl Table {
         }
         Err(self.failed(&error))
     }
+}
 
-    fn part(&self, part: Part) -> anyhow::Result<TransactWriteItem> {
-        let item = TransactWriteItem::builder();
-        Ok(match part {
-            Part::Update(key, how) => item.update(
-                Update::builder()
-                    .table_name(&*self.name)
-                    .set_key(Some(attributes(key)))
-                    .set_update_expression(how.update())
-                    .set_condition_expression(how.condition())
-                    .set_expression_attribute_names(names(&how))
-                    .set_expression_attribute_values(values(&how))
-                    .build()?,
-            ),
-            Part::Put(row, when) => item.put(
-                Put::builder()
-                    .table_name(&*self.name)
-                    .set_item(Some(row.into()))
-                    .set_condition_expression(when.condition())
-                    .set_expression_attribute_names(names(&when))
-                    .set_expression_attribute_values(values(&when))
-                    .build()?,
-            ),
-            Part::Delete(key, when) => item.delete(
-                Delete::builder()
-                    .table_name(&*self.name)
-                    .set_key(Some(attributes(key)))
-                    .set_condition_expression(when.condition())
-                    .set_expression_attribute_names(names(&when))
-                    .set_expression_attribute_values(values(&when))
-                    .build()?,
-            ),
-            Part::Demand(key, when) => item.condition_check(demand(&self.name, key, &when)?),
-            Part::DemandOf(table, key, when) => item.condition_check(demand(&table, key, &when)?),
-        }
-        .build())
+/// The part as the SDK has it. `table`: the table whose transaction it is.
+fn in_sdk(part: Part, table: &str) -> anyhow::Result<TransactWriteItem> {
+    let item = TransactWriteItem::builder();
+    Ok(match part {
+        Part::Update(key, how) => item.update(
+            Update::builder()
+                .table_name(table)
+                .set_key(Some(attributes(key)))
+                .set_update_expression(how.update())
+                .set_condition_expression(how.condition())
+                .set_expression_attribute_names(names(&how))
+                .set_expression_attribute_values(values(&how))
+                .build()?,
+        ),
+        Part::Put(row, when) => item.put(
+            Put::builder()
+                .table_name(table)
+                .set_item(Some(row.into()))
+                .set_condition_expression(when.condition())
+                .set_expression_attribute_names(names(&when))
+                .set_expression_attribute_values(values(&when))
+                .build()?,
+        ),
+        Part::Delete(key, when) => item.delete(
+            Delete::builder()
+                .table_name(table)
+                .set_key(Some(attributes(key)))
+                .set_condition_expression(when.condition())
+                .set_expression_attribute_names(names(&when))
+                .set_expression_attribute_values(values(&when))
+                .build()?,
+        ),
+        Part::Demand(key, when) => item.condition_check(demand(table, key, &when)?),
+        Part::DemandOf(table, key, when) => item.condition_check(demand(&table, key, &when)?),
     }
+    .build())
 }
 
 fn demand(table: &str, key: Fields, when: &Expression) -> anyhow::Result<ConditionCheck> {

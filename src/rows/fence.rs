@@ -1,20 +1,28 @@
 //! That a lease is still held, demanded of a write to another table.
+//!
+//! The demand and the write are one transaction, and two transactions that demand something of one
+//! row refuse each other. So writes under one fence wait in line: one of those who wait writes for all
+//! of them, as many in one transaction as fit, while the next ones gather.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Mutex, MutexGuard};
+use anyhow::{Context as _, anyhow};
+use tokio::sync::oneshot;
 
+use super::dynamodb::Table;
 use super::expression::Expression;
 use super::fields::Fields;
+use super::transaction::{MOST_BYTES, MOST_PARTS, Part, Transaction};
 
 /// A lease that must still be held, under the same epoch, when something else is written. The
 /// write and the demand are one transaction, so both tables must lie in one account and Region.
 #[derive(Clone)]
 pub struct Fence {
     demand: Demand,
-    /// Two transactions on one row refuse each other: those under one fence go one after another.
-    turn: Arc<Mutex<()>>,
+    line: Arc<Line>,
 }
 
 /// How a store finds out whether the lease is still held.
@@ -30,6 +38,36 @@ pub(crate) enum Demand {
     Asked(Arc<dyn Fn() -> bool + Send + Sync>),
 }
 
+/// How a write under a fence ended. An error means that it is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fenced {
+    /// It was applied.
+    Applied,
+    /// Nothing was applied: the condition of one of its parts failed.
+    Refused,
+    /// Nothing was applied: the lease is somebody else's.
+    LeaseLost,
+}
+
+/// Those who wait to write.
+struct Line {
+    waiting: Mutex<VecDeque<Waiting>>,
+    /// Whoever has it writes.
+    turn: tokio::sync::Mutex<()>,
+    /// How many may write at once. After an error one by one, as it may be the fault of one of them;
+    /// twice as many after each success.
+    at_once: AtomicUsize,
+}
+
+/// A write that waits for its transaction.
+struct Waiting {
+    table: Table,
+    parts: Vec<Part>,
+    /// At most so many bytes.
+    size: usize,
+    answer: oneshot::Sender<anyhow::Result<Fenced>>,
+}
+
 impl Fence {
     /// A fence around leases that are kept in this process.
     pub fn asked(is_held: impl Fn() -> bool + Send + Sync + 'static) -> Self {
@@ -37,17 +75,159 @@ impl Fence {
     }
 
     pub(crate) fn new(demand: Demand) -> Self {
-        let turn = Arc::default();
-        Self { demand, turn }
+        let line = Arc::new(Line {
+            waiting: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            at_once: AtomicUsize::new(MOST_PARTS),
+        });
+        Self { demand, line }
     }
 
     pub(crate) fn demand(&self) -> &Demand {
         &self.demand
     }
 
-    /// Waits for those who write under the same fence.
-    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
+    /// Applies all of these parts or none, if the lease is still held. `size`: how many bytes they
+    /// write at most. Dropping it leaves nothing behind, but may spoil the transaction in which others
+    /// write, who then do not know how it ended.
+    pub(crate) async fn write(
+        &self,
+        table: &Table,
+        parts: Vec<Part>,
+        size: usize,
+    ) -> anyhow::Result<Fenced> {
+        let demand = match &self.demand {
+            Demand::Asked(is_held) if is_held() => {
+                return Ok(match table.transact(parts).await? {
+                    Transaction::Applied => Fenced::Applied,
+                    Transaction::Refused(_) => Fenced::Refused,
+                });
+            }
+            Demand::Asked(_) => return Ok(Fenced::LeaseLost),
+            Demand::Row { table, key, when } => {
+                Part::DemandOf(table.clone(), key.clone(), when.clone())
+            }
+        };
+        let (answer, mut answered) = oneshot::channel();
+        self.line.waiting().push_back(Waiting {
+            table: table.clone(),
+            parts,
+            size,
+            answer,
+        });
+        // Others who are about to write come along.
+        tokio::task::yield_now().await;
+        let _turn = tokio::select! {
+            biased;
+            answer = &mut answered => return answer.context(INTERRUPTED)?,
+            turn = self.line.turn.lock() => turn,
+        };
+        loop {
+            match answered.try_recv() {
+                Ok(answer) => return answer,
+                Err(oneshot::error::TryRecvError::Closed) => return Err(anyhow!(INTERRUPTED)),
+                Err(oneshot::error::TryRecvError::Empty) => self.line.write_some(&demand).await,
+            }
+        }
+    }
+}
+
+const INTERRUPTED: &str = "the transaction was interrupted in which this was written";
+
+impl Line {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As many as fit into one transaction, the first one in any case. They are all for one table,
+    /// and no row is written twice.
+    fn next_batch(&self) -> Vec<Waiting> {
+        let mut waiting = self.waiting();
+        let at_once = self.at_once.load(Ordering::Relaxed);
+        let mut batch: Vec<Waiting> = Vec::new();
+        // One part is the demand.
+        let (mut parts, mut size) = (1, 0);
+        while let Some(next) = waiting.pop_front() {
+            if next.answer.is_closed() {
+                continue;
+            }
+            let mut others = batch.iter();
+            let fits = batch.len() < at_once
+                && parts + next.parts.len() <= MOST_PARTS
+                && size + next.size <= MOST_BYTES
+                && others.all(|other| other.goes_with(&next));
+            if !batch.is_empty() && !fits {
+                waiting.push_front(next);
+                break;
+            }
+            parts += next.parts.len();
+            size += next.size;
+            batch.push(next);
+        }
+        batch
+    }
+
+    /// Writes some of those who wait, and tells them how it ended.
+    async fn write_some(&self, demand: &Part) {
+        let mut batch = self.next_batch();
+        while let Some(first) = batch.first() {
+            let all = batch.iter().flat_map(|one| one.parts.iter());
+            let parts = [demand].into_iter().chain(all).cloned().collect();
+            let refused = match first.table.transact(parts).await {
+                Ok(Transaction::Applied) => {
+                    let doubled = batch.len() * 2;
+                    self.at_once.fetch_max(doubled, Ordering::Relaxed);
+                    tell(batch, Fenced::Applied);
+                    return;
+                }
+                Ok(Transaction::Refused(refused)) => refused,
+                Err(error) => {
+                    self.at_once.store(1, Ordering::Relaxed);
+                    for one in batch {
+                        // Nobody waits any more where it was dropped.
+                        let _ = one.answer.send(Err(anyhow!("{error:#}")));
+                    }
+                    return;
+                }
+            };
+            if refused.first() == Some(&true) {
+                tell(batch, Fenced::LeaseLost);
+                return;
+            }
+            let (others, failed) = without(batch, &refused);
+            if failed.is_empty() {
+                // Nobody's condition failed, and so this is not the answer that it should be.
+                tell(others, Fenced::Refused);
+                return;
+            }
+            tell(failed, Fenced::Refused);
+            batch = others;
+        }
+    }
+}
+
+impl Waiting {
+    /// Whether both fit into one transaction.
+    fn goes_with(&self, other: &Self) -> bool {
+        let taken = |part: &Part| self.parts.iter().any(|mine| mine.key() == part.key());
+        self.table.name() == other.table.name() && !other.parts.iter().any(taken)
+    }
+}
+
+/// Those whose conditions held, and those of whom one failed.
+fn without(batch: Vec<Waiting>, refused: &[bool]) -> (Vec<Waiting>, Vec<Waiting>) {
+    let mut at = 1;
+    batch.into_iter().partition(|one| {
+        let mine = refused.iter().skip(at).take(one.parts.len());
+        at += one.parts.len();
+        !mine.copied().any(|failed| failed)
+    })
+}
+
+fn tell(batch: Vec<Waiting>, how: Fenced) {
+    for one in batch {
+        // Nobody waits any more where it was dropped.
+        let _ = one.answer.send(Ok(how));
     }
 }
 

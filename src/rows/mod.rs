@@ -6,3 +6,4 @@ pub(crate) mod dynamodb;
 pub(crate) mod expression;
 pub(crate) mod fence;
 pub(crate) mod fields;
+pub(crate) mod transaction;

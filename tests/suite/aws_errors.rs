@@ -185,7 +185,8 @@ async fn a_start_while_dynamodb_is_away_waits_and_says_so_in_the_log_and_over_ht
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines();
-    let served: Value = serde_json::from_str(&logged(&mut lines, "status is served").await).unwrap();
+    let served: Value =
+        serde_json::from_str(&logged(&mut lines, "status is served").await).unwrap();
     let at = served["address"].as_str().unwrap();
     let waits = logged(&mut lines, "AWS is out of reach: the start is tried again").await;
     assert!(waits.contains(&url) && waits.contains("WARN"), "{waits}");

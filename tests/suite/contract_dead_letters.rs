@@ -9,6 +9,7 @@ use aftercommit::dead_letter::{
     Attempt, Attempts, Coming, DeadLetters, Envelope, Fence, Letter, Reason, Selection, Settled,
     Written,
 };
+use futures_util::future::join_all;
 use serde_dynamo::AttributeValue;
 
 use crate::support::arbitrary;
@@ -31,6 +32,7 @@ on_each_store! {
     the_parked_keys_of_a_table_are_told_with_their_letters,
     parked_keys_come_in_pages,
     a_letter_is_written_only_while_the_lease_is_held,
+    many_letters_at_once_under_one_lease_are_each_written_or_answered,
     a_listing_shows_what_is_selected,
     the_letters_of_a_key_are_listed_without_those_of_others,
     keys_of_any_length_and_kind_have_letters,
@@ -294,6 +296,38 @@ async fn a_letter_is_written_only_while_the_lease_is_held(letters: impl DeadLett
     assert_eq!(park(&second).await, Written::LeaseLost);
     assert!(!is_parked(&letters, &second).await);
     assert_eq!(letters.read(id(&later)).await.unwrap(), None);
+}
+
+async fn many_letters_at_once_under_one_lease_are_each_written_or_answered(
+    letters: impl DeadLetters,
+) {
+    let place = place();
+    let all: Vec<_> = (0..60)
+        .map(|n| letter(&place, &format!("key-{n}"), n + 1))
+        .collect();
+    // One stands open since an earlier try.
+    letters.park(&all[7]).await.unwrap();
+    let fence = Fence::asked(|| true);
+    let write = |(n, letter)| {
+        let coming = if n == 3 {
+            Coming::Behind
+        } else {
+            Coming::First
+        };
+        letters.write(letter, coming, Some(&fence))
+    };
+    let written = join_all(all.iter().enumerate().map(write)).await;
+    for (n, written) in written.into_iter().enumerate() {
+        let expected = if n == 3 {
+            Written::KeyFree
+        } else {
+            Written::Done
+        };
+        assert_eq!(written.unwrap(), expected, "letter {n}");
+    }
+    let parked = letters.parked(&place).await.unwrap().keys;
+    assert_eq!(parked.len(), 59);
+    assert!(parked.iter().all(|key| key.letters == 1));
 }
 
 async fn a_listing_shows_what_is_selected(letters: impl DeadLetters) {

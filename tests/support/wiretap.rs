@@ -4,6 +4,7 @@
 //! asks for is read from its requests, and what it does about a refusal is seen by refusing.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,9 +64,10 @@ impl Refusal {
 #[derive(Debug, Default)]
 struct Heard {
     requests: Vec<Request>,
-    /// Each request is refused when it comes for the first time.
+    /// Each request is refused when it comes for the first time, and none is kept.
     hinders: bool,
-    refused: BTreeSet<String>,
+    /// Hashes of those that were refused.
+    refused: BTreeSet<u64>,
     /// How so many of the next calls of an operation are refused.
     next: Option<(&'static str, Refusal, usize)>,
 }
@@ -116,10 +118,9 @@ impl Heard {
             *left -= 1;
             return Some(*refusal);
         }
-        let mut body = request.body.clone();
-        // New in each try.
-        body.as_object_mut().unwrap().remove("ClientRequestToken");
-        let name = format!("{} {body}", request.operation);
+        if !self.hinders {
+            return None;
+        }
         let refusal = match request.operation.as_str() {
             "GetItem" | "Query" | "Scan" => Refusal::Throttled,
             "PutItem" | "UpdateItem" | "DeleteItem" | "TransactWriteItems" => {
@@ -131,7 +132,22 @@ impl Heard {
             }
             _ => return None,
         };
-        (self.hinders && self.refused.insert(name)).then_some(refusal)
+        self.refused.insert(request.hash()).then_some(refusal)
+    }
+}
+
+impl Request {
+    /// The same for each try of a request.
+    fn hash(&self) -> u64 {
+        let mut hash = DefaultHasher::new();
+        self.operation.hash(&mut hash);
+        // The token is another one in each try.
+        for (name, value) in self.body.as_object().unwrap() {
+            if name != "ClientRequestToken" {
+                (name, value).hash(&mut hash);
+            }
+        }
+        hash.finish()
     }
 }
 
@@ -163,7 +179,9 @@ impl HttpConnector for Ear {
         let mut heard = self.heard.lock().unwrap();
         let refused = heard.refusal(&request);
         let answer = refused.map(|refusal| refusal.answer(&request));
-        heard.requests.push(request);
+        if !heard.hinders {
+            heard.requests.push(request);
+        }
         match answer {
             Some(answer) => HttpConnectorFuture::ready(Ok(answer)),
             None => self.inner.call(call),

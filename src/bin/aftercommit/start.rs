@@ -20,10 +20,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// # Errors
 ///
 /// The first failure that no later attempt can help.
-pub async fn once_reached<T, F>(
-    status: &Status,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, Fault>
+pub async fn once_reached<T, F>(status: &Status, mut attempt: impl FnMut() -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {

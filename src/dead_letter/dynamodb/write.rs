@@ -1,4 +1,5 @@
-//! Writing a letter: one transaction over the letter, the mark of its key and the lease.
+//! Writing a letter: one transaction over the letter, the mark of its key and the lease. Letters under
+//! one lease share a transaction.
 
 use anyhow::bail;
 use serde_dynamo::{AttributeValue, Item};
@@ -8,10 +9,10 @@ use crate::dead_letter::row::{self, FORMAT, ITEM};
 use crate::dead_letter::{Coming, DeadLetters as _, Envelope, Fence, Letter, LetterId, Written};
 use crate::group::GroupTable;
 use crate::record::ItemKey;
-use crate::rows::dynamodb::{Part, Transaction};
 use crate::rows::expression::Expression;
-use crate::rows::fence::Demand;
+use crate::rows::fence::Fenced;
 use crate::rows::fields::{number, text};
+use crate::rows::transaction::{Part, Transaction};
 
 /// Rows that are read at a time when a key's open letters are counted.
 const COUNTED: i32 = 100;
@@ -71,10 +72,6 @@ impl DynamoDbDeadLetters {
                 self.table.put(part, &Expression::default()).await?;
             }
         }
-        let _turn = match fence {
-            Some(fence) => Some(fence.turn().await),
-            None => None,
-        };
         let (mut damaged, mut mark) = (false, coming.mark(envelope));
         for _ in 0..TRIES {
             let open_not = if damaged {
@@ -83,24 +80,21 @@ impl DynamoDbDeadLetters {
                 Expression::on_readable_or_none(FORMAT).when_none_or("settled")
             };
             let fields = row::letter_fields(letter, &pieces);
-            let mut parts = vec![
+            let parts = vec![
                 Part::Update(row::letter_key(id), open_not.write(fields)),
                 mark.clone(),
             ];
-            match fence.map(Fence::demand) {
-                None => {}
-                Some(Demand::Asked(is_held)) if is_held() => {}
-                Some(Demand::Asked(_)) => return Ok(Written::LeaseLost),
-                Some(Demand::Row { table, key, when }) => {
-                    parts.push(Part::DemandOf(table.clone(), key.clone(), when.clone()));
-                }
-            }
-            match self.table.transact(parts).await? {
-                Transaction::Applied => return Ok(Written::Done),
-                Transaction::Refused(refused) if refused.get(2) == Some(&true) => {
-                    return Ok(Written::LeaseLost);
-                }
-                Transaction::Refused(_) => {}
+            let written = match fence {
+                Some(fence) => fence.write(&self.table, parts, row::size(&pieces)).await?,
+                None => match self.table.transact(parts).await? {
+                    Transaction::Applied => Fenced::Applied,
+                    Transaction::Refused(_) => Fenced::Refused,
+                },
+            };
+            match written {
+                Fenced::Applied => return Ok(Written::Done),
+                Fenced::LeaseLost => return Ok(Written::LeaseLost),
+                Fenced::Refused => {}
             }
             damaged = match self.there(id).await? {
                 There::Open => return self.keep(envelope).await,

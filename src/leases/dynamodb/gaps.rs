@@ -6,7 +6,8 @@ use super::DynamoDbLeases;
 use crate::leases::row::{self, gap_key, lease_key};
 use crate::leases::{GapResolution, GapRow, Hold};
 use crate::record::SequenceNumber;
-use crate::rows::dynamodb::{Part, Transaction, Write};
+use crate::rows::dynamodb::Write;
+use crate::rows::transaction::{Part, Transaction};
 
 /// What came of writing a gap down.
 enum Tried {

@@ -1,0 +1,51 @@
+//! The parts of a transaction.
+
+use std::sync::Arc;
+
+use serde_dynamo::Item;
+
+use super::expression::Expression;
+use super::fields::Fields;
+
+/// The most parts of a transaction.
+///
+/// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
+pub(crate) const MOST_PARTS: usize = 100;
+
+/// The most bytes that a transaction should write. The limit is 4 MB, by DynamoDB's own count.
+pub(crate) const MOST_BYTES: usize = 3_000_000;
+
+/// A part of a transaction.
+#[derive(Clone)]
+pub(crate) enum Part {
+    /// Changes a row.
+    Update(Fields, Expression),
+    /// Writes a whole row.
+    Put(Item, Expression),
+    /// Removes a row.
+    Delete(Fields, Expression),
+    /// Only demands something of a row.
+    Demand(Fields, Expression),
+    /// Demands something of a row of another table.
+    DemandOf(Arc<str>, Fields, Expression),
+}
+
+impl Part {
+    /// The key of its row, in the table whose transaction it is; `None`: another table's, or the row
+    /// carries its key.
+    pub(super) fn key(&self) -> Option<&Fields> {
+        match self {
+            Self::Update(key, _) | Self::Delete(key, _) | Self::Demand(key, _) => Some(key),
+            Self::Put(..) | Self::DemandOf(..) => None,
+        }
+    }
+}
+
+/// How a transaction ended. An error means that it is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Transaction {
+    /// All of it was applied.
+    Applied,
+    /// Nothing was applied: these conditions failed (`true`), in the order of the parts.
+    Refused(Vec<bool>),
+}
