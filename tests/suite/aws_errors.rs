@@ -1,6 +1,7 @@
 //! What AWS refuses, or never answers, in one clear line.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -9,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{ChildStderr, Command};
 
-use crate::cli::{aftercommit, complaint};
+use crate::cli::{complaint, on_aws};
 use crate::support::http::get;
 
 /// A server that answers every call so; its URL.
@@ -30,14 +31,11 @@ async fn refusing() -> String {
 
 /// `status`, with a home and credentials.
 fn status(endpoint: &str, home: &std::path::Path) -> Command {
-    let mut command = aftercommit();
+    let mut command = on_aws(endpoint);
     command
         .args(["status", "--table", "orders"])
         .env("HOME", home)
-        .env("AWS_ENDPOINT_URL", endpoint)
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test");
+        .env("AWS_REGION", "us-east-1");
     command
 }
 
@@ -154,19 +152,23 @@ async fn credentials_that_cannot_be_found_are_asked_for() {
 
 /// The next line of a worker's log with these words.
 async fn logged(lines: &mut Lines<BufReader<ChildStderr>>, words: &str) -> String {
-    while let Some(line) = lines.next_line().await.unwrap() {
-        if line.contains(words) {
-            return line;
+    let found = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains(words) {
+                return line;
+            }
+            assert!(!line.starts_with("error:"), "{line}");
         }
-        assert!(!line.starts_with("error:"), "{line}");
-    }
-    panic!("it gave up");
+        panic!("it gave up");
+    };
+    let found = tokio::time::timeout(Duration::from_mins(1), found).await;
+    found.unwrap_or_else(|_| panic!("it never says {words:?}"))
 }
 
 #[tokio::test]
 async fn a_start_while_dynamodb_is_away_waits_and_says_so_in_the_log_and_over_http() {
     let url = refusing().await;
-    let mut command = aftercommit();
+    let mut command = on_aws(&url);
     let mut worker = command
         .args(["run", "--log", "json", "--table", "orders"])
         .args([
@@ -176,10 +178,6 @@ async fn a_start_while_dynamodb_is_away_waits_and_says_so_in_the_log_and_over_ht
             "smtp://127.0.0.1:1",
         ])
         .args(["--http", "127.0.0.1:0"])
-        .env("AWS_ENDPOINT_URL", &url)
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
         .stderr(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -188,7 +186,7 @@ async fn a_start_while_dynamodb_is_away_waits_and_says_so_in_the_log_and_over_ht
     let served: Value =
         serde_json::from_str(&logged(&mut lines, "status is served").await).unwrap();
     let at = served["address"].as_str().unwrap();
-    let waits = logged(&mut lines, "AWS is out of reach: the start is tried again").await;
+    let waits = logged(&mut lines, "AWS is out of reach: retrying the start").await;
     assert!(waits.contains(&url) && waits.contains("WARN"), "{waits}");
 
     let ready = get(at, "/readyz").await;

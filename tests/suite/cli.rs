@@ -6,6 +6,7 @@ use std::process::Output;
 use tokio::process::Command;
 
 use crate::support::mail_server::{MailServer, Script};
+use crate::support::shop::Shop;
 
 /// The command in an empty environment, with no look around for a Region.
 pub fn aftercommit() -> Command {
@@ -14,6 +15,34 @@ pub fn aftercommit() -> Command {
         .env_clear()
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .kill_on_drop(true);
+    command
+}
+
+/// The command, with credentials for a server that stands in for AWS.
+pub fn on_aws(url: &str) -> Command {
+    let mut command = aftercommit();
+    command
+        .env("AWS_ENDPOINT_URL", url)
+        .env("AWS_REGION", "eu-central-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test");
+    command
+}
+
+/// The command, pointed at a shop's tables; which one holds its orders is not said.
+pub fn on_tables(shop: &Shop) -> Command {
+    let mut command = on_aws(&shop.url);
+    command
+        .env("AFTERCOMMIT_LEASE_TABLE", &shop.leases)
+        .env("AFTERCOMMIT_LEDGER_TABLE", &shop.ledger)
+        .env("AFTERCOMMIT_DEAD_LETTER_TABLE", &shop.letters);
+    command
+}
+
+/// The same, for its orders.
+pub fn on_shop(shop: &Shop) -> Command {
+    let mut command = on_tables(shop);
+    command.env("AFTERCOMMIT_TABLE", &shop.orders);
     command
 }
 
@@ -274,8 +303,8 @@ async fn a_preview_reads_what_the_aws_tools_print() {
 async fn a_preview_of_a_bad_order_says_what_the_worker_would_say() {
     let dir = tempfile::tempdir().unwrap();
     for (content, expected) in [
-        ("", "this is no JSON"),
-        ("[1]", "this is no order: expected a JSON object"),
+        ("", "not valid JSON"),
+        ("[1]", "not an order: expected a JSON object"),
         (
             &ORDER.replace("4890", "48.90"),
             "order 1042: total, from the expression \"total|minor\", fails: found the number 48.9; expected \
@@ -321,6 +350,32 @@ async fn a_test_mail_goes_out_each_time_it_is_sent() {
         mails[0].header("Subject").as_deref(),
         Some("Your order SAMPLE-1042 is confirmed")
     );
+}
+
+#[tokio::test]
+async fn a_test_mail_shows_an_order_of_a_file_and_goes_to_nobody_who_ordered() {
+    let server = MailServer::start(Script::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let order = write(dir.path(), "1042.json", ORDER);
+    let url = server.url();
+    let send = ["send-test", "--to", "me@example.com", "--smtp-url", &url];
+    let from = ["--mail-from", "shop@example.com", "--order", &order];
+    let sent = output(&[&send[..], &from].concat()).await;
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let mails = server.accepted();
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0].to, ["me@example.com"]);
+    let subject = mails[0].header("Subject");
+    assert_eq!(subject.as_deref(), Some("Your order 1042 is confirmed"));
+    assert!(mails[0].text().contains("EUR 48.90"));
+    let bad = write(dir.path(), "bad.json", &ORDER.replace("4890", "48.90"));
+    let refused = output(&[&send[..], &from[..3], &[&bad]].concat()).await;
+    let told = complaint(&refused);
+    assert!(
+        told.contains("--order ") && told.contains("total"),
+        "{told}"
+    );
+    assert_eq!(server.count(), 1);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::cli::{aftercommit, complaint, text};
+use crate::cli::{complaint, on_tables, text};
 use crate::process;
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
@@ -21,14 +21,8 @@ use crate::support::shop::{Shop, address, id};
 
 /// The command, pointed at the shop's tables.
 pub fn command(shop: &Shop, arguments: &[&str]) -> Command {
-    let mut command = aftercommit();
-    command
-        .env("AWS_ENDPOINT_URL", &shop.url)
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .env("AFTERCOMMIT_LEDGER_TABLE", &shop.ledger)
-        .args(arguments);
+    let mut command = on_tables(shop);
+    command.args(arguments);
     command
 }
 

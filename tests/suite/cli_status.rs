@@ -16,7 +16,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{aftercommit, text};
+use crate::cli::{aftercommit, on_shop, text};
 use crate::process::{self, Process};
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
@@ -24,17 +24,8 @@ use crate::support::shop::{Shop, id};
 
 /// The command, pointed at the shop's tables.
 fn command(shop: &Shop, arguments: &[&str]) -> Command {
-    let mut command = aftercommit();
-    command
-        .env("AWS_ENDPOINT_URL", &shop.url)
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .env("AFTERCOMMIT_TABLE", &shop.orders)
-        .env("AFTERCOMMIT_LEASE_TABLE", &shop.leases)
-        .env("AFTERCOMMIT_LEDGER_TABLE", &shop.ledger)
-        .env("AFTERCOMMIT_DEAD_LETTER_TABLE", &shop.letters)
-        .args(arguments);
+    let mut command = on_shop(shop);
+    command.args(arguments);
     command
 }
 
@@ -114,7 +105,7 @@ async fn a_look_that_fails_is_told_and_does_not_end_the_watch() {
         let gone = shop.client.delete_table().table_name(&shop.leases);
         gone.send().await.unwrap();
         let told = failures.next_line().await.unwrap().unwrap();
-        assert!(told.contains("a look failed"), "{told}");
+        assert!(told.contains("cannot read the status"), "{told}");
         create_lease_table(&shop.client, &shop.leases)
             .await
             .unwrap();
@@ -379,12 +370,8 @@ async fn on_localstack_the_mail_servers_password_is_read_from_secrets_manager() 
     };
     let mails = MailServer::start(script).await;
     let send = |secret: &str| {
-        let mut command = aftercommit();
+        let mut command = crate::cli::on_aws(&url);
         command
-            .env("AWS_ENDPOINT_URL", &url)
-            .env("AWS_REGION", "eu-central-1")
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
             .args(["send-test", "--to", "ada@example.com"])
             .args(["--mail-from", "shop@example.com"])
             .args(["--smtp-url", &mails.url().replace("://", "://shop@")])

@@ -8,19 +8,13 @@ use aws_sdk_dynamodb::types::{
 };
 use tokio::process::Command;
 
-use crate::cli::{aftercommit, complaint, text};
+use crate::cli::{complaint, on_aws, text};
 use crate::support::clients;
 use crate::support::embedded::Embedded;
 
 /// The command, pointed at the embedded server.
 pub fn against(server: &Embedded) -> Command {
-    let mut command = aftercommit();
-    command
-        .env("AWS_ENDPOINT_URL", server.url())
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test");
-    command
+    on_aws(server.url())
 }
 
 pub async fn create(server: &Embedded) -> String {

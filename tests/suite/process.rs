@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use crate::cli::aftercommit;
+use crate::cli::on_shop;
 use crate::support::mail_server::MailServer;
 use crate::support::shop::Shop;
 
@@ -45,16 +45,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// `aftercommit run` on a shop's tables. `streams` is the streams' own endpoint, if they have one.
 pub fn command(shop: &Shop, mails: &MailServer, streams: Option<&str>, name: &str) -> Command {
-    let mut command = aftercommit();
+    let mut command = on_shop(shop);
     command
-        .env("AWS_ENDPOINT_URL", &shop.url)
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .args(["run", "--table", &shop.orders])
-        .args(["--lease-table", &shop.leases])
-        .args(["--ledger-table", &shop.ledger])
-        .args(["--dead-letter-table", &shop.letters])
+        .arg("run")
         .args(["--mail-from", "Shop <shop@example.com>"])
         .args(["--smtp-url", &mails.url()])
         .args(["--start", "trim-horizon", "--worker-id", name]);

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{aftercommit, text};
+use crate::cli::{on_shop, text};
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::shop::{Shop, address, id};
@@ -67,17 +67,8 @@ impl<'a> Operator<'a> {
     }
 
     async fn run(&self, words: &[&str]) -> (String, i32) {
-        let shop = self.shop;
-        let mut command = aftercommit();
+        let mut command = on_shop(self.shop);
         command
-            .env("AWS_ENDPOINT_URL", &shop.url)
-            .env("AWS_REGION", "eu-central-1")
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .env("AFTERCOMMIT_TABLE", &shop.orders)
-            .env("AFTERCOMMIT_LEASE_TABLE", &shop.leases)
-            .env("AFTERCOMMIT_LEDGER_TABLE", &shop.ledger)
-            .env("AFTERCOMMIT_DEAD_LETTER_TABLE", &shop.letters)
             .env("AFTERCOMMIT_MAIL_FROM", "Shop <shop@example.com>")
             .env("AFTERCOMMIT_SMTP_URL", self.mails.url())
             .env("AFTERCOMMIT_BY", "ada")

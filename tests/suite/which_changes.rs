@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use axum::routing::post;
 use serde_json::{Value, json};
 
-use crate::cli::{aftercommit, complaint};
+use crate::cli::{complaint, on_aws};
 use crate::process::{Process, command};
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{MailServer, Script};
@@ -126,12 +126,8 @@ async fn aws(table: Option<Value>) -> String {
 
 /// The one line of a start that is refused.
 async fn refused(url: &str, arguments: &[&str]) -> String {
-    let mut command = aftercommit();
+    let mut command = on_aws(url);
     command
-        .env("AWS_ENDPOINT_URL", url)
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
         .args(["run", "--mail-from", "shop@example.com"])
         .args(["--smtp-url", "smtp://localhost:1025"])
         .args(arguments);

@@ -26,48 +26,45 @@ use crate::password::{PasswordArgs, secret};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Orders")]
 pub struct OrderArgs {
-    /// A JSON file with the expressions below by name, such as {"email": "customer.email"}; a flag
-    /// overrides it
+    /// JSON file with the expressions below by name, such as {"email": "customer.email"}; flags override it
     #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_MAP")]
     map: Option<PathBuf>,
-    /// The order's id; one email is sent for each. A Jinja expression over the item's attributes, such
-    /// as SK|replace("ORDER#", ""), as all of these. Without it: the table's key, as cust-7/ORDER-1
+    /// Order id: one email is sent per id. As all of these, a Jinja expression over the item's attributes,
+    /// such as SK|replace("ORDER#", "") [default: the table's key, such as cust-7/ORDER-1]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ID")]
     id: Option<String>,
-    /// The customer's address, such as customer.email [default: email]
+    /// Customer's address, such as customer.email [default: email]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_EMAIL")]
     email: Option<String>,
-    /// The customer's name [default: name or customer_name]
+    /// Customer's name [default: name or customer_name]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_NAME")]
     name: Option<String>,
-    /// What the customer pays, with its unit: total|decimal for 19.99, total|minor for 1999
-    /// [default: total|minor]
+    /// Total with its unit: total|decimal for 19.99, total|minor for 1999 [default: total|minor]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_TOTAL")]
     total: Option<String>,
-    /// The currency: an attribute, or in quotes one that all orders have: "'EUR'" [default: currency]
+    /// Currency: an attribute, or a constant in quotes: "'EUR'" [default: currency]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_CURRENCY")]
     currency: Option<String>,
-    /// The list of the order's lines [default: lines or items]
+    /// List of order lines [default: lines or items]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_LINES")]
     lines: Option<String>,
-    /// Of a line, over its attributes: the article [default: name or title, or the line itself where
-    /// it is a text]
+    /// Article of a line, over the line's attributes [default: name or title, or the line itself if it is a
+    /// string]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_LINE_NAME")]
     line_name: Option<String>,
-    /// Of a line: how many [default: quantity]
+    /// Quantity of a line [default: quantity]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_LINE_QUANTITY")]
     line_quantity: Option<String>,
-    /// Of a line: what one costs, with its unit [default: unit_price|minor]
+    /// Unit price of a line, with its unit [default: unit_price|minor]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_LINE_PRICE")]
     line_price: Option<String>,
-    /// The customer's language: for de, body.de.txt is used in place of body.txt if it is there
-    /// [default: language]
+    /// Customer's language: for de, body.de.txt replaces body.txt if it exists [default: language]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_LANGUAGE")]
     language: Option<String>,
-    /// Where the answer to this order's mail goes, where not to --reply-to, such as seller.email
+    /// Reply-To of this order's email, such as seller.email [default: --reply-to]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ORDER_REPLY_TO")]
     order_reply_to: Option<String>,
-    /// Also mail to domains without a dot, such as localhost
+    /// Allow domains without a dot, such as localhost
     #[arg(long, env = "AFTERCOMMIT_ALLOW_DOTLESS_DOMAINS")]
     allow_dotless_domains: bool,
 }
@@ -160,21 +157,20 @@ impl OrderArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Mail")]
 pub struct LetterArgs {
-    /// Who writes, such as "Shop <orders@example.com>"; bounces come back there too
+    /// Sender, such as "Shop <orders@example.com>"; bounces go there too
     #[arg(long, value_name = "MAILBOX", env = "AFTERCOMMIT_MAIL_FROM", value_parser = parse_mailbox)]
     mail_from: Option<Mailbox>,
-    /// Where answers go, if not to the sender
+    /// Reply-To of the emails [default: the sender]
     #[arg(long, value_name = "MAILBOX", env = "AFTERCOMMIT_REPLY_TO", value_parser = parse_mailbox)]
     reply_to: Option<Mailbox>,
-    /// A directory with subject.txt, body.txt or body.html (Jinja) in place of the built-in ones
+    /// Directory with subject.txt, body.txt or body.html (Jinja) that replace the built-in templates
     #[arg(long, value_name = "DIR", env = "AFTERCOMMIT_TEMPLATE_DIR")]
     template_dir: Option<PathBuf>,
-    /// A header for the effect's key, for relays that drop what they have seen before, such as
-    /// Resend-Idempotency-Key
+    /// Header that carries the effect key, for relays that drop duplicates, such as Resend-Idempotency-Key
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_IDEMPOTENCY_HEADER")]
     idempotency_header: Option<String>,
-    /// A file with the private key (PEM: RSA or Ed25519) that signs each mail (DKIM). Not with
-    /// Amazon SES, which changes mails and signs them itself
+    /// File with the private key (PEM: RSA or Ed25519) that signs each email (DKIM). Not with Amazon SES,
+    /// which changes emails and signs them itself
     #[arg(
         long,
         value_name = "FILE",
@@ -182,7 +178,7 @@ pub struct LetterArgs {
         requires = "dkim_selector"
     )]
     dkim_key: Option<PathBuf>,
-    /// The name under which its public half stands in the DNS: <selector>._domainkey.<domain>
+    /// Name under which the public key is published in DNS: <selector>._domainkey.<domain>
     #[arg(
         long,
         value_name = "NAME",
@@ -190,7 +186,7 @@ pub struct LetterArgs {
         requires = "dkim_key"
     )]
     dkim_selector: Option<String>,
-    /// The domain that signs; without it: that of --mail-from
+    /// Signing domain [default: that of --mail-from]
     #[arg(
         long,
         value_name = "NAME",
@@ -261,13 +257,13 @@ impl LetterArgs {
     }
 }
 
-/// By which way mails leave.
+/// How mail is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Way {
-    /// To the mail server of --smtp-url
+    /// Through the mail server of --smtp-url
     Smtp,
     /// Through the API of Amazon SES, in the Region and with the credentials of the environment. SES
-    /// puts a Message-ID and a Date of its own into each mail
+    /// replaces Message-ID and Date
     Ses,
 }
 
@@ -275,14 +271,14 @@ enum Way {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Mail server")]
 pub struct SmtpArgs {
-    /// By which way mails leave
+    /// How to send mail
     #[arg(long, value_enum, env = "AFTERCOMMIT_MAIL", default_value = "smtp")]
     mail: Way,
-    /// The configuration set of Amazon SES, which says where bounces and other events are told
+    /// Configuration set of Amazon SES, which defines where bounces and other events are reported
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_SES_CONFIGURATION_SET")]
     ses_configuration_set: Option<String>,
-    /// The mail server: smtps://user@host (TLS), smtp://user@host (STARTTLS, demanded), or
-    /// smtp://localhost:1025 (plain, because it is this machine)
+    /// Mail server: smtps://user@host (TLS), smtp://user@host (STARTTLS, required), or
+    /// smtp://localhost:1025 (plain text, on this machine only)
     #[arg(
         long,
         value_name = "URL",
@@ -293,7 +289,7 @@ pub struct SmtpArgs {
     smtp_url: Option<Secret>,
     #[command(flatten)]
     password: PasswordArgs,
-    /// Open connections at most
+    /// Maximum number of open connections
     #[arg(
         long,
         value_name = "NUMBER",
@@ -301,7 +297,7 @@ pub struct SmtpArgs {
         default_value = "8"
     )]
     smtp_connections: NonZeroUsize,
-    /// The name by which this machine greets the mail server; without it: its host name
+    /// Name with which this machine greets the mail server [default: its host name]
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EHLO_NAME")]
     ehlo_name: Option<String>,
 }
@@ -347,7 +343,7 @@ impl SmtpArgs {
 /// Which application.
 #[derive(Debug, Args)]
 pub struct GroupArg {
-    /// The application's place on a table's stream: groups on one table share nothing
+    /// Name of this application on a table's stream; groups on one table share nothing
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_GROUP", default_value_t)]
     pub group: Group,
 }
@@ -355,8 +351,8 @@ pub struct GroupArg {
 /// Which tables.
 #[derive(Debug, Args)]
 pub struct StreamArgs {
-    /// A table whose orders are confirmed: a name or an ARN. May be given several times; order ids
-    /// must then be unique over all of them, as one email is sent for each id
+    /// Table whose orders are confirmed: a name or an ARN. May be given several times; order ids must then
+    /// be unique across all of them, because one email is sent per id
     #[arg(
         long,
         value_name = "TABLE",
@@ -365,7 +361,8 @@ pub struct StreamArgs {
         required_unless_present = "stream_arn"
     )]
     pub table: Vec<String>,
-    /// One stream of a table, and no later one, in place of --table; may be given several times
+    /// One stream of a table, and none of its later streams, in place of --table; may be given several
+    /// times
     #[arg(
         long,
         value_name = "ARN",
@@ -395,7 +392,7 @@ impl StreamArgs {
 /// The name of the table that the workers share.
 #[derive(Debug, Args)]
 pub struct LeaseName {
-    /// The table that records who reads what, and how far
+    /// Table that holds shard leases and checkpoints
     #[arg(
         long,
         value_name = "NAME",
@@ -419,7 +416,7 @@ pub struct TableNames {
 /// The name of the dead letters' table.
 #[derive(Debug, Args)]
 pub struct LetterTable {
-    /// The table of records that could not be handled
+    /// Table for records that failed (dead letters)
     #[arg(
         long,
         value_name = "NAME",
@@ -432,7 +429,7 @@ pub struct LetterTable {
 /// The name of the ledger's table.
 #[derive(Debug, Args)]
 pub struct LedgerName {
-    /// The table that records what was sent
+    /// Table that records which emails were sent
     #[arg(
         long,
         value_name = "NAME",

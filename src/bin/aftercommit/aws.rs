@@ -124,20 +124,6 @@ async fn config() -> anyhow::Result<SdkConfig> {
     Ok(config)
 }
 
-/// The ARN of a table that is named by its name or its ARN.
-pub async fn table_arn(clients: &Clients, table: &str) -> Result<String, Fault> {
-    if table.starts_with("arn:") {
-        return Ok(table.to_owned());
-    }
-    let answer = clients.dynamodb.describe_table().table_name(table).send();
-    let described = answer
-        .await
-        .map_err(|error| Fault::setting(AwsError::new(&error).on(format!("table {table}"))))?;
-    let arn = described.table.and_then(|table| table.table_arn);
-    arn.with_context(|| format!("table {table} has no ARN"))
-        .map_err(Fault::Setting)
-}
-
 /// What every client has in common.
 fn configured(http: SharedHttpClient, attempt: Duration, call: Duration) -> ConfigLoader {
     let timeouts = TimeoutConfig::builder()

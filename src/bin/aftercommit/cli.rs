@@ -24,18 +24,18 @@ use crate::tables::{self, TablesCommand};
 
 const EXAMPLES: &str = "\
 Examples:
-  # See the mail for an order of yours; no server, no AWS account
+  # Render the email for an order: needs no mail server and no AWS account
   aftercommit preview order.json --out preview/
 
-  # Try the way to a mailbox
+  # Check that mail can be delivered
   aftercommit send-test --to me@example.com \\
       --smtp-url smtps://user@mail.example.com --smtp-password-file password.txt \\
       --mail-from \"Shop <orders@example.com>\"
 
-  # Make the tables that the worker needs, once
+  # Create the tables that the worker needs, once
   aftercommit tables create
 
-  # One email for every order that is committed to the table `orders`
+  # Send one email for every order that is committed to the table `orders`
   export AFTERCOMMIT_SMTP_PASSWORD=...
   aftercommit run --table orders --mail-from \"Shop <orders@example.com>\" \\
       --smtp-url smtps://user@mail.example.com
@@ -46,11 +46,11 @@ Examples:
   aftercommit tables create --with-orders
   aftercommit run --table orders --mail-from shop@example.com --smtp-url smtp://localhost:1025
 
-  # The orders whose mail may be out or not, and what an operator found out about one of them
+  # List the orders whose email may or may not have been accepted, and record what you found out
   aftercommit ledger list --state ambiguous
   aftercommit ledger resolve 1042 --sent --note \"queued as 4F2A\"
 
-  # What could not be handled; again, when the cause is fixed
+  # List the records that failed, and handle them again once the cause is fixed
   aftercommit dead-letters list
   aftercommit dead-letters redrive --reason exhausted --mail-from ... --smtp-url ...
 
@@ -63,8 +63,7 @@ Exit codes: 0 done, 1 the work failed, 2 a setting is wrong; the reason is one l
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How log lines look; without it: pretty on a terminal, else json. RUST_LOG chooses what is
-    /// logged
+    /// Format of log lines [default: pretty on a terminal, else json]. RUST_LOG selects what is logged
     #[arg(
         long,
         global = true,
@@ -77,43 +76,43 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Follow a table and send the emails, until told to stop
+    /// Follow a table and send one email per order, until stopped
     #[command(after_long_help = run::EXAMPLES)]
     Run(Box<RunArgs>),
-    /// Tell how the fleet is doing, and what to do next
+    /// Show how the fleet is doing, and what to do next
     #[command(after_long_help = status::EXAMPLES)]
     Status(StatusArgs),
-    /// Tell what became of an order, in the order of time
+    /// Show everything that happened to an order, oldest first
     #[command(after_long_help = explain::EXAMPLES)]
     Explain(Box<ExplainArgs>),
-    /// Tell whether the worker on this machine is alive, for a container's health check
+    /// Check whether the worker on this machine is alive, for a container's health check
     #[command(after_long_help = health::EXAMPLES)]
     Health(HealthArgs),
-    /// Make the tables that the worker needs
+    /// Create the tables that the worker needs
     #[command(subcommand)]
     Tables(TablesCommand),
     /// Send the email of one order by hand, as the order is in its table now
     #[command(after_long_help = send::EXAMPLES)]
     Send(Box<SendArgs>),
-    /// See what became of the emails, and resolve what nobody can tell
+    /// Show what happened to the emails, and resolve AMBIGUOUS orders
     #[command(subcommand, after_long_help = ledger::EXAMPLES)]
     Ledger(LedgerCommand),
-    /// See what could not be handled, and handle it again or give it up
+    /// Show the records that failed, and redrive or discard them
     #[command(subcommand, after_long_help = dead_letters::EXAMPLES)]
     DeadLetters(DeadLettersCommand),
-    /// See what left the stream before it was read, and resolve it
+    /// Show the gaps, which are records that were trimmed unread, and resolve them
     #[command(subcommand, after_long_help = gaps::EXAMPLES)]
     Gaps(GapsCommand),
-    /// See what a filter does with a record
+    /// Show what a filter does with a record
     #[command(subcommand)]
     Filter(FilterCommand),
-    /// Keep the list of addresses that are not to be mailed
+    /// Manage the list of addresses that must not be mailed
     #[command(subcommand, after_long_help = suppress::EXAMPLES)]
     Suppress(SuppressCommand),
-    /// Show the email for an order, in a file or in its table, without a mail server
+    /// Render the email for an order in a file or a table, without a mail server
     #[command(after_long_help = preview::EXAMPLES)]
     Preview(Box<PreviewArgs>),
-    /// Send one email with a made-up order, or with one of yours
+    /// Send one test email, with a made-up order or one from a file
     SendTest(Box<SendTestArgs>),
 }
 

@@ -21,8 +21,8 @@ use crate::fault::Fault;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Records")]
 pub struct CopyArgs {
-    /// A queue (SQS) or a topic (SNS) that gets a copy of every dead letter, in the shape in which
-    /// Lambda tells of records that it gave up
+    /// SQS queue or SNS topic that gets a copy of every dead letter, in the format of Lambda's on-failure
+    /// destinations
     #[cfg(feature = "sqs")]
     #[arg(long, value_name = "ARN", env = "AFTERCOMMIT_DEAD_LETTER_COPY")]
     dead_letter_copy: Option<String>,

@@ -23,19 +23,19 @@ use crate::redrive::{self, RedriveArgs};
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # What could not be handled, and why
+  # List the records that failed, and why
   aftercommit dead-letters list
   aftercommit dead-letters list --reason rejected --older-than 1d --json
 
-  # The letters of one order in full
+  # Show the letters of one order in full
   aftercommit dead-letters show --table orders --key 1042
   aftercommit dead-letters show --table shop --key PK=CUST#7,SK=ORDER#1042
 
-  # Handle them again, in order, through the same ledger; first a look at what would be done
+  # Handle them again, in order, through the same ledger; first look at what would be done
   aftercommit dead-letters redrive --reason exhausted --dry-run --mail-from ... --smtp-url ...
   aftercommit dead-letters redrive --table orders --key 1042 --mail-from ... --smtp-url ...
 
-  # Give up the letter that failed. Those that wait behind it stay
+  # Give up the letter that failed. Letters that wait behind it stay
   aftercommit dead-letters discard --table orders --key 1042 --note \"a test order\"
 
 Exit codes: 0 done, 1 nothing found, or a letter failed again, 2 a setting is wrong.";
@@ -43,14 +43,14 @@ Exit codes: 0 done, 1 nothing found, or a letter failed again, 2 a setting is wr
 /// What can be done with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
-    /// List them, by key and in order. Without --key this reads the whole table
+    /// List letters by key, in order. Without --key this reads the whole table
     List(ListArgs),
-    /// Show everything about some: the record, every attempt, what was done
+    /// Show letters in full: the record, every attempt, what was done
     Show(ListArgs),
-    /// Handle them again: all letters of each key that is selected, oldest first
+    /// Handle records again: all letters of each selected key, oldest first
     #[command(after_long_help = redrive::EXAMPLES)]
     Redrive(Box<RedriveArgs>),
-    /// Give up the letters that failed. The letters that wait behind them stay, to be redriven
+    /// Give up letters that failed. Letters that wait behind them stay and can be redriven
     Discard(DiscardArgs),
 }
 
@@ -58,10 +58,10 @@ pub enum DeadLettersCommand {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which letters")]
 pub struct WhichArgs {
-    /// Of the item with this key: 1042, or id=1042, or PK=CUST#7,SK=ORDER#1042
+    /// Only letters of the item with this key: 1042, id=1042, or PK=CUST#7,SK=ORDER#1042
     #[arg(long, value_name = "KEY", requires = "table")]
     key: Option<String>,
-    /// Of items of this table, a name or an ARN; may be given several times
+    /// Only letters of this table (name or ARN); may be given several times
     #[arg(
         long,
         value_name = "TABLE",
@@ -69,11 +69,11 @@ pub struct WhichArgs {
         value_delimiter = ','
     )]
     table: Vec<String>,
-    /// With this reason: rejected, exhausted, too-old, rescued or followed; may be given several
-    /// times
+    /// Only letters with this reason: rejected, exhausted, too-old, rescued or followed; may be given
+    /// several times
     #[arg(long, value_name = "REASON", value_parser = reason)]
     pub reason: Vec<Reason>,
-    /// Written longer ago than this
+    /// Only letters that were written longer ago than this
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     older_than: Option<Duration>,
     #[command(flatten)]
@@ -200,17 +200,17 @@ impl WhichArgs {
     }
 }
 
-/// What `dead-letters list` and `show` are told.
+/// Arguments of `dead-letters list` and `show`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[command(flatten)]
     which: WhichArgs,
     #[command(flatten)]
     group: GroupArg,
-    /// Also those that were redriven or discarded in the last 30 days
+    /// Also list letters that were redriven or discarded in the last 30 days
     #[arg(long)]
     settled: bool,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -218,13 +218,13 @@ pub struct ListArgs {
 /// How something is done to letters.
 #[derive(Debug, Args)]
 pub struct DoingArgs {
-    /// All letters that there are
+    /// All letters
     #[arg(long)]
     pub all: bool,
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(long)]
     pub dry_run: bool,
-    /// What was done as one JSON object; with --dry-run one for each letter
+    /// Print what was done as one JSON object; with --dry-run, one per letter
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

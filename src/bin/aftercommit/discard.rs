@@ -17,7 +17,7 @@ use crate::out::{count, print_all};
 use crate::progress::Progress;
 use crate::told::plain;
 
-/// What `dead-letters discard` is told.
+/// Arguments of `dead-letters discard`.
 #[derive(Debug, Args)]
 pub struct DiscardArgs {
     #[command(flatten)]
@@ -26,10 +26,10 @@ pub struct DiscardArgs {
     group: GroupArg,
     #[command(flatten)]
     doing: DoingArgs,
-    /// Also the letters that wait behind those that failed
+    /// Also discard the letters that wait behind those that failed
     #[arg(long)]
     with_followers: bool,
-    /// Why, for those who ask later
+    /// Reason, kept on the letter
     #[arg(long, value_name = "TEXT", value_parser = note)]
     note: Option<String>,
 }

@@ -42,7 +42,7 @@ pub async fn task() -> Option<Task> {
         Err(error) => {
             warn!(
                 error = format!("{error:#}"),
-                "the ECS task does not tell its name"
+                "cannot read the ECS task's metadata"
             );
             None
         }
@@ -50,7 +50,7 @@ pub async fn task() -> Option<Task> {
 }
 
 async fn ask(endpoint: &str) -> anyhow::Result<Task> {
-    let url = Url::parse(endpoint).with_context(|| format!("{ENDPOINT} is no address"))?;
+    let url = Url::parse(endpoint).with_context(|| format!("{ENDPOINT} is not a URL"))?;
     let host = url
         .host_str()
         .with_context(|| format!("{ENDPOINT} names no host"))?;

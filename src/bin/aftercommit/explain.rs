@@ -14,6 +14,7 @@ use aftercommit::leases::{Consistency, LeaseStore as _};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::{EffectKey, Ledger as _};
 use aftercommit::record::ItemKey;
+use aftercommit::tables::dynamodb::table_arn;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_dynamo::Item;
@@ -30,7 +31,7 @@ use crate::{letters, told};
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # Every claim, the mail server's replies, failed attempts, and what operators did, in time
+  # Show every claim, reply, failed attempt and operator action, oldest first
   aftercommit explain 1042 --table orders
 
   # An order that the ledger does not know yet, in a table with a sort key
@@ -39,18 +40,18 @@ Examples:
   # For scripts
   aftercommit explain 1042 --table orders --json
 
-Reads the order's own rows and no others. Where its item is, the ledger knows, or --table and --key say.
+Reads only the rows of this order. Its item is found through the ledger, or through --table and --key.
 
-Exit codes: 0 something is known of it, 1 nothing is, 2 a setting is wrong.";
+Exit codes: 0 something is known about the order, 1 nothing is, 2 a setting is wrong.";
 
-/// What `explain` is told.
+/// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The order's id
+    /// Order id
     order: String,
     #[command(flatten)]
     place: PlaceArgs,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -158,7 +159,8 @@ async fn id_expression(
     let Some(table) = args.place.table() else {
         return Ok(None);
     };
-    let arn = aws::table_arn(clients, table).await?;
+    let arn = table_arn(&clients.dynamodb, table).await;
+    let arn = arn.map_err(Fault::setting)?;
     let mapping = match args.group.known(ledger, &arn).await? {
         Some(known) => known.mapping(&args.fields)?,
         None => args.fields.named()?,

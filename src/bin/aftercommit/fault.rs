@@ -116,7 +116,7 @@ pub fn tell_usage(error: &clap::Error) -> ExitCode {
                 .filter(|part| !part.starts_with("For more information"))
                 .map(|part| one_line(part.trim_start().trim_start_matches("tip: ")))
                 .collect();
-            report(&format!("{}; --help tells more", told.join("; ")));
+            report(&format!("{}; see --help", told.join("; ")));
             ExitCode::from(2)
         }
     }

@@ -34,7 +34,7 @@ pub enum FilterCommand {
     Explain(ExplainArgs),
 }
 
-/// What `filter explain` is told.
+/// Arguments of `filter explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// An event filter pattern as AWS Lambda has them; of several, one must hold
@@ -50,7 +50,7 @@ pub fn explain(args: &ExplainArgs) -> Result<(), Fault> {
     let filters = read_filters(&args.patterns)?;
     let records = read_text(&args.record)
         .map_err(anyhow::Error::new)
-        .and_then(|text| serde_json::from_str(&text).context("this is no JSON"))
+        .and_then(|text| serde_json::from_str(&text).context("not valid JSON"))
         .and_then(|event| Ok(lambda_event::read_all(&event)?))
         .with_context(|| format!("{}", args.record.display()))
         .map_err(Fault::Setting)?;

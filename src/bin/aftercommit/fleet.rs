@@ -17,14 +17,13 @@ const BEATS: u32 = 5;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Fleet")]
 pub struct FleetArgs {
-    /// Where a new fleet begins; a fleet that has begun goes on where it stopped
+    /// Where a new group starts; an existing group resumes where it stopped
     #[arg(long, value_enum, env = "AFTERCOMMIT_START", default_value = "latest")]
     start: Start,
-    /// The name of this worker, for people; without it: the id of the ECS task, or host name and
-    /// process id
+    /// Name of this worker, for people [default: id of the ECS task, or host name and process id]
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_WORKER_ID")]
     worker_id: Option<String>,
-    /// The availability zone it runs in, for people; without it: that of the ECS task
+    /// Availability zone of this worker, for people [default: that of the ECS task]
     #[arg(long, value_name = "ZONE", env = "AFTERCOMMIT_ZONE")]
     zone: Option<String>,
     /// How long a worker may be silent before the others take its shards
@@ -36,7 +35,7 @@ pub struct FleetArgs {
         value_parser = lease_duration
     )]
     lease_duration: Duration,
-    /// How long what is in flight may take to finish when a shard is given away, and on stop
+    /// How long records in flight may take to finish when a shard is handed over, and on stop
     #[arg(
         long,
         value_name = "TIME",
@@ -45,7 +44,7 @@ pub struct FleetArgs {
         value_parser = humantime::parse_duration
     )]
     handover_timeout: Duration,
-    /// How many orders of one shard are in hand at once
+    /// Maximum number of orders of one shard in flight
     #[arg(
         long,
         value_name = "NUMBER",
@@ -53,7 +52,7 @@ pub struct FleetArgs {
         default_value = "16"
     )]
     concurrency: NonZeroUsize,
-    /// How much memory the records that wait may take, over all shards and tables
+    /// Maximum memory for waiting records, over all shards and tables
     #[arg(
         long,
         value_name = "SIZE",
@@ -62,7 +61,7 @@ pub struct FleetArgs {
         value_parser = size
     )]
     memory_budget: usize,
-    /// What to do when records left the stream before they could be read
+    /// What to do when records were trimmed before they could be read
     #[arg(
         long,
         value_enum,
@@ -75,7 +74,7 @@ pub struct FleetArgs {
 /// Where a new fleet begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Start {
-    /// With what is committed from now on
+    /// With records that are committed from now on
     Latest,
     /// With everything that the stream still holds
     TrimHorizon,
@@ -84,10 +83,10 @@ enum Start {
 /// What to do when records left the stream before they could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnGap {
-    /// Write the gap down and go on
+    /// Record the gap and continue
     Continue,
-    /// Write the gap down, finish what was read before, and read no more of the shard until a worker
-    /// with `continue` has it
+    /// Record the gap, finish what was read before it, and stop reading the shard until a worker with
+    /// `continue` takes it
     Halt,
 }
 

@@ -17,27 +17,27 @@ use crate::told::plain;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # What was lost, and when; nobody has resolved it yet
+  # List what was lost, and when
   aftercommit gaps list --table orders
 
-  # What became of an order of that time, and its mail if it was not sent
+  # Find out about an order of that time, and send its email if it was not sent
   aftercommit explain 1042 --table orders
   aftercommit send 1042 --table orders --mail-from ... --smtp-url ...
 
-  # Every order of that time is accounted for
+  # Every order of that time is accounted for: resolve the gap
   aftercommit gaps resolve --table orders --shard shardId-0001 \\
       --note \"12 orders of 09:00 to 09:40, mailed by hand\"
 
-A gap that is noticed again, because more was lost, is open again.
+A resolved gap opens again if more records of its shard are lost.
 
 Exit codes: 0 done, 1 no such gap, 2 a setting is wrong.";
 
 /// What can be done about gaps.
 #[derive(Debug, Subcommand)]
 pub enum GapsCommand {
-    /// List those that nobody has resolved
+    /// List the gaps that are not resolved
     List(ListArgs),
-    /// Say what became of the orders that were lost, so that `status` is well again
+    /// Record what happened to the lost orders, so that `status` stops reporting the gap
     Resolve(ResolveArgs),
 }
 
@@ -52,31 +52,31 @@ struct Where {
     name: LeaseName,
 }
 
-/// What `gaps list` is told.
+/// Arguments of `gaps list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[command(flatten)]
     of: Where,
-    /// Also those that are resolved
+    /// Also list resolved gaps
     #[arg(long)]
     all: bool,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// What `gaps resolve` is told.
+/// Arguments of `gaps resolve`.
 #[derive(Debug, Args)]
 pub struct ResolveArgs {
     #[command(flatten)]
     of: Where,
-    /// The shard that lost records; may be given several times. With or without its stream's label
+    /// Shard that lost records, with or without its stream's label; may be given several times
     #[arg(long, value_name = "SHARD", required_unless_present = "all")]
     shard: Vec<String>,
     /// All gaps
     #[arg(long, conflicts_with = "shard")]
     all: bool,
-    /// What became of what was lost; it stays on the gap's row
+    /// What happened to the lost records; kept on the gap's row
     #[arg(long, value_name = "TEXT", value_parser = note)]
     note: String,
     #[command(flatten)]
@@ -139,7 +139,7 @@ async fn resolve(args: &ResolveArgs) -> Result<(), Fault> {
         for gap in &gaps {
             rows.resolve_gap(gap, &resolution).await?.ok_or_else(|| {
                 let shard = &gap.shard;
-                anyhow!("the gap of shard {shard} was noticed again just now: list it once more")
+                anyhow!("the gap of shard {shard} has just been found again: list the gaps, then resolve it again")
             })?;
             print_all(&format!("{}: resolved\n", plain(gap.shard.as_str())))?;
             resolved += 1;

@@ -15,16 +15,16 @@ Examples:
   # As the health check of a container that has AFTERCOMMIT_HTTP set
   [\"CMD\", \"/aftercommit\", \"health\"]
 
-Exit code 0: alive and making progress; 1: not, or no answer within 4 seconds; 2: no address is set.
-An outage of DynamoDB or of the mail server is not told here: no new process would mend it. See
-/readyz.";
+Exit codes: 0 alive and making progress, 1 not alive, or no answer within 4 seconds, 2 no address is set.
+An outage of DynamoDB or of the mail server does not fail this check, because a restart would not help: see
+/readyz. A worker that cannot start within a minute does fail it.";
 
 /// A health check of ECS waits five seconds unless told otherwise.
 ///
 /// Source: [HealthCheck](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_HealthCheck.html).
 const LIMIT: Duration = Duration::from_secs(4);
 
-/// What `health` is told.
+/// Arguments of `health`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub async fn health(args: &HealthArgs) -> Result<(), Fault> {
     let (code, words) = web::get(&address.to_string(), "/healthz", LIMIT).await?;
     match code {
         200 | 503 => print_all(&words)?,
-        _ => return Err(anyhow!("what is at {address} is no worker: it answers {code}").into()),
+        _ => return Err(anyhow!("{address} is not an aftercommit worker (HTTP {code})").into()),
     }
     if code == 200 { Ok(()) } else { Err(Fault::No) }
 }

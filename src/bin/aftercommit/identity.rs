@@ -23,7 +23,7 @@ const ID: &str = "id";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct GroupArgs {
-    /// The application's place on a table's stream: groups on one table share nothing
+    /// Name of this application on a table's stream; groups on one table share nothing
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_GROUP", default_value_t)]
     pub group: Group,
     #[command(flatten)]
@@ -34,8 +34,8 @@ pub struct GroupArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct EffectArg {
-    /// The kind of mail, the first part of each effect key: two kinds of mail for one order need two
-    /// names. `confirmation` for a new group; else the group's
+    /// Kind of email, the first part of each effect key: two kinds of email for one order need two names
+    /// [default: the group's; `confirmation` for a new group]
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EFFECT")]
     effect: Option<Effect>,
 }
@@ -51,11 +51,11 @@ impl EffectArg {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct StartArgs {
-    /// Send under an effect that another group has, each order once for both: for a move between a
+    /// Share the effect of another group, so that one of both mails each order once: for a move between a
     /// fleet and Lambda
     #[arg(long, env = "AFTERCOMMIT_JOIN_EFFECT")]
     join_effect: bool,
-    /// Replace the settings that the group was started with: effect, order id, filters
+    /// Replace the settings with which the group was started: effect, order id, filters
     #[arg(long, env = "AFTERCOMMIT_ACCEPT_NEW_IDENTITY")]
     accept_new_identity: bool,
 }

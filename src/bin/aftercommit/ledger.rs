@@ -20,36 +20,36 @@ use crate::told;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # The orders of which nobody can tell whether their email was accepted
+  # List the orders whose email may or may not have been accepted
   aftercommit ledger list --state ambiguous
 
-  # Everything that is known of one, and what to do about it
+  # Show everything that is known about one, and what to do next
   aftercommit ledger show 1042
 
-  # It was found in the mail server's log
+  # The mail server's log shows it
   aftercommit ledger resolve 1042 --sent --note \"queued as 4F2A, see mail.log\"
 
-  # It was not: send it. With the mail settings of `aftercommit run` it goes out at once
+  # The log does not show it: send it. With the mail settings of `aftercommit run` it is sent at once
   aftercommit ledger resolve 1042 --send --note \"not in mail.log\" --table orders \\
       --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
 
-  # All of one incident; first a look
+  # Resolve all orders of one incident; first look
   aftercommit ledger resolve --state ambiguous --since 2h --sent --note \"all in mail.log\" --dry-run
 
-  # For scripts: one JSON object a line
+  # For scripts: one JSON object per line
   aftercommit ledger list --state retry --json | jq -r .order
 
-Exit codes: 0 done, 1 nothing found or not in a state in which that can be done, 2 a setting is wrong.";
+Exit codes: 0 done, 1 nothing found, or the order is in a state that does not allow it, 2 a setting is wrong.";
 
 /// What can be done with the ledger.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// List orders, in no order. The states ambiguous and released are read from an index, all others
-    /// from the whole ledger
+    /// List orders, in no particular order. The states ambiguous and released are read from an index, all
+    /// others from the whole table
     List(ListArgs),
-    /// Show everything that is known of one order, and what to do about it
+    /// Show everything that is known about one order, and what to do next
     Show(ShowArgs),
-    /// Decide about an order whose email may or may not have been accepted, or send one that was refused
+    /// Record whether an AMBIGUOUS order's email was accepted, or send an email that was refused
     #[command(after_long_help = resolve::EXAMPLES)]
     Resolve(Box<ResolveArgs>),
 }
@@ -58,17 +58,17 @@ pub enum LedgerCommand {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which orders")]
 pub struct FilterArgs {
-    /// In this state: ambiguous, released, sending, sent, failed, retry or suppressed. `released`: an
-    /// operator let them be sent, and they are not sent yet
+    /// Only orders in this state: ambiguous, released, sending, sent, failed, retry or suppressed.
+    /// `released`: an operator released them, and they are not sent yet
     #[arg(long, value_name = "STATE", value_parser = wanted)]
     pub state: Option<Wanted>,
-    /// Changed at this time or later: 2026-11-27T09:00:00Z, or how long ago, such as 2h
+    /// Only orders that changed at this time or later: 2026-11-27T09:00:00Z, or how long ago, such as 2h
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<SystemTime>,
-    /// Changed before this time
+    /// Only orders that changed before this time
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub until: Option<SystemTime>,
-    /// With these words in the last reply or reason
+    /// Only orders with this text in the last reply or reason
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 }
@@ -136,24 +136,24 @@ impl FilterArgs {
     }
 }
 
-/// What `ledger list` is told.
+/// Arguments of `ledger list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[command(flatten)]
     which: FilterArgs,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     name: LedgerName,
 }
 
-/// What `ledger show` is told.
+/// Arguments of `ledger show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// The order's id
+    /// Order id
     order: String,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]

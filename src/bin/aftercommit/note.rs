@@ -11,7 +11,7 @@ const LONGEST: usize = 250;
 /// Who does it.
 #[derive(Debug, Args)]
 pub struct ByArgs {
-    /// Who does it; without it the user who is logged in
+    /// Who does this [default: the user who is logged in]
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_BY")]
     by: Option<String>,
 }

@@ -20,7 +20,7 @@ use crate::fault::Fault;
     reason = "clap names the flags after the fields"
 )]
 pub struct PasswordArgs {
-    /// The password; as an environment variable it is not seen in the list of processes
+    /// Password. Prefer the environment variable, which does not show in the process list
     #[arg(
         long,
         value_name = "PASSWORD",
@@ -29,12 +29,12 @@ pub struct PasswordArgs {
         value_parser = secret
     )]
     smtp_password: Option<Secret>,
-    /// A file with the password; a line end behind it does not count. It is read again when the mail
-    /// server has refused the login
+    /// File with the password; a line end after it is ignored. Read again when the mail server rejects the
+    /// login
     #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_SMTP_PASSWORD_FILE")]
     smtp_password_file: Option<PathBuf>,
-    /// A secret of AWS Secrets Manager with the password: the bare text, or JSON with the member
-    /// `password`. It is read again when the mail server has refused the login
+    /// Secret in AWS Secrets Manager: the bare password, or JSON with the member `password`. Read again
+    /// when the mail server rejects the login
     #[arg(long, value_name = "ARN", env = "AFTERCOMMIT_SMTP_PASSWORD_SECRET")]
     smtp_password_secret: Option<String>,
 }
@@ -68,7 +68,7 @@ impl PasswordArgs {
             let from = from.clone();
             async move {
                 let password = from.read().await.map_err(|fault| anyhow!("{fault}"))?;
-                password.context("there is no password any more")
+                password.context("the setting no longer holds a password")
             }
         }))
     }

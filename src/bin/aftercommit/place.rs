@@ -18,7 +18,7 @@ use crate::preview::item_of_json;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Orders")]
 pub struct PlaceArgs {
-    /// The table with the order: a name or an ARN. Not needed where the ledger knows it
+    /// Table of the order (name or ARN). Not needed if the ledger knows the order
     #[arg(
         long,
         value_name = "TABLE",
@@ -26,8 +26,8 @@ pub struct PlaceArgs {
         value_delimiter = ','
     )]
     table: Vec<String>,
-    /// The key of the order's item, such as PK=CUST#7,SK=ORDER#1042. Not needed where it is the
-    /// order's id alone, or where the ledger knows it
+    /// Key of the order's item, such as PK=CUST#7,SK=ORDER#1042. Not needed if it is the order id alone, or
+    /// if the ledger knows the order
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 }
@@ -108,7 +108,7 @@ impl PlaceArgs {
 /// The key that a text names, which is JSON or `PK=...,SK=...`.
 pub fn keys_of(table: &TableKey, text: &str) -> Result<Item, Fault> {
     if text.starts_with('{') {
-        let value = serde_json::from_str(text).context("this is no JSON");
+        let value = serde_json::from_str(text).context("not valid JSON");
         let item = value.and_then(item_of_json).context("--key");
         return item.map_err(Fault::Setting);
     }

@@ -33,35 +33,34 @@ use crate::told::plain;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # What becomes of ten items of a table, and which fail, and why
+  # Show what ten items of a table become, and which fail, and why
   aftercommit preview --table shop --sample 10 --email customer.email --total 'total|decimal'
 
-  # The mail for one item
+  # Render the email for one item
   aftercommit preview --table shop --key PK=CUST#7,SK=ORDER#1042 --out preview/
 
-  # An order in plain JSON: money in minor units (4890 is EUR 48.90)
+  # Render an order in plain JSON: money in minor units (4890 is EUR 48.90)
   echo '{\"id\": \"1042\", \"email\": \"ada@example.com\", \"total\": 4890, \"currency\": \"EUR\"}' > 1042.json
   aftercommit preview 1042.json --out preview/
 
-  # An order of yours, with templates of yours
+  # Render your own order with your own templates
   aws dynamodb get-item --table-name orders --key '{\"id\": {\"S\": \"1042\"}}' > 1042.json
   aftercommit preview 1042.json --out preview/ --template-dir templates/
 
-Give it the settings of `aftercommit run`: the same environment will do.
-Exit codes: 0 every item becomes a mail or is not an order (--only), 1 one fails, 2 a setting or the
+Use the settings of `aftercommit run`; the same environment will do.
+Exit codes: 0 every item becomes an email or is not an order (--only), 1 an item fails, 2 a setting or the
 order's file is wrong.";
 
-/// What `preview` is told.
+/// Arguments of `preview`.
 #[derive(Debug, Args)]
 pub struct PreviewArgs {
-    /// The order: plain JSON, or DynamoDB's JSON as `aws dynamodb get-item` prints it; - reads
-    /// standard input
+    /// Order as plain JSON, or DynamoDB's JSON as `aws dynamodb get-item` prints it; - reads standard input
     #[arg(value_name = "ORDER.json", required_unless_present = "table")]
     order: Option<PathBuf>,
-    /// In place of a file: items of this table, a name or an ARN
+    /// Table (name or ARN) whose items are read, in place of a file
     #[arg(long, value_name = "TABLE", env = "AFTERCOMMIT_TABLE")]
     table: Option<String>,
-    /// The item with this key: PK=CUST#7,SK=ORDER#1, or as JSON
+    /// Key of the one item to read: PK=CUST#7,SK=ORDER#1, or JSON
     #[arg(
         long,
         value_name = "KEY",
@@ -69,7 +68,7 @@ pub struct PreviewArgs {
         conflicts_with = "sample"
     )]
     key: Option<String>,
-    /// So many items, as the table gives them; no more are read
+    /// Number of items to read, in whatever order the table returns them
     #[arg(
         long,
         value_name = "NUMBER",
@@ -78,8 +77,8 @@ pub struct PreviewArgs {
         value_parser = clap::value_parser!(i32).range(1..=1_000)
     )]
     sample: i32,
-    /// The directory for the files of each mail; made when missing. Without it: here for an order in a
-    /// file, else none are written
+    /// Directory for the files of each email, created if missing [default: the current directory for an
+    /// order in a file, none for a table]
     #[arg(long, value_name = "DIR", env = "AFTERCOMMIT_OUT")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -116,20 +115,18 @@ fn of_file(
     let mapping = args.fields.with_default_id("id")?;
     let wants = wanted.wants(&item).with_context(in_file);
     if !wants.map_err(Fault::Setting)? {
-        println!("{}: {UNWANTED}", file.display());
-        return Ok(());
+        return Ok(print_all(&format!("{}: {UNWANTED}\n", file.display()))?);
     }
     let order = mapping.order(&item).with_context(in_file);
     let order = order.map_err(Fault::Setting)?;
     let name = file.file_stem().filter(|stem| *stem != "-");
     let out = args.out.as_deref().unwrap_or(Path::new("."));
     let name = out.join(name.unwrap_or("order".as_ref()));
-    let (subject, files) = mail(args, &order, letterhead, Some(&name)).map_err(Fault::Setting)?;
-    println!("Subject: {subject}");
-    for file in files {
-        println!("{}", file.display());
-    }
-    Ok(())
+    let made = mail(args, &order, letterhead, Some(&name)).with_context(in_file);
+    let (subject, files) = made.map_err(Fault::Setting)?;
+    let files = files.iter().map(|file| format!("{}\n", file.display()));
+    let files: String = files.collect();
+    Ok(print_all(&format!("Subject: {subject}\n{files}"))?)
 }
 
 const UNWANTED: &str = "not an order to confirm (--only, --not-before)";
@@ -292,7 +289,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 /// The item in a file, as plain JSON or as the AWS tools print it.
 pub fn read_item(path: &Path) -> anyhow::Result<Item> {
     let text = read_text(path)?;
-    let value: Value = serde_json::from_str(&text).context("this is no JSON")?;
+    let value: Value = serde_json::from_str(&text).context("not valid JSON")?;
     item_of_json(unwrapped(value))
 }
 
@@ -316,9 +313,9 @@ pub fn item_of_json(value: Value) -> anyhow::Result<Item> {
     };
     let map = value
         .as_object()
-        .context("this is no order: expected a JSON object with the order's attributes")?;
+        .context("not an order: expected a JSON object with the order's attributes")?;
     if !map.is_empty() && map.values().all(typed) {
-        return serde_json::from_value(value).context("this is no DynamoDB JSON");
+        return serde_json::from_value(value).context("not valid DynamoDB JSON");
     }
     Ok(serde_dynamo::to_item(value)?)
 }

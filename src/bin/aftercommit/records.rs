@@ -19,8 +19,8 @@ use crate::fault::Fault;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Records")]
 pub struct RecordArgs {
-    /// Which records are handled: an event filter pattern as AWS Lambda has them; of several, one
-    /// must hold. See what one does: aftercommit filter explain
+    /// Event filter pattern in AWS Lambda's syntax; of several, one must match. Try one with `aftercommit
+    /// filter explain`
     #[arg(
         long = "filter",
         value_name = "JSON",
@@ -28,11 +28,11 @@ pub struct RecordArgs {
         default_value = Filters::INSERTS
     )]
     filters: Vec<String>,
-    /// On a replica of a global table: only records whose item has this attribute with this value,
-    /// so that one order is one email in the world
+    /// On a replica of a global table: handle only records whose item has this attribute with this value,
+    /// so that an order is mailed once and not once per Region
     #[arg(long, value_name = "ATTRIBUTE=REGION", env = "AFTERCOMMIT_HOME_REGION")]
     home_region: Option<HomeRegion>,
-    /// After so many failed attempts a record becomes a dead letter
+    /// Number of failed attempts after which a record becomes a dead letter
     #[arg(
         long,
         value_name = "NUMBER",
@@ -40,7 +40,7 @@ pub struct RecordArgs {
         default_value = "10"
     )]
     max_attempts: NonZeroU32,
-    /// A record that has failed for so long becomes a dead letter
+    /// How long a record may fail before it becomes a dead letter
     #[arg(
         long,
         value_name = "TIME",
@@ -49,7 +49,7 @@ pub struct RecordArgs {
         value_parser = humantime::parse_duration
     )]
     max_age: Duration,
-    /// How long one record may take; longer than the 10 minutes that a mail server may take
+    /// How long one attempt may take; more than the 10 minutes that a mail server may take
     #[arg(
         long,
         value_name = "TIME",
@@ -58,8 +58,8 @@ pub struct RecordArgs {
         value_parser = humantime::parse_duration
     )]
     handler_timeout: Duration,
-    /// A record that waits, and comes this near to leaving the stream (after 24 hours), becomes a
-    /// dead letter that is redriven by itself when the mail server is back; 0s: it does not
+    /// How long before it leaves the stream (after 24 hours) a waiting record becomes a dead letter, which
+    /// is redriven automatically when the mail server is back; 0s: never
     #[arg(
         long,
         value_name = "TIME",
@@ -78,12 +78,12 @@ pub struct RecordArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Records")]
 pub struct WantedArgs {
-    /// Only items of which this is true, such as entityType == "ORDER" (a Jinja expression over the
-    /// item's attributes; one that is not there is false). Others are filtered
+    /// Handle only items for which this is true, such as entityType == "ORDER" (a Jinja expression over the
+    /// item's attributes; a missing attribute is false)
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ONLY")]
     only: Option<String>,
-    /// Only orders that were placed then or later, by --created-at; older ones are filtered. A date, or
-    /// a date with a time: 2026-01-31T12:00:00Z
+    /// Handle only orders that were placed then or later according to --created-at: 2026-01-31 or
+    /// 2026-01-31T12:00:00Z
     #[arg(
         long,
         value_name = "TIME",
@@ -157,7 +157,7 @@ impl WantedArgs {
 /// How the mail server is asked.
 #[derive(Debug, Args)]
 pub struct MailServerArgs {
-    /// Mails a second at most, on average
+    /// Maximum number of emails per second, on average
     #[arg(long, value_name = "NUMBER", env = "AFTERCOMMIT_MAIL_RATE", value_parser = rate)]
     mail_rate: Option<f64>,
 }

@@ -32,28 +32,28 @@ use crate::told::plain;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # What would be sent?
+  # Show what would be sent
   aftercommit dead-letters redrive --all --dry-run \\
       --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
 
-  # All orders that failed for too long, once the cause is fixed
+  # Send all orders that failed for too long, once the cause is fixed
   aftercommit dead-letters redrive --reason exhausted --reason too-old \\
       --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
 
-Each order is mailed as it is in its table now, so one that was fixed there goes out; one that was mailed
-meanwhile is not mailed again. Give it the mail settings of `aftercommit run`: the same environment will do.
+Each order is mailed as it is in its table now, so an order that was fixed there is sent; an order that was
+mailed meanwhile is not mailed again. Use the mail settings of `aftercommit run`; the same environment will do.
 How an order's id is derived is read from the group.
 Exit codes: 0 all selected keys are free again, 1 a key stopped at a letter that failed (the attempt is
-written down, the key waits), 2 a setting is wrong.";
+recorded, the key stays parked), 2 a setting is wrong.";
 
-/// What `dead-letters redrive` is told.
+/// Arguments of `dead-letters redrive`.
 #[derive(Debug, Args)]
 pub struct RedriveArgs {
     #[command(flatten)]
     which: WhichArgs,
     #[command(flatten)]
     doing: DoingArgs,
-    /// How many keys at a time
+    /// Number of keys at a time
     #[arg(
         long,
         value_name = "NUMBER",
@@ -61,7 +61,7 @@ pub struct RedriveArgs {
         default_value = "8"
     )]
     concurrency: NonZeroUsize,
-    /// Judge each order as its record has it, not as it is in its table now
+    /// Use each order as its letter recorded it, not as it is in its table now
     #[arg(long)]
     as_recorded: bool,
     #[command(flatten)]
@@ -165,7 +165,9 @@ async fn redrive_all(
         Step::Stopped { key, why, .. } => {
             progress.say(&format!("{} stopped: {}", name(key), plain(why)));
         }
-        Step::Taken(key) => progress.say(&format!("{}: somebody else redrives it", name(key))),
+        Step::Taken(key) => {
+            progress.say(&format!("{}: another process is redriving it", name(key)))
+        }
         Step::Free(_) | Step::Untried(_) => {}
     };
     let mut sum = Summary::default();
@@ -196,7 +198,7 @@ fn how(args: &RedriveArgs, rng: &mut fastrand::Rng) -> Result<How, Fault> {
         dependency: args.mail_server.dependency(),
         ..How::new(&args.doing.by(), &incarnation, Clock::system())
     };
-    let shutdown = signals::shutdown().context("signals cannot be heard")?;
+    let shutdown = signals::shutdown().context("cannot install signal handlers")?;
     let stop = how.stop.clone();
     tokio::spawn(async move {
         shutdown.await;
@@ -304,7 +306,7 @@ async fn mapping_of(
     }
     let found = TableStream::resolve(&clients.dynamodb, orders).await;
     let found = found
-        .context("--id is not set, and the key of the table cannot be told")
+        .context("--id is not set, and the table's key cannot be read")
         .map_err(Fault::Setting)?;
     args.fields.of_stream(&found)
 }

@@ -25,7 +25,7 @@ use crate::told;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # One order: the mail server's log has it, or has not, or the customer needs no mail any more
+  # One order: the mail server's log shows it, does not show it, or the customer no longer wants it
   aftercommit ledger resolve 1042 --sent --note \"queued as 4F2A\"
   aftercommit ledger resolve 1042 --send --note \"not in mail.log\" --mail-from ... --smtp-url ...
   aftercommit ledger resolve 1042 --skip --note \"cancelled by phone\"
@@ -34,20 +34,20 @@ Examples:
   aftercommit ledger resolve --state ambiguous --since 2026-11-27T09:00:00Z --until 2026-11-27T10:00:00Z \\
       --reason \"connection reset\" --sent --note \"all in mail.log\" --dry-run
 
-Without mail settings --send only releases the order: `aftercommit status` then says that it needs
-attention until it is sent with `aftercommit send`.
+Without mail settings --send only releases the order: `aftercommit status` reports it until it is sent with
+`aftercommit send`.
 
 Exit codes: 0 done, 1 nothing found, or some could not be resolved or sent, 2 a setting is wrong or it was
 not confirmed.";
 
-/// What `ledger resolve` is told.
+/// Arguments of `ledger resolve`.
 #[derive(Debug, Args)]
 pub struct ResolveArgs {
-    /// The order's id; without it all orders that --state, --since, --until and --reason select
+    /// Order id [default: all orders that --state, --since, --until and --reason select]
     order: Option<String>,
     #[command(flatten)]
     decision: DecisionArgs,
-    /// Why: it stays in the order's history
+    /// Reason, kept in the order's history
     #[arg(long, value_name = "TEXT", value_parser = note)]
     note: String,
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub struct ResolveArgs {
     /// Resolve several orders without asking
     #[arg(long)]
     yes: bool,
-    /// What was done to several orders as one JSON object
+    /// Print what was done to several orders as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -77,14 +77,14 @@ pub struct ResolveArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct DecisionArgs {
-    /// The email was accepted: it is never sent again
+    /// The email was accepted: never send it again
     #[arg(long)]
     sent: bool,
-    /// The email is to be sent (again): at once with mail settings, else with `aftercommit send`. Also
+    /// The email was not accepted: send it, at once with mail settings, else with `aftercommit send`. Also
     /// for an order that was refused or suppressed
     #[arg(long)]
     send: bool,
-    /// The email is not to be sent
+    /// The email must not be sent
     #[arg(long)]
     skip: bool,
 }

@@ -12,13 +12,13 @@ use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::resolve::{Resolved, release};
 use aftercommit::ledger::{EffectKey, Ledger as _, item_ref};
 use aftercommit::record::StreamView;
-use aftercommit::tables::dynamodb::table_key;
+use aftercommit::tables::dynamodb::{table_arn, table_key};
 use aftercommit::{Clock, Context, Effect, Event, Record, RecordHandler as _, SequenceNumber};
 use anyhow::anyhow;
 use clap::Args;
 
 use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
-use crate::aws::{self, Clients, must_exist, table_arn};
+use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::identity::GroupArgs;
 use crate::note::{ByArgs, note};
@@ -29,18 +29,18 @@ use crate::told;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # The order as it is in its table now, also one that no worker ever saw
+  # Send the order as it is in its table now, even one that no worker ever saw
   aftercommit send 1042 --table orders --mail-from \"Shop <orders@example.com>\" \\
       --smtp-url smtps://user@mail.example.com
 
   # In a table with a sort key
   aftercommit send 1042 --table shop --key PK=CUST#7,SK=ORDER#1042 --mail-from ... --smtp-url ...
 
-The ledger decides as for a worker: an order that was mailed is not mailed again. Give it the settings of
-`aftercommit run`: the same environment will do. Until the mail is out, `aftercommit status` says that the
-order needs attention.
+The ledger decides as it does for a worker: an order that was mailed is not mailed again. Use the settings of
+`aftercommit run`; the same environment will do. Until the email is accepted, `aftercommit status` reports
+the order.
 
-Exit codes: 0 the mail is out, 1 it is not, 2 a setting is wrong.";
+Exit codes: 0 the email was accepted, 1 it was not, 2 a setting is wrong.";
 
 /// How an operator sends.
 #[derive(Debug, Args)]
@@ -64,14 +64,14 @@ impl MailArgs {
     }
 }
 
-/// What `send` is told.
+/// Arguments of `send`.
 #[derive(Debug, Args)]
 pub struct SendArgs {
-    /// The order's id
+    /// Order id
     order: String,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Why, for those who ask later
+    /// Reason, kept in the order's history
     #[arg(long, value_name = "TEXT", value_parser = note, default_value = "sent by hand")]
     note: String,
     #[command(flatten)]
@@ -191,7 +191,10 @@ impl<'a> Mailer<'a> {
     ) -> Result<(Place, Mapping), Fault> {
         // With which settings the group was started, where that is known already.
         let of_table = match one.place.table() {
-            Some(table) => Some(table_arn(&self.clients, table).await?),
+            Some(table) => {
+                let arn = table_arn(&self.clients.dynamodb, table).await;
+                Some(arn.map_err(Fault::setting)?)
+            }
             None => None,
         };
         let id = match &of_table {

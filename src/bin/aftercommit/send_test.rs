@@ -1,6 +1,6 @@
 //! `aftercommit send-test`: one mail with a made-up order, to see that the way is open.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use aftercommit::Clock;
@@ -18,14 +18,14 @@ use crate::identity::EffectArg;
 use crate::out::print_all;
 use crate::preview::read_item;
 
-/// What `send-test` is told.
+/// Arguments of `send-test`.
 #[derive(Debug, Args)]
 pub struct SendTestArgs {
-    /// Who gets it
+    /// Recipient
     #[arg(long, value_name = "ADDRESS", env = "AFTERCOMMIT_TO", value_parser = recipient)]
     to: Address,
-    /// The order that the mail shows, plain JSON or DynamoDB's; without it a made-up one. Whoever
-    /// ordered gets nothing
+    /// File with the order to show, as plain JSON or DynamoDB's [default: a made-up order]. Its customer
+    /// gets no email
     #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_ORDER")]
     order: Option<PathBuf>,
     #[command(flatten)]
@@ -42,12 +42,16 @@ fn recipient(text: &str) -> Result<Address, AddressError> {
     parse_address(text, Domains::Any)
 }
 
+fn of_file(file: &Path) -> String {
+    format!("--order {}", file.display())
+}
+
 /// The order that is shown, as if who gets the mail had placed it.
 fn order(args: &SendTestArgs) -> Result<Order, Fault> {
     let Some(file) = &args.order else {
         return Ok(Order::sample(args.to.clone()));
     };
-    let of_file = || format!("--order {}", file.display());
+    let of_file = || of_file(file);
     let item = read_item(file).with_context(of_file);
     let item = item.map_err(Fault::Setting)?;
     let order = args.fields.with_default_id("id")?.order(&item);
@@ -65,9 +69,12 @@ pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
     let since = date.duration_since(SystemTime::UNIX_EPOCH);
     let run = since.unwrap_or_default().as_nanos().to_string();
     let key = EffectKey::new(&args.effect.or_default(), &format!("test-{run}"));
-    let mail = letterhead
-        .render(&order, &Frozen { date, key })
-        .map_err(Fault::Setting)?;
+    let mail = letterhead.render(&order, &Frozen { date, key });
+    let mail = match &args.order {
+        Some(file) => mail.with_context(|| of_file(file)),
+        None => mail,
+    };
+    let mail = mail.map_err(Fault::Setting)?;
     let offer = server.offer(&mail.envelope).await;
     let offer = offer.with_context(|| format!("{server}: nothing was sent"))?;
     let delivery = offer.deliver(&mail, &|_| true).await;

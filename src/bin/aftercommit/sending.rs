@@ -20,7 +20,7 @@ use crate::fault::Fault;
 enum OnAmbiguous {
     /// Send the same bytes once more
     Resend,
-    /// Never twice: leave it to an operator
+    /// Never send twice: leave it to an operator
     Park,
 }
 
@@ -28,7 +28,7 @@ enum OnAmbiguous {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub struct SendingArgs {
-    /// What to do when nobody can tell whether a mail was accepted
+    /// What to do when it is unknown whether an email was accepted
     #[arg(
         long,
         value_enum,
@@ -36,7 +36,7 @@ pub struct SendingArgs {
         default_value = "resend"
     )]
     on_ambiguous: OnAmbiguous,
-    /// Read each order back from its table before its mail; one that is gone is not confirmed
+    /// Read each order from its table before sending; an order that is gone is not confirmed
     #[arg(long, env = "AFTERCOMMIT_REFETCH")]
     refetch: bool,
     #[command(flatten)]
@@ -113,7 +113,7 @@ pub struct SparingArgs {
     /// expression over the order's attributes)
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_SUPPRESS_WHEN")]
     suppress_when: Option<String>,
-    /// The list of addresses that are not to be mailed; without it nobody is spared
+    /// Table of addresses that must not be mailed [default: none]
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_SUPPRESSION_TABLE")]
     pub suppression_table: Option<String>,
 }
@@ -141,7 +141,7 @@ impl SparingArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub struct RetentionArgs {
-    /// How long the ledger keeps a row; an order that comes again later than that is refused
+    /// How long the ledger keeps a row; an order that comes again later is rejected
     #[arg(
         long,
         value_name = "TIME",
@@ -150,8 +150,7 @@ pub struct RetentionArgs {
         value_parser = humantime::parse_duration
     )]
     pub ledger_retention: Duration,
-    /// From how long ago orders may be replayed; the ledger must keep rows for that and the
-    /// stream's 24 hours
+    /// How far back orders may be replayed; the ledger must keep rows for this and the stream's 24 hours
     #[arg(
         long,
         value_name = "TIME",

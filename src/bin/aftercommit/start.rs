@@ -38,7 +38,7 @@ where
             failed => return failed,
         };
         status.start_failed(fault.to_string());
-        warn!(error = %fault, "AWS is out of reach: the start is tried again in {} s", pause.as_secs());
+        warn!(error = %fault, "AWS is out of reach: retrying the start in {} s", pause.as_secs());
         sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
         pause = (pause * 2).min(LONGEST);
     }

@@ -18,26 +18,25 @@ use tokio::time::{Instant, interval_at, sleep};
 use crate::args::{GroupArg, StreamArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
-use crate::out::print;
+use crate::out::{print, report};
 use crate::status_told;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # Who reads what, how far behind, and how long until a record is lost
+  # Show who reads what, how far behind, and how long until a record is lost
   aftercommit status --table orders
 
-  # Again every two seconds
+  # Repeat every two seconds
   aftercommit status --table orders --watch
 
   # For a script: what to do next
   aftercommit status --table orders --json | jq -r '.advice[]'
 
-Whether a worker lives is told by its heartbeat, which is watched until it moves or for half of
---lease-duration; clocks do not count. Reads the lease table by a Query for each look, beside it the
-parked keys of the dead letters' table
-and the count of the ledger's index of what nobody can tell.
+A worker is alive if its heartbeat moves, which is watched for up to half of --lease-duration. Times are
+DynamoDB's: this machine's clock does not matter. Each look queries the lease table, the parked keys in the
+dead letters' table, and the ledger's index of orders that need attention.
 
-Exit codes: 0 all is well, 1 something needs attention, 2 it cannot be told.";
+Exit codes: 0 all is well, 1 something needs attention, 2 unknown, because something could not be read.";
 
 /// Between two looks at heartbeats that have not moved yet.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
@@ -45,7 +44,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// Between two looks of `--watch`.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// What `status` is told.
+/// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     #[command(flatten)]
@@ -54,10 +53,10 @@ pub struct StatusArgs {
     group: GroupArg,
     #[command(flatten)]
     names: TableNames,
-    /// As one JSON object; with --watch one a line
+    /// Print one JSON object; with --watch, one per line
     #[arg(long)]
     json: bool,
-    /// Again and again, until interrupted
+    /// Repeat every two seconds until interrupted
     #[arg(long)]
     watch: bool,
 }
@@ -76,7 +75,7 @@ pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
             Ok(status) => status,
             Err(error) if args.watch => {
                 let error = format!("{error:#}");
-                tracing::warn!(error, "a look failed; the next one comes in {AGAIN:?}");
+                tracing::warn!(error, "cannot read the status; retrying in {AGAIN:?}");
                 again.tick().await;
                 continue;
             }
@@ -147,10 +146,10 @@ async fn watched(leases: &DynamoDbLeases, beats: &mut Beats, once: bool) -> anyh
             _ => return Ok(view),
         };
         if left > BETWEEN_LOOKS && !told && std::io::stderr().is_terminal() {
-            eprintln!(
+            report(&format!(
                 "Watching the heartbeats for up to {} s ...",
                 left.as_secs() + 1
-            );
+            ));
             told = true;
         }
         sleep(left.min(BETWEEN_LOOKS) + Duration::from_millis(1)).await;

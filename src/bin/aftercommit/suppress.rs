@@ -13,50 +13,50 @@ use crate::out::{moment, print, print_all};
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # The table, once; and workers that look into it
+  # Create the table, once, and let the workers use it
   export AFTERCOMMIT_SUPPRESSION_TABLE=aftercommit-suppression
   aftercommit tables create
   aftercommit run --table orders ...
 
-  # This address gets no mail any more
+  # Stop mailing this address
   aftercommit suppress add ada@example.com --note \"hard bounce\"
 
-The table holds no address, only the SHA-256 of its lower-case form. So an address cannot be read
-off the list, but somebody who has the list can test one.";
+The table holds no addresses, only the SHA-256 of their lower-case form. Nobody can read an address from the
+list, but anyone who has the list can test one.";
 
 /// What can be done with the list.
 #[derive(Debug, Subcommand)]
 pub enum SuppressCommand {
-    /// Put an address on the list; one that is on it stays as it is
+    /// Add an address to the list; an existing entry is kept
     Add(AddArgs),
-    /// Take an address off the list
+    /// Remove an address from the list
     Remove(RemoveArgs),
-    /// Show the list, in no order: hash, since when, why
+    /// List the entries, in no particular order: hash, since when, why
     List(ListArgs),
 }
 
 /// Where the list is.
 #[derive(Debug, Args)]
 struct Name {
-    /// The table of the list
+    /// Table of the list
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_SUPPRESSION_TABLE")]
     suppression_table: String,
 }
 
-/// What `suppress add` is told.
+/// Arguments of `suppress add`.
 #[derive(Debug, Args)]
 pub struct AddArgs {
     /// The address
     #[arg(value_parser = address)]
     address: Address,
-    /// Why, for those who ask later
+    /// Reason for the entry
     #[arg(long, value_name = "TEXT")]
     note: String,
     #[command(flatten)]
     name: Name,
 }
 
-/// What `suppress remove` is told.
+/// Arguments of `suppress remove`.
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
     /// The address
@@ -66,10 +66,10 @@ pub struct RemoveArgs {
     name: Name,
 }
 
-/// What `suppress list` is told.
+/// Arguments of `suppress list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

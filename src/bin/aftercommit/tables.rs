@@ -14,23 +14,23 @@ use crate::out::print_all;
 /// What can be done with the tables.
 #[derive(Debug, Subcommand)]
 pub enum TablesCommand {
-    /// Make the lease table, the ledger and the dead letters' table, on demand, with point-in-time
-    /// recovery; what exists stays
+    /// Create the lease table, the ledger and the dead letters' table, on demand, with point-in-time
+    /// recovery; existing tables are kept
     Create(CreateArgs),
 }
 
-/// What `tables create` is told.
+/// Arguments of `tables create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
     #[command(flatten)]
     names: TableNames,
-    /// Also the list of addresses that are not to be mailed, under this name
+    /// Also create the table of addresses that must not be mailed, under this name
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_SUPPRESSION_TABLE")]
     suppression_table: Option<String>,
-    /// Also a sample table of orders with a stream, for development
+    /// Also create a sample table of orders with a stream, for development
     #[arg(long, env = "AFTERCOMMIT_WITH_ORDERS")]
     with_orders: bool,
-    /// The name of the sample table
+    /// Name of the sample table
     #[arg(
         long,
         value_name = "NAME",

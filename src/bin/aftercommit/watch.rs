@@ -23,8 +23,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// Where the status is served.
 #[derive(Debug, Args)]
 pub struct HttpArgs {
-    /// Where health, metrics and a page are served, such as 127.0.0.1:9464; without it: nowhere.
-    /// Whoever reaches the address reads them
+    /// Address that serves health, metrics and a page, such as 127.0.0.1:9464 [default: none]. Anyone who
+    /// can reach it can read them
     #[arg(long, value_name = "ADDRESS", env = "AFTERCOMMIT_HTTP", value_parser = address)]
     http: Option<SocketAddr>,
 }
@@ -35,8 +35,7 @@ pub struct HttpArgs {
 pub struct WatchArgs {
     #[command(flatten)]
     http: HttpArgs,
-    /// Also write metrics to standard output, once a minute and at the end; on AWS Lambda after each
-    /// event
+    /// Also write metrics to standard output, once a minute and on stop; on AWS Lambda after each event
     #[arg(long, value_enum, value_name = "FORMAT", env = "AFTERCOMMIT_METRICS")]
     metrics: Option<Format>,
 }
@@ -44,7 +43,7 @@ pub struct WatchArgs {
 /// How metrics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Amazon CloudWatch's embedded metric format: a line of JSON that CloudWatch takes from the log
+    /// Amazon CloudWatch's embedded metric format: lines of JSON that CloudWatch extracts from the log
     Emf,
 }
 
@@ -73,7 +72,7 @@ impl WatchArgs {
         let listener = listener.map_err(Fault::Setting)?;
         let address = listener.local_addr().context("--http")?;
         if !address.ip().is_loopback() {
-            warn!(%address, "the status is not on the loopback interface: whoever reaches it reads it");
+            warn!(%address, "the status address is not loopback: anyone who can reach it can read it");
         }
         Ok(Listening(Some((listener, address))))
     }
@@ -92,7 +91,7 @@ impl WatchArgs {
             let served = http::serve(listener, status.clone());
             let task = tokio::spawn(async move {
                 if let Err(error) = served.await {
-                    error!(%error, "the status is not served any more");
+                    error!(%error, "stopped serving the status");
                 }
             });
             tasks.push(task.abort_handle());
@@ -176,7 +175,7 @@ impl Lines {
 pub fn write(emf: &mut Emf, samples: &[Sample]) {
     for line in emf.lines(SystemTime::now(), samples) {
         if let Err(error) = print_all(&format!("{line}\n")) {
-            warn!(error = format!("{error:#}"), "metrics are lost");
+            warn!(error = format!("{error:#}"), "cannot write metrics");
         }
     }
 }
