@@ -13,7 +13,7 @@ use aftercommit::ledger::memory::MemoryLedger;
 use aftercommit::ledger::{EffectKey, Ledger as _};
 use aftercommit::{Context, RecordHandler};
 
-use crate::cli::{complaint, text};
+use crate::cli::{complaint, on_tables, text};
 use crate::process::{Process, command};
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{MailServer, Script};
@@ -100,6 +100,23 @@ async fn a_group_is_refused_an_effect_or_settings_that_are_not_its_own() {
     );
     assert!(differs.contains("--accept-new-identity"), "{differs}");
 
+    for (flag, value, named) in [
+        (
+            "--only",
+            "total > 0",
+            "only is \"total > 0\" here and not set in the group",
+        ),
+        (
+            "--filter",
+            r#"{"eventName": ["INSERT"], "dynamodb": {"NewImage": {"status": {"S": ["PAID"]}}}}"#,
+            "and \"{\\\"eventName\\\":[\\\"INSERT\\\"]}\" in the group",
+        ),
+    ] {
+        let other = ["--effect", "mail", flag, value];
+        let differs = refused(&run("placed", &other).output().await.unwrap());
+        assert!(differs.contains(named), "{differs}");
+    }
+
     let forgot = refused(&run("placed", &[]).output().await.unwrap());
     let named = "effect is \"confirmation\" here and \"mail\" in the group";
     assert!(forgot.contains(named), "{forgot}");
@@ -109,14 +126,8 @@ async fn a_group_is_refused_an_effect_or_settings_that_are_not_its_own() {
     joined.stop().await;
 
     // Who asks later needs the group's name only, and finds no rows but those of orders.
-    let mut asking = crate::cli::aftercommit();
-    asking
-        .env("AWS_ENDPOINT_URL", &shop.url)
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .args(["ledger", "show", &id(0), "--group", "placed"])
-        .args(["--ledger-table", &shop.ledger]);
+    let mut asking = on_tables(&shop);
+    asking.args(["ledger", "show", &id(0), "--group", "placed"]);
     let row = text(&asking.output().await.unwrap().stdout);
     assert!(row.contains("SENT") && row.contains("mail"), "{row}");
     let listed = shop.ledger().list(None, None).await.unwrap();

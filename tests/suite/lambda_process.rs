@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::cli::{aftercommit, complaint};
+use crate::cli::{complaint, on_shop};
 use crate::support::embedded::Embedded;
 use crate::support::lambda_events::{event, records};
 use crate::support::letters::listed;
@@ -23,19 +23,12 @@ const LONG: Duration = Duration::from_mins(1);
 
 /// The function, set by its environment.
 pub fn function(shop: &Shop, mails: &MailServer, runtime_api: &str) -> Command {
-    let mut command = aftercommit();
+    let mut command = on_shop(shop);
     command
         .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
         .env("AWS_LAMBDA_FUNCTION_NAME", "confirm")
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
         .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-        .env("AWS_ENDPOINT_URL", &shop.url)
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .env("AFTERCOMMIT_TABLE", &shop.orders)
-        .env("AFTERCOMMIT_LEDGER_TABLE", &shop.ledger)
-        .env("AFTERCOMMIT_DEAD_LETTER_TABLE", &shop.letters)
         .env("AFTERCOMMIT_LEASE_TABLE", "there-is-none")
         .env("AFTERCOMMIT_MAIL_FROM", "Shop <shop@example.com>")
         .env("AFTERCOMMIT_SMTP_URL", mails.url());
@@ -158,6 +151,41 @@ async fn a_bad_order_becomes_a_dead_letter_and_the_batch_is_settled() {
         (letters[0].reason, letters[0].key_in_words()),
         (Reason::Rejected, "id=bad".to_owned())
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_an_order_to_confirm_is_settled_without_a_mail() {
+    let stage = Stage::open(&[
+        ("AFTERCOMMIT_ONLY", "id is startingwith('ORDER#')"),
+        ("AFTERCOMMIT_NOT_BEFORE", "2026-01-01"),
+        ("AFTERCOMMIT_CREATED_AT", "placed"),
+    ])
+    .await;
+    for (n, (id, placed)) in [
+        ("ORDER#0", "2026-05-01"),
+        ("ORDER#1", "2023-05-01"),
+        ("PROFILE", "2026-05-01"),
+        ("ORDER#3", "some day"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let put = stage.shop.client.put_item().table_name(&stage.shop.orders);
+        let put = put
+            .item("id", text(id))
+            .item("email", text(&address(n)))
+            .item("placed", text(placed));
+        put.send().await.unwrap();
+    }
+    let event = stage.event().await;
+    assert_eq!(stage.invoke(&event, LONG).await, Ok(done()));
+    let mailed: Vec<_> = stage.mails.by_recipient().into_keys().collect();
+    assert_eq!(mailed, [address(0)]);
+    // When the last one was placed cannot be told.
+    let letters = listed(&stage.shop.dead_letters(), &Selection::default()).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].key_in_words(), "id=ORDER#3");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

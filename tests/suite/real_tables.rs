@@ -1,16 +1,20 @@
 //! Tables as shops have them: a sort key, items that are not orders, orders of long ago.
 
+use std::time::Duration;
+
 use aftercommit::decide::claim::State;
 use aftercommit::group::Effect;
+use aftercommit::leases::{Checkpoint, Consistency, LeaseRow, LeaseStore as _};
 use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::record::Position;
 use aws_sdk_dynamodb::types::AttributeValue;
 use tokio::process::Command;
 
-use crate::cli::{aftercommit, text};
+use crate::cli::{on_shop, text};
 use crate::cli_send::composite;
 use crate::process::{self, Process};
 use crate::support::embedded::Embedded;
-use crate::support::mail_server::{MailServer, Script};
+use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::shop::{Shop, address};
 
 /// A shop whose orders are in a table of customers and their orders, with CUST#7's ORDER#1.
@@ -43,14 +47,8 @@ async fn run(shop: &Shop, arguments: &[&str], mails: &MailServer, count: usize) 
 }
 
 fn preview(shop: &Shop, arguments: &[&str]) -> Command {
-    let mut command = aftercommit();
-    command
-        .env("AWS_ENDPOINT_URL", &shop.url)
-        .env("AWS_REGION", "eu-central-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .args(["preview", "--table", &shop.orders])
-        .args(arguments);
+    let mut command = on_shop(shop);
+    command.arg("preview").args(arguments);
     command
 }
 
@@ -141,4 +139,117 @@ async fn a_preview_of_a_table_says_what_its_items_become_and_which_fail_and_why(
         told.contains("has the same order id, CUST#7, as PK=CUST#7,SK=ORDER#1"),
         "{told}"
     );
+}
+
+#[tokio::test]
+async fn a_preview_of_a_table_writes_each_mail_into_the_folder() {
+    let server = Embedded::start();
+    let shop = single(&server).await;
+    put(&shop, "ORDER#2", &[("email", &address(2))]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("mails");
+    let arguments = ["--out", out.to_str().unwrap(), "--id", "SK"];
+    let output = preview(&shop, &arguments).output().await.unwrap();
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    for name in ["1-ORDER_1", "2-ORDER_2"] {
+        for ending in ["eml", "html", "txt"] {
+            let path = out.join(format!("{name}.{ending}"));
+            assert!(told.contains(&format!("  {}\n", path.display())), "{told}");
+            let mail = std::fs::read_to_string(path).unwrap();
+            assert!(mail.contains(&name[2..].replace('_', "#")), "{mail}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_goes_to_whom_the_order_names_and_an_odd_address_is_quoted_on_the_wire() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let seller = [("email".to_owned(), text("tea@example.com"))];
+    for (id, email, seller) in [
+        ("1", "john..doe@example.com", Some(seller)),
+        ("2", "\"jane.\"@example.com", None),
+    ] {
+        let put = shop.client.put_item().table_name(&shop.orders);
+        let put = put.item("id", text(id)).item("email", text(email));
+        let put = match seller {
+            Some(seller) => put.item("seller", AttributeValue::M(seller.into())),
+            None => put,
+        };
+        put.send().await.unwrap();
+    }
+    let answers = [
+        "--reply-to",
+        "shop@example.com",
+        "--order-reply-to",
+        "seller.email",
+    ];
+    run(&shop, &answers, &mails, 2).await;
+    let mut answers: Vec<_> = mails
+        .accepted()
+        .iter()
+        .map(|mail| (mail.to[0].clone(), mail.header("Reply-To").unwrap()))
+        .collect();
+    answers.sort();
+    let expected = [
+        ("jane.@example.com", "shop@example.com"),
+        ("john..doe@example.com", "tea@example.com"),
+    ];
+    assert_eq!(
+        answers,
+        expected.map(|(to, answer)| (to.to_owned(), answer.to_owned()))
+    );
+    let heard = mails.heard();
+    let said = |line: &str| heard.iter().any(|(_, heard)| heard.starts_with(line));
+    assert!(said("RCPT TO:<\"john..doe\"@example.com>"), "{heard:?}");
+    assert!(said("RCPT TO:<\"jane.\"@example.com>"), "{heard:?}");
+}
+
+/// Neither fleet sees the other's heartbeats: only the claim's deadline tells.
+#[tokio::test]
+async fn two_fleets_on_one_ledger_send_one_mail_however_slow_the_final_dot_is() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    // Far longer than a worker may be silent.
+    let slow = Fault::always(Step::Dot, Act::Late(Duration::from_secs(5)));
+    let mails = MailServer::start(Script::default().fault(slow)).await;
+    let mut other = Shop::open(server.url()).await;
+    for (of_other, of_shop) in [
+        (&mut other.orders, &shop.orders),
+        (&mut other.ledger, &shop.ledger),
+        (&mut other.arn, &shop.arn),
+    ] {
+        of_other.clone_from(of_shop);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    shop.place(0..1).await;
+    let start = |shop: &Shop, name| {
+        let mut command = process::command(shop, &mails, None, name);
+        command.args(["--lease-duration", "1s"]);
+        Process::start(command, folder.path(), name)
+    };
+    let mut workers = [start(&shop, "one"), start(&other, "two")];
+    for fleet in [&shop, &other] {
+        let leases = fleet.lease_store();
+        let done = async || {
+            let view = leases.look(Consistency::Strong).await.unwrap();
+            let reached =
+                |row: &LeaseRow| matches!(row.checkpoint, Checkpoint::At(Position::After(_)));
+            view.leases.values().any(reached)
+        };
+        while !done().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    for worker in &mut workers {
+        worker.stop().await;
+    }
+    let heard = mails.heard();
+    let dots = heard.iter().filter(|(_, line)| line == "DATA").count();
+    assert_eq!((mails.count(), dots), (1, 1), "{heard:?}");
+    let row = &shop.rows(1).await[&0];
+    assert_eq!((row.state, row.ambiguities), (State::Sent, 0));
 }
