@@ -1,11 +1,18 @@
-//! The wall clock, handed in so that runs replay.
+//! The wall clock, handed in so that runs replay, and the time that a service tells.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-/// Tells the time of day. It dates rows and mails and chooses when to look; nothing that must be
-/// right depends on it.
+use tokio::time::Instant;
+
+pub mod dynamodb;
+
+/// An answer is on its way for less than this. A time that is further ahead of the service's last
+/// answer is wrong.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Tells the time of day.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
@@ -15,7 +22,8 @@ impl Clock {
         Self(Arc::new(now))
     }
 
-    /// The machine's clock.
+    /// The machine's clock. It may be wrong by any amount and jump at any time, so nothing that
+    /// must be right depends on it.
     pub fn system() -> Self {
         Self::new(SystemTime::now)
     }
@@ -29,5 +37,102 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock")
+    }
+}
+
+/// The time by a service's clock: what its answers said, and the monotonic time since then. The
+/// machine's own wall clock has no part in it.
+///
+/// An answer's date is rounded down to the second and grows older on its way here. So this time is
+/// behind the service's by at most one second and the time that an answer takes, and less the more
+/// answers come. Ahead of the service's it can only be where the monotonic clock runs fast, or where
+/// an answer was wrong: the next answer corrects it once it is ahead by ten seconds. While a virtual
+/// machine is suspended its monotonic clock stands still: this time is behind by as much until the
+/// next answer.
+#[derive(Debug, Clone, Default)]
+pub struct ServiceTime(Arc<Mutex<Option<Told>>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    time: SystemTime,
+    at: Instant,
+}
+
+impl Told {
+    fn now(self, now: Instant) -> SystemTime {
+        self.time + now.saturating_duration_since(self.at)
+    }
+}
+
+impl ServiceTime {
+    /// An answer of the service has arrived, with this date.
+    pub fn heard(&self, date: SystemTime) {
+        let at = Instant::now();
+        let mut told = self.told();
+        // Where both may be right, the later one is closer to the service's time.
+        let known = told.map(|told| told.now(at));
+        let known = known.filter(|known| *known <= date + ANSWER);
+        let time = known.map_or(date, |known| known.max(date));
+        *told = Some(Told { time, at });
+    }
+
+    /// The time now; `None`: the service has not told it yet.
+    pub fn now(&self) -> Option<SystemTime> {
+        let told = *self.told();
+        told.map(|told| told.now(Instant::now()))
+    }
+
+    /// Shows the service's time, or that of `own` while the service has not told any.
+    pub fn or(&self, own: Clock) -> Clock {
+        let time = self.clone();
+        Clock::new(move || time.now().unwrap_or_else(|| own.now()))
+    }
+
+    fn told(&self) -> MutexGuard<'_, Option<Told>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+    }
+
+    async fn pass(millis: u64) {
+        tokio::time::advance(Duration::from_millis(millis)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_service_tells_the_time_and_the_monotonic_clock_what_has_passed_since() {
+        let time = ServiceTime::default();
+        assert_eq!(time.now(), None);
+        assert_eq!(time.or(Clock::new(|| at(7))).now(), at(7));
+        time.heard(at(50_000));
+        pass(1_500).await;
+        assert_eq!(time.now(), Some(at(51_500)));
+        assert_eq!(time.or(Clock::new(|| at(7))).now(), at(51_500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_rounded_or_late_does_not_set_the_time_back() {
+        let time = ServiceTime::default();
+        time.heard(at(50_000));
+        pass(900).await;
+        time.heard(at(50_000));
+        assert_eq!(time.now(), Some(at(50_900)));
+        time.heard(at(51_000));
+        assert_eq!(time.now(), Some(at(51_000)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_far_ahead_is_corrected_by_the_next_answer() {
+        let time = ServiceTime::default();
+        time.heard(at(90_000_000));
+        time.heard(at(50_000));
+        assert_eq!(time.now(), Some(at(50_000)));
     }
 }

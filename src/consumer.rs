@@ -126,7 +126,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// With this clock.
+    /// With this clock. It tells the time only as long as the lease table has not told its own
+    /// ([`LeaseStore::service_time`]), and so decides nothing.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
@@ -203,6 +204,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     /// known to differ. Whatever else fails is logged and tried again.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         self.settings.validate()?;
+        let clock = clock_of(self.leases.clone(), self.clock);
         let mut rng = fastrand::Rng::with_seed(self.settings.seed);
         let mut own_rng = fastrand::Rng::with_seed(!self.settings.seed);
         let nonce = if left_out!(TrustingStart) {
@@ -222,7 +224,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             .dependency
             .unwrap_or_else(|| Dependency::new(&Limits::default(), own_rng.fork()));
         self.progress.runs(Run {
-            clock: self.clock.clone(),
+            clock: clock.clone(),
             timing: self.settings.timing.clone(),
             budget: budget.clone(),
             dependency: dependency.clone(),
@@ -241,7 +243,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             at: self.at,
             identity: self.identity,
             settings: self.settings,
-            clock: self.clock,
+            clock,
             budget,
             progress: self.progress,
             liveness: liveness_of(member.clone()),
@@ -263,6 +265,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         let (left, ()) = tokio::join!(fleet, rescued.run());
         Ok(left?)
     }
+}
+
+/// The service's clock, or the worker's own while the service has not told its time.
+pub(crate) fn clock_of<L: LeaseStore>(leases: L, own: Clock) -> Clock {
+    Clock::new(move || leases.service_time().unwrap_or_else(|| own.now()))
 }
 
 /// Asks the fleet's heartbeats whether a process may still be acting.

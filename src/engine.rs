@@ -36,6 +36,7 @@ pub(crate) struct Engine<S, L, H> {
     /// Which record becomes which effect.
     pub identity: Identity,
     pub settings: Settings,
+    /// The service's, whatever the worker's own shows.
     pub clock: Clock,
     pub budget: Budget,
     pub progress: Arc<Progress>,

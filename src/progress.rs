@@ -172,6 +172,11 @@ impl Progress {
         self.run.get().map(|run| &run.dependency)
     }
 
+    /// The time by the service's clock, once it runs.
+    pub fn now(&self) -> Option<SystemTime> {
+        self.run.get().map(|run| run.clock.now())
+    }
+
     /// Where the worker stands in its fleet.
     pub fn standing(&self) -> Standing {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner)

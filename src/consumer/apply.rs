@@ -20,9 +20,10 @@ use crate::shard_task::Ended;
 use crate::source::StreamSource;
 use crate::trust::Generation;
 
-/// The stream's times are the server's, rounded down (to the second on AWS, to the minute by
-/// Amazon's local emulator), and clocks differ. So `latest` begins this much early: the edge is
-/// approximate, but nothing that was committed after the bootstrap is skipped.
+/// The stream's times are rounded down (to the second on AWS, to the minute by Amazon's local
+/// emulator), and the time that the service tells is known to some seconds. So `latest` begins this
+/// much early: the edge is approximate, but nothing that was committed after the bootstrap is
+/// skipped.
 const START_SLACK: Duration = Duration::from_mins(1);
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {

@@ -7,6 +7,7 @@ mod bootstrap;
 mod gaps;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::bail;
 use aws_sdk_dynamodb::Client;
@@ -20,6 +21,8 @@ use super::{
     Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
     Report, Sighting, StreamRow, Take, Unfit, View, WorkerRow,
 };
+use crate::clock::ServiceTime;
+use crate::clock::dynamodb::telling_time;
 use crate::decide::shard::ShardId;
 use crate::group::{GroupTable, Identity};
 use crate::record::Position;
@@ -42,13 +45,21 @@ pub struct DynamoDbLeases {
     /// As the partition key has it.
     group_table: Arc<str>,
     formats: Formats,
+    /// As the answers to the table's calls tell it.
+    time: ServiceTime,
 }
 
 impl DynamoDbLeases {
     /// The rows of this group, in the lease table `table`, which must exist
     /// ([`crate::tables::dynamodb::create_lease_table`]).
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "stores take their clients alike"
+    )]
     pub fn new(client: Client, table: &str, of: &GroupTable) -> Self {
+        let (client, time) = telling_time(&client);
         Self {
+            time,
             table: Table::new(client, table),
             group_table: of.to_string().into(),
             formats: Formats::default(),
@@ -172,6 +183,10 @@ impl DynamoDbLeases {
 impl LeaseStore for DynamoDbLeases {
     fn reads(&self) -> u32 {
         self.formats.reads()
+    }
+
+    fn service_time(&self) -> Option<SystemTime> {
+        self.time.now()
     }
 
     async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {

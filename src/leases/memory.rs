@@ -1,6 +1,7 @@
 //! The lease table in memory: for tests, simulations and single-process use.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use anyhow::bail;
 
@@ -10,6 +11,7 @@ use super::{
     Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
     Report, Sighting, StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
 };
+use crate::clock::Clock;
 use crate::decide::shard::ShardId;
 use crate::group::Identity;
 use crate::record::Position;
@@ -19,12 +21,23 @@ use crate::record::Position;
 pub struct MemoryLeases {
     rows: Arc<Mutex<View>>,
     formats: Formats,
+    /// What it answers when asked for the time.
+    clock: Option<Clock>,
 }
 
 impl MemoryLeases {
-    /// An empty table.
+    /// An empty table without a clock: its workers go by their own.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// With the clock of the service that it stands for.
+    #[must_use]
+    pub fn clock(self, clock: Clock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..self
+        }
     }
 
     /// As a build would use it that reads rows up to this format: to run two versions side by side.
@@ -34,6 +47,7 @@ impl MemoryLeases {
         Self {
             rows: self.rows.clone(),
             formats: Formats::of_build(reads),
+            clock: self.clock.clone(),
         }
     }
 
@@ -119,6 +133,10 @@ impl View {
 impl LeaseStore for MemoryLeases {
     fn reads(&self) -> u32 {
         self.formats.reads()
+    }
+
+    fn service_time(&self) -> Option<SystemTime> {
+        self.clock.as_ref().map(Clock::now)
     }
 
     async fn look(&self, _: Consistency) -> anyhow::Result<View> {

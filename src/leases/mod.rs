@@ -46,7 +46,7 @@ pub enum InitialPosition {
 pub struct GroupRow {
     /// Where the group started from.
     pub initial: InitialPosition,
-    /// When the first worker bootstrapped; with [`InitialPosition::Latest`] records created before
+    /// When the first worker bootstrapped, by the service's clock; with [`InitialPosition::Latest`] records created before
     /// it are skipped. To the millisecond.
     pub bootstrapped: SystemTime,
     /// The settings that decide which record becomes which effect. Empty: the group has none.
@@ -92,7 +92,7 @@ pub struct WorkerRow {
     /// A shard whose task does not turn, in a worker that lives: for people only. The shard's own row
     /// cannot tell it.
     pub stuck: Option<ShardId>,
-    /// When it wrote this beat, by its own clock: for people only. Earlier builds do not tell.
+    /// When it wrote this beat, by the service's clock: for people only.
     pub at: Option<SystemTime>,
 }
 
@@ -172,7 +172,7 @@ pub struct Report {
     pub waiting_since: Option<SystemTime>,
     /// Records settled in about the last minute ([`Rate`](crate::decide::rate::Rate)).
     pub per_minute: u64,
-    /// When the owner told all this, by its own clock.
+    /// When the owner told all this, by the service's clock.
     pub told_at: Option<SystemTime>,
 }
 
@@ -291,6 +291,11 @@ pub enum Consistency {
 pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// The newest format of rows that this build reads.
     fn reads(&self) -> u32;
+
+    /// The time by the clock that dates the stream's records, as the table's service told it last;
+    /// `None`: it has not told any, or has no clock of its own. May be seconds behind, as
+    /// [`ServiceTime`](crate::clock::ServiceTime) is; what is decided allows for minutes.
+    fn service_time(&self) -> Option<SystemTime>;
 
     /// Reads all rows of the group on its table.
     fn look(&self, consistency: Consistency) -> impl Future<Output = anyhow::Result<View>> + Send;

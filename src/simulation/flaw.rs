@@ -41,6 +41,8 @@ pub enum Flaw {
     HealTooEarly,
     /// Rows are written in a format that not everybody in the fleet reads.
     FormatIgnored,
+    /// A worker goes by its own clock.
+    OwnClock,
     /// A mail is sent though somebody else's claim stands.
     ClaimIgnored,
     /// The claim of a dead worker counts as never made.
@@ -82,7 +84,7 @@ impl Flaw {
     ];
 
     /// Those of the fleet.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::TakeWithoutBeat,
         Self::TakeWithoutEpoch,
         Self::NoReread,
@@ -99,6 +101,7 @@ impl Flaw {
         Self::ChildForgotten,
         Self::HealTooEarly,
         Self::FormatIgnored,
+        Self::OwnClock,
     ];
 }
 

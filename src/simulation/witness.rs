@@ -22,10 +22,25 @@ pub(super) struct Witness {
     epochs: BTreeMap<ShardId, Began>,
     /// Those that an operator deleted.
     deleted_gaps: Vec<GapRow>,
-    started: Option<GroupRow>,
+    started: Option<Start>,
     retention: Duration,
-    /// How far the clock is off at most by which the fleet dated its start.
-    skew: Duration,
+}
+
+/// When the group began, and from where.
+#[derive(Debug)]
+struct Start {
+    initial: InitialPosition,
+    at: SystemTime,
+}
+
+impl Start {
+    /// `now` its row came to be. It may say that the group began before, as it was asked for before.
+    fn of(row: &GroupRow, now: SystemTime) -> Self {
+        Self {
+            initial: row.initial,
+            at: row.bootstrapped.min(now),
+        }
+    }
 }
 
 /// What keeps its records in order.
@@ -61,12 +76,10 @@ struct Owner {
 type Verdict = Result<(), String>;
 
 impl Witness {
-    /// Of a stream that keeps its records for so long, and a fleet whose clocks show times so far
-    /// apart.
-    pub fn new(retention: Duration, skew: Duration) -> Self {
+    /// Of a stream that keeps its records for so long.
+    pub fn new(retention: Duration) -> Self {
         Self {
             retention,
-            skew,
             ..Self::default()
         }
     }
@@ -190,22 +203,21 @@ impl Witness {
     /// What the stream was about to trim when a fleet started at the horizon is not the fleet's.
     fn is_at_the_edge(&self, known: &Known) -> bool {
         let held = self.retention.mul_f64(1.0 - EDGE);
-        self.started
-            .as_ref()
-            .is_some_and(|row| row.bootstrapped > known.created + held)
+        let start = self.started.as_ref();
+        start.is_some_and(|start| start.at > known.created + held)
     }
 
     fn is_older_than_the_fleet(&self, known: &Known) -> bool {
-        self.started.as_ref().is_some_and(|row| {
-            let start = row.bootstrapped + self.skew;
-            row.initial == InitialPosition::Latest && known.created < start
+        let start = self.started.as_ref();
+        start.is_some_and(|start| {
+            start.initial == InitialPosition::Latest && known.created < start.at
         })
     }
 
     /// The table changed.
-    pub fn table(&mut self, view: &View) -> Verdict {
+    pub fn table(&mut self, view: &View, now: SystemTime) -> Verdict {
         if self.started.is_none() {
-            self.started.clone_from(&view.group);
+            self.started = view.group.as_ref().map(|row| Start::of(row, now));
         }
         for (shard, row) in &view.leases {
             let at = match &row.checkpoint {

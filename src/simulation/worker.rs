@@ -12,7 +12,7 @@ use super::gate::Gate;
 use super::mailing::{self, Mailer};
 use super::network::Network;
 use super::world::World;
-use crate::consumer::Consumer;
+use crate::consumer::{Consumer, clock_of};
 use crate::group::{Group, GroupTable};
 use crate::handler::{Context, Failure, RecordHandler};
 use crate::leases::{FORMAT, InitialPosition};
@@ -35,8 +35,7 @@ pub(super) struct Worker<H> {
 
 impl<H: RecordHandler> Worker<H> {
     pub fn new(world: Arc<World>, handler: Arc<dyn Fn() -> H + Send + Sync>, index: usize) -> Self {
-        let skew = world.climate.skew();
-        let clocks = world.with_rng(|rng, _| Clocks::drawn(rng, skew));
+        let clocks = world.with_rng(|rng, _| Clocks::drawn(rng));
         Self {
             world,
             handler,
@@ -83,7 +82,8 @@ impl<H: RecordHandler> Worker<H> {
         let clock = self.clocks.wall(&self.world);
         let (world, blind) = (self.world.clone(), self.blind.clone());
         let network = Network::new(world, self.index, build, self.clocks, blind);
-        let mailer = Mailer::start(&self.world, network.clone(), clock.clone(), seed);
+        let told = clock_of(network.clone(), clock.clone());
+        let mailer = Mailer::start(&self.world, network.clone(), told, seed);
         let mailer = mailer.unwrap_or_else(|error| {
             let told = format!("a worker cannot mail: {error:#}");
             self.world.judge(Err(told));

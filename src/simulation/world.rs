@@ -77,12 +77,6 @@ impl Climate {
             peace: Duration::from_secs([4, 15, 60][rng.usize(..3)]),
         }
     }
-
-    /// How far two clocks are apart: as much of the stream's retention as six minutes are of 24
-    /// hours.
-    pub fn skew(&self) -> Duration {
-        self.retention / 240
-    }
 }
 
 struct State {
@@ -106,7 +100,7 @@ impl World {
             rng,
             fair: false,
             past: VecDeque::from([View::default()]),
-            witness: Witness::new(climate.retention, climate.skew()),
+            witness: Witness::new(climate.retention),
             counts: Counts::default(),
             violation: None,
             trace: String::new(),
@@ -209,7 +203,7 @@ impl World {
                 let before = state.past.back().cloned().unwrap_or_default();
                 describe_change(&mut state.trace, at, &before, &view);
             }
-            let verdict = state.witness.table(&view);
+            let verdict = state.witness.table(&view, self.now());
             state.past.push_back(view);
             if state.past.len() > PAST {
                 state.past.pop_front();
@@ -286,9 +280,14 @@ impl World {
         }
     }
 
-    /// Some time in 2026, to which virtual time is added.
+    /// For how long it has been there.
+    pub fn age(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// The service's time: some time in 2026, to which virtual time is added.
     pub fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000) + self.origin.elapsed()
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000) + self.age()
     }
 
     /// The shards that were ever opened are made known to the witness.

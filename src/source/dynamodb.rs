@@ -19,7 +19,8 @@ use serde_dynamo::{AttributeValue, Item};
 use super::streams::dynamodb::TableStreams;
 use super::{Batch, Description, ListedStream, ShardIterator, SourceError, StreamSource};
 use crate::aws_error::AwsError;
-use crate::clock::Clock;
+use crate::clock::dynamodb::Dates;
+use crate::clock::{Clock, ServiceTime};
 use crate::decide::shard::{Shard, ShardId};
 use crate::record::{Event, Position, Record, SequenceNumber, StreamView};
 
@@ -32,6 +33,14 @@ const BETWEEN_PAGES: Duration = Duration::from_millis(250);
 
 /// When this process may ask for the next page.
 static NEXT_PAGE: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// A client like this one, and the clock that its answers set; `own` goes until the first.
+fn telling_time(client: &Client, own: Clock) -> (Client, Clock) {
+    let time = ServiceTime::default();
+    let config = client.config().to_builder();
+    let config = config.interceptor(Dates(time.clone()));
+    (Client::from_conf(config.build()), time.or(own))
+}
 
 /// Waits until a page of a listing may be asked for.
 async fn page_turn() {
@@ -75,9 +84,11 @@ impl DynamoDbStream {
     /// The stream named by `arn`, and no other. A stream that was disabled and enabled again is
     /// another stream with another ARN.
     ///
-    /// `clock` dates a record that comes without a creation time: it counts as created when it was
-    /// read, so that nothing takes it for older than it is and skips it.
+    /// A record that comes without a creation time counts as created when it was read, so that
+    /// nothing takes it for older than it is and skips it. `clock` dates it where the answer does
+    /// not say when it was given.
     pub fn new(client: Client, arn: &str, clock: Clock) -> Self {
+        let (client, clock) = telling_time(&client, clock);
         Self {
             client,
             arn: arn.into(),
@@ -95,6 +106,7 @@ impl DynamoDbStream {
         (table, arn): (&str, &str),
         clock: Clock,
     ) -> Self {
+        let (client, clock) = telling_time(&client, clock);
         Self {
             client,
             arn: arn.into(),

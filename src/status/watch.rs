@@ -53,7 +53,8 @@ struct Recent {
 }
 
 impl Status {
-    /// The status of a process with these consumers. The clock is theirs.
+    /// The status of a process with these consumers. It goes by the clock of their service; by
+    /// `clock` until they run.
     pub fn new(clock: Clock, consumers: impl IntoIterator<Item = Watch>) -> Self {
         let status = Self::starting(clock);
         status.started(consumers);
@@ -167,7 +168,7 @@ impl Status {
         let (parked, needed) = join(parked, needed).await;
         let mut untold: Vec<_> = self.not_started().iter().map(ToString::to_string).collect();
         let mut known = |why| untold.push(why);
-        let now = self.inner.clock.now();
+        let now = self.now();
         let mut streams = Vec::new();
         let mut read = now;
         for (one, parked) in watched.iter().zip(parked) {
@@ -235,7 +236,7 @@ impl Status {
         let lease_duration = timings.map(|timing| timing.lease_duration).max();
         let window = lease_duration.unwrap_or_default() * SUSTAINED;
         let moment = Moment {
-            at: self.inner.clock.now(),
+            at: self.now(),
             lag_seconds: lag.map(|lag| lag.as_secs_f64()),
             until_trim_seconds: shards()
                 .filter_map(|shard| shard.until_trim)
@@ -270,6 +271,12 @@ impl Status {
             None if !before => info!("ready"),
             _ => {}
         }
+    }
+
+    fn now(&self) -> SystemTime {
+        let mut watched = self.watched().iter();
+        let now = watched.find_map(|one| one.progress.now());
+        now.unwrap_or_else(|| self.inner.clock.now())
     }
 
     fn settled(&self) -> u64 {

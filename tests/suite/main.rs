@@ -61,6 +61,7 @@ mod requests;
 mod runbook;
 mod secrets;
 mod seen_through;
+mod service_time;
 #[cfg(feature = "ses")]
 mod ses;
 mod smtp;

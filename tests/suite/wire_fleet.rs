@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{Consistency, InitialPosition, LeaseStore as _, View};
@@ -11,8 +11,8 @@ use aftercommit::record::ItemKey;
 
 use aftercommit::tables::dynamodb::create_lease_table;
 use aftercommit::{
-    Clock, Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, SequenceNumber,
-    Settings, Timing,
+    Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, SequenceNumber, Settings,
+    Timing,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use crate::support::streams_server::{
     Children, FILTER_IGNORED, Fault, HIDDEN_CHILD, NO_CHILDREN, Operation,
 };
+use crate::support::wiretap::Wiretap;
 use crate::wire_streams::Shop;
 
 /// What the handlers of a fleet have seen, in the order in which they saw it.
@@ -68,16 +69,6 @@ struct Worker {
 
 impl Worker {
     fn start(shop: &Shop, leases: &DynamoDbLeases, name: &str, seen: &Seen) -> Self {
-        Self::start_at(Clock::system(), shop, leases, name, seen)
-    }
-
-    fn start_at(
-        clock: Clock,
-        shop: &Shop,
-        leases: &DynamoDbLeases,
-        name: &str,
-        seen: &Seen,
-    ) -> Self {
         let settings = Settings {
             worker_id: name.to_owned(),
             start: InitialPosition::TrimHorizon,
@@ -91,8 +82,7 @@ impl Worker {
         };
         let stream = shop.stream.clone();
         let arn = stream.arn().to_owned();
-        let consumer =
-            Consumer::new(place(&arn), stream, leases.clone(), seen.clone()).clock(clock);
+        let consumer = Consumer::new(place(&arn), stream, leases.clone(), seen.clone());
         let (leave, left) = oneshot::channel();
         let left = async move { left.await.unwrap_or_default() };
         let task = tokio::spawn(consumer.settings(settings).run(left));
@@ -212,9 +202,11 @@ async fn five_are_read(shop: &Shop, leases: &DynamoDbLeases) -> SequenceNumber {
     before.records()[4].sequence_number.clone()
 }
 
-/// By this clock what is not read yet may have been trimmed.
-fn a_day_later() -> Clock {
-    Clock::new(|| SystemTime::now() + Duration::from_hours(25))
+/// The lease table a day later by the server's clock: what is not read yet may have been trimmed.
+fn a_day_later(shop: &Shop) -> DynamoDbLeases {
+    let (wiretap, client) = Wiretap::on(&shop.client);
+    wiretap.set_ahead(Duration::from_hours(25));
+    DynamoDbLeases::new(client, "leases", &place(shop.stream.arn()))
 }
 
 #[tokio::test]
@@ -230,7 +222,7 @@ async fn what_was_trimmed_unread_is_written_down_as_a_gap() {
 
     // A day later: what is trimmed may have been there unread.
     let after = Seen::new();
-    let worker = Worker::start_at(a_day_later(), &shop, &leases, "one", &after);
+    let worker = Worker::start(&shop, &a_day_later(&shop), "one", &after);
     after.reaches(2).await;
     worker.leave().await;
     shop.server.meets("TrimmedDataAccessException", 1).await;
@@ -258,7 +250,7 @@ async fn a_shard_that_the_stream_forgot_is_a_gap_and_its_child_goes_on() {
     shop.server.forget(&parent);
 
     let after = Seen::new();
-    let worker = Worker::start_at(a_day_later(), &shop, &leases, "one", &after);
+    let worker = Worker::start(&shop, &a_day_later(&shop), "one", &after);
     after.reaches(3).await;
     worker.leave().await;
     shop.server.meets("ResourceNotFoundException", 1).await;

@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use aws_smithy_http_client::Builder;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -34,12 +35,15 @@ pub enum Refusal {
     Throttled,
     /// Another transaction is under way on a row.
     Conflict,
+    /// The call does not get there: a proxy answers, by a clock of its own.
+    ByAProxy,
 }
 
 impl Refusal {
     /// As the service says it of this call.
     fn answer(self, request: &Request) -> HttpResponse {
         let (kind, reason) = match self {
+            Self::ByAProxy => return of_a_proxy(),
             Self::Throttled => (
                 "ProvisionedThroughputExceededException",
                 "ProvisionedThroughputExceeded",
@@ -61,6 +65,13 @@ impl Refusal {
     }
 }
 
+fn of_a_proxy() -> HttpResponse {
+    let mut answer = HttpResponse::new(403.try_into().unwrap(), "".into());
+    let date = "Thu, 01 Jan 1970 00:00:00 GMT";
+    answer.headers_mut().insert("date", date);
+    answer
+}
+
 #[derive(Debug, Default)]
 struct Heard {
     requests: Vec<Request>,
@@ -70,6 +81,8 @@ struct Heard {
     refused: BTreeSet<u64>,
     /// How so many of the next calls of an operation are refused.
     next: Option<(&'static str, Refusal, usize)>,
+    /// How far the server's clock is ahead.
+    ahead: Duration,
 }
 
 /// A client's HTTP client that listens in.
@@ -96,6 +109,11 @@ impl Wiretap {
     /// What was asked since the last time.
     pub fn taken(&self) -> Vec<Request> {
         std::mem::take(&mut self.heard.lock().unwrap().requests)
+    }
+
+    /// Lets the server's clock be ahead by this.
+    pub fn set_ahead(&self, by: Duration) {
+        self.heard.lock().unwrap().ahead = by;
     }
 
     /// Refuses the next `times` calls of an operation.
@@ -184,7 +202,23 @@ impl HttpConnector for Ear {
         }
         match answer {
             Some(answer) => HttpConnectorFuture::ready(Ok(answer)),
-            None => self.inner.call(call),
+            None => {
+                let (answer, ahead) = (self.inner.call(call), heard.ahead);
+                HttpConnectorFuture::new(async move { Ok(dated(answer.await?, ahead)) })
+            }
         }
     }
+}
+
+/// The answer of a server whose clock is ahead by this.
+fn dated(mut answer: HttpResponse, ahead: Duration) -> HttpResponse {
+    if ahead.is_zero() {
+        return answer;
+    }
+    let date = answer.headers().get("date").unwrap();
+    let date = DateTime::from_str(date, DateTimeFormat::HttpDate).unwrap();
+    let date = DateTime::from(SystemTime::try_from(date).unwrap() + ahead);
+    let date = date.fmt(DateTimeFormat::HttpDate).unwrap();
+    answer.headers_mut().insert("date", date);
+    answer
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use aftercommit::Clock;
 use aftercommit::aws_error::AwsError;
+use aftercommit::clock::ServiceTime;
+use aftercommit::clock::dynamodb::telling_time;
 use aftercommit::confirmation::Transport;
 use aftercommit::tables::region_of;
 use anyhow::Context as _;
@@ -31,6 +34,8 @@ const ATTEMPTS: u32 = 3;
 pub struct Clients {
     /// For the lease table, the ledger and the orders.
     pub dynamodb: aws_sdk_dynamodb::Client,
+    /// As the answers to its calls tell it.
+    time: ServiceTime,
     /// For the stream.
     pub streams: aws_sdk_dynamodbstreams::Client,
     /// For further ones.
@@ -39,6 +44,11 @@ pub struct Clients {
 }
 
 impl Clients {
+    /// DynamoDB's clock; this machine's until the first answer.
+    pub fn clock(&self) -> Clock {
+        self.time.or(Clock::system())
+    }
+
     /// A table or stream by ARN is asked for in its own Region, and these clients have one.
     pub fn must_reach(&self, named: &str) -> Result<(), Fault> {
         let here = self.dynamodb.config().region().map(AsRef::as_ref);
@@ -65,8 +75,10 @@ pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> 
     if let Some(url) = streams_endpoint {
         streams = streams.endpoint_url(url);
     }
+    let (dynamodb, time) = telling_time(&aws_sdk_dynamodb::Client::new(&config));
     Ok(Clients {
-        dynamodb: aws_sdk_dynamodb::Client::new(&config),
+        dynamodb,
+        time,
         streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
         #[cfg(feature = "sqs")]
         config,
@@ -160,7 +172,6 @@ mod tests {
 
     use std::net::SocketAddr;
 
-    use aftercommit::Clock;
     use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
     use aftercommit::confirmation::order::Order;
     use aftercommit::confirmation::ses::Ses;

@@ -273,7 +273,7 @@ async fn handler(
         Some(mapping) => mapping,
         None => mapping_of(args, clients, orders, letter).await?,
     };
-    let tables = (&clients.dynamodb, &args.ledger);
+    let tables = (clients, &args.ledger);
     let confirmation = sending.confirmation(tables, (orders, mapping), &args.letter, smtp)?;
     let read = || Orders {
         name: orders.to_owned(),

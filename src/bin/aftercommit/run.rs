@@ -289,7 +289,7 @@ impl Shared<'_> {
     /// What handles the orders of a table.
     fn handler(&self, args: &RunArgs, orders: &str, mapping: Mapping) -> Result<Handler, Fault> {
         let handler = args.sending.confirmation(
-            (&self.clients.dynamodb, &args.names.ledger),
+            (&self.clients, &args.names.ledger),
             (orders, mapping),
             &args.letter,
             self.smtp,

@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::Client;
 use clap::{Args, ValueEnum};
 
 use crate::args::{LedgerName, LetterArgs};
+use crate::aws::Clients;
 use crate::fault::Fault;
 
 /// What to do when nobody can tell whether a mail was accepted.
@@ -73,17 +74,21 @@ impl SendingArgs {
     /// The handler for the orders of a table.
     pub fn confirmation(
         &self,
-        (client, ledger): (&Client, &LedgerName),
+        (clients, ledger): (&Clients, &LedgerName),
         (orders, mapping): (&str, Mapping),
         letter: &LetterArgs,
         transport: &Transport,
     ) -> Result<Confirmation<DynamoDbLedger, DynamoDbLookup>, Fault> {
-        let retention = self.retention.ledger_retention;
+        let (client, retention) = (&clients.dynamodb, self.retention.ledger_retention);
+        let rules = Rules {
+            clock: clients.clock(),
+            ..self.rules(mapping)?
+        };
         let handler = Confirmation::new(
             DynamoDbLedger::new(client.clone(), &ledger.ledger_table, retention),
             transport.clone(),
             letter.letterhead()?,
-            self.rules(mapping)?,
+            rules,
             fastrand::Rng::new(),
         );
         // Which changes are confirmed, filters say.

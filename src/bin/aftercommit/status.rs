@@ -10,7 +10,7 @@ use aftercommit::leases::{Consistency, LeaseStore as _, View};
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::progress::Beats;
 use aftercommit::status::{FleetStatus, StreamStatus, Verdict};
-use aftercommit::{Clock, GroupTable, Timing};
+use aftercommit::{GroupTable, Timing};
 use anyhow::Context as _;
 use clap::Args;
 use tokio::time::{Instant, interval_at, sleep};
@@ -102,7 +102,7 @@ async fn look(
     beats: &mut [Beats],
 ) -> anyhow::Result<FleetStatus> {
     let (client, names) = (&clients.dynamodb, &args.names);
-    let (now, retention) = (Clock::system().now(), Timing::default().retention);
+    let (now, retention) = (clients.clock().now(), Timing::default().retention);
     let letters = DynamoDbDeadLetters::new(client.clone(), &names.letters.dead_letter_table);
     let (mut told, mut untold) = (Vec::new(), Vec::new());
     for (at, beats) in places.iter().zip(beats) {

@@ -4,7 +4,7 @@ use aftercommit::Identity;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aftercommit::decide::shard::{Shard, ShardId};
 use aftercommit::leases::memory::MemoryLeases;
@@ -103,6 +103,10 @@ impl Heard {
 impl LeaseStore for Heard {
     fn reads(&self) -> u32 {
         self.inner.reads()
+    }
+
+    fn service_time(&self) -> Option<SystemTime> {
+        self.inner.service_time()
     }
 
     async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {

@@ -43,6 +43,7 @@
 //! | defect 4 | [`reading::a_hot_shard_delays_neither_a_cold_one_nor_the_heartbeat`] | Every shard is a task of its own, and the heartbeat waits for none. |
 
 mod calls;
+mod clocks;
 mod coordination;
 mod holding;
 mod identity;

@@ -105,6 +105,8 @@ pub struct Stage {
     pub leases: MemoryLeases,
     pub hand: Hand,
     pub settings: Settings,
+    /// What its workers' machines show.
+    pub wall: Clock,
     began: Instant,
     starts: std::cell::Cell<u64>,
 }
@@ -112,9 +114,11 @@ pub struct Stage {
 impl Stage {
     /// A stream of `shards` shards that is read from its horizon.
     pub fn new(shards: u64) -> Self {
+        let began = Instant::now();
         Self {
             stream: MemoryStream::new(shards, 10),
-            leases: MemoryLeases::new(),
+            leases: MemoryLeases::new().clock(clock_from(began)),
+            wall: clock_from(began),
             hand: Hand {
                 begun: Arc::default(),
                 done: Arc::default(),
@@ -126,7 +130,7 @@ impl Stage {
                 start: InitialPosition::TrimHorizon,
                 ..Settings::default()
             },
-            began: Instant::now(),
+            began,
             starts: std::cell::Cell::new(0),
         }
     }
@@ -208,8 +212,7 @@ impl Stage {
     }
 
     pub fn clock(&self) -> Clock {
-        let began = self.began;
-        Clock::new(move || start_of_time() + began.elapsed())
+        clock_from(self.began)
     }
 
     /// A consumer that does not run yet.
@@ -228,7 +231,7 @@ impl Stage {
         let budget = Budget::new(settings.memory_budget);
         Consumer::new(place(), source, leases, self.hand.clone())
             .settings(settings)
-            .clock(self.clock())
+            .clock(self.wall.clone())
             .budget(budget)
     }
 
@@ -287,6 +290,10 @@ impl Worker {
 /// The group on the table that every worker of a stage serves.
 pub fn place() -> GroupTable {
     GroupTable::new(Group::default(), "arn")
+}
+
+fn clock_from(began: Instant) -> Clock {
+    Clock::new(move || start_of_time() + began.elapsed())
 }
 
 fn start_of_time() -> SystemTime {

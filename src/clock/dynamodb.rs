@@ -1,0 +1,50 @@
+//! The time that DynamoDB's answers carry.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::BoxError;
+use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
+use std::time::SystemTime;
+
+use super::ServiceTime;
+
+/// What the service's own answers carry. A proxy that answers in its place has another clock.
+///
+/// Source: [the low-level API](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.LowLevelAPI.html).
+const REQUEST_ID: &str = "x-amzn-requestid";
+
+/// A client like this one, and the time that the answers to its calls tell, be they errors.
+pub fn telling_time(client: &Client) -> (Client, ServiceTime) {
+    let time = ServiceTime::default();
+    let config = client.config().to_builder();
+    let config = config.interceptor(Dates(time.clone()));
+    (Client::from_conf(config.build()), time)
+}
+
+/// Reads the dates of answers.
+#[derive(Debug)]
+pub(crate) struct Dates(pub ServiceTime);
+
+impl Intercept for Dates {
+    fn name(&self) -> &'static str {
+        "Dates"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.response().headers();
+        let date = headers
+            .get("date")
+            .filter(|_| headers.get(REQUEST_ID).is_some());
+        let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+        if let Some(date) = date.and_then(|date| SystemTime::try_from(date).ok()) {
+            self.0.heard(date);
+        }
+        Ok(())
+    }
+}
