@@ -77,8 +77,8 @@ pub(crate) struct Assignment {
     pub start: Position,
     /// What the last owner reported.
     pub report: Report,
-    /// Records created before this are older than the start of the fleet.
-    pub skip_before: Option<SystemTime>,
+    /// Records created before this are older than the group.
+    pub starts_at: Option<SystemTime>,
     pub tenure: Tenure,
     pub orders: watch::Receiver<Order>,
     /// Where the task tells what it does.

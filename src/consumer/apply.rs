@@ -1,7 +1,5 @@
 //! What the plan says, done: leases taken, shard tasks started, shards handed over.
 
-use std::time::Duration;
-
 use tracing::info;
 
 use super::complain;
@@ -11,20 +9,12 @@ use crate::decide::lease::Action;
 use crate::decide::shard::ShardId;
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
-use crate::leases::{
-    Checkpoint, Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore, Report, Take,
-};
+use crate::leases::{Checkpoint, Hold, Incarnation, LeaseRow, LeaseStore, Report, Take};
 use crate::progress::Counters;
 use crate::record::Position;
 use crate::shard_task::Ended;
 use crate::source::StreamSource;
 use crate::trust::Generation;
-
-/// The stream's times are rounded down (to the second on AWS, to the minute by Amazon's local
-/// emulator), and the time that the service tells is known to some seconds. So `latest` begins this
-/// much early: the edge is approximate, but nothing that was committed after the bootstrap is
-/// skipped.
-const START_SLACK: Duration = Duration::from_mins(1);
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     /// Does what the plan says about the last look, and starts the tasks of what is mine.
@@ -58,13 +48,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
 
     /// Starts the tasks of the shards that are mine and have none.
     fn tend(&mut self) {
-        let Some(group) = &self.group_row else {
+        if self.group_row.is_none() {
             return;
-        };
-        let skip_before = match group.initial {
-            InitialPosition::TrimHorizon => None,
-            InitialPosition::Latest => group.bootstrapped.checked_sub(START_SLACK),
-        };
+        }
         let (me, owned) = {
             let member = self.member();
             let owned = member
@@ -76,8 +62,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             let row = self.rows.get(&shard).filter(|row| Some(row.epoch) == epoch);
             let row = row.filter(|_| !self.tasks.is_running(&shard));
             if let (Some(row), Some(tenure)) = (row, self.trust.tenure()) {
-                self.tasks
-                    .start(&self.engine, row, me.clone(), tenure, skip_before);
+                self.tasks.start(&self.engine, row, me.clone(), tenure);
             }
         }
     }

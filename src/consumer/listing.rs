@@ -32,6 +32,12 @@ use crate::source::{Description, ListedStream, SourceError, StreamSource};
 /// minutes after the bootstrap before they count as late.
 pub(crate) const EDGE: f64 = 0.02;
 
+/// The stream's times are rounded down (to the second on AWS, to the minute by Amazon's local
+/// emulator), and the time that the service tells is known to some seconds. So `latest` begins this
+/// much early: the edge is approximate, but nothing that was committed after the bootstrap is
+/// skipped.
+const START_SLACK: Duration = Duration::from_mins(1);
+
 /// After so many failures in a row a worker says that it cannot list, so that another does. It goes
 /// on trying once an interval, to know when it can again.
 const FAILURES: u32 = 3;
@@ -289,7 +295,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             // What the owners of the parent wrote is older than what the owners of this one write.
             let parent = parent.and_then(|parent| view.leases.get(parent));
             let epoch = epoch.max(parent.map_or(0, |row| row.epoch + 1));
-            let mut row = LeaseRow::new(shard.id, shard.parent, epoch).since(since);
+            let mut row = LeaseRow {
+                starts_at: self.starts_at(),
+                ..LeaseRow::new(shard.id, shard.parent, epoch).since(since)
+            };
             if !is_damaged.contains(&row.shard) {
                 tidying.create.push(row);
                 continue;
@@ -332,6 +341,15 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             retention: self.engine.settings.timing.retention,
             bootstrapped: self.group_row.as_ref().map(|row| row.bootstrapped),
             fresh,
+        }
+    }
+
+    /// What was created before this is older than the group.
+    fn starts_at(&self) -> Option<SystemTime> {
+        let group = self.group_row.as_ref()?;
+        match group.initial {
+            InitialPosition::TrimHorizon => None,
+            InitialPosition::Latest => group.bootstrapped.checked_sub(START_SLACK),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -71,7 +70,6 @@ impl Tasks {
         row: &LeaseRow,
         owner: Incarnation,
         tenure: Tenure,
-        skip_before: Option<SystemTime>,
     ) {
         let Checkpoint::At(start) = &row.checkpoint else {
             return;
@@ -87,7 +85,7 @@ impl Tasks {
             hold: hold.clone(),
             start: start.clone(),
             report: row.report.clone(),
-            skip_before,
+            starts_at: row.starts_at,
             tenure: tenure.clone(),
             orders: receiver,
             reading: reading.clone(),

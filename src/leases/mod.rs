@@ -121,6 +121,10 @@ pub struct LeaseRow {
     pub epoch: Epoch,
     /// The format that the row has; what is written takes the newest that all workers read.
     pub format: u32,
+    /// Records created before this are older than the group and are skipped; `None`: all of them are
+    /// the group's. Written with the row and never changed, so that a group row that is lost, or
+    /// that is written late, skips nothing that is in hand.
+    pub starts_at: Option<SystemTime>,
     /// How far it is settled.
     pub checkpoint: Checkpoint,
     /// The progress that the owner last reported beside the checkpoint.
@@ -136,6 +140,7 @@ impl LeaseRow {
             owner: None,
             epoch,
             format: FORMAT,
+            starts_at: None,
             checkpoint: Checkpoint::At(Position::Horizon),
             report: Report::default(),
         }

@@ -101,6 +101,7 @@ pub(super) fn lease_fields(row: &LeaseRow, format: u32) -> Fields {
         ("parent", row.parent.as_ref().map(|id| text(id.as_str()))),
         owner_field(row.owner.as_ref()),
         ("epoch", Some(number(row.epoch))),
+        ("starts_at", instant(row.starts_at)),
     ];
     fields.extend(progress_fields(&row.checkpoint, &row.report, format));
     fields
@@ -311,6 +312,7 @@ pub(super) fn lease(shard: ShardId, item: &Item, reads: u32) -> Result<LeaseRow,
         owner: reader.text_if_any("owner")?.map(Incarnation::from_row),
         epoch: reader.number("epoch")?,
         format,
+        starts_at: reader.time_if_any("starts_at")?,
         checkpoint,
         report: Report {
             frontier_time: reader.time_if_any("frontier_time")?,
@@ -349,6 +351,7 @@ pub(super) const LEASE_ATTRIBUTES: &[&str] = &[
     "parent",
     "owner",
     "epoch",
+    "starts_at",
     "checkpoint",
     "children",
     "frontier_time",

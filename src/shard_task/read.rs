@@ -104,7 +104,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             self.at_horizon = false;
             if self
                 .assignment
-                .skip_before
+                .starts_at
                 .is_some_and(|start| record.created < start)
             {
                 Counters::add(&self.engine.progress.counters.skipped);

@@ -139,10 +139,11 @@ async fn lease(store: &impl LeaseStore, name: &str) -> LeaseRow {
 /// Shard `a` held by worker `one` at epoch 1, with a heartbeat at 1.
 async fn held_by_one(store: &impl LeaseStore) -> Hold {
     store.register(&worker("one", 1)).await.unwrap();
-    store
-        .create(&[LeaseRow::new(shard("a"), None, 0)])
-        .await
-        .unwrap();
+    let row = LeaseRow {
+        starts_at: Some(at(5)),
+        ..LeaseRow::new(shard("a"), None, 0)
+    };
+    store.create(&[row]).await.unwrap();
     let taken = store.take(&free_take("one", 1)).await.unwrap().unwrap();
     Hold {
         shard: taken.shard,
@@ -286,6 +287,7 @@ async fn a_lease_is_handed_over_with_its_checkpoint(store: impl LeaseStore) {
     assert_eq!(given.unwrap(), Some(()));
     let expected = LeaseRow {
         owner: Some(two.clone()),
+        starts_at: Some(at(5)),
         checkpoint: Checkpoint::At(after("44")),
         report: report(),
         ..LeaseRow::new(shard("a"), None, 2)

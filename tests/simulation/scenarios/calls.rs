@@ -24,6 +24,8 @@ pub enum Fate {
     Fails,
     /// Applied, and the answer lost.
     Unanswered,
+    /// Applied, and the answer comes after this long.
+    Late(Duration),
 }
 
 /// Decides by the call's name and how many of that name there were before.
@@ -95,6 +97,9 @@ impl Heard {
         let answer = call.await;
         if fate == Fate::Unanswered {
             anyhow::bail!("the answer to {name} is lost");
+        }
+        if let Fate::Late(by) = fate {
+            tokio::time::sleep(by).await;
         }
         answer
     }

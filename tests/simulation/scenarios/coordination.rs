@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use aftercommit::Identity;
 use aftercommit::decide::assign::lister;
 use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::{Incarnation, LeaseRow, Unfit, Unreadable};
+use aftercommit::leases::{GroupRow, Incarnation, InitialPosition, LeaseRow, Unfit, Unreadable};
 
 use super::calls::{Fate, Heard, Tapped};
 use super::stage::{Stage, eventually, pass, secs};
@@ -208,4 +210,30 @@ async fn a_finished_lease_is_removed_once_its_children_are_read_and_the_stream_f
     pass(secs(300)).await;
     assert_eq!(stage.view().leases.keys().collect::<Vec<_>>(), [&child]);
     assert_eq!(stage.hand.values(), ["of the parent", "of the child"]);
+}
+
+/// An operator deleted the row, and the request of a worker that had seen none at first comes late.
+#[tokio::test(start_paused = true)]
+async fn a_group_row_that_is_written_late_skips_nothing_that_is_in_hand() {
+    let stage = Stage::new(2);
+    stage.hand.shut();
+    let one = stage.worker("one");
+    let names = stage.commit_many("item", 10);
+    eventually(secs(20), "they are in hand", || {
+        !stage.hand.begun().is_empty()
+    })
+    .await;
+    one.crash().await;
+    pass(Duration::from_mins(30)).await;
+    stage.leases.tamper(|view| {
+        view.group = Some(GroupRow {
+            initial: InitialPosition::Latest,
+            bootstrapped: stage.now(),
+            identity: Identity::default(),
+        });
+    });
+    stage.hand.open();
+    let two = stage.worker("two");
+    eventually(secs(60), "all of them", || stage.hand.sorted() == names).await;
+    assert_eq!(two.counters.skipped.load(Ordering::Relaxed), 0);
 }

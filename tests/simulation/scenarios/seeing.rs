@@ -1,7 +1,9 @@
 //! What a worker does that cannot see the lease table, and what it looks at last.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::time::Instant;
 
 use super::calls::{Fate, Heard};
 use super::stage::{Stage, eventually, pass, secs};
@@ -36,6 +38,39 @@ async fn the_shards_of_a_worker_that_beats_but_cannot_look_move_to_others_until_
 
     blind.store(false, Ordering::Relaxed);
     eventually(secs(10), "a fair share", || stage.owned_by("one") == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trust_counts_from_the_beginning_of_a_look_however_late_its_answer() {
+    let stage = Stage::new(1);
+    let timing = stage.settings.timing.clone();
+    let late = timing.call_timeout() - secs(1) / 4;
+    let blind = Arc::new(AtomicBool::new(false));
+    let last = Arc::new(Mutex::new(Instant::now()));
+    let (is_blind, begun) = (blind.clone(), last.clone());
+    let table = Heard::failing(&stage.leases, move |call, _| match call {
+        "look" if is_blind.load(Ordering::Relaxed) => Fate::Fails,
+        "look" => {
+            *begun.lock().unwrap() = Instant::now();
+            Fate::Late(late)
+        }
+        _ => Fate::Fine,
+    });
+    let one = stage.worker_on("one", stage.stream.clone(), table);
+    eventually(secs(20), "the lease", || stage.owned_by("one") == 1).await;
+    pass(secs(20)).await;
+    let lapses = || one.counters.lapses.load(Ordering::Relaxed);
+    assert_eq!(lapses(), 0, "late answers alone do not end trust");
+
+    blind.store(true, Ordering::Relaxed);
+    eventually(secs(20), "the lapse", || lapses() == 1).await;
+    let after = last.lock().unwrap().elapsed();
+    // It is noticed when the next look fails.
+    let noticed = timing.lease_duration / 10 + secs(1) / 10;
+    assert!(
+        after <= timing.trust() + noticed,
+        "{after:?} after the look"
+    );
 }
 
 #[tokio::test(start_paused = true)]
