@@ -123,7 +123,8 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
     let letters = DynamoDbDeadLetters::new(clients::dynamodb(&site.tables), LETTERS);
     let consumer = consumer.settings(settings).dead_letters(letters);
     let watch = Watch::of(&consumer).mails(move || mails(handler.counts()));
-    let status = Status::new(Clock::system(), [watch]).attention(move || {
+    let status = Status::new(Clock::system(), [watch]);
+    status.attention(move || {
         let ledger = ledger.clone();
         async move { ledger.attention().await }
     });
