@@ -1,4 +1,4 @@
-//! The wall clock, handed in so that runs replay, and the time that a service tells.
+//! The wall clock, handed in so that runs replay, and the time of a service.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,8 +40,8 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The time by a service's clock: what its answers said, and the monotonic time since then. The
-/// machine's own wall clock has no part in it.
+/// The time by a service's clock: the date of an answer, and the monotonic time since it arrived.
+/// This machine's wall clock has no part in it.
 ///
 /// An answer's date is rounded down to the second and grows older on its way here. So this time is
 /// behind the service's by at most one second and the time that an answer takes, and less the more
@@ -50,15 +50,16 @@ impl fmt::Debug for Clock {
 /// machine is suspended its monotonic clock stands still: this time is behind by as much until the
 /// next answer.
 #[derive(Debug, Clone, Default)]
-pub struct ServiceTime(Arc<Mutex<Option<Told>>>);
+pub struct ServiceTime(Arc<Mutex<Option<Known>>>);
 
+/// The time at a moment of the monotonic clock.
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct Known {
     time: SystemTime,
     at: Instant,
 }
 
-impl Told {
+impl Known {
     fn now(self, now: Instant) -> SystemTime {
         self.time + now.saturating_duration_since(self.at)
     }
@@ -68,27 +69,27 @@ impl ServiceTime {
     /// An answer of the service has arrived, with this date.
     pub fn heard(&self, date: SystemTime) {
         let at = Instant::now();
-        let mut told = self.told();
+        let mut known = self.known();
         // Where both may be right, the later one is closer to the service's time.
-        let known = told.map(|told| told.now(at));
-        let known = known.filter(|known| *known <= date + ANSWER);
-        let time = known.map_or(date, |known| known.max(date));
-        *told = Some(Told { time, at });
+        let before = known.map(|known| known.now(at));
+        let before = before.filter(|before| *before <= date + ANSWER);
+        let time = before.map_or(date, |before| before.max(date));
+        *known = Some(Known { time, at });
     }
 
-    /// The time now; `None`: the service has not told it yet.
+    /// The time now; `None`: no answer has arrived yet.
     pub fn now(&self) -> Option<SystemTime> {
-        let told = *self.told();
-        told.map(|told| told.now(Instant::now()))
+        let known = *self.known();
+        known.map(|known| known.now(Instant::now()))
     }
 
-    /// Shows the service's time, or that of `own` while the service has not told any.
+    /// A clock that shows the service's time, and the time of `own` before the first answer.
     pub fn or(&self, own: Clock) -> Clock {
         let time = self.clone();
         Clock::new(move || time.now().unwrap_or_else(|| own.now()))
     }
 
-    fn told(&self) -> MutexGuard<'_, Option<Told>> {
+    fn known(&self) -> MutexGuard<'_, Option<Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

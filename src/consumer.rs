@@ -126,8 +126,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// With this clock. It tells the time only as long as the lease table has not told its own
-    /// ([`LeaseStore::service_time`]), and so decides nothing.
+    /// With this clock. It counts only until the lease table has answered, or where that has no
+    /// time of its own ([`LeaseStore::service_time`]).
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
@@ -267,7 +267,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     }
 }
 
-/// The service's clock, or the worker's own while the service has not told its time.
+/// The service's clock, or the worker's own where there is none.
 pub(crate) fn clock_of<L: LeaseStore>(leases: L, own: Clock) -> Clock {
     Clock::new(move || leases.service_time().unwrap_or_else(|| own.now()))
 }

@@ -29,6 +29,12 @@
 //! its shard, and the invocation fails or says its number, until a build is there that can read it
 //! or the stream lets go of it. DynamoDB writes no such record.
 //!
+//! # Time
+//!
+//! Ages and ends are judged by this machine's clock, which AWS keeps right. DynamoDB's own time, which
+//! a worker of a fleet goes by, is of no use here: the monotonic clock that carries it on stands still
+//! while Lambda freezes the process.
+//!
 //! # Crashes
 //!
 //! A claim in the [`ledger`](crate::ledger) carries the end of its invocation. If that is killed in
@@ -192,7 +198,7 @@ impl<H: RecordHandler> Function<H> {
         }
     }
 
-    /// With this clock.
+    /// With this clock, instead of the machine's.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }

@@ -1,4 +1,4 @@
-//! The time that DynamoDB's answers carry.
+//! DynamoDB's time, which its answers carry.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
@@ -9,13 +9,15 @@ use std::time::SystemTime;
 
 use super::ServiceTime;
 
-/// What the service's own answers carry. A proxy that answers in its place has another clock.
+/// The header that only the service's own answers have. A proxy that answers in its place has
+/// another clock.
 ///
 /// Source: [the low-level API](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.LowLevelAPI.html).
 const REQUEST_ID: &str = "x-amzn-requestid";
 
-/// A client like this one, and the time that the answers to its calls tell, be they errors.
-pub fn telling_time(client: &Client) -> (Client, ServiceTime) {
+/// A client like this one, and the service's time as the answers to its calls carry it. An answer
+/// that is an error of the service carries it as well.
+pub fn with_service_time(client: &Client) -> (Client, ServiceTime) {
     let time = ServiceTime::default();
     let config = client.config().to_builder();
     let config = config.interceptor(Dates(time.clone()));

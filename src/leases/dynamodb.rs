@@ -22,7 +22,7 @@ use super::{
     Report, Sighting, StreamRow, Take, Unfit, View, WorkerRow,
 };
 use crate::clock::ServiceTime;
-use crate::clock::dynamodb::telling_time;
+use crate::clock::dynamodb::with_service_time;
 use crate::decide::shard::ShardId;
 use crate::group::{GroupTable, Identity};
 use crate::record::Position;
@@ -57,7 +57,7 @@ impl DynamoDbLeases {
         reason = "stores take their clients alike"
     )]
     pub fn new(client: Client, table: &str, of: &GroupTable) -> Self {
-        let (client, time) = telling_time(&client);
+        let (client, time) = with_service_time(&client);
         Self {
             time,
             table: Table::new(client, table),

@@ -297,9 +297,9 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// The newest format of rows that this build reads.
     fn reads(&self) -> u32;
 
-    /// The time by the clock that dates the stream's records, as the table's service told it last;
-    /// `None`: it has not told any, or has no clock of its own. May be seconds behind, as
-    /// [`ServiceTime`](crate::clock::ServiceTime) is; what is decided allows for minutes.
+    /// The time of the service that dates the stream's records; `None`: it has not answered yet, or
+    /// the store has no service. May be some seconds off, as
+    /// [`ServiceTime`](crate::clock::ServiceTime) is: what is decided by it allows for a minute.
     fn service_time(&self) -> Option<SystemTime>;
 
     /// Reads all rows of the group on its table.

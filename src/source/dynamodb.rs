@@ -35,7 +35,7 @@ const BETWEEN_PAGES: Duration = Duration::from_millis(250);
 static NEXT_PAGE: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// A client like this one, and the clock that its answers set; `own` goes until the first.
-fn telling_time(client: &Client, own: Clock) -> (Client, Clock) {
+fn with_service_time(client: &Client, own: Clock) -> (Client, Clock) {
     let time = ServiceTime::default();
     let config = client.config().to_builder();
     let config = config.interceptor(Dates(time.clone()));
@@ -88,7 +88,7 @@ impl DynamoDbStream {
     /// nothing takes it for older than it is and skips it. `clock` dates it where the answer does
     /// not say when it was given.
     pub fn new(client: Client, arn: &str, clock: Clock) -> Self {
-        let (client, clock) = telling_time(&client, clock);
+        let (client, clock) = with_service_time(&client, clock);
         Self {
             client,
             arn: arn.into(),
@@ -106,7 +106,7 @@ impl DynamoDbStream {
         (table, arn): (&str, &str),
         clock: Clock,
     ) -> Self {
-        let (client, clock) = telling_time(&client, clock);
+        let (client, clock) = with_service_time(&client, clock);
         Self {
             client,
             arn: arn.into(),

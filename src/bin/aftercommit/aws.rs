@@ -5,7 +5,7 @@ use std::time::Duration;
 use aftercommit::Clock;
 use aftercommit::aws_error::AwsError;
 use aftercommit::clock::ServiceTime;
-use aftercommit::clock::dynamodb::telling_time;
+use aftercommit::clock::dynamodb::with_service_time;
 use aftercommit::confirmation::Transport;
 use aftercommit::tables::region_of;
 use anyhow::Context as _;
@@ -49,6 +49,14 @@ impl Clients {
         self.time.or(Clock::system())
     }
 
+    /// The same, by this machine's clock. AWS Lambda freezes a process between invocations, and the
+    /// monotonic clock with it, so that what an answer said is old by an unknown time; it keeps its
+    /// machines' wall clocks right.
+    pub fn by_own_clock(self) -> Self {
+        let time = ServiceTime::default();
+        Self { time, ..self }
+    }
+
     /// A table or stream by ARN is asked for in its own Region, and these clients have one.
     pub fn must_reach(&self, named: &str) -> Result<(), Fault> {
         let here = self.dynamodb.config().region().map(AsRef::as_ref);
@@ -75,7 +83,7 @@ pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> 
     if let Some(url) = streams_endpoint {
         streams = streams.endpoint_url(url);
     }
-    let (dynamodb, time) = telling_time(&aws_sdk_dynamodb::Client::new(&config));
+    let (dynamodb, time) = with_service_time(&aws_sdk_dynamodb::Client::new(&config));
     Ok(Clients {
         dynamodb,
         time,

@@ -240,7 +240,10 @@ async fn prepared<'a>(
     args.sending.sparing().suppress_when()?;
     args.sending.rules(args.fields.with_default_id("id")?)?;
     let endpoint = args.streams_endpoint_url.as_deref();
-    let clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
+    let mut clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
+    if leases.is_none() {
+        clients = clients.by_own_clock();
+    }
     let followed = followed(&clients, args).await?;
     let names = &args.names;
     let list = args.sending.sparing().suppression_table.as_ref();
