@@ -39,7 +39,7 @@ async fn a_process_that_is_told_to_stop_finishes_hands_over_and_ends_well() {
     let folder = folder("stop");
     let mut command = command(&shop, &mails, None, "one");
     // A second table in the same process.
-    command.args(["--table", &other.orders]);
+    command.args(["--table", &shop.orders, "--table", &other.orders]);
     let mut process = Process::start(command, &folder, "one");
     timeout(LIMIT, mails.wait_accepted(30)).await.unwrap();
     process.signal(Signal::Stop).await;

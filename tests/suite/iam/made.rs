@@ -188,6 +188,7 @@ const SOURCES: &[Source] = &[
             "create_dead_letter_table",
             "create_suppression_table",
             "create_orders_table",
+            "table_arn",
             "table_key",
             "sample",
         ],
@@ -210,7 +211,7 @@ const SOURCES: &[Source] = &[
         ],
         ecs: &["must_exist"],
         lambda: &["must_exist"],
-        operators: &["table_arn"],
+        operators: &[],
     },
     Source {
         file: "src/bin/aftercommit/aws.rs",
