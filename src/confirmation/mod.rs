@@ -27,6 +27,7 @@ mod outcome;
 mod send;
 #[cfg(feature = "ses")]
 pub mod ses;
+pub mod setting;
 pub mod smtp;
 pub mod template;
 mod text;
@@ -44,9 +45,10 @@ use expression::Expression;
 use late::Late;
 use lookup::{AsRecorded, Looked, Lookup, address_hash};
 use mail::Letterhead;
-use mapping::{Mapping, Setting};
+use mapping::Mapping;
 use order::Order;
 pub use outcome::Counts;
+use setting::Setting;
 pub use transport::{Offer, Transport};
 use wanted::Wanted;
 

@@ -9,8 +9,8 @@ use serde_dynamo::Item;
 
 use super::address::Mailbox;
 use super::decimal::Decimal;
-use super::mapping::Setting;
 use super::money::{Currency, Money};
+use super::setting::Setting;
 use super::values::{known, plain_map};
 
 /// What templates see as it was read, or not at all, whatever attribute has the name.

@@ -12,8 +12,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, context};
 
 use super::expression::add_filters;
-use super::mapping::Setting;
 use super::order::Order;
+use super::setting::Setting;
 use super::text::{clean_body, clean_line};
 
 const SUBJECT: &str = "subject.txt";

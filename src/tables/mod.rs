@@ -2,6 +2,9 @@
 
 pub mod dynamodb;
 pub mod key;
+mod found {
+    pub(super) mod dynamodb;
+}
 mod index {
     pub(super) mod dynamodb;
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use aftercommit::confirmation::address::Domains;
-use aftercommit::confirmation::mapping::{Mapping, Setting};
+use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::order::Order;
+use aftercommit::confirmation::setting::Setting;
 use proptest::prelude::*;
 use serde_dynamo::{AttributeValue as A, Item};
 

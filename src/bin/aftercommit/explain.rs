@@ -20,10 +20,11 @@ use clap::Args;
 use serde_dynamo::Item;
 use serde_json::{Value, json};
 
-use crate::args::{OrderArgs, TableNames};
+use crate::args::TableNames;
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::identity::GroupArgs;
+use crate::order::OrderArgs;
 use crate::out::{moment, print_all, report};
 use crate::place::{Place, PlaceArgs};
 use crate::told::plain;

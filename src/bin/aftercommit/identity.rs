@@ -12,8 +12,8 @@ use aftercommit::{Consumer, Effect, Group, GroupTable, Identity, RecordHandler};
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::args::OrderArgs;
 use crate::fault::Fault;
+use crate::order::OrderArgs;
 use crate::records::{RecordArgs, WantedArgs};
 
 /// The setting that says how the order's id is derived.

@@ -22,10 +22,11 @@ use clap::Args;
 use serde_dynamo::Item;
 use serde_json::Value;
 
-use crate::args::{LetterArgs, OrderArgs};
 use crate::aws::{self, Clients};
 use crate::fault::Fault;
 use crate::identity::EffectArg;
+use crate::mail::LetterArgs;
+use crate::order::OrderArgs;
 use crate::out::print_all;
 use crate::place::keys_of;
 use crate::records::WantedArgs;

@@ -18,11 +18,13 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::json;
 
-use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
+use crate::args::LedgerName;
 use crate::aws::{self, Clients, must_exist};
 use crate::dead_letters::{DoingArgs, WhichArgs, none};
 use crate::fault::Fault;
 use crate::identity::{GroupArgs, Known};
+use crate::mail::{LetterArgs, SmtpArgs};
+use crate::order::OrderArgs;
 use crate::out::{count, print_all};
 use crate::progress::Progress;
 use crate::records::MailServerArgs;

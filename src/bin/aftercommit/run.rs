@@ -26,13 +26,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::args::{LetterArgs, OrderArgs, SmtpArgs, StreamArgs, TableNames};
+use crate::args::{StreamArgs, TableNames};
 use crate::aws::{self, Clients, must_exist};
 use crate::copies::{CopyArgs, Letters};
 use crate::ecs;
 use crate::fault::Fault;
 use crate::fleet::{FleetArgs, Here};
 use crate::identity::{self, GroupArgs, StartArgs};
+use crate::mail::{LetterArgs, SmtpArgs};
+use crate::order::OrderArgs;
 use crate::records::RecordArgs;
 use crate::sending::SendingArgs;
 use crate::signals;

@@ -17,11 +17,13 @@ use aftercommit::{Clock, Context, Effect, Event, Record, RecordHandler as _, Seq
 use anyhow::anyhow;
 use clap::Args;
 
-use crate::args::{LedgerName, LetterArgs, OrderArgs, SmtpArgs};
+use crate::args::LedgerName;
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::identity::GroupArgs;
+use crate::mail::{LetterArgs, SmtpArgs};
 use crate::note::{ByArgs, note};
+use crate::order::OrderArgs;
 use crate::out::print_all;
 use crate::place::{Place, PlaceArgs};
 use crate::sending::{RetentionArgs, SparingArgs};

@@ -12,9 +12,10 @@ use aftercommit::ledger::EffectKey;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use crate::args::{LetterArgs, OrderArgs, SmtpArgs};
 use crate::fault::Fault;
 use crate::identity::EffectArg;
+use crate::mail::{LetterArgs, SmtpArgs};
+use crate::order::OrderArgs;
 use crate::out::print_all;
 use crate::preview::read_item;
 

@@ -12,9 +12,10 @@ use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aws_sdk_dynamodb::Client;
 use clap::{Args, ValueEnum};
 
-use crate::args::{LedgerName, LetterArgs};
+use crate::args::LedgerName;
 use crate::aws::Clients;
 use crate::fault::Fault;
+use crate::mail::LetterArgs;
 
 /// What to do when nobody can tell whether a mail was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
