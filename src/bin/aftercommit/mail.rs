@@ -15,7 +15,31 @@ use zeroize::Zeroizing;
 
 use crate::aws;
 use crate::fault::Fault;
+use crate::order::OrderArgs;
 use crate::password::{PasswordArgs, secret};
+
+/// How orders become emails, and how emails are sent.
+#[derive(Debug, Args)]
+pub struct MailArgs {
+    #[command(flatten)]
+    pub fields: OrderArgs,
+    #[command(flatten)]
+    pub letter: LetterArgs,
+    #[command(flatten)]
+    smtp: SmtpArgs,
+}
+
+impl MailArgs {
+    /// Whether a sender and a way to send are set.
+    pub fn is_set(&self) -> bool {
+        self.letter.has_sender() && self.smtp.is_set()
+    }
+
+    /// Sends these emails; connects to no mail server yet.
+    pub async fn transport(&self) -> Result<Transport, Fault> {
+        self.smtp.transport(&self.letter).await
+    }
+}
 
 /// How the shop writes.
 #[derive(Debug, Args)]
@@ -62,7 +86,7 @@ pub struct LetterArgs {
 
 impl LetterArgs {
     /// Whether it says who writes.
-    pub fn has_sender(&self) -> bool {
+    fn has_sender(&self) -> bool {
         self.mail_from.is_some()
     }
 
@@ -132,7 +156,7 @@ enum Way {
 /// The way to the mail server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Mail server")]
-pub struct SmtpArgs {
+struct SmtpArgs {
     /// How to send mail
     #[arg(long, value_enum, env = "AFTERCOMMIT_MAIL", default_value = "smtp")]
     mail: Way,
@@ -166,12 +190,11 @@ pub struct SmtpArgs {
 
 impl SmtpArgs {
     /// Whether it says by which way mails leave.
-    pub fn is_set(&self) -> bool {
+    fn is_set(&self) -> bool {
         self.mail == Way::Ses || self.smtp_url.is_some()
     }
 
-    /// The way out for these letters; connects to no mail server yet.
-    pub async fn transport(&self, letter: &LetterArgs) -> Result<Transport, Fault> {
+    async fn transport(&self, letter: &LetterArgs) -> Result<Transport, Fault> {
         match self.mail {
             Way::Smtp => self.smtp().await,
             Way::Ses if letter.dkim_key.is_some() => Err(Fault::wrong(

@@ -23,8 +23,7 @@ use crate::aws::{self, Clients, must_exist};
 use crate::dead_letters::{DoingArgs, WhichArgs, none};
 use crate::fault::Fault;
 use crate::identity::{GroupArgs, Known};
-use crate::mail::{LetterArgs, SmtpArgs};
-use crate::order::OrderArgs;
+use crate::mail::MailArgs;
 use crate::out::{count, print_all};
 use crate::progress::Progress;
 use crate::records::MailServerArgs;
@@ -75,11 +74,7 @@ pub struct RedriveArgs {
     #[command(flatten)]
     sending: SendingArgs,
     #[command(flatten)]
-    fields: OrderArgs,
-    #[command(flatten)]
-    letter: LetterArgs,
-    #[command(flatten)]
-    smtp: SmtpArgs,
+    mail: MailArgs,
 }
 
 /// The handler for orders as they are now, so that one that was fixed in its table can be mailed.
@@ -124,10 +119,11 @@ impl RecordHandler for Handler {
 pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     let doing = &args.doing;
     args.which.must_select(doing.all)?;
-    args.letter.letterhead()?;
+    args.mail.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
-    args.sending.rules(args.fields.with_default_id("id")?)?;
-    let smtp = args.smtp.transport(&args.letter).await?;
+    args.sending
+        .rules(args.mail.fields.with_default_id("id")?)?;
+    let smtp = args.mail.transport().await?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
     let list = args.sending.sparing().suppression_table.as_ref();
@@ -168,7 +164,7 @@ async fn redrive_all(
             progress.say(&format!("{} stopped: {}", name(key), plain(why)));
         }
         Step::Taken(key) => {
-            progress.say(&format!("{}: another process is redriving it", name(key)))
+            progress.say(&format!("{}: another process is redriving it", name(key)));
         }
         Step::Free(_) | Step::Untried(_) => {}
     };
@@ -269,14 +265,16 @@ async fn handler(
         None => args.group.known_effect(&ledger).await?,
     };
     let wanted = known.as_ref().map(Known::wanted).transpose()?;
-    let mapping = known.map(|known| known.mapping(&args.fields)).transpose()?;
+    let mapping = known
+        .map(|known| known.mapping(&args.mail.fields))
+        .transpose()?;
     let mapping = mapping.flatten();
     let mapping = match mapping {
         Some(mapping) => mapping,
         None => mapping_of(args, clients, orders, letter).await?,
     };
     let tables = (clients, &args.ledger);
-    let confirmation = sending.confirmation(tables, (orders, mapping), &args.letter, smtp)?;
+    let confirmation = sending.confirmation(tables, (orders, mapping), &args.mail.letter, smtp)?;
     let read = || Orders {
         name: orders.to_owned(),
         items: DynamoDbLookup::new().refetching(clients.dynamodb.clone(), orders),
@@ -298,17 +296,17 @@ async fn mapping_of(
     orders: &str,
     letter: &Envelope,
 ) -> Result<Mapping, Fault> {
-    if let Some(mapping) = args.fields.named()? {
+    if let Some(mapping) = args.mail.fields.named()? {
         return Ok(mapping);
     }
     let mut names = letter.keys.inner().keys();
     if let (Some(name), None) = (names.next(), names.next()) {
         let id = Mapping::key_expression(name, None);
-        return args.fields.with_default_id(&id);
+        return args.mail.fields.with_default_id(&id);
     }
     let found = TableStream::resolve(&clients.dynamodb, orders).await;
     let found = found
         .context("--id is not set, and the table's key cannot be read")
         .map_err(Fault::Setting)?;
-    args.fields.of_stream(&found)
+    args.mail.fields.of_stream(&found)
 }

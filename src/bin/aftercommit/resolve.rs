@@ -20,7 +20,7 @@ use crate::note::{ByArgs, note};
 use crate::out::{print, print_all};
 use crate::place::PlaceArgs;
 use crate::progress::Progress;
-use crate::send::{MailArgs, Mailer, Sending};
+use crate::send::{ByHandArgs, Mailer, Sending};
 use crate::told;
 
 pub const EXAMPLES: &str = "\
@@ -70,7 +70,7 @@ pub struct ResolveArgs {
     #[command(flatten)]
     name: LedgerName,
     #[command(flatten)]
-    mail: MailArgs,
+    by_hand: ByHandArgs,
 }
 
 /// What is decided.
@@ -120,10 +120,10 @@ impl ResolveArgs {
 
 /// Resolves one order, or all that are selected.
 pub async fn execute(args: &ResolveArgs) -> Result<(), Fault> {
-    let ledger = open_to_write(&args.name, args.mail.retention.checked()?).await?;
+    let ledger = open_to_write(&args.name, args.by_hand.retention.checked()?).await?;
     // All mail settings are checked before anything is decided.
-    let mailer = if args.decision.send && args.mail.is_set() {
-        Some(Mailer::new(&args.mail, &args.name).await?)
+    let mailer = if args.decision.send && args.by_hand.mail.is_set() {
+        Some(Mailer::new(&args.by_hand, &args.name).await?)
     } else {
         None
     };

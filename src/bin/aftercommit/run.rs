@@ -33,8 +33,7 @@ use crate::ecs;
 use crate::fault::Fault;
 use crate::fleet::{FleetArgs, Here};
 use crate::identity::{self, GroupArgs, StartArgs};
-use crate::mail::{LetterArgs, SmtpArgs};
-use crate::order::OrderArgs;
+use crate::mail::MailArgs;
 use crate::records::RecordArgs;
 use crate::sending::SendingArgs;
 use crate::signals;
@@ -122,11 +121,7 @@ pub struct RunArgs {
     #[command(flatten)]
     sending: SendingArgs,
     #[command(flatten)]
-    fields: OrderArgs,
-    #[command(flatten)]
-    letter: LetterArgs,
-    #[command(flatten)]
-    smtp: SmtpArgs,
+    mail: MailArgs,
     #[command(flatten)]
     watch: WatchArgs,
 }
@@ -162,7 +157,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     let settings = settings(args, &here)?;
     let filters = args.records.filters()?;
     let starting = async {
-        let smtp = once_reached(&status, || args.smtp.transport(&args.letter)).await?;
+        let smtp = once_reached(&status, || args.mail.transport()).await?;
         let ready = || workers(args, &smtp, &filters, here.clone());
         let ready = once_reached(&status, ready).await?;
         Ok::<_, Fault>((smtp, ready))
@@ -238,9 +233,10 @@ async fn prepared<'a>(
     filters: &'a Filters,
     (leases, here): (Option<&String>, Here),
 ) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
-    args.letter.letterhead()?;
+    args.mail.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
-    args.sending.rules(args.fields.with_default_id("id")?)?;
+    args.sending
+        .rules(args.mail.fields.with_default_id("id")?)?;
     let endpoint = args.streams_endpoint_url.as_deref();
     let mut clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
     if leases.is_none() {
@@ -296,7 +292,7 @@ impl Shared<'_> {
         let handler = args.sending.confirmation(
             (&self.clients, &args.names.ledger),
             (orders, mapping),
-            &args.letter,
+            &args.mail.letter,
             self.smtp,
         )?;
         let handler = handler.wanting(args.records.wanted()?);
@@ -427,7 +423,7 @@ async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Foll
         stream: stream.with_new_images(),
         at,
         orders: table.to_owned(),
-        mapping: args.fields.of_stream(&found)?,
+        mapping: args.mail.fields.of_stream(&found)?,
         home: args.records.home_region(&found.table, found.replicated)?,
     })
 }
@@ -454,7 +450,7 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
     }
     let orders = table.to_owned();
     let found = TableStream::resolve(&clients.dynamodb, table).await;
-    let (mapping, replicated) = match (args.fields.named()?, found) {
+    let (mapping, replicated) = match (args.mail.fields.named()?, found) {
         (Some(mapping), Ok(found)) => (mapping, found.replicated),
         // A stream outlives its table by 24 hours, and a table's next one.
         (Some(mapping), Err(ResolveError::NoTable { .. })) => (mapping, false),
@@ -471,7 +467,7 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
             let found = found
                 .context("--id is not set, and the key of the table cannot be told")
                 .map_err(Fault::Setting)?;
-            (args.fields.of_stream(&found)?, found.replicated)
+            (args.mail.fields.of_stream(&found)?, found.replicated)
         }
     };
     Ok(Followed {

@@ -21,9 +21,8 @@ use crate::args::LedgerName;
 use crate::aws::{self, Clients, must_exist};
 use crate::fault::Fault;
 use crate::identity::GroupArgs;
-use crate::mail::{LetterArgs, SmtpArgs};
+use crate::mail::MailArgs;
 use crate::note::{ByArgs, note};
-use crate::order::OrderArgs;
 use crate::out::print_all;
 use crate::place::{Place, PlaceArgs};
 use crate::sending::{RetentionArgs, SparingArgs};
@@ -46,24 +45,13 @@ Exit codes: 0 the email was accepted, 1 it was not, 2 a setting is wrong.";
 
 /// How an operator sends.
 #[derive(Debug, Args)]
-pub struct MailArgs {
+pub struct ByHandArgs {
     #[command(flatten)]
-    fields: OrderArgs,
-    #[command(flatten)]
-    letter: LetterArgs,
-    #[command(flatten)]
-    smtp: SmtpArgs,
+    pub mail: MailArgs,
     #[command(flatten)]
     sparing: SparingArgs,
     #[command(flatten)]
     pub retention: RetentionArgs,
-}
-
-impl MailArgs {
-    /// Whether it says who writes and by which way.
-    pub fn is_set(&self) -> bool {
-        self.letter.has_sender() && self.smtp.is_set()
-    }
 }
 
 /// Arguments of `send`.
@@ -83,12 +71,12 @@ pub struct SendArgs {
     #[command(flatten)]
     name: LedgerName,
     #[command(flatten)]
-    mail: MailArgs,
+    by_hand: ByHandArgs,
 }
 
 /// Sends the email of one order.
 pub async fn send(args: &SendArgs) -> Result<(), Fault> {
-    let mailer = Mailer::new(&args.mail, &args.name).await?;
+    let mailer = Mailer::new(&args.by_hand, &args.name).await?;
     let one = Sending {
         order: &args.order,
         place: &args.place,
@@ -113,7 +101,7 @@ pub struct Sending<'a> {
 
 /// Everything that sends.
 pub struct Mailer<'a> {
-    args: &'a MailArgs,
+    args: &'a ByHandArgs,
     clients: Clients,
     ledger: DynamoDbLedger,
     pub smtp: Transport,
@@ -121,11 +109,11 @@ pub struct Mailer<'a> {
 
 impl<'a> Mailer<'a> {
     /// Checks all settings before anything is written.
-    pub async fn new(args: &'a MailArgs, name: &LedgerName) -> Result<Self, Fault> {
-        args.letter.letterhead()?;
+    pub async fn new(args: &'a ByHandArgs, name: &LedgerName) -> Result<Self, Fault> {
+        args.mail.letter.letterhead()?;
         args.sparing.suppress_when()?;
         let retention = args.retention.checked()?;
-        let smtp = args.smtp.transport(&args.letter).await?;
+        let smtp = args.mail.transport().await?;
         let clients = aws::clients(None).await.map_err(Fault::Setting)?;
         let list = args.sparing.suppression_table.as_ref();
         for table in [&name.ledger_table].into_iter().chain(list) {
@@ -224,15 +212,15 @@ impl<'a> Mailer<'a> {
     /// How the group's items become orders, if the group was ever started on this table.
     async fn mapping(&self, group: &GroupArgs, arn: &str) -> Result<Option<Mapping>, Fault> {
         match group.known(&self.ledger, arn).await? {
-            Some(known) => known.mapping(&self.args.fields),
-            None => self.args.fields.named(),
+            Some(known) => known.mapping(&self.args.mail.fields),
+            None => self.args.mail.fields.named(),
         }
     }
 
     async fn default_mapping(&self, place: &Place) -> Result<Mapping, Fault> {
         let key = table_key(&self.clients.dynamodb, &place.table).await;
         let key = key.map_err(Fault::setting)?;
-        self.args.fields.of_table(&key)
+        self.args.mail.fields.of_table(&key)
     }
 
     /// The order as it is, as if it had been committed just now.
@@ -282,7 +270,7 @@ impl<'a> Mailer<'a> {
         let mut handler = Confirmation::new(
             self.ledger.clone(),
             self.smtp.clone(),
-            self.args.letter.letterhead()?,
+            self.args.mail.letter.letterhead()?,
             rules,
             fastrand::Rng::new(),
         )

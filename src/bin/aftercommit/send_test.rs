@@ -14,8 +14,7 @@ use clap::Args;
 
 use crate::fault::Fault;
 use crate::identity::EffectArg;
-use crate::mail::{LetterArgs, SmtpArgs};
-use crate::order::OrderArgs;
+use crate::mail::MailArgs;
 use crate::out::print_all;
 use crate::preview::read_item;
 
@@ -32,11 +31,7 @@ pub struct SendTestArgs {
     #[command(flatten)]
     effect: EffectArg,
     #[command(flatten)]
-    fields: OrderArgs,
-    #[command(flatten)]
-    letter: LetterArgs,
-    #[command(flatten)]
-    smtp: SmtpArgs,
+    mail: MailArgs,
 }
 
 fn recipient(text: &str) -> Result<Address, AddressError> {
@@ -55,7 +50,7 @@ fn order(args: &SendTestArgs) -> Result<Order, Fault> {
     let of_file = || of_file(file);
     let item = read_item(file).with_context(of_file);
     let item = item.map_err(Fault::Setting)?;
-    let order = args.fields.with_default_id("id")?.order(&item);
+    let order = args.mail.fields.with_default_id("id")?.order(&item);
     let mut order = order.with_context(of_file).map_err(Fault::Setting)?;
     order.email = args.to.clone();
     Ok(order)
@@ -63,8 +58,8 @@ fn order(args: &SendTestArgs) -> Result<Order, Fault> {
 
 /// Sends the mail and prints what the server said. Every run is a mail of its own.
 pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
-    let letterhead = args.letter.letterhead()?;
-    let server = args.smtp.transport(&args.letter).await?;
+    let letterhead = args.mail.letter.letterhead()?;
+    let server = args.mail.transport().await?;
     let order = order(args)?;
     let date = Clock::system().now();
     let since = date.duration_since(SystemTime::UNIX_EPOCH);

@@ -31,7 +31,7 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
         }
     }
     let filters = args.records.filters()?;
-    let smtp = args.smtp.transport(&args.letter).await?;
+    let smtp = args.mail.transport().await?;
     let (shared, followed) = prepared(args, &smtp, &filters, (None, Here::default())).await?;
     let function = |one| function(args, &shared, one);
     let functions = followed.into_iter().map(function);
