@@ -360,8 +360,8 @@ async fn a_test_mail_shows_an_order_of_a_file_and_goes_to_nobody_who_ordered() {
     let url = server.url();
     let send = ["send-test", "--to", "me@example.com", "--smtp-url", &url];
     let from = ["--mail-from", "shop@example.com", "--order", &order];
-    let sent = output(&[&send[..], &from].concat()).await;
-    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let mailed = output(&[&send[..], &from].concat()).await;
+    assert!(mailed.status.success(), "{}", text(&mailed.stderr));
     let mails = server.accepted();
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0].to, ["me@example.com"]);
