@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{aftercommit, on_shop, text};
 use crate::process::{self, Process};
+use crate::support::ahead::ahead;
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::shop::{Shop, id};
@@ -194,6 +195,13 @@ async fn an_order_in_doubt_is_counted_and_explained_in_the_order_of_time() {
     assert_eq!(json["events"].as_array().unwrap().len(), 2);
 }
 
+/// Whether a lease's row reports a record that waits, and why.
+async fn reported(shop: &Shop) -> bool {
+    let view = shop.lease_store().look(Consistency::Strong).await.unwrap();
+    let mut rows = view.leases.values();
+    rows.any(|row| row.report.last_error.is_some() && row.report.waiting_since.is_some())
+}
+
 #[tokio::test]
 async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why() {
     let server = Embedded::start();
@@ -204,12 +212,7 @@ async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why
     let quit = CancellationToken::new();
     let worker = shop.worker("one", &mails, OnAmbiguous::Park);
     let working = tokio::spawn(worker.run(quit.clone().cancelled_owned()));
-    let reported = async || {
-        let view = shop.lease_store().look(Consistency::Strong).await.unwrap();
-        let mut rows = view.leases.values();
-        rows.any(|row| row.report.last_error.is_some() && row.report.waiting_since.is_some())
-    };
-    while !reported().await {
+    while !reported(&shop).await {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let (explained, code) = told(&shop, &["explain", &id(0)]).await;
@@ -225,6 +228,36 @@ async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why
     let (json, _) = told(&shop, &["explain", &id(0), "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(json["waits"][0]["last_error"].is_string(), "{json}");
+    quit.cancel();
+    working.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn how_far_behind_a_shard_is_goes_by_the_services_clock_and_not_by_the_operators() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    mails.go_away();
+    shop.place(0..1).await;
+    let quit = CancellationToken::new();
+    let worker = shop.worker("one", &mails, OnAmbiguous::Park);
+    let working = tokio::spawn(worker.run(quit.clone().cancelled_owned()));
+    while !reported(&shop).await {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let hour = Duration::from_hours(1);
+    let url = ahead(server.url(), hour).await;
+    let mut command = command(&shop, &["status", "--json"]);
+    let output = command.env("AWS_ENDPOINT_URL", url).output().await.unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let shard = &told["streams"][0]["shards"][0];
+    let lag = shard["lag_seconds"].as_f64().unwrap();
+    let left = shard["until_trim_seconds"].as_f64().unwrap();
+    // Dates are in whole seconds.
+    assert!(lag >= 3_599.0, "{shard}");
+    assert!((86_399.0..86_401.0).contains(&(lag + left)), "{shard}");
+    let at = humantime::parse_rfc3339(told["at"].as_str().unwrap()).unwrap();
+    assert!(at > SystemTime::now() + hour / 2, "{}", told["at"]);
     quit.cancel();
     working.await.unwrap().unwrap();
 }

@@ -1,6 +1,7 @@
 //! What several tests need.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod ahead;
 pub mod arbitrary;
 pub mod clients;
 pub mod embedded;

@@ -6,7 +6,7 @@ use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::dead_letter::{DeadLetters as _, Envelope, Reason, Selection};
 use aftercommit::record::ItemKey;
 use aftercommit::tables::dynamodb::{ResolveError, table_key};
-use aftercommit::{Clock, Group, GroupTable};
+use aftercommit::{Group, GroupTable};
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand};
 
@@ -96,8 +96,7 @@ pub fn none() -> Fault {
 }
 
 impl WhichArgs {
-    fn selection(&self, group: &Group, settled_too: bool) -> Selection {
-        let now = Clock::system().now();
+    fn selection(&self, group: &Group, settled_too: bool, now: SystemTime) -> Selection {
         let before = |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         Selection {
             group: Some(group.clone()),
@@ -139,7 +138,8 @@ impl WhichArgs {
         group: &Group,
         settled_too: bool,
     ) -> Result<Vec<Envelope>, Fault> {
-        let mut which = self.selection(group, settled_too);
+        let now = clients.clock().now();
+        let mut which = self.selection(group, settled_too, now);
         let Some(text) = &self.key else {
             return self.scanned(letters, &which).await;
         };

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use aftercommit::Clock;
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::dead_letter::{DeadLetters as _, Deed, Envelope, LetterId, Reason, Settled};
 use clap::Args;
@@ -52,7 +51,7 @@ pub async fn execute(args: &DiscardArgs) -> Result<(), Fault> {
         return doing.tell_dry("discard", &selected);
     }
     let mut progress = Progress::towards(selected.len());
-    let (mut discarded, clock) = (0_u64, Clock::system());
+    let (mut discarded, clock) = (0_u64, clients.clock());
     for letter in &selected {
         let deed = Deed {
             at: clock.now(),

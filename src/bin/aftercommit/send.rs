@@ -3,7 +3,7 @@
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::confirmation::{Confirmation, Transport};
+use aftercommit::confirmation::{Confirmation, Rules, Transport};
 use aftercommit::dead_letter::key_in_words;
 use aftercommit::decide::claim::{Decision, Entry, Liveness, OnAmbiguous, Resolution, State};
 use aftercommit::decide::shard::ShardId;
@@ -13,7 +13,7 @@ use aftercommit::ledger::resolve::{Resolved, release};
 use aftercommit::ledger::{EffectKey, Ledger as _, item_ref};
 use aftercommit::record::StreamView;
 use aftercommit::tables::dynamodb::{table_arn, table_key};
-use aftercommit::{Clock, Context, Effect, Event, Record, RecordHandler as _, SequenceNumber};
+use aftercommit::{Context, Effect, Event, Record, RecordHandler as _, SequenceNumber};
 use anyhow::anyhow;
 use clap::Args;
 
@@ -144,7 +144,7 @@ impl<'a> Mailer<'a> {
         let record = self.read_back(one.order, &place, &mapping).await?;
         let release_it = Resolution {
             by: one.by.clone(),
-            at: Clock::system().now(),
+            at: self.clients.clock().now(),
             note: one.note.to_owned(),
             decision: Decision::Send,
         };
@@ -252,7 +252,7 @@ impl<'a> Mailer<'a> {
             new_image: Some(item),
             old_image: None,
             sequence_number: SequenceNumber::parse("0").map_err(anyhow::Error::new)?,
-            created: Clock::system().now(),
+            created: self.clients.clock().now(),
             view: StreamView::NewImage,
             size_bytes: 0,
             by_ttl: false,
@@ -266,7 +266,11 @@ impl<'a> Mailer<'a> {
         (place, key, mapping): (&Place, &EffectKey, Mapping),
     ) -> Result<(), Fault> {
         // An order in doubt is left to the operator, who has the last word.
-        let rules = self.args.retention.rules(mapping, OnAmbiguous::Park)?;
+        let rules = Rules {
+            // Other claims are judged by their deadlines, and this machine's clock may be wrong.
+            clock: self.clients.clock(),
+            ..self.args.retention.rules(mapping, OnAmbiguous::Park)?
+        };
         let mut handler = Confirmation::new(
             self.ledger.clone(),
             self.smtp.clone(),

@@ -102,12 +102,13 @@ async fn look(
     beats: &mut [Beats],
 ) -> anyhow::Result<FleetStatus> {
     let (client, names) = (&clients.dynamodb, &args.names);
-    let (now, retention) = (clients.clock().now(), Timing::default().retention);
+    let retention = Timing::default().retention;
     let letters = DynamoDbDeadLetters::new(client.clone(), &names.letters.dead_letter_table);
     let (mut told, mut untold) = (Vec::new(), Vec::new());
     for (at, beats) in places.iter().zip(beats) {
         let leases = DynamoDbLeases::new(client.clone(), &names.lease.lease_table, at);
         let view = watched(&leases, beats, args.watch).await?;
+        let now = clients.clock().now();
         let status = StreamStatus::new(at, &view, beats, now, retention);
         let parked = letters.parked(at).await;
         told.push(match parked {
@@ -130,6 +131,7 @@ async fn look(
         let table = ("--ledger-table", &*names.ledger.ledger_table);
         untold.push(unread(table, error));
     }
+    let now = clients.clock().now();
     Ok(FleetStatus::new(now, told, needed.ok()).without(untold))
 }
 
