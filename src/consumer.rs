@@ -126,8 +126,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// With this clock. It counts only until the lease table has answered, or where that has no
-    /// time of its own ([`LeaseStore::service_time`]).
+    /// With this clock. It counts only until the lease table has answered, or where neither that
+    /// nor the stream has a time of its own ([`LeaseStore::service_time`]).
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
@@ -204,7 +204,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     /// known to differ. Whatever else fails is logged and tried again.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         self.settings.validate()?;
-        let clock = clock_of(self.leases.clone(), self.clock);
+        let clock = clock_of(self.source.clone(), self.leases.clone(), self.clock);
         let mut rng = fastrand::Rng::with_seed(self.settings.seed);
         let mut own_rng = fastrand::Rng::with_seed(!self.settings.seed);
         let nonce = if left_out!(TrustingStart) {
@@ -267,9 +267,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     }
 }
 
-/// The service's clock, or the worker's own where there is none.
-pub(crate) fn clock_of<L: LeaseStore>(leases: L, own: Clock) -> Clock {
-    Clock::new(move || leases.service_time().unwrap_or_else(|| own.now()))
+/// The service's clock, or the worker's own where there is none. The time of a machine that was
+/// suspended is behind until the next answer; what a stream answers is judged by no older time.
+pub(crate) fn clock_of(source: impl StreamSource, leases: impl LeaseStore, own: Clock) -> Clock {
+    Clock::new(move || {
+        let time = leases.service_time().max(source.service_time());
+        time.unwrap_or_else(|| own.now())
+    })
 }
 
 /// Asks the fleet's heartbeats whether a process may still be acting.

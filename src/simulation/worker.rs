@@ -82,7 +82,7 @@ impl<H: RecordHandler> Worker<H> {
         let clock = self.clocks.wall(&self.world);
         let (world, blind) = (self.world.clone(), self.blind.clone());
         let network = Network::new(world, self.index, build, self.clocks, blind);
-        let told = clock_of(network.clone(), clock.clone());
+        let told = clock_of(network.clone(), network.clone(), clock.clone());
         let mailer = Mailer::start(&self.world, network.clone(), told, seed);
         let mailer = mailer.unwrap_or_else(|error| {
             let told = format!("a worker cannot mail: {error:#}");

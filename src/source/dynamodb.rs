@@ -34,12 +34,12 @@ const BETWEEN_PAGES: Duration = Duration::from_millis(250);
 /// When this process may ask for the next page.
 static NEXT_PAGE: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// A client like this one, and the clock that its answers set; `own` goes until the first.
-fn with_service_time(client: &Client, own: Clock) -> (Client, Clock) {
+/// A client like this one, and the service's time as the answers to its calls carry it.
+fn with_service_time(client: &Client) -> (Client, ServiceTime) {
     let time = ServiceTime::default();
     let config = client.config().to_builder();
     let config = config.interceptor(Dates(time.clone()));
-    (Client::from_conf(config.build()), time.or(own))
+    (Client::from_conf(config.build()), time)
 }
 
 /// Waits until a page of a listing may be asked for.
@@ -68,7 +68,9 @@ pub struct DynamoDbStream {
     streams: Streams,
     /// Streams without new images are not read.
     needs_new_images: bool,
-    clock: Clock,
+    time: ServiceTime,
+    /// For answers that do not carry the service's time.
+    own: Clock,
 }
 
 /// Which streams.
@@ -88,13 +90,14 @@ impl DynamoDbStream {
     /// nothing takes it for older than it is and skips it. `clock` dates it where the answer does
     /// not say when it was given.
     pub fn new(client: Client, arn: &str, clock: Clock) -> Self {
-        let (client, clock) = with_service_time(&client, clock);
+        let (client, time) = with_service_time(&client);
         Self {
             client,
             arn: arn.into(),
             streams: Streams::Pinned(label_of(arn).into()),
             needs_new_images: false,
-            clock,
+            time,
+            own: clock,
         }
     }
 
@@ -106,13 +109,14 @@ impl DynamoDbStream {
         (table, arn): (&str, &str),
         clock: Clock,
     ) -> Self {
-        let (client, clock) = with_service_time(&client, clock);
+        let (client, time) = with_service_time(&client);
         Self {
             client,
             arn: arn.into(),
             streams: Streams::OfTable(TableStreams::new(tables, table, arn)),
             needs_new_images: false,
-            clock,
+            time,
+            own: clock,
         }
     }
 
@@ -206,6 +210,10 @@ impl DynamoDbStream {
 }
 
 impl StreamSource for DynamoDbStream {
+    fn service_time(&self) -> Option<SystemTime> {
+        self.time.now()
+    }
+
     async fn describe(&self, from: Option<&str>) -> Result<Description, SourceError> {
         let of_table = match &self.streams {
             Streams::Pinned(label) => {
@@ -296,7 +304,7 @@ impl StreamSource for DynamoDbStream {
             .send()
             .await
             .map_err(failed)?;
-        let read_at = self.clock.now();
+        let read_at = self.time.now().unwrap_or_else(|| self.own.now());
         let records = answer.records.unwrap_or_default();
         let records: Result<_, _> = records.into_iter().map(|r| record(r, read_at)).collect();
         Ok(Batch {

@@ -18,6 +18,12 @@ mod streams {
 /// Reading changes nothing: a crash before, during or after any call loses nothing. Positions are
 /// kept elsewhere (the lease table), iterators are only a cursor and may expire at any time.
 pub trait StreamSource: Clone + Send + Sync + 'static {
+    /// The service's time, as [`LeaseStore::service_time`](crate::leases::LeaseStore::service_time):
+    /// the later of the two counts. `None` where no answer carries it.
+    fn service_time(&self) -> Option<SystemTime> {
+        None
+    }
+
     /// The table's streams, and every shard that they still list, over all pages. Streams with a
     /// label below `from` are named, and their shards left out: they are read to their end.
     ///

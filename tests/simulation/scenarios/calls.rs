@@ -1,6 +1,6 @@
 //! The memory adapters with an ear on every call, and with failures on demand.
 
-use aftercommit::Identity;
+use aftercommit::{Clock, Identity};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -215,6 +215,7 @@ pub struct Tapped {
     listings_to_fail: Arc<AtomicUsize>,
     listing_takes: Duration,
     reads_fail: Option<fn() -> SourceError>,
+    clock: Option<Clock>,
 }
 
 impl Tapped {
@@ -229,6 +230,15 @@ impl Tapped {
             listings_to_fail: Arc::new(listings.into()),
             listing_takes: Duration::ZERO,
             reads_fail: None,
+            clock: None,
+        }
+    }
+
+    /// With the clock of its service.
+    pub fn clock(self, clock: Clock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..self
         }
     }
 
@@ -266,6 +276,10 @@ impl Tapped {
 }
 
 impl StreamSource for Tapped {
+    fn service_time(&self) -> Option<SystemTime> {
+        self.clock.as_ref().map(Clock::now)
+    }
+
     async fn describe(&self, from: Option<&str>) -> Result<Description, SourceError> {
         self.note("describe", None);
         let left = |left: usize| left.checked_sub(1);

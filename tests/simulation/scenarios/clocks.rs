@@ -7,10 +7,16 @@ use std::time::Duration;
 use aftercommit::Clock;
 use aftercommit::leases::InitialPosition;
 
-use super::stage::{Stage, eventually, pass, secs};
+use super::calls::Tapped;
+use super::stage::{Stage, Worker, eventually, pass, secs};
 
-/// So long before a day is over that what was there then may not be gone yet.
-const NEARLY: Duration = Duration::from_mins(20);
+const DAY: Duration = Duration::from_hours(24);
+
+/// By this clock what was there a day ago is not gone yet.
+fn slow(stage: &Stage) -> Clock {
+    let right = stage.clock();
+    Clock::new(move || right.now() - Duration::from_mins(20))
+}
 
 /// A clock that is ahead by so many seconds, which may change.
 fn ahead(stage: &Stage) -> (Arc<AtomicU64>, Clock) {
@@ -38,9 +44,13 @@ async fn a_latest_group_whose_first_worker_s_clock_is_fast_handles_all_that_come
     assert_eq!(one.counters.skipped.load(Ordering::Relaxed), 0);
 }
 
-/// One worker reads what there is and leaves, five records are trimmed unread, and another worker
-/// comes `after` that.
-async fn five_are_lost(stage: &mut Stage, wall: Clock, after: Duration) -> usize {
+/// One worker reads what there is and leaves, five records are trimmed unread, and `two` begins
+/// `after` that.
+async fn five_are_lost(
+    stage: &mut Stage,
+    after: Duration,
+    two: impl FnOnce(&mut Stage) -> Worker,
+) -> usize {
     let only = stage.stream.open_shards()[0].clone();
     stage.commit_many("read", 5);
     let one = stage.worker("one");
@@ -54,8 +64,7 @@ async fn five_are_lost(stage: &mut Stage, wall: Clock, after: Duration) -> usize
     stage.commit_many("lost", 5);
     pass(after).await;
     assert_eq!(stage.stream.trim(&only, stage.now() + secs(1)).len(), 10);
-    stage.wall = wall;
-    let _two = stage.worker("two");
+    let _two = two(stage);
     let left = stage.commit_many("left", 3);
     eventually(secs(60), "what is left", || stage.hand.done().len() == 8).await;
     assert_eq!(stage.hand.sorted()[..3], left);
@@ -65,10 +74,26 @@ async fn five_are_lost(stage: &mut Stage, wall: Clock, after: Duration) -> usize
 #[tokio::test(start_paused = true)]
 async fn a_worker_whose_clock_is_slow_writes_the_gap_that_the_stream_tells() {
     let mut stage = Stage::new(1);
-    let right = stage.clock();
-    let slow = Clock::new(move || right.now() - NEARLY);
-    let gaps = five_are_lost(&mut stage, slow, Duration::from_hours(24)).await;
-    assert_eq!(gaps, 1);
+    let slow = slow(&stage);
+    let gaps = five_are_lost(&mut stage, DAY, |stage| {
+        stage.wall = slow;
+        stage.worker("two")
+    });
+    assert_eq!(gaps.await, 1);
+}
+
+/// Its monotonic clock stood still meanwhile, so what the lease table answered before counts as
+/// young.
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_machine_was_suspended_goes_by_the_time_of_the_stream_s_answers() {
+    let mut stage = Stage::new(1);
+    let (behind, right) = (slow(&stage), stage.clock());
+    let gaps = five_are_lost(&mut stage, DAY, |stage| {
+        let leases = stage.leases.clone().clock(behind);
+        let source = Tapped::new(&stage.stream).clock(right);
+        stage.worker_on("two", source, leases)
+    });
+    assert_eq!(gaps.await, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +102,9 @@ async fn a_clock_that_was_a_month_ahead_for_a_while_hides_no_later_gap() {
     let (by, clock) = ahead(&stage);
     by.store(30 * 24 * 3600, Ordering::Relaxed);
     stage.wall = clock;
-    let right = stage.clock();
-    let gaps = five_are_lost(&mut stage, right, Duration::from_hours(25)).await;
-    assert_eq!(gaps, 1);
+    let gaps = five_are_lost(&mut stage, Duration::from_hours(25), |stage| {
+        stage.wall = stage.clock();
+        stage.worker("two")
+    });
+    assert_eq!(gaps.await, 1);
 }
