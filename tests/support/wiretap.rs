@@ -200,13 +200,11 @@ impl HttpConnector for Ear {
         if !heard.hinders {
             heard.requests.push(request);
         }
-        match answer {
-            Some(answer) => HttpConnectorFuture::ready(Ok(answer)),
-            None => {
-                let (answer, ahead) = (self.inner.call(call), heard.ahead);
-                HttpConnectorFuture::new(async move { Ok(dated(answer.await?, ahead)) })
-            }
+        if let Some(answer) = answer {
+            return HttpConnectorFuture::ready(Ok(answer));
         }
+        let (answer, ahead) = (self.inner.call(call), heard.ahead);
+        HttpConnectorFuture::new(async move { Ok(dated(answer.await?, ahead)) })
     }
 }
 
