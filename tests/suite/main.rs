@@ -79,3 +79,4 @@ mod watching;
 mod which_changes;
 mod wire_fleet;
 mod wire_streams;
+mod wire_table;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{Consistency, InitialPosition, LeaseStore as _, View};
 use aftercommit::record::ItemKey;
+use aftercommit::source::dynamodb::DynamoDbStream;
 
 use aftercommit::tables::dynamodb::create_lease_table;
 use aftercommit::{
@@ -25,13 +26,13 @@ use crate::wire_streams::Shop;
 
 /// What the handlers of a fleet have seen, in the order in which they saw it.
 #[derive(Clone)]
-struct Seen {
+pub struct Seen {
     records: Arc<Mutex<Vec<Record>>>,
     distinct: watch::Sender<usize>,
 }
 
 impl Seen {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             records: Arc::default(),
             distinct: watch::Sender::new(0),
@@ -43,7 +44,7 @@ impl Seen {
     }
 
     /// Resolves when so many different records were handled.
-    async fn reaches(&self, count: usize) {
+    pub async fn reaches(&self, count: usize) {
         let mut distinct = self.distinct.subscribe();
         let reached = distinct.wait_for(|seen| *seen >= count);
         let reached = tokio::time::timeout(Duration::from_mins(1), reached).await;
@@ -62,13 +63,23 @@ impl RecordHandler for Seen {
 }
 
 /// A running worker.
-struct Worker {
+pub struct Worker {
     leave: oneshot::Sender<()>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Worker {
     fn start(shop: &Shop, leases: &DynamoDbLeases, name: &str, seen: &Seen) -> Self {
+        Self::follow(&shop.stream, leases, name, seen)
+    }
+
+    /// One that follows this stream, or this table.
+    pub fn follow(
+        source: &DynamoDbStream,
+        leases: &DynamoDbLeases,
+        name: &str,
+        seen: &Seen,
+    ) -> Self {
         let settings = Settings {
             worker_id: name.to_owned(),
             start: InitialPosition::TrimHorizon,
@@ -80,9 +91,8 @@ impl Worker {
             },
             ..Settings::default()
         };
-        let stream = shop.stream.clone();
-        let arn = stream.arn().to_owned();
-        let consumer = Consumer::new(place(&arn), stream, leases.clone(), seen.clone());
+        let at = place(source.arn());
+        let consumer = Consumer::new(at, source.clone(), leases.clone(), seen.clone());
         let (leave, left) = oneshot::channel();
         let left = async move { left.await.unwrap_or_default() };
         let task = tokio::spawn(consumer.settings(settings).run(left));
@@ -90,7 +100,7 @@ impl Worker {
     }
 
     /// Drains and waits for the end.
-    async fn leave(self) {
+    pub async fn leave(self) {
         self.leave.send(()).unwrap();
         self.task.await.unwrap().unwrap();
     }

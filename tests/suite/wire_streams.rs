@@ -53,12 +53,7 @@ impl Shop {
 
     /// Writes orders `range`, each with this total.
     pub async fn order(&self, range: std::ops::Range<u32>, total: u32) {
-        for n in range {
-            let put = self.client.put_item().table_name("orders");
-            let put = put.item("id", AttributeValue::S(format!("o-{n}")));
-            let put = put.item("total", AttributeValue::N(total.to_string()));
-            put.send().await.unwrap();
-        }
+        order(&self.client, range, total).await;
     }
 
     pub fn only_shard(&self) -> String {
@@ -99,6 +94,16 @@ impl Shop {
             next = batch.next;
         }
         (records, true)
+    }
+}
+
+/// Writes orders `range`, each with this total.
+pub async fn order(client: &Client, range: std::ops::Range<u32>, total: u32) {
+    for n in range {
+        let put = client.put_item().table_name("orders");
+        let put = put.item("id", AttributeValue::S(format!("o-{n}")));
+        let put = put.item("total", AttributeValue::N(total.to_string()));
+        put.send().await.unwrap();
     }
 }
 

@@ -18,7 +18,9 @@ use aftercommit::tables::dynamodb::{
 };
 use aftercommit::{Clock, Consumer, Group, GroupTable, Settings, Timing};
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, PutRequest, StreamSpecification, StreamViewType, WriteRequest,
+};
 
 use super::clients;
 use super::mail_server::MailServer;
@@ -154,6 +156,17 @@ impl Shop {
             tokio::time::sleep(began.elapsed() * 10).await;
         }
     }
+}
+
+/// Switches the stream of a table off, or one with this view on.
+pub async fn specify_stream(client: &Client, table: &str, view: Option<StreamViewType>) {
+    let stream = StreamSpecification::builder()
+        .stream_enabled(view.is_some())
+        .set_stream_view_type(view)
+        .build()
+        .unwrap();
+    let update = client.update_table().table_name(table);
+    update.stream_specification(stream).send().await.unwrap();
 }
 
 fn is_settled(row: &Entry, policy: OnAmbiguous) -> bool {

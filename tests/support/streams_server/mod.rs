@@ -2,7 +2,8 @@
 //!
 //! It reads the one stream that the embedded server has and deals its records into virtual shards
 //! by the item's key. The test decides when shards split, roll over, are trimmed and forgotten,
-//! when iterators expire and when calls are throttled; so the real SDK meets what no emulator does.
+//! when the stream is replaced by another, when iterators expire and when calls are throttled; so
+//! the real SDK meets what no emulator does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::TcpListener;
@@ -60,13 +61,31 @@ pub enum Children {
     FilterIgnored,
 }
 
+/// One stream of the table.
+#[derive(Debug)]
+struct Stream {
+    arn: String,
+    view: String,
+    shards: Shards,
+}
+
+impl Stream {
+    fn is_on(&self) -> bool {
+        self.shards.all.values().any(|shard| !shard.closed)
+    }
+}
+
 /// All that the server knows.
 #[derive(Debug)]
 struct Server {
     source: Source,
-    arn: String,
-    view: String,
-    shards: Shards,
+    /// The table's streams, oldest first. Only the newest may be switched on.
+    streams: Vec<Stream>,
+    /// What `ListStreams` answers beside them.
+    strangers: Vec<String>,
+    /// What `ListStreams` leaves out.
+    unlisted: BTreeSet<String>,
+    streams_per_page: usize,
     children: Children,
     /// So many more questions for children are answered with nothing.
     empty_children: usize,
@@ -116,9 +135,14 @@ impl Server {
                 database,
                 iterator: iterator.expect("an iterator"),
             },
-            arn: arn.to_owned(),
-            view: described.stream_view_type,
-            shards: Shards::new(shards),
+            streams: vec![Stream {
+                arn: arn.to_owned(),
+                view: described.stream_view_type,
+                shards: Shards::new(shards),
+            }],
+            strangers: Vec::new(),
+            unlisted: BTreeSet::new(),
+            streams_per_page: 100,
             children: Children::Filtered,
             empty_children: 0,
             iterators_of: 0,
@@ -129,6 +153,23 @@ impl Server {
             met: watch::Sender::default(),
             read: watch::Sender::default(),
         }
+    }
+
+    fn newest(&self) -> &Stream {
+        self.streams.last().expect("a stream")
+    }
+
+    fn newest_mut(&mut self) -> &mut Stream {
+        self.streams.last_mut().expect("a stream")
+    }
+
+    fn stream(&self, arn: &str) -> Option<&Stream> {
+        self.streams.iter().find(|stream| stream.arn == arn)
+    }
+
+    fn place_of(&self, arn: &serde_json::Value) -> Option<usize> {
+        let mut streams = self.streams.iter();
+        streams.position(|stream| *arn == stream.arn.as_str())
     }
 
     fn met(&mut self, what: &str) {
@@ -148,7 +189,7 @@ impl Server {
             }
             for record in batch.records {
                 let record = serde_json::to_value(record).expect("a record");
-                self.shards.deal(record);
+                self.newest_mut().shards.deal(record);
             }
         }
     }
@@ -222,46 +263,89 @@ impl StreamsServer {
     /// The shards that take records now, the oldest first.
     pub fn open_shards(&self) -> Vec<String> {
         let server = self.now();
-        let open = server.shards.all.iter().filter(|(_, shard)| !shard.closed);
+        let all = server.newest().shards.all.iter();
+        let open = all.filter(|(_, shard)| !shard.closed);
         open.map(|(id, _)| id.clone()).collect()
     }
 
     /// How many records the shard holds, without the trimmed ones.
     pub fn holds(&self, shard: &str) -> usize {
         let server = self.now();
-        let shard = &server.shards.all[shard];
+        let shard = &server.newest().shards.all[shard];
         shard.records.len() - shard.trimmed
     }
 
     /// Ends a shard behind all that is committed; two go on, each with half of its keys.
     pub fn split(&self, shard: &str) -> [String; 2] {
-        self.now().shards.split(shard)
+        self.now().newest_mut().shards.split(shard)
     }
 
     /// Ends a shard behind all that is committed; one goes on.
     pub fn roll_over(&self, shard: &str) -> String {
-        self.now().shards.roll_over(shard)
+        self.now().newest_mut().shards.roll_over(shard)
     }
 
     /// Trims the oldest records of a shard.
     pub fn trim(&self, shard: &str, records: usize) {
-        self.now().shards.trim(shard, records);
+        self.now().newest_mut().shards.trim(shard, records);
     }
 
     /// Removes an ended shard from the stream, as the service does a day later.
     pub fn forget(&self, shard: &str) {
-        let gone = self.now().shards.all.remove(shard);
+        let gone = self.now().newest_mut().shards.all.remove(shard);
         assert!(gone.is_some_and(|shard| shard.closed), "an ended shard");
+    }
+
+    /// The table's stream was switched off: its shards end behind all that is committed.
+    pub fn switch_off(&self) {
+        self.now().newest_mut().shards.close_all();
+    }
+
+    /// The table has the stream with this ARN now, dealt into so many shards without parents. The
+    /// earlier one ends.
+    pub fn switch_on(&self, arn: &str, shards: u16) {
+        self.switch_off();
+        let mut server = self.now();
+        let described = server
+            .source
+            .database
+            .describe_stream(request!({ "StreamArn": arn }));
+        let described = described.expect("a stream").stream_description;
+        server.streams.push(Stream {
+            arn: arn.to_owned(),
+            view: described.stream_view_type,
+            shards: Shards::new(shards),
+        });
+    }
+
+    /// The stream with this ARN is gone, as a day after it was switched off.
+    pub fn forget_stream(&self, arn: &str) {
+        self.now().streams.retain(|stream| stream.arn != arn);
+    }
+
+    /// `ListStreams` also answers the stream with this ARN, of whatever table.
+    pub fn list_stranger(&self, arn: &str) {
+        self.now().strangers.push(arn.to_owned());
+    }
+
+    /// `ListStreams` does not answer the stream with this ARN.
+    pub fn do_not_list(&self, arn: &str) {
+        self.now().unlisted.insert(arn.to_owned());
+    }
+
+    /// `ListStreams` answers at most so many streams at once.
+    pub fn streams_per_page(&self, streams: usize) {
+        self.now().streams_per_page = streams;
     }
 
     /// Shards that are created from now on are not listed until [`StreamsServer::reveal`].
     pub fn hide_new_shards(&self) {
-        self.now().shards.hide_new = true;
+        self.now().newest_mut().shards.hide_new = true;
     }
 
     /// Lists all shards again.
     pub fn reveal(&self) {
-        self.now().shards.reveal();
+        self.now().newest_mut().shards.reveal();
     }
 
     /// Expires every iterator that was given out so far.
@@ -276,7 +360,7 @@ impl StreamsServer {
     pub async fn open_shards_are_read(&self) {
         let (mut read, open) = {
             let server = self.now();
-            let open = server.shards.all.iter();
+            let open = server.newest().shards.all.iter();
             let open = open.filter(|(_, shard)| !shard.closed && !shard.hidden);
             let open: BTreeSet<_> = open.map(|(id, _)| id.clone()).collect();
             (server.read.subscribe(), open)

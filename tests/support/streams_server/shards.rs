@@ -80,6 +80,13 @@ impl Shards {
         shard.slots.clone()
     }
 
+    /// Closes every shard without a child.
+    pub fn close_all(&mut self) {
+        for shard in self.all.values_mut() {
+            shard.closed = true;
+        }
+    }
+
     /// Closes a shard and continues it by two, each with half of its keys.
     pub fn split(&mut self, id: &str) -> [String; 2] {
         let slots = self.close(id);

@@ -65,7 +65,7 @@ fn carry_out(server: &mut Server, operation: Operation, body: &Bytes) -> Answer 
     let not_json = |_| Refusal("SerializationException", "not JSON");
     let request = serde_json::from_slice(body).map_err(not_json)?;
     match operation {
-        Operation::ListStreams => Ok(list_streams(server)),
+        Operation::ListStreams => Ok(list_streams(server, &request)),
         Operation::DescribeStream => describe_stream(server, &request),
         Operation::GetShardIterator => get_shard_iterator(server, &request),
         Operation::GetRecords => get_records(server, &request),
@@ -92,20 +92,30 @@ fn respond(answer: Answer) -> Response {
         .expect("a response")
 }
 
-/// The one stream that the table has.
-fn list_streams(server: &Server) -> Value {
-    let stream = json!({
-        "StreamArn": server.arn,
-        "StreamLabel": server.arn.rsplit('/').next(),
-        "TableName": server.arn.split('/').nth(1),
-    });
-    json!({ "Streams": [stream] })
+fn list_streams(server: &Server, request: &Value) -> Value {
+    let own = server.streams.iter().map(|stream| &stream.arn);
+    let all = own.chain(&server.strangers);
+    let mut arns: Vec<_> = all.filter(|arn| !server.unlisted.contains(*arn)).collect();
+    arns.sort();
+    let after = request["ExclusiveStartStreamArn"].as_str().unwrap_or("");
+    arns.retain(|arn| arn.as_str() > after);
+    let page = &arns[..server.streams_per_page.min(arns.len())];
+    let summary = |arn: &&String| {
+        json!({
+            "StreamArn": arn,
+            "StreamLabel": arn.rsplit('/').next(),
+            "TableName": arn.split('/').nth(1),
+        })
+    };
+    let mut answer = json!({ "Streams": page.iter().map(summary).collect::<Vec<_>>() });
+    if page.len() < arns.len() {
+        answer["LastEvaluatedStreamArn"] = json!(page.last());
+    }
+    answer
 }
 
 fn describe_stream(server: &mut Server, request: &Value) -> Answer {
-    if request["StreamArn"] != server.arn.as_str() {
-        return Err(NOT_FOUND);
-    }
+    let at = server.place_of(&request["StreamArn"]).ok_or(NOT_FOUND)?;
     let parent = match &request["ShardFilter"] {
         Value::Null => None,
         filter if filter["Type"] == "CHILD_SHARDS" => Some(filter["ShardId"].as_str()),
@@ -113,7 +123,7 @@ fn describe_stream(server: &mut Server, request: &Value) -> Answer {
     };
     if let (Some(parent), Children::Filtered) = (parent, server.children) {
         // The service refuses to look for the children of a shard that it does not list.
-        let listed = parent.and_then(|id| server.shards.all.get(id));
+        let listed = parent.and_then(|id| server.streams[at].shards.all.get(id));
         if listed.is_none_or(|shard| shard.hidden) {
             return Err(NOT_FOUND);
         }
@@ -124,7 +134,8 @@ fn describe_stream(server: &mut Server, request: &Value) -> Answer {
         server.met(NO_CHILDREN);
     }
     let hidden = |shard: &Shard| shard.hidden && shard.parent.as_deref() == parent.flatten();
-    if parent.is_some() && server.shards.all.values().any(hidden) {
+    let mut all = server.streams[at].shards.all.values();
+    if parent.is_some() && all.any(hidden) {
         server.met(HIDDEN_CHILD);
     }
     if parent.is_some() && server.children == Children::FilterIgnored {
@@ -139,7 +150,8 @@ fn describe_stream(server: &mut Server, request: &Value) -> Answer {
     let limit = server
         .page_size
         .min(usize::try_from(limit).expect("a limit"));
-    let listed = server
+    let stream = &server.streams[at];
+    let listed = stream
         .shards
         .all
         .iter()
@@ -152,11 +164,11 @@ fn describe_stream(server: &mut Server, request: &Value) -> Answer {
         .map(|(id, shard)| shard_json(id, shard))
         .collect();
     let mut description = json!({
-        "StreamArn": server.arn,
-        "StreamLabel": server.arn.rsplit('/').next(),
-        "StreamStatus": "ENABLED",
-        "StreamViewType": server.view,
-        "TableName": server.arn.split('/').nth(1),
+        "StreamArn": stream.arn,
+        "StreamLabel": stream.arn.rsplit('/').next(),
+        "StreamStatus": if stream.is_on() { "ENABLED" } else { "DISABLED" },
+        "StreamViewType": stream.view,
+        "TableName": stream.arn.split('/').nth(1),
         "CreationRequestDateTime": 1_795_000_000.0,
         "Shards": shards,
     });
@@ -182,11 +194,10 @@ fn shard_json(id: &str, shard: &Shard) -> Value {
 }
 
 fn get_shard_iterator(server: &mut Server, request: &Value) -> Answer {
-    if request["StreamArn"] != server.arn.as_str() {
-        return Err(NOT_FOUND);
-    }
+    let at = server.place_of(&request["StreamArn"]).ok_or(NOT_FOUND)?;
+    let stream = &server.streams[at];
     let id = request["ShardId"].as_str().ok_or(INVALID)?;
-    let shard = server.shards.all.get(id).ok_or(NOT_FOUND)?;
+    let shard = stream.shards.all.get(id).ok_or(NOT_FOUND)?;
     let named = || {
         let digits = request["SequenceNumber"].as_str().ok_or(INVALID)?;
         let named: u128 = digits.parse().map_err(|_| INVALID)?;
@@ -202,21 +213,21 @@ fn get_shard_iterator(server: &mut Server, request: &Value) -> Answer {
         Some("AFTER_SEQUENCE_NUMBER") => shard.place_after(named()?),
         _ => return Err(INVALID),
     };
-    Ok(json!({ "ShardIterator": iterator(server.iterators_of, id, place) }))
+    Ok(json!({ "ShardIterator": iterator(server.iterators_of, (&stream.arn, id), place) }))
 }
 
-/// Opaque to clients: the generation that it expires with, the place, and the shard.
-fn iterator(generation: u32, shard: &str, place: usize) -> String {
-    format!("{generation}|{place}|{shard}")
+/// Opaque to clients: the generation that it expires with, the place, the stream and the shard.
+fn iterator(generation: u32, (arn, shard): (&str, &str), place: usize) -> String {
+    format!("{generation}|{place}|{arn}|{shard}")
 }
 
 fn get_records(server: &mut Server, request: &Value) -> Answer {
     let token = request["ShardIterator"].as_str().unwrap_or_default();
-    let mut parts = token.splitn(3, '|');
+    let mut parts = token.splitn(4, '|');
     let mut next = || parts.next().ok_or(INVALID);
     let generation: u32 = next()?.parse().map_err(|_| INVALID)?;
     let place: usize = next()?.parse().map_err(|_| INVALID)?;
-    let id = next()?;
+    let (arn, id) = (next()?, next()?);
     let limit = request["Limit"].as_u64().unwrap_or(1000);
     if !(1..=1000).contains(&limit) {
         return Err(INVALID);
@@ -224,7 +235,8 @@ fn get_records(server: &mut Server, request: &Value) -> Answer {
     if generation != server.iterators_of {
         return Err(EXPIRED);
     }
-    let shard = server.shards.all.get(id).ok_or(NOT_FOUND)?;
+    let stream = server.stream(arn).ok_or(NOT_FOUND)?;
+    let shard = stream.shards.all.get(id).ok_or(NOT_FOUND)?;
     if place < shard.trimmed {
         return Err(TRIMMED);
     }
@@ -234,7 +246,7 @@ fn get_records(server: &mut Server, request: &Value) -> Answer {
     let end = shard.records.len().min(place + limit);
     let mut answer = json!({ "Records": shard.records[place..end] });
     if !(shard.closed && end == shard.records.len()) {
-        answer["NextShardIterator"] = json!(iterator(generation, id, end));
+        answer["NextShardIterator"] = json!(iterator(generation, (arn, id), end));
     }
     server
         .read
