@@ -46,8 +46,6 @@ pub use identity::IdentityDiffers;
 #[cfg(feature = "simulation")]
 pub(crate) use listing::EDGE;
 use rescued::Rescued;
-#[cfg(feature = "simulation")]
-pub(crate) use streams::{BEFORE_STREAM, WHOLE_STREAM};
 
 /// Reads a table's changes together with the other workers of its group.
 ///

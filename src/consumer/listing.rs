@@ -14,7 +14,7 @@ use super::calls::Tidying;
 use super::complain;
 use super::fleet::Fleet;
 use super::streams::{self, Moment};
-use super::view::{damaged_shards, damaged_workers, tree_of};
+use super::view::{damaged_shards, damaged_workers, epoch_before, tree_of};
 use crate::decide::assign::lister;
 use crate::decide::lease::Sight;
 use crate::decide::shard::{Shard, ShardId};
@@ -23,7 +23,7 @@ use crate::handler::RecordHandler;
 use crate::leases::row::GROUP_ROW;
 use crate::leases::{
     Checkpoint, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, Unfit,
-    Unreadable, View,
+    Unreadable, View, WHOLE_STREAM,
 };
 use crate::source::{Description, ListedStream, SourceError, StreamSource};
 
@@ -61,6 +61,8 @@ pub(super) struct Listing {
     known: Option<Known>,
     /// Why nothing that is committed can be read, by the last listing.
     trouble: Option<String>,
+    /// The newest stream of the last listing.
+    newest: Option<String>,
     /// Nothing was left to read at the last look.
     idle: bool,
     /// The shards that were known to have ended when the listing in flight began.
@@ -71,6 +73,8 @@ pub(super) struct Listing {
 struct Known {
     shards: Vec<Shard>,
     streams: Vec<ListedStream>,
+    /// Whether nothing that is committed comes into any of them.
+    off: bool,
     /// When it came, and how long it took: a large stream is listed page by page.
     came: Instant,
     took: Duration,
@@ -93,6 +97,7 @@ impl Listing {
             before_bootstrap: None,
             known: None,
             trouble: None,
+            newest: None,
             idle: false,
             ended_before: BTreeSet::new(),
         }
@@ -129,6 +134,11 @@ impl Listing {
     /// Why nothing that is committed can be read, if this worker can tell.
     pub fn trouble(&self, idle: bool) -> Option<String> {
         self.trouble.clone().filter(|_| self.mine || idle)
+    }
+
+    /// Whether the last listing showed a later stream than this one.
+    pub fn is_later_than(&self, stream: Option<&str>) -> bool {
+        self.newest.as_deref() > stream
     }
 
     pub fn tidied(&mut self) {
@@ -181,9 +191,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 self.listing.failures = 0;
                 self.engine.progress.stream_answered();
                 self.listing.trouble = listing.trouble;
+                let labels = listing.streams.iter().map(|stream| &*stream.label);
+                let labels = labels.filter(|label| !label.is_empty());
+                self.listing.newest = labels.max().map(str::to_owned);
                 self.listing.known = Some(Known {
                     shards: listing.shards,
                     streams: listing.streams,
+                    off: self.listing.trouble.is_some(),
                     came: Instant::now(),
                     took: began.elapsed(),
                     ended_before,
@@ -292,9 +306,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         for (shard, epoch) in missing {
             let parent = shard.parent.as_ref();
             let since = self.complete_until(view, parent, created(&shard.id));
-            // What the owners of the parent wrote is older than what the owners of this one write.
-            let parent = parent.and_then(|parent| view.leases.get(parent));
-            let epoch = epoch.max(parent.map_or(0, |row| row.epoch + 1));
+            let epoch = epoch.max(epoch_before(view, &shard).map_or(0, |before| before + 1));
             let mut row = LeaseRow {
                 starts_at: self.starts_at(),
                 ..LeaseRow::new(shard.id, shard.parent, epoch).since(since)
@@ -312,12 +324,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         if !at_start || self.starts_late() {
             tidying.gaps = self.never_leased(&tidying.create, &shards, view);
         }
-        let between = streams::writing(
-            view,
-            &known.streams,
-            &tidying.create,
-            &self.moment(known.came.elapsed() + known.took, at_start),
-        );
+        let mut moment = self.moment(known.came.elapsed() + known.took, at_start);
+        moment.finished = self.begun_stream().filter(|begun| {
+            let mut streams = known.streams.iter().map(|stream| &*stream.label);
+            let is_listed = streams.clone().any(|label| label == begun);
+            let is_off = known.off || streams.any(|label| *label > **begun);
+            is_listed && is_off && tree.is_finished(begun)
+        });
+        let between = streams::writing(view, &known.streams, &tidying.create, &moment);
         tidying.gaps.extend(between.gaps);
         tidying.streams = between.rows;
         if !tidying.is_empty() {
@@ -341,6 +355,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             retention: self.engine.settings.timing.retention,
             bootstrapped: self.group_row.as_ref().map(|row| row.bootstrapped),
             fresh,
+            finished: None,
         }
     }
 
@@ -381,21 +396,24 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         })
     }
 
-    /// The parents of new leases that the stream has forgotten before they ever had a lease.
+    /// The parents of new leases that the stream has forgotten before they ever had a lease. What
+    /// those continued may be forgotten as well: of a stream that is begun only now nothing else
+    /// tells of it.
     fn never_leased(&self, new: &[LeaseRow], listed: &[Shard], view: &View) -> Vec<GapRow> {
         let parents = new.iter().filter_map(|row| row.parent.as_ref());
         let lost = parents.filter(|parent| {
             !view.has_lease(parent) && !listed.iter().any(|shard| shard.id == **parent)
         });
-        let gap = |shard: &ShardId| GapRow {
-            shard: shard.clone(),
-            last_handled: None,
-            last_handled_time: self.group_row.as_ref().map(|row| row.bootstrapped),
-            first_after: None,
-            detected: self.engine.clock.now(),
-            resolved: None,
-        };
-        lost.map(gap).collect()
+        let is_begun = |label| view.leases.keys().any(|id| id.label() == Some(label));
+        let lost = lost.map(|parent| match parent.label() {
+            Some(label) if !is_begun(label) => ShardId::of_stream(label, WHOLE_STREAM),
+            _ => parent.clone(),
+        });
+        let lost: BTreeSet<_> = lost.collect();
+        let since = self.group_row.as_ref().map(|row| row.bootstrapped);
+        let now = self.engine.clock.now();
+        let gap = |shard| GapRow::unread(shard, since, now);
+        lost.into_iter().map(gap).collect()
     }
 
     pub(super) fn bury(&mut self, dead: Vec<(Incarnation, Option<u64>)>) {

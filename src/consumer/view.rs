@@ -6,7 +6,7 @@ use tracing::warn;
 
 use crate::decide::lease::{Peer, Row, Sight};
 use crate::decide::shard::{Shard, ShardId, Standing, Tree};
-use crate::leases::{Checkpoint, Incarnation, Unfit, View};
+use crate::leases::{Checkpoint, Epoch, Incarnation, Unfit, View};
 use crate::record::Position;
 
 /// What membership needs of a view.
@@ -76,6 +76,19 @@ pub(super) fn tree_of(listed: Vec<Shard>, view: &View) -> Tree {
         .filter_map(|row| row.row.strip_prefix("shard#"))
         .map(|id| (ShardId::new(id), None, Standing::Unknown));
     Tree::new(listed, rows.chain(unreadable))
+}
+
+/// The epoch above which a new row of this shard begins: what the owners of earlier shards wrote to
+/// the same items is older than what the owners of this one write. Those are its parent, and every
+/// shard of the earlier streams; of a shard whose parent has no row any shard may be an ancestor.
+pub(super) fn epoch_before(view: &View, shard: &Shard) -> Option<Epoch> {
+    let parent = shard.parent.as_ref();
+    let is_orphan = parent.is_some_and(|parent| !view.leases.contains_key(parent));
+    let label = shard.id.label();
+    let is_before =
+        |id: &ShardId| Some(id) == parent || id.label() < label || is_orphan && id.label() == label;
+    let before = view.leases.values().filter(|row| is_before(&row.shard));
+    before.map(|row| row.epoch).max()
 }
 
 /// The shards whose rows are malformed. Rows of a newer format are not ours to heal.

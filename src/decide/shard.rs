@@ -130,17 +130,31 @@ impl Tree {
     }
 
     /// The rows of ended shards that nobody needs any more: the stream has forgotten the shard,
-    /// and each of its children has been read from.
+    /// and whatever continues it has been read from. That is each of its children, and a later
+    /// stream where it has none: until then its row holds the epoch that the later stream's must
+    /// exceed.
     pub fn removable(&self) -> Vec<ShardId> {
+        let is_unread = |at: &Standing| matches!(at, Standing::AtHorizon | Standing::Unknown);
         let needs_it = |child: &ShardId| match self.rows.get(child) {
-            Some((_, standing)) => matches!(standing, Standing::AtHorizon | Standing::Unknown),
+            Some((_, standing)) => is_unread(standing),
             None => self.listed.contains_key(child),
         };
+        let newest = self.rows.keys().map(ShardId::label).max();
+        let of_newest = self
+            .rows
+            .iter()
+            .filter(|(id, _)| Some(id.label()) == newest);
+        let reads_newest = !of_newest.map(|(_, (_, at))| at).any(is_unread);
+        let is_followed = |id: &ShardId| reads_newest && Some(id.label()) < newest;
+        let of_rows = self.rows.values().map(|(parent, _)| parent);
+        let parents: BTreeSet<_> = self.listed.values().chain(of_rows).flatten().collect();
         self.rows
             .iter()
             .filter(|(id, (_, standing))| match standing {
                 Standing::Ended(children) => {
+                    let is_last = children.is_empty() && !parents.contains(id);
                     !self.listed.contains_key(*id)
+                        && (!is_last || is_followed(id))
                         && !children.iter().any(needs_it)
                         && !self.children(id).iter().any(needs_it)
                 }
@@ -153,6 +167,13 @@ impl Tree {
     /// Whether the shard needs no more reading, since something that continues it has a row.
     pub fn is_passed(&self, shard: &ShardId) -> bool {
         self.passed().contains(shard)
+    }
+
+    /// Whether no shard of this stream, or of an earlier one, needs more reading.
+    pub fn is_finished(&self, label: &str) -> bool {
+        let passed = self.passed();
+        let open = self.oldest_open(&passed);
+        open.is_none_or(|open| open.label() > Some(label))
     }
 
     /// The shards that continue this one, as far as they are listed.
@@ -177,6 +198,9 @@ impl Tree {
 
     /// A shard that needs more reading, of the oldest stream that has such shards.
     fn oldest_open(&self, passed: &BTreeSet<ShardId>) -> Option<&ShardId> {
+        if left_out!(StreamsAtOnce) {
+            return None;
+        }
         let all = self.listed.keys().chain(self.rows.keys());
         let open = all.filter(|id| !passed.contains(*id) && !self.settled(id, passed));
         open.min_by_key(|id| id.label())
@@ -298,6 +322,21 @@ mod tests {
         let listed = [root(FIRST, "a"), root(SECOND, "b"), root(SECOND, "c")];
         let rows = [(id(SECOND, "b"), Standing::AtHorizon)];
         assert_eq!(due(&listed, &rows), [id(SECOND, "c")]);
+    }
+
+    #[test]
+    fn the_last_row_of_a_stream_stays_until_a_later_stream_is_read() {
+        let (a, b) = (id(FIRST, "a"), id(SECOND, "b"));
+        let removable = |rows: &[(ShardId, Standing)]| {
+            let rows = rows.iter().cloned();
+            let rows = rows.map(|(id, standing)| (id, None, standing));
+            Tree::new([], rows).removable()
+        };
+        assert_eq!(removable(&[(a.clone(), ended())]), []);
+        let begun = [(a.clone(), ended()), (b.clone(), Standing::AtHorizon)];
+        assert_eq!(removable(&begun), []);
+        let read = [(a.clone(), ended()), (b, Standing::Reading)];
+        assert_eq!(removable(&read), [a]);
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl LeaseStore for MemoryLeases {
             .streams
             .entry(row.label.clone())
             .or_insert_with(|| row.clone());
-        standing.begun |= row.begun;
+        standing.stage = standing.stage.max(row.stage);
         standing.newest_at = row.newest_at;
         Ok(())
     }

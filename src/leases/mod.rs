@@ -53,13 +53,25 @@ pub struct GroupRow {
     pub identity: Identity,
 }
 
+/// How far a stream of the table was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It was listed. If it is gone before it is begun, all of it is lost.
+    Seen,
+    /// Some of its shards have leases. If it is gone at this stage, some of it may be lost.
+    Begun,
+    /// It was switched off, and all that it listed after that was read; or it is older than the
+    /// group; or what was lost of it is written down.
+    Finished,
+}
+
 /// A stream of the table, as the workers that list know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamRow {
     /// Its label.
     pub label: Arc<str>,
-    /// Whether it was begun, or is older than the group. What is gone and was not is lost.
-    pub begun: bool,
+    /// How far it was read.
+    pub stage: Stage,
     /// At this time no stream was later than those that have rows: of the service's clock.
     pub newest_at: SystemTime,
 }
@@ -194,6 +206,13 @@ impl Report {
     }
 }
 
+/// In place of a shard's id in a gap: all shards of a stream that was gone before it was read to
+/// its end.
+pub(crate) const WHOLE_STREAM: &str = "whole-stream";
+
+/// In place of a shard's id in a gap: streams that nobody knows of, before the one in the gap.
+pub(crate) const BEFORE_STREAM: &str = "before-stream";
+
 /// Records that were trimmed before they could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GapRow {
@@ -210,6 +229,20 @@ pub struct GapRow {
     pub detected: SystemTime,
     /// What an operator found out about it; `None`: nobody has looked yet.
     pub resolved: Option<GapResolution>,
+}
+
+impl GapRow {
+    /// A gap of what was never read; nothing that was committed before `since` is in it.
+    pub(crate) fn unread(shard: ShardId, since: Option<SystemTime>, detected: SystemTime) -> Self {
+        Self {
+            shard,
+            last_handled: None,
+            last_handled_time: since,
+            first_after: None,
+            detected,
+            resolved: None,
+        }
+    }
 }
 
 /// That somebody dealt with a gap: what was lost was found elsewhere, or it does not matter.
@@ -316,7 +349,7 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
         new: &Identity,
     ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
 
-    /// Writes what is known of a stream. `begun` stays so once it is.
+    /// Writes what is known of a stream. Its stage never falls.
     fn note_stream(&self, row: &StreamRow) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Writes a worker row, at the beat it carries. Where an earlier try of mine has written it

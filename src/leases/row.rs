@@ -7,7 +7,7 @@ use serde_dynamo::{AttributeValue, Item};
 use super::format::FIRST;
 use super::{
     Checkpoint, GapResolution, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
-    StreamRow, Unfit, Unreadable, View, WorkerRow,
+    Stage, StreamRow, Unfit, Unreadable, View, WorkerRow,
 };
 use crate::decide::shard::ShardId;
 use crate::group::Identity;
@@ -273,7 +273,14 @@ fn identity(item: &Item) -> Result<Identity, Unfit> {
 fn stream(label: &str, reader: &Reader) -> Result<StreamRow, Unfit> {
     Ok(StreamRow {
         label: label.into(),
-        begun: reader.truth_if_any("begun")?,
+        stage: match (
+            reader.truth_if_any("begun")?,
+            reader.truth_if_any("finished")?,
+        ) {
+            (_, true) => Stage::Finished,
+            (true, false) => Stage::Begun,
+            (false, false) => Stage::Seen,
+        },
         newest_at: reader.time("newest_at")?,
     })
 }

@@ -29,6 +29,8 @@ pub enum Flaw {
     FrontierOffByOne,
     /// A child is read although its parent is not finished.
     ChildBeforeParent,
+    /// A stream is read although an earlier one is not finished.
+    StreamsAtOnce,
     /// A record that failed lets the next of its key go first.
     TurnLost,
     /// A gap is not written down.
@@ -95,6 +97,7 @@ impl Flaw {
         Self::CheckpointWithoutEpoch,
         Self::FrontierOffByOne,
         Self::ChildBeforeParent,
+        Self::StreamsAtOnce,
         Self::TurnLost,
         Self::SilentGap,
         Self::HandOverTooEarly,

@@ -28,6 +28,7 @@ pub(crate) mod gate;
 mod mailing;
 mod network;
 mod operator;
+mod streams;
 mod trace;
 mod weather;
 mod witness;

@@ -1,5 +1,7 @@
 //! An operator who deletes and damages rows of the lease table behind the fleet's back.
 
+use std::sync::Arc;
+
 use super::witness::Witness;
 use super::world::World;
 use crate::decide::lease::Incarnation;
@@ -12,19 +14,22 @@ enum Target {
     Lease(ShardId),
     Worker(Incarnation),
     Gap(GapRow),
-    Stream,
+    Group,
+    Stream(Arc<str>),
 }
 
 impl Target {
-    /// The rows that there are. The stream's own counts once there are leases: a fleet that loses it
+    /// The rows that there are. The group's own counts once there are leases: a fleet that loses it
     /// before would begin twice, each time from another moment.
     fn all(view: &View) -> Vec<Self> {
         let leases = view.leases.keys().cloned().map(Self::Lease);
         let workers = view.workers.keys().cloned().map(Self::Worker);
         let gaps = view.gaps.iter().cloned().map(Self::Gap);
-        let stream = view.group.as_ref().filter(|_| !view.leases.is_empty());
-        let stream = stream.map(|_| Self::Stream);
-        leases.chain(workers).chain(gaps).chain(stream).collect()
+        let group = view.group.as_ref().filter(|_| !view.leases.is_empty());
+        let group = group.map(|_| Self::Group);
+        let streams = view.streams.keys().cloned().map(Self::Stream);
+        let all = leases.chain(workers).chain(gaps).chain(group);
+        all.chain(streams).collect()
     }
 
     /// Takes the row away. Answers its key, if the fleet heals such a row when it is malformed.
@@ -43,9 +48,13 @@ impl Target {
                 view.gaps.retain(|other| other != gap);
                 None
             }
-            Self::Stream => {
+            Self::Group => {
                 view.group = None;
                 Some(GROUP_ROW.to_owned())
+            }
+            Self::Stream(label) => {
+                view.streams.remove(label);
+                None
             }
         }
     }
@@ -55,7 +64,8 @@ impl Target {
             Self::Lease(_) => "leases deleted or damaged",
             Self::Worker(_) => "worker rows deleted or damaged",
             Self::Gap(_) => "gap rows deleted",
-            Self::Stream => "stream rows deleted or damaged",
+            Self::Group => "group rows deleted or damaged",
+            Self::Stream(_) => "stream rows deleted",
         });
     }
 }
@@ -82,7 +92,8 @@ pub(super) fn strike(world: &World) {
     world.witness(|witness| match target {
         Target::Lease(shard) => witness.tampered(shard),
         Target::Gap(gap) => witness.gap_deleted(gap),
-        Target::Worker(_) | Target::Stream => {}
+        Target::Stream(label) => witness.stream_deleted(&label),
+        Target::Worker(_) | Target::Group => {}
     });
     if nothing {
         world.witness(Witness::forgotten);

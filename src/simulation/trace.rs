@@ -14,6 +14,19 @@ pub(super) fn describe_change(trace: &mut String, at: f64, before: &View, now: &
     if before.group != now.group {
         tell(format_args!("the group's row is {:?}", now.group));
     }
+    for (label, row) in &now.streams {
+        if before.streams.get(label) != Some(row) {
+            let (stage, newest_at) = (row.stage, row.newest_at);
+            tell(format_args!(
+                "stream {label} is {stage:?}, the newest at {newest_at:?}"
+            ));
+        }
+    }
+    for label in before.streams.keys() {
+        if !now.streams.contains_key(label) {
+            tell(format_args!("stream {label} has no row any more"));
+        }
+    }
     let changed = |(shard, row): &(&ShardId, &LeaseRow)| before.leases.get(*shard) != Some(*row);
     for (shard, row) in now.leases.iter().filter(changed) {
         let owner = row.owner.as_ref().map_or("nobody", Incarnation::as_str);

@@ -1,18 +1,19 @@
 //! What goes wrong in a simulation, and when.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::operator;
 use super::worker::Worker;
 use super::world::World;
-use crate::decide::shard::ShardId;
+use super::{operator, streams};
+use crate::decide::shard::{Shard, ShardId};
 use crate::handler::RecordHandler;
 
 /// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
-const LATE: Duration = Duration::from_secs(25);
+pub(super) const LATE: Duration = Duration::from_secs(25);
 
 /// Things go wrong for so long.
 pub(super) async fn storm<H: RecordHandler>(
@@ -20,7 +21,7 @@ pub(super) async fn storm<H: RecordHandler>(
     workers: &mut [Worker<H>],
     length: Duration,
 ) {
-    let end = Instant::now() + length;
+    let mut end = Instant::now() + length;
     let mut due: Vec<(Instant, Relief)> = Vec::new();
     let mut operator = Instant::now() + world.climate.peace;
     while Instant::now() < end && !world.is_violated() {
@@ -30,11 +31,25 @@ pub(super) async fn storm<H: RecordHandler>(
         for (_, relief) in due.extract_if(.., |(at, _)| *at <= now) {
             relief.come(world, workers);
         }
-        for _ in 0..world.with_rng(|rng, _| rng.u64(..4)) {
+        streams::forget(world);
+        let nobody = due
+            .iter()
+            .any(|(_, relief)| matches!(relief, Relief::StartAll));
+        // While nobody reads, less is committed: it costs time to catch up.
+        let most = if nobody { 2 } else { 4 };
+        for _ in 0..world.with_rng(|rng, _| rng.u64(..most)) {
             world.commit();
         }
         if let Some((after, relief)) = strike(world, workers, &mut operator) {
+            let everybody = matches!(relief, Relief::StartAll);
+            if everybody {
+                end += after;
+            }
             due.push((now + after, relief));
+            if nobody || everybody {
+                // Nobody comes back earlier.
+                due.retain(|(_, relief)| !matches!(relief, Relief::Start(_)));
+            }
         }
         // A worker that was told to stop is started anew some time later.
         for worker in workers.iter_mut() {
@@ -55,6 +70,7 @@ pub(super) fn clear<H: RecordHandler>(world: &Arc<World>, workers: &mut [Worker<
     for (shard, _, _) in world.stream.census() {
         world.stream.hide(&shard.id, false);
     }
+    streams::switch_on(world);
 }
 
 /// Starts whoever does not run.
@@ -69,11 +85,17 @@ enum Relief {
     Thaw(usize),
     See(usize),
     Show(Vec<ShardId>),
+    SwitchOn,
+    StartAll,
 }
 
 impl Relief {
     fn is_start<H: RecordHandler>(&self, worker: &Worker<H>) -> bool {
-        matches!(self, Self::Start(index) if *index == worker.index)
+        match self {
+            Self::Start(index) => *index == worker.index,
+            Self::StartAll => true,
+            _ => false,
+        }
     }
 
     fn come<H: RecordHandler>(self, world: &World, workers: &mut [Worker<H>]) {
@@ -84,6 +106,8 @@ impl Relief {
             Self::Show(shards) => shards
                 .iter()
                 .for_each(|shard| world.stream.hide(shard, false)),
+            Self::SwitchOn => streams::switch_on(world),
+            Self::StartAll => start_all(workers),
         }
     }
 }
@@ -101,8 +125,11 @@ fn strike<H: RecordHandler>(
             rng.u64(100..25_000),
         )
     });
-    let (worker, after) = (&mut workers[who], Duration::from_millis(millis));
+    let after = Duration::from_millis(millis);
+    let any_up = workers.iter().any(Worker::is_running);
+    let worker = &mut workers[who];
     let up = worker.is_running() && !worker.is_frozen();
+    let replaced = world.climate.replaced;
     match luck {
         0..=19 if up => {
             world.count("crashes");
@@ -125,6 +152,10 @@ fn strike<H: RecordHandler>(
             return Some((after * 2, Relief::See(who)));
         }
         60..=79 => return split(world, after),
+        luck if (200..200 + replaced).contains(&luck) => return replace(world, after),
+        luck if (220..220 + replaced / 4).contains(&luck) && any_up => {
+            return Some((leave_all(world, workers), Relief::StartAll));
+        }
         80..=94 => trim(world),
         95..=99 => forget(world),
         100..=129 if *operator <= Instant::now() => {
@@ -136,14 +167,42 @@ fn strike<H: RecordHandler>(
     None
 }
 
+/// The stream is switched off and on, at once or some time later, sometimes twice in a row.
+fn replace(world: &World, after: Duration) -> Option<(Duration, Relief)> {
+    match world.with_rng(|rng, _| rng.u32(..4)) {
+        0 => streams::replace(world, 1),
+        1 => streams::replace(world, 2),
+        _ => {
+            streams::switch_off(world);
+            return Some((after, Relief::SwitchOn));
+        }
+    }
+    None
+}
+
+/// Everybody stops or crashes. Answers for how long nobody runs: sometimes so long that what is
+/// switched off at first is gone in the end.
+fn leave_all<H: RecordHandler>(world: &World, workers: &mut [Worker<H>]) -> Duration {
+    world.count("times without any worker");
+    for worker in workers.iter_mut().filter(|worker| worker.is_running()) {
+        if worker.is_frozen() || world.with_rng(|rng, _| rng.bool()) {
+            worker.crash();
+        } else {
+            worker.stop();
+        }
+    }
+    let day = world.climate.retention + LATE;
+    world.with_rng(|rng, _| (day * 3 / 2).mul_f64(rng.f64()))
+}
+
 /// A shard splits or rolls over; sometimes its children stay invisible for a while.
 fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
     let open = world.stream.open_shards();
     let (shard, kind, hidden) =
         world.with_rng(|rng, _| (rng.choice(&open).cloned(), rng.u32(..3), rng.u32(..3) == 0));
     let in_two = kind == 0 && open.len() < 6;
-    world.count(if in_two { "splits" } else { "rollovers" });
     let shard = shard?;
+    world.count(if in_two { "splits" } else { "rollovers" });
     let children = world.stream.end(&shard, in_two);
     world.shards_changed();
     world.tell(format_args!("{shard} ends, hidden children: {hidden}"));
@@ -175,13 +234,18 @@ fn trim(world: &World) {
     world.witness(|witness| witness.trimmed(&dropped));
 }
 
-/// The stream forgets its oldest shard, if that has ended and is old enough.
+/// The stream forgets its oldest shard, if that has ended and is old enough. The last shards of a
+/// stream that was switched off go with the stream.
 fn forget(world: &World) {
-    let oldest = world
-        .stream
-        .census()
-        .into_iter()
-        .find(|(_, trimmed, all)| trimmed < all);
+    let census = world.stream.census();
+    let parents: BTreeSet<_> = census
+        .iter()
+        .filter_map(|(shard, ..)| shard.parent.clone())
+        .collect();
+    let held = |(shard, trimmed, all): &(Shard, usize, usize)| {
+        trimmed < all && parents.contains(&shard.id)
+    };
+    let oldest = census.into_iter().find(held);
     if let Some((shard, _, _)) = oldest {
         let dropped = world
             .stream

@@ -1,12 +1,14 @@
 //! Sees everything, trusts nobody: checks the promises after every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use crate::consumer::{BEFORE_STREAM, EDGE, WHOLE_STREAM};
+use crate::consumer::EDGE;
 use crate::decide::shard::{Shard, ShardId};
 use crate::handler::Context;
-use crate::leases::{Checkpoint, Epoch, GapRow, GroupRow, InitialPosition, View};
+use crate::leases::{
+    BEFORE_STREAM, Checkpoint, Epoch, GapRow, GroupRow, InitialPosition, View, WHOLE_STREAM,
+};
 use crate::record::{ItemKey, Position, Record, SequenceNumber};
 use crate::trust::Tenure;
 
@@ -22,6 +24,14 @@ pub(super) struct Witness {
     epochs: BTreeMap<ShardId, Began>,
     /// Those that an operator deleted.
     deleted_gaps: Vec<GapRow>,
+    /// The streams of which records are known.
+    labels: BTreeSet<String>,
+    /// The streams whose row an operator deleted, until there is one again.
+    unnamed: BTreeSet<String>,
+    /// Under which epoch the last record of each item began.
+    fences: BTreeMap<ItemKey, Epoch>,
+    /// An operator took away a lease, and with it the shard's epoch.
+    unfenced: bool,
     started: Option<Start>,
     retention: Duration,
 }
@@ -48,6 +58,7 @@ impl Start {
 enum Order {
     Key(ItemKey),
     Shard(ShardId),
+    Stream(String),
 }
 
 #[derive(Debug)]
@@ -93,7 +104,14 @@ impl Witness {
             trimmed: false,
         };
         self.records.insert(number.clone(), known);
-        for order in [Order::Shard(shard.clone()), Order::Key(record.key())] {
+        let label = shard.label().unwrap_or_default().to_owned();
+        self.labels.insert(label.clone());
+        let orders = [
+            Order::Shard(shard.clone()),
+            Order::Key(record.key()),
+            Order::Stream(label),
+        ];
+        for order in orders {
             self.orders.entry(order).or_default().push(number.clone());
         }
     }
@@ -127,11 +145,18 @@ impl Witness {
     /// An operator changed the row: its epoch may begin anew.
     pub fn tampered(&mut self, shard: &ShardId) {
         self.epochs.remove(shard);
+        self.unfenced = true;
     }
 
     /// An operator deleted the row of a gap: who asks for what it told of has to ask the operator.
     pub fn gap_deleted(&mut self, gap: &GapRow) {
         self.deleted_gaps.push(gap.clone());
+    }
+
+    /// An operator deleted the row of a stream. If the stream is gone before it is listed again, nobody
+    /// can tell what was read of it.
+    pub fn stream_deleted(&mut self, label: &str) {
+        self.unnamed.insert(label.to_owned());
     }
 
     /// A handler begins with a record.
@@ -149,6 +174,25 @@ impl Witness {
                 "{number} of {} begins before {open} is settled",
                 key.as_str()
             ));
+        }
+        if let Some(epoch) = context.epoch().filter(|_| !self.unfenced) {
+            let fence = self.fences.insert(key.clone(), epoch);
+            if let Some(fence) = fence.filter(|fence| *fence > epoch) {
+                return Err(format!(
+                    "{number} of {} begins under epoch {epoch}, after epoch {fence}",
+                    key.as_str()
+                ));
+            }
+        }
+        let label = context.shard().label().unwrap_or_default();
+        let earlier: Vec<_> = self.labels.range(..label.to_owned()).cloned().collect();
+        for label in earlier {
+            if let Some(open) = self.first_open(Order::Stream(label)) {
+                let shard = context.shard();
+                return Err(format!(
+                    "{shard} is read before {open} of an earlier stream is settled"
+                ));
+            }
         }
         let parent = self.parents.get(context.shard()).cloned();
         if let Some(open) = parent.and_then(|parent| self.first_open(Order::Shard(parent))) {
@@ -219,6 +263,8 @@ impl Witness {
         if self.started.is_none() {
             self.started = view.group.as_ref().map(|row| Start::of(row, now));
         }
+        self.unnamed
+            .retain(|label| !view.streams.contains_key(label.as_str()));
         for (shard, row) in &view.leases {
             let at = match &row.checkpoint {
                 Checkpoint::At(Position::After(number)) => Some(number.clone()),
@@ -311,6 +357,8 @@ impl Witness {
                 return Err(format!("{number} of {} was never handled", known.shard));
             }
             let mine = !self.is_older_than_the_fleet(known) && !self.is_at_the_edge(known);
+            let label = known.shard.label().unwrap_or_default();
+            let mine = mine && !self.unnamed.contains(label);
             let lost = known.trimmed && !known.handled && mine;
             let mut gaps = view.gaps.iter().chain(&self.deleted_gaps);
             if lost && !gaps.any(|gap| covers(gap, &known.shard, number)) {

@@ -9,6 +9,7 @@ use serde_dynamo::{AttributeValue, Item};
 use tokio::time::Instant;
 
 use super::mailing::{self, Mailing};
+use super::streams::Streams;
 use super::trace::describe_change;
 use super::witness::Witness;
 use super::worker::Worker;
@@ -43,6 +44,7 @@ pub(super) struct World {
     pub climate: Climate,
     commits: Commits,
     pub mailing: Option<Mailing>,
+    pub streams: Mutex<Streams>,
 }
 
 /// Makes the changes that are committed.
@@ -61,6 +63,9 @@ pub(super) struct Climate {
     pub frost: u32,
     /// How long the stream keeps a record.
     pub retention: Duration,
+    /// In how many of a thousand moments the stream is switched off or replaced. In a fourth as many
+    /// everybody leaves for a while, which may be longer than the stream keeps a record.
+    pub replaced: u32,
     /// How long an operator leaves the table alone, at the start and after every change behind the
     /// fleet's back.
     pub peace: Duration,
@@ -74,6 +79,7 @@ impl Climate {
             mixed: rng.bool(),
             frost: [25, 100][rng.usize(..2)],
             retention: Duration::from_secs(rng.u64(12..40)),
+            replaced: [0, 0, 4, 12][rng.usize(..4)],
             peace: Duration::from_secs([4, 15, 60][rng.usize(..3)]),
         }
     }
@@ -95,6 +101,7 @@ impl World {
         let mut climate = Climate::of(&mut rng);
         if scenario.mail.is_some() {
             climate.retention = mailing::RETENTION;
+            climate.replaced = 0;
         }
         let state = State {
             rng,
@@ -105,9 +112,12 @@ impl World {
             violation: None,
             trace: String::new(),
         };
+        let streams = Streams::new(start_of_time());
+        let first = MemoryStream::labelled(streams.newest(), start_of_time(), scenario.shards, 10);
         Self {
-            stream: MemoryStream::new(scenario.shards, 10),
+            stream: first,
             table: MemoryLeases::new(),
+            streams: Mutex::new(streams),
             state: Mutex::new(state),
             origin: Instant::now(),
             traced: scenario.traced,
@@ -287,7 +297,7 @@ impl World {
 
     /// The service's time: some time in 2026, to which virtual time is added.
     pub fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000) + self.age()
+        start_of_time() + self.age()
     }
 
     /// The shards that were ever opened are made known to the witness.
@@ -308,6 +318,10 @@ impl World {
         }
         self.mailing.as_ref().map_or(Ok(()), Mailing::recovered)
     }
+}
+
+fn start_of_time() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000)
 }
 
 /// A change to one of a few items.

@@ -116,7 +116,7 @@ fn a_projection_refuses_no_newer_write_and_shows_no_stale_row() {
         );
         refused_older += by_version.refused_older;
         // With a lease's row an operator removes its epoch: it begins again below.
-        if happened("leases deleted or damaged") + happened("stream rows deleted or damaged") == 0 {
+        if happened("leases deleted or damaged") + happened("group rows deleted or damaged") == 0 {
             let by_epoch = &projected.by_epoch;
             assert!(
                 by_epoch.refused_newer.is_empty(),

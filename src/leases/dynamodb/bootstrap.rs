@@ -8,7 +8,7 @@ use super::DynamoDbLeases;
 use crate::group::Identity;
 use crate::leases::format::FIRST;
 use crate::leases::row::{self, GROUP_ROW, ROW};
-use crate::leases::{GroupRow, StreamRow, Unfit};
+use crate::leases::{GroupRow, Stage, StreamRow, Unfit};
 use crate::rows::dynamodb::Write;
 use crate::rows::expression::Expression;
 use crate::rows::fields::{number, time};
@@ -66,14 +66,17 @@ impl DynamoDbLeases {
         Ok(row.filter(|row| row.identity == *new).map(|_| ()))
     }
 
-    /// Writes a stream's row; one that was begun stays begun.
+    /// Writes a stream's row. Its stage is two attributes that are only ever added, so that it never
+    /// falls.
     pub(super) async fn stream_noted(&self, row: &StreamRow) -> anyhow::Result<()> {
         let mut fields = vec![
             ("format", Some(number(FIRST))),
             ("newest_at", Some(time(row.newest_at))),
         ];
-        if row.begun {
-            fields.push(("begun", Some(AttributeValue::Bool(true))));
+        for (stage, name) in [(Stage::Begun, "begun"), (Stage::Finished, "finished")] {
+            if row.stage >= stage {
+                fields.push((name, Some(AttributeValue::Bool(true))));
+            }
         }
         let how = self.formats.readable_or_none().write(fields);
         let key = self.key(&row::stream_key(&row.label));
