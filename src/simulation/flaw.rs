@@ -86,7 +86,7 @@ impl Flaw {
     ];
 
     /// Those of the fleet.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::TakeWithoutBeat,
         Self::TakeWithoutEpoch,
         Self::NoReread,

@@ -15,7 +15,9 @@ use aws_sdk_dynamodb::types::{
 };
 
 use super::found::dynamodb::failed;
-pub use super::found::dynamodb::{ResolveError, TableStream, sample, table_arn, table_key};
+pub use super::found::dynamodb::{
+    FollowedTable, ResolveError, TableStream, sample, table_arn, table_key,
+};
 use super::index::dynamodb::Index;
 #[cfg(feature = "mail")]
 use crate::confirmation::dynamodb::ADDRESS;

@@ -44,6 +44,7 @@ mod lambda_process;
 mod large;
 mod mail;
 mod malformed;
+mod no_stream;
 mod one_key;
 mod order;
 mod page;

@@ -35,7 +35,7 @@ pub async fn served(shop: &Shop) -> String {
 }
 
 /// Asks until the answer is as wanted.
-async fn until(address: &str, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+pub async fn until(address: &str, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
     loop {
         let answer = get(address, path).await;
         if wanted(&answer) {
@@ -245,7 +245,7 @@ async fn an_order_in_doubt_is_still_told_by_a_worker_that_never_had_it() {
     timeout(LIMIT, run).await.unwrap();
 }
 
-async fn process_ends(process: &mut Process) {
+pub async fn process_ends(process: &mut Process) {
     process.signal(Signal::Stop).await;
     assert_eq!(process.ended().await.code(), Some(0));
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use aftercommit::confirmation::address::Domains;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::setting::Setting;
-use aftercommit::tables::dynamodb::TableStream;
 use aftercommit::tables::key::TableKey;
 use anyhow::Context as _;
 use clap::Args;
@@ -126,12 +125,11 @@ impl OrderArgs {
     /// The mapping for a table: the id is its key where none is set.
     pub fn of_table(&self, key: &TableKey) -> Result<Mapping, Fault> {
         let sort = key.sort.as_ref().map(|sort| &*sort.name);
-        self.with_default_id(&Mapping::key_expression(&key.partition.name, sort))
+        self.of_key(&key.partition.name, sort)
     }
 
-    /// The same, for a table that has a stream.
-    pub fn of_stream(&self, table: &TableStream) -> Result<Mapping, Fault> {
-        let (partition, sort) = (&table.partition_key, table.sort_key.as_deref());
+    /// The same, for a table whose key has these attributes.
+    pub fn of_key(&self, partition: &str, sort: Option<&str>) -> Result<Mapping, Fault> {
         self.with_default_id(&Mapping::key_expression(partition, sort))
     }
 

@@ -308,5 +308,6 @@ async fn mapping_of(
     let found = found
         .context("--id is not set, and the table's key cannot be read")
         .map_err(Fault::Setting)?;
-    args.mail.fields.of_stream(&found)
+    let sort = found.sort_key.as_deref();
+    args.mail.fields.of_key(&found.partition_key, sort)
 }

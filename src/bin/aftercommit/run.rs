@@ -7,15 +7,12 @@ use std::time::Duration;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Transport};
-use aftercommit::filter::{Filters, HomeRegion};
+use aftercommit::filter::Filters;
 use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::ledger::Needed;
 use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::source::StreamSource as _;
 use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::status::{Status, Watch};
-use aftercommit::tables::dynamodb::{ResolveError, TableStream};
-use aftercommit::tables::table_to_ask;
 use aftercommit::{
     Budget, Clock, Consumer, Dependency, Effect, GroupTable, IdentityDiffers, Settings,
 };
@@ -40,8 +37,11 @@ use crate::signals;
 use crate::start::once_reached;
 use crate::watch::{self, WatchArgs};
 
+mod followed;
 #[cfg(feature = "lambda")]
 pub mod lambda;
+
+use followed::{Followed, followed};
 
 /// After the last shard is handed over, replies to final dots are awaited for so long: others hold
 /// this worker dead only after `--lease-duration`.
@@ -124,16 +124,6 @@ pub struct RunArgs {
     mail: MailArgs,
     #[command(flatten)]
     watch: WatchArgs,
-}
-
-/// A stream that was checked, and how its items become orders.
-struct Followed {
-    stream: DynamoDbStream,
-    at: GroupTable,
-    /// The name or ARN of the table.
-    orders: String,
-    mapping: Mapping,
-    home: Option<HomeRegion>,
 }
 
 /// Follows the tables until a signal comes.
@@ -242,7 +232,7 @@ async fn prepared<'a>(
     if leases.is_none() {
         clients = clients.by_own_clock();
     }
-    let followed = followed(&clients, args).await?;
+    let followed = followed(&clients, args, leases).await?;
     let names = &args.names;
     let list = args.sending.sparing().suppression_table.as_ref();
     let letters = &names.letters.dead_letter_table;
@@ -383,98 +373,4 @@ impl Worker {
 /// The settings of one consumer.
 fn settings(args: &RunArgs, here: &Here) -> Result<Settings, Fault> {
     args.records.applied_to(args.fleet.settings(here)?)
-}
-
-/// Every stream that is to be followed, checked.
-async fn followed(clients: &Clients, args: &RunArgs) -> Result<Vec<Followed>, Fault> {
-    let mut all: Vec<Followed> = Vec::new();
-    let tables = args.streams.table.iter().map(|table| (table, true));
-    let streams = args.streams.stream_arn.iter().map(|arn| (arn, false));
-    for (name, is_table) in tables.chain(streams) {
-        let one = if is_table {
-            of_table(clients, args, name).await?
-        } else {
-            of_stream(clients, args, name).await?
-        };
-        if all.iter().any(|other| other.at == one.at) {
-            return Err(Fault::wrong(format!(
-                "{name} is named twice: once is enough"
-            )));
-        }
-        all.push(one);
-    }
-    Ok(all)
-}
-
-/// The streams of a table: the one that it has now, and those before and after.
-async fn of_table(clients: &Clients, args: &RunArgs, table: &str) -> Result<Followed, Fault> {
-    clients.must_reach(table)?;
-    let found = TableStream::resolve(&clients.dynamodb, table).await;
-    let found = found.and_then(TableStream::with_new_images);
-    let found = found.map_err(Fault::setting)?;
-    let at = GroupTable::new(args.group.group.clone(), &found.arn);
-    let stream = DynamoDbStream::of_table(
-        clients.streams.clone(),
-        clients.dynamodb.clone(),
-        (table, at.table()),
-        Clock::system(),
-    );
-    Ok(Followed {
-        stream: stream.with_new_images(),
-        at,
-        orders: table.to_owned(),
-        mapping: args.mail.fields.of_stream(&found)?,
-        home: args.records.home_region(&found.table, found.replicated)?,
-    })
-}
-
-/// The stream of this ARN.
-async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Followed, Fault> {
-    clients.must_reach(arn)?;
-    let table = table_to_ask(arn).ok_or_else(|| {
-        Fault::wrong(format!(
-            "--stream-arn {arn} is no stream's ARN: it looks like \
-             arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
-        ))
-    })?;
-    let stream = DynamoDbStream::new(clients.streams.clone(), arn, Clock::system());
-    let described = stream.describe(None).await;
-    let described = described
-        .with_context(|| format!("stream {arn}"))
-        .map_err(Fault::Setting)?;
-    let view = described.streams.first().and_then(|stream| stream.view);
-    if let Some(view) = view.filter(|view| !view.has_new_image()) {
-        return Err(Fault::wrong(format!(
-            "stream {arn} carries {view}, not the new image: NEW_AND_OLD_IMAGES is needed"
-        )));
-    }
-    let orders = table.to_owned();
-    let found = TableStream::resolve(&clients.dynamodb, table).await;
-    let (mapping, replicated) = match (args.mail.fields.named()?, found) {
-        (Some(mapping), Ok(found)) => (mapping, found.replicated),
-        // A stream outlives its table by 24 hours, and a table's next one.
-        (Some(mapping), Err(ResolveError::NoTable { .. })) => (mapping, false),
-        // Without a stream of its own now it may still be a replica, as what cannot be asked may.
-        (Some(mapping), Err(_)) if args.records.has_home_region() => (mapping, true),
-        (Some(_), Err(error)) => {
-            let error = anyhow::Error::from(error).context(
-                "whether the table is a replica of a global table cannot be told, and then each \
-                 region would send a mail: name this one, as --home-region ATTRIBUTE=REGION, or",
-            );
-            return Err(Fault::Setting(error));
-        }
-        (None, found) => {
-            let found = found
-                .context("--id is not set, and the key of the table cannot be told")
-                .map_err(Fault::Setting)?;
-            (args.mail.fields.of_stream(&found)?, found.replicated)
-        }
-    };
-    Ok(Followed {
-        stream,
-        at: GroupTable::new(args.group.group.clone(), arn),
-        orders,
-        mapping,
-        home: args.records.home_region(table, replicated)?,
-    })
 }

@@ -147,24 +147,36 @@ async fn described(client: &Client, table: &str) -> Result<TableDescription, Res
     answer.table.ok_or_else(|| odd(table, "table"))
 }
 
-impl TableStream {
-    /// Finds the stream of a table. `table` may be a name or an ARN.
+/// A table that may be followed, whether or not it has a stream now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowedTable {
+    /// The table's name.
+    pub table: String,
+    /// The table's ARN.
+    pub arn: String,
+    /// The name of its partition key.
+    pub partition_key: String,
+    /// The name of its sort key, where it has one.
+    pub sort_key: Option<String>,
+    /// Whether it is a replica of a global table.
+    pub replicated: bool,
+    /// The ARN of the stream that is enabled now, and which images its records carry.
+    stream: Option<(String, StreamView)>,
+}
+
+impl FollowedTable {
+    /// Finds a table. `table` may be a name or an ARN.
     ///
     /// # Errors
     ///
-    /// All but [`ResolveError::NoNewImages`].
-    pub async fn resolve(client: &Client, table: &str) -> Result<Self, ResolveError> {
+    /// [`ResolveError::NoTable`], [`ResolveError::Call`] or [`ResolveError::Odd`].
+    pub async fn describe(client: &Client, table: &str) -> Result<Self, ResolveError> {
         let described = described(client, table).await?;
         let view = described
             .stream_specification
             .filter(|stream| stream.stream_enabled)
             .and_then(|stream| stream.stream_view_type)
             .and_then(|view| StreamView::from_word(view.as_str()));
-        let (Some(view), Some(arn)) = (view, described.latest_stream_arn) else {
-            return Err(ResolveError::NoStream {
-                table: table.to_owned(),
-            });
-        };
         let key = |kind: &KeyType| {
             let keys = described.key_schema.iter().flatten();
             let mut named = keys.filter(|key| key.key_type == *kind);
@@ -172,12 +184,44 @@ impl TableStream {
         };
         Ok(Self {
             table: described.table_name.unwrap_or_else(|| table.to_owned()),
-            arn,
-            view,
+            arn: described.table_arn.ok_or_else(|| odd(table, "ARN"))?,
             partition_key: key(&KeyType::Hash).ok_or_else(|| odd(table, "key"))?,
             sort_key: key(&KeyType::Range),
             replicated: described.replicas.is_some_and(|others| !others.is_empty()),
+            stream: described.latest_stream_arn.zip(view),
         })
+    }
+
+    /// The stream that it has now.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError::NoStream`].
+    pub fn stream(&self) -> Result<TableStream, ResolveError> {
+        let Some((arn, view)) = self.stream.clone() else {
+            return Err(ResolveError::NoStream {
+                table: self.table.clone(),
+            });
+        };
+        Ok(TableStream {
+            table: self.table.clone(),
+            arn,
+            view,
+            partition_key: self.partition_key.clone(),
+            sort_key: self.sort_key.clone(),
+            replicated: self.replicated,
+        })
+    }
+}
+
+impl TableStream {
+    /// Finds the stream of a table. `table` may be a name or an ARN.
+    ///
+    /// # Errors
+    ///
+    /// All but [`ResolveError::NoNewImages`].
+    pub async fn resolve(client: &Client, table: &str) -> Result<Self, ResolveError> {
+        FollowedTable::describe(client, table).await?.stream()
     }
 
     /// Itself, if its records carry the item as it is after the change.

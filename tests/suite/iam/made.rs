@@ -194,8 +194,8 @@ const SOURCES: &[Source] = &[
         file: "src/tables/found/dynamodb.rs",
         table: None,
         on: &[("dynamodb:", ORDERS)],
-        ecs: &["resolve"],
-        lambda: &["resolve"],
+        ecs: &["describe"],
+        lambda: &["describe"],
         operators: &["table_arn", "table_key", "sample"],
     },
     Source {
