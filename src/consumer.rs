@@ -32,6 +32,7 @@ mod apply;
 mod beat;
 mod calls;
 mod fleet;
+mod horizon;
 mod identity;
 mod listing;
 mod look;
@@ -41,10 +42,10 @@ mod tasks;
 mod view;
 
 use fleet::Fleet;
+#[cfg(feature = "simulation")]
+pub(crate) use horizon::EDGE;
 use identity::Agreement;
 pub use identity::IdentityDiffers;
-#[cfg(feature = "simulation")]
-pub(crate) use listing::EDGE;
 use rescued::Rescued;
 
 /// Reads a table's changes together with the other workers of its group.
