@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use super::fleet::Fleet;
 use crate::decide::shard::{Shard, ShardId};
 use crate::handler::RecordHandler;
-use crate::leases::{GapRow, InitialPosition, LeaseRow, LeaseStore, View, WHOLE_STREAM};
+use crate::leases::{
+    Checkpoint, GapRow, InitialPosition, LeaseRow, LeaseStore, View, WHOLE_STREAM,
+};
 use crate::source::StreamSource;
 
 /// What the stream is about to trim when a fleet starts from the horizon is not the fleet's: this
@@ -60,8 +62,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     }
 
     /// The parents of new leases that the stream has forgotten before they ever had a lease. What
-    /// those continued may be forgotten as well: of a stream that is begun only now nothing else
-    /// tells of it.
+    /// such a parent continued may be forgotten as well, unless a shard that was read names it as
+    /// its child: nothing else tells of it.
     pub(super) fn never_leased(
         &self,
         new: &[LeaseRow],
@@ -72,9 +74,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         let lost = parents.filter(|parent| {
             !view.has_lease(parent) && !listed.iter().any(|shard| shard.id == **parent)
         });
-        let is_begun = |label| view.leases.keys().any(|id| id.label() == Some(label));
+        let read = view.leases.values().map(|row| &row.checkpoint);
+        let is_named = |parent: &ShardId| {
+            let mut read = read.clone();
+            read.any(|at| matches!(at, Checkpoint::End { children } if children.contains(parent)))
+        };
         let lost = lost.map(|parent| match parent.label() {
-            Some(label) if !is_begun(label) => ShardId::of_stream(label, WHOLE_STREAM),
+            Some(label) if !is_named(parent) => ShardId::of_stream(label, WHOLE_STREAM),
             _ => parent.clone(),
         });
         let lost: BTreeSet<_> = lost.collect();
