@@ -133,7 +133,7 @@ impl<'a> Labels<'a> {
             }
         };
         let newest = self.known.last();
-        let stale = |row: &StreamRow| {
+        let is_old = |row: &StreamRow| {
             let age = at.listed_at.duration_since(row.newest_at);
             age.is_ok_and(|age| age >= at.retention / 24)
         };
@@ -141,7 +141,7 @@ impl<'a> Labels<'a> {
             let Some(row) = self.view.streams.get(**label) else {
                 return true;
             };
-            row.stage < stage(label) || newest == Some(*label) && stale(row)
+            row.stage < stage(label) || newest == Some(*label) && is_old(row)
         });
         let rows = news.map(|label| StreamRow {
             label: (*label).into(),

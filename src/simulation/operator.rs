@@ -92,7 +92,7 @@ pub(super) fn strike(world: &World) {
     world.witness(|witness| match target {
         Target::Lease(shard) => witness.tampered(shard),
         Target::Gap(gap) => witness.gap_deleted(gap),
-        Target::Stream(label) => witness.stream_deleted(&label),
+        Target::Stream(label) => witness.stream_deleted(label),
         Target::Worker(_) | Target::Group => {}
     });
     if nothing {
