@@ -95,7 +95,7 @@ pub(super) fn on_orders(needed: &Needed) -> Vec<String> {
 
 /// What to do about what was asked for and not answered.
 pub(super) fn on_silence(why: &str) -> String {
-    format!("Whether all is well cannot be told: {why}.")
+    format!("The status is incomplete: {why}.")
 }
 
 fn open(stream: &StreamStatus) -> impl Iterator<Item = &ShardStatus> {

@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(ready(), Err("starting: DynamoDB is away".to_owned()));
         assert_eq!(status.alive(), Ok(()));
         let fleet = status.fleet().await;
-        let told = ["Whether all is well cannot be told: starting: DynamoDB is away."];
+        let told = ["The status is incomplete: starting: DynamoDB is away."];
         assert_eq!(fleet.advice, told);
         assert!(status.samples().is_empty());
 

@@ -53,7 +53,7 @@ async fn work(shop: &Shop, mails: &MailServer, orders: usize) {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_ever_read_cannot_be_told() {
+async fn the_status_of_a_stream_that_nobody_ever_read_is_unknown() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let (told, code) = told(&shop, &["status"]).await;
@@ -85,8 +85,8 @@ async fn what_is_asked_for_and_not_answered_is_never_told_as_well() {
         let output = command.env(variable, "nowhere").output().await.unwrap();
         let told = text(&output.stdout);
         assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains("It cannot be told."), "{told}");
-        let unread = "cannot be told: table nowhere cannot be read";
+        assert!(told.contains("The status is unknown."), "{told}");
+        let unread = "The status is incomplete: table nowhere cannot be read";
         assert!(told.contains(unread) && told.contains(flag), "{told}");
     }
     worker.stop().await;

@@ -180,7 +180,7 @@ impl WhichArgs {
             let found = page.letters.len();
             all.extend(page.letters);
             for error in page.unreadable {
-                tracing::warn!(error, "left out");
+                tracing::warn!(error, "skipping a dead letter that cannot be read");
             }
             from = page.next;
             if from.is_none() {

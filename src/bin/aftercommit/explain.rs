@@ -144,7 +144,7 @@ async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Known, Fault> {
     if known.may_wait() {
         let leases = DynamoDbLeases::new(client.clone(), &tables.lease.lease_table, &at);
         known.waits = waits(&leases).await.unwrap_or_else(|error| {
-            report(&format!("for what it waits is not known: {error:#}"));
+            report(&format!("cannot read what the order waits for: {error:#}"));
             Vec::new()
         });
     }
@@ -228,8 +228,7 @@ impl Known {
             let advice = told::advice(entry);
             let _ = write!(text, "\nThe ledger says {}. {advice}", entry.state);
         } else {
-            text +=
-                "\nThe ledger does not know it: no email was ever begun, or its row has expired.\n";
+            text += "\nThe ledger does not know it: no email was ever started, or its row has expired.\n";
         }
         text += &self.waiting();
         match &self.item {

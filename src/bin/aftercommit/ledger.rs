@@ -174,8 +174,8 @@ pub async fn ledger(command: &LedgerCommand) -> Result<(), Fault> {
 /// For a row that is not there.
 pub fn unknown(order: &str, table: &str) -> Fault {
     Fault::Work(anyhow!(
-        "order {order} is not in the ledger {table}: no email for it was ever begun, or its row has \
-         expired. `aftercommit send {order}` sends it"
+        "order {order} is not in the ledger {table}: no email for it was ever started, or its row has \
+         expired. Send it with `aftercommit send {order}`"
     ))
 }
 

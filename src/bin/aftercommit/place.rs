@@ -136,7 +136,7 @@ fn by_id(table: &TableKey, order: &str, id: Option<&str>) -> Result<Item, Fault>
     }
     let sort = sort.map_or_else(String::new, |sort| format!(",{sort}=VALUE"));
     Err(Fault::wrong(format!(
-        "the order's id does not tell the key of its item, and the ledger does not know the order: give \
+        "the order id is not the key of its item, and the ledger does not know the order: give \
          the key of its item as --key {partition}=VALUE{sort}"
     )))
 }

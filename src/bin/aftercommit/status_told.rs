@@ -14,7 +14,7 @@ pub fn text(status: &FleetStatus) -> String {
     let verdict = match status.verdict {
         Verdict::Well => "All is well.",
         Verdict::Attention => "Something needs attention.",
-        Verdict::Unknown => "It cannot be told.",
+        Verdict::Unknown => "The status is unknown.",
     };
     let mut text = format!("{verdict}  ({})\n", moment(status.at));
     for words in &status.advice {
