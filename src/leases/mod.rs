@@ -46,8 +46,8 @@ pub enum InitialPosition {
 pub struct GroupRow {
     /// Where the group started from.
     pub initial: InitialPosition,
-    /// When the first worker bootstrapped, by the service's clock; with [`InitialPosition::Latest`] records created before
-    /// it are skipped. To the millisecond.
+    /// When the first worker bootstrapped, by the service's clock; with [`InitialPosition::Latest`]
+    /// records created before it are skipped, as each lease says. To the millisecond.
     pub bootstrapped: SystemTime,
     /// The settings that decide which record becomes which effect. Empty: the group has none.
     pub identity: Identity,

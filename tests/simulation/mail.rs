@@ -16,7 +16,7 @@ fn scenario(seed: u64) -> Scenario {
     let policies = [OnAmbiguous::Resend, OnAmbiguous::Park];
     Scenario {
         weather: Duration::from_secs(30),
-        // A claim of a worker that no living one ever saw waits for its deadline, by apart clocks.
+        // A claim of a worker that no living one ever saw waits for its deadline.
         calm: Duration::from_mins(30),
         mail: Some(policies[usize::from(seed % 2 == 1)]),
         ..Scenario::seeded(seed)
