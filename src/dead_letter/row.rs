@@ -58,10 +58,6 @@ pub(super) const OF_ENVELOPE: &[&str] = &[
 /// So much of a record fits into one row, in bytes, beside everything else.
 const PART: usize = 300_000;
 
-/// A letter and its mark take at most so many bytes beside the record: the attempts with their errors,
-/// and the key several times.
-const BESIDE: usize = 40_000;
-
 /// A longer key is spelled by its digest: partition keys end at 2,048 bytes, sort keys at 1,024.
 const LONGEST_KEY: usize = 900;
 
@@ -133,15 +129,6 @@ pub(super) fn pieces(letter: &Letter) -> anyhow::Result<Vec<String>> {
     }
     pieces.push(rest.to_owned());
     Ok(pieces)
-}
-
-/// At most so many bytes a letter of these pieces and its mark take. Several pieces lie in rows of
-/// their own.
-pub(super) fn size(pieces: &[String]) -> usize {
-    match pieces {
-        [one] => BESIDE + one.len(),
-        _ => BESIDE,
-    }
 }
 
 /// A part's row.

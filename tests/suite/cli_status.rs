@@ -384,36 +384,3 @@ async fn a_task_of_ecs_has_its_id_and_zone_in_its_workers_row() {
     assert_eq!(row["zone"], "eu-central-1b");
     worker.stop().await;
 }
-
-#[cfg(feature = "secrets")]
-#[tokio::test]
-#[ignore = "needs LocalStack: run localstack/test.sh"]
-async fn on_localstack_the_mail_servers_password_is_read_from_secrets_manager() {
-    use crate::support::clients::{localstack_url, secrets};
-    use crate::support::mail_server::PASSWORD;
-
-    let url = localstack_url();
-    let name = format!("smtp-{:016x}", fastrand::u64(..));
-    let create = secrets(&url).create_secret().name(&name);
-    let secret = create.secret_string(format!(r#"{{"password": "{PASSWORD}"}}"#));
-    let arn = secret.send().await.unwrap().arn.unwrap();
-    let script = Script {
-        auth: "PLAIN",
-        ..Script::default()
-    };
-    let mails = MailServer::start(script).await;
-    let send = |secret: &str| {
-        let mut command = crate::cli::on_aws(&url);
-        command
-            .args(["send-test", "--to", "ada@example.com"])
-            .args(["--mail-from", "shop@example.com"])
-            .args(["--smtp-url", &mails.url().replace("://", "://shop@")])
-            .args(["--smtp-password-secret", secret]);
-        command
-    };
-    let output = send(&arn).output().await.unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    mails.wait_accepted(1).await;
-    let missing = send("no-such-secret").output().await.unwrap();
-    assert!(crate::cli::complaint(&missing).contains("--smtp-password-secret no-such-secret"));
-}

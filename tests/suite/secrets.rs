@@ -122,3 +122,40 @@ async fn no_log_line_no_error_and_no_debug_output_holds_an_address_a_mail_or_a_c
     );
     assert_silent("the log", &text);
 }
+
+#[cfg(feature = "secrets")]
+#[tokio::test]
+#[ignore = "needs LocalStack: run localstack/test.sh"]
+async fn on_localstack_the_mail_servers_password_is_read_from_secrets_manager() {
+    use crate::support::clients::{localstack_url, secrets};
+    use crate::support::mail_server::PASSWORD;
+
+    let url = localstack_url();
+    let name = format!("smtp-{:016x}", fastrand::u64(..));
+    let create = secrets(&url).create_secret().name(&name);
+    let secret = create.secret_string(format!(r#"{{"password": "{PASSWORD}"}}"#));
+    let arn = secret.send().await.unwrap().arn.unwrap();
+    let script = Script {
+        auth: "PLAIN",
+        ..Script::default()
+    };
+    let mails = MailServer::start(script).await;
+    let send = |secret: &str| {
+        let mut command = crate::cli::on_aws(&url);
+        command
+            .args(["send-test", "--to", "ada@example.com"])
+            .args(["--mail-from", "shop@example.com"])
+            .args(["--smtp-url", &mails.url().replace("://", "://shop@")])
+            .args(["--smtp-password-secret", secret]);
+        command
+    };
+    let output = send(&arn).output().await.unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        crate::cli::text(&output.stderr)
+    );
+    mails.wait_accepted(1).await;
+    let missing = send("no-such-secret").output().await.unwrap();
+    assert!(crate::cli::complaint(&missing).contains("--smtp-password-secret no-such-secret"));
+}

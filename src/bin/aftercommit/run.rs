@@ -129,7 +129,7 @@ pub struct RunArgs {
 /// Follows the tables until a signal comes.
 pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     let stop = CancellationToken::new();
-    let shutdown = signals::shutdown().context("signals cannot be heard")?;
+    let shutdown = signals::shutdown().context("cannot install signal handlers")?;
     let told = stop.clone();
     tokio::spawn(async move {
         shutdown.await;

@@ -17,6 +17,10 @@ use crate::rows::transaction::{Part, Transaction};
 /// Rows that are read at a time when a key's open letters are counted.
 const COUNTED: i32 = 100;
 
+/// A letter and its mark take at most so many bytes beside the record: the attempts with their errors,
+/// and the key several times.
+const BESIDE: usize = 40_000;
+
 /// What stands in the place of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum There {
@@ -54,6 +58,15 @@ fn foreign_mark(id: &LetterId, mark: &Item) -> Part {
     }
 }
 
+/// At most so many bytes a letter of these pieces and its mark take. Several pieces lie in rows of
+/// their own.
+fn size(pieces: &[String]) -> usize {
+    match pieces {
+        [one] => BESIDE + one.len(),
+        _ => BESIDE,
+    }
+}
+
 impl DynamoDbDeadLetters {
     pub(super) async fn write_letter(
         &self,
@@ -85,7 +98,7 @@ impl DynamoDbDeadLetters {
                 mark.clone(),
             ];
             let written = match fence {
-                Some(fence) => fence.write(&self.table, parts, row::size(&pieces)).await?,
+                Some(fence) => fence.write(&self.table, parts, size(&pieces)).await?,
                 None => match self.table.transact(parts).await? {
                     Transaction::Applied => Fenced::Applied,
                     Transaction::Refused(_) => Fenced::Refused,

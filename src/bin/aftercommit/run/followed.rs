@@ -133,14 +133,14 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
         (Some(mapping), Err(_)) if args.records.has_home_region() => (mapping, true),
         (Some(_), Err(error)) => {
             let error = anyhow::Error::from(error).context(
-                "whether the table is a replica of a global table cannot be told, and then each \
-                 region would send a mail: name this one, as --home-region ATTRIBUTE=REGION, or",
+                "cannot find out whether the table is a replica of a global table, in which case each \
+                 Region would send a mail: name this one as --home-region ATTRIBUTE=REGION, or",
             );
             return Err(Fault::Setting(error));
         }
         (None, found) => {
             let found = found
-                .context("--id is not set, and the key of the table cannot be told")
+                .context("--id is not set, and the table's key cannot be read")
                 .map_err(Fault::Setting)?;
             let sort = found.sort_key.as_deref();
             let mapping = args.mail.fields.of_key(&found.partition_key, sort)?;
