@@ -138,6 +138,7 @@ async fn refused(url: &str, arguments: &[&str]) -> String {
 async fn a_replica_without_a_home_region_is_refused() {
     let url = aws(Some(json!({
         "TableName": "orders",
+        "TableArn": ARN.split_once("/stream/").unwrap().0,
         "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
         "StreamSpecification": {"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"},
         "LatestStreamArn": ARN,
