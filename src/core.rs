@@ -2,6 +2,8 @@
 //! I/O and no clock here, so that a test can play any history in a few lines.
 
 mod attempts;
+// Some of it serves Lambda only.
+#[cfg_attr(not(feature = "lambda"), allow(dead_code))]
 pub(crate) mod pipeline;
 mod reason;
 

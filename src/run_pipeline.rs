@@ -141,6 +141,12 @@ where
         self.pipeline.know_parked(keys, all);
     }
 
+    /// The source has no more records: one that keeps failing does not hold up what follows.
+    pub fn source_ended(&mut self) {
+        let now = self.now();
+        self.pipeline.source_ended(now);
+    }
+
     /// Begins what may begin now.
     pub fn start(&mut self) {
         loop {
@@ -327,6 +333,11 @@ where
         let (context, sequence) = (&self.work.context, &record.sequence_number);
         let (stream, shard) = (&context.stream, &context.shard);
         match verdict {
+            Verdict::DeadLetter(Reason::Deferred) => {
+                warn!(%stream, %shard, %sequence, attempt, error = %failure,
+                    "the shard ended while the record was failing: it becomes a dead letter that is \
+                     redriven by itself, so that the next shards can start");
+            }
             Verdict::DeadLetter(reason) => {
                 error!(%stream, %shard, %sequence, %reason, attempt, error = %failure,
                     "a record becomes a dead letter, and its key is parked");

@@ -168,6 +168,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let mut checkpointing: Option<Boxed<anyhow::Result<Option<()>>>> = None;
         let mut checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;
         loop {
+            if self.ahead == Ahead::End {
+                self.in_flight.source_ended();
+            }
             self.in_flight.start();
             self.note_silence();
             self.tell_turn();

@@ -94,7 +94,8 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
                 warn!(error, "a parked key is left alone");
             }
             let rescued = page.keys.into_iter();
-            let rescued = rescued.filter(|key| key.reason == Some(Reason::Rescued));
+            let rescued =
+                rescued.filter(|key| key.reason.is_some_and(Reason::is_redriven_by_itself));
             let keys = rescued.map(|parked| Key {
                 at: at.clone(),
                 key: parked.key,

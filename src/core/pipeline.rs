@@ -11,6 +11,8 @@
 //! - **Dead letters.** A record that is given up becomes a dead letter and parks its key; later records
 //!   of the key follow it.
 //! - **Rescue.** A record that waits, and is about to leave the stream, becomes a dead letter too.
+//! - **The source's end.** What follows the source waits until everything here has ended, so a record
+//!   that still fails soon after the end is deferred: it becomes a dead letter that is redriven.
 //! - **The watermark.** Everything up to it has ended; only that may be reported to the source.
 //! - **Closing.** Nothing is handled any more; what happens to the rest depends on why
 //!   ([`Closing`]).
@@ -42,7 +44,7 @@ pub use events::{
 };
 use parked::Parked;
 use queues::Queues;
-use rescue::Rescue;
+use rescue::{DEFER_AFTER, Rescue};
 use timers::Timers;
 pub use verdict::{FailureKind, Tried, Verdict};
 use watermark::{Ticket, Watermark};
@@ -82,6 +84,8 @@ pub struct Pipeline<K, P, R> {
     /// Running keys whose record is to be a dead letter.
     given_up: VecDeque<(K, Reason)>,
     rescue: Rescue<K>,
+    /// When records that still fail are deferred, once the source has ended.
+    defer_at: Option<Duration>,
     held: Option<Held>,
     closed: Option<Closing>,
 }
@@ -96,6 +100,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
             parked: Parked::none(),
             given_up: VecDeque::new(),
             rescue: Rescue::default(),
+            defer_at: None,
             held: None,
             closed: None,
             rules,
@@ -227,7 +232,10 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
     }
 
     fn wait<A>(&self, now: Now) -> Next<K, R, A> {
-        let wakes = [self.timers.next(), self.held.map(|held| held.until)];
+        let retry = self.timers.next();
+        let ahead = |at: &Duration| retry.is_some() && *at > now.elapsed;
+        let defer = self.defer_at.filter(ahead);
+        let wakes = [retry, defer, self.held.map(|held| held.until)];
         let rescue = self.next_rescue_look(now);
         let first = wakes.into_iter().flatten().chain(rescue).min();
         first.map_or(Next::Idle, Next::WaitUntil)
@@ -296,6 +304,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         };
         let record = item.record.clone();
         let verdict = self.rules.verdict(kind, tried, rng);
+        let verdict = self.unless_deferred(verdict, kind, now);
         match verdict {
             Verdict::DeadLetter(reason) => self.given_up.push_back((key.clone(), reason)),
             Verdict::Leave => self.queues.suspend(key),
@@ -316,6 +325,12 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
             attempts,
             verdict,
         })
+    }
+
+    /// The source has no more records. What follows it waits for those that are here, and it shall
+    /// not wait for one that keeps failing.
+    pub fn source_ended(&mut self, now: Now) {
+        self.defer_at.get_or_insert(now.elapsed + DEFER_AFTER);
     }
 
     /// Nothing is handled any more. The first reason counts, except that a lost lease outweighs

@@ -13,17 +13,20 @@ pub enum Reason {
     TooOld,
     /// It was about to leave the stream while a dependency was down.
     Rescued,
+    /// Its shard ended while it was failing, and the records behind it could not wait.
+    Deferred,
     /// An earlier record of its key is a dead letter.
     Followed,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Rejected,
         Self::Exhausted,
         Self::TooOld,
         Self::Rescued,
+        Self::Deferred,
         Self::Followed,
     ];
 
@@ -34,8 +37,14 @@ impl Reason {
             Self::Exhausted => "exhausted",
             Self::TooOld => "too-old",
             Self::Rescued => "rescued",
+            Self::Deferred => "deferred",
             Self::Followed => "followed",
         }
+    }
+
+    /// Whether the fleet redrives such a record without being asked: nothing is wrong with it.
+    pub fn is_redriven_by_itself(self) -> bool {
+        matches!(self, Self::Rescued | Self::Deferred)
     }
 
     /// Reads a word.

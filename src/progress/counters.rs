@@ -13,13 +13,15 @@ pub struct Counters {
     pub skipped: AtomicU64,
     /// Records that the filters held back, or that belong to another region.
     pub filtered: AtomicU64,
-    /// Records that became dead letters because they failed, and rescued ones whose redrive failed for
-    /// good.
+    /// Records that became dead letters because they failed, and rescued or deferred ones whose
+    /// redrive failed for good.
     pub dead_letters: AtomicU64,
     /// Records that went behind a dead letter of their key.
     pub followed: AtomicU64,
     /// Records that became dead letters because they were about to leave the stream.
     pub rescued: AtomicU64,
+    /// Records that became dead letters because their shard ended while they were failing.
+    pub deferred: AtomicU64,
     /// Dead letters of which no copy could be sent.
     pub uncopied: AtomicU64,
     /// Dead letters that were redriven by themselves.
@@ -47,6 +49,7 @@ impl Counters {
     pub(crate) fn of(&self, reason: Reason) -> &AtomicU64 {
         match reason {
             Reason::Rescued => &self.rescued,
+            Reason::Deferred => &self.deferred,
             Reason::Followed => &self.followed,
             Reason::Rejected | Reason::Exhausted | Reason::TooOld => &self.dead_letters,
         }
@@ -56,8 +59,8 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many records are settled, however. One that was rescued and then failed for good counts
-    /// twice.
+    /// How many records are settled, however. One that was rescued or deferred and then failed
+    /// for good counts twice.
     pub fn settled(&self) -> u64 {
         let all = [
             &self.handled,
@@ -66,6 +69,7 @@ impl Counters {
             &self.dead_letters,
             &self.followed,
             &self.rescued,
+            &self.deferred,
         ];
         all.iter()
             .map(|counter| counter.load(Ordering::Relaxed))

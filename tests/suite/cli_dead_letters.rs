@@ -170,7 +170,7 @@ async fn letters_are_listed_and_shown() {
     assert!(text(&none.stderr).contains("no dead letter matches"));
     let wrong = complaint(&shop.dead_letters(&["list", "--reason", "odd"]).await);
     assert!(
-        wrong.contains("rejected, exhausted, too-old, rescued, followed"),
+        wrong.contains("rejected, exhausted, too-old, rescued, deferred, followed"),
         "{wrong}"
     );
 }

@@ -69,8 +69,8 @@ pub struct WhichArgs {
         value_delimiter = ','
     )]
     table: Vec<String>,
-    /// Only letters with this reason: rejected, exhausted, too-old, rescued or followed; may be given
-    /// several times
+    /// Only letters with this reason: rejected, exhausted, too-old, rescued, deferred or followed; may be
+    /// given several times
     #[arg(long, value_name = "REASON", value_parser = reason)]
     pub reason: Vec<Reason>,
     /// Only letters that were written longer ago than this

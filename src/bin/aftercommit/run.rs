@@ -355,6 +355,7 @@ impl Worker {
             dead_letters = of(&counters.dead_letters),
             followed = of(&counters.followed),
             rescued = of(&counters.rescued),
+            deferred_records = of(&counters.deferred),
             redriven = of(&counters.redriven),
             failed_attempts = of(&counters.failed_attempts),
             gaps = of(&counters.gaps),

@@ -128,6 +128,7 @@ impl Script {
             ["breaker", "open", wait] => self.breaker = Breaker::Open(duration(wait)),
             ["breaker", "full", wait] => self.breaker = Breaker::Full(duration(wait)),
             ["breaker", "later", wait] => self.breaker = Breaker::Later(duration(wait)),
+            ["end"] => self.pipeline.source_ended(self.now()),
             ["room"] => self.pipeline.ask_again(),
             ["wait", time] => self.elapsed += duration(time),
             ["close", why] => self.pipeline.close(closing(why)),

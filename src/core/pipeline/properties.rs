@@ -197,6 +197,7 @@ enum Act {
     End(usize, u8),
     Pass(u16),
     Down(bool),
+    SourceEnds,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -205,6 +206,7 @@ fn act() -> impl Strategy<Value = Act> {
         5 => (0..4usize, any::<u8>()).prop_map(|(which, how)| Act::End(which, how)),
         2 => (1..2000u16).prop_map(Act::Pass),
         1 => any::<bool>().prop_map(Act::Down),
+        1 => Just(Act::SourceEnds),
     ]
 }
 
@@ -216,6 +218,7 @@ fn play(acts: &[Act], concurrency: usize, seed: u64) -> Play {
             Act::End(which, how) => play.end(which, how),
             Act::Pass(tenths) => play.elapsed += Duration::from_millis(100) * tenths.into(),
             Act::Down(down) => play.weather.down = down,
+            Act::SourceEnds => play.pipeline.source_ended(play.now()),
         }
         play.work();
         play.check();

@@ -1,9 +1,10 @@
-//! Records that are about to leave the stream become dead letters, which are redriven by themselves.
+//! Records that cannot wait where they are become dead letters, which are redriven by themselves:
+//! those that are about to leave the stream, and those that keep failing at the end of their shard.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use super::{Admit, DeadLetter, Item, Now, Pipeline, Reason, Rules};
+use super::{Admit, DeadLetter, FailureKind, Item, Now, Pipeline, Reason, Rules, Verdict};
 
 /// A record that is about to leave the stream is still handled, not rescued, if it gets its turn
 /// within this time.
@@ -12,13 +13,16 @@ const TURN: Duration = Duration::from_mins(1);
 /// Between two looks for records that are about to leave the stream.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long records that fail may be tried again after the end of their source.
+pub(super) const DEFER_AFTER: Duration = Duration::from_secs(1);
+
 /// So many letters are written at a time when records are rescued.
 const AT_ONCE: usize = 16;
 
-/// What is to be rescued.
+/// Keys whose first record is to become a dead letter, and why.
 #[derive(Debug)]
 pub(super) struct Rescue<K> {
-    keys: VecDeque<K>,
+    keys: VecDeque<(K, Reason)>,
     looked: Option<Duration>,
 }
 
@@ -73,13 +77,41 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         {
             self.look(now, breaker.is_down());
         }
+        if self.is_time_to_defer(now) && !breaker.is_down() {
+            let failing = std::mem::take(&mut self.timers).into_keys();
+            let failing = failing.map(|key| (key, Reason::Deferred));
+            self.rescue.keys.extend(failing);
+        }
         while self.queues.running() < AT_ONCE.min(self.rules.concurrency) {
-            let key = self.rescue.keys.pop_front()?;
+            let (key, reason) = self.rescue.keys.pop_front()?;
             if self.queues.start_key(&key) {
-                return self.dead_letter(key, Reason::Rescued);
+                return self.dead_letter(key, reason);
             }
         }
         None
+    }
+
+    fn is_time_to_defer(&self, now: Now) -> bool {
+        self.rules.dead_letters.is_some() && self.defer_at.is_some_and(|at| at <= now.elapsed)
+    }
+
+    /// A record that would be tried again too long after the end of its source is deferred. One whose
+    /// dependency is down is not: nobody behind it would be served either.
+    pub(super) fn unless_deferred(&self, verdict: Verdict, kind: FailureKind, now: Now) -> Verdict {
+        match verdict {
+            Verdict::Again(wait) if kind != FailureKind::Unavailable => {
+                let again = Now {
+                    elapsed: now.elapsed + wait,
+                    ..now
+                };
+                if self.is_time_to_defer(again) {
+                    Verdict::DeadLetter(Reason::Deferred)
+                } else {
+                    verdict
+                }
+            }
+            _ => verdict,
+        }
     }
 
     /// Notes which records are about to leave the stream and do not get their turn.
@@ -95,6 +127,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
             let since = *item.due_since.get_or_insert(now.elapsed);
             down || item.attempts.made() > 0 || now.elapsed.saturating_sub(since) >= TURN
         };
-        self.rescue.keys = self.queues.waiting(due);
+        let due = self.queues.waiting(due).into_iter();
+        self.rescue.keys = due.map(|key| (key, Reason::Rescued)).collect();
     }
 }

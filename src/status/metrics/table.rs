@@ -131,6 +131,11 @@ pub const METRICS: &[Metric] = &[
     )
     .everywhere(),
     counter(
+        "aftercommit_records_deferred_total",
+        "Records that became dead letters because their shard ended while they were failing.",
+        |c| &c.deferred,
+    ),
+    counter(
         "aftercommit_dead_letters_total",
         "Records that became dead letters because they failed.",
         |c| &c.dead_letters,
@@ -144,7 +149,7 @@ pub const METRICS: &[Metric] = &[
     .everywhere(),
     counter(
         "aftercommit_dead_letters_redriven_total",
-        "Rescued dead letters that were redriven by themselves.",
+        "Rescued and deferred dead letters that were redriven by themselves.",
         |c| &c.redriven,
     ),
     counter(

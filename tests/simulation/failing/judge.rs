@@ -59,6 +59,8 @@ impl Run {
             let expected = match reason {
                 Reason::Rejected => plan.poison.get(&key) == Some(&Poison::Rejects),
                 Reason::Rescued => plan.outage.end > plan.outage.start + 20 * HOUR,
+                // A key that fails does not hold the children of its shard.
+                Reason::Deferred => !plan.ends.is_empty(),
                 Reason::TooOld => false,
                 Reason::Exhausted => {
                     let poison = plan.poison.get(&key);

@@ -51,6 +51,7 @@ mod limits;
 mod lineage;
 mod parking;
 mod reading;
+mod rollover;
 mod seeing;
 mod sharing;
 mod stage;
