@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::decide::blame::Blame;
+use crate::core::pipeline::FailureKind;
+use crate::decide::blame::{Blame, Guilty, Streak, Unserved};
 use crate::decide::gate::{self, Gate, Probing};
 use crate::decide::line::Line;
 use crate::decide::retry::RetryBudget;
@@ -82,8 +83,8 @@ struct State {
     rejection: Rejection,
     retries: RetryBudget,
     rate: Option<TokenBucket>,
-    /// How many attempts succeeded.
-    served: u64,
+    /// How the attempts of late ended.
+    streak: Streak,
     /// Why it was found down last.
     why: Option<String>,
     rng: fastrand::Rng,
@@ -125,7 +126,7 @@ impl Dependency {
             rejection: Rejection::default(),
             retries: RetryBudget::new(TRICKLE),
             rate: limits.per_second.map(burst),
-            served: 0,
+            streak: Streak::default(),
             why: None,
             rng,
         };
@@ -165,20 +166,15 @@ impl Dependency {
         self.state().concurrency.limit()
     }
 
-    /// The failure, as it is once it is known who is to blame.
-    fn blamed(&self, failure: Failure, blame: &mut Blame) -> Failure {
-        let Failure::Unavailable(error) = failure else {
-            return failure;
-        };
-        let (served, shut) = {
-            let state = self.state();
-            (state.served, state.gate.shut_since().is_some())
-        };
-        if blame.found_down(served, shut) {
-            let why = "others are served, so that this record is taken to be the cause";
-            return Failure::Retry(error.context(why));
+    /// Who is to blame that a call was not served, and why it was not.
+    fn judge(&self, how: Unserved, why: &str, blame: &mut Blame) -> Guilty {
+        let state = &mut *self.state();
+        let shut = state.gate.shut_since().is_some();
+        let guilty = blame.unserved(how, &mut state.streak, shut);
+        if guilty == Guilty::Dependency {
+            state.why = Some(without_addresses(why));
         }
-        Failure::Unavailable(error)
+        guilty
     }
 
     fn now(&self) -> Duration {
@@ -194,14 +190,16 @@ impl Dependency {
         let (before, limit, after, limited) = {
             let state = &mut *self.state();
             let (before, limit) = (state.gate.shut_since(), state.concurrency.limit());
-            state.served += u64::from(load == Load::Served);
+            if load == Load::Served {
+                state.streak.served();
+            }
             state.concurrency.end(now, permit, load);
             state.gate.end(now, ticket, answer, &mut state.rng);
             match (answer, load) {
                 (_, Load::Overload) => state.rejection.refused(now),
                 (gate::Answer::Up, _) => state.rejection.accepted(now),
                 // A gate is enough for what is down.
-                (gate::Answer::Down | gate::Answer::Unknown, _) => {}
+                (gate::Answer::Down | gate::Answer::Broken | gate::Answer::Unknown, _) => {}
             }
             state.wake_next();
             let after = (state.gate.shut_since(), state.concurrency.limit());
@@ -251,29 +249,53 @@ impl State {
 
 impl Turn {
     /// Tells how the attempt ended, and with it whether it asked the dependency at all. Answers with
-    /// what it comes to: `Unavailable` is a failed attempt where the record itself is to blame.
+    /// what it comes to once it is judged who is to blame.
     pub fn end(
         mut self,
         result: Result<(), Failure>,
         context: &Context,
         blame: &mut Blame,
     ) -> Result<(), Failure> {
-        use gate::Answer::{Down, Unknown, Up};
-        let result = result.map_err(|failure| self.of.blamed(failure, blame));
-        if let Err(Failure::Unavailable(error)) = &result {
-            self.of.state().why = Some(without_addresses(&format!("{error:#}")));
+        use gate::Answer::{Broken, Down, Unknown, Up};
+        if let Some(doubt) = context.doubt() {
+            let answer = match self.of.judge(Unserved::InDoubt, doubt, blame) {
+                Guilty::Dependency => Broken,
+                Guilty::Record | Guilty::Unknown => Unknown,
+            };
+            self.hand_back(answer, Load::Unknown);
+            return result;
         }
+        let result = result.map_err(|failure| self.blamed(failure, blame));
         let (answer, load) = match &result {
             Ok(()) if !context.has_asked() => (Unknown, Load::Unknown),
             Ok(()) => (Up, Load::Served),
-            Err(Failure::Retry(_)) => (Up, Load::Unknown),
             Err(Failure::Overloaded(_)) => (Up, Load::Overload),
             Err(Failure::Unavailable(_)) => (Down, Load::Unknown),
-            // The record's fault, or somebody else's turn: the dependency was not asked.
-            Err(Failure::Reject(_) | Failure::Busy(_)) => (Unknown, Load::Unknown),
+            // Whose fault it is is not known, or it is the record's, or somebody else's turn.
+            Err(_) => (Unknown, Load::Unknown),
         };
         self.hand_back(answer, load);
         result
+    }
+
+    /// The failure, as it is once it is judged who is to blame.
+    fn blamed(&self, failure: Failure, blame: &mut Blame) -> Failure {
+        let kind = failure.kind();
+        let (how, error) = match failure {
+            Failure::Unavailable(error) => (Unserved::Down, error),
+            Failure::Refused(error) => (Unserved::Refused, error),
+            Failure::Retry(error) if kind == FailureKind::Retry => (Unserved::Deferred, error),
+            failure => return failure,
+        };
+        let guilty = self.of.judge(how, &format!("{error:#}"), blame);
+        match (guilty, how) {
+            (Guilty::Dependency, _) => Failure::Unavailable(error),
+            (Guilty::Record, Unserved::Refused) => Failure::Reject(error),
+            (Guilty::Record, Unserved::Down) => Failure::Retry(
+                error.context("others are served, so that this record is taken to be the cause"),
+            ),
+            (Guilty::Record | Guilty::Unknown, _) => Failure::Retry(error),
+        }
     }
 
     fn hand_back(&mut self, answer: gate::Answer, load: Load) {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -83,12 +83,15 @@ pub struct Context {
     pub(crate) cancelled: CancellationToken,
     pub(crate) liveness: LivenessOf,
     pub(crate) ends: Option<Instant>,
-    pub(crate) unasked: Unasked,
+    pub(crate) remarks: Arc<Remarks>,
 }
 
-/// Whether a handler said of its call that it asked nothing of its dependency.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Unasked(Arc<AtomicBool>);
+/// What a handler says of its call beside its result.
+#[derive(Debug, Default)]
+pub(crate) struct Remarks {
+    did_not_ask: AtomicBool,
+    in_doubt: OnceLock<String>,
+}
 
 impl Context {
     /// The stream's ARN.
@@ -193,11 +196,25 @@ impl Context {
     /// was done before. Its success is then no sign that a dependency which was found down is back,
     /// nor that a record which finds it down is itself to blame.
     pub fn did_not_ask(&self) {
-        self.unasked.0.store(true, Ordering::Relaxed);
+        self.remarks.did_not_ask.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn has_asked(&self) -> bool {
-        !self.unasked.0.load(Ordering::Relaxed)
+        !self.remarks.did_not_ask.load(Ordering::Relaxed)
+    }
+
+    /// Tells that what the handler depends on broke off after it may have acted, such as a mail server
+    /// that hangs up after the final dot: nobody can tell whether the effect took place. Say so whether
+    /// the record is settled (`Ok`, for a person to decide) or to be tried again
+    /// ([`Failure::Retry`], which then comes minutes later). Two records in a row that end so open the
+    /// circuit breaker, so that an outage at this step puts few effects in doubt and not all.
+    pub fn is_in_doubt(&self, why: impl Into<String>) {
+        // The first remark stands: an attempt ends once.
+        let _ = self.remarks.in_doubt.set(why.into());
+    }
+
+    pub(crate) fn doubt(&self) -> Option<&str> {
+        self.remarks.in_doubt.get().map(String::as_str)
     }
 
     /// Whether another process may still be acting: as the fleet's heartbeats tell.
@@ -219,7 +236,7 @@ impl Context {
             cancelled: CancellationToken::new(),
             liveness: Arc::new(|_| Liveness::Unknown),
             ends: None,
-            unasked: Unasked::default(),
+            remarks: Arc::default(),
         }
     }
 

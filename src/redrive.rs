@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::dead_letter::{DeadLetters, LetterId, Reason};
+use crate::decide::retry::AttemptLimits;
 use crate::dependency::{Dependency, Limits};
 use crate::group::GroupTable;
 use crate::handler::{OUTSIDE, RecordHandler};
@@ -34,8 +35,8 @@ pub struct How {
     pub parallel: usize,
     /// How long the handler may take for a record.
     pub handler_timeout: Duration,
-    /// After so many attempts a letter is no longer redriven by itself.
-    pub max_attempts: u32,
+    /// A letter that has failed so often, and for so long, is no longer redriven by itself.
+    pub limits: AttemptLimits,
     /// How long to wait for somebody else who is at the same effect.
     pub patience: Duration,
     /// What the handler depends on.
@@ -54,7 +55,7 @@ impl How {
             incarnation: format!("{OUTSIDE}{incarnation}"),
             parallel: 8,
             handler_timeout: Duration::from_mins(15),
-            max_attempts: 10,
+            limits: AttemptLimits::default(),
             patience: Duration::from_mins(1),
             dependency: Dependency::new(&Limits::default(), fastrand::Rng::new()),
             stop: CancellationToken::new(),

@@ -22,7 +22,7 @@ use crate::decide::blame::Blame;
 use crate::dependency::{Asker, Turn};
 use crate::engine::persist;
 use crate::group::GroupTable;
-use crate::handler::{Context, Failure, RecordHandler, Unasked, attempt};
+use crate::handler::{Context, Failure, RecordHandler, attempt};
 use crate::progress::{Counters, Histogram};
 use crate::record::{ItemKey, Record, SequenceNumber};
 
@@ -101,7 +101,8 @@ struct Done {
 }
 
 enum Outcome {
-    Handled(Result<(), Failure>, Blame),
+    /// With what it has seen of its dependency, and whether its effect is in doubt.
+    Handled(Result<(), Failure>, Blame, bool),
     Buried(Buried),
     /// Whether the key is parked.
     Asked(bool),
@@ -219,7 +220,7 @@ where
         } = what;
         let context = Context {
             attempt: self.work.context.attempt + number - 1,
-            unasked: Unasked::default(),
+            remarks: Arc::default(),
             ..self.work.context.clone()
         };
         let (handler, limit) = (self.work.handler.clone(), self.work.limit);
@@ -229,7 +230,8 @@ where
             let result = attempt(&*handler, &record, &context, limit).await;
             handling.add(began.elapsed());
             let result = permit.end(result, &context, &mut blame);
-            let outcome = Outcome::Handled(result, blame);
+            let doubtful = context.doubt().is_some();
+            let outcome = Outcome::Handled(result, blame, doubtful);
             Done { key, outcome }
         }));
     }
@@ -279,9 +281,9 @@ where
     fn take_in(&mut self, done: Done) -> Option<Happened> {
         let Done { key, outcome } = done;
         let (ended, failure) = match outcome {
-            Outcome::Handled(Ok(()), _) => (Ended::Handled, None),
-            Outcome::Handled(Err(failure), blame) => {
-                let (kind, error) = (failure.kind(), failure.to_string());
+            Outcome::Handled(Ok(()), ..) => (Ended::Handled, None),
+            Outcome::Handled(Err(failure), blame, doubtful) => {
+                let (kind, error) = (failure.kind().in_doubt(doubtful), failure.to_string());
                 (Ended::Failed { kind, error, blame }, Some(failure))
             }
             Outcome::Buried(Buried::As(reason)) => (Ended::Written(reason), None),

@@ -17,7 +17,7 @@ use tracing::info;
 use crate::core::pipeline::Closing;
 use crate::decide::rate::Rate;
 use crate::engine::{Engine, FEW_PARKED, persist};
-use crate::handler::{Context, RecordHandler, Unasked};
+use crate::handler::{Context, RecordHandler};
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
 use crate::progress::{Reading, Turn};
 use crate::record::{Position, SequenceNumber};
@@ -276,7 +276,7 @@ fn in_flight<S, L: LeaseStore, H: RecordHandler>(
         cancelled: cancel.clone(),
         liveness: engine.liveness.clone(),
         ends: None,
-        unasked: Unasked::default(),
+        remarks: Arc::default(),
     };
     let (letters, counters) = (engine.letters.clone(), engine.progress.counters.clone());
     let limit = timing.call_timeout();

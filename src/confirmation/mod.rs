@@ -131,7 +131,6 @@ pub struct Confirmation<L, K = AsRecorded> {
     counts: Arc<Counts>,
     events: &'static [Event],
     effect: Effect,
-    again: bool,
 }
 
 impl<L: Ledger> Confirmation<L> {
@@ -158,7 +157,6 @@ impl<L: Ledger> Confirmation<L> {
             counts: Arc::default(),
             events: &[Event::Insert],
             effect: Effect::default(),
-            again: false,
         }
     }
 
@@ -179,7 +177,6 @@ impl<L: Ledger> Confirmation<L> {
             counts: self.counts,
             events: self.events,
             effect: self.effect,
-            again: self.again,
         }
     }
 }
@@ -217,16 +214,6 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     #[must_use]
     pub fn effect(self, effect: Effect) -> Self {
         Self { effect, ..self }
-    }
-
-    /// Tries again what the mail server refused for good: nothing of it was sent. For operators, once
-    /// the cause is fixed.
-    #[must_use]
-    pub fn trying_refused_again(self) -> Self {
-        Self {
-            again: true,
-            ..self
-        }
     }
 
     /// What came of it so far in this process.

@@ -113,6 +113,11 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     pub(super) async fn not_offered(&self, mut job: Job<'_>, refusal: Refusal) -> Ended {
         let order = &job.order.id;
         let permanent = refusal.is_permanent();
+        let fail: fn(anyhow::Error) -> Failure = if refusal.is_about_the_recipient() {
+            Failure::Reject
+        } else {
+            Failure::Refused
+        };
         let (stage, cause) = (refusal.stage, &refusal.cause);
         if !refusal.is_about_the_mail() {
             let error = anyhow!("the mail server: {refusal}");
@@ -149,7 +154,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             }
         }
         add(&self.counts.refused);
-        Err(Failure::Reject(error))
+        Err(fail(error))
     }
 
     /// Two items have one effect key. Only one of them can be mailed under it, so the other one
@@ -188,7 +193,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             Delivery::Refused(_) | Delivery::Deferred(_) | Delivery::NotSent { .. } if sent => {
                 Ok(())
             }
-            Delivery::Refused(reply) => Err(Failure::reject(format!(
+            Delivery::Refused(reply) => Err(Failure::refused(format!(
                 "order {order}: the mail server refused it: {reply}"
             ))),
             Delivery::Deferred(reply) => {
@@ -209,7 +214,9 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 })
             }
             Delivery::NoReply { stage, why } => {
-                self.in_doubt(job, row, &format!("at {stage}: {why}"))
+                let why = format!("no definite reply, at {stage}: {why}");
+                job.context.is_in_doubt(why.as_str());
+                self.in_doubt(job, row, &why)
             }
         }
     }
@@ -221,9 +228,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             Some(State::Sent) => Ok(()),
             _ if again && self.rules.on_ambiguous == OnAmbiguous::Resend => {
                 let order = &job.order.id;
-                Err(Failure::Retry(anyhow!(
-                    "order {order}: no definite reply, {why}"
-                )))
+                Err(Failure::Retry(anyhow!("order {order}: {why}")))
             }
             _ => {
                 self.parked(job);
@@ -285,20 +290,6 @@ fn held_back(reply: &Reply, error: anyhow::Error) -> Failure {
         Failure::Overloaded(error)
     } else {
         Failure::Unavailable(error)
-    }
-}
-
-/// There is nothing to be done any more.
-pub(super) fn done(job: &Job<'_>) -> Ended {
-    match &job.row {
-        Some(row) if row.state == State::Failed => {
-            let reply = row.reply.as_deref().unwrap_or("no words");
-            let order = &job.order.id;
-            Err(Failure::reject(format!(
-                "order {order}: refused before: {reply}"
-            )))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use super::kept::{pack, unpack};
 use super::lookup::Lookup;
 use super::mail::{Frozen, Mail};
 use super::order::Order;
-use super::outcome::{Claimed, done};
+use super::outcome::Claimed;
 use super::smtp::Stage;
 use crate::decide::claim::{
     Ask, Claimant, Entry, Happened, ItemRef, Kept, Liveness, OnAmbiguous, State, Verdict, claim,
@@ -276,12 +276,10 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         let liveness = claimant.map_or(Liveness::Unknown, |claimant| {
             job.context.liveness(&claimant.incarnation)
         });
-        let again = self.again.then(|| job.row.as_ref().and_then(tried_again));
-        let row = again.flatten().or_else(|| job.row.clone());
-        match claim(row.as_ref(), &ask, liveness) {
+        match claim(job.row.as_ref(), &ask, liveness) {
             Verdict::Busy(_) if left_out!(BusyIsDone) => Err(Ok(())),
             Verdict::Busy(left) => Err(Err(Failure::Busy(left.min(LOOK_AGAIN)))),
-            Verdict::Done(_) => Err(done(job)),
+            Verdict::Done(_) => Err(Ok(())),
             Verdict::Parked => {
                 self.parked(job);
                 Err(Ok(()))
@@ -324,15 +322,6 @@ fn to_repeat<'a>(job: &'a Job<'_>) -> Option<&'a Kept> {
     let claimed = row.state == State::Sending && !row.claimant.as_ref().is_some_and(mine);
     let in_doubt = claimed || !row.doubtful.is_empty();
     (in_doubt && !left_out!(FreshDate)).then_some(kept)
-}
-
-/// A row that was refused for good, as if that had been for now.
-fn tried_again(row: &Entry) -> Option<Entry> {
-    let retry = Entry {
-        state: State::Retry,
-        ..row.clone()
-    };
-    (row.state == State::Failed).then_some(retry)
 }
 
 fn second(time: SystemTime) -> Option<u64> {

@@ -209,11 +209,19 @@ impl Smtp {
             }),
             Err(refusal) => {
                 // After a definite reply to each command the connection is still in step.
-                if matches!(&refusal.cause, Cause::Reply(reply) if !reply.closes()) {
-                    self.0.pool.put_back(connection);
+                if let Cause::Reply(reply) = &refusal.cause {
+                    self.keep(connection, reply);
                 }
                 Err(refusal)
             }
+        }
+    }
+
+    /// Keeps a connection for the next mail, unless the server put this one off: a session may have a
+    /// limit, and one node of several may be sick. The next try is made on another connection.
+    fn keep(&self, connection: Connection, reply: &Reply) {
+        if reply.class() != Class::NotNow {
+            self.0.pool.put_back(connection);
         }
     }
 
@@ -296,9 +304,7 @@ impl Smtp {
 
     /// 4xx or 5xx to DATA.
     fn turned_down(&self, connection: Connection, reply: Reply) -> Delivery {
-        if !reply.closes() {
-            self.0.pool.put_back(connection);
-        }
+        self.keep(connection, &reply);
         let stage = Stage::Data;
         Delivery::refused(reply).unwrap_or_else(|reply| Delivery::NotSent {
             stage,
@@ -341,7 +347,7 @@ impl Smtp {
             Some(waiter) => waiter.hand_over(connection),
             // Replies to an envelope that nobody waits for any more are on their way.
             None if carries => {}
-            None => self.0.pool.put_back(connection),
+            None => self.keep(connection, &reply),
         }
         delivery
     }

@@ -41,7 +41,7 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
         let how = How {
             parallel: PARALLEL,
             handler_timeout: engine.settings.timing.handler_timeout,
-            max_attempts: engine.settings.attempts.attempts,
+            limits: engine.settings.attempts,
             dependency: engine.dependency.clone(),
             stop: stop.clone(),
             ..How::new(me.as_str(), me.as_str(), engine.clock.clone())

@@ -57,6 +57,8 @@ struct Item<R> {
     ticket: Ticket,
     attempts: Attempts,
     blame: Blame,
+    /// Attempts that the handler did not end itself.
+    crashes: u32,
     failing_since: Option<Duration>,
     /// Since it was first found to be old enough to be rescued.
     due_since: Option<Duration>,
@@ -116,6 +118,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
             ticket,
             attempts: Attempts::default(),
             blame: Blame::default(),
+            crashes: 0,
             failing_since: None,
             due_since: None,
         };
@@ -257,6 +260,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
                 if kind.burns() {
                     item.attempts.push(now.time, &error);
                     item.failing_since.get_or_insert(now.elapsed);
+                    item.crashes += u32::from(kind == FailureKind::Crash);
                 }
                 self.failed(key, kind, now, rng)
             }
@@ -297,10 +301,10 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         let item = self.queues.first(key)?;
         let since = item.failing_since.unwrap_or(now.elapsed);
         let attempts = item.attempts.made();
-        let failing_for = now.elapsed.saturating_sub(since);
         let tried = Tried {
             attempts,
-            failing_for,
+            crashes: item.crashes,
+            failing_for: now.elapsed.saturating_sub(since),
         };
         let record = item.record.clone();
         let verdict = self.rules.verdict(kind, tried, rng);

@@ -89,7 +89,7 @@ pub enum Verdict {
     Mine(Entry),
     /// Somebody alive is at it: wait, at most this long.
     Busy(Duration),
-    /// Nothing is left to do: SENT or FAILED, or SUPPRESSED by an operator while in doubt.
+    /// Nothing is left to do: SENT, or SUPPRESSED by an operator while in doubt.
     Done(State),
     /// In doubt, and to wait for an operator.
     Parked,
@@ -110,10 +110,12 @@ pub fn claim(current: Option<&Entry>, ask: &Ask, claimant: Liveness) -> Verdict 
         return Verdict::Collision(other.clone());
     }
     match entry.state {
-        State::Sent | State::Failed => Verdict::Done(entry.state),
+        State::Sent => Verdict::Done(entry.state),
         // An operator gave it up without knowing whether it was accepted.
         State::Suppressed if !entry.doubtful.is_empty() => Verdict::Done(entry.state),
-        State::Retry | State::Suppressed => Verdict::Claim(claimed(entry, ask)),
+        // Nothing of it was accepted, and whoever comes again means it: the engine, which does not know
+        // yet whose fault the refusal was, an operator, or a later record.
+        State::Retry | State::Failed | State::Suppressed => Verdict::Claim(claimed(entry, ask)),
         State::Ambiguous => ambiguous(entry, ask),
         State::Sending => sending(entry, ask, claimant),
     }

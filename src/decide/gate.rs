@@ -23,6 +23,25 @@ impl Default for Probing {
     }
 }
 
+impl Probing {
+    /// How a dependency that answered so is tried.
+    fn after(self, answer: Answer) -> Self {
+        match answer {
+            Answer::Broken => Self {
+                first: self.first.max(BROKEN.first),
+                longest: self.longest.max(BROKEN.longest),
+            },
+            _ => self,
+        }
+    }
+}
+
+/// Between tries of a dependency that breaks off after it may have acted.
+const BROKEN: Probing = Probing {
+    first: Duration::from_mins(2),
+    longest: Duration::from_mins(15),
+};
+
 /// A call that the gate let through. Tell the gate how it ended.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a probe that is not reported keeps the gate shut"]
@@ -55,6 +74,9 @@ pub enum Answer {
     Up,
     /// It is down.
     Down,
+    /// It broke off after it may have acted: each try costs a doubt, so that the next one comes
+    /// minutes later.
+    Broken,
     /// The call ended before that was known.
     Unknown,
 }
@@ -119,18 +141,18 @@ impl Gate {
             return;
         }
         match (&mut self.shut, answer) {
-            (None, Answer::Down) => {
+            (None, Answer::Down | Answer::Broken) => {
                 self.generation += 1;
                 self.shut = Some(Shut {
                     since: now,
                     failed: 0,
-                    next: now + wait(self.probing, 0, rng),
+                    next: now + wait(self.probing.after(answer), 0, rng),
                     probe_running: false,
                 });
             }
-            (Some(shut), Answer::Down) => {
+            (Some(shut), Answer::Down | Answer::Broken) => {
                 shut.failed = shut.failed.saturating_add(1);
-                shut.next = now + wait(self.probing, shut.failed, rng);
+                shut.next = now + wait(self.probing.after(answer), shut.failed, rng);
                 shut.probe_running = false;
             }
             (Some(_), Answer::Up) => {

@@ -14,7 +14,7 @@ pub struct Backoff {
 /// How long a record that fails is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptLimits {
-    /// So many attempts at most, by one owner of its shard.
+    /// So many attempts at most in which the handler panics or overruns, by one owner of its shard.
     pub attempts: u32,
     /// So long at most after the first attempt that failed.
     pub age: Duration,
@@ -33,7 +33,7 @@ impl Default for Backoff {
     fn default() -> Self {
         Self {
             base: Duration::from_millis(200),
-            cap: Duration::from_secs(30),
+            cap: Duration::from_mins(5),
         }
     }
 }

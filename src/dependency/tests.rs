@@ -94,11 +94,11 @@ async fn overload_halves_what_runs_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn retries_wait_for_their_budget_and_first_tries_do_not() {
     let it = dependency(Limits::default());
-    let failed = || Err(Failure::Retry(anyhow::anyhow!("no")));
-    let mut made = 0;
+    let failed = || Err(Failure::retry("no"));
+    let (mut made, mut blame) = (0, Blame::default());
     let wait = loop {
         match it.ask(Try::Again) {
-            Admission::Go(turn) => end(turn, failed()),
+            Admission::Go(turn) => drop(end_of(turn, failed(), &mut blame)),
             Admission::Later(wait) => break wait,
             Admission::Wait(wait) => panic!("{wait:?}"),
         }
@@ -121,9 +121,9 @@ async fn asking_in_vain_neither_earns_nor_spends_retries() {
         assert!(matches!(it.ask(Try::Again), Admission::Wait(_)));
     }
     drop(running);
-    let mut made = 0;
+    let (mut made, mut blame) = (0, Blame::default());
     while let Admission::Go(turn) = it.ask(Try::Again) {
-        end(turn, Err(Failure::Retry(anyhow::anyhow!("no"))));
+        drop(end_of(turn, Err(Failure::retry("no")), &mut blame));
         made += 1;
     }
     assert_eq!(made, 10);
@@ -165,6 +165,65 @@ async fn a_record_that_alone_finds_it_down_is_to_blame_and_shuts_no_gate() {
     let found = end_of(turn(&it), Err(Failure::unavailable("no route")), &mut blame);
     assert!(matches!(found, Err(Failure::Unavailable(_))));
     assert!(it.down_for().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_records_in_a_row_that_are_refused_or_put_off_are_its_fault() {
+    for fail in [Failure::refused, Failure::retry] as [fn(&'static str) -> Failure; 2] {
+        let it = dependency(Limits::default());
+        for _ in 0..4 {
+            let failed = end_of(turn(&it), Err(fail("553 not yours")), &mut Blame::default());
+            assert!(matches!(failed, Err(Failure::Retry(_))), "{failed:?}");
+        }
+        assert_eq!(it.down_for(), None);
+        let failed = end_of(turn(&it), Err(fail("553 not yours")), &mut Blame::default());
+        assert!(matches!(failed, Err(Failure::Unavailable(_))), "{failed:?}");
+        assert_eq!(it.down().unwrap().why, "553 not yours");
+        // A probe that fares no better is no attempt, either.
+        tokio::time::advance(waits(&it)).await;
+        let failed = end_of(turn(&it), Err(fail("553 not yours")), &mut Blame::default());
+        assert!(matches!(failed, Err(Failure::Unavailable(_))), "{failed:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_refused_while_others_are_served_is_rejected_and_shuts_no_gate() {
+    let it = dependency(Limits::default());
+    let refused = || Err(Failure::refused("550 no such mailbox"));
+    let mut bad = [Blame::default(), Blame::default()];
+    for blame in &mut bad {
+        let failed = end_of(turn(&it), refused(), blame);
+        assert!(matches!(failed, Err(Failure::Retry(_))), "{failed:?}");
+    }
+    for _ in 0..10 {
+        end(turn(&it), Ok(()));
+    }
+    for blame in &mut bad {
+        let failed = end_of(turn(&it), refused(), blame);
+        assert!(matches!(failed, Err(Failure::Reject(_))), "{failed:?}");
+    }
+    assert_eq!(it.down_for(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_effects_in_doubt_in_a_row_shut_it_and_it_is_tried_minutes_later() {
+    for result in [Ok, |()| Err(Failure::retry("hung up"))] as [fn(()) -> Result<(), Failure>; 2] {
+        let it = dependency(Limits::default());
+        let doubt = |turn: Turn| {
+            let context = Context::detached();
+            context.is_in_doubt("hung up after the final dot");
+            drop(turn.end(result(()), &context, &mut Blame::default()));
+        };
+        doubt(turn(&it));
+        assert_eq!(it.down_for(), None);
+        doubt(turn(&it));
+        assert_eq!(it.down().unwrap().why, "hung up after the final dot");
+        let wait = waits(&it);
+        assert!(wait >= Duration::from_mins(1), "{wait:?}");
+        tokio::time::advance(wait).await;
+        end(turn(&it), Ok(()));
+        assert_eq!(it.down_for(), None);
+    }
 }
 
 #[tokio::test(start_paused = true)]

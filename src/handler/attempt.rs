@@ -4,13 +4,21 @@ use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use futures_util::FutureExt as _;
 
 use tracing::Instrument as _;
 
 use super::{Context, Failure, RecordHandler};
 use crate::record::Record;
+
+/// How an attempt ended that the handler itself did not end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Crash {
+    #[error("the handler panicked: {0}")]
+    Panic(String),
+    #[error("the handler took longer than {0:?}")]
+    Overrun(Duration),
+}
 
 /// Runs the handler once, for at most `limit`. A panic and an overrun are failures to try again.
 pub(crate) async fn attempt<H: RecordHandler>(
@@ -25,13 +33,11 @@ pub(crate) async fn attempt<H: RecordHandler>(
     let handling = handling.instrument(record.span());
     match tokio::time::timeout(limit, handling).await {
         Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(Failure::Retry(anyhow!(
-            "the handler panicked: {}",
-            words(&*panic)
-        ))),
-        Err(_) => Err(Failure::Retry(anyhow!(
-            "the handler took longer than {limit:?}"
-        ))),
+        Ok(Err(panic)) => {
+            let words = words(&*panic).to_owned();
+            Err(Failure::Retry(Crash::Panic(words).into()))
+        }
+        Err(_) => Err(Failure::Retry(Crash::Overrun(limit).into())),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use super::attempt::Crash;
 use crate::aws_error::{AwsError, Kind};
 use crate::core::pipeline::FailureKind;
 use crate::record::DecodeError;
@@ -15,10 +16,17 @@ use crate::record::DecodeError;
 /// what they say (`From<SdkError>` and `From<io::Error>` below).
 #[derive(Debug)]
 pub enum Failure {
-    /// Try again with backoff; the item's later records wait.
+    /// Try again with growing waits, for `--max-age`; the item's later records wait. Where several
+    /// records in a row fail so and none succeeds, what they depend on is to blame, and this is a
+    /// [`Failure::Unavailable`] ([`crate::decide::blame`]).
     Retry(anyhow::Error),
     /// The record is bad and will never do: say which field, and what was expected.
     Reject(anyhow::Error),
+    /// Something that the handler depends on refuses this call for good, and it may be the record's
+    /// fault or that of the settings: a mail server's 5xx, an API's 400 or 403. Where it serves others
+    /// all the same, this is a [`Failure::Reject`]; where it refuses several records in a row, a
+    /// [`Failure::Unavailable`]; until either is known, a [`Failure::Retry`].
+    Refused(anyhow::Error),
     /// Something that the handler depends on is down: no attempt is burned, everything that needs
     /// it waits and is tried again. Where it serves others all the same, the record is to blame, and
     /// this is a [`Failure::Retry`] ([`crate::decide::blame`]).
@@ -48,6 +56,8 @@ constructors! {
     retry, Retry;
     /// [`Failure::Reject`] with a message or an error.
     reject, Reject;
+    /// [`Failure::Refused`] with a message or an error.
+    refused, Refused;
     /// [`Failure::Unavailable`] with a message or an error.
     unavailable, Unavailable;
     /// [`Failure::Overloaded`] with a message or an error.
@@ -57,7 +67,9 @@ constructors! {
 impl Failure {
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
-            Self::Retry(_) => FailureKind::Retry,
+            Self::Retry(error) if error.is::<Crash>() => FailureKind::Crash,
+            // Until it is known whose fault a refusal is.
+            Self::Retry(_) | Self::Refused(_) => FailureKind::Retry,
             Self::Reject(_) => FailureKind::Reject,
             Self::Unavailable(_) => FailureKind::Unavailable,
             Self::Overloaded(_) => FailureKind::Overloaded,
@@ -71,6 +83,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Retry(error)
             | Self::Reject(error)
+            | Self::Refused(error)
             | Self::Unavailable(error)
             | Self::Overloaded(error) => write!(f, "{error:#}"),
             Self::Busy(wait) => write!(f, "somebody else is at it, at most {wait:?} more"),

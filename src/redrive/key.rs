@@ -195,8 +195,17 @@ impl<H: RecordHandler> Redrive<'_, H> {
 
     /// Why a letter that failed waits for an operator from now on; `None`: it does not.
     fn because(&self, letter: &Letter, reason: Reason) -> Option<Reason> {
-        let made = letter.envelope.attempts.made().saturating_add(1);
-        let is_over = reason != Reason::Exhausted || made >= self.how.max_attempts;
+        let (limits, envelope) = (self.how.limits, &letter.envelope);
+        let often = envelope.attempts.made().saturating_add(1) >= limits.attempts;
+        let is_over = match reason {
+            Reason::Exhausted => often,
+            // The time that it waited for its dependency counts as well, so time alone does not tell.
+            Reason::TooOld => {
+                let age = self.how.clock.now().duration_since(envelope.written);
+                often && age.is_ok_and(|age| age >= limits.age)
+            }
+            _ => true,
+        };
         is_over.then_some(reason)
     }
 
@@ -210,7 +219,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         let (how, envelope) = (self.how, &letter.envelope);
         let limits = AttemptLimits {
             attempts: 1,
-            age: Duration::MAX,
+            age: Duration::ZERO,
         };
         let rescue_age = None;
         let rules = Rules {

@@ -253,7 +253,7 @@ impl Mailer {
         let result = self.confirmation.handle(&one_item, context).await;
         match &result {
             // As if the record had gone to the dead letters.
-            Ok(()) | Err(Failure::Reject(_)) => {
+            Ok(()) | Err(Failure::Reject(_) | Failure::Refused(_)) => {
                 if let Some(mailing) = &self.world.mailing {
                     self.world.judge(mailing.settled(order));
                 }

@@ -41,7 +41,7 @@ const CONFIRMATION: &[&str] = &[
 /// bad weather.
 const ABOVE_CONFIRMATION: &[&str] = &["tables", "lambda", "simulation"];
 
-/// Files in which types of the AWS SDK may stand.
+/// Files in which types of the AWS SDK may stand, beside those in a folder `dynamodb`.
 const AWS_FILES: &[&str] = &[
     "aws.rs",
     "aws_error.rs",
@@ -160,7 +160,8 @@ fn wrong_arrows(file: &File, roots: &BTreeMap<String, String>) -> Vec<String> {
 
 fn foreign(file: &File) -> Vec<String> {
     let mut wrong = Vec::new();
-    if !AWS_FILES.contains(&file.name()) && file.room() != "bin" {
+    let adapter = file.path.contains("/dynamodb/");
+    if !AWS_FILES.contains(&file.name()) && !adapter && file.room() != "bin" {
         wrong.extend(file.lines_with(&["aws_sdk_", "aws_smithy_", "aws_config::"]));
     }
     if file.room() != "confirmation" {

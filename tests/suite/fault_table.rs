@@ -50,7 +50,8 @@ fn told(told: Told) -> &'static str {
     match told {
         Told::Done => "settles the record",
         Told::Retry => "tries again",
-        Told::Reject => "gives it up",
+        Told::Reject => "gives it up; a redrive tries again",
+        Told::Refused => "tries again until it is known whose fault it is",
         Told::Unavailable => "waits until the server is well",
         Told::Overloaded => "slows down",
         Told::Busy => "waits",

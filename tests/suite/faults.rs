@@ -22,18 +22,20 @@ pub enum Told {
     Done,
     Retry,
     Reject,
+    Refused,
     Unavailable,
     Overloaded,
     Busy,
 }
 
-use Told::{Busy, Done, Overloaded, Reject, Retry, Unavailable};
+use Told::{Busy, Done, Overloaded, Refused, Reject, Retry, Unavailable};
 
 pub fn told(result: &Result<(), Failure>) -> Told {
     match result {
         Ok(()) => Done,
         Err(Failure::Retry(_)) => Retry,
         Err(Failure::Reject(_)) => Reject,
+        Err(Failure::Refused(_)) => Refused,
         Err(Failure::Unavailable(_)) => Unavailable,
         Err(Failure::Overloaded(_)) => Overloaded,
         Err(Failure::Busy(_)) => Busy,
@@ -79,13 +81,9 @@ fn asks_for_less(step: Step) -> Case {
 
 /// The server says no to the envelope.
 fn at_the_envelope(step: Step, reply: &'static str, told: Told, state: Option<State>) -> Case {
-    let settled = usize::from(state.is_none());
-    let next = if state.is_none() { Done } else { Reject };
     Case {
         told: [told; 2],
         state,
-        next: [next, next],
-        mails: [settled, settled],
         ..before_the_claim(step, Act::Say(reply))
     }
 }
@@ -99,13 +97,11 @@ fn not_accepted(step: Step, act: Act, told: Told) -> Case {
     }
 }
 
-/// After the claim, and refused for good.
+/// After the claim, and refused for good. Whoever comes again means it.
 fn refused(step: Step, reply: &'static str) -> Case {
     Case {
-        told: [Reject; 2],
+        told: [Refused; 2],
         state: Some(State::Failed),
-        next: [Reject, Reject],
-        mails: [0, 0],
         ..before_the_claim(step, Act::Say(reply))
     }
 }
@@ -175,11 +171,17 @@ fn of_the_envelope() -> Vec<Case> {
         table.push(at_the_envelope(step, "450 4.2.1 grey", Retry, None));
         table.push(at_the_envelope(
             step,
-            "550 5.1.1 nobody",
-            Reject,
+            "553 5.7.1 not yours",
+            Refused,
             Some(State::Failed),
         ));
     }
+    table.push(at_the_envelope(
+        Step::Rcpt,
+        "550 5.1.1 nobody",
+        Reject,
+        Some(State::Failed),
+    ));
     table
 }
 
@@ -218,6 +220,11 @@ pub fn table() -> Vec<Case> {
     table.push(not_accepted(
         Step::Dot,
         Act::Say("454 4.7.0 throttled"),
+        Overloaded,
+    ));
+    table.push(not_accepted(
+        Step::Dot,
+        Act::Say("432 4.3.2 too many at once"),
         Overloaded,
     ));
     table.push(not_accepted(

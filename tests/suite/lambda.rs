@@ -97,8 +97,8 @@ async fn a_rejected_record_becomes_a_dead_letter_and_its_key_follows_also_in_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_fails_is_tried_as_often_as_by_an_owner_of_its_shard_and_then_given_up() {
-    let desk = failing("b", retry);
+async fn a_record_whose_handler_panics_is_tried_as_often_as_by_an_owner_of_its_shard() {
+    let desk = failing("b", || panic!("it panics"));
     let (function, letters) = function(&desk);
     let answer = handled(&function, &batch("abb"), LONG).await;
     assert_eq!(answer.unsettled(), None);

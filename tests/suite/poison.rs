@@ -71,7 +71,7 @@ async fn lives_through_it_all(url: &str, outage: Duration) {
     let quit = CancellationToken::new();
     let settings = Settings {
         attempts: AttemptLimits {
-            attempts: 2,
+            age: Duration::from_secs(1),
             ..AttemptLimits::default()
         },
         backoff: Backoff {

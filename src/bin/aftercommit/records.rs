@@ -32,7 +32,7 @@ pub struct RecordArgs {
     /// so that an order is mailed once and not once per Region
     #[arg(long, value_name = "ATTRIBUTE=REGION", env = "AFTERCOMMIT_HOME_REGION")]
     home_region: Option<HomeRegion>,
-    /// Number of failed attempts after which a record becomes a dead letter
+    /// Attempts in which the handler panics or overruns its time, before the record becomes a dead letter
     #[arg(
         long,
         value_name = "NUMBER",

@@ -283,8 +283,7 @@ async fn handler(
     Ok(Handler {
         confirmation: confirmation
             .effect(effect)
-            .wanting(wanted.unwrap_or_default())
-            .trying_refused_again(),
+            .wanting(wanted.unwrap_or_default()),
         orders: (!args.as_recorded).then(read),
     })
 }

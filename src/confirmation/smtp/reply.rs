@@ -59,11 +59,38 @@ impl Reply {
         self.code == 421
     }
 
-    /// Whether the server asks for fewer or slower mails: 421, or 454 which Amazon SES answers to
-    /// a sender above its rate
-    /// ([SES](https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html)).
+    /// Whether the server asks for fewer or slower mails: 421; 454 which Amazon SES answers to a
+    /// sender above its rate
+    /// ([SES](https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html)); and 432
+    /// which Exchange Online answers to a mailbox with more than three submissions at a time
+    /// ([Exchange](https://learn.microsoft.com/en-us/exchange/mail-flow-best-practices/how-to-set-up-a-multifunction-device-or-application-to-send-email-using-microsoft-365-or-office-365)).
     pub fn throttles(&self) -> bool {
-        matches!(self.code, 421 | 454)
+        matches!(self.code, 421 | 432 | 454)
+    }
+
+    /// The enhanced status code that the server's words begin with, such as 5.1.1
+    /// ([RFC 3463](https://www.rfc-editor.org/rfc/rfc3463)).
+    fn enhanced(&self) -> Option<[u16; 3]> {
+        let word = self.lines.first()?.split_whitespace().next()?;
+        let mut parts = word.split('.').map(str::parse);
+        let status = [
+            parts.next()?.ok()?,
+            parts.next()?.ok()?,
+            parts.next()?.ok()?,
+        ];
+        parts.next().is_none().then_some(status)
+    }
+
+    /// Whether a refusal of a recipient is about the recipient: the mailbox does not exist, is
+    /// disabled, or is not a mailbox. Anything else, such as 5.7.1, may be about the sender, the
+    /// login or the server's settings: many servers say at RCPT what they have against those.
+    pub(super) fn is_about_the_recipient(&self) -> bool {
+        match self.enhanced() {
+            Some([5, 1, detail]) => matches!(detail, 0..=3 | 6 | 10),
+            Some([5, 2, 1]) => true,
+            Some(_) => false,
+            None => matches!(self.code, 550 | 551 | 553),
+        }
     }
 
     /// Whether no mail at all is taken for a long time, because the day's quota is used up. Amazon

@@ -124,6 +124,16 @@ impl Refusal {
         }
     }
 
+    /// Whether it is certain that the recipient is to blame. Otherwise a refusal may be about the
+    /// sender, the login, or what the server was set up to take.
+    pub fn is_about_the_recipient(&self) -> bool {
+        match (&self.cause, self.stage) {
+            (Cause::Reply(reply), Stage::Rcpt) => reply.is_about_the_recipient(),
+            (Cause::Unsuitable(_), Stage::Rcpt) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the server does not accept the login: 5xx to AUTH, such as 535 for a wrong password.
     pub(super) fn is_of_the_login(&self) -> bool {
         self.stage == Stage::Auth && self.is_permanent()

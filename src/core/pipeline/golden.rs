@@ -183,6 +183,8 @@ impl Script {
         let ended = match how {
             "ok" => Ended::Handled,
             "retry" => failed(FailureKind::Retry),
+            "crash" => failed(FailureKind::Crash),
+            "in-doubt" => failed(FailureKind::InDoubt),
             "reject" => failed(FailureKind::Reject),
             "unavailable" => failed(FailureKind::Unavailable),
             "overloaded" => failed(FailureKind::Overloaded),

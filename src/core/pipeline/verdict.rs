@@ -8,11 +8,22 @@ use super::Rules;
 /// A record that somebody else is working on is not looked at more often than this.
 const BUSY: Duration = Duration::from_millis(100);
 
+/// It is looked at again within this time, however long the other one may take.
+const BUSY_MOST: Duration = Duration::from_secs(1);
+
+/// The shortest wait before an effect in doubt is tried again, and half of the longest: whatever broke
+/// is not given a second chance to break at once.
+const DOUBT: Duration = Duration::from_mins(1);
+
 /// How an attempt failed, and with that whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It may succeed the next time. Panics and overruns count as this.
+    /// It may succeed the next time.
     Retry,
+    /// The handler panicked or overran its time.
+    Crash,
+    /// It may have succeeded, and is to be tried again.
+    InDoubt,
     /// The record is bad.
     Reject,
     /// A dependency is down.
@@ -26,7 +37,18 @@ pub enum FailureKind {
 impl FailureKind {
     /// Whether this was an attempt at the record, and not the fault of others.
     pub fn burns(self) -> bool {
-        matches!(self, Self::Retry | Self::Reject)
+        matches!(
+            self,
+            Self::Retry | Self::Crash | Self::InDoubt | Self::Reject
+        )
+    }
+
+    /// The same, of a call whose effect may be in doubt.
+    pub fn in_doubt(self, doubtful: bool) -> Self {
+        match self {
+            Self::Retry if doubtful => Self::InDoubt,
+            other => other,
+        }
     }
 }
 
@@ -46,6 +68,8 @@ pub enum Verdict {
 pub struct Tried {
     /// Attempts that failed.
     pub attempts: u32,
+    /// Those of them that the handler did not end itself.
+    pub crashes: u32,
     /// Since the first of them.
     pub failing_for: Duration,
 }
@@ -60,21 +84,26 @@ impl Rules {
             }
             FailureKind::Reject if self.comes_again => Verdict::Leave,
             FailureKind::Reject => Verdict::Again(backoff.cap),
-            FailureKind::Retry => match self.used_up(tried) {
-                Some(reason) => Verdict::DeadLetter(reason),
-                None => Verdict::Again(backoff.wait(tried.attempts, rng)),
-            },
+            FailureKind::Retry | FailureKind::Crash | FailureKind::InDoubt => {
+                match self.used_up(tried) {
+                    Some(reason) => Verdict::DeadLetter(reason),
+                    None if kind == FailureKind::InDoubt => {
+                        Verdict::Again(DOUBT.mul_f64(1.0 + rng.f64()))
+                    }
+                    None => Verdict::Again(backoff.wait(tried.attempts, rng)),
+                }
+            }
             FailureKind::Overloaded => Verdict::Again(backoff.wait(4, rng)),
             // The circuit breaker decides when.
             FailureKind::Unavailable => Verdict::Again(Duration::ZERO),
-            FailureKind::Busy(wait) => Verdict::Again(wait.min(backoff.cap / 30).max(BUSY)),
+            FailureKind::Busy(wait) => Verdict::Again(wait.clamp(BUSY, BUSY_MOST)),
         }
     }
 
     /// Why a record may not be tried again. Without dead letters it is tried for ever.
     fn used_up(&self, tried: Tried) -> Option<Reason> {
         let limits = self.dead_letters?.limits;
-        if tried.attempts >= limits.attempts {
+        if tried.crashes >= limits.attempts {
             return Some(Reason::Exhausted);
         }
         (tried.failing_for >= limits.age).then_some(Reason::TooOld)
@@ -104,26 +133,32 @@ mod tests {
         }
     }
 
+    /// After so many attempts in which the handler crashed, or that failed otherwise.
     fn verdict(rules: &Rules, kind: FailureKind, attempts: u32, seconds: u64) -> Verdict {
         let failing_for = Duration::from_secs(seconds);
         let tried = Tried {
             attempts,
+            crashes: if kind == FailureKind::Crash {
+                attempts
+            } else {
+                0
+            },
             failing_for,
         };
         rules.verdict(kind, tried, &mut fastrand::Rng::with_seed(7))
     }
 
     #[test]
-    fn a_record_is_given_up_when_either_its_attempts_or_its_time_are_used_up() {
+    fn a_record_is_given_up_when_its_crashes_or_its_time_are_used_up() {
         let cases = [
-            (1, 0, None),
-            (2, 599, None),
-            (2, 600, Some(Reason::TooOld)),
-            (3, 0, Some(Reason::Exhausted)),
-            (3, 600, Some(Reason::Exhausted)),
+            (1, 0, None, None),
+            (2, 599, None, None),
+            (2, 600, Some(Reason::TooOld), Some(Reason::TooOld)),
+            (3, 0, Some(Reason::Exhausted), None),
+            (3, 600, Some(Reason::Exhausted), Some(Reason::TooOld)),
         ];
-        for (attempts, seconds, expected) in cases {
-            let of = |rules: &Rules| match verdict(rules, FailureKind::Retry, attempts, seconds) {
+        for (attempts, seconds, crashed, otherwise) in cases {
+            let of = |rules: &Rules, kind| match verdict(rules, kind, attempts, seconds) {
                 Verdict::DeadLetter(reason) => Some(reason),
                 Verdict::Again(wait) => {
                     assert!(wait <= rules.backoff.cap);
@@ -131,9 +166,29 @@ mod tests {
                 }
                 Verdict::Leave => panic!("left"),
             };
-            assert_eq!(of(&rules(true, false)), expected, "{attempts} {seconds}");
-            assert_eq!(of(&rules(false, false)), None, "without dead letters");
+            let letters = rules(true, false);
+            assert_eq!(
+                of(&letters, FailureKind::Crash),
+                crashed,
+                "{attempts} {seconds}"
+            );
+            for kind in [FailureKind::Retry, FailureKind::InDoubt] {
+                assert_eq!(of(&letters, kind), otherwise, "{attempts} {seconds}");
+            }
+            assert_eq!(
+                of(&rules(false, false), FailureKind::Crash),
+                None,
+                "without dead letters"
+            );
         }
+    }
+
+    #[test]
+    fn an_effect_in_doubt_is_tried_again_minutes_later() {
+        let Verdict::Again(wait) = verdict(&rules(true, false), FailureKind::InDoubt, 1, 0) else {
+            panic!("given up");
+        };
+        assert!((DOUBT..DOUBT * 2).contains(&wait), "{wait:?}");
     }
 
     #[test]

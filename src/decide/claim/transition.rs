@@ -201,8 +201,14 @@ fn unclaimed(
         Some(entry) if entry.state == state && entry.reply.as_deref() == Some(reason) => {
             return Some(entry.clone());
         }
-        Some(entry) if matches!(entry.state, State::Retry | State::Suppressed) => entry.next(now),
-        Some(entry) if entry.state == state => return Some(entry.clone()),
+        Some(entry)
+            if matches!(
+                entry.state,
+                State::Retry | State::Failed | State::Suppressed
+            ) =>
+        {
+            entry.next(now)
+        }
         Some(_) => return None,
     };
     next.state = state;

@@ -61,10 +61,10 @@ impl Run {
                 Reason::Rescued => plan.outage.end > plan.outage.start + 20 * HOUR,
                 // A key that fails does not hold the children of its shard.
                 Reason::Deferred => !plan.ends.is_empty(),
-                Reason::TooOld => false,
+                Reason::TooOld => plan.poison.get(&key) == Some(&Poison::Fails),
                 Reason::Exhausted => {
                     let poison = plan.poison.get(&key);
-                    poison.is_some_and(|poison| *poison != Poison::Rejects)
+                    poison.is_some_and(|poison| matches!(poison, Poison::Panics | Poison::Hangs))
                 }
                 Reason::Followed => true,
             };
@@ -88,7 +88,10 @@ impl Run {
         }
         // One owner's attempts for each start, and the operator's.
         let most = ATTEMPTS * (u32::try_from(self.starts).unwrap() + 2);
-        let over = |(_, failed): &(&(usize, usize), &u32)| **failed > most;
+        // One that fails is tried for hours, ever more rarely.
+        let over = |((key, _), failed): &(&(usize, usize), &u32)| {
+            **failed > most && self.world.plan.poison.get(key) != Some(&Poison::Fails)
+        };
         if let Some((place, failed)) = journal.failed.iter().find(over) {
             return Err(format!("{place:?} failed {failed} times, more than {most}"));
         }
