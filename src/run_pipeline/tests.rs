@@ -42,7 +42,7 @@ fn in_flight(handler: &Arc<Count>, until: Instant) -> InFlight<'static, Arc<Coun
         handler: handler.clone(),
         context: Context::detached().until(until),
         at_expiry: Closing::LeaseLost,
-        limit: Duration::from_secs(60),
+        limit: Duration::from_mins(1),
         bury: None,
         ask: None,
         handling: Arc::default(),

@@ -90,6 +90,10 @@ impl DynamoDbStream {
     /// A record that comes without a creation time counts as created when it was read, so that
     /// nothing takes it for older than it is and skips it. `clock` dates it where the answer does
     /// not say when it was given.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "every adapter is given its client"
+    )]
     pub fn new(client: Client, arn: &str, clock: Clock) -> Self {
         let (client, time) = with_service_time(&client);
         Self {
@@ -104,6 +108,10 @@ impl DynamoDbStream {
 
     /// All streams of a table: the one that it has, those that it had and that still hold records,
     /// and those that it will have. `table` is its name or ARN, as the calls are to name it.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "every adapter is given its client"
+    )]
     pub fn of_table(
         client: Client,
         tables: aws_sdk_dynamodb::Client,

@@ -178,8 +178,8 @@ async fn unwell(unwell: Unwell, lasts: Duration) -> (Vec<Reason>, usize, usize) 
     let mut doubts = server.doubts.lock().unwrap().clone();
     doubts.sort();
     doubts.dedup();
-    let served = server.served.lock().unwrap().len();
-    (reasons.collect(), served, doubts.len())
+    let count = server.served.lock().unwrap().len();
+    (reasons.collect(), count, doubts.len())
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,7 +44,7 @@ async fn the_shards_of_a_worker_that_beats_but_cannot_look_move_to_others_until_
 async fn trust_counts_from_the_beginning_of_a_look_however_late_its_answer() {
     let stage = Stage::new(1);
     let timing = stage.settings.timing.clone();
-    let late = timing.call_timeout() - secs(1) / 4;
+    let late = timing.call_timeout().saturating_sub(secs(1) / 4);
     let blind = Arc::new(AtomicBool::new(false));
     let last = Arc::new(Mutex::new(Instant::now()));
     let (is_blind, begun) = (blind.clone(), last.clone());
