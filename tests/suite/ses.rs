@@ -16,7 +16,7 @@ use crate::faults::{Told, told};
 use crate::support::orders::{inserted, row, rules};
 use crate::support::ses_server::{Act, SesServer};
 
-use Told::{Done, Overloaded, Reject, Retry, Unavailable};
+use Told::{Done, Overloaded, Refused, Reject, Retry, Unavailable};
 
 /// A client that would retry, if it were let.
 fn client(url: &str, credentials: bool) -> aws_sdk_sesv2::Client {
@@ -97,15 +97,15 @@ async fn a_mail_that_is_taken_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_definite_no_about_the_mail_is_final() {
+async fn a_definite_no_is_refused_and_may_be_tried_again_by_whoever_has_the_record() {
     let rejected = Act::Say(
         400,
         "MessageRejected",
         "Email address is not verified: ann@example.com",
     );
-    check(rejected, Reject, State::Failed, Reject, [1, 1]).await;
+    check(rejected, Refused, State::Failed, Done, [2, 2]).await;
     let bad = Act::Say(400, "BadRequestException", "Missing final '@domain'");
-    check(bad, Reject, State::Failed, Reject, [1, 1]).await;
+    check(bad, Refused, State::Failed, Done, [2, 2]).await;
 }
 
 #[tokio::test]
