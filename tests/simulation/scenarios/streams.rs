@@ -232,7 +232,8 @@ async fn a_stream_that_is_begun_late_is_a_gap_as_a_whole_where_its_first_shards_
     }
     stage.hand.open();
     let all = [held, kept].concat();
-    eventually(secs(300), "handled", || stage.hand.sorted() == all).await;
+    // Whoever was held for so long is tried again five minutes later at most.
+    eventually(secs(600), "handled", || stage.hand.sorted() == all).await;
     let whole = format!("{SECOND}#whole-stream");
     assert!(gaps(&stage).contains(&whole), "{:?}", gaps(&stage));
 }
