@@ -14,35 +14,20 @@ use tracing::{debug, error, warn};
 use crate::budget::Room;
 use crate::clock::Clock;
 use crate::core::pipeline::{
-    Change, Closing, DeadLetter, Ended, Handle, Next, Now, Pipeline, Rules, Verdict,
+    Change, Closing, DeadLetter, Ended, FailureKind, Handle, Next, Now, Pipeline, Rules, Verdict,
 };
 use crate::core::{Attempts, Reason};
-use crate::dead_letter::{Coming, DeadLetters, Fence, Letter, ParkedPage, Written};
+use crate::dead_letter::{Letter, ParkedPage};
 use crate::decide::blame::Blame;
 use crate::dependency::{Asker, Turn};
-use crate::engine::persist;
 use crate::group::GroupTable;
 use crate::handler::{Context, Failure, RecordHandler, attempt};
 use crate::progress::{Counters, Histogram};
 use crate::record::{ItemKey, Record, SequenceNumber};
 
-/// What came of a dead letter.
-pub(crate) enum Buried {
-    /// It is written, for this reason.
-    As(Reason),
-    /// It was to follow others of its key, and the key is not parked any more.
-    KeyFree,
-    /// The lease under which its record was read is somebody else's.
-    LeaseLost,
-}
+mod letters;
 
-/// Writes a dead letter until that has an answer.
-pub(crate) type Bury<'a> =
-    Arc<dyn Fn(Letter, fastrand::Rng) -> BoxFuture<'a, Buried> + Send + Sync + 'a>;
-
-/// Asks whether a key is parked until that has an answer.
-pub(crate) type Ask<'a> =
-    Arc<dyn Fn(ItemKey, fastrand::Rng) -> BoxFuture<'a, bool> + Send + Sync + 'a>;
+pub(crate) use letters::{Ask, Buried, Bury, ask, into_letters};
 
 /// A change, and the failure that led to it.
 pub(crate) type Happened = (Change<Arc<Carried>>, Option<Failure>);
@@ -101,8 +86,8 @@ struct Done {
 }
 
 enum Outcome {
-    /// With what it has seen of its dependency, and whether its effect is in doubt.
-    Handled(Result<(), Failure>, Blame, bool),
+    /// With what the record has seen of its dependency.
+    Handled(Result<(), (FailureKind, Failure)>, Blame),
     Buried(Buried),
     /// Whether the key is parked.
     Asked(bool),
@@ -231,7 +216,8 @@ where
             handling.add(began.elapsed());
             let result = permit.end(result, &context, &mut blame);
             let doubtful = context.doubt().is_some();
-            let outcome = Outcome::Handled(result, blame, doubtful);
+            let result = result.map_err(|failure| (failure.kind().in_doubt(doubtful), failure));
+            let outcome = Outcome::Handled(result, blame);
             Done { key, outcome }
         }));
     }
@@ -281,9 +267,9 @@ where
     fn take_in(&mut self, done: Done) -> Option<Happened> {
         let Done { key, outcome } = done;
         let (ended, failure) = match outcome {
-            Outcome::Handled(Ok(()), ..) => (Ended::Handled, None),
-            Outcome::Handled(Err(failure), blame, doubtful) => {
-                let (kind, error) = (failure.kind().in_doubt(doubtful), failure.to_string());
+            Outcome::Handled(Ok(()), _) => (Ended::Handled, None),
+            Outcome::Handled(Err((kind, failure)), blame) => {
+                let error = failure.to_string();
                 (Ended::Failed { kind, error, blame }, Some(failure))
             }
             Outcome::Buried(Buried::As(reason)) => (Ended::Written(reason), None),
@@ -363,54 +349,6 @@ where
             }
         }
     }
-}
-
-/// Dead letters are written into this table, again and again until it answers, each call for at most
-/// `limit`; then the copies of them that are due are sent.
-pub(crate) fn into_letters<'a>(
-    letters: Arc<dyn DeadLetters>,
-    fence: Option<Fence>,
-    counters: Arc<Counters>,
-    limit: Duration,
-) -> Bury<'a> {
-    Arc::new(move |letter, rng| {
-        let (letters, counters, fence) = (letters.clone(), counters.clone(), fence.clone());
-        Box::pin(async move {
-            let reason = letter.envelope.reason;
-            let coming = match reason {
-                Reason::Followed => Coming::Behind,
-                _ => Coming::First,
-            };
-            let write = || letters.write(&letter, coming, fence.as_ref());
-            match persist(limit, rng, "writing a dead letter", write).await {
-                Written::Done => {}
-                Written::KeyFree => return Buried::KeyFree,
-                Written::LeaseLost => return Buried::LeaseLost,
-            }
-            copy(&*letters, &letter, &counters).await;
-            Buried::As(reason)
-        })
-    })
-}
-
-async fn copy(letters: &dyn DeadLetters, letter: &Letter, counters: &Counters) {
-    if let Err(error) = letters.copy(letter).await {
-        Counters::add(&counters.uncopied);
-        let (shard, sequence) = (&letter.envelope.shard, &letter.envelope.id.sequence_number);
-        error!(%shard, %sequence, error = format!("{error:#}"),
-            "a dead letter is written, but no copy of it could be sent");
-    }
-}
-
-/// Asks this table, again and again until it answers, each call for at most `limit`.
-pub(crate) fn ask<'a>(letters: Arc<dyn DeadLetters>, at: GroupTable, limit: Duration) -> Ask<'a> {
-    Arc::new(move |key, rng| {
-        let (letters, at) = (letters.clone(), at.clone());
-        Box::pin(async move {
-            let ask = || letters.is_parked(&at, &key);
-            persist(limit, rng, "asking whether a key is parked", ask).await
-        })
-    })
 }
 
 async fn until(at: Option<Instant>) {

@@ -191,13 +191,12 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
             }
             if self.closed.is_some() {
                 match self.rules.last_look(item, now) {
-                    Some(reason) => self.given_up.push_back((key, reason)),
+                    Some(reason) => {
+                        if let Some(letter) = self.dead_letter(key, reason) {
+                            return Next::DeadLetter(letter);
+                        }
+                    }
                     None => self.queues.suspend(&key),
-                }
-                if let Some((key, reason)) = self.given_up.pop_front()
-                    && let Some(letter) = self.dead_letter(key, reason)
-                {
-                    return Next::DeadLetter(letter);
                 }
                 continue;
             }
@@ -331,8 +330,8 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         })
     }
 
-    /// The source has no more records. What follows it waits for those that are here, and it shall
-    /// not wait for one that keeps failing.
+    /// The source has no more records. What follows it waits for those that are here, but not for a
+    /// record that keeps failing.
     pub fn source_ended(&mut self, now: Now) {
         self.defer_at.get_or_insert(now.elapsed + DEFER_AFTER);
     }
