@@ -1,11 +1,12 @@
 //! DynamoDB's time, which its answers carry.
 
+use std::time::SystemTime;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
-use std::time::SystemTime;
 
 use super::ServiceTime;
 
@@ -15,9 +16,13 @@ use super::ServiceTime;
 /// Source: [the low-level API](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.LowLevelAPI.html).
 const REQUEST_ID: &str = "x-amzn-requestid";
 
-/// A client like this one, and the service's time as the answers to its calls carry it. An answer
-/// that is an error of the service carries it as well.
-pub fn with_service_time(client: &Client) -> (Client, ServiceTime) {
+/// The client, and the service's time as the answers to its calls carry it. An answer that is an
+/// error of the service carries it as well.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what comes back takes its place"
+)]
+pub fn with_service_time(client: Client) -> (Client, ServiceTime) {
     let time = ServiceTime::default();
     let config = client.config().to_builder();
     let config = config.interceptor(Dates(time.clone()));

@@ -52,12 +52,8 @@ pub struct DynamoDbLeases {
 impl DynamoDbLeases {
     /// The rows of this group, in the lease table `table`, which must exist
     /// ([`crate::tables::dynamodb::create_lease_table`]).
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "stores take their clients alike"
-    )]
     pub fn new(client: Client, table: &str, of: &GroupTable) -> Self {
-        let (client, time) = with_service_time(&client);
+        let (client, time) = with_service_time(client);
         Self {
             time,
             table: Table::new(client, table),

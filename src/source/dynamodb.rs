@@ -35,8 +35,13 @@ const BETWEEN_PAGES: Duration = Duration::from_millis(250);
 /// When this process may ask for the next page.
 static NEXT_PAGE: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// A client like this one, and the service's time as the answers to its calls carry it.
-fn with_service_time(client: &Client) -> (Client, ServiceTime) {
+/// The client, and the service's time as the answers to its calls carry it. As
+/// [`crate::clock::dynamodb::with_service_time`]: the SDK has a client of another type for each service.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what comes back takes its place"
+)]
+fn with_service_time(client: Client) -> (Client, ServiceTime) {
     let time = ServiceTime::default();
     let config = client.config().to_builder();
     let config = config.interceptor(Dates(time.clone()));
@@ -90,12 +95,8 @@ impl DynamoDbStream {
     /// A record that comes without a creation time counts as created when it was read, so that
     /// nothing takes it for older than it is and skips it. `clock` dates it where the answer does
     /// not say when it was given.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "every adapter is given its client"
-    )]
     pub fn new(client: Client, arn: &str, clock: Clock) -> Self {
-        let (client, time) = with_service_time(&client);
+        let (client, time) = with_service_time(client);
         Self {
             client,
             arn: arn.into(),
@@ -108,17 +109,13 @@ impl DynamoDbStream {
 
     /// All streams of a table: the one that it has, those that it had and that still hold records,
     /// and those that it will have. `table` is its name or ARN, as the calls are to name it.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "every adapter is given its client"
-    )]
     pub fn of_table(
         client: Client,
         tables: aws_sdk_dynamodb::Client,
         (table, arn): (&str, &str),
         clock: Clock,
     ) -> Self {
-        let (client, time) = with_service_time(&client);
+        let (client, time) = with_service_time(client);
         Self {
             client,
             arn: arn.into(),

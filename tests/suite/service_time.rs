@@ -40,7 +40,7 @@ async fn the_lease_table_tells_the_time_by_the_answers_to_its_calls() {
 #[tokio::test]
 async fn an_error_of_the_service_tells_the_time_and_an_answer_of_somebody_else_does_not() {
     let (wiretap, server) = Server::heard();
-    let (client, time) = with_service_time(&server.client);
+    let (client, time) = with_service_time(server.client.clone());
     wiretap.refuse("DescribeTable", Refusal::ByAProxy, 1);
     let get = || client.describe_table().table_name("nowhere").send();
     assert!(get().await.is_err());

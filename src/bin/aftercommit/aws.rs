@@ -83,7 +83,7 @@ pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> 
     if let Some(url) = streams_endpoint {
         streams = streams.endpoint_url(url);
     }
-    let (dynamodb, time) = with_service_time(&aws_sdk_dynamodb::Client::new(&config));
+    let (dynamodb, time) = with_service_time(aws_sdk_dynamodb::Client::new(&config));
     Ok(Clients {
         dynamodb,
         time,

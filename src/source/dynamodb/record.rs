@@ -95,6 +95,7 @@ fn value(value: Sdk) -> AttributeValue {
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
