@@ -161,8 +161,8 @@ impl Context {
     /// The epoch of the lease under which the record is handled: it rises with every change of the
     /// owner of a shard, from a shard to its children, and from a stream of the table to the next,
     /// so a store of yours that refuses an epoch lower than the last it saw of an item keeps out an
-    /// owner that was frozen and does not know that it lost the shard. `None` where there is no lease: on Lambda, and when a dead letter is
-    /// redriven, be it by a worker of the fleet.
+    /// owner that was frozen and does not know that it lost the shard. `None` where there is no
+    /// lease: on Lambda, and when a dead letter is redriven, be it by a worker of the fleet.
     ///
     /// For rows that show an item's state, [`Context::version`] is simpler and always there.
     pub fn epoch(&self) -> Option<u64> {

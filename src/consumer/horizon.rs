@@ -34,8 +34,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     }
 
     /// Nothing in a shard is older than what was settled in its parent, than its stream, or than
-    /// what the fleet wants. One that starts from the horizon wants what the stream held at its bootstrap, short
-    /// of [`EDGE`].
+    /// what the fleet wants. One that starts from the horizon wants what the stream held at its
+    /// bootstrap, short of [`EDGE`].
     pub(super) fn complete_until(
         &self,
         view: &View,
@@ -63,7 +63,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
 
     /// The parents of new leases that the stream has forgotten before they ever had a lease. What
     /// such a parent continued may be forgotten as well, unless a shard that was read names it as
-    /// its child: nothing else tells of it.
+    /// its child: nothing else names it.
     pub(super) fn never_leased(
         &self,
         new: &[LeaseRow],

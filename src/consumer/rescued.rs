@@ -1,5 +1,6 @@
-//! What was rescued from leaving the stream while a dependency was down is redriven by itself when
-//! the dependency is back.
+//! Dead letters that nothing is wrong with are redriven without being asked for: records that were
+//! rescued from leaving the stream while a dependency was down, once it is back, and those that were
+//! deferred at the end of their shard.
 //!
 //! Every worker of the fleet does it, a key at a time: who claims a key has it
 //! ([`crate::dead_letter::DeadLetters::claim`]). A key whose letter fails waits for an operator from
@@ -27,7 +28,7 @@ const PARALLEL: usize = 4;
 /// Parked keys that are read at a time.
 const PAGE: usize = 1_000;
 
-/// Redrives what was rescued.
+/// Redrives what was rescued or deferred.
 pub(super) struct Rescued<S, L, H> {
     engine: Arc<Engine<S, L, H>>,
     how: How,
@@ -79,7 +80,7 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
             }
             if let Err(error) = self.round(&*letters).await {
                 let error = format!("{error:#}");
-                warn!(%error, "what was rescued cannot be looked for; it is tried again");
+                warn!(%error, "cannot look for rescued and deferred records; it is tried again");
             }
         }
     }
@@ -122,7 +123,10 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
         let told = |step: &Step| match step {
             Step::Redriven(_) => Counters::add(&counters.redriven),
             Step::Stopped { why, because, .. } => {
-                warn!(error = why, "a rescued record cannot be redriven");
+                warn!(
+                    error = why,
+                    "a rescued or deferred record cannot be redriven"
+                );
                 if because.is_some() {
                     Counters::add(&counters.dead_letters);
                 }
@@ -136,7 +140,7 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
             info!(
                 redriven = sum.redriven,
                 free = sum.free,
-                "rescued records were redriven"
+                "rescued and deferred records were redriven"
             );
         }
         sum.untried

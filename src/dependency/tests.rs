@@ -179,7 +179,7 @@ async fn several_records_in_a_row_that_are_refused_or_put_off_are_its_fault() {
         let failed = end_of(turn(&it), Err(fail("553 not yours")), &mut Blame::default());
         assert!(matches!(failed, Err(Failure::Unavailable(_))), "{failed:?}");
         assert_eq!(it.down().unwrap().why, "553 not yours");
-        // A probe that fares no better is no attempt, either.
+        // A probe that fails in the same way burns no attempt, either.
         tokio::time::advance(waits(&it)).await;
         let failed = end_of(turn(&it), Err(fail("553 not yours")), &mut Blame::default());
         assert!(matches!(failed, Err(Failure::Unavailable(_))), "{failed:?}");

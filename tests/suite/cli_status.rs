@@ -14,6 +14,7 @@ use axum::routing::get;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{aftercommit, on_shop, text};
@@ -202,19 +203,31 @@ async fn reported(shop: &Shop) -> bool {
     rows.any(|row| row.report.last_error.is_some() && row.report.waiting_since.is_some())
 }
 
-#[tokio::test]
-async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why() {
-    let server = Embedded::start();
-    let shop = Shop::open(server.url()).await;
+/// A worker whose mail server is away, once its row reports the order that waits for it.
+async fn with_an_order_that_waits(
+    shop: &Shop,
+) -> (
+    MailServer,
+    CancellationToken,
+    JoinHandle<anyhow::Result<()>>,
+) {
     let mails = MailServer::start(Script::default()).await;
     mails.go_away();
     shop.place(0..1).await;
     let quit = CancellationToken::new();
     let worker = shop.worker("one", &mails, OnAmbiguous::Park);
     let working = tokio::spawn(worker.run(quit.clone().cancelled_owned()));
-    while !reported(&shop).await {
+    while !reported(shop).await {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    (mails, quit, working)
+}
+
+#[tokio::test]
+async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let (_away, quit, working) = with_an_order_that_waits(&shop).await;
     let (explained, code) = told(&shop, &["explain", &id(0)]).await;
     assert_eq!(code, 0, "{explained}");
     for part in [
@@ -236,15 +249,7 @@ async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why
 async fn how_far_behind_a_shard_is_goes_by_the_services_clock_and_not_by_the_operators() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
-    let mails = MailServer::start(Script::default()).await;
-    mails.go_away();
-    shop.place(0..1).await;
-    let quit = CancellationToken::new();
-    let worker = shop.worker("one", &mails, OnAmbiguous::Park);
-    let working = tokio::spawn(worker.run(quit.clone().cancelled_owned()));
-    while !reported(&shop).await {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let (_away, quit, working) = with_an_order_that_waits(&shop).await;
     let hour = Duration::from_hours(1);
     let url = ahead(server.url(), hour).await;
     let mut command = command(&shop, &["status", "--json"]);

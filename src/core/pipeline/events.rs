@@ -1,4 +1,4 @@
-//! What a pipeline goes by, what it says, and what it is told.
+//! The rules of a pipeline, its commands, and the events that it takes in.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ pub struct Rules {
     pub concurrency: usize,
     /// Between two attempts.
     pub backoff: Backoff,
-    /// When records become dead letters; `None`: there is no place for them.
+    /// When records become dead letters; `None`: there is no table for them.
     pub dead_letters: Option<DeadLetterRules>,
     /// The source brings records again that have not ended, as Lambda does.
     pub comes_again: bool,

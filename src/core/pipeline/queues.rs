@@ -66,7 +66,7 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         }
         loop {
             let key = self.ready.pop_front()?;
-            // One that was started out of turn, or is gone, only left its name here.
+            // A key that was started out of turn, or has no records left, may still be listed.
             let is_ready = |queue: &Queue<R>| queue.stage == Stage::Ready;
             if self.by_key.get(&key).is_some_and(is_ready) {
                 let queue = self.by_key.get_mut(&key)?;
