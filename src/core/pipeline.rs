@@ -251,6 +251,10 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         now: Now,
         rng: &mut fastrand::Rng,
     ) -> Option<Change<R>> {
+        // A probe may have ended without an answer, and then the next one may be made at once.
+        if matches!(ended, Ended::Handled | Ended::Failed { .. }) {
+            self.held = self.held.filter(|held| !held.down);
+        }
         match ended {
             Ended::Handled => self.finish(key, None),
             Ended::Failed { kind, error, blame } => {

@@ -211,6 +211,31 @@ async fn a_dependency_that_is_back_is_found_by_one_probe_and_the_same_batch_goes
     assert_eq!(answer.unsettled(), None);
 }
 
+/// A probe that asks nothing of the dependency, such as for an order that was mailed before, leaves the
+/// turn to the next record of the same batch.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_settled_before_does_not_use_up_the_probe_of_its_batch() {
+    let down = Arc::new(Mutex::new(true));
+    let is_down = down.clone();
+    let desk = Desk::new(move |record, context| {
+        if record.sequence_number.as_str() == "1" {
+            context.did_not_ask();
+            return Ok(());
+        }
+        if *is_down.lock().unwrap() {
+            return Err(Failure::unavailable("no route"));
+        }
+        Ok(())
+    });
+    let (function, _) = function(&desk);
+    let answer = handled(&function, &batch("abc"), LONG).await;
+    assert_eq!(answer.unsettled(), Some("2"));
+    *down.lock().unwrap() = false;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let answer = handled(&function, &batch("abc"), LONG).await;
+    assert_eq!(answer.unsettled(), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_about_to_leave_the_stream_is_rescued_while_a_dependency_is_down() {
     let desk = Desk::new(|_, _| Err(Failure::unavailable("no route")));
