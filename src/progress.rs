@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::decide::shard::ShardId;
-use crate::dependency::{Dependency, Down};
+use crate::dependency::Dependency;
 use crate::group::GroupTable;
 use crate::leases::View;
 use crate::settings::Timing;
@@ -21,11 +21,13 @@ use crate::settings::Timing;
 mod beats;
 mod counters;
 mod histogram;
+mod ready;
 mod shard;
 
 pub use beats::Beats;
 pub use counters::Counters;
 pub use histogram::{BOUNDS, BUCKETS, Buckets, Held, Histogram};
+pub use ready::{HeldBack, NotReady};
 use shard::Board;
 pub use shard::ShardNow;
 pub(crate) use shard::Turn;
@@ -213,18 +215,6 @@ impl Progress {
     /// Why the stream did not answer last; `None`: it did, or was not asked yet.
     pub fn stream_error(&self) -> Option<String> {
         self.calls().stream.clone()
-    }
-
-    /// What keeps the worker from its work though it is alive: the stream never answered, or what
-    /// its handler depends on is down.
-    pub fn trouble(&self) -> Option<String> {
-        if !self.has_reached_the_stream()
-            && let Some(why) = self.stream_error()
-        {
-            return Some(format!("the stream cannot be read: {why}"));
-        }
-        let down = self.dependency()?.down()?;
-        Some(format!("{}: {}", Down::WORDS, down.why))
     }
 
     /// Which heartbeats move, as this worker sees them.

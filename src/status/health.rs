@@ -7,7 +7,7 @@
 //! heartbeat through, or has not even found its tables ([`start`]): it has no work to lose, and a
 //! deployment that cannot work must fail.
 //!
-//! **Ready** ([`standing`]) is for people and dashboards: it is false, with the reason, while the
+//! **Ready** ([`Progress::ready`]) is for people and dashboards: it is false, with the reason, while the
 //! worker starts or joins, has not reached the stream, drains, gets no heartbeat through, or what its handler
 //! depends on is down.
 //!
@@ -16,8 +16,9 @@
 
 use std::time::Duration;
 
-use crate::dependency::Down;
 use crate::progress::{Progress, STUCK, Standing};
+
+pub use crate::progress::{HeldBack, NotReady};
 
 /// How long a process may take to start, and then a worker to get its first heartbeat through.
 const START: Duration = Duration::from_mins(1);
@@ -61,55 +62,6 @@ pub enum Stuck {
     },
 }
 
-/// Why a worker does not do its work, or not all of it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotReady {
-    /// It has not found its tables yet; why the last attempt failed, if one has.
-    #[error("starting{}", because(.0.as_ref()))]
-    Starting(Option<String>),
-    /// It has not written its first heartbeat yet; the last error, if there is one.
-    #[error("joining the fleet: no heartbeat is written yet{}", because(.0.as_ref()))]
-    Joining(Option<String>),
-    /// The stream has never answered it; the last error, if there is one.
-    #[error("the stream has not answered yet{}", because(.0.as_ref()))]
-    Unreached(Option<String>),
-    /// It stops.
-    #[error("draining: nothing more is begun, and the shards are handed over")]
-    Draining,
-    /// What is committed to the table cannot be read, for this reason.
-    #[error("not reading: {0}")]
-    NotReading(String),
-    /// The lease table takes no heartbeat; the last error, if there is one.
-    #[error("no heartbeat was accepted for {} s{}", .0.as_secs(), because(.1.as_ref()))]
-    NoHeartbeat(Duration, Option<String>),
-    /// What its handler depends on is down.
-    #[error("{} for {} s: {}", Down::WORDS, .0.lasts.as_secs(), .0.why)]
-    Down(Down),
-    /// Work has waited for so long, and the lag grows.
-    #[error("overloaded: for {} s records wait because {}, and the lag grows", .0.as_secs(), .1)]
-    Overloaded(Duration, HeldBack),
-}
-
-/// What work waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeldBack {
-    /// For room in memory.
-    Memory,
-    /// For a place among what is in hand.
-    Places,
-}
-
-impl std::fmt::Display for HeldBack {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Memory => "the memory budget is full (--memory-budget)",
-            Self::Places => {
-                "as many are in hand as may be (--concurrency, --mail-rate), or the dependency is slow"
-            }
-        })
-    }
-}
-
 fn because(why: Option<&String>) -> String {
     why.map_or_else(String::new, |why| format!(": {why}"))
 }
@@ -148,33 +100,6 @@ pub fn stuck(progress: &Progress) -> Option<Stuck> {
         shard: stuck.shard.to_string(),
         quiet: stuck.turned,
     })
-}
-
-/// Whether a worker takes part in its fleet.
-///
-/// # Errors
-///
-/// Says why not.
-pub fn standing(progress: &Progress) -> Result<(), NotReady> {
-    match progress.standing() {
-        Standing::Idle | Standing::Joining => {
-            return Err(NotReady::Joining(progress.heartbeat_error()));
-        }
-        Standing::Leaving | Standing::Left => return Err(NotReady::Draining),
-        Standing::Member => {}
-    }
-    let patience = progress.timing().map(|timing| timing.lease_duration);
-    if let Some(quiet) = progress.beaten().filter(|quiet| Some(*quiet) > patience) {
-        return Err(NotReady::NoHeartbeat(quiet, progress.heartbeat_error()));
-    }
-    if !progress.has_reached_the_stream() {
-        return Err(NotReady::Unreached(progress.stream_error()));
-    }
-    if let Some(why) = progress.not_reading() {
-        return Err(NotReady::NotReading(why));
-    }
-    let down = progress.dependency().and_then(crate::Dependency::down);
-    down.map_or(Ok(()), |down| Err(NotReady::Down(down)))
 }
 
 #[cfg(test)]
@@ -245,7 +170,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_worker_is_ready_once_a_heartbeat_was_accepted_and_the_stream_has_answered() {
         let progress = running();
-        let told = || standing(&progress).map_err(|why| why.to_string());
+        let told = || progress.ready().map_err(|why| why.to_string());
         progress.heartbeat_failed("Throttled".to_owned());
         assert_eq!(
             told(),
@@ -257,13 +182,14 @@ mod tests {
             told(),
             Err("the stream has not answered yet: refused".to_owned())
         );
-        assert_eq!(
-            progress.trouble().unwrap(),
-            "the stream cannot be read: refused"
-        );
+        let trouble = progress.trouble();
+        assert_eq!(trouble.unwrap(), "the stream has not answered yet: refused");
         progress.stream_answered();
         assert_eq!(told(), Ok(()));
         assert_eq!(progress.trouble(), None);
+        progress.set_not_reading(Some("the stream is off".to_owned()));
+        assert_eq!(progress.trouble().unwrap(), "not reading: the stream is off");
+        progress.set_not_reading(None);
         tokio::time::advance(Duration::from_secs(11)).await;
         progress.heartbeat_failed("AccessDenied".to_owned());
         let why = "no heartbeat was accepted for 11 s: AccessDenied";

@@ -26,11 +26,11 @@
 //! # }
 //! ```
 
-mod advice;
 mod asked;
 #[cfg(feature = "http")]
 mod connections;
 pub mod emf;
+pub mod findings;
 pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
@@ -41,6 +41,7 @@ mod rows;
 mod watch;
 mod watched;
 
+pub use findings::{Finding, FindingKind, ResolvedBy};
 pub use report::{FleetStatus, ShardState, StreamStatus, Verdict};
 pub use watch::Status;
 pub use watched::Watch;

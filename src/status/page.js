@@ -14,12 +14,15 @@ const code = (text) => make("code", {}, text);
 
 // The verdict and the totals.
 
-const WORDS = { well: "All is well", attention: "Needs attention", unknown: "Cannot tell" };
+const WORDS = { well: "All is well", recovering: "Recovering by itself", attention: "Needs attention", unknown: "Cannot tell" };
 
-function verdict({ verdict, advice, streams }) {
+function verdict({ verdict, advice, findings, streams }) {
   document.documentElement.dataset.verdict = verdict;
   say(at("word"), WORDS[verdict] ?? verdict);
   list(at("advice"), advice);
+  const hand = (findings ?? []).filter(({ by }) => by === "workers").map(({ text }) => text);
+  at("hand-head").hidden = hand.length === 0;
+  list(at("hand"), hand);
   document.title = [WORDS[verdict], ...streams.map(({ table }) => table), "aftercommit"].join(" · ");
 }
 

@@ -5,18 +5,20 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use super::advice;
+use super::findings::{self, Finding, ResolvedBy};
 use crate::ledger::Needed;
 
 /// The version of the document. It is raised when a field changes its meaning, not when one is added.
 pub const FORMAT: u32 = 1;
 
-/// How things stand.
+/// How things stand, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Nothing is to be done.
+    /// Nothing is wrong.
     Well,
+    /// What is wrong is resolved by the workers.
+    Recovering,
     /// Somebody should look: the advice says at what.
     Attention,
     /// The rows do not tell.
@@ -31,10 +33,12 @@ pub struct FleetStatus {
     /// When the rows were read.
     #[serde(serialize_with = "rfc3339")]
     pub at: SystemTime,
-    /// The worst of the streams.
+    /// What the findings come to.
     pub verdict: Verdict,
-    /// What to do next, in words, the most urgent first. Empty if nothing is.
+    /// What a person has to do next, in words, the most urgent first. Empty if nothing is.
     pub advice: Vec<String>,
+    /// Everything that is wrong, the most urgent first: also what the workers resolve by themselves.
+    pub findings: Vec<Finding>,
     /// Each stream.
     pub streams: Vec<StreamStatus>,
     /// Orders of which nobody can tell whether their mail went out; `None`: not asked for, or no answer
@@ -185,50 +189,73 @@ impl FleetStatus {
     /// What the streams come to. `needed`: how many orders need attention, if that was asked for.
     pub fn new(at: SystemTime, mut streams: Vec<StreamStatus>, needed: Option<Needed>) -> Self {
         let several = streams.len() > 1;
-        let mut advice = Vec::new();
+        let mut all = Vec::new();
         for stream in &mut streams {
-            let words = advice::on(stream);
-            if !words.is_empty() && stream.verdict == Verdict::Well {
-                stream.verdict = Verdict::Attention;
-            }
+            let found = findings::on(stream);
+            stream.verdict = stream.verdict.max(of(&found));
             let table = &stream.table;
-            let named = |words| {
-                if several {
-                    format!("{table}: {words}")
-                } else {
-                    words
-                }
+            let named = |finding: Finding| match several {
+                true => Finding {
+                    text: format!("{table}: {}", finding.text),
+                    ..finding
+                },
+                false => finding,
             };
-            advice.extend(words.into_iter().map(named));
+            all.extend(found.into_iter().map(named));
         }
-        advice.extend(needed.iter().flat_map(advice::on_orders));
+        all.extend(needed.iter().flat_map(findings::on_orders));
         let worst = streams.iter().map(|stream| stream.verdict).max();
-        let verdict = match worst.unwrap_or(Verdict::Unknown) {
-            Verdict::Well if !advice.is_empty() => Verdict::Attention,
-            worst => worst,
-        };
-        Self {
+        let worst = worst.unwrap_or(Verdict::Unknown);
+        let status = Self {
             format: FORMAT,
             at,
-            verdict,
-            advice,
+            verdict: worst.max(of(&all)),
+            advice: Vec::new(),
+            findings: Vec::new(),
             streams,
             ambiguous: needed.map(|needed| needed.ambiguous),
             released: needed.map(|needed| needed.released),
-        }
+        };
+        status.with(all)
+    }
+
+    /// The same, with these findings.
+    fn with(mut self, findings: impl IntoIterator<Item = Finding>) -> Self {
+        self.findings.extend(findings);
+        self.findings.sort_by_key(|finding| finding.kind);
+        self.advice = self.words(ResolvedBy::Person);
+        self
+    }
+
+    /// What is wrong and resolved so, in words.
+    pub fn words(&self, by: ResolvedBy) -> Vec<String> {
+        let of = self.findings.iter().filter(|finding| finding.by == by);
+        of.map(|finding| finding.text.clone()).collect()
     }
 
     /// The same, where some of it was asked for and not answered, told in these words: what is well as
     /// far as it is known cannot be told then.
     #[must_use]
-    pub fn without(mut self, answers: impl IntoIterator<Item = String>) -> Self {
-        self.advice
-            .extend(answers.into_iter().map(|why| advice::on_silence(&why)));
-        if self.verdict == Verdict::Well && !self.advice.is_empty() {
-            self.verdict = Verdict::Unknown;
-        }
-        self
+    pub fn without(self, answers: impl IntoIterator<Item = String>) -> Self {
+        let findings: Vec<_> = answers
+            .into_iter()
+            .map(|why| findings::on_silence(&why))
+            .collect();
+        let verdict = match self.verdict {
+            Verdict::Well | Verdict::Recovering if !findings.is_empty() => Verdict::Unknown,
+            verdict => verdict,
+        };
+        Self { verdict, ..self }.with(findings)
     }
+}
+
+/// What findings come to.
+fn of(findings: &[Finding]) -> Verdict {
+    let verdicts = findings.iter().map(|finding| match finding.by {
+        ResolvedBy::Person => Verdict::Attention,
+        ResolvedBy::Workers => Verdict::Recovering,
+    });
+    verdicts.max().unwrap_or(Verdict::Well)
 }
 
 impl StreamStatus {

@@ -136,7 +136,7 @@ impl Status {
         stuck.next().map_or(Ok(()), Err)
     }
 
-    /// Whether the process takes part in its work and keeps up with it ([`health::standing`]).
+    /// Whether the process takes part in its work and keeps up with it ([`Progress::ready`](crate::progress::Progress::ready)).
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl Status {
             return Err(starting);
         }
         for one in self.watched() {
-            health::standing(&one.progress)?;
+            one.progress.ready()?;
         }
         let overloaded = self.recent().overloaded;
         overloaded.map_or(Ok(()), |(time, by)| Err(NotReady::Overloaded(time, by)))
@@ -168,11 +168,11 @@ impl Status {
         let (parked, needed) = join(parked, needed).await;
         let mut untold: Vec<_> = self.not_started().iter().map(ToString::to_string).collect();
         let mut known = |why| untold.push(why);
-        let now = self.now();
+        let (now, ready) = (self.now(), self.ready());
         let mut streams = Vec::new();
         let mut read = now;
         for (one, parked) in watched.iter().zip(parked) {
-            let Some((at, stream)) = one.stream(now) else {
+            let Some((at, stream)) = one.stream(now, &ready) else {
                 continue;
             };
             let reasons = parked.and_then(|parked| parked.map_err(&mut known).ok());

@@ -11,7 +11,7 @@ use crate::dead_letter::Reason;
 use crate::group::Effect;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
-use crate::progress::{Progress, Seen};
+use crate::progress::{NotReady, Progress, Seen};
 use crate::settings::Timing;
 use crate::source::StreamSource;
 
@@ -90,8 +90,12 @@ impl Watch {
         })
     }
 
-    /// The stream as the worker's last look saw it.
-    pub(super) fn stream(&self, now: SystemTime) -> Option<(SystemTime, StreamStatus)> {
+    /// The stream as the worker's last look saw it. `ready`: whether this process can do its work.
+    pub(super) fn stream(
+        &self,
+        now: SystemTime,
+        ready: &Result<(), NotReady>,
+    ) -> Option<(SystemTime, StreamStatus)> {
         let Seen { view, at } = self.progress.seen()?;
         let retention = self.progress.timing().map(|timing| timing.retention);
         let retention = retention.unwrap_or(Timing::default().retention);
@@ -104,7 +108,8 @@ impl Watch {
         let me = self.progress.worker();
         let mut workers = status.workers.iter_mut();
         if let Some(me) = workers.find(|worker| Some(&*worker.worker) == me) {
-            me.trouble = self.progress.trouble();
+            let of_process = || ready.as_ref().err().and_then(NotReady::trouble);
+            me.trouble = self.progress.trouble().or_else(of_process);
         }
         Some((at, status))
     }

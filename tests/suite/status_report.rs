@@ -11,7 +11,7 @@ use aftercommit::leases::{
 use aftercommit::ledger::Needed;
 use aftercommit::progress::Beats;
 use aftercommit::record::{Position, SequenceNumber};
-use aftercommit::status::{FleetStatus, ShardState, StreamStatus, Verdict};
+use aftercommit::status::{FindingKind, FleetStatus, ResolvedBy, ShardState, StreamStatus, Verdict};
 use tokio::time::Instant;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -248,9 +248,63 @@ fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted(
     };
     let status = FleetStatus::new(now(), vec![stream], Some(needed));
     assert_eq!(status.verdict, Verdict::Attention);
-    assert!(status.advice[0].starts_with("3 items wait behind a dead letter"));
-    assert!(status.advice[1].starts_with("Nobody can tell for one order"));
-    assert!(status.advice[2].starts_with("An operator released 2 orders"));
+    assert!(status.advice[0].starts_with("Nobody can tell for one order"));
+    assert!(status.advice[1].starts_with("An operator released 2 orders"));
+    assert!(status.advice[2].starts_with("3 items wait behind a dead letter"));
+}
+
+#[test]
+fn what_the_workers_resolve_by_themselves_is_listed_apart_and_is_not_well() {
+    let silent = worker("two", Some(2_000));
+    let view = view(vec![worker("one", Some(2)), silent], vec![quiet("a")]);
+    let stream = || StreamStatus::new(&place(), &view, &beats(&view), now(), DAY);
+    let rescued = stream().with_parked([Some("rescued"), Some("deferred")]);
+    let status = FleetStatus::new(now(), vec![rescued], None);
+    assert_eq!(status.verdict, Verdict::Recovering);
+    assert_eq!(status.advice, [""; 0]);
+    let in_hand = status.words(ResolvedBy::Workers);
+    assert!(in_hand[0].starts_with("Worker two/0000000000000007 fell silent"));
+    assert!(in_hand[1].starts_with("2 items wait behind a dead letter with which nothing is wrong"));
+
+    let mixed = stream().with_parked([Some("rescued"), Some("rejected")]);
+    let status = FleetStatus::new(now(), vec![mixed], None);
+    assert_eq!(status.verdict, Verdict::Attention);
+    let kinds: Vec<_> = status.findings.iter().map(|finding| finding.kind).collect();
+    let expected = [
+        FindingKind::Parked,
+        FindingKind::WorkerSilent,
+        FindingKind::Rescued,
+    ];
+    assert_eq!(kinds, expected);
+}
+
+#[test]
+fn where_no_worker_lives_a_person_has_to_see_to_what_was_rescued() {
+    let view = view(vec![worker("one", Some(2_000))], vec![quiet("a")]);
+    let stream = StreamStatus::new(&place(), &view, &beats(&view), now(), DAY);
+    let status = FleetStatus::new(now(), vec![stream.with_parked([Some("rescued")])], None);
+    let by_person = status.findings.iter().all(|one| one.by == ResolvedBy::Person);
+    assert!(by_person, "{:?}", status.findings);
+}
+
+#[test]
+fn a_loss_is_more_urgent_than_what_waits() {
+    let mut row = quiet("a");
+    row.report.waiting_since = ago(1_000);
+    let mut view = view(vec![worker("one", Some(2))], vec![row]);
+    view.gaps = vec![GapRow {
+        shard: ShardId::new("a"),
+        last_handled: None,
+        last_handled_time: None,
+        first_after: None,
+        detected: ago(3_600).unwrap(),
+        resolved: None,
+    }];
+    let stream = StreamStatus::new(&place(), &view, &beats(&view), now(), DAY);
+    let status = FleetStatus::new(now(), vec![stream.with_parked([Some("rejected")])], None);
+    let kinds: Vec<_> = status.findings.iter().map(|finding| finding.kind).collect();
+    let expected = [FindingKind::Gap, FindingKind::Lag, FindingKind::Parked];
+    assert_eq!(kinds, expected);
 }
 
 #[test]

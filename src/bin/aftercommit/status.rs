@@ -36,7 +36,10 @@ A worker is alive if its heartbeat moves, which is watched for up to half of --l
 DynamoDB's: this machine's clock does not matter. Each look queries the lease table, the parked keys in the
 dead letters' table, and the ledger's index of orders that need attention.
 
-Exit codes: 0 all is well, 1 something needs attention, 2 unknown, because something could not be read.";
+What the workers resolve by themselves is listed apart from what waits for a person.
+
+Exit codes: 0 all is well, 1 something is wrong (\"verdict\" is \"attention\", or \"recovering\" where no person
+has to act), 2 unknown, because something could not be read.";
 
 /// Between two looks at heartbeats that have not moved yet.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
@@ -87,7 +90,7 @@ pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
         if !args.watch {
             return match status.verdict {
                 Verdict::Well => Ok(()),
-                Verdict::Attention => Err(Fault::No),
+                Verdict::Attention | Verdict::Recovering => Err(Fault::No),
                 Verdict::Unknown => Err(Fault::Unknown),
             };
         }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use aftercommit::status::report::{Gap, ShardStatus, StreamStatus, WorkerStatus};
-use aftercommit::status::{FleetStatus, ShardState, Verdict};
+use aftercommit::status::{FleetStatus, ResolvedBy, ShardState, Verdict};
 
 use crate::out::moment;
 use crate::told::plain;
@@ -13,6 +13,7 @@ use crate::told::plain;
 pub fn text(status: &FleetStatus) -> String {
     let verdict = match status.verdict {
         Verdict::Well => "All is well.",
+        Verdict::Recovering => "The workers are recovering; nothing waits for a person.",
         Verdict::Attention => "Something needs attention.",
         Verdict::Unknown => "The status is unknown.",
     };
@@ -20,6 +21,13 @@ pub fn text(status: &FleetStatus) -> String {
     for words in &status.advice {
         // Writing into a String cannot fail.
         let _ = writeln!(text, "  - {}", plain(words));
+    }
+    let in_hand = status.words(ResolvedBy::Workers);
+    if !in_hand.is_empty() {
+        text += "In hand, by the workers:\n";
+    }
+    for words in in_hand {
+        let _ = writeln!(text, "  - {}", plain(&words));
     }
     for stream in &status.streams {
         text += &on_stream(stream);

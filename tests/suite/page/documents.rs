@@ -59,7 +59,7 @@ fn history() -> Value {
 /// A fleet of two that is well: one shard was split into two.
 pub fn well() -> Value {
     json!({
-        "format": 1, "at": at(3599), "verdict": "well", "advice": [],
+        "format": 1, "at": at(3599), "verdict": "well", "advice": [], "findings": [],
         "streams": [{
             "group_table": "confirmation#arn:aws:dynamodb:eu-central-1:123456789012:table/orders",
             "group": "confirmation", "effect": "order-mail",
