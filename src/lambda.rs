@@ -41,6 +41,7 @@
 //! the middle of a mail, others wait for that end (and some minutes, as clocks differ), and then
 //! call the mail AMBIGUOUS.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -48,7 +49,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::clock::Clock;
 use crate::dead_letter::DeadLetters;
@@ -62,9 +63,11 @@ use crate::settings::Settings;
 
 mod event;
 mod invocation;
+mod latest;
 
 use event::Records;
 use invocation::Invocation;
+use latest::LatestStream;
 
 /// Before the end of an invocation: nothing is begun any more. Time for a mail server's answer to
 /// the final dot, and for the ledger.
@@ -152,6 +155,7 @@ pub struct Function<H> {
     dependency: Dependency,
     counters: Arc<Counters>,
     handling: Arc<Histogram>,
+    latest: Option<LatestStream>,
     told: Option<Told>,
     incarnation: Arc<str>,
     rng: Mutex<fastrand::Rng>,
@@ -172,6 +176,7 @@ impl<H: RecordHandler> Function<H> {
             dependency: Dependency::new(&Limits::default(), fastrand::Rng::new()),
             counters: Arc::default(),
             handling: Arc::default(),
+            latest: None,
             told: None,
             incarnation: "".into(),
             rng: Mutex::default(),
@@ -230,6 +235,18 @@ impl<H: RecordHandler> Function<H> {
         Self { dependency, ..self }
     }
 
+    /// Asks the table, by this call, for the ARN of the stream that it has now: at most once in five
+    /// minutes. An event of an earlier stream is handled, and counts in
+    /// [`Counters::of_earlier_streams`]: no event shows whether a mapping reads the later stream.
+    #[must_use]
+    pub fn latest_stream<F>(self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<Arc<str>>> + Send + 'static,
+    {
+        let latest = Some(LatestStream::new(ask));
+        Self { latest, ..self }
+    }
+
     /// Calls this after each event, before it is answered: for metrics. It must not take long.
     #[must_use]
     pub fn told(self, told: impl Fn(Invoked) + Send + Sync + 'static) -> Self {
@@ -271,9 +288,10 @@ impl<H: RecordHandler> Function<H> {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             rng.fork()
         };
+        let later = self.warn_of_later_stream(stream.clone());
         let mut invocation = Invocation::new(self, stream, ends, rng);
         let unread = invocation.take_in(records);
-        let unsettled = invocation.work().await;
+        let (unsettled, ()) = tokio::join!(invocation.work(), later);
         if let Some(told) = &self.told {
             let of_unread = || unread.as_ref().map(|unread| unread.created);
             let first = unsettled.as_ref().map(|(_, created)| *created);
@@ -294,6 +312,23 @@ impl<H: RecordHandler> Function<H> {
 }
 
 impl<H> Function<H> {
+    /// Counts and logs an event of a stream that is not the table's latest.
+    async fn warn_of_later_stream(&self, stream: Arc<str>) {
+        let Some(latest) = &self.latest else {
+            return;
+        };
+        let Some(later) = latest.later_than(&stream, self.clock.now()).await else {
+            return;
+        };
+        Counters::add(&self.counters.of_earlier_streams);
+        error!(
+            %stream,
+            %later,
+            "the table has a later stream than this event's: without an event source mapping that \
+             reads it from TRIM_HORIZON, what is committed now is lost after 24 hours"
+        );
+    }
+
     /// Says once that there is too little time.
     fn mind_time(&self, ends: Instant) {
         let left = ends.saturating_duration_since(Instant::now());

@@ -30,6 +30,8 @@ pub struct Counters {
     pub failed_attempts: AtomicU64,
     /// Gaps: stretches of records that were trimmed before they could be read.
     pub gaps: AtomicU64,
+    /// Lambda events of a stream that is not the table's latest.
+    pub of_earlier_streams: AtomicU64,
     /// Leases taken from nobody or from dead workers.
     pub takes: AtomicU64,
     /// Leases handed over to others.

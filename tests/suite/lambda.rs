@@ -54,6 +54,36 @@ async fn the_documented_event_is_handled_in_order_and_answered_as_documented() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_of_an_earlier_stream_is_handled_and_counted() {
+    let later = STREAM.replace("2026-01-01", "2026-01-02");
+    let (desk, asked) = (Desk::new(|_, _| Ok(())), Arc::new(Mutex::new(0)));
+    let (function, _) = function(&desk);
+    let (latest, count) = (Arc::<str>::from(&*later), asked.clone());
+    let function = function.latest_stream(move || {
+        *count.lock().unwrap() += 1;
+        std::future::ready(Some(latest.clone()))
+    });
+    let earlier = || function.counters().of_earlier_streams.load(Ordering::Relaxed);
+    assert_eq!(handled(&function, &batch("ab"), LONG).await.unsettled(), None);
+    assert_eq!((desk.begun().len(), earlier()), (2, 1));
+    handled(&function, &batch("cd"), LONG).await;
+    assert_eq!((*asked.lock().unwrap(), earlier()), (1, 2), "one answer serves for minutes");
+    let of_later = event(&later, &records("e", Duration::ZERO));
+    handled(&function, &of_later, LONG).await;
+    assert_eq!((desk.begun().len(), earlier()), (5, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_does_not_answer_holds_no_event() {
+    let desk = Desk::new(|_, _| Ok(()));
+    let (function, _) = function(&desk);
+    let function = function.latest_stream(std::future::pending);
+    let began = Instant::now();
+    assert_eq!(handled(&function, &batch("ab"), LONG).await.unsettled(), None);
+    assert!(began.elapsed() <= Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_dead_letters_a_bad_record_is_reported_its_key_stops_and_all_others_go_on() {
     let desk = failing("b", || Failure::reject("bad"));
     let function = Function::new(place(STREAM), desk.clone());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aftercommit::dead_letter::{Reason, Selection};
 use aftercommit::decide::claim::State;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, StreamViewType};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -16,7 +16,7 @@ use crate::support::lambda_events::{event, records};
 use crate::support::letters::listed;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::runtime_api::RuntimeApi;
-use crate::support::shop::{Shop, address};
+use crate::support::shop::{Shop, address, specify_stream};
 
 /// Long enough for everything.
 const LONG: Duration = Duration::from_mins(1);
@@ -111,6 +111,25 @@ async fn a_batch_is_mailed_once_however_often_it_comes() {
             stands.unwrap() <= LONG + Duration::from_mins(5),
             "{claimant:?}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_a_stream_that_was_replaced_are_mailed_and_the_log_names_the_later_stream() {
+    let mut stage = Stage::open(&[("AFTERCOMMIT_METRICS", "emf")]).await;
+    stage.shop.place(0..2).await;
+    let event = stage.event().await;
+    let (client, orders) = (&stage.shop.client, &stage.shop.orders);
+    specify_stream(client, orders, None).await;
+    specify_stream(client, orders, Some(StreamViewType::NewAndOldImages)).await;
+    assert_eq!(stage.invoke(&event, LONG).await, Ok(done()));
+    assert_eq!(stage.mails.count(), 2);
+    let mut lines = BufReader::new(stage.function.stdout.take().unwrap()).lines();
+    let (mut logged, mut counted) = (false, false);
+    while !(logged && counted) {
+        let line = lines.next_line().await.unwrap().expect("more lines");
+        logged |= line.contains("the table has a later stream than this event's");
+        counted |= line.contains(r#""aftercommit_events_of_earlier_streams_total":1"#);
     }
 }
 

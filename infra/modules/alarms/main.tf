@@ -57,6 +57,10 @@ locals {
       threshold  = 1000 * var.lag_seconds
       minutes    = 5
     }
+    earlier-stream = {
+      says   = "The table has a later stream than the one that Lambda reads."
+      metric = "aftercommit_events_of_earlier_streams_total"
+    }
     given-up = {
       says       = "Lambda gave up records."
       namespace  = "AWS/SQS"

@@ -63,6 +63,12 @@ variable "starting_position" {
   default     = "TRIM_HORIZON"
 }
 
+variable "earlier_streams" {
+  description = "ARNs of streams that the table had before and that may still hold unread records, after the stream was switched off and on. Remove one 24 hours after it was switched off"
+  type        = list(string)
+  default     = []
+}
+
 variable "batch_size" {
   description = "Records in one call at most"
   type        = number

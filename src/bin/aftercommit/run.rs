@@ -306,6 +306,7 @@ impl Worker {
             orders,
             mapping,
             home,
+            all_streams: _,
         } = followed;
         let identity = identity::identity(&mapping, &args.records);
         let handler = shared.handler(args, &orders, mapping)?;

@@ -136,6 +136,12 @@ pub const METRICS: &[Metric] = &[
         |c| &c.deferred,
     ),
     counter(
+        "aftercommit_events_of_earlier_streams_total",
+        "Lambda events of a stream that is not the table's latest.",
+        |c| &c.of_earlier_streams,
+    )
+    .everywhere(),
+    counter(
         "aftercommit_dead_letters_total",
         "Records that became dead letters because they failed.",
         |c| &c.dead_letters,

@@ -112,6 +112,7 @@ fn on_lambda_there_is_no_fleet() {
             "aftercommit_records_filtered_total",
             "aftercommit_records_followed_total",
             "aftercommit_records_rescued_total",
+            "aftercommit_events_of_earlier_streams_total",
             "aftercommit_dead_letters_total",
             "aftercommit_dead_letters_uncopied_total",
             "aftercommit_attempts_failed_total",

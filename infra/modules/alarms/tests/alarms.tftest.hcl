@@ -31,7 +31,7 @@ run "lambda_has_an_age_and_a_queue_in_place_of_heartbeats" {
   }
 
   assert {
-    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "given-up", "iterator-age", "lag", "rescued", "trim"])
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "earlier-stream", "given-up", "iterator-age", "lag", "rescued", "trim"])
     error_message = "An idle function is well."
   }
 

@@ -47,6 +47,22 @@ run "lambda_gives_up_nothing_by_itself" {
   }
 }
 
+run "a_stream_that_was_replaced_is_read_to_its_end" {
+  variables {
+    earlier_streams = ["arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2025-12-31T00:00:00.000"]
+  }
+
+  assert {
+    condition = (
+      [for one in aws_lambda_event_source_mapping.earlier : one.event_source_arn] == var.earlier_streams
+      && alltrue([for one in aws_lambda_event_source_mapping.earlier : one.starting_position == "TRIM_HORIZON"])
+      && alltrue([for one in aws_lambda_event_source_mapping.earlier : one.function_response_types == toset(["ReportBatchItemFailures"])])
+      && aws_lambda_event_source_mapping.stream.event_source_arn == var.confirmation.orders.stream_arn
+    )
+    error_message = "The earlier stream has a mapping of its own, beside that of the table's stream."
+  }
+}
+
 run "records_are_filtered_before_the_function_is_called" {
   assert {
     condition     = [for one in aws_lambda_event_source_mapping.stream.filter_criteria[0].filter : one.pattern] == [var.confirmation.filter]

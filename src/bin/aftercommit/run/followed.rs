@@ -23,6 +23,8 @@ pub struct Followed {
     pub orders: String,
     pub mapping: Mapping,
     pub home: Option<HomeRegion>,
+    /// Whether all of the table's streams are followed, or only one.
+    pub all_streams: bool,
 }
 
 /// Everything that is to be followed, checked. `leases` is the lease table, where there is a fleet.
@@ -80,6 +82,7 @@ async fn of_table(
         orders: table.to_owned(),
         mapping: args.mail.fields.of_key(&found.partition_key, sort)?,
         home: args.records.home_region(&found.table, found.replicated)?,
+        all_streams: true,
     })
 }
 
@@ -153,5 +156,6 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
         orders,
         mapping,
         home: args.records.home_region(table, replicated)?,
+        all_streams: false,
     })
 }

@@ -1,11 +1,12 @@
 //! The same as an AWS Lambda function: Lambda reads the streams, and nobody shares leases.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aftercommit::lambda::{Function, Invoked};
 use aftercommit::status::emf::Emf;
 use aftercommit::status::metrics::{Behind, Facts, Labels, Sample};
+use aftercommit::tables::dynamodb::FollowedTable;
 
 use super::{Followed, Handler, RunArgs, Shared, prepared, settings};
 use crate::fault::Fault;
@@ -55,6 +56,12 @@ fn function(
         Some(home) => function.home_region(home),
         None => function,
     };
+    let function = if followed.all_streams {
+        let (client, table) = (shared.clients.dynamodb.clone(), followed.orders);
+        function.latest_stream(move || latest_stream(client.clone(), table.clone()))
+    } else {
+        function
+    };
     if !args.watch.writes_emf() {
         return Ok(function);
     }
@@ -65,6 +72,12 @@ fn function(
         table: followed.at.table_name().to_owned(),
     };
     Ok(telling(function, labels, handler, retention))
+}
+
+/// The ARN of the stream that the table has now.
+async fn latest_stream(client: aws_sdk_dynamodb::Client, table: String) -> Option<Arc<str>> {
+    let found = FollowedTable::describe(&client, &table).await;
+    Some(found.ok()?.stream().ok()?.arn.into())
 }
 
 /// The same, with a line of metrics after each event.

@@ -1,0 +1,61 @@
+//! Whether a table has a later stream than the one that an event comes from.
+//!
+//! An event source mapping reads one stream. When the stream is switched off and on, the mapping of
+//! the earlier stream reads what that stream still holds, and without a second mapping nothing reads
+//! the later one. The function sees events only, so that it asks the table.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::timeout;
+
+/// How long an answer is believed. A stream keeps 24 hours, so that there is time to act.
+const BELIEVED: Duration = Duration::from_mins(5);
+
+/// How long an event waits for an answer at most.
+const CALL: Duration = Duration::from_secs(3);
+
+/// The ARN of the stream that the table has now, or `None` if it has none or does not answer.
+type Answer = Pin<Box<dyn Future<Output = Option<Arc<str>>> + Send>>;
+
+/// The latest stream of a table, asked for at most once in five minutes.
+#[derive(Clone)]
+pub(super) struct LatestStream {
+    ask: Arc<dyn Fn() -> Answer + Send + Sync>,
+    known: Arc<Mutex<Option<(SystemTime, Arc<str>)>>>,
+}
+
+impl LatestStream {
+    pub fn new<F>(ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<Arc<str>>> + Send + 'static,
+    {
+        Self {
+            ask: Arc::new(move || Box::pin(ask())),
+            known: Arc::default(),
+        }
+    }
+
+    /// The later stream, if the table has one. By the wall clock: the monotonic one stands still
+    /// while Lambda freezes the process.
+    pub async fn later_than(&self, stream: &str, now: SystemTime) -> Option<Arc<str>> {
+        let latest = match self.known(now) {
+            Some(latest) => latest,
+            None => {
+                let latest = timeout(CALL, (self.ask)()).await.ok().flatten()?;
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.insert((now, latest)).1.clone()
+            }
+        };
+        (&*latest > stream).then_some(latest)
+    }
+
+    fn known(&self, now: SystemTime) -> Option<Arc<str>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, latest) = known.as_ref()?;
+        let age = now.duration_since(*at).ok()?;
+        (age < BELIEVED).then(|| latest.clone())
+    }
+}
