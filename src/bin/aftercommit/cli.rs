@@ -6,21 +6,21 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::dead_letters::{self, DeadLettersCommand};
-use crate::explain::{self, ExplainArgs};
+use crate::commands::dead_letters::{self, DeadLettersCommand};
+use crate::commands::explain::{self, ExplainArgs};
+use crate::commands::filter::{self, FilterCommand};
+use crate::commands::gaps::{self, GapsCommand};
+use crate::commands::health::{self, HealthArgs};
+use crate::commands::ledger::{self, LedgerCommand};
+use crate::commands::preview::{self, PreviewArgs};
+use crate::commands::run::{self, RunArgs};
+use crate::commands::send::{self, SendArgs};
+use crate::commands::send_test::{self, SendTestArgs};
+use crate::commands::status::{self, StatusArgs};
+use crate::commands::suppress::{self, SuppressCommand};
+use crate::commands::tables::{self, TablesCommand};
 use crate::fault::{Fault, tell_usage};
-use crate::filter::{self, FilterCommand};
-use crate::gaps::{self, GapsCommand};
-use crate::health::{self, HealthArgs};
-use crate::ledger::{self, LedgerCommand};
-use crate::log::{self, LogFormat};
-use crate::preview::{self, PreviewArgs};
-use crate::run::{self, RunArgs};
-use crate::send::{self, SendArgs};
-use crate::send_test::{self, SendTestArgs};
-use crate::status::{self, StatusArgs};
-use crate::suppress::{self, SuppressCommand};
-use crate::tables::{self, TablesCommand};
+use crate::host::log::{self, LogFormat};
 
 const EXAMPLES: &str = "\
 Examples:

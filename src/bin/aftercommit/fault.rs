@@ -7,7 +7,7 @@ use aftercommit::aws_error::AwsError;
 use aftercommit::source::SourceError;
 use aftercommit::tables::dynamodb::ResolveError;
 
-use crate::out::report;
+use crate::render::out::report;
 
 /// Why a command did not do its work.
 #[derive(Debug)]

@@ -199,7 +199,7 @@ const SOURCES: &[Source] = &[
         operators: &["table_arn", "table_key", "sample"],
     },
     Source {
-        file: "src/bin/aftercommit/aws.rs",
+        file: "src/bin/aftercommit/host/aws.rs",
         table: None,
         on: &[("dynamodb:", LEASES)],
         ecs: &["must_exist"],
@@ -207,7 +207,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/bin/aftercommit/aws.rs",
+        file: "src/bin/aftercommit/host/aws.rs",
         table: None,
         on: &[
             ("dynamodb:", LEDGER),
@@ -219,7 +219,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/bin/aftercommit/aws.rs",
+        file: "src/bin/aftercommit/host/aws.rs",
         table: None,
         on: &[("secretsmanager:", PASSWORD)],
         ecs: &["secret"],

@@ -1,0 +1,183 @@
+//! Which group this is, under which effect it sends, and with which settings the group was started.
+
+use std::collections::BTreeSet;
+
+use aftercommit::confirmation::mapping::Mapping;
+use aftercommit::confirmation::wanted::Wanted;
+use aftercommit::leases::LeaseStore;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::ledger::registration::{Registration, effect_of};
+use aftercommit::source::StreamSource;
+use aftercommit::{Consumer, Effect, Group, GroupTable, Identity, RecordHandler};
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::args::order::OrderArgs;
+use crate::args::records::{RecordArgs, WantedArgs};
+use crate::fault::Fault;
+
+/// The setting that says how the order's id is derived.
+const ID: &str = "id";
+
+/// Which group, and under which effect it sends.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Group")]
+pub struct GroupArgs {
+    /// Name of this application on a table's stream; groups on one table share nothing
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_GROUP", default_value_t)]
+    pub group: Group,
+    #[command(flatten)]
+    pub effect: EffectArg,
+}
+
+/// Under which effect the mails go out.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Group")]
+pub struct EffectArg {
+    /// Kind of email, the first part of each effect key: two kinds of email for one order need two names
+    /// [default: the group's; `confirmation` for a new group]
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EFFECT")]
+    effect: Option<Effect>,
+}
+
+impl EffectArg {
+    /// The name, or the one that a new group has.
+    pub fn or_default(&self) -> Effect {
+        self.effect.clone().unwrap_or_default()
+    }
+}
+
+/// How a group starts that is not alone, or not as before.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Group")]
+pub struct StartArgs {
+    /// Share the effect of another group, so that one of both mails each order once: for a move between a
+    /// fleet and Lambda
+    #[arg(long, env = "AFTERCOMMIT_JOIN_EFFECT")]
+    join_effect: bool,
+    /// Replace the settings with which the group was started: effect, order id, filters
+    #[arg(long, env = "AFTERCOMMIT_ACCEPT_NEW_IDENTITY")]
+    accept_new_identity: bool,
+}
+
+impl StartArgs {
+    /// The consumer, which replaces its group's identity if that was asked for.
+    pub fn given_to<S, L, H>(&self, consumer: Consumer<S, L, H>) -> Consumer<S, L, H>
+    where
+        S: StreamSource,
+        L: LeaseStore,
+        H: RecordHandler,
+    {
+        if self.accept_new_identity {
+            return consumer.accept_new_identity();
+        }
+        consumer
+    }
+
+    /// Registers the group for its effect on a table. Refused where another group has the effect, or
+    /// the group was started with other settings.
+    pub async fn register(
+        &self,
+        ledger: &DynamoDbLedger,
+        group: &GroupArgs,
+        (arn, identity): (&str, Identity),
+    ) -> Result<(), Fault> {
+        let registration = Registration {
+            of: GroupTable::new(group.group.clone(), arn),
+            effect: group.effect.or_default(),
+            identity,
+            join_effect: self.join_effect,
+            accept_new_identity: self.accept_new_identity,
+        };
+        let registered = ledger.register(&registration).await;
+        let registered = registered.context("the group cannot be registered in the ledger")?;
+        registered.map_err(|refused| Fault::Setting(refused.into()))
+    }
+}
+
+/// The settings that decide which record becomes which effect.
+pub fn identity(mapping: &Mapping, records: &RecordArgs) -> Identity {
+    let identity = Identity::default().with(ID, mapping.id());
+    records.identify(identity)
+}
+
+impl GroupArgs {
+    /// The effect that the group sends under: the one that is named, else the one that it was started
+    /// with, on whatever table.
+    pub async fn known_effect(&self, ledger: &DynamoDbLedger) -> Result<Effect, Fault> {
+        if let Some(effect) = &self.effect.effect {
+            return Ok(effect.clone());
+        }
+        let tables = ledger.identities(&self.group).await?;
+        let effects: BTreeSet<_> = tables.values().filter_map(effect_of).collect();
+        let effects: Vec<_> = effects.into_iter().collect();
+        match &*effects {
+            [] => Ok(Effect::default()),
+            [one] => Ok(one.clone()),
+            several => Err(Fault::wrong(format!(
+                "the group {} sends under several effects ({}): name one with --effect",
+                self.group,
+                several
+                    .iter()
+                    .map(Effect::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ))),
+        }
+    }
+
+    /// The settings that the group was started with on a table, whose ARN or stream's ARN this is;
+    /// `None` where no group of this name was ever started there. Refused where --effect contradicts
+    /// them.
+    pub async fn known(&self, ledger: &DynamoDbLedger, arn: &str) -> Result<Option<Known>, Fault> {
+        let of = GroupTable::new(self.group.clone(), arn);
+        let mut tables = ledger.identities(&self.group).await?;
+        let Some(identity) = tables.remove(of.table()) else {
+            return Ok(None);
+        };
+        let effect = effect_of(&identity).unwrap_or_default();
+        if let Some(named) = self
+            .effect
+            .effect
+            .as_ref()
+            .filter(|named| **named != effect)
+        {
+            return Err(Fault::wrong(format!(
+                "--effect is {named}, but the group {} sends under {effect} on this table: leave the \
+                 flag out",
+                self.group
+            )));
+        }
+        Ok(Some(Known { effect, identity }))
+    }
+}
+
+/// What is known of a group on a table.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The effect that it sends under.
+    pub effect: Effect,
+    identity: Identity,
+}
+
+impl Known {
+    /// How the group's items become orders. Refused where a flag contradicts it.
+    pub fn mapping(&self, args: &OrderArgs) -> Result<Option<Mapping>, Fault> {
+        let Some(id) = self.identity.get(ID) else {
+            return Ok(None);
+        };
+        match args.named()? {
+            Some(named) if named.id() != id => Err(Fault::wrong(format!(
+                "--id is {:?}, but the group takes the order's id from {id:?}, and another id would \
+                 be another mail: leave the setting out",
+                named.id()
+            ))),
+            _ => args.with_default_id(id).map(Some),
+        }
+    }
+
+    /// Which items of the table are the group's orders.
+    pub fn wanted(&self) -> Result<Wanted, Fault> {
+        WantedArgs::of(&self.identity).wanted()
+    }
+}

@@ -1,0 +1,226 @@
+//! What an email looks like and how it is sent, as the command line says it.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use aftercommit::confirmation::Transport;
+use aftercommit::confirmation::address::{Mailbox, parse_mailbox};
+use aftercommit::confirmation::dkim::Dkim;
+use aftercommit::confirmation::mail::Letterhead;
+use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings};
+use aftercommit::confirmation::template::Templates;
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use zeroize::Zeroizing;
+
+use crate::args::order::OrderArgs;
+use crate::args::password::{PasswordArgs, secret};
+use crate::fault::Fault;
+use crate::host::aws;
+
+/// How orders become emails, and how emails are sent.
+#[derive(Debug, Args)]
+pub struct MailArgs {
+    #[command(flatten)]
+    pub fields: OrderArgs,
+    #[command(flatten)]
+    pub letter: LetterArgs,
+    #[command(flatten)]
+    smtp: SmtpArgs,
+}
+
+impl MailArgs {
+    /// Whether a sender and a way to send are set.
+    pub fn is_set(&self) -> bool {
+        self.letter.has_sender() && self.smtp.is_set()
+    }
+
+    /// Sends these emails; connects to no mail server yet.
+    pub async fn transport(&self) -> Result<Transport, Fault> {
+        self.smtp.transport(&self.letter).await
+    }
+}
+
+/// How the shop writes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Mail")]
+pub struct LetterArgs {
+    /// Sender, such as "Shop <orders@example.com>"; bounces go there too
+    #[arg(long, value_name = "MAILBOX", env = "AFTERCOMMIT_MAIL_FROM", value_parser = parse_mailbox)]
+    mail_from: Option<Mailbox>,
+    /// Reply-To of the emails [default: the sender]
+    #[arg(long, value_name = "MAILBOX", env = "AFTERCOMMIT_REPLY_TO", value_parser = parse_mailbox)]
+    reply_to: Option<Mailbox>,
+    /// Directory with subject.txt, body.txt or body.html (Jinja) that replace the built-in templates
+    #[arg(long, value_name = "DIR", env = "AFTERCOMMIT_TEMPLATE_DIR")]
+    template_dir: Option<PathBuf>,
+    /// Header that carries the effect key, for relays that drop duplicates, such as Resend-Idempotency-Key
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_IDEMPOTENCY_HEADER")]
+    idempotency_header: Option<String>,
+    /// File with the private key (PEM: RSA or Ed25519) that signs each email (DKIM). Not with Amazon SES,
+    /// which changes emails and signs them itself
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "AFTERCOMMIT_DKIM_KEY",
+        requires = "dkim_selector"
+    )]
+    dkim_key: Option<PathBuf>,
+    /// Name under which the public key is published in DNS: <selector>._domainkey.<domain>
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DKIM_SELECTOR",
+        requires = "dkim_key"
+    )]
+    dkim_selector: Option<String>,
+    /// Signing domain [default: that of --mail-from]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "AFTERCOMMIT_DKIM_DOMAIN",
+        requires = "dkim_key"
+    )]
+    dkim_domain: Option<String>,
+}
+
+impl LetterArgs {
+    /// Whether it says who writes.
+    fn has_sender(&self) -> bool {
+        self.mail_from.is_some()
+    }
+
+    /// Loads the templates and puts the rest beside them.
+    pub fn letterhead(&self) -> Result<Letterhead, Fault> {
+        let from = self.mail_from.clone().ok_or_else(|| {
+            Fault::wrong(
+                "--mail-from (or AFTERCOMMIT_MAIL_FROM) is missing: say who writes, such as \
+                 \"Shop <orders@example.com>\"",
+            )
+        })?;
+        self.letterhead_of(from)
+    }
+
+    /// The same, with a made-up sender where none was named: for mails that nobody gets.
+    pub fn letterhead_to_look_at(&self) -> Result<Letterhead, Fault> {
+        let from = match &self.mail_from {
+            Some(from) => from.clone(),
+            None => parse_mailbox("Shop <orders@example.com>").map_err(Fault::setting)?,
+        };
+        self.letterhead_of(from)
+    }
+
+    fn letterhead_of(&self, from: Mailbox) -> Result<Letterhead, Fault> {
+        let templates = match &self.template_dir {
+            Some(dir) => Templates::from_dir(dir),
+            None => Templates::built_in(),
+        };
+        let templates = templates.map_err(Fault::setting)?;
+        let domain = from.email.domain().to_owned();
+        let mut letterhead = Letterhead::new(templates, from);
+        if let Some(mailbox) = &self.reply_to {
+            letterhead = letterhead.reply_to(mailbox.clone());
+        }
+        if let Some(dkim) = self.dkim(&domain)? {
+            letterhead = letterhead.signed(dkim);
+        }
+        match &self.idempotency_header {
+            Some(name) => letterhead.idempotency_header(name).map_err(Fault::Setting),
+            None => Ok(letterhead),
+        }
+    }
+
+    fn dkim(&self, sender: &str) -> Result<Option<Dkim>, Fault> {
+        let (Some(path), Some(selector)) = (&self.dkim_key, &self.dkim_selector) else {
+            return Ok(None);
+        };
+        let of_file = || format!("--dkim-key {}", path.display());
+        let pem = std::fs::read(path).with_context(of_file);
+        let pem = Zeroizing::new(pem.map_err(Fault::Setting)?);
+        let domain = self.dkim_domain.as_deref().unwrap_or(sender);
+        let dkim = Dkim::new(domain, selector, &pem).with_context(of_file);
+        dkim.map(Some).map_err(Fault::Setting)
+    }
+}
+
+/// How mail is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Way {
+    /// Through the mail server of --smtp-url
+    Smtp,
+    /// Through the API of Amazon SES, in the Region and with the credentials of the environment. SES
+    /// replaces Message-ID and Date
+    Ses,
+}
+
+/// The way to the mail server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Mail server")]
+struct SmtpArgs {
+    /// How to send mail
+    #[arg(long, value_enum, env = "AFTERCOMMIT_MAIL", default_value = "smtp")]
+    mail: Way,
+    /// Configuration set of Amazon SES, which defines where bounces and other events are reported
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_SES_CONFIGURATION_SET")]
+    ses_configuration_set: Option<String>,
+    /// Mail server: smtps://user@host (TLS), smtp://user@host (STARTTLS, required), or
+    /// smtp://localhost:1025 (plain text, on this machine only)
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "AFTERCOMMIT_SMTP_URL",
+        hide_env_values = true,
+        value_parser = secret
+    )]
+    smtp_url: Option<Secret>,
+    #[command(flatten)]
+    password: PasswordArgs,
+    /// Maximum number of open connections
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "AFTERCOMMIT_SMTP_CONNECTIONS",
+        default_value = "8"
+    )]
+    smtp_connections: NonZeroUsize,
+    /// Name with which this machine greets the mail server [default: its host name]
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EHLO_NAME")]
+    ehlo_name: Option<String>,
+}
+
+impl SmtpArgs {
+    /// Whether it says by which way mails leave.
+    fn is_set(&self) -> bool {
+        self.mail == Way::Ses || self.smtp_url.is_some()
+    }
+
+    async fn transport(&self, letter: &LetterArgs) -> Result<Transport, Fault> {
+        match self.mail {
+            Way::Smtp => self.smtp().await,
+            Way::Ses if letter.dkim_key.is_some() => Err(Fault::wrong(
+                "--dkim-key does not go with --mail ses: Amazon SES changes each mail and signs it \
+                 itself; set DKIM up for the sender's domain there and leave --dkim-key out",
+            )),
+            Way::Ses => aws::ses(self.ses_configuration_set.clone()).await,
+        }
+    }
+
+    async fn smtp(&self) -> Result<Transport, Fault> {
+        let url = self.smtp_url.as_ref().ok_or_else(|| {
+            Fault::wrong(
+                "--smtp-url <URL> (or AFTERCOMMIT_SMTP_URL) is missing: name the mail server, such \
+                 as smtps://user@mail.example.com, or say --mail ses",
+            )
+        })?;
+        let password = self.password.read().await?;
+        let settings = SmtpSettings::from_url(url.reveal(), password);
+        let mut settings = settings.context("--smtp-url").map_err(Fault::Setting)?;
+        settings.reload = self.password.reload();
+        settings.max_connections = self.smtp_connections.get();
+        if let Some(name) = &self.ehlo_name {
+            settings.hello.clone_from(name);
+        }
+        let smtp = Smtp::new(settings).map_err(Fault::setting)?;
+        Ok(smtp.into())
+    }
+}

@@ -1,0 +1,190 @@
+//! Which orders are confirmed, and how sure to be.
+
+use std::time::Duration;
+
+use aftercommit::Clock;
+use aftercommit::confirmation::dynamodb::{DynamoDbLookup, SuppressionList};
+use aftercommit::confirmation::expression::Expression;
+use aftercommit::confirmation::mapping::Mapping;
+use aftercommit::confirmation::{Confirmation, Rules, Transport};
+use aftercommit::decide::claim::OnAmbiguous as Policy;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aws_sdk_dynamodb::Client;
+use clap::{Args, ValueEnum};
+
+use crate::args::mail::LetterArgs;
+use crate::args::tables::LedgerName;
+use crate::fault::Fault;
+use crate::host::aws::Clients;
+
+/// What to do when nobody can tell whether a mail was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnAmbiguous {
+    /// Send the same bytes once more
+    Resend,
+    /// Never send twice: leave it to an operator
+    Park,
+}
+
+/// How sure to be before a mail goes out again.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub struct SendingArgs {
+    /// What to do when it is unknown whether an email was accepted
+    #[arg(
+        long,
+        value_enum,
+        env = "AFTERCOMMIT_ON_AMBIGUOUS",
+        default_value = "resend"
+    )]
+    on_ambiguous: OnAmbiguous,
+    /// Read each order from its table before sending; an order that is gone is not confirmed
+    #[arg(long, env = "AFTERCOMMIT_REFETCH")]
+    refetch: bool,
+    #[command(flatten)]
+    sparing: SparingArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
+}
+
+impl SendingArgs {
+    /// The rules of sending. Refused where the ledger would forget too soon.
+    pub fn rules(&self, mapping: Mapping) -> Result<Rules, Fault> {
+        let policy = match self.on_ambiguous {
+            OnAmbiguous::Resend => Policy::Resend,
+            OnAmbiguous::Park => Policy::Park,
+        };
+        self.retention.rules(mapping, policy)
+    }
+
+    /// How long the ledger keeps a row.
+    pub fn retention(&self) -> Duration {
+        self.retention.ledger_retention
+    }
+
+    /// Whether each order is read back before its mail.
+    pub fn refetch(&self) -> bool {
+        self.refetch
+    }
+
+    /// Whose mails are held back.
+    pub fn sparing(&self) -> &SparingArgs {
+        &self.sparing
+    }
+
+    /// The handler for the orders of a table.
+    pub fn confirmation(
+        &self,
+        (clients, ledger): (&Clients, &LedgerName),
+        (orders, mapping): (&str, Mapping),
+        letter: &LetterArgs,
+        transport: &Transport,
+    ) -> Result<Confirmation<DynamoDbLedger, DynamoDbLookup>, Fault> {
+        let (client, retention) = (&clients.dynamodb, self.retention.ledger_retention);
+        let rules = Rules {
+            clock: clients.clock(),
+            ..self.rules(mapping)?
+        };
+        let handler = Confirmation::new(
+            DynamoDbLedger::new(client.clone(), &ledger.ledger_table, retention),
+            transport.clone(),
+            letter.letterhead()?,
+            rules,
+            fastrand::Rng::new(),
+        );
+        // Which changes are confirmed, filters say.
+        let handler = handler.of_modified_orders_too();
+        let handler = handler.looking_up(self.lookup(client, orders));
+        Ok(match self.sparing.suppress_when()? {
+            Some(when) => handler.suppressing(when),
+            None => handler,
+        })
+    }
+
+    /// What is looked up before a mail to a customer of this table.
+    fn lookup(&self, client: &Client, orders: &str) -> DynamoDbLookup {
+        let lookup = self.sparing.lookup(client);
+        if self.refetch {
+            return lookup.refetching(client.clone(), orders);
+        }
+        lookup
+    }
+}
+
+/// Whose mails are held back.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub struct SparingArgs {
+    /// Do not confirm orders for which this is true, such as "status == 'CANCELLED'" (a Jinja
+    /// expression over the order's attributes)
+    #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_SUPPRESS_WHEN")]
+    suppress_when: Option<String>,
+    /// Table of addresses that must not be mailed [default: none]
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_SUPPRESSION_TABLE")]
+    pub suppression_table: Option<String>,
+}
+
+impl SparingArgs {
+    /// The expression, read.
+    pub fn suppress_when(&self) -> Result<Option<Expression>, Fault> {
+        let parsed = self.suppress_when.as_deref().map(Expression::parse);
+        let parsed = parsed.transpose();
+        parsed.map_err(|error| Fault::wrong(format!("--suppress-when: {error}")))
+    }
+
+    /// Looks into the list, if there is one.
+    pub fn lookup(&self, client: &Client) -> DynamoDbLookup {
+        match &self.suppression_table {
+            Some(table) => {
+                DynamoDbLookup::new().sparing(SuppressionList::new(client.clone(), table))
+            }
+            None => DynamoDbLookup::new(),
+        }
+    }
+}
+
+/// How long the ledger remembers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub struct RetentionArgs {
+    /// How long the ledger keeps a row; an order that comes again later is rejected
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_LEDGER_RETENTION",
+        default_value = "401d",
+        value_parser = humantime::parse_duration
+    )]
+    pub ledger_retention: Duration,
+    /// How far back orders may be replayed; the ledger must keep rows for this and the stream's 24 hours
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_REPLAY_HORIZON",
+        default_value = "400d",
+        value_parser = humantime::parse_duration
+    )]
+    replay_horizon: Duration,
+}
+
+impl RetentionArgs {
+    /// The rules of sending. Refused where the ledger would forget too soon.
+    pub fn rules(&self, mapping: Mapping, on_ambiguous: Policy) -> Result<Rules, Fault> {
+        let rules = Rules {
+            mapping,
+            on_ambiguous,
+            retention: self.ledger_retention,
+            clock: Clock::system(),
+        };
+        let checked = rules.check_retention(self.replay_horizon);
+        let told = "--ledger-retention is shorter than --replay-horizon and 24 h";
+        checked.map_err(|short| Fault::Setting(anyhow::Error::new(short).context(told)))?;
+        Ok(rules)
+    }
+
+    /// How long the ledger keeps a row. Refused where that is too short.
+    pub fn checked(&self) -> Result<Duration, Fault> {
+        let mapping = Mapping::new("id").map_err(Fault::setting)?;
+        Ok(self.rules(mapping, Policy::Park)?.retention)
+    }
+}

@@ -1,0 +1,312 @@
+//! `aftercommit dead-letters redrive`: the confirmation handler once more, outside of a fleet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+
+use aftercommit::confirmation::Confirmation;
+use aftercommit::confirmation::Transport;
+use aftercommit::confirmation::dynamodb::DynamoDbLookup;
+use aftercommit::confirmation::lookup::{Lookup as _, Now};
+use aftercommit::confirmation::mapping::Mapping;
+use aftercommit::dead_letter::Envelope;
+use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::redrive::{How, Key, Step, Summary, redrive};
+use aftercommit::tables::dynamodb::TableStream;
+use aftercommit::{Clock, Context, Failure, GroupTable, Record, RecordHandler};
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use serde_json::json;
+
+use crate::args::identity::{GroupArgs, Known};
+use crate::args::mail::MailArgs;
+use crate::args::records::MailServerArgs;
+use crate::args::sending::SendingArgs;
+use crate::args::tables::LedgerName;
+use crate::commands::dead_letters::{DoingArgs, WhichArgs, none};
+use crate::fault::Fault;
+use crate::host::aws::{self, Clients, must_exist};
+use crate::host::signals;
+use crate::render::ledger::plain;
+use crate::render::out::{count, print_all};
+use crate::render::progress::Progress;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  # Show what would be sent
+  aftercommit dead-letters redrive --all --dry-run \\
+      --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
+
+  # Send all orders that failed for too long, once the cause is fixed
+  aftercommit dead-letters redrive --reason exhausted --reason too-old \\
+      --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
+
+Each order is mailed as it is in its table now, so an order that was fixed there is sent; an order that was
+mailed meanwhile is not mailed again. Use the mail settings of `aftercommit run`; the same environment will do.
+How an order's id is derived is read from the group.
+Exit codes: 0 all selected keys are free again, 1 a key stopped at a letter that failed (the attempt is
+recorded, the key stays parked), 2 a setting is wrong.";
+
+/// Arguments of `dead-letters redrive`.
+#[derive(Debug, Args)]
+pub struct RedriveArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    doing: DoingArgs,
+    /// Number of keys at a time
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "AFTERCOMMIT_CONCURRENCY",
+        default_value = "8"
+    )]
+    concurrency: NonZeroUsize,
+    /// Use each order as its letter recorded it, not as it is in its table now
+    #[arg(long)]
+    as_recorded: bool,
+    #[command(flatten)]
+    group: GroupArgs,
+    #[command(flatten)]
+    ledger: LedgerName,
+    #[command(flatten)]
+    mail_server: MailServerArgs,
+    #[command(flatten)]
+    sending: SendingArgs,
+    #[command(flatten)]
+    mail: MailArgs,
+}
+
+/// The handler for orders as they are now, so that one that was fixed in its table can be mailed.
+struct Handler {
+    confirmation: Confirmation<DynamoDbLedger, DynamoDbLookup>,
+    /// The table of orders; `None`: what the records say counts.
+    orders: Option<Orders>,
+}
+
+/// A table of orders that is read.
+struct Orders {
+    name: String,
+    items: DynamoDbLookup,
+    /// An order that is gone is not confirmed, as with `run --refetch`.
+    gone_is_suppressed: bool,
+}
+
+impl RecordHandler for Handler {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let Some(orders) = self.orders.as_ref().filter(|_| record.new_image.is_some()) else {
+            return self.confirmation.handle(record, context).await;
+        };
+        let now = orders.items.order(&record.keys).await;
+        match now.map_err(Failure::Unavailable)? {
+            Now::Item(item) => {
+                let as_it_is = Record {
+                    new_image: Some(item),
+                    ..record.clone()
+                };
+                self.confirmation.handle(&as_it_is, context).await
+            }
+            Now::Gone if !orders.gone_is_suppressed => Err(Failure::reject(format!(
+                "the item is gone from table {}: discard the letter, or redrive it with --as-recorded",
+                orders.name
+            ))),
+            Now::Gone | Now::AsRecorded => self.confirmation.handle(record, context).await,
+        }
+    }
+}
+
+/// Redrives what is selected.
+pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
+    let doing = &args.doing;
+    args.which.must_select(doing.all)?;
+    args.mail.letter.letterhead()?;
+    args.sending.sparing().suppress_when()?;
+    args.sending
+        .rules(args.mail.fields.with_default_id("id")?)?;
+    let smtp = args.mail.transport().await?;
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    let letters = args.which.letters(&clients).await?;
+    let list = args.sending.sparing().suppression_table.as_ref();
+    for table in [&args.ledger.ledger_table].into_iter().chain(list) {
+        must_exist(&clients, table).await?;
+    }
+    let from = (&clients, &letters);
+    let selected = args.which.selected(from, &args.group.group, false).await?;
+    if selected.is_empty() {
+        return Err(none());
+    }
+    if doing.dry_run {
+        return doing.tell_dry("redrive", &selected);
+    }
+    let sum = redrive_all(args, &clients, &smtp, (&letters, &selected)).await?;
+    smtp.close().await;
+    conclude(args, sum)
+}
+
+/// Redrives the keys of these letters, a table at a time.
+async fn redrive_all(
+    args: &RedriveArgs,
+    clients: &Clients,
+    smtp: &Transport,
+    (letters, selected): (&DynamoDbDeadLetters, &[Envelope]),
+) -> Result<Summary, Fault> {
+    let mut rng = fastrand::Rng::new();
+    let how = how(args, clients.clock(), &mut rng)?;
+    let names: BTreeMap<_, _> = selected
+        .iter()
+        .map(|letter| (letter.id.key.clone(), plain(&letter.key_in_words())))
+        .collect();
+    let name = |key: &Key| names.get(&key.key).map_or("", String::as_str);
+    let mut progress = Progress::towards(selected.len());
+    let mut tell = |step: &Step| match step {
+        Step::Redriven(_) => progress.step(),
+        Step::Stopped { key, why, .. } => {
+            progress.say(&format!("{} stopped: {}", name(key), plain(why)));
+        }
+        Step::Taken(key) => {
+            progress.say(&format!("{}: another process is redriving it", name(key)));
+        }
+        Step::Free(_) | Step::Untried(_) => {}
+    };
+    let mut sum = Summary::default();
+    for (at, of_table) in by_table(selected) {
+        let handler = handler(args, clients, smtp, (at, of_table[0])).await?;
+        let keys = of_table.iter().map(|letter| Key {
+            at: at.clone(),
+            key: letter.id.key.clone(),
+        });
+        let keys: BTreeSet<_> = keys.collect();
+        let keys = keys.into_iter().collect();
+        let done = redrive(letters, &handler, keys, (&how, &mut rng), &mut tell).await;
+        sum.redriven += done.redriven;
+        sum.free += done.free;
+        sum.stopped += done.stopped;
+        sum.untried += done.untried;
+        sum.taken += done.taken;
+    }
+    progress.end();
+    Ok(sum)
+}
+
+/// How it is done. A signal lets what is in hand finish, and begins no other letter.
+fn how(args: &RedriveArgs, clock: Clock, rng: &mut fastrand::Rng) -> Result<How, Fault> {
+    let incarnation = format!("redrive-{}/{:016x}", std::process::id(), rng.u64(..));
+    let how = How {
+        parallel: args.concurrency.get(),
+        dependency: args.mail_server.dependency(),
+        ..How::new(&args.doing.by(), &incarnation, clock)
+    };
+    let shutdown = signals::shutdown().context("cannot install signal handlers")?;
+    let stop = how.stop.clone();
+    tokio::spawn(async move {
+        shutdown.await;
+        stop.cancel();
+    });
+    Ok(how)
+}
+
+fn by_table(selected: &[Envelope]) -> BTreeMap<&GroupTable, Vec<&Envelope>> {
+    let mut of: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for letter in selected {
+        of.entry(&letter.id.at).or_default().push(letter);
+    }
+    of
+}
+
+fn conclude(args: &RedriveArgs, sum: Summary) -> Result<(), Fault> {
+    let Summary {
+        redriven,
+        free,
+        stopped,
+        untried,
+        taken,
+    } = sum;
+    let told = if args.doing.json {
+        json!({"redriven": redriven, "keys_free": free, "keys_stopped": stopped,
+            "keys_untried": untried, "keys_taken": taken})
+        .to_string()
+    } else {
+        let redriven = count(redriven, "letter");
+        format!(
+            "{redriven} redriven; keys: {free} free, {stopped} stopped, {untried} not tried, {taken} in \
+             other hands"
+        )
+    };
+    print_all(&format!("{told}\n"))?;
+    let parked = stopped + untried + taken;
+    if parked == 0 {
+        return Ok(());
+    }
+    let parked = match parked {
+        1 => "1 key is".to_owned(),
+        many => format!("{many} keys are"),
+    };
+    Err(Fault::Work(anyhow!(
+        "{parked} still parked: fix what is reported above, then redrive again"
+    )))
+}
+
+/// The handler for the orders of a table.
+async fn handler(
+    args: &RedriveArgs,
+    clients: &Clients,
+    smtp: &Transport,
+    of: (&GroupTable, &Envelope),
+) -> Result<Handler, Fault> {
+    let (at, letter) = of;
+    let orders = at.table_name();
+    let sending = &args.sending;
+    let client = clients.dynamodb.clone();
+    let ledger = DynamoDbLedger::new(client, &args.ledger.ledger_table, sending.retention());
+    // The effect and the id are those of the fleet, or a mail would go out a second time.
+    let known = args.group.known(&ledger, at.table()).await?;
+    let effect = match &known {
+        Some(known) => known.effect.clone(),
+        None => args.group.known_effect(&ledger).await?,
+    };
+    let wanted = known.as_ref().map(Known::wanted).transpose()?;
+    let mapping = known
+        .map(|known| known.mapping(&args.mail.fields))
+        .transpose()?;
+    let mapping = mapping.flatten();
+    let mapping = match mapping {
+        Some(mapping) => mapping,
+        None => mapping_of(args, clients, orders, letter).await?,
+    };
+    let tables = (clients, &args.ledger);
+    let confirmation = sending.confirmation(tables, (orders, mapping), &args.mail.letter, smtp)?;
+    let read = || Orders {
+        name: orders.to_owned(),
+        items: DynamoDbLookup::new().refetching(clients.dynamodb.clone(), orders),
+        gone_is_suppressed: sending.refetch(),
+    };
+    Ok(Handler {
+        confirmation: confirmation
+            .effect(effect)
+            .wanting(wanted.unwrap_or_default()),
+        orders: (!args.as_recorded).then(read),
+    })
+}
+
+/// How the items become orders. Where the key is one attribute, the letter names it.
+async fn mapping_of(
+    args: &RedriveArgs,
+    clients: &Clients,
+    orders: &str,
+    letter: &Envelope,
+) -> Result<Mapping, Fault> {
+    if let Some(mapping) = args.mail.fields.named()? {
+        return Ok(mapping);
+    }
+    let mut names = letter.keys.inner().keys();
+    if let (Some(name), None) = (names.next(), names.next()) {
+        let id = Mapping::key_expression(name, None);
+        return args.mail.fields.with_default_id(&id);
+    }
+    let found = TableStream::resolve(&clients.dynamodb, orders).await;
+    let found = found
+        .context("--id is not set, and the table's key cannot be read")
+        .map_err(Fault::Setting)?;
+    let sort = found.sort_key.as_deref();
+    args.mail.fields.of_key(&found.partition_key, sort)
+}

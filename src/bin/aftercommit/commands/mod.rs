@@ -1,0 +1,15 @@
+//! The commands: one file for each, or a folder where a command has commands of its own.
+
+pub mod dead_letters;
+pub mod explain;
+pub mod filter;
+pub mod gaps;
+pub mod health;
+pub mod ledger;
+pub mod preview;
+pub mod run;
+pub mod send;
+pub mod send_test;
+pub mod status;
+pub mod suppress;
+pub mod tables;

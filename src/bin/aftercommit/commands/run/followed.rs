@@ -1,0 +1,161 @@
+//! What `run` follows: tables with all of their streams, or single streams.
+
+use aftercommit::confirmation::mapping::Mapping;
+use aftercommit::filter::HomeRegion;
+use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::leases::{Consistency, LeaseStore as _};
+use aftercommit::source::StreamSource as _;
+use aftercommit::source::dynamodb::DynamoDbStream;
+use aftercommit::tables::dynamodb::{FollowedTable, ResolveError, TableStream};
+use aftercommit::tables::table_to_ask;
+use aftercommit::{Clock, GroupTable};
+use anyhow::Context as _;
+
+use super::RunArgs;
+use crate::fault::Fault;
+use crate::host::aws::{Clients, must_exist};
+
+/// A stream that was checked, and how its items become orders.
+pub struct Followed {
+    pub stream: DynamoDbStream,
+    pub at: GroupTable,
+    /// The name or ARN of the table.
+    pub orders: String,
+    pub mapping: Mapping,
+    pub home: Option<HomeRegion>,
+    /// Whether all of the table's streams are followed, or only one.
+    pub all_streams: bool,
+}
+
+/// Everything that is to be followed, checked. `leases` is the lease table, where there is a fleet.
+pub async fn followed(
+    clients: &Clients,
+    args: &RunArgs,
+    leases: Option<&String>,
+) -> Result<Vec<Followed>, Fault> {
+    let mut all: Vec<Followed> = Vec::new();
+    let tables = args.streams.table.iter().map(|table| (table, true));
+    let streams = args.streams.stream_arn.iter().map(|arn| (arn, false));
+    for (name, is_table) in tables.chain(streams) {
+        let one = if is_table {
+            of_table(clients, args, (name, leases)).await?
+        } else {
+            of_stream(clients, args, name).await?
+        };
+        if all.iter().any(|other| other.at == one.at) {
+            return Err(Fault::wrong(format!(
+                "{name} is named twice: once is enough"
+            )));
+        }
+        all.push(one);
+    }
+    Ok(all)
+}
+
+/// The streams of a table: the one that it has now, and those before and after. A group that has
+/// begun may find that there is none just now, and waits for the next one.
+async fn of_table(
+    clients: &Clients,
+    args: &RunArgs,
+    (table, leases): (&str, Option<&String>),
+) -> Result<Followed, Fault> {
+    clients.must_reach(table)?;
+    let found = FollowedTable::describe(&clients.dynamodb, table).await;
+    let found = found.map_err(Fault::setting)?;
+    let at = GroupTable::new(args.group.group.clone(), &found.arn);
+    let usable = found.stream().and_then(TableStream::with_new_images);
+    if let Err(why) = usable
+        && !has_begun(clients, leases, &at).await?
+    {
+        return Err(Fault::setting(why));
+    }
+    let stream = DynamoDbStream::of_table(
+        clients.streams.clone(),
+        clients.dynamodb.clone(),
+        (table, at.table()),
+        Clock::system(),
+    );
+    let sort = found.sort_key.as_deref();
+    Ok(Followed {
+        stream: stream.with_new_images(),
+        at,
+        orders: table.to_owned(),
+        mapping: args.mail.fields.of_key(&found.partition_key, sort)?,
+        home: args.records.home_region(&found.table, found.replicated)?,
+        all_streams: true,
+    })
+}
+
+/// Whether the group has begun on this table: then it has a place in its streams, and nothing is
+/// wrong with the settings.
+async fn has_begun(
+    clients: &Clients,
+    leases: Option<&String>,
+    at: &GroupTable,
+) -> Result<bool, Fault> {
+    let Some(table) = leases else {
+        return Ok(false);
+    };
+    match must_exist(clients, table).await {
+        Ok(()) => {}
+        Err(fault) if fault.passes() => return Err(fault),
+        Err(_) => return Ok(false),
+    }
+    let rows = DynamoDbLeases::new(clients.dynamodb.clone(), table, at);
+    let view = rows.look(Consistency::Strong).await?;
+    Ok(view.group.is_some())
+}
+
+/// The stream of this ARN.
+async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Followed, Fault> {
+    clients.must_reach(arn)?;
+    let table = table_to_ask(arn).ok_or_else(|| {
+        Fault::wrong(format!(
+            "--stream-arn {arn} is no stream's ARN: it looks like \
+             arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
+        ))
+    })?;
+    let stream = DynamoDbStream::new(clients.streams.clone(), arn, Clock::system());
+    let described = stream.describe(None).await;
+    let described = described
+        .with_context(|| format!("stream {arn}"))
+        .map_err(Fault::Setting)?;
+    let view = described.streams.first().and_then(|stream| stream.view);
+    if let Some(view) = view.filter(|view| !view.has_new_image()) {
+        return Err(Fault::wrong(format!(
+            "stream {arn} carries {view}, not the new image: NEW_AND_OLD_IMAGES is needed"
+        )));
+    }
+    let orders = table.to_owned();
+    let found = TableStream::resolve(&clients.dynamodb, table).await;
+    let (mapping, replicated) = match (args.mail.fields.named()?, found) {
+        (Some(mapping), Ok(found)) => (mapping, found.replicated),
+        // A stream outlives its table by 24 hours, and a table's next one.
+        (Some(mapping), Err(ResolveError::NoTable { .. })) => (mapping, false),
+        // Without a stream of its own now it may still be a replica, as what cannot be asked may.
+        (Some(mapping), Err(_)) if args.records.has_home_region() => (mapping, true),
+        (Some(_), Err(error)) => {
+            let error = anyhow::Error::from(error).context(
+                "cannot find out whether the table is a replica of a global table, in which case each \
+                 Region would send a mail: name this one as --home-region ATTRIBUTE=REGION, or",
+            );
+            return Err(Fault::Setting(error));
+        }
+        (None, found) => {
+            let found = found
+                .context("--id is not set, and the table's key cannot be read")
+                .map_err(Fault::Setting)?;
+            let sort = found.sort_key.as_deref();
+            let mapping = args.mail.fields.of_key(&found.partition_key, sort)?;
+            (mapping, found.replicated)
+        }
+    };
+    Ok(Followed {
+        stream,
+        at: GroupTable::new(args.group.group.clone(), arn),
+        orders,
+        mapping,
+        home: args.records.home_region(table, replicated)?,
+        all_streams: false,
+    })
+}

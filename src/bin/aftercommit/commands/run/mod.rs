@@ -1,0 +1,381 @@
+//! `aftercommit run`: checks every setting, then follows the table.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aftercommit::confirmation::dynamodb::DynamoDbLookup;
+use aftercommit::confirmation::mapping::Mapping;
+use aftercommit::confirmation::{Confirmation, Transport};
+use aftercommit::filter::Filters;
+use aftercommit::leases::dynamodb::DynamoDbLeases;
+use aftercommit::ledger::Needed;
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::source::dynamodb::DynamoDbStream;
+use aftercommit::status::{Status, Watch};
+use aftercommit::{
+    Budget, Clock, Consumer, Dependency, Effect, GroupTable, IdentityDiffers, Settings,
+};
+use anyhow::Context as _;
+use clap::Args;
+use futures_util::future::join_all;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::args::copies::{CopyArgs, Letters};
+use crate::args::fleet::{FleetArgs, Here};
+use crate::args::identity::{self, GroupArgs, StartArgs};
+use crate::args::mail::MailArgs;
+use crate::args::records::RecordArgs;
+use crate::args::sending::SendingArgs;
+use crate::args::tables::{StreamArgs, TableNames};
+use crate::fault::Fault;
+use crate::host::aws::{self, Clients, must_exist};
+use crate::host::ecs;
+use crate::host::signals;
+
+use self::start::once_reached;
+use self::watch::WatchArgs;
+
+mod followed;
+#[cfg(feature = "lambda")]
+pub mod lambda;
+mod start;
+pub mod watch;
+
+use followed::{Followed, followed};
+
+/// After the last shard is handed over, replies to final dots are awaited for so long: others hold
+/// this worker dead only after `--lease-duration`.
+const LAST_REPLIES: Duration = Duration::from_secs(5);
+
+pub const EXAMPLES: &str = "\
+Examples:
+  # Follow the stream of the table `orders`
+  export AFTERCOMMIT_SMTP_PASSWORD=...
+  aftercommit run --table orders --mail-from \"Shop <orders@example.com>\" \\
+      --smtp-url smtps://user@mail.example.com
+
+  # An order as it is in the table: see first what becomes of ten items
+  aftercommit preview --table shop --sample 10 \\
+      --id orderId --email customer.email --total 'amount|decimal' --currency \"'EUR'\"
+  aftercommit run --table shop \\
+      --id orderId --email customer.email --total 'amount|decimal' --currency \"'EUR'\" ...
+
+  # Orders in a table of many things: PK=CUST#7, SK=ORDER#1042, entityType=ORDER
+  aftercommit run --table shop --only \"entityType == 'ORDER'\" --id 'SK|replace(\"ORDER#\", \"\")' ...
+
+  # Begin with everything that the stream still holds (24 hours), not with what comes now;
+  # only the very first start of a fleet is asked
+  aftercommit run --table orders --start trim-horizon ...
+
+  # Read each order back first; no mail for what was cancelled or for who is on the list
+  aftercommit run --table orders --refetch --suppress-when \"status == 'CANCELLED'\" \\
+      --suppression-table aftercommit-suppression ...
+
+  # Through Amazon SES, without a mail server
+  aftercommit run --table orders --mail ses --mail-from \"Shop <orders@example.com>\"
+
+  # Orders when they become paid: those that were not paid before, and those that are new and paid.
+  # Without the old image, any later change of a paid order would send a mail
+  aftercommit run --table orders --mail-rate 14 --filter '{
+      \"dynamodb\": {\"NewImage\": {\"status\": {\"S\": [\"PAID\"]}}},
+      \"$or\": [{\"eventName\": [\"INSERT\"]}, {\"eventName\": [\"MODIFY\"],
+          \"dynamodb\": {\"OldImage\": {\"status\": {\"S\": [{\"anything-but\": [\"PAID\"]},
+              {\"exists\": false}]}}}}]}' ...
+
+  # No mail for what was ordered before this was here, whatever changes now
+  aftercommit run --table orders --not-before 2026-11-01 --created-at createdAt ...
+
+  # Health, metrics and a page on this machine, and the metrics for CloudWatch too
+  aftercommit run --table orders --http 127.0.0.1:9464 --metrics emf ...
+
+  # Two tables in one process
+  aftercommit run --table orders --table orders-archive ...
+
+  # All of it by the environment, as in a container
+  AFTERCOMMIT_TABLE=orders AFTERCOMMIT_MAIL_FROM=orders@example.com \\
+  AFTERCOMMIT_SMTP_URL=smtp://localhost:1025 aftercommit run
+
+SIGTERM and SIGINT stop it: what is in flight is finished, the place is kept, exit code 0. A second
+signal ends it at once.";
+
+/// What `run` is told.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    streams: StreamArgs,
+    #[command(flatten)]
+    names: TableNames,
+    #[command(flatten)]
+    group: GroupArgs,
+    #[command(flatten)]
+    start: StartArgs,
+    /// Where DynamoDB Streams is, if not where the SDK finds it: inside a VPC it has a name of its own
+    #[arg(long, value_name = "URL", env = "AFTERCOMMIT_STREAMS_ENDPOINT_URL")]
+    streams_endpoint_url: Option<String>,
+    #[command(flatten)]
+    fleet: FleetArgs,
+    #[command(flatten)]
+    records: RecordArgs,
+    #[command(flatten)]
+    copies: CopyArgs,
+    #[command(flatten)]
+    sending: SendingArgs,
+    #[command(flatten)]
+    mail: MailArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
+}
+
+/// Follows the tables until a signal comes.
+pub async fn run(args: &RunArgs) -> Result<(), Fault> {
+    let stop = CancellationToken::new();
+    let shutdown = signals::shutdown().context("cannot install signal handlers")?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        shutdown.await;
+        told.cancel();
+    });
+    let listening = args.watch.listen().await?;
+    let status_address = listening.status_address();
+    // Whoever asks while the start waits for AWS learns that, and why.
+    let status = Status::starting(Clock::system());
+    let telling = args.watch.begin(listening, &status);
+    let here = Here {
+        task: ecs::task().await,
+        status_address,
+    };
+    let settings = settings(args, &here)?;
+    let filters = args.records.filters()?;
+    let starting = async {
+        let smtp = once_reached(&status, || args.mail.transport()).await?;
+        let ready = || workers(args, &smtp, &filters, here.clone());
+        let ready = once_reached(&status, ready).await?;
+        Ok::<_, Fault>((smtp, ready))
+    };
+    let (smtp, ready) = tokio::select! {
+        biased;
+        // Nothing has begun, so nothing is to be finished.
+        () = stop.cancelled() => return Ok(()),
+        ready = starting => ready?,
+    };
+    if let Some(worker) = ready.first() {
+        // All of them write to one ledger.
+        let ledger = worker.handler.ledger().clone();
+        status.attention(move || attention(ledger.clone()));
+    }
+    status.started(ready.iter().map(Worker::watch));
+    let budget = Budget::new(settings.memory_budget);
+    let handlers: Vec<_> = ready.iter().map(|worker| worker.handler.clone()).collect();
+    let mut running = JoinSet::new();
+    for worker in ready {
+        running.spawn(worker.run(budget.clone(), stop.clone()));
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.context("a worker broke down")?.map_err(fault)?;
+    }
+    join_all(handlers.iter().map(last_replies)).await;
+    smtp.close().await;
+    telling.end().await;
+    Ok(())
+}
+
+/// A worker whose settings are not the group's has a wrong setting; it broke down otherwise.
+fn fault(error: anyhow::Error) -> Fault {
+    if error.is::<IdentityDiffers>() {
+        return Fault::Setting(error);
+    }
+    Fault::Work(error)
+}
+
+/// Waits for replies that did not come while the shards were handed over.
+async fn last_replies(handler: &Handler) {
+    let left = handler.finish(LAST_REPLIES).await;
+    if left > 0 {
+        warn!(
+            mails = left,
+            "the mail server has not answered for these; the ledger calls them AMBIGUOUS soon"
+        );
+    }
+}
+
+async fn attention(ledger: DynamoDbLedger) -> anyhow::Result<Needed> {
+    ledger.attention().await
+}
+
+/// A worker for every stream.
+async fn workers(
+    args: &RunArgs,
+    smtp: &Transport,
+    filters: &Filters,
+    here: Here,
+) -> Result<Vec<Worker>, Fault> {
+    let of_fleet = (Some(&args.names.lease.lease_table), here);
+    let (shared, followed) = prepared(args, smtp, filters, of_fleet).await?;
+    let worker = |one| Worker::new(args, &shared, one);
+    followed.into_iter().map(worker).collect()
+}
+
+/// Checks everything there is to check, and finds every stream. There is a lease table where there
+/// is a fleet.
+async fn prepared<'a>(
+    args: &RunArgs,
+    smtp: &'a Transport,
+    filters: &'a Filters,
+    (leases, here): (Option<&String>, Here),
+) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
+    args.mail.letter.letterhead()?;
+    args.sending.sparing().suppress_when()?;
+    args.sending
+        .rules(args.mail.fields.with_default_id("id")?)?;
+    let endpoint = args.streams_endpoint_url.as_deref();
+    let mut clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
+    if leases.is_none() {
+        clients = clients.by_own_clock();
+    }
+    let followed = followed(&clients, args, leases).await?;
+    let names = &args.names;
+    let list = args.sending.sparing().suppression_table.as_ref();
+    let letters = &names.letters.dead_letter_table;
+    let own = leases
+        .into_iter()
+        .chain([&names.ledger.ledger_table, letters]);
+    for table in own.chain(list) {
+        must_exist(&clients, table).await?;
+    }
+    let retention = args.sending.retention();
+    let ledger = DynamoDbLedger::new(
+        clients.dynamodb.clone(),
+        &names.ledger.ledger_table,
+        retention,
+    );
+    for one in &followed {
+        let identity = identity::identity(&one.mapping, &args.records);
+        let of_table = (one.at.table(), identity);
+        args.start.register(&ledger, &args.group, of_table).await?;
+    }
+    let shared = Shared {
+        letters: args.copies.letters(&clients, letters).await?,
+        mail_server: args.records.mail_server(),
+        clients,
+        smtp,
+        filters,
+        here,
+    };
+    Ok((shared, followed))
+}
+
+type Handler = Arc<Confirmation<DynamoDbLedger, DynamoDbLookup>>;
+
+/// What the workers of this process have in common.
+struct Shared<'a> {
+    clients: Clients,
+    smtp: &'a Transport,
+    mail_server: Dependency,
+    letters: Letters,
+    filters: &'a Filters,
+    here: Here,
+}
+
+impl Shared<'_> {
+    /// What handles the orders of a table.
+    fn handler(&self, args: &RunArgs, orders: &str, mapping: Mapping) -> Result<Handler, Fault> {
+        let handler = args.sending.confirmation(
+            (&self.clients, &args.names.ledger),
+            (orders, mapping),
+            &args.mail.letter,
+            self.smtp,
+        )?;
+        let handler = handler.wanting(args.records.wanted()?);
+        Ok(Arc::new(handler.effect(args.group.effect.or_default())))
+    }
+}
+
+/// What follows one stream.
+struct Worker {
+    at: GroupTable,
+    consumer: Consumer<DynamoDbStream, DynamoDbLeases, Handler>,
+    handler: Handler,
+    effect: Effect,
+}
+
+impl Worker {
+    fn new(args: &RunArgs, shared: &Shared<'_>, followed: Followed) -> Result<Self, Fault> {
+        let Followed {
+            stream,
+            at,
+            orders,
+            mapping,
+            home,
+            all_streams: _,
+        } = followed;
+        let identity = identity::identity(&mapping, &args.records);
+        let handler = shared.handler(args, &orders, mapping)?;
+        let dynamodb = shared.clients.dynamodb.clone();
+        let leases = DynamoDbLeases::new(dynamodb, &args.names.lease.lease_table, &at);
+        let consumer = Consumer::new(at.clone(), stream, leases, handler.clone())
+            .settings(settings(args, &shared.here)?)
+            .filters(shared.filters.clone())
+            .dependency(shared.mail_server.clone());
+        let mut consumer = shared.letters.given_to(consumer);
+        if let Some(home) = home {
+            consumer = consumer.home_region(home);
+        }
+        let identity = identity
+            .with("effect", args.group.effect.or_default().as_str())
+            .with("ledger", &*args.names.ledger.ledger_table);
+        let consumer = args.start.given_to(consumer.identity(identity));
+        Ok(Self {
+            at,
+            consumer,
+            handler,
+            effect: args.group.effect.or_default(),
+        })
+    }
+
+    fn watch(&self) -> Watch {
+        let handler = self.handler.clone();
+        Watch::of(&self.consumer)
+            .effect(self.effect.clone())
+            .mails(move || watch::mails(handler.counts()))
+    }
+
+    /// Follows the stream until told to stop, and then says what was done.
+    async fn run(self, budget: Budget, stop: CancellationToken) -> anyhow::Result<()> {
+        let counters = self.consumer.counters();
+        let consumer = self.consumer.budget(budget);
+        Box::pin(consumer.run(stop.cancelled_owned())).await?;
+        let (counts, of) = (self.handler.counts(), |counter: &AtomicU64| {
+            counter.load(Ordering::Relaxed)
+        });
+        info!(
+            group = %self.at.group(),
+            table = self.at.table(),
+            handled = of(&counters.handled),
+            skipped = of(&counters.skipped),
+            filtered = of(&counters.filtered),
+            dead_letters = of(&counters.dead_letters),
+            followed = of(&counters.followed),
+            rescued = of(&counters.rescued),
+            deferred_records = of(&counters.deferred),
+            redriven = of(&counters.redriven),
+            failed_attempts = of(&counters.failed_attempts),
+            gaps = of(&counters.gaps),
+            lapses = of(&counters.lapses),
+            accepted = counts.accepted(),
+            refused = counts.refused(),
+            deferred = counts.deferred(),
+            ambiguous = counts.ambiguous(),
+            parked = counts.parked(),
+            "stopped"
+        );
+        Ok(())
+    }
+}
+
+/// The settings of one consumer.
+fn settings(args: &RunArgs, here: &Here) -> Result<Settings, Fault> {
+    args.records.applied_to(args.fleet.settings(here)?)
+}

@@ -1,0 +1,200 @@
+//! What `run` tells while it runs: over HTTP, and as metrics on standard output.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use aftercommit::confirmation::Counts;
+use aftercommit::status::emf::Emf;
+use aftercommit::status::metrics::{Mails, Sample};
+use aftercommit::status::{Status, http};
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, interval_at};
+use tracing::{error, info, warn};
+
+use crate::fault::Fault;
+use crate::render::out::print_all;
+
+/// Between two lines of metrics: CloudWatch keeps a value for each minute.
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Where the status is served.
+#[derive(Debug, Args)]
+pub struct HttpArgs {
+    /// Address that serves health, metrics and a page, such as 127.0.0.1:9464 [default: none]. Anyone who
+    /// can reach it can read them
+    #[arg(long, value_name = "ADDRESS", env = "AFTERCOMMIT_HTTP", value_parser = address)]
+    http: Option<SocketAddr>,
+}
+
+/// What is told while it runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Watching")]
+pub struct WatchArgs {
+    #[command(flatten)]
+    http: HttpArgs,
+    /// Also write metrics to standard output, once a minute and on stop; on AWS Lambda after each event
+    #[arg(long, value_enum, value_name = "FORMAT", env = "AFTERCOMMIT_METRICS")]
+    metrics: Option<Format>,
+}
+
+/// How metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Amazon CloudWatch's embedded metric format: lines of JSON that CloudWatch extracts from the log
+    Emf,
+}
+
+impl HttpArgs {
+    /// Where the status can be asked for on this machine.
+    pub fn address_here(&self) -> Option<SocketAddr> {
+        let mut address = self.http?;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            });
+        }
+        Some(address)
+    }
+}
+
+impl WatchArgs {
+    /// Takes the address, before anything else begins.
+    pub async fn listen(&self) -> Result<Listening, Fault> {
+        let Some(address) = self.http.http else {
+            return Ok(Listening(None));
+        };
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("--http {address}"));
+        let listener = listener.map_err(Fault::Setting)?;
+        let address = listener.local_addr().context("--http")?;
+        if !address.ip().is_loopback() {
+            warn!(%address, "the status address is not loopback: anyone who can reach it can read it");
+        }
+        Ok(Listening(Some((listener, address))))
+    }
+
+    /// Whether CloudWatch is told by lines.
+    #[cfg(feature = "lambda")]
+    pub fn writes_emf(&self) -> bool {
+        matches!(self.metrics, Some(Format::Emf))
+    }
+
+    /// Begins to tell.
+    pub fn begin(&self, listening: Listening, status: &Status) -> Telling {
+        let mut tasks = Vec::new();
+        if let Some((listener, address)) = listening.0 {
+            info!(%address, "the status is served");
+            let served = http::serve(listener, status.clone());
+            let task = tokio::spawn(async move {
+                if let Err(error) = served.await {
+                    error!(%error, "stopped serving the status");
+                }
+            });
+            tasks.push(task.abort_handle());
+        }
+        let emf = self.metrics.map(|Format::Emf| Lines::begin(status.clone()));
+        Telling { tasks, emf }
+    }
+}
+
+/// The address that was taken.
+pub struct Listening(Option<(TcpListener, SocketAddr)>);
+
+impl Listening {
+    /// How others reach it.
+    pub fn status_address(&self) -> Option<String> {
+        let (_, address) = self.0.as_ref()?;
+        if !address.ip().is_unspecified() {
+            return Some(address.to_string());
+        }
+        let host = hostname::get().unwrap_or_default();
+        Some(format!("{}:{}", host.to_string_lossy(), address.port()))
+    }
+}
+
+/// What tells, until it is ended or dropped.
+pub struct Telling {
+    tasks: Vec<AbortHandle>,
+    emf: Option<Lines>,
+}
+
+impl Telling {
+    /// Tells the last numbers.
+    pub async fn end(mut self) {
+        if let Some(lines) = self.emf.take() {
+            lines.end().await;
+        }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// Writes metrics once a minute.
+struct Lines {
+    stop: tokio::sync::oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Lines {
+    fn begin(status: Status) -> Self {
+        let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(async move {
+            let mut emf = Emf::default();
+            let mut minutes = interval_at(Instant::now() + MINUTE, MINUTE);
+            loop {
+                let last = tokio::select! {
+                    biased;
+                    _ = &mut stopped => true,
+                    _ = minutes.tick() => false,
+                };
+                write(&mut emf, &status.samples());
+                if last {
+                    return;
+                }
+            }
+        });
+        Self { stop, task }
+    }
+
+    async fn end(self) {
+        // Whoever has ended already has nothing more to write.
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+/// Writes a line for each table.
+pub fn write(emf: &mut Emf, samples: &[Sample]) {
+    for line in emf.lines(SystemTime::now(), samples) {
+        if let Err(error) = print_all(&format!("{line}\n")) {
+            warn!(error = format!("{error:#}"), "cannot write metrics");
+        }
+    }
+}
+
+/// What a handler has counted.
+pub fn mails(counts: &Counts) -> Mails {
+    Mails {
+        accepted: counts.accepted(),
+        failed: counts.refused(),
+        ambiguous: counts.ambiguous(),
+        second_acceptances: counts.second_acceptances(),
+        parked: counts.parked(),
+        suppressed: counts.suppressed(),
+        collisions: counts.collisions(),
+        deferred: counts.deferred(),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |_| "write an IP address and a port, such as 127.0.0.1:9464".to_owned();
+    text.parse().map_err(wrong)
+}

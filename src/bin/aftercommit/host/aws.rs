@@ -1,0 +1,259 @@
+//! The AWS clients: credentials, Region and endpoints as the SDK finds them, timeouts set here.
+
+use std::time::Duration;
+
+use aftercommit::Clock;
+use aftercommit::aws_error::AwsError;
+use aftercommit::clock::ServiceTime;
+use aftercommit::clock::dynamodb::with_service_time;
+use aftercommit::confirmation::Transport;
+use aftercommit::tables::region_of;
+use anyhow::Context as _;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use zeroize::Zeroizing;
+
+use crate::fault::Fault;
+use crate::host::http;
+
+/// For one try; the SDK has no limit of its own here. A read of 1 MB over a slow line fits.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// For a call with its retries: below the 10 s after which a worker counts as dead, so that no
+/// call outlives the trust in its result by much.
+const CALL: Duration = Duration::from_secs(8);
+
+/// Tries of a call, the first one included.
+const ATTEMPTS: u32 = 3;
+
+/// The clients that the worker needs.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// For the lease table, the ledger and the orders.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// As the answers to its calls tell it.
+    time: ServiceTime,
+    /// For the stream.
+    pub streams: aws_sdk_dynamodbstreams::Client,
+    /// For further ones.
+    #[cfg(feature = "sqs")]
+    pub config: aws_config::SdkConfig,
+}
+
+impl Clients {
+    /// DynamoDB's clock; this machine's until the first answer.
+    pub fn clock(&self) -> Clock {
+        self.time.or(Clock::system())
+    }
+
+    /// The same, by this machine's clock. AWS Lambda freezes a process between invocations, and the
+    /// monotonic clock with it, so that what an answer said is old by an unknown time; it keeps its
+    /// machines' wall clocks right.
+    pub fn by_own_clock(self) -> Self {
+        let time = ServiceTime::default();
+        Self { time, ..self }
+    }
+
+    /// A table or stream by ARN is asked for in its own Region, and these clients have one.
+    pub fn must_reach(&self, named: &str) -> Result<(), Fault> {
+        let here = self.dynamodb.config().region().map(AsRef::as_ref);
+        match (region_of(named), here) {
+            (Some(there), Some(here)) if there != here => Err(Fault::wrong(format!(
+                "{named} is in {there}, and AWS_REGION is {here}: run this with AWS_REGION={there}, \
+                 where the other tables must then be, too"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Builds the clients from the environment.
+///
+/// Endpoints are the SDK's own (`AWS_ENDPOINT_URL` and its forms for each service).
+/// `streams_endpoint` goes before them: inside a VPC the streams are reached under another name
+/// than the tables.
+///
+/// Source: [PrivateLink](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/privatelink-streams.html).
+pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> {
+    let config = config().await?;
+    let mut streams = aws_sdk_dynamodbstreams::config::Builder::from(&config);
+    if let Some(url) = streams_endpoint {
+        streams = streams.endpoint_url(url);
+    }
+    let (dynamodb, time) = with_service_time(aws_sdk_dynamodb::Client::new(&config));
+    Ok(Clients {
+        dynamodb,
+        time,
+        streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
+        #[cfg(feature = "sqs")]
+        config,
+    })
+}
+
+/// Mails by the API of Amazon SES.
+#[cfg(feature = "ses")]
+pub async fn ses(configuration_set: Option<String>) -> Result<Transport, Fault> {
+    let config = config().await.map_err(Fault::Setting)?;
+    let ses = aftercommit::confirmation::ses::Ses::new(aws_sdk_sesv2::Client::new(&config));
+    Ok(ses.configuration_set(configuration_set).into())
+}
+
+/// This build cannot.
+#[cfg(not(feature = "ses"))]
+#[expect(clippy::unused_async, reason = "as where it is built")]
+pub async fn ses(_: Option<String>) -> Result<Transport, Fault> {
+    Err(Fault::wrong(
+        "--mail ses: this build has no Amazon SES; install it with \
+         cargo install --path . --features ses",
+    ))
+}
+
+/// The text of a secret of AWS Secrets Manager.
+#[cfg(feature = "secrets")]
+pub async fn secret(id: &str) -> Result<Zeroizing<String>, Fault> {
+    let config = config().await.map_err(Fault::Setting)?;
+    let client = aws_sdk_secretsmanager::Client::new(&config);
+    let answer = client.get_secret_value().secret_id(id).send().await;
+    let at = |error| AwsError::new(&error).on(format!("--smtp-password-secret {id}"));
+    let text = answer.map_err(at).map_err(Fault::setting)?.secret_string;
+    text.map(Zeroizing::new).ok_or_else(|| {
+        Fault::wrong(format!(
+            "--smtp-password-secret {id} holds bytes: it must hold text"
+        ))
+    })
+}
+
+/// This build cannot.
+#[cfg(not(feature = "secrets"))]
+#[expect(clippy::unused_async, reason = "as where it is built")]
+pub async fn secret(_: &str) -> Result<Zeroizing<String>, Fault> {
+    Err(Fault::wrong(
+        "--smtp-password-secret: this build cannot read secrets; install it with \
+         cargo install --path . --features secrets",
+    ))
+}
+
+async fn config() -> anyhow::Result<SdkConfig> {
+    let config = configured(http::client()?, ATTEMPT, CALL).load().await;
+    config
+        .region()
+        .context("no AWS Region: set AWS_REGION, for example AWS_REGION=eu-central-1")?;
+    Ok(config)
+}
+
+/// What every client has in common.
+fn configured(http: SharedHttpClient, attempt: Duration, call: Duration) -> ConfigLoader {
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(call)
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+}
+
+/// A table that is not there is told before anything is read from the stream.
+pub async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
+    let answer = clients.dynamodb.describe_table().table_name(table).send();
+    match answer.await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Some("ResourceNotFoundException") => {
+            Err(Fault::wrong(format!(
+                "table {table} does not exist: make it with `aftercommit tables create`, or name another"
+            )))
+        }
+        Err(error) => {
+            let error = AwsError::new(&error).on(format!("table {table}"));
+            Err(Fault::setting(error))
+        }
+    }
+}
+
+#[cfg(all(test, feature = "ses"))]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    use std::net::SocketAddr;
+
+    use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
+    use aftercommit::confirmation::order::Order;
+    use aftercommit::confirmation::ses::Ses;
+    use aftercommit::confirmation::smtp::Delivery;
+    use aftercommit::confirmation::template::Templates;
+    use aftercommit::ledger::EffectKey;
+    use aws_config::Region;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+    /// So long the client of the other services lets a call take.
+    const SHORT: Duration = Duration::from_millis(100);
+
+    /// Sends a mail as `run --mail ses` does, with shorter limits.
+    async fn send(server: SocketAddr, limit: Duration) -> Delivery {
+        let config = configured(http::client().unwrap(), SHORT, SHORT)
+            .region(Region::from_static("us-east-1"))
+            .test_credentials()
+            .endpoint_url(format!("http://{server}"))
+            .load()
+            .await;
+        let ses = Ses::new(aws_sdk_sesv2::Client::new(&config)).within(limit);
+        let mail = mail();
+        let offer = Transport::from(ses).offer(&mail.envelope).await.unwrap();
+        offer.deliver(&mail, &|_| true).await
+    }
+
+    fn mail() -> Mail {
+        let from = "Shop <shop@example.com>".parse().unwrap();
+        let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
+        let order = Order::sample("ann@example.com".parse().unwrap());
+        let effect = "test".parse().unwrap();
+        let (date, key) = (Clock::system().now(), EffectKey::new(&effect, "1"));
+        letterhead.render(&order, &Frozen { date, key }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_mail_by_ses_may_take_longer_than_other_calls() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sending = tokio::spawn(send(server.local_addr().unwrap(), Duration::from_secs(30)));
+        let (mut stream, _) = server.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"}") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
+        tokio::time::sleep(SHORT * 3).await;
+        let body = r#"{"MessageId": "m1"}"#;
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let delivery = sending.await.unwrap();
+        assert!(matches!(delivery, Delivery::Accepted(_)), "{delivery:?}");
+    }
+
+    #[tokio::test]
+    async fn a_mail_for_which_there_never_was_a_connection_is_not_in_doubt() {
+        // Nobody listens there.
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let refusing = closed.local_addr().unwrap();
+        drop(closed);
+        let delivery = send(refusing, Duration::from_secs(30)).await;
+        assert!(matches!(delivery, Delivery::NotSent { .. }), "{delivery:?}");
+        // A full queue drops each further SYN, as a missing VPC endpoint does.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = socket.listen(1).unwrap();
+        let silent = full.local_addr().unwrap();
+        let mut queue = Vec::new();
+        while let Ok(stream) = tokio::time::timeout(SHORT, TcpStream::connect(silent)).await {
+            queue.push(stream.unwrap());
+        }
+        let delivery = send(silent, SHORT * 4).await;
+        assert!(matches!(delivery, Delivery::NotSent { .. }), "{delivery:?}");
+    }
+}

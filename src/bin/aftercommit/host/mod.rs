@@ -1,0 +1,8 @@
+//! What the commands need of the machine that they run on: AWS clients, HTTP, signals, the log.
+
+pub mod aws;
+pub mod ecs;
+pub mod http;
+pub mod log;
+pub mod signals;
+pub mod web;

@@ -1,0 +1,7 @@
+//! Output: results as text and as JSON, and progress.
+
+pub mod dead_letter;
+pub mod ledger;
+pub mod out;
+pub mod progress;
+pub mod status;
