@@ -183,7 +183,8 @@ async fn redriving_mails_in_order_and_stops_where_it_fails() {
     assert!(dry[0].starts_with("would redrive\t"));
     assert_eq!((shop.mail.count(), shop.parked().await.len()), (0, 3));
     let output = shop.redrive(&["--reason", "rescued", "--by", "ada"]).await;
-    let told = "1 letter redriven; keys: 1 free, 0 stopped, 0 not tried, 0 in other hands";
+    let told =
+        "1 letter redriven; keys: 1 free, 0 stopped, 0 not tried, 0 redriven by another process";
     assert_eq!(lines(&output), [told]);
     let output = shop.redrive(&["--all", "--json"]).await;
     assert_eq!(output.status.code(), Some(1));

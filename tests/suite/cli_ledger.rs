@@ -116,7 +116,7 @@ async fn the_ledger_is_listed_by_state_for_people_and_for_scripts() {
     assert_eq!(sending["claimant"], "worker-a/17");
     assert_eq!(does(&shop, &["ledger", "list"]).await.lines().count(), 3);
     let none = cannot(&shop, &["ledger", "list", "--state", "failed"]).await;
-    assert!(none.contains("no order of the ledger matches"), "{none}");
+    assert!(none.contains("no order in the ledger matches"), "{none}");
     let so_it_said = ["ledger", "list", "--reason", "SO IT SAID", "--since", "1h"];
     assert_eq!(does(&shop, &so_it_said).await.lines().count(), 2);
     let before = ["ledger", "list", "--reason", "so it said", "--until", "1h"];
@@ -244,7 +244,7 @@ async fn all_orders_of_an_incident_are_resolved_once_their_number_is_confirmed()
     let done = does(&shop, &with(&["--yes"])).await;
     assert_eq!(done, "3 of 3 resolved as sent\n");
     let none = cannot(&shop, &with(&["--yes"])).await;
-    assert!(none.contains("no order of the ledger matches"), "{none}");
+    assert!(none.contains("no order in the ledger matches"), "{none}");
     let left = does(&shop, &["ledger", "list", "--state", "ambiguous"]).await;
     assert!(left.starts_with("T-000004\t"), "{left}");
 }

@@ -1,8 +1,12 @@
 //! Flags that several commands share, and what they mean.
 
 pub mod copies;
+pub mod entries;
 pub mod fleet;
+pub mod http;
 pub mod identity;
+pub mod item;
+pub mod letters;
 pub mod mail;
 pub mod note;
 pub mod order;

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_dynamo::Item;
 
-use crate::commands::preview::item_of_json;
+use crate::args::item::item_of_json;
 use crate::fault::Fault;
 use crate::host::aws::Clients;
 

@@ -1,7 +1,6 @@
-//! `aftercommit explain`: what became of one order, from all that is known of it.
+//! `aftercommit explain`: everything that happened to one order.
 
-use std::fmt::Write as _;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aftercommit::GroupTable;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
@@ -18,7 +17,7 @@ use aftercommit::tables::dynamodb::table_arn;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_dynamo::Item;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args::identity::GroupArgs;
 use crate::args::order::OrderArgs;
@@ -26,9 +25,10 @@ use crate::args::place::{Place, PlaceArgs};
 use crate::args::tables::TableNames;
 use crate::fault::Fault;
 use crate::host::aws::{self, Clients, must_exist};
-use crate::render;
-use crate::render::ledger::plain;
-use crate::render::out::{moment, print_all, report};
+use crate::render::dead_letter;
+use crate::render::explain::{Explanation, ItemPlace, Waiting, WaitsAs, events};
+use crate::render::ledger::Row;
+use crate::render::out::{json_page, moment, print_all, report};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -63,10 +63,10 @@ pub struct ExplainArgs {
     fields: OrderArgs,
 }
 
-/// What is known of an order.
-struct Known {
-    key: EffectKey,
+/// What was read about an order.
+struct Found {
     entry: Option<Entry>,
+    row: Option<Row>,
     letters: Vec<Letter>,
     /// Where its item is, and the item as it is now.
     item: Option<(Place, Now)>,
@@ -74,24 +74,17 @@ struct Known {
     waits: Vec<Waiting>,
 }
 
-/// A shard with records that wait.
-struct Waiting {
-    shard: String,
-    since: Option<SystemTime>,
-    error: Option<String>,
-}
-
-/// Tells what became of an order.
+/// Prints what happened to an order.
 pub async fn explain(args: &ExplainArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let (ledger, letters) = (&args.tables.ledger, &args.tables.letters);
     for table in [&ledger.ledger_table, &letters.dead_letter_table] {
         must_exist(&clients, table).await?;
     }
-    let known = look(&clients, args).await?;
-    if known.entry.is_none() && known.letters.is_empty() && known.present().is_none() {
-        let place = known.item.as_ref().map_or_else(
-            || ". Name its table with --table, and its dead letters are looked up, too".to_owned(),
+    let found = look(&clients, args).await?;
+    if found.entry.is_none() && found.letters.is_empty() && found.present().is_none() {
+        let place = found.item.as_ref().map_or_else(
+            || ". Name its table with --table to search its dead letters too".to_owned(),
             |(place, _)| {
                 let key = key_in_words(&place.keys);
                 format!(
@@ -101,20 +94,21 @@ pub async fn explain(args: &ExplainArgs) -> Result<(), Fault> {
             },
         );
         return Err(Fault::Work(anyhow!(
-            "nothing is known of order {}: it is not in the ledger {}{place}",
+            "nothing is known about order {}: it is not in the ledger {}{place}",
             args.order,
             ledger.ledger_table
         )));
     }
+    let explanation = found.explain(&args.order)?;
     let text = if args.json {
-        format!("{:#}\n", known.json(&args.order)?)
+        json_page(&explanation)?
     } else {
-        known.text(&args.order)?
+        explanation.text()?
     };
     Ok(print_all(&text)?)
 }
 
-async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Known, Fault> {
+async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Found, Fault> {
     let (client, tables) = (&clients.dynamodb, &args.tables);
     // Readers write no row, so none expires by this.
     let ledger = DynamoDbLedger::new(client.clone(), &tables.ledger.ledger_table, Duration::MAX);
@@ -123,32 +117,32 @@ async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Known, Fault> {
     let of = (&*args.order, entry.as_ref());
     let id = id_expression(args, clients, &ledger).await?;
     let place = args.place.find(clients, of, id.as_deref()).await?;
-    let mut known = Known {
-        key,
+    let mut found = Found {
+        row: entry.as_ref().map(|entry| Row::new(&key, entry)),
         entry,
         letters: Vec::new(),
         item: None,
         waits: Vec::new(),
     };
     let Some(place) = place else {
-        return Ok(known);
+        return Ok(found);
     };
     let at = GroupTable::new(args.group.group.clone(), &place.arn);
     let store = DynamoDbDeadLetters::new(client.clone(), &tables.letters.dead_letter_table);
     for envelope in store.of_key(&at, &ItemKey::of(&place.keys)).await? {
-        known.letters.extend(store.read(&envelope.id).await?);
+        found.letters.extend(store.read(&envelope.id).await?);
     }
     let orders = DynamoDbLookup::new().refetching(client.clone(), &place.table);
     let now = orders.order(&place.keys).await?;
-    known.item = Some((place, now));
-    if known.may_wait() {
+    found.item = Some((place, now));
+    if found.may_wait() {
         let leases = DynamoDbLeases::new(client.clone(), &tables.lease.lease_table, &at);
-        known.waits = waits(&leases).await.unwrap_or_else(|error| {
+        found.waits = waits(&leases).await.unwrap_or_else(|error| {
             report(&format!("cannot read what the order waits for: {error:#}"));
             Vec::new()
         });
     }
-    Ok(known)
+    Ok(found)
 }
 
 /// Where the group takes an order's id from.
@@ -178,14 +172,14 @@ async fn waits(leases: &DynamoDbLeases) -> anyhow::Result<Vec<Waiting>> {
         let waits = since.is_some() || row.report.last_error.is_some();
         waits.then_some(Waiting {
             shard: row.shard.to_string(),
-            since,
-            error: row.report.last_error,
+            oldest_committed: since.map(moment),
+            last_error: row.report.last_error,
         })
     });
     Ok(waiting.collect())
 }
 
-impl Known {
+impl Found {
     fn present(&self) -> Option<&Item> {
         match &self.item {
             Some((_, Now::Item(item))) => Some(item),
@@ -205,146 +199,32 @@ impl Known {
         undecided && !self.has_open_letter() && self.present().is_some()
     }
 
-    /// What happened, in the order of time.
-    fn events(&self) -> Vec<(SystemTime, String)> {
-        let mut events = Vec::new();
-        if let Some(entry) = &self.entry {
-            events.extend(render::ledger::history(&entry.history));
-        }
-        for letter in &self.letters {
-            events.extend(of_letter(letter));
-        }
-        events.sort_by_key(|event| event.0);
-        events
-    }
-
-    fn text(&self, order: &str) -> anyhow::Result<String> {
-        let mut text = format!("order {}\n\n", plain(order));
-        for (at, what) in self.events() {
-            // Writing into a String cannot fail.
-            let _ = writeln!(text, "{}  {}", moment(at), plain(&what));
-        }
-        if let Some(entry) = &self.entry {
-            let advice = render::ledger::advice(entry);
-            let _ = write!(text, "\nThe ledger says {}. {advice}", entry.state);
+    fn explain(self, order: &str) -> anyhow::Result<Explanation> {
+        let waits_as = if self.has_open_letter() {
+            WaitsAs::DeadLetter
+        } else if self.may_wait() {
+            WaitsAs::InShard
         } else {
-            text += "\nThe ledger does not know it: no email was ever started, or its row has expired.\n";
-        }
-        text += &self.waiting();
-        match &self.item {
-            Some((place, Now::Item(item))) => {
-                let _ = writeln!(
-                    text,
-                    "\nIts item in table {} is now\n{:#}",
-                    place.table,
-                    image(item)?
-                );
-            }
-            Some((place, _)) => {
-                let _ = writeln!(text, "\nIts item is not in table {} any more.", place.table);
-            }
-            None => {}
-        }
-        for letter in &self.letters {
-            let whole = render::dead_letter::json_in_full(letter)?;
-            let _ = writeln!(text, "\nIts dead letter\n{whole:#}");
-        }
-        Ok(text)
-    }
-
-    /// For what it waits.
-    fn waiting(&self) -> String {
-        if let (true, Some((place, _))) = (self.has_open_letter(), &self.item) {
-            return format!(
-                "It waits as a dead letter: fix the cause, then `aftercommit dead-letters redrive --key \
-                 {}`.\n",
-                plain(&key_in_words(&place.keys))
-            );
-        }
-        if !self.may_wait() {
-            return String::new();
-        }
-        let mut text = String::new();
-        for one in &self.waits {
-            let since = one.since.map_or_else(String::new, |since| {
-                format!(
-                    "; the oldest record that waits there was committed at {}",
-                    moment(since)
-                )
-            });
-            let error = one.error.as_deref().unwrap_or("no error is known");
-            let _ = writeln!(
-                text,
-                "It may wait in shard {}{since}; last error: {}",
-                plain(&one.shard),
-                plain(error)
-            );
-        }
-        if self.entry.is_none() && text.is_empty() {
-            text += "No shard reports records that wait: it was not selected by the filters, was committed \
-                     before the group began, or was lost in a gap. `aftercommit send ORDER` sends it.\n";
-        }
-        text
-    }
-
-    fn json(&self, order: &str) -> anyhow::Result<Value> {
-        let events = self.events().into_iter();
-        let events = events.map(|(at, what)| json!({"at": moment(at), "what": what}));
-        let letters: Result<Vec<_>, _> = self
-            .letters
-            .iter()
-            .map(render::dead_letter::json_in_full)
-            .collect();
-        let waits = self.waits.iter().map(|one| {
-            json!({
-                "shard": one.shard,
-                "oldest_committed": one.since.map(moment),
-                "last_error": one.error,
-            })
-        });
-        Ok(json!({
-            "order": order,
-            "events": events.collect::<Vec<_>>(),
-            "ledger": self.entry.as_ref().map(|entry| render::ledger::json(&self.key, entry)),
-            "dead_letters": letters?,
-            "waits": waits.collect::<Vec<_>>(),
-            "item": self.present().map(image).transpose()?,
-        }))
+            WaitsAs::Nothing
+        };
+        let letters = self.letters.iter().map(dead_letter::Row::with_record);
+        Ok(Explanation {
+            order: order.to_owned(),
+            events: events(self.row.as_ref(), &self.letters),
+            dead_letters: letters.collect::<Result<_, _>>()?,
+            item: self.present().map(image).transpose()?,
+            place: self.item.map(|(place, _)| ItemPlace {
+                key: key_in_words(&place.keys),
+                table: place.table,
+            }),
+            ledger: self.row,
+            waits: self.waits,
+            waits_as,
+        })
     }
 }
 
 /// The item as plain JSON.
 fn image(item: &Item) -> anyhow::Result<Value> {
     serde_dynamo::from_item(item.clone()).context("the item cannot be written as JSON")
-}
-
-fn of_letter(letter: &Letter) -> Vec<(SystemTime, String)> {
-    let envelope = &letter.envelope;
-    let sequence = &envelope.id.sequence_number;
-    let what = envelope.event;
-    let mut events = vec![(
-        envelope.created,
-        format!(
-            "{what} committed, as record {sequence} of shard {}",
-            envelope.shard
-        ),
-    )];
-    for attempt in envelope.attempts.last() {
-        let error = &attempt.error;
-        events.push((attempt.at, format!("attempt failed: {error}")));
-    }
-    let made = envelope.attempts.made();
-    events.push((
-        envelope.written,
-        format!("dead letter ({}, attempts {made})", envelope.reason),
-    ));
-    for deed in &envelope.deeds {
-        let why = deed
-            .why
-            .as_deref()
-            .map(|why| format!(": {why}"))
-            .unwrap_or_default();
-        events.push((deed.at, format!("{} by {}{why}", deed.what.word(), deed.by)));
-    }
-    events
 }

@@ -8,10 +8,9 @@ use aftercommit::record::lambda_event::{self, Received};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use crate::commands::preview::read_text;
+use crate::args::item::read_text;
 use crate::fault::Fault;
-use crate::render::ledger::plain;
-use crate::render::out::{print_all, report};
+use crate::render::out::{plain, print_all, report};
 
 const EXAMPLES: &str = "\
 Examples:

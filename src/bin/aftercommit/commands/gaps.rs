@@ -4,16 +4,15 @@ use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{Consistency, GapResolution, GapRow, LeaseStore as _};
 use aftercommit::status::report::Gap;
 use aftercommit::{Clock, GroupTable};
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
 use crate::args::note::{ByArgs, note};
 use crate::args::tables::{GroupArg, LeaseName, StreamArgs};
 use crate::fault::Fault;
 use crate::host::aws::{self, must_exist};
-use crate::render::ledger::plain;
-use crate::render::out::print_all;
-use crate::render::status::gap_line;
+use crate::render;
+use crate::render::out::{json_line, plain, print_all};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -116,9 +115,9 @@ async fn list(args: &ListArgs) -> Result<(), Fault> {
         gaps.sort_by_key(|gap| gap.detected);
         for gap in gaps.iter().map(Gap::from) {
             lines += &if args.json {
-                serde_json::to_string(&gap).context("a gap cannot be written as JSON")? + "\n"
+                json_line(&gap)?
             } else {
-                gap_line(&gap) + "\n"
+                render::gap::line(&gap) + "\n"
             };
         }
     }

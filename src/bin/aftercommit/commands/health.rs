@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 
-use crate::commands::run::watch::HttpArgs;
+use crate::args::http::HttpArgs;
 use crate::fault::Fault;
 use crate::host::web;
 use crate::render::out::print_all;

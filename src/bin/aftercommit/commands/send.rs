@@ -25,7 +25,7 @@ use crate::args::sending::{RetentionArgs, SparingArgs};
 use crate::args::tables::LedgerName;
 use crate::fault::Fault;
 use crate::host::aws::{self, Clients, must_exist};
-use crate::render;
+use crate::render::ledger::{Row, advice};
 use crate::render::out::print_all;
 
 pub const EXAMPLES: &str = "\
@@ -158,8 +158,9 @@ impl<'a> Mailer<'a> {
             let released = release(&self.ledger, of, entry.as_ref(), release_it).await?;
             if !matches!(released, Resolved::Written(_)) {
                 return Err(Fault::Work(anyhow!(
-                    "order {}: a worker is at it, so nothing was sent: look again with `aftercommit \
-                     explain`",
+                    "order {}: nothing was sent, because a worker is processing it: look again with \
+                     `aftercommit explain {}`",
+                    one.order,
                     one.order
                 )));
             }
@@ -168,9 +169,12 @@ impl<'a> Mailer<'a> {
             .await?;
         let entry = self.ledger.read(&key).await?;
         match entry {
-            Some(entry) if entry.state == State::Sent => Ok(render::ledger::line(&key, &entry)),
+            Some(entry) if entry.state == State::Sent => Ok(Row::new(&key, &entry).line()),
             Some(entry) => Err(not_sent(one.order, &entry)),
-            None => Err(Fault::Work(anyhow!("order {}: its row is gone", one.order))),
+            None => Err(Fault::Work(anyhow!(
+                "order {}: its row has been removed from the ledger",
+                one.order
+            ))),
         }
     }
 
@@ -299,7 +303,7 @@ fn may_be_sent(order: &str, entry: &Entry) -> Result<(), Fault> {
         State::Sent | State::Ambiguous => Err(Fault::Work(anyhow!(
             "order {order} is {}: nothing was sent. {}",
             entry.state,
-            render::ledger::advice(entry).trim_end()
+            advice(entry)
         ))),
         State::Sending | State::Failed | State::Retry | State::Suppressed => Ok(()),
     }
@@ -310,6 +314,6 @@ fn not_sent(order: &str, entry: &Entry) -> Fault {
     Fault::Work(anyhow!(
         "order {order} was not sent, it is {}: {reply}. {}",
         entry.state,
-        render::ledger::advice(entry).trim_end()
+        advice(entry)
     ))
 }

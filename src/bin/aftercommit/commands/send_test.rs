@@ -13,8 +13,8 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use crate::args::identity::EffectArg;
+use crate::args::item::read_item;
 use crate::args::mail::MailArgs;
-use crate::commands::preview::read_item;
 use crate::fault::Fault;
 use crate::render::out::print_all;
 

@@ -11,7 +11,6 @@ use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::progress::Beats;
 use aftercommit::status::{FleetStatus, StreamStatus, Verdict};
 use aftercommit::{GroupTable, Timing};
-use anyhow::Context as _;
 use clap::Args;
 use tokio::time::{Instant, interval_at, sleep};
 
@@ -19,7 +18,7 @@ use crate::args::tables::{GroupArg, StreamArgs, TableNames};
 use crate::fault::Fault;
 use crate::host::aws::{self, Clients, must_exist};
 use crate::render;
-use crate::render::out::{print, report};
+use crate::render::out::{json_line, json_page, print, report};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -84,7 +83,7 @@ pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
             }
             Err(error) => return Err(Fault::Unanswered(error)),
         };
-        if print(&told(&status, args)?)?.is_break() {
+        if print(&shown(&status, args)?)?.is_break() {
             return Ok(());
         }
         if !args.watch {
@@ -169,18 +168,12 @@ fn unread((flag, table): (&str, &str), error: &anyhow::Error) -> String {
     )
 }
 
-fn told(status: &FleetStatus, args: &StatusArgs) -> anyhow::Result<String> {
-    if !args.json {
-        let text = render::status::text(status);
+fn shown(status: &FleetStatus, args: &StatusArgs) -> anyhow::Result<String> {
+    match (args.json, args.watch) {
+        (true, true) => json_line(status),
+        (true, false) => json_page(status),
         // From the top of an empty screen.
-        let clear = if args.watch { "\x1b[2J\x1b[H" } else { "" };
-        return Ok(format!("{clear}{text}"));
+        (false, true) => Ok(format!("\x1b[2J\x1b[H{}", render::status::text(status))),
+        (false, false) => Ok(render::status::text(status)),
     }
-    let json = if args.watch {
-        serde_json::to_string(status)
-    } else {
-        serde_json::to_string_pretty(status)
-    };
-    let json = json.context("the status cannot be written as JSON")?;
-    Ok(format!("{json}\n"))
 }

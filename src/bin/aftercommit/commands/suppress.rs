@@ -1,15 +1,15 @@
-//! `aftercommit suppress`: the addresses that are not to be mailed.
+//! `aftercommit suppress`: manages the list of addresses that must not be mailed.
 
 use aftercommit::Clock;
 use aftercommit::confirmation::address::{Address, AddressError, Domains, parse_address};
 use aftercommit::confirmation::dynamodb::{Suppressed, SuppressionList};
 use aftercommit::confirmation::lookup::address_hash;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::fault::Fault;
 use crate::host::aws::{self, must_exist};
-use crate::render::out::{moment, print, print_all};
+use crate::render::out::{json_line, moment, plain, print, print_all};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -24,7 +24,7 @@ Examples:
 The table holds no addresses, only the SHA-256 of their lower-case form. Nobody can read an address from the
 list, but anyone who has the list can test one.";
 
-/// What can be done with the list.
+/// The commands of `suppress`.
 #[derive(Debug, Subcommand)]
 pub enum SuppressCommand {
     /// Add an address to the list; an existing entry is kept
@@ -35,7 +35,7 @@ pub enum SuppressCommand {
     List(ListArgs),
 }
 
-/// Where the list is.
+/// The table of the list.
 #[derive(Debug, Args)]
 struct Name {
     /// Table of the list
@@ -89,7 +89,7 @@ async fn open(name: &Name) -> Result<SuppressionList, Fault> {
     ))
 }
 
-/// Does what was asked.
+/// Runs one of the commands.
 pub async fn suppress(command: &SuppressCommand) -> Result<(), Fault> {
     match command {
         SuppressCommand::Add(args) => {
@@ -97,8 +97,8 @@ pub async fn suppress(command: &SuppressCommand) -> Result<(), Fault> {
             let now = Clock::system().now();
             let new = list.add(&args.address, &args.note, now).await?;
             let hash = address_hash(&args.address);
-            let told = if new { "added" } else { "was on the list" };
-            print_all(&format!("{hash}: {told}\n"))?;
+            let outcome = if new { "added" } else { "was on the list" };
+            print_all(&format!("{hash}: {outcome}\n"))?;
         }
         SuppressCommand::Remove(args) => {
             let list = open(&args.name).await?;
@@ -111,14 +111,29 @@ pub async fn suppress(command: &SuppressCommand) -> Result<(), Fault> {
     Ok(())
 }
 
-fn line(one: &Suppressed, json: bool) -> String {
-    let since = moment(one.since);
+/// An entry of the list.
+#[derive(Serialize)]
+struct Row<'a> {
+    hash: &'a str,
+    since: String,
+    reason: &'a str,
+}
+
+fn line(one: &Suppressed, json: bool) -> anyhow::Result<String> {
+    let row = Row {
+        hash: &one.hash,
+        since: moment(one.since),
+        reason: &one.reason,
+    };
     if json {
-        let row = json!({"hash": one.hash, "since": since, "reason": one.reason});
-        return format!("{row}\n");
+        return json_line(&row);
     }
-    let reason = one.reason.replace(char::is_control, " ");
-    format!("{}\t{since}\t{reason}\n", one.hash)
+    Ok(format!(
+        "{}\t{}\t{}\n",
+        row.hash,
+        row.since,
+        plain(row.reason)
+    ))
 }
 
 async fn show(args: &ListArgs) -> Result<(), Fault> {
@@ -126,7 +141,8 @@ async fn show(args: &ListArgs) -> Result<(), Fault> {
     let mut from = None;
     loop {
         let (page, next) = list.page(from.as_deref()).await?;
-        let lines: String = page.iter().map(|one| line(one, args.json)).collect();
+        let lines = page.iter().map(|one| line(one, args.json));
+        let lines: String = lines.collect::<Result<_, _>>()?;
         from = next;
         if print(&lines)?.is_break() || from.is_none() {
             return Ok(());

@@ -1,60 +1,105 @@
-//! A dead letter, told to people and to scripts.
+//! A dead letter: one struct, shown as a line or as JSON.
 
 use aftercommit::dead_letter::{Envelope, Letter};
 use aftercommit::record::lambda_event;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
-use crate::render::ledger::plain;
-use crate::render::out::moment;
+use crate::render::out::{moment, plain};
 
-/// The letter in a line.
-pub fn line(letter: &Envelope) -> String {
-    let error = letter.attempts.last().next_back();
-    let error = error.map_or("-", |attempt| attempt.error.as_str());
-    let state = match letter.deeds.last() {
-        Some(deed) if !letter.open => format!(", {} by {}", deed.what.word(), deed.by),
-        _ => String::new(),
-    };
-    let parts = [
-        moment(letter.written),
-        letter.key_in_words(),
-        letter.id.sequence_number.to_string(),
-        letter.event.to_string(),
-        format!("{}{state}", letter.reason),
-        format!("attempts {}", letter.attempts.made()),
-        error.to_owned(),
-    ];
-    parts.map(|part| plain(&part)).join("\t") + "\n"
+/// A dead letter. JSON shows the fields as they are.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    group: String,
+    stream: String,
+    shard: String,
+    key: String,
+    sequence_number: String,
+    event: String,
+    committed: String,
+    written: String,
+    reason: &'static str,
+    open: bool,
+    attempts_made: u64,
+    attempts: Vec<Attempt>,
+    deeds: Vec<Deed>,
+    /// The record in the shape in which AWS Lambda receives records, where it was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<Value>,
 }
 
-/// The letter without its record, for a script.
-pub fn json(letter: &Envelope) -> Value {
-    let attempts = letter.attempts.last();
-    let attempts = attempts.map(|one| json!({"at": moment(one.at), "error": one.error}));
-    let deeds = letter.deeds.iter().map(
-        |one| json!({"at": moment(one.at), "by": one.by, "what": one.what.word(), "note": one.why}),
-    );
-    json!({
-        "group": letter.id.at.group().as_str(),
-        "stream": &*letter.id.stream(),
-        "shard": letter.shard.as_str(),
-        "key": letter.key_in_words(),
-        "sequence_number": letter.id.sequence_number.as_str(),
-        "event": letter.event.to_string(),
-        "committed": moment(letter.created),
-        "written": moment(letter.written),
-        "reason": letter.reason.word(),
-        "open": letter.open,
-        "attempts_made": letter.attempts.made(),
-        "attempts": attempts.collect::<Value>(),
-        "deeds": deeds.collect::<Value>(),
-    })
+/// An attempt that failed.
+#[derive(Debug, Serialize)]
+struct Attempt {
+    at: String,
+    error: String,
 }
 
-/// The letter with its record, which has the shape in which Lambda hands records over.
-pub fn json_in_full(letter: &Letter) -> serde_json::Result<Value> {
-    let mut whole = json(&letter.envelope);
-    let stream = letter.envelope.id.stream();
-    whole["record"] = lambda_event::write(&letter.record, Some(&stream))?;
-    Ok(whole)
+/// What an operator or a redrive did with the letter.
+#[derive(Debug, Serialize)]
+struct Deed {
+    at: String,
+    by: String,
+    what: &'static str,
+    note: Option<String>,
+}
+
+impl Row {
+    /// The letter without its record.
+    pub fn new(letter: &Envelope) -> Self {
+        let attempts = letter.attempts.last().map(|attempt| Attempt {
+            at: moment(attempt.at),
+            error: attempt.error.clone(),
+        });
+        let deeds = letter.deeds.iter().map(|deed| Deed {
+            at: moment(deed.at),
+            by: deed.by.clone(),
+            what: deed.what.word(),
+            note: deed.why.clone(),
+        });
+        Self {
+            group: letter.id.at.group().as_str().to_owned(),
+            stream: letter.id.stream().to_string(),
+            shard: letter.shard.as_str().to_owned(),
+            key: letter.key_in_words(),
+            sequence_number: letter.id.sequence_number.as_str().to_owned(),
+            event: letter.event.to_string(),
+            committed: moment(letter.created),
+            written: moment(letter.written),
+            reason: letter.reason.word(),
+            open: letter.open,
+            attempts_made: letter.attempts.made().into(),
+            attempts: attempts.collect(),
+            deeds: deeds.collect(),
+            record: None,
+        }
+    }
+
+    /// The letter with its record.
+    pub fn with_record(letter: &Letter) -> serde_json::Result<Self> {
+        let stream = letter.envelope.id.stream();
+        Ok(Self {
+            record: Some(lambda_event::write(&letter.record, Some(&stream))?),
+            ..Self::new(&letter.envelope)
+        })
+    }
+
+    /// One line: when it was written, key, sequence number, event, reason, attempts, last error.
+    pub fn line(&self) -> String {
+        let error = self.attempts.last().map_or("-", |attempt| &attempt.error);
+        let state = match self.deeds.last() {
+            Some(deed) if !self.open => format!(", {} by {}", deed.what, deed.by),
+            _ => String::new(),
+        };
+        let parts = [
+            &*self.written,
+            &self.key,
+            &self.sequence_number,
+            &self.event,
+            &format!("{}{state}", self.reason),
+            &format!("attempts {}", self.attempts_made),
+            error,
+        ];
+        parts.map(plain).join("\t") + "\n"
+    }
 }

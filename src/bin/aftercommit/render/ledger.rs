@@ -1,4 +1,4 @@
-//! A row of the ledger, told to people and to scripts.
+//! A row of the ledger: one struct, shown as a line, as a page, or as JSON.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -6,20 +6,163 @@ use std::time::SystemTime;
 use aftercommit::confirmation::mail::message_id_local;
 use aftercommit::decide::claim::{Entry, History, State, Step, StepKind};
 use aftercommit::ledger::EffectKey;
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use crate::render::out::moment;
+use crate::render::out::{moment, plain};
 
-/// Without what a terminal would act on: the words are a mail server's.
-pub fn plain(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(shown).collect()
+/// What the ledger knows about an order. JSON shows the fields as they are.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub order: String,
+    effect: String,
+    effect_key: String,
+    pub state: &'static str,
+    fence: u64,
+    revision: u64,
+    claimant: Option<String>,
+    claim_ends: Option<String>,
+    first_claimed: Option<String>,
+    changed: String,
+    reply: Option<String>,
+    digest: Option<String>,
+    message_id_local: String,
+    ambiguities: u64,
+    doubtful: Vec<u64>,
+    accepted: Vec<u64>,
+    second_acceptances: u64,
+    released: bool,
+    item: Option<Item>,
+    history: Vec<HistoryStep>,
+    history_left_out: u64,
+    pub advice: String,
+    /// The history in words, oldest first.
+    #[serde(skip)]
+    pub events: Vec<(SystemTime, String)>,
 }
 
-/// A step of an effect's history in words.
-pub fn step(step: &Step) -> String {
+/// The item that the row stands for.
+#[derive(Debug, Serialize)]
+struct Item {
+    table: String,
+    key: String,
+    #[serde(skip)]
+    words: String,
+}
+
+/// One step of an effect's history.
+#[derive(Debug, Serialize)]
+struct HistoryStep {
+    at: String,
+    what: &'static str,
+    fence: Option<u64>,
+    by: Option<String>,
+    text: Option<String>,
+}
+
+impl Row {
+    pub fn new(key: &EffectKey, entry: &Entry) -> Self {
+        let claimant = entry.claimant.as_ref();
+        Self {
+            order: key.id().to_owned(),
+            effect: key.effect().to_owned(),
+            effect_key: key.as_str().to_owned(),
+            state: entry.state.word(),
+            fence: entry.fence,
+            revision: entry.revision,
+            claimant: claimant.map(|by| by.incarnation.clone()),
+            claim_ends: claimant.map(|by| moment(by.deadline)),
+            first_claimed: entry.first_claimed.map(moment),
+            changed: moment(entry.changed),
+            reply: entry.reply.clone(),
+            digest: entry.digest.clone(),
+            message_id_local: message_id_local(key),
+            ambiguities: entry.ambiguities.into(),
+            doubtful: entry.doubtful.clone(),
+            accepted: entry.accepted.clone(),
+            second_acceptances: entry.second_acceptances() as u64,
+            released: entry.released,
+            item: entry.item.as_ref().map(|item| Item {
+                table: item.table.clone(),
+                key: item.key.clone(),
+                words: item.to_string(),
+            }),
+            history: entry.history.steps().iter().map(HistoryStep::new).collect(),
+            history_left_out: entry.history.left_out(),
+            advice: advice(entry),
+            events: events(&entry.history),
+        }
+    }
+
+    /// One line: order, state, effect, last change, last reply.
+    pub fn line(&self) -> String {
+        let reply = self.reply.as_deref().unwrap_or("-");
+        let parts = [&self.order, self.state, &self.effect, &self.changed, reply];
+        parts.map(plain).join("\t") + "\n"
+    }
+
+    /// Everything, for people.
+    pub fn page(&self) -> String {
+        let mut text = format!("order {}: {}\n\n", plain(&self.order), self.state);
+        let mut row = |name: &str, value: &str| {
+            // Writing into a String cannot fail.
+            let _ = writeln!(text, "{name:<20}{}", plain(value));
+        };
+        row("effect", &self.effect);
+        if let Some(item) = &self.item {
+            row("item", &item.words);
+        }
+        row("last change", &self.changed);
+        row(
+            "first claim",
+            self.first_claimed.as_deref().unwrap_or("never"),
+        );
+        row("claims so far", &self.fence.to_string());
+        if let (Some(by), Some(ends)) = (&self.claimant, &self.claim_ends) {
+            row("last claimant", by);
+            row("its claim ends", ends);
+        }
+        row("last reply", self.reply.as_deref().unwrap_or("none"));
+        row("ambiguities", &self.ambiguities.to_string());
+        row("claims in doubt", &numbers(&self.doubtful));
+        row("claims accepted", &numbers(&self.accepted));
+        row("second acceptances", &self.second_acceptances.to_string());
+        row("Message-ID", &format!("<{}@...>", self.message_id_local));
+        text.push('\n');
+        for (at, what) in &self.events {
+            let _ = writeln!(text, "{}  {}", moment(*at), plain(what));
+        }
+        format!("{text}\n{}\n", self.advice)
+    }
+}
+
+impl HistoryStep {
+    fn new(step: &Step) -> Self {
+        Self {
+            at: moment(step.at),
+            what: step.kind.word(),
+            fence: step.fence,
+            by: step.by.clone(),
+            text: step.text.clone(),
+        }
+    }
+}
+
+/// A history in words. A line says where steps between the first and the last ones are not kept.
+fn events(history: &History) -> Vec<(SystemTime, String)> {
+    let mut events = Vec::new();
+    for (n, step) in history.steps().iter().enumerate() {
+        if history.missing_after() == Some(n) {
+            let left_out = history.left_out();
+            events.push((step.at, format!("({left_out} steps are not kept)")));
+        }
+        events.push((step.at, in_words(step)));
+    }
+    events
+}
+
+fn in_words(step: &Step) -> String {
     let by = step.by.as_deref().unwrap_or("(unknown)");
-    let text = step.text.as_deref().unwrap_or("no words");
+    let text = step.text.as_deref().unwrap_or("no reason recorded");
     let claim = step
         .fence
         .map_or_else(String::new, |fence| format!("claim {fence}: "));
@@ -29,136 +172,35 @@ pub fn step(step: &Step) -> String {
         StepKind::Refused => format!("{claim}the mail server refused it: {text}"),
         StepKind::Deferred => format!("{claim}certainly not accepted: {text}"),
         StepKind::Doubted => {
-            format!("{claim}AMBIGUOUS, nobody can tell whether it was accepted: {text}")
+            format!("{claim}AMBIGUOUS, unknown whether it was accepted: {text}")
         }
         StepKind::TurnedAway => format!("refused before any claim: {text}"),
         StepKind::Suppressed => format!("SUPPRESSED, deliberately not sent: {text}"),
         StepKind::Resolved => format!("resolved by {by} as {text}"),
         StepKind::Rewritten => format!("{claim}{text}"),
-        StepKind::Moved => format!("the row stands for another item: {text}"),
+        StepKind::Moved => format!("the row now stands for another item: {text}"),
     }
 }
 
-/// An effect's history, oldest first. Steps between the first and the last ones may be missing, which
-/// a line says.
-pub fn history(history: &History) -> Vec<(SystemTime, String)> {
-    let mut told = Vec::new();
-    for (n, one) in history.steps().iter().enumerate() {
-        if history.missing_after() == Some(n) {
-            told.push((
-                one.at,
-                format!("({} steps are not kept)", history.left_out()),
-            ));
-        }
-        told.push((one.at, step(one)));
-    }
-    told
-}
-
-/// Everything, for a script.
-pub fn json(key: &EffectKey, entry: &Entry) -> Value {
-    let claimant = entry.claimant.as_ref();
-    let steps = entry.history.steps().iter().map(|one| {
-        json!({
-            "at": moment(one.at),
-            "what": one.kind.word(),
-            "fence": one.fence,
-            "by": one.by,
-            "text": one.text,
-        })
-    });
-    let item = entry.item.as_ref();
-    json!({
-        "order": key.id(),
-        "effect": key.effect(),
-        "effect_key": key.as_str(),
-        "state": entry.state.word(),
-        "fence": entry.fence,
-        "revision": entry.revision,
-        "claimant": claimant.map(|by| &by.incarnation),
-        "claim_ends": claimant.map(|by| moment(by.deadline)),
-        "first_claimed": entry.first_claimed.map(moment),
-        "changed": moment(entry.changed),
-        "reply": entry.reply,
-        "digest": entry.digest,
-        "message_id_local": message_id_local(key),
-        "ambiguities": entry.ambiguities,
-        "doubtful": entry.doubtful,
-        "accepted": entry.accepted,
-        "second_acceptances": entry.second_acceptances(),
-        "released": entry.released,
-        "item": item.map(|item| json!({"table": item.table, "key": item.key})),
-        "history": steps.collect::<Vec<_>>(),
-        "history_left_out": entry.history.left_out(),
-        "advice": advice(entry).trim_end(),
-    })
-}
-
-/// The row in a line.
-pub fn line(key: &EffectKey, entry: &Entry) -> String {
-    let reply = entry.reply.as_deref().unwrap_or("-");
-    format!(
-        "{}\t{}\t{}\t{}\t{}\n",
-        plain(key.id()),
-        entry.state,
-        plain(key.effect()),
-        moment(entry.changed),
-        plain(reply)
-    )
-}
-
-/// Everything, for people.
-pub fn full(key: &EffectKey, entry: &Entry) -> String {
-    let mut text = format!("order {}: {}\n\n", plain(key.id()), entry.state);
-    let mut say = |name: &str, value: &str| {
-        // Writing into a String cannot fail.
-        let _ = writeln!(text, "{name:<20}{}", plain(value));
-    };
-    let moment_or_never = |time: Option<_>| time.map_or_else(|| "never".to_owned(), moment);
-    say("effect", key.effect());
-    if let Some(item) = &entry.item {
-        say("item", &item.to_string());
-    }
-    say("last change", &moment(entry.changed));
-    say("first claim", &moment_or_never(entry.first_claimed));
-    say("fence", &format!("{} (claims so far)", entry.fence));
-    if let Some(by) = &entry.claimant {
-        say("last claimant", &by.incarnation);
-        say("its claim ends", &moment(by.deadline));
-    }
-    say("last word", entry.reply.as_deref().unwrap_or("none"));
-    say("ambiguities", &entry.ambiguities.to_string());
-    say("claims in doubt", &fences(&entry.doubtful));
-    say("claims accepted", &fences(&entry.accepted));
-    let second = entry.second_acceptances();
-    say("second acceptances", &second.to_string());
-    say("Message-ID", &format!("<{}@...>", message_id_local(key)));
-    if let Some(item) = &entry.item {
-        say("item", &item.to_string());
-    }
-    text.push('\n');
-    for (at, what) in history(&entry.history) {
-        let _ = writeln!(text, "{}  {}", moment(at), plain(&what));
-    }
-    text + "\n" + &advice(entry)
-}
-
-fn fences(all: &[u64]) -> String {
-    let all: Vec<_> = all.iter().map(|fence| format!("fence {fence}")).collect();
-    if all.is_empty() {
+fn numbers(claims: &[u64]) -> String {
+    let claims: Vec<_> = claims
+        .iter()
+        .map(|fence| format!("claim {fence}"))
+        .collect();
+    if claims.is_empty() {
         return "none".to_owned();
     }
-    all.join(", ")
+    claims.join(", ")
 }
 
-/// What that means, and what to do next.
+/// What a state means, and what to do next.
 pub fn advice(entry: &Entry) -> String {
-    let words = match entry.state {
+    match entry.state {
         State::Sending => {
             let until = entry.claimant.as_ref().map(|by| moment(by.deadline));
             format!(
                 "A worker claimed it and may be sending it now. Wait: a worker that finds the claimant \
-                 dead calls the order AMBIGUOUS. If it is still SENDING after {}, resolve it with \
+                 dead marks the order AMBIGUOUS. If it is still SENDING after {}, resolve it with \
                  `aftercommit ledger resolve`.",
                 until.as_deref().unwrap_or("a while")
             )
@@ -167,7 +209,7 @@ pub fn advice(entry: &Entry) -> String {
             "The mail server accepted {} emails for it, all with the same Message-ID. No more are sent.",
             entry.accepted.len()
         ),
-        State::Sent => "The email is out. No other is sent.".to_owned(),
+        State::Sent => "The email was sent. No other is sent.".to_owned(),
         State::Failed => "The mail server refused it for good, so nothing was sent. Fix the cause, then \
              send it with `aftercommit send ORDER`, or with `aftercommit dead-letters redrive` if it \
              has a dead letter."
@@ -177,22 +219,21 @@ pub fn advice(entry: &Entry) -> String {
              --skip --note TEXT`."
             .to_owned(),
         State::Retry => "It was certainly not accepted. The worker that has its record tries again by \
-             itself. If none has, send it with `aftercommit send ORDER`."
+             itself. If no worker has it, send it with `aftercommit send ORDER`."
             .to_owned(),
         State::Ambiguous if entry.doubtful.is_empty() => {
             "It was certainly not accepted, but that came to light after its record may have been \
-             handled. A worker that still has the record sends it by itself. If none has, send it with \
-             `aftercommit ledger resolve ORDER --send --note TEXT`."
+             handled. A worker that still has the record sends it by itself. If no worker has it, send \
+             it with `aftercommit ledger resolve ORDER --send --note TEXT`."
                 .to_owned()
         }
-        State::Ambiguous => "Nobody can tell whether the mail server accepted it. With `--on-ambiguous \
-             resend` a worker that has the record sends it a second time, never a third; with `park` \
-             none does. Look for the Message-ID in the mail server's log, then say `aftercommit ledger \
-             resolve ORDER --sent --note TEXT`, or `--send` in place of `--sent`."
+        State::Ambiguous => "It is unknown whether the mail server accepted it. With `--on-ambiguous \
+             resend` a worker that has the record sends it a second time, never a third; with `park` no \
+             worker sends it. Look for the Message-ID in the mail server's log, then run `aftercommit \
+             ledger resolve ORDER --sent --note TEXT`, or `--send` in place of `--sent`."
             .to_owned(),
-        State::Suppressed => "It was deliberately not sent, for the reason in its last word. A later \
-             change of the order decides again; `aftercommit send ORDER` sends it now."
+        State::Suppressed => "It was deliberately not sent; the last reply says why. A later change of \
+             the order decides again; `aftercommit send ORDER` sends it now."
             .to_owned(),
-    };
-    words + "\n"
+    }
 }

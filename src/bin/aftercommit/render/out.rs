@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 /// Prints a text as it is. `Break`: the reader has seen enough and closed the pipe.
 pub fn print(text: &str) -> anyhow::Result<ControlFlow<()>> {
@@ -37,4 +38,23 @@ pub fn count(number: u64, one: &str) -> String {
 /// A moment as RFC 3339 writes it, in UTC.
 pub fn moment(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// Without what a terminal would act on: the words are a mail server's.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(shown).collect()
+}
+
+/// A result as one line of JSON.
+pub fn json_line(result: &impl Serialize) -> anyhow::Result<String> {
+    let json = serde_json::to_string(result).context("a result cannot be written as JSON")?;
+    Ok(json + "\n")
+}
+
+/// A result as JSON over several lines.
+pub fn json_page(result: &impl Serialize) -> anyhow::Result<String> {
+    let json =
+        serde_json::to_string_pretty(result).context("a result cannot be written as JSON")?;
+    Ok(json + "\n")
 }

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use aftercommit::status::report::{Gap, ShardStatus, StreamStatus, WorkerStatus};
+use aftercommit::status::report::{ShardStatus, StreamStatus, WorkerStatus};
 use aftercommit::status::{FleetStatus, ResolvedBy, ShardState, Verdict};
 
-use crate::render::ledger::plain;
-use crate::render::out::moment;
+use crate::render::gap;
+use crate::render::out::{moment, plain};
 
 /// The whole status.
 pub fn text(status: &FleetStatus) -> String {
@@ -75,7 +75,7 @@ fn on_stream(stream: &StreamStatus) -> String {
         let _ = writeln!(text, "\nparked keys         {keys}  {}", reasons.join(", "));
     }
     for gap in &stream.gaps {
-        let _ = writeln!(text, "gap                 {}", gap_line(gap));
+        let _ = writeln!(text, "gap                 {}", gap::line(gap));
     }
     text
 }
@@ -89,23 +89,6 @@ fn heading(stream: &StreamStatus) -> String {
     let arn = arn.filter(|arn| *arn != stream.table);
     let arn = arn.map_or_else(String::new, |arn| format!(" ({})", plain(arn)));
     format!("group {group}{effect}, table {table}{arn}")
-}
-
-/// A gap in one line.
-pub fn gap_line(gap: &Gap) -> String {
-    let last = gap.last_handled.as_deref().unwrap_or("the beginning");
-    let next = gap.first_after.as_deref().unwrap_or("nothing yet");
-    let committed = gap.last_handled_time.map(moment);
-    let committed = committed.map_or_else(String::new, |at| format!(" (committed at {at})"));
-    let resolved = gap.resolved.as_ref().map_or_else(String::new, |one| {
-        let (by, note) = (plain(&one.by), plain(&one.note));
-        format!("; resolved by {by} at {}: {note}", moment(one.at))
-    });
-    format!(
-        "{}: after {last}{committed}, before {next}; found at {}{resolved}",
-        plain(&gap.shard),
-        moment(gap.detected)
-    )
 }
 
 fn worker(worker: &WorkerStatus) -> [String; 6] {

@@ -1,19 +1,18 @@
-//! `aftercommit dead-letters discard`: gives up the records that failed, and no others.
+//! `aftercommit dead-letters discard`: gives up the records that failed, and keeps those behind them.
 
 use std::collections::BTreeSet;
 
 use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::dead_letter::{DeadLetters as _, Deed, Envelope, LetterId, Reason, Settled};
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
+use crate::args::letters::{DoingArgs, WhichArgs, none};
 use crate::args::note::note;
 use crate::args::tables::GroupArg;
-use crate::commands::dead_letters::{DoingArgs, WhichArgs, none};
 use crate::fault::Fault;
 use crate::host::aws;
-use crate::render::ledger::plain;
-use crate::render::out::{count, print_all};
+use crate::render::out::{count, json_line, plain, print_all};
 use crate::render::progress::Progress;
 
 /// Arguments of `dead-letters discard`.
@@ -48,7 +47,7 @@ pub async fn execute(args: &DiscardArgs) -> Result<(), Fault> {
         return Err(none());
     }
     if doing.dry_run {
-        return doing.tell_dry("discard", &selected);
+        return doing.print_dry_run("discard", &selected);
     }
     let mut progress = Progress::towards(selected.len());
     let (mut discarded, clock) = (0_u64, clients.clock());
@@ -65,17 +64,53 @@ pub async fn execute(args: &DiscardArgs) -> Result<(), Fault> {
     }
     progress.end();
     let left = left_behind(&letters, &selected).await?;
-    let told = if doing.json {
-        json!({"selected": selected.len(), "discarded": discarded, "waiting": left.len()})
-            .to_string()
-    } else {
-        discarded_in_words(discarded, &left)
+    let summary = Summary {
+        selected: selected.len(),
+        discarded,
+        waiting: left.len(),
+        keys: left.iter().map(Envelope::key_in_words).collect(),
     };
-    Ok(print_all(&format!("{told}\n"))?)
+    let text = if doing.json {
+        json_line(&summary)?
+    } else {
+        summary.text()
+    };
+    Ok(print_all(&text)?)
 }
 
-/// Of each key the letters that failed, and its first one in any case. Those behind it are records
-/// that nobody has tried yet.
+/// What was discarded, and what still waits.
+#[derive(Serialize)]
+struct Summary {
+    selected: usize,
+    discarded: u64,
+    waiting: usize,
+    /// The keys with letters that wait.
+    #[serde(skip)]
+    keys: BTreeSet<String>,
+}
+
+impl Summary {
+    fn text(&self) -> String {
+        let discarded = count(self.discarded, "letter");
+        let which = match self.keys.first() {
+            None => return format!("{discarded} discarded; nothing waits behind\n"),
+            Some(one) if self.keys.len() == 1 => format!("--key {}", plain(one)),
+            Some(_) => "--reason followed".to_owned(),
+        };
+        let waiting = count(self.waiting as u64, "later letter");
+        let of_same = match self.waiting {
+            1 => "item is",
+            _ => "items are",
+        };
+        format!(
+            "{discarded} discarded; {waiting} of the same {of_same} not handled yet: `aftercommit \
+             dead-letters redrive {which}`\n"
+        )
+    }
+}
+
+/// The letters that failed, and the first letter of each key in any case. The letters behind it are
+/// records that were never tried.
 fn without_followers(letters: Vec<Envelope>) -> Vec<Envelope> {
     let mut seen = BTreeSet::new();
     let mut failed = |letter: &Envelope| {
@@ -86,7 +121,7 @@ fn without_followers(letters: Vec<Envelope>) -> Vec<Envelope> {
     letters.into_iter().filter(|one| failed(one)).collect()
 }
 
-/// The open letters of these letters' keys.
+/// The letters that still wait under the keys of these.
 async fn left_behind(
     letters: &DynamoDbDeadLetters,
     of: &[Envelope],
@@ -98,24 +133,4 @@ async fn left_behind(
         left.extend(of_key.into_iter().filter(|letter| letter.open));
     }
     Ok(left)
-}
-
-fn discarded_in_words(discarded: u64, left: &[Envelope]) -> String {
-    let discarded = count(discarded, "letter");
-    let keys: BTreeSet<_> = left.iter().map(Envelope::key_in_words).collect();
-    let which = match keys.first() {
-        None => return format!("{discarded} discarded; nothing waits behind"),
-        Some(one) if keys.len() == 1 => format!("--key {}", plain(one)),
-        Some(_) => "--reason followed".to_owned(),
-    };
-    let waiting = count(left.len() as u64, "later letter");
-    format!(
-        "{discarded} discarded; {waiting} of the same {} not handled yet: `aftercommit dead-letters \
-         redrive {which}`",
-        if left.len() == 1 {
-            "item is"
-        } else {
-            "items are"
-        }
-    )
 }

@@ -16,19 +16,18 @@ use aftercommit::tables::dynamodb::TableStream;
 use aftercommit::{Clock, Context, Failure, GroupTable, Record, RecordHandler};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::args::identity::{GroupArgs, Known};
+use crate::args::letters::{DoingArgs, WhichArgs, none};
 use crate::args::mail::MailArgs;
 use crate::args::records::MailServerArgs;
 use crate::args::sending::SendingArgs;
 use crate::args::tables::LedgerName;
-use crate::commands::dead_letters::{DoingArgs, WhichArgs, none};
 use crate::fault::Fault;
 use crate::host::aws::{self, Clients, must_exist};
 use crate::host::signals;
-use crate::render::ledger::plain;
-use crate::render::out::{count, print_all};
+use crate::render::out::{count, json_line, plain, print_all};
 use crate::render::progress::Progress;
 
 pub const EXAMPLES: &str = "\
@@ -136,11 +135,11 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
         return Err(none());
     }
     if doing.dry_run {
-        return doing.tell_dry("redrive", &selected);
+        return doing.print_dry_run("redrive", &selected);
     }
     let sum = redrive_all(args, &clients, &smtp, (&letters, &selected)).await?;
     smtp.close().await;
-    conclude(args, sum)
+    conclude(args, &sum)
 }
 
 /// Redrives the keys of these letters, a table at a time.
@@ -213,36 +212,57 @@ fn by_table(selected: &[Envelope]) -> BTreeMap<&GroupTable, Vec<&Envelope>> {
     of
 }
 
-fn conclude(args: &RedriveArgs, sum: Summary) -> Result<(), Fault> {
-    let Summary {
-        redriven,
-        free,
-        stopped,
-        untried,
-        taken,
-    } = sum;
-    let told = if args.doing.json {
-        json!({"redriven": redriven, "keys_free": free, "keys_stopped": stopped,
-            "keys_untried": untried, "keys_taken": taken})
-        .to_string()
-    } else {
-        let redriven = count(redriven, "letter");
+/// What was redriven, for the output.
+#[derive(Serialize)]
+struct Report {
+    redriven: u64,
+    keys_free: u64,
+    keys_stopped: u64,
+    keys_untried: u64,
+    keys_taken: u64,
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let Self {
+            keys_free,
+            keys_stopped,
+            keys_untried,
+            keys_taken,
+            ..
+        } = self;
+        let redriven = count(self.redriven, "letter");
         format!(
-            "{redriven} redriven; keys: {free} free, {stopped} stopped, {untried} not tried, {taken} in \
-             other hands"
+            "{redriven} redriven; keys: {keys_free} free, {keys_stopped} stopped, {keys_untried} not \
+             tried, {keys_taken} redriven by another process\n"
         )
-    };
-    print_all(&format!("{told}\n"))?;
-    let parked = stopped + untried + taken;
-    if parked == 0 {
-        return Ok(());
     }
-    let parked = match parked {
+
+    fn parked(&self) -> u64 {
+        self.keys_stopped + self.keys_untried + self.keys_taken
+    }
+}
+
+fn conclude(args: &RedriveArgs, sum: &Summary) -> Result<(), Fault> {
+    let done = Report {
+        redriven: sum.redriven,
+        keys_free: sum.free,
+        keys_stopped: sum.stopped,
+        keys_untried: sum.untried,
+        keys_taken: sum.taken,
+    };
+    print_all(&if args.doing.json {
+        json_line(&done)?
+    } else {
+        done.text()
+    })?;
+    let parked = match done.parked() {
+        0 => return Ok(()),
         1 => "1 key is".to_owned(),
         many => format!("{many} keys are"),
     };
     Err(Fault::Work(anyhow!(
-        "{parked} still parked: fix what is reported above, then redrive again"
+        "{parked} still parked: fix the causes that are reported above, then redrive again"
     )))
 }
 

@@ -10,17 +10,17 @@ use aftercommit::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::ledger::resolve::{Resolved, resolve};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
+use crate::args::entries::{FilterArgs, open_to_write, unknown};
 use crate::args::identity::GroupArgs;
 use crate::args::note::{ByArgs, note};
 use crate::args::place::PlaceArgs;
 use crate::args::tables::LedgerName;
-use crate::commands::ledger::{FilterArgs, open_to_write, unknown};
 use crate::commands::send::{ByHandArgs, Mailer, Sending};
 use crate::fault::Fault;
-use crate::render;
-use crate::render::out::{print, print_all};
+use crate::render::ledger::{Row, advice};
+use crate::render::out::{json_line, print, print_all};
 use crate::render::progress::Progress;
 
 pub const EXAMPLES: &str = "\
@@ -118,6 +118,35 @@ impl ResolveArgs {
     }
 }
 
+/// What was done to the orders of an incident.
+#[derive(Serialize)]
+struct Summary {
+    selected: usize,
+    resolved: usize,
+    sent: usize,
+    #[serde(skip)]
+    as_word: &'static str,
+    #[serde(skip)]
+    sends: bool,
+}
+
+impl Summary {
+    fn text(&self) -> String {
+        let Self {
+            resolved,
+            selected,
+            as_word,
+            ..
+        } = self;
+        let sent = if self.sends {
+            format!(", {} sent", self.sent)
+        } else {
+            String::new()
+        };
+        format!("{resolved} of {selected} resolved as {as_word}{sent}\n")
+    }
+}
+
 /// Resolves one order, or all that are selected.
 pub async fn execute(args: &ResolveArgs) -> Result<(), Fault> {
     let ledger = open_to_write(&args.name, args.by_hand.retention.checked()?).await?;
@@ -150,9 +179,9 @@ async fn one(
         return Ok(());
     }
     print_all(&format!(
-        "order {order} is {} now\n{}",
+        "order {order} is now {}\n{}\n",
         entry.state,
-        render::ledger::advice(&entry)
+        advice(&entry)
     ))?;
     Ok(())
 }
@@ -180,12 +209,12 @@ async fn decided(
             "order {order} is {}, which cannot be resolved as {}: nothing was changed. {}",
             entry.state,
             args.word(),
-            render::ledger::advice(&entry).trim_end()
+            advice(&entry)
         ))),
         Resolved::Unknown => Err(unknown(order, &args.name.ledger_table)),
         Resolved::Contended => Err(Fault::Work(anyhow!(
-            "order {order} keeps changing, because a worker is at it: look again with `aftercommit ledger \
-             show`"
+            "order {order} keeps changing, because a worker is processing it: look again with `aftercommit \
+             ledger show {order}`"
         ))),
     }
 }
@@ -205,14 +234,14 @@ async fn all(
     let mut selected = selected(args, ledger).await?;
     selected.retain(|(key, _)| key.effect() == effect.as_str());
     if selected.is_empty() {
-        return Err(Fault::Work(anyhow!("no order of the ledger matches")));
+        return Err(Fault::Work(anyhow!("no order in the ledger matches")));
     }
     if args.dry_run {
         for (key, entry) in &selected {
             let line = format!(
                 "would resolve as {}\t{}",
                 args.word(),
-                render::ledger::line(key, entry)
+                Row::new(key, entry).line()
             );
             if print(&line)?.is_break() {
                 break;
@@ -238,23 +267,21 @@ async fn all(
     }
     progress.end();
     let of = selected.len();
-    let told = match mailer {
-        _ if args.json => {
-            format!(
-                "{}\n",
-                json!({"selected": of, "resolved": resolved, "sent": sent})
-            )
-        }
-        Some(_) => format!(
-            "{resolved} of {of} resolved as {}, {sent} sent\n",
-            args.word()
-        ),
-        None => format!("{resolved} of {of} resolved as {}\n", args.word()),
+    let summary = Summary {
+        selected: of,
+        resolved,
+        sent,
+        as_word: args.word(),
+        sends: mailer.is_some(),
     };
-    print_all(&told)?;
+    print_all(&if args.json {
+        json_line(&summary)?
+    } else {
+        summary.text()
+    })?;
     if resolved < of || (mailer.is_some() && sent < of) {
         return Err(Fault::Work(anyhow!(
-            "not all orders are resolved: see what is reported above"
+            "some orders could not be resolved or sent: the reasons are above"
         )));
     }
     Ok(())

@@ -42,7 +42,7 @@ mod followed;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 mod start;
-pub mod watch;
+mod watch;
 
 use followed::{Followed, followed};
 

@@ -1,6 +1,6 @@
 //! What `run` tells while it runs: over HTTP, and as metrics on standard output.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::Counts;
@@ -14,20 +14,12 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, interval_at};
 use tracing::{error, info, warn};
 
+use crate::args::http::HttpArgs;
 use crate::fault::Fault;
 use crate::render::out::print_all;
 
 /// Between two lines of metrics: CloudWatch keeps a value for each minute.
 const MINUTE: Duration = Duration::from_mins(1);
-
-/// Where the status is served.
-#[derive(Debug, Args)]
-pub struct HttpArgs {
-    /// Address that serves health, metrics and a page, such as 127.0.0.1:9464 [default: none]. Anyone who
-    /// can reach it can read them
-    #[arg(long, value_name = "ADDRESS", env = "AFTERCOMMIT_HTTP", value_parser = address)]
-    http: Option<SocketAddr>,
-}
 
 /// What is told while it runs.
 #[derive(Debug, Args)]
@@ -45,20 +37,6 @@ pub struct WatchArgs {
 enum Format {
     /// Amazon CloudWatch's embedded metric format: lines of JSON that CloudWatch extracts from the log
     Emf,
-}
-
-impl HttpArgs {
-    /// Where the status can be asked for on this machine.
-    pub fn address_here(&self) -> Option<SocketAddr> {
-        let mut address = self.http?;
-        if address.ip().is_unspecified() {
-            address.set_ip(match address {
-                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-            });
-        }
-        Some(address)
-    }
 }
 
 impl WatchArgs {
@@ -192,9 +170,4 @@ pub fn mails(counts: &Counts) -> Mails {
         collisions: counts.collisions(),
         deferred: counts.deferred(),
     }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let wrong = |_| "write an IP address and a port, such as 127.0.0.1:9464".to_owned();
-    text.parse().map_err(wrong)
 }

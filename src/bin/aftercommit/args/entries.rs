@@ -1,0 +1,125 @@
+//! Which of the ledger's rows a command selects, and how it opens the ledger.
+
+use std::time::{Duration, SystemTime};
+
+use aftercommit::decide::claim::{Attention, Entry, State};
+use aftercommit::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::ledger::{Ledger as _, Page};
+use anyhow::anyhow;
+use clap::Args;
+
+use crate::args::note::moment;
+use crate::args::tables::LedgerName;
+use crate::fault::Fault;
+use crate::host::aws::{self, must_exist};
+use crate::render::progress::Listing;
+
+/// Which orders.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which orders")]
+pub struct FilterArgs {
+    /// Only orders in this state: ambiguous, released, sending, sent, failed, retry or suppressed.
+    /// `released`: an operator released them, and they are not sent yet
+    #[arg(long, value_name = "STATE", value_parser = wanted)]
+    pub state: Option<Wanted>,
+    /// Only orders that changed at this time or later: 2026-11-27T09:00:00Z, or how long ago, such as 2h
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<SystemTime>,
+    /// Only orders that changed before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub until: Option<SystemTime>,
+    /// Only orders with this text in the last reply or reason
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Which state is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// One of the ledger's own.
+    State(State),
+    /// What an operator released.
+    Released,
+}
+
+fn wanted(word: &str) -> Result<Wanted, String> {
+    if word.eq_ignore_ascii_case("released") {
+        return Ok(Wanted::Released);
+    }
+    let state = State::from_word(word).map(Wanted::State);
+    state.ok_or_else(|| {
+        "write ambiguous, released, sending, sent, failed, retry or suppressed".to_owned()
+    })
+}
+
+impl FilterArgs {
+    /// Whether only some orders are asked for.
+    pub fn is_set(&self) -> bool {
+        self.state.is_some()
+            || self.since.is_some()
+            || self.until.is_some()
+            || self.reason.is_some()
+    }
+
+    /// Why these orders need attention, if the index has them.
+    fn attention(&self) -> Option<Attention> {
+        match self.state? {
+            Wanted::State(State::Ambiguous) => Some(Attention::Ambiguous),
+            Wanted::Released => Some(Attention::Released),
+            Wanted::State(_) => None,
+        }
+    }
+
+    fn allows(&self, entry: &Entry) -> bool {
+        let reply = entry.reply.as_deref().unwrap_or_default().to_lowercase();
+        let says = |text: &String| reply.contains(&text.to_lowercase());
+        self.since.is_none_or(|since| entry.changed >= since)
+            && self.until.is_none_or(|until| entry.changed < until)
+            && self.reason.as_ref().is_none_or(says)
+    }
+
+    /// A page of the orders that are asked for.
+    pub async fn page(&self, ledger: &DynamoDbLedger, from: Option<&str>) -> anyhow::Result<Page> {
+        let mut page = match (self.attention(), self.state) {
+            (Some(why), _) => ledger.list_needing(why, from).await?,
+            (None, Some(Wanted::State(state))) => ledger.list(Some(state), from).await?,
+            (None, _) => ledger.list(None, from).await?,
+        };
+        page.entries.retain(|(_, entry)| self.allows(entry));
+        Ok(page)
+    }
+
+    /// Says that the whole table is read, where it is.
+    pub fn progress(&self, table: &str) -> Listing {
+        let whole = self.attention().is_none();
+        Listing::new(whole.then(|| format!("reading the whole table {table}")))
+    }
+}
+
+/// For a row that is not there.
+pub fn unknown(order: &str, table: &str) -> Fault {
+    Fault::Work(anyhow!(
+        "order {order} is not in the ledger {table}: no email for it was ever started, or its row has \
+         expired. Send it with `aftercommit send {order}`"
+    ))
+}
+
+/// The ledger, to read from.
+pub async fn open(name: &LedgerName) -> Result<DynamoDbLedger, Fault> {
+    // Readers write no row, so none expires by this.
+    open_to_write(name, Duration::MAX).await
+}
+
+/// The ledger, whose rows are kept for so long after a change.
+pub async fn open_to_write(
+    name: &LedgerName,
+    retention: Duration,
+) -> Result<DynamoDbLedger, Fault> {
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    must_exist(&clients, &name.ledger_table).await?;
+    Ok(DynamoDbLedger::new(
+        clients.dynamodb,
+        &name.ledger_table,
+        retention,
+    ))
+}
