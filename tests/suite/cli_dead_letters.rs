@@ -259,7 +259,7 @@ async fn discarding_a_key_gives_up_the_letter_that_failed_and_no_good_one() {
             .dead_letters(&["discard", "--key", "3", "--json"])
             .await,
     );
-    assert_eq!(told, [r#"{"discarded":1,"selected":1,"waiting":1}"#]);
+    assert_eq!(told, [r#"{"selected":1,"discarded":1,"waiting":1}"#]);
     let left = lines(&shop.dead_letters(&["list", "--key", "3"]).await);
     assert!(
         left.len() == 1 && left[0].contains("\tfollowed\t"),

@@ -134,10 +134,10 @@ async fn an_order_is_told_in_full_with_what_to_do() {
         "order T-000001: AMBIGUOUS",
         "worker-a/17",
         "so it said",
-        "fence 1",
+        "claim 1",
         &message_id,
         "resolve ORDER --sent",
-        "claim 1: AMBIGUOUS, nobody can tell",
+        "claim 1: AMBIGUOUS, unknown whether it was accepted",
     ] {
         assert!(told.contains(part), "{part:?} in {told}");
     }

@@ -47,7 +47,7 @@ async fn an_order_is_sent_by_hand_once_whether_the_ledger_knows_it_or_not() {
     ];
     let released = does(&shop, &release).await;
     assert!(
-        released.starts_with("order T-000001 is RETRY now\n"),
+        released.starts_with("order T-000001 is now RETRY\n"),
         "{released}"
     );
     assert!(released.contains("aftercommit send ORDER"), "{released}");

@@ -184,7 +184,7 @@ async fn an_order_in_doubt_is_counted_and_explained_in_the_order_of_time() {
     assert_eq!(code, 0, "{explained}");
     let claimed = explained.find("claim 1 by ").unwrap();
     let doubt = explained
-        .find("claim 1: AMBIGUOUS, nobody can tell")
+        .find("claim 1: AMBIGUOUS, unknown whether it was accepted")
         .unwrap();
     assert!(claimed < doubt, "{explained}");
     let item = format!("Its item in table {} is now", shop.orders);
@@ -339,7 +339,7 @@ async fn of_an_order_that_nobody_knows_nothing_is_explained() {
     let shop = Shop::open(server.url()).await;
     let (told, code) = told(&shop, &["explain", "4711"]).await;
     assert_eq!(code, 1);
-    assert!(told.contains("nothing is known of order 4711"), "{told}");
+    assert!(told.contains("nothing is known about order 4711"), "{told}");
     assert_eq!(told.matches('\n').count(), 1, "one line: {told}");
 }
 
