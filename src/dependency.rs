@@ -10,12 +10,13 @@
 //! It keeps nothing across restarts: a new worker finds out by itself.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::core::pipeline::FailureKind;
 use crate::decide::blame::{Blame, Guilty, Streak, Unserved};
@@ -26,9 +27,11 @@ use crate::decide::throttle::{Concurrency, Load, Permit, Rejection, TokenBucket}
 use crate::handler::{Context, Failure};
 
 mod asker;
+mod outage;
 
 pub use crate::core::pipeline::Try;
 pub use asker::Asker;
+use outage::Outage;
 
 /// How soon a caller that does not wait in line asks again after it found the limit reached.
 const FULL: Duration = Duration::from_millis(20);
@@ -40,9 +43,14 @@ const WOKEN: usize = 4;
 /// So many retries a second are allowed however few first tries there are.
 const TRICKLE: f64 = 1.0;
 
+/// What a dependency is called where nobody named it.
+const UNNAMED: &str = "what the handler depends on";
+
 /// The bounds of asking.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
+    /// What the dependency is, for logs and status: `the mail server smtp.example.com:587`.
+    pub name: Option<String>,
     /// Attempts a second, on average; `None`: as fast as it goes.
     pub per_second: Option<f64>,
     /// Attempts at a time at most, over all shards of the process.
@@ -54,6 +62,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            name: None,
             per_second: None,
             at_once: 1024,
             probing: Probing::default(),
@@ -68,7 +77,11 @@ pub struct Dependency(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// What it is, for people.
+    name: Arc<str>,
     origin: Instant,
+    /// How many records wait, over all askers.
+    waiting: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -87,21 +100,20 @@ struct State {
     streak: Streak,
     /// Why it was found down last.
     why: Option<String>,
+    /// What was logged of its being down.
+    outage: Outage,
     rng: fastrand::Rng,
 }
 
 /// A dependency that is down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Down {
+    /// What it is.
+    pub what: Arc<str>,
     /// For how long.
     pub lasts: Duration,
     /// The failure that told so last, without addresses.
     pub why: String,
-}
-
-impl Down {
-    /// What is told before the cause.
-    pub const WORDS: &str = "what the handler depends on is down";
 }
 
 /// What asking for a turn came to.
@@ -128,10 +140,13 @@ impl Dependency {
             rate: limits.per_second.map(burst),
             streak: Streak::default(),
             why: None,
+            outage: Outage::default(),
             rng,
         };
         Self(Arc::new(Shared {
+            name: limits.name.as_deref().unwrap_or(UNNAMED).into(),
             origin: Instant::now(),
+            waiting: AtomicUsize::new(0),
             state: Mutex::new(state),
         }))
     }
@@ -158,7 +173,8 @@ impl Dependency {
         let lasts = self.down_for()?;
         let why = self.state().why.clone();
         let why = why.unwrap_or_else(|| "it did not say why".to_owned());
-        Some(Down { lasts, why })
+        let what = self.0.name.clone();
+        Some(Down { what, lasts, why })
     }
 
     /// How many attempts may run at a time now.
@@ -187,9 +203,9 @@ impl Dependency {
 
     fn end(&self, ticket: gate::Ticket, permit: Permit, answer: gate::Answer, load: Load) {
         let now = self.now();
-        let (before, limit, after, limited) = {
+        let (limit, limited) = {
             let state = &mut *self.state();
-            let (before, limit) = (state.gate.shut_since(), state.concurrency.limit());
+            let limit = state.concurrency.limit();
             if load == Load::Served {
                 state.streak.served();
             }
@@ -202,26 +218,17 @@ impl Dependency {
                 (gate::Answer::Down | gate::Answer::Broken | gate::Answer::Unknown, _) => {}
             }
             state.wake_next();
-            let after = (state.gate.shut_since(), state.concurrency.limit());
-            state.wake_next();
-            (before, limit, after.0, after.1)
+            let what = outage::What {
+                name: &self.0.name,
+                why: state.why.as_deref().unwrap_or_default(),
+                waiting: self.0.waiting.load(Ordering::Relaxed),
+            };
+            state.outage.see(state.gate.shut_since(), now, &what);
+            (limit, state.concurrency.limit())
         };
-        match (before, after) {
-            (None, Some(_)) => {
-                let error = self.state().why.clone().unwrap_or_default();
-                warn!(
-                    error,
-                    "the dependency is down: held back until it answers again"
-                );
-            }
-            (Some(since), None) => {
-                let down_for = now.saturating_sub(since);
-                info!(?down_for, "the dependency is back");
-            }
-            _ => {}
-        }
         if limited < limit {
             warn!(
+                name = &*self.0.name,
                 limit = limited,
                 "the dependency is overloaded: fewer at a time"
             );

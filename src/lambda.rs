@@ -120,7 +120,7 @@ type Told = Arc<dyn Fn(Invoked) + Send + Sync>;
 pub enum Refused {
     /// A record that has no number to report cannot be read.
     #[error("the event cannot be read: {0}")]
-    Unreadable(#[from] NotARecord),
+    Unreadable(NotARecord),
     /// The event is of a table that this function does not follow.
     #[error(
         "the records come from {stream}, which is no stream of a table that this function is set \
@@ -130,6 +130,12 @@ pub enum Refused {
         /// The stream's ARN.
         stream: String,
     },
+}
+
+impl From<NotARecord> for Refused {
+    fn from(error: NotARecord) -> Self {
+        Self::Unreadable(error)
+    }
 }
 
 /// Handles the batches of one table's streams.

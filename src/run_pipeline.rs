@@ -135,6 +135,12 @@ where
 
     /// Begins what may begin now.
     pub fn start(&mut self) {
+        self.start_all();
+        let unfinished = self.pipeline.waiting() + self.pipeline.in_hand();
+        self.asker.waits_with(unfinished);
+    }
+
+    fn start_all(&mut self) {
         loop {
             // Before each record, as the lease may end at any time.
             if !self.work.context.may_act() {

@@ -1,6 +1,7 @@
 //! Asking for turns, in line with others.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -23,6 +24,8 @@ pub struct Asker {
     woken: Arc<Notify>,
     /// A turn that it has already.
     kept: Option<Turn>,
+    /// How many records wait for it.
+    waiting: usize,
 }
 
 /// How soon a caller that waits in line asks again if nobody wakes it: a safeguard.
@@ -36,6 +39,7 @@ impl Asker {
             turned_away: false,
             woken: Arc::default(),
             kept: None,
+            waiting: 0,
         }
     }
 
@@ -55,6 +59,14 @@ impl Asker {
                 },
             }
         }
+    }
+
+    /// So many records wait here: for people.
+    pub fn waits_with(&mut self, records: usize) {
+        let all = &self.of.0.waiting;
+        let before = std::mem::replace(&mut self.waiting, records);
+        all.fetch_add(records, Ordering::Relaxed);
+        all.fetch_sub(before, Ordering::Relaxed);
     }
 
     /// Keeps a turn for the next time that it asks.
@@ -131,6 +143,7 @@ impl Admit for Asker {
 
 impl Drop for Asker {
     fn drop(&mut self) {
+        self.waits_with(0);
         self.leave();
     }
 }

@@ -180,6 +180,7 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         let Some((first, _)) = pipeline.first_unfinished() else {
             return;
         };
+        let down = self.function.dependency.down();
         let why = match pipeline.closed() {
             Some(Closing::DependencyDown) => "what the handler depends on is down",
             Some(_) => "the time is over",
@@ -187,6 +188,7 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         };
         warn!(
             stream = %self.stream,
+            error = down.map(|down| format!("{} is down: {}", down.what, down.why)),
             from = %first,
             settled = self.ended,
             given_up = self.in_flight.running(),

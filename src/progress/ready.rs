@@ -28,7 +28,7 @@ pub enum NotReady {
     #[error("no heartbeat was accepted for {} s{}", .0.as_secs(), because(.1.as_ref()))]
     NoHeartbeat(Duration, Option<String>),
     /// What its handler depends on is down.
-    #[error("{} for {} s: {}", Down::WORDS, .0.lasts.as_secs(), .0.why)]
+    #[error("{} is down for {} s: {}", .0.what, .0.lasts.as_secs(), .0.why)]
     Down(Down),
     /// Work has waited for so long, and the lag grows.
     #[error("overloaded: for {} s records wait because {}, and the lag grows", .0.as_secs(), .1)]
@@ -65,7 +65,7 @@ impl NotReady {
     pub(crate) fn trouble(&self) -> Option<String> {
         match self {
             Self::Starting(_) | Self::Joining(_) | Self::Unreached(None) | Self::Draining => None,
-            Self::Down(down) => Some(format!("{}: {}", Down::WORDS, down.why)),
+            Self::Down(down) => Some(format!("{} is down: {}", down.what, down.why)),
             _ => Some(self.to_string()),
         }
     }

@@ -189,7 +189,8 @@ fn silent(stream: &StreamStatus) -> Option<Finding> {
         return Some(by_workers(FindingKind::WorkerSilent, text));
     }
     // Where a shard is open, it is said already that nobody reads it.
-    let text = format!("Worker {worker}{more} fell silent, and no other is alive: look at its log.");
+    let text =
+        format!("Worker {worker}{more} fell silent, and no other is alive: look at its log.");
     let nobody_needed = open(stream).next().is_none();
     nobody_needed.then(|| by_person(FindingKind::WorkerSilent, text))
 }

@@ -188,7 +188,10 @@ mod tests {
         assert_eq!(told(), Ok(()));
         assert_eq!(progress.trouble(), None);
         progress.set_not_reading(Some("the stream is off".to_owned()));
-        assert_eq!(progress.trouble().unwrap(), "not reading: the stream is off");
+        assert_eq!(
+            progress.trouble().unwrap(),
+            "not reading: the stream is off"
+        );
         progress.set_not_reading(None);
         tokio::time::advance(Duration::from_secs(11)).await;
         progress.heartbeat_failed("AccessDenied".to_owned());

@@ -11,7 +11,9 @@ use aftercommit::leases::{
 use aftercommit::ledger::Needed;
 use aftercommit::progress::Beats;
 use aftercommit::record::{Position, SequenceNumber};
-use aftercommit::status::{FindingKind, FleetStatus, ResolvedBy, ShardState, StreamStatus, Verdict};
+use aftercommit::status::{
+    FindingKind, FleetStatus, ResolvedBy, ShardState, StreamStatus, Verdict,
+};
 use tokio::time::Instant;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -264,7 +266,9 @@ fn what_the_workers_resolve_by_themselves_is_listed_apart_and_is_not_well() {
     assert_eq!(status.advice, [""; 0]);
     let in_hand = status.words(ResolvedBy::Workers);
     assert!(in_hand[0].starts_with("Worker two/0000000000000007 fell silent"));
-    assert!(in_hand[1].starts_with("2 items wait behind a dead letter with which nothing is wrong"));
+    assert!(
+        in_hand[1].starts_with("2 items wait behind a dead letter with which nothing is wrong")
+    );
 
     let mixed = stream().with_parked([Some("rescued"), Some("rejected")]);
     let status = FleetStatus::new(now(), vec![mixed], None);
@@ -283,7 +287,10 @@ fn where_no_worker_lives_a_person_has_to_see_to_what_was_rescued() {
     let view = view(vec![worker("one", Some(2_000))], vec![quiet("a")]);
     let stream = StreamStatus::new(&place(), &view, &beats(&view), now(), DAY);
     let status = FleetStatus::new(now(), vec![stream.with_parked([Some("rescued")])], None);
-    let by_person = status.findings.iter().all(|one| one.by == ResolvedBy::Person);
+    let by_person = status
+        .findings
+        .iter()
+        .all(|one| one.by == ResolvedBy::Person);
     assert!(by_person, "{:?}", status.findings);
 }
 

@@ -1,5 +1,6 @@
 //! What a worker's log says, and what it never says.
 
+use std::path::Path;
 use std::time::Duration;
 
 use aftercommit::dead_letter::DeadLetters as _;
@@ -145,4 +146,29 @@ async fn the_log_of_a_whole_run_names_orders_and_traces_and_no_address_and_no_ma
         .filter(|event| event["message"] == "settled")
         .count();
     assert_eq!(settled, 12, "one event for each record");
+}
+
+/// An error that prints its source and hands it on as its source is printed twice by whoever prints the
+/// whole chain.
+#[test]
+fn no_error_prints_a_source_that_it_also_hands_on() {
+    let (mut found, mut files) = (Vec::new(), Vec::new());
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    crate::arrows::files(&src, &mut files);
+    assert!(files.len() > 100);
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let variants = text.split("#[error(").skip(1);
+        for variant in variants {
+            let told = variant.split(")]").next().unwrap();
+            let fields = variant[told.len()..].split("#[error(").next().unwrap();
+            let field = fields.split(['}', ';']).next().unwrap();
+            let field = field.split(",\n").next().unwrap();
+            let hands_on = field.contains("#[from]") || field.contains("#[source]");
+            if hands_on && told.contains("{0") {
+                found.push(format!("{}: {told}", file.display()));
+            }
+        }
+    }
+    assert_eq!(found, [""; 0]);
 }

@@ -267,9 +267,8 @@ async fn a_worker_that_does_not_keep_up_is_unready_until_it_does_and_never_unhea
         until(&at, "/readyz", |answer| answer.code == 200).await;
         shop.place(0..50).await;
         let down = |answer: &Answer| {
-            answer
-                .body
-                .starts_with("what the handler depends on is down")
+            answer.body.starts_with("the mail server 127.0.0.1:")
+                && answer.body.contains(" is down for ")
         };
         let told = until(&at, "/readyz", down).await;
         assert!(
@@ -292,6 +291,28 @@ async fn a_worker_that_does_not_keep_up_is_unready_until_it_does_and_never_unhea
         process_ends(&mut process).await;
     };
     timeout(LIMIT, run).await.unwrap();
+    // The default level names the server, the step, the reply, and how many wait.
+    let log = std::fs::read_to_string(folder.path().join("one.log")).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<Value> = lines.collect();
+    let said = |message: &str| {
+        let starts = |line: &&Value| line["message"].as_str().unwrap().starts_with(message);
+        let found = lines.iter().find(starts);
+        found.unwrap_or_else(|| panic!("{message}: {log}")).clone()
+    };
+    let began = said("the dependency is down");
+    assert_eq!(
+        began["name"],
+        format!("the mail server {}", mails.address())
+    );
+    let error = began["error"].as_str().unwrap();
+    assert!(
+        error.contains("MAIL: the server closed the connection"),
+        "{error}"
+    );
+    assert!(began["waiting"].as_u64().unwrap() >= 1, "{began}");
+    let ended = said("the dependency is back");
+    assert!(ended["down_for"].is_string(), "{ended}");
 }
 
 #[tokio::test]

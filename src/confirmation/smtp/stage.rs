@@ -65,7 +65,7 @@ pub enum Cause {
     Closed,
     /// The connection failed.
     #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// What the server said is not SMTP, or not what this step calls for.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
@@ -75,6 +75,12 @@ pub enum Cause {
     /// The caller did not let it pass.
     #[error("the right to send had lapsed")]
     NotAllowed,
+}
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl Cause {

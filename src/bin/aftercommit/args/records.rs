@@ -164,8 +164,9 @@ pub struct MailServerArgs {
 
 impl MailServerArgs {
     /// The mail server, as far as asking it goes.
-    pub fn dependency(&self) -> Dependency {
+    pub fn dependency(&self, name: &impl std::fmt::Display) -> Dependency {
         let limits = Limits {
+            name: Some(format!("the mail server {name}")),
             per_second: self.mail_rate,
             ..Limits::default()
         };
@@ -258,8 +259,8 @@ impl RecordArgs {
     }
 
     /// The mail server, as far as asking it goes.
-    pub fn mail_server(&self) -> Dependency {
-        self.mail_server.dependency()
+    pub fn mail_server(&self, name: &impl std::fmt::Display) -> Dependency {
+        self.mail_server.dependency(name)
     }
 }
 

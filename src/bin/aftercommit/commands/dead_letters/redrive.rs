@@ -150,7 +150,7 @@ async fn redrive_all(
     (letters, selected): (&DynamoDbDeadLetters, &[Envelope]),
 ) -> Result<Summary, Fault> {
     let mut rng = fastrand::Rng::new();
-    let how = how(args, clients.clock(), &mut rng)?;
+    let how = how(args, smtp, clients.clock(), &mut rng)?;
     let names: BTreeMap<_, _> = selected
         .iter()
         .map(|letter| (letter.id.key.clone(), plain(&letter.key_in_words())))
@@ -188,11 +188,16 @@ async fn redrive_all(
 }
 
 /// How it is done. A signal lets what is in hand finish, and begins no other letter.
-fn how(args: &RedriveArgs, clock: Clock, rng: &mut fastrand::Rng) -> Result<How, Fault> {
+fn how(
+    args: &RedriveArgs,
+    smtp: &Transport,
+    clock: Clock,
+    rng: &mut fastrand::Rng,
+) -> Result<How, Fault> {
     let incarnation = format!("redrive-{}/{:016x}", std::process::id(), rng.u64(..));
     let how = How {
         parallel: args.concurrency.get(),
-        dependency: args.mail_server.dependency(),
+        dependency: args.mail_server.dependency(smtp),
         ..How::new(&args.doing.by(), &incarnation, clock)
     };
     let shutdown = signals::shutdown().context("cannot install signal handlers")?;

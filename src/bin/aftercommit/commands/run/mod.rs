@@ -258,7 +258,7 @@ async fn prepared<'a>(
     }
     let shared = Shared {
         letters: args.copies.letters(&clients, letters).await?,
-        mail_server: args.records.mail_server(),
+        mail_server: args.records.mail_server(smtp),
         clients,
         smtp,
         filters,
