@@ -13,6 +13,10 @@ test *ARGUMENTS:
 sim *ARGUMENTS:
     cargo test --profile sim --test simulation {{ARGUMENTS}}
 
+# Writes the pages that are generated from the code: docs/settings.md and docs/metrics.md.
+docs:
+    AFTERCOMMIT_WRITE_DOCS=1 cargo test --all-features --bin aftercommit docs::
+
 # A whole shop in one process: DynamoDB, mail server, workers, and crashes. Shows its page's address.
 demo *ARGUMENTS:
     cargo run --example demo -- {{ARGUMENTS}}

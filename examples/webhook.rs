@@ -52,7 +52,7 @@ async fn deliver(
     let consumer = Consumer::new(orders, source, leases, Webhook(webhook));
     consumer.dead_letters(letters).run(shutdown).await
 }
-// So far the handler.
+// End of the handler.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,4 @@
-//! The README's table of faults is the one that the tests run.
+//! The table of faults in docs/guarantees.md is the one that the tests run.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -125,7 +125,7 @@ fn rendered() -> String {
 
 #[test]
 fn the_faults_in_the_readme_are_those_that_are_tested() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guarantees.md");
     let readme = std::fs::read_to_string(path).unwrap();
     let (before, rest) = readme.split_once(BEGIN).unwrap();
     let (shown, after) = rest.split_once(END).unwrap();

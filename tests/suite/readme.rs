@@ -1,8 +1,6 @@
-//! The README shows what is there.
+//! The README and the pages in docs/ show what exists.
 
-use std::path::Path;
-
-use aftercommit::status::metrics::{METRICS, Metric};
+use std::path::{Path, PathBuf};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -14,7 +12,7 @@ fn the_handler_in_the_readme_is_the_one_that_runs() {
     let (_, rest) = example
         .split_once("// The handler, as the README shows it.\n")
         .unwrap();
-    let (handler, _) = rest.split_once("// So far the handler.\n").unwrap();
+    let (handler, _) = rest.split_once("// End of the handler.\n").unwrap();
     assert!(read("README.md").contains(handler), "copy this:\n{handler}");
 }
 
@@ -22,9 +20,9 @@ fn the_handler_in_the_readme_is_the_one_that_runs() {
 async fn the_real_table_in_the_readme_becomes_the_mail_that_is_shown() {
     let readme = read("README.md");
     let (_, rest) = readme
-        .split_once("<!-- From a real table to a mail; a test runs it. -->\n")
+        .split_once("<!-- A test runs this example. -->\n")
         .unwrap();
-    let (example, _) = rest.split_once("<!-- So far the example. -->").unwrap();
+    let (example, _) = rest.split_once("<!-- End of the example. -->").unwrap();
     let block = |kind: &str| {
         let (_, rest) = example.split_once(&format!("```{kind}\n")).unwrap();
         rest.split_once("```").unwrap().0
@@ -44,48 +42,57 @@ async fn the_real_table_in_the_readme_becomes_the_mail_that_is_shown() {
     assert_eq!(shown, block("text"), "{told}");
 }
 
-#[test]
-fn the_metrics_in_the_readme_are_those_of_the_code() {
-    let readme = read("README.md");
-    let (_, rest) = readme
-        .split_once("<!-- The metrics; a test compares them. -->\n")
-        .unwrap();
-    let (table, _) = rest.split_once("<!-- So far the metrics. -->").unwrap();
-    let told: Vec<_> = table.lines().skip(2).map(str::to_owned).collect();
-    let row = |metric: &Metric| {
-        let name = metric.name.strip_prefix("aftercommit_").unwrap();
-        format!("| `{name}` | {} | {} |", metric.kind(), metric.help)
-    };
-    let rows: Vec<_> = METRICS.iter().map(row).collect();
-    assert_eq!(told, rows, "copy this:\n{}", rows.join("\n"));
+/// The pages that people read: at the top, and in docs/.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = [root.to_owned(), root.join("docs"), root.join("infra")];
+    let entries = folders
+        .iter()
+        .flat_map(|dir| std::fs::read_dir(dir).unwrap());
+    let pages = entries.map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    pages.collect()
 }
 
-#[tokio::test]
-async fn the_settings_in_the_readme_are_those_of_the_command() {
-    let output = crate::cli::aftercommit().args(["run", "--help"]).output();
-    let help = crate::cli::text(&output.await.unwrap().stdout);
-    let (options, _) = help.split_once("Examples:").unwrap();
-    let readme = read("README.md");
-    let mut count = 0;
-    for line in options.lines() {
-        let Some(flag) = line.trim_start().strip_prefix("--") else {
-            continue;
-        };
-        let flag = flag.split(' ').next().unwrap();
-        assert!(readme.contains(&format!("`--{flag}`")), "--{flag}");
-        count += 1;
+/// As GitHub makes it of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    let text: String = heading.to_lowercase().chars().filter(kept).collect();
+    text.replace(' ', "-")
+}
+
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let text = |line: &str| anchor(line.trim_start_matches('#').trim());
+    headings.map(text).collect()
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let pages = pages();
+    assert!(pages.len() > 8, "{pages:?}");
+    for path in pages {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let links = text.split("](").skip(1);
+        let links = links.map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, part) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => path.clone(),
+                file => path.parent().unwrap().join(file),
+            };
+            assert!(target.exists(), "{} links to {link}", path.display());
+            if !part.is_empty() {
+                let page = std::fs::read_to_string(&target).unwrap();
+                let found = anchors(&page).contains(&part.to_owned());
+                assert!(found, "{} links to {link}", path.display());
+            }
+        }
     }
-    assert!(count > 20, "{help}");
-    for line in readme.lines() {
-        let Some(flag) = line
-            .strip_prefix("| `--")
-            .and_then(|rest| rest.split('`').next())
-        else {
-            continue;
-        };
-        assert!(
-            options.contains(&format!("--{flag}")),
-            "--{flag} is no setting"
-        );
-    }
+}
+
+#[test]
+fn the_readme_can_be_read_in_five_minutes() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 240, "{lines} lines: move details to docs/");
 }

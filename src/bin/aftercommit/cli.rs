@@ -60,7 +60,7 @@ Exit codes: 0 done, 1 the work failed, 2 a setting is wrong; the reason is one l
 /// Sends one confirmation email per order that is committed to a DynamoDB table
 #[derive(Debug, Parser)]
 #[command(name = "aftercommit", version, after_long_help = EXAMPLES, after_help = "More, with examples: --help")]
-struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// Format of log lines [default: pretty on a terminal, else json]. RUST_LOG selects what is logged

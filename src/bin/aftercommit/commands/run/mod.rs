@@ -112,8 +112,13 @@ pub struct RunArgs {
     group: GroupArgs,
     #[command(flatten)]
     start: StartArgs,
-    /// Where DynamoDB Streams is, if not where the SDK finds it: inside a VPC it has a name of its own
-    #[arg(long, value_name = "URL", env = "AFTERCOMMIT_STREAMS_ENDPOINT_URL")]
+    /// Endpoint of DynamoDB Streams, such as a VPC endpoint [default: the one that the SDK finds]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "AFTERCOMMIT_STREAMS_ENDPOINT_URL",
+        help_heading = "Fleet"
+    )]
     streams_endpoint_url: Option<String>,
     #[command(flatten)]
     fleet: FleetArgs,
