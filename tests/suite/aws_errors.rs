@@ -186,7 +186,7 @@ async fn a_start_while_dynamodb_is_away_waits_and_says_so_in_the_log_and_over_ht
     let served: Value =
         serde_json::from_str(&logged(&mut lines, "status is served").await).unwrap();
     let at = served["address"].as_str().unwrap();
-    let waits = logged(&mut lines, "AWS is out of reach: retrying the start").await;
+    let waits = logged(&mut lines, "the start waits and is retried").await;
     assert!(waits.contains(&url) && waits.contains("WARN"), "{waits}");
 
     let ready = get(at, "/readyz").await;

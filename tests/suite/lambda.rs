@@ -63,11 +63,23 @@ async fn an_event_of_an_earlier_stream_is_handled_and_counted() {
         *count.lock().unwrap() += 1;
         std::future::ready(Some(latest.clone()))
     });
-    let earlier = || function.counters().of_earlier_streams.load(Ordering::Relaxed);
-    assert_eq!(handled(&function, &batch("ab"), LONG).await.unsettled(), None);
+    let earlier = || {
+        function
+            .counters()
+            .of_earlier_streams
+            .load(Ordering::Relaxed)
+    };
+    assert_eq!(
+        handled(&function, &batch("ab"), LONG).await.unsettled(),
+        None
+    );
     assert_eq!((desk.begun().len(), earlier()), (2, 1));
     handled(&function, &batch("cd"), LONG).await;
-    assert_eq!((*asked.lock().unwrap(), earlier()), (1, 2), "one answer serves for minutes");
+    assert_eq!(
+        (*asked.lock().unwrap(), earlier()),
+        (1, 2),
+        "one answer serves for minutes"
+    );
     let of_later = event(&later, &records("e", Duration::ZERO));
     handled(&function, &of_later, LONG).await;
     assert_eq!((desk.begun().len(), earlier()), (5, 2));
@@ -79,8 +91,15 @@ async fn a_table_that_does_not_answer_holds_no_event() {
     let (function, _) = function(&desk);
     let function = function.latest_stream(std::future::pending);
     let began = Instant::now();
-    assert_eq!(handled(&function, &batch("ab"), LONG).await.unsettled(), None);
-    assert!(began.elapsed() <= Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(
+        handled(&function, &batch("ab"), LONG).await.unsettled(),
+        None
+    );
+    assert!(
+        began.elapsed() <= Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aftercommit::leases::{Consistency, LeaseStore as _};
-use aftercommit::tables::dynamodb::TableStream;
+use aftercommit::tables::dynamodb::{TableStream, create_orders_table};
 use aws_sdk_dynamodb::types::StreamViewType;
 use tokio::time::timeout;
 
@@ -49,6 +49,12 @@ impl Scene {
     async fn switch_on(&self, view: StreamViewType) -> String {
         let Shop { client, orders, .. } = &self.shop;
         specify_stream(client, orders, Some(view)).await;
+        self.list_stream().await
+    }
+
+    /// Serves the stream that the table has now; answers its label.
+    async fn list_stream(&self) -> String {
+        let Shop { client, orders, .. } = &self.shop;
         let arn = TableStream::resolve(client, orders).await.unwrap().arn;
         self.streams.switch_on(&arn, 1);
         arn.rsplit('/').next().unwrap().to_owned()
@@ -59,6 +65,23 @@ impl Scene {
         let mut command = command(&self.shop, &self.mails, url, name);
         command.args(["--http", "127.0.0.1:0", "--lease-duration", "1s"]);
         Process::start(command, self.folder.path(), name)
+    }
+
+    /// Where a worker that has not begun serves its status, as it logged.
+    async fn address(&self, name: &str) -> String {
+        let log = self.folder.path().join(format!("{name}.log"));
+        loop {
+            let lines = std::fs::read_to_string(&log).unwrap_or_default();
+            let mut lines = lines
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            let address = lines
+                .find_map(|line: serde_json::Value| line["address"].as_str().map(str::to_owned));
+            if let Some(address) = address {
+                return address;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// How often a worker has logged that it does not read.
@@ -127,6 +150,33 @@ async fn a_group_that_has_begun_waits_out_a_stream_without_images_which_is_a_gap
         assert_eq!(scene.gaps().await, [format!("{blind}#whole-stream")]);
     };
     timeout(LIMIT, run).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_that_has_begun_waits_until_its_table_is_created_again() {
+    let scene = Scene::begun().await;
+    let run = async {
+        scene.switch_off().await;
+        let Shop { client, orders, .. } = &scene.shop;
+        client
+            .delete_table()
+            .table_name(orders)
+            .send()
+            .await
+            .unwrap();
+        let mut worker = scene.start("two");
+        let at = scene.address("two").await;
+        let waits = |answer: &Answer| answer.body.contains("waits until it is created again");
+        assert_eq!(until(&at, "/readyz", waits).await.code, 503);
+        create_orders_table(client, orders).await.unwrap();
+        scene.list_stream().await;
+        scene.shop.place(3..6).await;
+        scene.mails.wait_accepted(6).await;
+        until(&at, "/readyz", |answer| answer.code == 200).await;
+        process_ends(&mut worker).await;
+    };
+    timeout(LIMIT, run).await.unwrap();
+    assert_eq!(scene.gaps().await, [""; 0]);
 }
 
 #[tokio::test]

@@ -15,6 +15,9 @@ pub enum Fault {
     /// Something that was set is wrong or missing: exit code 2, nothing was done. Exit code 1 where
     /// AWS was out of reach, which is nobody's setting.
     Setting(anyhow::Error),
+    /// Something is missing that comes back by itself or with somebody else's work: `run` waits for
+    /// it, and every other command ends with exit code 1.
+    Missing(anyhow::Error),
     /// The work went wrong: exit code 1.
     Work(anyhow::Error),
     /// The answer to what was asked is no, and standard output tells why: exit code 1.
@@ -45,20 +48,26 @@ impl Fault {
         match self {
             Self::Setting(_) if self.passes() => ExitCode::from(1),
             Self::Setting(_) | Self::Unknown | Self::Unanswered(_) => ExitCode::from(2),
-            Self::Work(_) | Self::No => ExitCode::from(1),
+            Self::Missing(_) | Self::Work(_) | Self::No => ExitCode::from(1),
         }
     }
 
     /// The same, where a command was asked for an answer and has none.
     pub fn unanswered(self) -> Self {
         match self {
-            Self::Setting(error) | Self::Work(error) => Self::Unanswered(error),
+            Self::Setting(error) | Self::Missing(error) | Self::Work(error) => {
+                Self::Unanswered(error)
+            }
             other => other,
         }
     }
 
-    /// Whether AWS was out of reach: the same may succeed later, with nothing changed.
+    /// Whether the same may succeed later with no setting changed: AWS was out of reach, or
+    /// something is missing for now.
     pub fn passes(&self) -> bool {
+        if let Self::Missing(_) = self {
+            return true;
+        }
         let (Self::Setting(error) | Self::Work(error)) = self else {
             return false;
         };
@@ -79,9 +88,10 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Setting(error) | Self::Work(error) | Self::Unanswered(error) => {
-                f.write_str(&one_line(&format!("{error:#}")))
-            }
+            Self::Setting(error)
+            | Self::Missing(error)
+            | Self::Work(error)
+            | Self::Unanswered(error) => f.write_str(&one_line(&format!("{error:#}"))),
             Self::No | Self::Unknown => Ok(()),
         }
     }

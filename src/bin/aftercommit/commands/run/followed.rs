@@ -6,7 +6,7 @@ use aftercommit::leases::dynamodb::DynamoDbLeases;
 use aftercommit::leases::{Consistency, LeaseStore as _};
 use aftercommit::source::StreamSource as _;
 use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::tables::dynamodb::{FollowedTable, ResolveError, TableStream};
+use aftercommit::tables::dynamodb::{FollowedTable, ResolveError, TableStream, table_arn};
 use aftercommit::tables::table_to_ask;
 use aftercommit::{Clock, GroupTable};
 use anyhow::Context as _;
@@ -60,8 +60,10 @@ async fn of_table(
     (table, leases): (&str, Option<&String>),
 ) -> Result<Followed, Fault> {
     clients.must_reach(table)?;
-    let found = FollowedTable::describe(&clients.dynamodb, table).await;
-    let found = found.map_err(Fault::setting)?;
+    let found = match FollowedTable::describe(&clients.dynamodb, table).await {
+        Ok(found) => found,
+        Err(error) => return Err(gone(clients, args, (table, leases), error).await?),
+    };
     let at = GroupTable::new(args.group.group.clone(), &found.arn);
     let usable = found.stream().and_then(TableStream::with_new_images);
     if let Err(why) = usable
@@ -84,6 +86,39 @@ async fn of_table(
         home: args.records.home_region(&found.table, found.replicated)?,
         all_streams: true,
     })
+}
+
+/// Why a table cannot be followed. A group that has begun waits until its table is created again.
+async fn gone(
+    clients: &Clients,
+    args: &RunArgs,
+    (table, leases): (&str, Option<&String>),
+    error: ResolveError,
+) -> Result<Fault, Fault> {
+    let (ResolveError::NoTable { .. }, Some(lease_table)) = (&error, leases) else {
+        return Ok(Fault::setting(error));
+    };
+    let arn = if table.starts_with("arn:") {
+        table.to_owned()
+    } else {
+        // A table that is named without an ARN is in the account and Region of the lease table.
+        let beside = match table_arn(&clients.dynamodb, lease_table).await {
+            Ok(arn) => arn,
+            Err(ResolveError::NoTable { .. }) => return Ok(Fault::setting(error)),
+            Err(other) => return Err(Fault::setting(other)),
+        };
+        let place = beside.split_once(":table/").map(|(place, _)| place);
+        format!("{}:table/{table}", place.unwrap_or_default())
+    };
+    let at = GroupTable::new(args.group.group.clone(), &arn);
+    if !has_begun(clients, leases, &at).await? {
+        return Ok(Fault::setting(error));
+    }
+    let error = anyhow::Error::from(error).context(format!(
+        "group {} has begun on this table and waits until it is created again",
+        at.group()
+    ));
+    Ok(Fault::Missing(error))
 }
 
 /// Whether the group has begun on this table: then it has a place in its streams, and nothing is

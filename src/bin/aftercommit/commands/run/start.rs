@@ -1,4 +1,4 @@
-//! A start during an outage of AWS waits: no setting is wrong.
+//! A start waits while AWS is out of reach or a table is missing for now: no setting is wrong.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What `attempt` comes to, tried again for as long as AWS is out of reach or throttles. Meanwhile the
+/// What `attempt` comes to, retried for as long as AWS is out of reach or throttles, or the
+/// table of a group that has begun is missing. Meanwhile the
 /// status says why the process has not started.
 ///
 /// # Errors
@@ -31,14 +32,14 @@ where
             Err(fault) if fault.passes() => fault,
             Ok(done) => {
                 if pause > FIRST {
-                    info!("AWS answers: the start continues");
+                    info!("the start continues");
                 }
                 return Ok(done);
             }
             failed => return failed,
         };
         status.start_failed(fault.to_string());
-        warn!(error = %fault, "AWS is out of reach: retrying the start in {} s", pause.as_secs());
+        warn!(error = %fault, "the start waits and is retried in {} s", pause.as_secs());
         sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
         pause = (pause * 2).min(LONGEST);
     }
