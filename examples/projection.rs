@@ -5,15 +5,13 @@
 //! of the record that it shows, and a write under [`Context::NEWER`] never puts an older state over
 //! a newer one. It runs against an embedded DynamoDB in this process.
 
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::tables::dynamodb::{
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::tables::dynamodb::{
     TableStream, create_dead_letter_table, create_lease_table, create_orders_table,
 };
-use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,
-};
+use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{

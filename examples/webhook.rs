@@ -4,13 +4,11 @@
 //! It runs against an embedded DynamoDB and a webhook in this process, which is down at first.
 
 // The handler, as the README shows it.
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::tables::dynamodb::TableStream;
-use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,
-};
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::tables::dynamodb::TableStream;
+use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize, Serialize)]
@@ -59,7 +57,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aftercommit::tables::dynamodb::{
+use aftercommit::stores::tables::dynamodb::{
     create_dead_letter_table, create_lease_table, create_orders_table,
 };
 use aws_sdk_dynamodb::types::AttributeValue;

@@ -51,8 +51,8 @@ use rescued::Rescued;
 /// Reads a table's changes together with the other workers of its group.
 ///
 /// ```no_run
-/// # async fn example(source: aftercommit::source::memory::MemoryStream,
-/// #   leases: aftercommit::leases::memory::MemoryLeases) -> anyhow::Result<()> {
+/// # async fn example(source: aftercommit::stores::source::memory::MemoryStream,
+/// #   leases: aftercommit::stores::leases::memory::MemoryLeases) -> anyhow::Result<()> {
 /// # use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler};
 /// # struct Print;
 /// # impl RecordHandler for Print {

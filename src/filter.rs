@@ -246,6 +246,7 @@ impl fmt::Display for Mismatch {
 
 /// What is odd about a pattern that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Remark {
     /// No stream record can ever match here.
     #[error("{path}: {why}")]

@@ -37,7 +37,7 @@
 //!
 //! # Crashes
 //!
-//! A claim in the [`ledger`](crate::ledger) carries the end of its invocation. If that is killed in
+//! A claim in the [ledger](crate::stores::ledger) carries the end of its invocation. If that is killed in
 //! the middle of a mail, others wait for that end (and some minutes, as clocks differ), and then
 //! call the mail AMBIGUOUS.
 
@@ -117,6 +117,7 @@ type Told = Arc<dyn Fn(Invoked) + Send + Sync>;
 
 /// Why an event is not answered: the whole batch comes again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// A record that has no number to report cannot be read.
     #[error("the event cannot be read: {0}")]

@@ -1,49 +1,44 @@
 //! Acts exactly when DynamoDB commits.
 //!
-//! It follows a table's stream, hands each committed change to a [`RecordHandler`], in order for
-//! each item, and remembers how far it got. Any number of workers share the shards of a stream, and
-//! nobody is in charge. [`confirmation::Confirmation`] is the handler behind the `aftercommit`
-//! command: one email for each order.
+//! aftercommit follows a table's stream, passes each committed change to a [`RecordHandler`], in order
+//! per item, and remembers how far it got. Any number of workers share the shards of a stream, without
+//! a coordinator. `confirmation::Confirmation` is the handler behind the `aftercommit` command: one
+//! email per order.
 //!
 //! # What is promised
 //!
-//! 1. **Nothing is lost.** A record is handled, or it lies ahead of the checkpoint. What the stream
-//!    dropped before anybody could read it is a gap that is written down ([`leases::GapRow`]).
-//! 2. **At least once, and never silently twice.** A record may come again, after a crash or a
-//!    change of owner. The confirmation keeps a [`ledger`], so that an order is mailed once; the one
-//!    window that SMTP leaves open is named AMBIGUOUS there, and settled by a policy
-//!    ([`decide::claim::OnAmbiguous`]).
-//! 3. **Order for each item.** Records of one item are handled one after another, in the order of
-//!    their commits, also across shard splits. Different items go in parallel.
-//! 4. **The database is the arbiter.** Whatever two workers could race for is one conditional write.
-//!    Clocks only choose when to look.
+//! 1. **Nothing is lost.** A record is handled, filtered, or a dead letter; otherwise it is still ahead
+//!    of the checkpoint. Records that the stream trimmed unread are recorded as a gap
+//!    ([`stores::leases::GapRow`]).
+//! 2. **At least once, and never silently twice.** A record may be delivered again after a crash or a
+//!    change of owner. The confirmation keeps a ledger ([`stores::ledger`]), so that an order is mailed
+//!    once; the one window that SMTP leaves open is named AMBIGUOUS there, and resolved by a policy.
+//! 3. **Order per item.** Records of one item are handled one after another, in commit order, also
+//!    across shard splits. Different items run in parallel.
+//! 4. **The database is the arbiter.** Every decision that two workers could race for is one
+//!    conditional write. Clocks decide only when to look.
 //! 5. **It fails soft.** [`Failure`] tells a bad record from a dependency that is down.
 //!
-//! # A tour
-//!
-//! Arrows point one way; each line sees only the ones above it.
+//! # Where things are
 //!
 //! | | |
 //! |---|---|
-//! | `core` | pure machines: the pipeline of records in flight |
-//! | [`decide`] | pure decisions: shard lineage, who takes what, claims |
-//! | [`record`], [`handler`] | what comes, and what you write |
-//! | [`source`], [`leases`], [`ledger`] | the stream, the lease table and the ledger: in memory and in DynamoDB |
-//! | [`tables`] | making them, and finding a table's stream |
-//! | `run_pipeline` | does what a pipeline says: calls the handler, writes dead letters |
-//! | [`redrive`], `shard_task` | what feeds a pipeline: dead letters, and a shard, which is read and checkpointed |
-//! | [`Consumer`] | one member of the fleet: look, plan, apply |
-//! | `lambda` | the same pipeline behind an event source mapping of AWS Lambda (feature `lambda`) |
-//! | [`status`] | how it goes: health, metrics, and the whole fleet as a page |
-//! | [`confirmation`] | the order's email; sees only handlers and the ledger |
+//! | [`RecordHandler`], [`Record`], [`Context`], [`Failure`] | what you write |
+//! | [`Consumer`], [`Settings`], [`config`] | one member of the fleet, and how it works |
+//! | [`stores`] | the stream and the tables, in memory and in DynamoDB; creating them; redriving dead letters |
+//! | [`record`], [`filter`] | records in detail, and which of them are handled |
+//! | [`status`] | health, metrics, and the whole fleet as a page |
+//! | `confirmation` | the handler of the `aftercommit` command (feature `mail`) |
+//! | `lambda` | the same handler behind an event source mapping of AWS Lambda (feature `lambda`) |
+//! | `simulation` | a whole fleet with your handler under seeded faults (feature `simulation`) |
 //!
 //! # A consumer
 //!
 //! ```no_run
-//! use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-//! use aftercommit::leases::dynamodb::DynamoDbLeases;
-//! use aftercommit::source::dynamodb::DynamoDbStream;
-//! use aftercommit::tables::dynamodb::TableStream;
+//! use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+//! use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+//! use aftercommit::stores::source::dynamodb::DynamoDbStream;
+//! use aftercommit::stores::tables::dynamodb::TableStream;
 //! use aftercommit::{
 //!     Clock, Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler,
 //! };
@@ -75,45 +70,50 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod aws_error;
+mod aws_error;
 mod budget;
-pub mod clock;
+mod clock;
+pub mod config;
 #[cfg(feature = "mail")]
+#[cfg_attr(docsrs, doc(cfg(feature = "mail")))]
 pub mod confirmation;
 mod consumer;
 mod core;
-pub mod dead_letter;
-pub mod decide;
-pub mod dependency;
+mod dead_letter;
+mod decide;
+mod dependency;
 mod engine;
 pub mod filter;
 mod gate;
-pub mod group;
-pub mod handler;
+mod group;
+mod handler;
+#[doc(hidden)]
+pub mod internal;
 #[cfg(feature = "lambda")]
+#[cfg_attr(docsrs, doc(cfg(feature = "lambda")))]
 pub mod lambda;
-pub mod leases;
-pub mod ledger;
-pub mod progress;
+mod leases;
+mod ledger;
+mod progress;
 pub mod record;
-pub mod redrive;
+mod redrive;
 mod rows;
 mod run_pipeline;
 mod settings;
 mod shard_task;
 #[cfg(feature = "simulation")]
+#[cfg_attr(docsrs, doc(cfg(feature = "simulation")))]
 pub mod simulation;
-pub mod source;
+mod source;
 pub mod status;
-pub mod tables;
-pub mod trust;
+pub mod stores;
+mod tables;
+mod trust;
 
-pub use budget::Budget;
 pub use clock::Clock;
-pub use consumer::{Consumer, IdentityDiffers};
+pub use consumer::Consumer;
 pub use dependency::Dependency;
-pub use group::{Effect, Group, GroupTable, Identity};
+pub use group::{Effect, Group, GroupTable};
 pub use handler::{Context, Failure, RecordHandler};
-pub use progress::{Counters, Progress};
-pub use record::{Event, Record, SequenceNumber};
-pub use settings::{InvalidSetting, OnGap, Place, Settings, Timing};
+pub use record::{Event, Record};
+pub use settings::Settings;

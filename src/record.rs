@@ -311,6 +311,7 @@ impl ItemKey {
 
 /// Why an image could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The record has no such image.
     #[error("a {event} record of a {view} stream has no {what}")]

@@ -18,7 +18,7 @@ pub struct Settings {
     /// How many records of one shard are handled at once; records of one item never are.
     pub concurrency: usize,
     /// How much memory the records of the process may take, in bytes, over all its shards
-    /// ([`Budget`](crate::Budget)). At least 1 MiB, which is what one read may bring.
+    /// ([`Budget`](crate::budget::Budget)). At least 1 MiB, which is what one read may bring.
     pub memory_budget: usize,
     /// What happens after records were trimmed before they could be read.
     pub on_gap: OnGap,
@@ -38,6 +38,7 @@ pub struct Settings {
 
 /// What happens after records were trimmed before they could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnGap {
     /// Write the gap down and go on from the oldest record that is left.
     #[default]

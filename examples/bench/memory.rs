@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::shard::{Shard, ShardId};
+use aftercommit::config::Budget;
 use aftercommit::filter::{Filter, Filters};
-use aftercommit::leases::InitialPosition;
-use aftercommit::leases::memory::MemoryLeases;
+use aftercommit::internal::decide::shard::{Shard, ShardId};
+use aftercommit::record::SequenceNumber;
 use aftercommit::record::{Position, StreamView};
-use aftercommit::source::{
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::source::{
     Batch, Description, ListedStream, ShardIterator, SourceError, StreamSource,
 };
-use aftercommit::{
-    Budget, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,
-    SequenceNumber, Settings,
-};
+use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use anyhow::{Context as _, ensure};
 use serde_dynamo::{AttributeValue, Item};
 

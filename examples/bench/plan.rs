@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use aftercommit::decide::assign::assign;
-use aftercommit::decide::lease::{Incarnation, Member, Peer, Row, Sight};
-use aftercommit::decide::shard::ShardId;
+use aftercommit::internal::decide::assign::assign;
+use aftercommit::internal::decide::lease::{Incarnation, Member, Peer, Row, Sight};
+use aftercommit::internal::decide::shard::ShardId;
 use anyhow::ensure;
 
 /// How long an observer waits for a heartbeat.

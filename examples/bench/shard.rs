@@ -5,12 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use aftercommit::leases::InitialPosition;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{
-    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
-};
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::source::memory::{Commit, MemoryStream};
+use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::Notify;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use aftercommit::leases::{Consistency, Incarnation, LeaseStore as _};
+use aftercommit::stores::leases::{Consistency, Incarnation, LeaseStore as _};
 use anyhow::Context as _;
 use tokio::process::{Child, Command};
 use tokio::runtime::{Builder, Runtime};

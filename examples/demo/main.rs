@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use aftercommit::tables::dynamodb::{
+use aftercommit::stores::tables::dynamodb::{
     TableStream, create_dead_letter_table, create_lease_table, create_ledger_table,
     create_orders_table,
 };

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use aftercommit::leases::{Consistency, LeaseStore as _};
+use aftercommit::stores::leases::{Consistency, LeaseStore as _};
 use anyhow::Context as _;
 use axum::http::{HeaderName, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

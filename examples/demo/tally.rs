@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use aftercommit::decide::claim::{Entry, State};
-use aftercommit::group::Effect;
-use aftercommit::ledger::{EffectKey, Ledger};
+use aftercommit::Effect;
+use aftercommit::internal::decide::claim::{Entry, State};
+use aftercommit::stores::ledger::{EffectKey, Ledger};
 use serde::Serialize;
 
 use crate::shop;

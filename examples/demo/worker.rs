@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aftercommit::config::{Place, Timing};
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Counts, Rules};
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::leases::InitialPosition;
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::source::dynamodb::DynamoDbStream;
+use aftercommit::internal::decide::claim::OnAmbiguous;
 use aftercommit::status::metrics::Mails;
 use aftercommit::status::{Status, Watch, http};
-use aftercommit::{Clock, Consumer, Group, GroupTable, Place, Settings, Timing};
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::{Clock, Consumer, Group, GroupTable, Settings};
 use clap::Args;
 use tokio::net::TcpListener;
 

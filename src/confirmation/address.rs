@@ -24,6 +24,7 @@ pub enum Domains {
 
 /// Why an address is refused. Never repeats the address, so that it may be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddressError {
     /// No `@`, or nothing on one side of it.
     #[error("an address has the form name@example.com")]

@@ -40,6 +40,7 @@ const LINE: usize = 70;
 
 /// Why mails cannot be signed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadDkim {
     /// Domain or selector cannot be looked up.
     #[error("{0:?} is no name in the DNS: letters, digits, hyphens and dots")]

@@ -24,6 +24,7 @@ const LANGUAGE_BYTES: usize = 35;
 
 /// Why a mapping cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MappingError {
     /// An expression cannot be read.
     #[error("{}: {source}", .setting.name())]

@@ -39,6 +39,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+pub use crate::decide::claim::OnAmbiguous;
 use attempt::Memory;
 use book::Book;
 use expression::Expression;
@@ -52,7 +53,6 @@ use setting::Setting;
 pub use transport::{Offer, Transport};
 use wanted::Wanted;
 
-use crate::decide::claim::OnAmbiguous;
 use crate::group::Effect;
 use crate::ledger::{EffectKey, Ledger, item_ref};
 use crate::{Clock, Context, Event, Failure, Record, RecordHandler};

@@ -23,6 +23,7 @@ pub struct Wanted {
 
 /// Why it cannot be told whether an item is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WantedError {
     /// `only` fails.
     #[error("only: {0}")]

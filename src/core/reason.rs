@@ -4,6 +4,7 @@ use std::fmt;
 
 /// Why a record is a dead letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Reason {
     /// The handler rejected it.
     Rejected,

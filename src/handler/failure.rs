@@ -15,6 +15,7 @@ use crate::record::DecodeError;
 /// [`anyhow::Error`] is tried again, and the errors of the AWS SDK and of [`std::io`] are sorted by
 /// what they say (`From<SdkError>` and `From<io::Error>` below).
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Failure {
     /// Try again with growing waits, for `--max-age`; the item's later records wait. Where several
     /// records in a row fail so and none succeeds, what they depend on is to blame, and this is a

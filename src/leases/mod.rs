@@ -34,6 +34,7 @@ pub use format::FORMAT;
 
 /// Where a group started from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InitialPosition {
     /// Everything that the stream still holds.
     TrimHorizon,
@@ -297,6 +298,7 @@ pub struct Unreadable {
 
 /// Why a row cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unfit {
     /// It was written by a newer build: left alone.
     Newer {

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::future::Future;
 
-use crate::decide::claim::{Entry, State};
 use crate::group::Effect;
 
 pub mod dynamodb;
@@ -16,6 +15,10 @@ pub mod registration;
 pub mod resolve;
 pub(crate) mod row;
 
+pub use crate::decide::claim::{
+    Attention, Claimant, Decision, Entry, History, ItemRef, Kept, Liveness, Resolution, State,
+    Step, StepKind,
+};
 pub use item::{item_keys, item_ref};
 
 /// What an effect is idempotent on, such as `confirmation#<order id>`.

@@ -38,6 +38,7 @@ pub struct Registration {
 
 /// Why a group may not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refused {
     /// Another group performs an effect of this name.
     #[error(

@@ -8,6 +8,7 @@ use crate::dependency::{Dependency, Down};
 
 /// Why a worker does not do its work, or not all of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotReady {
     /// It has not found its tables yet; why the last attempt failed, if one has.
     #[error("starting{}", because(.0.as_ref()))]
@@ -37,6 +38,7 @@ pub enum NotReady {
 
 /// What work waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeldBack {
     /// For room in memory.
     Memory,

@@ -58,7 +58,7 @@ pub struct ShardNow {
     pub held_back: bool,
     /// How long ago the task's loop last turned. It does so at least once in a lease's duration.
     pub turned: Duration,
-    /// Reading was stopped by a gap ([`crate::OnGap::Halt`]).
+    /// Reading was stopped by a gap ([`crate::settings::OnGap::Halt`]).
     pub halted: bool,
 }
 

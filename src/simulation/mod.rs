@@ -171,7 +171,7 @@ pub fn simulate(scenario: &Scenario) -> Outcome {
 /// use std::time::SystemTime;
 ///
 /// use aftercommit::simulation::{Scenario, simulate_handler};
-/// use aftercommit::source::memory::Commit;
+/// use aftercommit::stores::source::memory::Commit;
 /// use aftercommit::{Context, Event, Failure, Record, RecordHandler};
 /// use serde_dynamo::{AttributeValue, Item};
 ///

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::decide::shard::{Shard, ShardId};
+pub use crate::decide::shard::{Shard, ShardId};
 use crate::record::{Position, Record, StreamView};
 
 pub mod dynamodb;
@@ -102,6 +102,7 @@ pub struct Batch {
 
 /// What can go wrong with a stream, as far as the answer differs.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SourceError {
     /// The cursor is too old: derive a new one from the position.
     #[error("the shard iterator expired")]

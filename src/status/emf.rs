@@ -27,8 +27,8 @@ pub const NAMESPACE: &str = "aftercommit";
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
-/// use aftercommit::Counters;
-/// use aftercommit::progress::Histogram;
+/// use aftercommit::status::Counters;
+/// use aftercommit::status::Histogram;
 /// use aftercommit::status::emf::Emf;
 /// use aftercommit::status::metrics::{Behind, Facts, Labels, Mails, Sample};
 /// use aftercommit::{Effect, Group};

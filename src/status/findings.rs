@@ -19,7 +19,7 @@ use super::report::{ShardState, ShardStatus, StreamStatus, Verdict, WorkerStatus
 const LAG: f64 = 5.0 * 60.0;
 
 /// So near to leaving the stream a record is urgent. By default its rescue into the dead letters
-/// comes two hours later ([`crate::Timing::rescue_before_trim`]).
+/// comes two hours later ([`crate::settings::Timing::rescue_before_trim`]).
 const TRIM: f64 = 6.0 * 60.0 * 60.0;
 
 /// Something that keeps a fleet from being well.
@@ -46,6 +46,7 @@ pub enum ResolvedBy {
 /// What a finding is, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FindingKind {
     /// Records left the stream unread.
     Gap,

@@ -25,6 +25,7 @@ const START: Duration = Duration::from_mins(1);
 
 /// What is stuck.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Stuck {
     /// The loop that writes heartbeats and looks at the lease table.
     #[error("the fleet's loop of {stream} has not turned for {} s", .quiet.as_secs())]

@@ -7,8 +7,8 @@
 //!
 #![cfg_attr(feature = "http", doc = "```no_run")]
 #![cfg_attr(not(feature = "http"), doc = "```ignore")]
-//! # use aftercommit::source::memory::MemoryStream;
-//! # use aftercommit::leases::memory::MemoryLeases;
+//! # use aftercommit::stores::source::memory::MemoryStream;
+//! # use aftercommit::stores::leases::memory::MemoryLeases;
 //! # use aftercommit::{Consumer, RecordHandler};
 //! use aftercommit::Clock;
 //! use aftercommit::status::{Status, Watch, http};
@@ -41,6 +41,7 @@ mod rows;
 mod watch;
 mod watched;
 
+pub use crate::progress::{Beats, Counters, Histogram, Progress};
 pub use findings::{Finding, FindingKind, ResolvedBy};
 pub use report::{FleetStatus, ShardState, StreamStatus, Verdict};
 pub use watch::Status;

@@ -39,6 +39,7 @@ pub enum KeyKind {
 
 /// A text that is not the key of an item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WrongKey {
     /// The table has a sort key, and the text does not name both attributes.
     #[error(

@@ -8,17 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::memory::MemoryDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Reason};
-use aftercommit::decide::retry::AttemptLimits;
-use aftercommit::leases::InitialPosition;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::redrive::{How, Key, redrive};
-use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
-    Timing,
-};
+use aftercommit::config::Timing;
+use aftercommit::internal::decide::retry::AttemptLimits;
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::redrive::{How, Key, redrive};
+use aftercommit::stores::source::memory::{Commit, MemoryStream};
+use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use anyhow::anyhow;
 use serde_dynamo::{AttributeValue, Item};
 use tokio::task::JoinHandle;

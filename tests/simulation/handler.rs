@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use aftercommit::simulation::{Outcome, Scenario, simulate_handler};
-use aftercommit::source::memory::Commit;
+use aftercommit::stores::source::memory::Commit;
 use aftercommit::{Context, Event, Failure, Record, RecordHandler};
 use serde_dynamo::{AttributeValue, Item};
 

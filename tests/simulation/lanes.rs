@@ -6,19 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::memory::MemoryDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Envelope, Reason, Selection};
-use aftercommit::decide::retry::AttemptLimits;
-use aftercommit::dependency::{Dependency, Limits};
+use aftercommit::config::Timing;
 use aftercommit::filter::{Filter, Filters};
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::leases::{Checkpoint, InitialPosition};
+use aftercommit::internal::decide::retry::AttemptLimits;
+use aftercommit::internal::dependency::{Dependency, Limits};
 use aftercommit::record::Position;
-use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
-    Timing,
-};
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::{DeadLetters as _, Envelope, Reason, Selection};
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::leases::{Checkpoint, InitialPosition};
+use aftercommit::stores::source::memory::{Commit, MemoryStream};
+use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use anyhow::anyhow;
 use serde_dynamo::AttributeValue;
 use tokio::task::JoinHandle;

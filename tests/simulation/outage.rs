@@ -3,15 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::memory::MemoryDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Reason, Selection};
-use aftercommit::decide::retry::AttemptLimits;
-use aftercommit::leases::InitialPosition;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::source::memory::MemoryStream;
-use aftercommit::{
-    Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, Settings, Timing,
-};
+use aftercommit::config::Timing;
+use aftercommit::internal::decide::retry::AttemptLimits;
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection};
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::source::memory::MemoryStream;
+use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use serde_dynamo::AttributeValue;
 use tokio::time::{Instant, sleep};
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use aftercommit::record::SequenceNumber;
 use aftercommit::simulation::{Scenario, simulate_handler};
-use aftercommit::source::memory::Commit;
-use aftercommit::{Context, Failure, Record, RecordHandler, SequenceNumber};
+use aftercommit::stores::source::memory::Commit;
+use aftercommit::{Context, Failure, Record, RecordHandler};
 
 use crate::handler::numbered;
 

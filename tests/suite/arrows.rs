@@ -21,6 +21,8 @@ const FLOORS: &[&[&str]] = &[
     &["shard_task"],
     &["consumer"],
     &["status", "lambda", "simulation"],
+    // Where users find the rooms below.
+    &["config", "stores", "internal"],
 ];
 
 /// What the confirmation sees: a handler like any other, with the ledger beside it.

@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::task::{Context as Polling, Poll};
 
-use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Failure, RecordHandler};
 
 use crate::smtp::{MESSAGE, Outcome, send};

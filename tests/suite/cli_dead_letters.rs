@@ -3,11 +3,11 @@
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::dead_letter::{Attempts, DeadLetters as _, Letter, Reason};
-use aftercommit::decide::shard::ShardId;
+use aftercommit::internal::decide::shard::ShardId;
 use aftercommit::record::lambda_event;
-use aftercommit::tables::dynamodb::table_arn;
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reason};
+use aftercommit::stores::tables::dynamodb::table_arn;
 use aftercommit::{Group, GroupTable};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, SystemTime};
 
+use aftercommit::Effect;
 use aftercommit::confirmation::mail::message_id_local;
-use aftercommit::decide::claim::{
+use aftercommit::internal::decide::claim::{
     Ask, Claimant, Entry, Happened, Liveness, OnAmbiguous, State, Verdict, claim, transition,
 };
-use aftercommit::group::Effect;
-use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use tokio::process::Command;

@@ -3,12 +3,12 @@
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::decide::shard::ShardId;
-use aftercommit::group::Effect;
-use aftercommit::leases::{Consistency, GapRow, LeaseStore as _};
-use aftercommit::ledger::EffectKey;
-use aftercommit::tables::dynamodb::create_lease_table;
+use aftercommit::Effect;
+use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::stores::leases::{Consistency, GapRow, LeaseStore as _};
+use aftercommit::stores::ledger::EffectKey;
+use aftercommit::stores::tables::dynamodb::create_lease_table;
 use axum::Router;
 use axum::routing::get;
 use serde_json::Value;

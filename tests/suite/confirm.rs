@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::claim::{
+use aftercommit::internal::decide::claim::{
     Decision, Happened, Liveness, OnAmbiguous, Resolution, State, transition,
 };
-use aftercommit::ledger::Ledger;
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::stores::ledger::Ledger;
+use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Event, Failure, RecordHandler};
 use tokio::time::Instant;
 

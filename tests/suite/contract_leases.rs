@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Identity;
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::leases::{
+use aftercommit::config::Identity;
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::record::{Position, SequenceNumber};
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::leases::{
     Checkpoint, Consistency, GapRow, GroupRow, Hold, Incarnation, InitialPosition, LeaseRow,
     LeaseStore, Report, Sighting, Take, View, WorkerRow,
 };
-use aftercommit::record::{Position, SequenceNumber};
 
 use crate::dynamodb_leases::OnServer;
 use crate::support::server::on_each_store;

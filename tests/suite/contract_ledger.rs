@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::claim::{
+use aftercommit::Effect;
+use aftercommit::internal::decide::claim::{
     Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
-use aftercommit::group::Effect;
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::memory::MemoryLedger;
-use aftercommit::ledger::{EffectKey, Ledger, Swap};
-use aftercommit::tables::dynamodb::create_ledger_table;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::memory::MemoryLedger;
+use aftercommit::stores::ledger::{EffectKey, Ledger, Swap};
+use aftercommit::stores::tables::dynamodb::create_ledger_table;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::support::server::{Server, on_each_server, on_each_store};

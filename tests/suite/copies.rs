@@ -5,16 +5,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use aftercommit::dead_letter::memory::MemoryDeadLetters;
-use aftercommit::dead_letter::sqs::{Copied, Destination};
-use aftercommit::dead_letter::{DeadLetters as _, Letter, Reason};
-use aftercommit::leases::InitialPosition;
-use aftercommit::leases::memory::MemoryLeases;
 use aftercommit::record::lambda_event;
-use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{
-    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
-};
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::sqs::{Copied, Destination};
+use aftercommit::stores::dead_letter::{DeadLetters as _, Letter, Reason};
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::source::memory::{Commit, MemoryStream};
+use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};

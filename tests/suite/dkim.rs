@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use aftercommit::Effect;
 use aftercommit::confirmation::address::parse_mailbox;
 use aftercommit::confirmation::dkim::{BadDkim, Dkim};
 use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
@@ -9,10 +10,9 @@ use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Rules};
-use aftercommit::decide::claim::{Liveness, OnAmbiguous};
-use aftercommit::group::Effect;
-use aftercommit::ledger::EffectKey;
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous};
+use aftercommit::stores::ledger::EffectKey;
+use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Clock, Context, RecordHandler as _};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ring::signature::{

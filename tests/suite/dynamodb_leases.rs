@@ -1,17 +1,18 @@
 //! The lease table as DynamoDB stores it: damaged rows, rows of a newer build, many rows.
 
-use aftercommit::{Group, GroupTable, Identity};
+use aftercommit::config::Identity;
+use aftercommit::{Group, GroupTable};
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::leases::{
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::record::{Position, SequenceNumber};
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::leases::{
     Checkpoint, Consistency, GapResolution, GapRow, Hold, Incarnation, LeaseRow, LeaseStore as _,
     Report, Sighting, Take, Unfit, View,
 };
-use aftercommit::record::{Position, SequenceNumber};
-use aftercommit::tables::dynamodb::create_lease_table;
+use aftercommit::stores::tables::dynamodb::create_lease_table;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::contract_leases::worker;
@@ -157,7 +158,7 @@ async fn a_damaged_lease_is_healed_and_its_epoch_never_falls(server: OnServer) {
 }
 
 async fn a_damaged_worker_row_counts_as_gone_to_its_worker(server: OnServer) {
-    let row = aftercommit::leases::WorkerRow {
+    let row = aftercommit::stores::leases::WorkerRow {
         incarnation: Incarnation::new("one", 1),
         beat: 2,
         draining: false,
@@ -197,7 +198,7 @@ async fn a_newer_row_is_not_handed_to_a_worker_that_could_not_read_it(server: On
         newer.create(&[lease(name)]).await.unwrap();
         newer.take(&free_take(name)).await.unwrap().unwrap();
     }
-    let mut taker = aftercommit::leases::WorkerRow {
+    let mut taker = aftercommit::stores::leases::WorkerRow {
         incarnation: Incarnation::new("two", 1),
         beat: 1,
         draining: false,
@@ -294,8 +295,8 @@ async fn rows_of_a_newer_build_are_reported_and_left_alone(server: OnServer) {
 async fn a_bootstrap_meets_a_newer_group_row_with_a_clear_error_and_heals_a_damaged_one(
     server: OnServer,
 ) {
-    let row = aftercommit::leases::GroupRow {
-        initial: aftercommit::leases::InitialPosition::Latest,
+    let row = aftercommit::stores::leases::GroupRow {
+        initial: aftercommit::stores::leases::InitialPosition::Latest,
         bootstrapped: std::time::SystemTime::UNIX_EPOCH,
         identity: Identity::default().with("effect", "placed"),
     };

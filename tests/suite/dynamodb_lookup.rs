@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::dynamodb::{DynamoDbLookup, SuppressionList};
 use aftercommit::confirmation::lookup::{Lookup, Now, address_hash};
-use aftercommit::tables::dynamodb::{create_orders_table, create_suppression_table};
+use aftercommit::stores::tables::dynamodb::{create_orders_table, create_suppression_table};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_dynamo::to_item;
 

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::shard::ShardId;
+use aftercommit::internal::decide::shard::ShardId;
 use aftercommit::record::{Position, SequenceNumber, StreamView};
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::source::{ShardIterator, SourceError, StreamSource as _};
-use aftercommit::tables::dynamodb::{
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::source::{ShardIterator, SourceError, StreamSource as _};
+use aftercommit::stores::tables::dynamodb::{
     Outcome, ResolveError, TableStream, create_lease_table, create_ledger_table,
     create_orders_table,
 };

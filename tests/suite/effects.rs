@@ -3,14 +3,14 @@
 
 use std::process::Output;
 
+use aftercommit::Effect;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::confirmation::template::Templates;
-use aftercommit::decide::claim::{OnAmbiguous, State};
-use aftercommit::group::Effect;
-use aftercommit::ledger::memory::MemoryLedger;
-use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::internal::decide::claim::{OnAmbiguous, State};
+use aftercommit::stores::ledger::memory::MemoryLedger;
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use aftercommit::{Context, RecordHandler};
 
 use crate::cli::{complaint, on_tables, text};

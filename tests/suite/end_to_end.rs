@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::leases::{Checkpoint, Consistency, LeaseStore as _};
+use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::stores::leases::{Checkpoint, Consistency, LeaseStore as _};
 use aws_sdk_dynamodb::types::StreamSpecification;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::faults::{Case, Told, table};
 use crate::support::mail_server::{Act, Step};
-use aftercommit::decide::claim::State;
+use aftercommit::internal::decide::claim::State;
 
 const BEGIN: &str = "<!-- Made from the tests' table; a test compares them. -->\n";
 const END: &str = "<!-- So far the table. -->\n";

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 
-use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Failure, RecordHandler};
 
 use crate::support::mail_server::{
@@ -39,6 +39,7 @@ pub fn told(result: &Result<(), Failure>) -> Told {
         Err(Failure::Unavailable(_)) => Unavailable,
         Err(Failure::Overloaded(_)) => Overloaded,
         Err(Failure::Busy(_)) => Busy,
+        Err(other) => panic!("{other}"),
     }
 }
 

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::dead_letter::{Coming, DeadLetters as _, Fence, Letter, Written};
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::{Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore as _, Take};
-use aftercommit::source::memory::{Commit, MemoryStream};
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::dead_letter::{Coming, DeadLetters as _, Fence, Letter, Written};
+use aftercommit::stores::leases::{
+    Hold, Incarnation, InitialPosition, LeaseRow, LeaseStore as _, Take,
+};
+use aftercommit::stores::source::memory::{Commit, MemoryStream};
 use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler, Settings};
 use futures_util::future::join_all;
 use serde_dynamo::{AttributeValue, to_item};
@@ -65,7 +67,7 @@ impl Both {
 
     /// Gives it away: the epoch moves on.
     async fn give_away(&self, hold: &Hold) {
-        let report = aftercommit::leases::Report::default();
+        let report = aftercommit::stores::leases::Report::default();
         let horizon = aftercommit::record::Position::Horizon;
         let leases = self.leases.leases();
         let given = leases.hand_over(hold, None, &horizon, &report).await;

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::{DeadLetters as _, Reason, Selection, Settled};
-use aftercommit::decide::retry::AttemptLimits;
 use aftercommit::filter::Filters;
+use aftercommit::internal::decide::retry::AttemptLimits;
 use aftercommit::lambda::{Function, Invoked, MARGIN, Refused};
+use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection, Settled};
 use aftercommit::{Failure, Settings};
 use serde_json::json;
 use tokio::time::Instant;

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::Clock;
 use aftercommit::confirmation::{Confirmation, Rules};
-use aftercommit::decide::claim::{OnAmbiguous, State};
+use aftercommit::internal::decide::claim::{OnAmbiguous, State};
 use aftercommit::lambda::Function;
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::memory::MemoryLedger;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 

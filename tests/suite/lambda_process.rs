@@ -3,8 +3,8 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use aftercommit::dead_letter::{Reason, Selection};
-use aftercommit::decide::claim::State;
+use aftercommit::internal::decide::claim::State;
+use aftercommit::stores::dead_letter::{Reason, Selection};
 use aws_sdk_dynamodb::types::{AttributeValue, StreamViewType};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use aftercommit::Effect;
 use aftercommit::confirmation::address::parse_mailbox;
 use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
 use aftercommit::confirmation::template::Templates;
-use aftercommit::group::Effect;
-use aftercommit::ledger::EffectKey;
+use aftercommit::stores::ledger::EffectKey;
 use proptest::prelude::*;
 use serde_dynamo::{AttributeValue as A, Item};
 

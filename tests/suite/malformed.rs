@@ -5,22 +5,21 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use aftercommit::Settings;
+use aftercommit::config::Timing;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::dead_letter::memory::MemoryDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Letter, Reason, Selection};
-use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::leases::{Checkpoint, InitialPosition};
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::record::SequenceNumber;
 use aftercommit::record::{Position, StreamView};
-use aftercommit::source::memory::{Commit, MemoryStream};
-use aftercommit::{
-    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler as _,
-    SequenceNumber,
-};
-use aftercommit::{Settings, Timing};
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::{DeadLetters as _, Letter, Reason, Selection};
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::leases::{Checkpoint, InitialPosition};
+use aftercommit::stores::ledger::memory::MemoryLedger;
+use aftercommit::stores::source::memory::{Commit, MemoryStream};
+use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler as _};
 use futures_util::StreamExt as _;
 use serde_dynamo::{Item, to_item};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aftercommit::leases::{Consistency, LeaseStore as _};
-use aftercommit::tables::dynamodb::{TableStream, create_orders_table};
+use aftercommit::stores::leases::{Consistency, LeaseStore as _};
+use aftercommit::stores::tables::dynamodb::{TableStream, create_orders_table};
 use aws_sdk_dynamodb::types::StreamViewType;
 use tokio::time::timeout;
 

@@ -5,9 +5,9 @@ use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::confirmation::template::Templates;
-use aftercommit::decide::claim::{Liveness, OnAmbiguous, State, StepKind};
-use aftercommit::decide::shard::ShardId;
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous, State, StepKind};
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Event, Failure, Record, RecordHandler};
 use serde_dynamo::to_item;
 

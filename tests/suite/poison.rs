@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use aftercommit::dead_letter::{DeadLetters as _, Reason};
-use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::decide::retry::{AttemptLimits, Backoff};
-use aftercommit::redrive::{How, Key, Summary, redrive};
+use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::internal::decide::retry::{AttemptLimits, Backoff};
+use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
+use aftercommit::stores::redrive::{How, Key, Summary, redrive};
 use aftercommit::{Clock, Settings};
 use aws_sdk_dynamodb::types::AttributeValue;
 use tokio::time::timeout;
@@ -40,7 +40,7 @@ async fn parked(shop: &Shop, count: usize) -> Vec<Key> {
             .unwrap()
             .keys;
         if parked.len() == count {
-            let key = |parked: aftercommit::dead_letter::ParkedKey| Key {
+            let key = |parked: aftercommit::stores::dead_letter::ParkedKey| Key {
                 at: shop.group_table(),
                 key: parked.key,
             };

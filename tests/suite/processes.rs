@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::leases::{Consistency, Incarnation, LeaseStore as _, View, WorkerRow};
+use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::stores::leases::{Consistency, Incarnation, LeaseStore as _, View, WorkerRow};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::end_to_end::seed;

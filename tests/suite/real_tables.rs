@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use aftercommit::decide::claim::State;
-use aftercommit::group::Effect;
-use aftercommit::leases::{Checkpoint, Consistency, LeaseRow, LeaseStore as _};
-use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::Effect;
+use aftercommit::internal::decide::claim::State;
 use aftercommit::record::Position;
+use aftercommit::stores::leases::{Checkpoint, Consistency, LeaseRow, LeaseStore as _};
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use aws_sdk_dynamodb::types::AttributeValue;
 use tokio::process::Command;
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
 
-use aftercommit::decide::shard::ShardId;
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::record::SequenceNumber;
 use aftercommit::record::{Position, StreamView};
-use aftercommit::source::StreamSource as _;
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::tables::dynamodb::{TableStream, create_orders_table};
-use aftercommit::{Clock, Event, Record, SequenceNumber};
+use aftercommit::stores::source::StreamSource as _;
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::tables::dynamodb::{TableStream, create_orders_table};
+use aftercommit::{Clock, Event, Record};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue as Sdk;
 use proptest::prelude::*;

@@ -5,17 +5,15 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::memory::MemoryDeadLetters;
-use aftercommit::dead_letter::{Attempts, DeadLetters as _, Letter, Reason, Selection};
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::memory::MemoryLeases;
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
-use aftercommit::redrive::{How, Key, Step, Summary, redrive};
-use aftercommit::source::memory::MemoryStream;
-use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,
-    SequenceNumber,
-};
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reason, Selection};
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::redrive::{How, Key, Step, Summary, redrive};
+use aftercommit::stores::source::memory::MemoryStream;
+use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler};
 use serde_dynamo::AttributeValue;
 
 /// What the handler does with a record; without a word it handles it.

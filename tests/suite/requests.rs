@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use aftercommit::dead_letter::DeadLetters as _;
-use aftercommit::leases::{Consistency, LeaseStore as _};
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::{EffectKey, Ledger as _};
-use aftercommit::tables::dynamodb::create_ledger_table;
+use aftercommit::stores::dead_letter::DeadLetters as _;
+use aftercommit::stores::leases::{Consistency, LeaseStore as _};
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
+use aftercommit::stores::tables::dynamodb::create_ledger_table;
 
 use crate::dynamodb_leases::OnServer as Leases;
 use crate::support::letters::{OnServer as Letters, id, letter, place};

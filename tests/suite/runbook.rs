@@ -4,11 +4,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::claim::{OnAmbiguous, State};
-use aftercommit::decide::shard::ShardId;
-use aftercommit::group::Effect;
-use aftercommit::leases::{GapRow, LeaseStore as _};
-use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::Effect;
+use aftercommit::internal::decide::claim::{OnAmbiguous, State};
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::stores::leases::{GapRow, LeaseStore as _};
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -124,7 +124,7 @@ async fn put_email(shop: &Shop, n: usize, email: Option<&str>) {
 }
 
 async fn has_letters(shop: &Shop, keys: usize) -> bool {
-    use aftercommit::dead_letter::DeadLetters as _;
+    use aftercommit::stores::dead_letter::DeadLetters as _;
     let parked = shop.dead_letters().parked(&shop.group_table()).await;
     parked.unwrap().keys.len() == keys
 }
@@ -220,7 +220,7 @@ async fn what_was_rescued_is_mailed_once_the_mail_server_is_back() {
 
 /// The orders' records, as a worker writes them down before they leave the stream.
 async fn rescue(shop: &Shop, numbers: std::ops::Range<usize>) {
-    use aftercommit::dead_letter::{Attempts, DeadLetters as _, Letter, Reason};
+    use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reason};
     for n in numbers {
         let record = crate::support::orders::inserted(&id(n), &address(n));
         let shard = ShardId::of_stream("2026-01-01T00:00:00.000", "shardId-1");

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Failure, RecordHandler};
 
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};

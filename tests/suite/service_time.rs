@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::clock::dynamodb::with_service_time;
-use aftercommit::leases::{Consistency, LeaseStore as _};
+use aftercommit::internal::clock::dynamodb::with_service_time;
+use aftercommit::stores::leases::{Consistency, LeaseStore as _};
 
 use crate::dynamodb_leases::OnServer;
 use crate::support::server::Server;

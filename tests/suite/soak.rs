@@ -9,12 +9,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::shard::ShardId;
 use aftercommit::filter::{Filter, Filters, Subject};
+use aftercommit::internal::decide::shard::ShardId;
 use aftercommit::record::lambda_event::{read, read_all, write};
 use aftercommit::record::{Position, Record};
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::source::{ShardIterator, SourceError, StreamSource as _};
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::source::{ShardIterator, SourceError, StreamSource as _};
 use aftercommit::{Clock, Event};
 use axum::Router;
 use axum::extract::State;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::claim::{
+use aftercommit::internal::decide::claim::{
     Ask, Claimant, Entry, Liveness, OnAmbiguous, State, Verdict, claim,
 };
-use aftercommit::ledger::memory::MemoryLedger;
-use aftercommit::ledger::{Ledger as _, Swap};
+use aftercommit::stores::ledger::memory::MemoryLedger;
+use aftercommit::stores::ledger::{Ledger as _, Swap};
 use aftercommit::{Context, Failure, RecordHandler};
 
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};

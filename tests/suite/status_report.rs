@@ -1,19 +1,20 @@
 //! What the rows of a fleet mean to people.
 
-use aftercommit::{Group, GroupTable, Identity};
+use aftercommit::config::Identity;
+use aftercommit::{Group, GroupTable};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::{
-    Checkpoint, GapResolution, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
-    View, WorkerRow,
-};
-use aftercommit::ledger::Needed;
-use aftercommit::progress::Beats;
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::progress::Beats;
 use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::status::{
     FindingKind, FleetStatus, ResolvedBy, ShardState, StreamStatus, Verdict,
 };
+use aftercommit::stores::leases::{
+    Checkpoint, GapResolution, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
+    View, WorkerRow,
+};
+use aftercommit::stores::ledger::Needed;
 use tokio::time::Instant;
 
 const DAY: Duration = Duration::from_hours(24);

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use aftercommit::decide::claim::State;
-use aftercommit::group::Effect;
-use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::Effect;
+use aftercommit::internal::decide::claim::State;
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use tokio::time::{sleep, timeout};
 
 use crate::process::{Process, Signal, command};

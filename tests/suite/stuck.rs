@@ -4,14 +4,12 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use aftercommit::leases::InitialPosition;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::source::memory::{Commit, MemoryStream};
+use aftercommit::config::Timing;
 use aftercommit::status::{Status, Watch, http};
-use aftercommit::{
-    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
-    Timing,
-};
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::source::memory::{Commit, MemoryStream};
+use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aftercommit::dead_letter::DeadLetters as _;
+use aftercommit::stores::dead_letter::DeadLetters as _;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};

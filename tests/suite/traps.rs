@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use aftercommit::confirmation::smtp::Smtp;
-use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, RecordHandler};
 use serde_dynamo::AttributeValue;
 

@@ -4,9 +4,9 @@ use std::sync::Mutex;
 
 use aftercommit::confirmation::expression::Expression;
 use aftercommit::confirmation::lookup::{Lookup, Now, address_hash};
-use aftercommit::decide::claim::{Liveness, OnAmbiguous, State};
-use aftercommit::decide::shard::ShardId;
-use aftercommit::ledger::memory::MemoryLedger;
+use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Event, Failure, Record, RecordHandler};
 use serde_dynamo::{Item, to_item};
 

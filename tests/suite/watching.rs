@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use aftercommit::decide::claim::OnAmbiguous;
-use aftercommit::leases::{Consistency, LeaseStore as _};
+use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::stores::leases::{Consistency, LeaseStore as _};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};

@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::leases::{Consistency, InitialPosition, LeaseStore as _, View};
 use aftercommit::record::ItemKey;
-use aftercommit::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::leases::{Consistency, InitialPosition, LeaseStore as _, View};
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
 
-use aftercommit::tables::dynamodb::create_lease_table;
-use aftercommit::{
-    Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, SequenceNumber, Settings,
-    Timing,
-};
+use aftercommit::config::Timing;
+use aftercommit::record::SequenceNumber;
+use aftercommit::stores::tables::dynamodb::create_lease_table;
+use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aftercommit::decide::shard::{Shard, ShardId};
+use aftercommit::internal::decide::shard::{Shard, ShardId};
+use aftercommit::record::SequenceNumber;
 use aftercommit::record::{ItemKey, Position};
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::source::{SourceError, StreamSource as _};
-use aftercommit::tables::dynamodb::{TableStream, create_orders_table};
-use aftercommit::{Clock, Record, SequenceNumber};
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::source::{SourceError, StreamSource as _};
+use aftercommit::stores::tables::dynamodb::{TableStream, create_orders_table};
+use aftercommit::{Clock, Record};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodbstreams::config::retry::RetryConfig;

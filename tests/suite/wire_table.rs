@@ -1,12 +1,12 @@
 //! A table that is followed over the wire, through all of its streams.
 
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::leases::{Consistency, LeaseStore as _};
+use aftercommit::internal::decide::shard::ShardId;
 use aftercommit::record::Position;
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::source::{Description, SourceError, StreamSource as _};
-use aftercommit::tables::dynamodb::{TableStream, create_lease_table, create_orders_table};
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::leases::{Consistency, LeaseStore as _};
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::source::{Description, SourceError, StreamSource as _};
+use aftercommit::stores::tables::dynamodb::{TableStream, create_lease_table, create_orders_table};
 use aftercommit::{Clock, Group, GroupTable};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::StreamViewType;

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
-use aftercommit::{Event, Record, SequenceNumber};
+use aftercommit::{Event, Record};
 use proptest::prelude::*;
 use serde_dynamo::{AttributeValue, Item};
 

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use aftercommit::decide::claim::{Entry, State};
-use aftercommit::ledger::memory::MemoryLedger;
-use aftercommit::ledger::{EffectKey, Ledger, Page, Swap};
+use aftercommit::internal::decide::claim::{Entry, State};
+use aftercommit::stores::ledger::memory::MemoryLedger;
+use aftercommit::stores::ledger::{EffectKey, Ledger, Page, Swap};
 use anyhow::bail;
 
 /// What becomes of one swap.

@@ -3,8 +3,8 @@
 use aftercommit::Clock;
 use aftercommit::record::lambda_event::write;
 use aftercommit::record::{Position, Record};
-use aftercommit::source::StreamSource as _;
-use aftercommit::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::source::StreamSource as _;
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
 use serde_json::{Value, json};
 
 use super::clients;

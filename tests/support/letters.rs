@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::dead_letter::{
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::record::SequenceNumber;
+use aftercommit::record::StreamView;
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::dead_letter::{
     Attempts, DeadLetters, Deed, Envelope, Letter, LetterId, Reason, Selection, Settled,
 };
-use aftercommit::decide::shard::ShardId;
-use aftercommit::record::StreamView;
-use aftercommit::tables::dynamodb::create_dead_letter_table;
-use aftercommit::{Event, Group, GroupTable, Record, SequenceNumber};
+use aftercommit::stores::tables::dynamodb::create_dead_letter_table;
+use aftercommit::{Event, Group, GroupTable, Record};
 use aws_sdk_dynamodb::types::AttributeValue as Sdk;
 use serde_dynamo::AttributeValue;
 

@@ -4,17 +4,18 @@
 
 use std::time::{Duration, SystemTime};
 
+use aftercommit::Effect;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Rules};
-use aftercommit::decide::claim::{Entry, OnAmbiguous};
-use aftercommit::group::Effect;
-use aftercommit::ledger::memory::MemoryLedger;
-use aftercommit::ledger::{EffectKey, Ledger};
+use aftercommit::internal::decide::claim::{Entry, OnAmbiguous};
+use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
-use aftercommit::{Clock, Event, Record, SequenceNumber};
+use aftercommit::stores::ledger::memory::MemoryLedger;
+use aftercommit::stores::ledger::{EffectKey, Ledger};
+use aftercommit::{Clock, Event, Record};
 use serde_dynamo::to_item;
 
 use super::mail_server::{MailServer, Step};

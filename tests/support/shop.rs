@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use aftercommit::Effect;
+use aftercommit::config::Timing;
 use aftercommit::confirmation::Confirmation;
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::decide::claim::{Entry, OnAmbiguous, State};
-use aftercommit::group::Effect;
-use aftercommit::leases::InitialPosition;
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::{EffectKey, Ledger as _};
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::tables::dynamodb::{
+use aftercommit::internal::decide::claim::{Entry, OnAmbiguous, State};
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::tables::dynamodb::{
     TableStream, create_dead_letter_table, create_lease_table, create_ledger_table,
     create_orders_table,
 };
-use aftercommit::{Clock, Consumer, Group, GroupTable, Settings, Timing};
+use aftercommit::{Clock, Consumer, Group, GroupTable, Settings};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeValue, PutRequest, StreamSpecification, StreamViewType, WriteRequest,

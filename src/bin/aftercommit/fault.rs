@@ -3,9 +3,9 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use aftercommit::aws_error::AwsError;
-use aftercommit::source::SourceError;
-use aftercommit::tables::dynamodb::ResolveError;
+use aftercommit::internal::aws_error::AwsError;
+use aftercommit::stores::source::SourceError;
+use aftercommit::stores::tables::dynamodb::ResolveError;
 
 use crate::render::out::report;
 

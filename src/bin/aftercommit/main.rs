@@ -4,7 +4,13 @@ mod args;
 mod cli;
 mod commands;
 // With all features, since the pages show every flag.
-#[cfg(all(test, feature = "lambda", feature = "secrets", feature = "ses", feature = "sqs"))]
+#[cfg(all(
+    test,
+    feature = "lambda",
+    feature = "secrets",
+    feature = "ses",
+    feature = "sqs"
+))]
 #[allow(clippy::unwrap_used)]
 mod docs;
 mod fault;

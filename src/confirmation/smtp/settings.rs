@@ -46,6 +46,7 @@ pub enum Security {
 
 /// How to prove who is sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mechanism {
     /// [RFC 4616](https://www.rfc-editor.org/rfc/rfc4616).
     Plain,
@@ -164,6 +165,7 @@ pub struct SmtpSettings {
 
 /// An SMTP URL or a combination of settings that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadSettings {
     /// Not a URL of the right form.
     #[error("{0}; write smtps://user@host:465, smtp://user@host:587 or smtp://127.0.0.1:2525")]

@@ -8,6 +8,7 @@ use super::reply::{Class, Reply};
 
 /// A step of the conversation with the mail server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Stage {
     /// Looking the name up and opening the TCP connection.
     Connect,
@@ -53,6 +54,7 @@ impl fmt::Display for Stage {
 
 /// What went wrong at a stage.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Cause {
     /// The server said so.
     #[error("the server answered {0}")]

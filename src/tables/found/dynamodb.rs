@@ -41,6 +41,7 @@ pub struct TableStream {
 
 /// Why a table cannot be followed, and how to mend it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ResolveError {
     /// There is no such table here.
     #[error(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aftercommit::dead_letter::{DeadLetters as _, Reason, Selection};
+use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection};
 
 use super::plan::Poison;
 use super::{ATTEMPTS, HOUR, KEYS, MINUTE, Run, number};
@@ -67,6 +67,7 @@ impl Run {
                     poison.is_some_and(|poison| matches!(poison, Poison::Panics | Poison::Hangs))
                 }
                 Reason::Followed => true,
+                _ => false,
             };
             if !expected {
                 return Err(format!("key {key} has a letter: {reason}"));

@@ -1,20 +1,21 @@
 //! The memory adapters with an ear on every call, and with failures on demand.
 
-use aftercommit::{Clock, Identity};
+use aftercommit::Clock;
+use aftercommit::config::Identity;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::shard::{Shard, ShardId};
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::leases::{
+use aftercommit::internal::decide::shard::{Shard, ShardId};
+use aftercommit::record::Position;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::leases::{
     Consistency, Epoch, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
     StreamRow, Take, View, WorkerRow,
 };
-use aftercommit::record::Position;
-use aftercommit::source::memory::MemoryStream;
-use aftercommit::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
+use aftercommit::stores::source::memory::MemoryStream;
+use aftercommit::stores::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aftercommit::Clock;
-use aftercommit::leases::InitialPosition;
+use aftercommit::stores::leases::InitialPosition;
 
 use super::calls::Tapped;
 use super::stage::{Stage, Worker, eventually, pass, secs};

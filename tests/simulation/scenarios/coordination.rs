@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aftercommit::Identity;
-use aftercommit::decide::assign::lister;
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::{GroupRow, Incarnation, InitialPosition, LeaseRow, Unfit, Unreadable};
+use aftercommit::config::Identity;
+use aftercommit::internal::decide::assign::lister;
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::stores::leases::{
+    GroupRow, Incarnation, InitialPosition, LeaseRow, Unfit, Unreadable,
+};
 
 use super::calls::{Fate, Heard, Tapped};
 use super::stage::{Stage, eventually, pass, secs};

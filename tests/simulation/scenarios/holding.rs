@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aftercommit::decide::lease::{Change, Member, Row, Sight};
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::leases::{Checkpoint, Hold, LeaseStore, Report, Take};
+use aftercommit::internal::decide::lease::{Change, Member, Row, Sight};
 use aftercommit::record::Position;
-use aftercommit::{
-    Consumer, Context, Counters, Failure, Group, GroupTable, Record, RecordHandler, SequenceNumber,
-};
+use aftercommit::record::SequenceNumber;
+use aftercommit::status::Counters;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::leases::{Checkpoint, Hold, LeaseStore, Report, Take};
+use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -49,7 +49,7 @@ async fn moved_away() -> (MemoryLeases, Take) {
     let leases = MemoryLeases::new();
     let mine = held(&shard(0), &worker("me"), 4);
     leases.create(&[mine]).await.unwrap();
-    let there = aftercommit::leases::WorkerRow {
+    let there = aftercommit::stores::leases::WorkerRow {
         incarnation: worker("other"),
         beat: 1,
         draining: false,

@@ -1,8 +1,8 @@
 //! A group has one identity: settings that would perform its effects under other keys are refused.
 
-use aftercommit::Identity;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::source::memory::MemoryStream;
+use aftercommit::config::Identity;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::source::memory::MemoryStream;
 
 use super::stage::{Hand, Stage, eventually, pass, secs};
 

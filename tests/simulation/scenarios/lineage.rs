@@ -1,7 +1,7 @@
 //! Parents before children: scenarios 18, 20, 22, 25 to 31.
 
-use aftercommit::decide::shard::{Shard, ShardId, Standing, Tree};
-use aftercommit::leases::{Checkpoint, InitialPosition};
+use aftercommit::internal::decide::shard::{Shard, ShardId, Standing, Tree};
+use aftercommit::stores::leases::{Checkpoint, InitialPosition};
 
 use super::calls::Tapped;
 use super::stage::{Stage, eventually, pass, secs};
@@ -176,7 +176,10 @@ async fn the_closed_shards_of_a_disabled_stream_are_read_to_their_end() {
         let _one = stage.worker("one");
         let all_ended = || {
             let leases = stage.view().leases;
-            leases.len() == 2 && leases.values().all(aftercommit::leases::LeaseRow::ended)
+            leases.len() == 2
+                && leases
+                    .values()
+                    .all(aftercommit::stores::leases::LeaseRow::ended)
         };
         eventually(secs(60), "the end of both shards", all_ended).await;
         assert_eq!(stage.hand.sorted(), names, "{start:?}");

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aftercommit::dead_letter::memory::MemoryDeadLetters;
-use aftercommit::dead_letter::{Attempts, DeadLetters as _, Letter, Reason};
-use aftercommit::decide::shard::ShardId;
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
-use aftercommit::{
-    Consumer, Context, Event, Failure, Record, RecordHandler, SequenceNumber, Settings,
-};
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reason};
+use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler, Settings};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::watch;
 

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aftercommit::leases::{Checkpoint, GroupRow, InitialPosition, LeaseStore as _};
+use aftercommit::config::{Identity, OnGap};
 use aftercommit::record::Position;
-use aftercommit::source::SourceError;
-use aftercommit::{Identity, OnGap};
+use aftercommit::stores::leases::{Checkpoint, GroupRow, InitialPosition, LeaseStore as _};
+use aftercommit::stores::source::SourceError;
 
 use super::calls::{Heard, Tapped};
 use super::stage::{Stage, eventually, pass, secs};
@@ -88,7 +88,9 @@ async fn a_checkpoint_that_was_trimmed_is_a_gap_row_and_reading_goes_on() {
     one.leave().await;
     let only = stage.stream.open_shards()[0].clone();
     let last = match stage.row(&only).unwrap().checkpoint {
-        aftercommit::leases::Checkpoint::At(aftercommit::record::Position::After(last)) => last,
+        aftercommit::stores::leases::Checkpoint::At(aftercommit::record::Position::After(last)) => {
+            last
+        }
         other => panic!("a position, not {other:?}"),
     };
     stage.commit_many("lost", 5);

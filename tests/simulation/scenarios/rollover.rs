@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aftercommit::dead_letter::memory::MemoryDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Reason, Selection};
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection};
 use aftercommit::{Consumer, Context, Failure, Record, RecordHandler};
 use serde_dynamo::AttributeValue;
 

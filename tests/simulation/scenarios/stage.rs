@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::leases::{InitialPosition, LeaseRow, LeaseStore, View};
-use aftercommit::source::StreamSource;
-use aftercommit::source::memory::{Commit, MemoryStream};
+use aftercommit::config::Budget;
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::status::Counters;
 use aftercommit::status::{Status, Watch};
-use aftercommit::{
-    Budget, Clock, Consumer, Context, Counters, Event, Failure, Group, GroupTable, Record,
-    RecordHandler, Settings,
-};
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::leases::{InitialPosition, LeaseRow, LeaseStore, View};
+use aftercommit::stores::source::StreamSource;
+use aftercommit::stores::source::memory::{Commit, MemoryStream};
+use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;

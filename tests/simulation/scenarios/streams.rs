@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aftercommit::leases::InitialPosition;
-use aftercommit::source::memory::MemoryStream;
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::source::memory::MemoryStream;
 
 use super::stage::{Stage, eventually, pass, secs};
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use aftercommit::decide::claim::Liveness;
-use aftercommit::decide::lease::{Action, Incarnation, Member, Peer, Row, Sight, Sighting, Take};
-use aftercommit::decide::shard::ShardId;
-use aftercommit::leases::memory::MemoryLeases;
-use aftercommit::leases::{LeaseStore, WorkerRow};
+use aftercommit::internal::decide::claim::Liveness;
+use aftercommit::internal::decide::lease::{
+    Action, Incarnation, Member, Peer, Row, Sight, Sighting, Take,
+};
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::leases::{LeaseStore, WorkerRow};
 
 use super::calls::held;
 use super::stage::secs;
@@ -132,7 +134,10 @@ async fn a_lease_whose_owner_beats_between_two_looks_is_not_taken() {
     assert_eq!(leases.take(&late).await.unwrap(), None);
 }
 
-async fn table(workers: &[(&str, u64)], row: &aftercommit::leases::LeaseRow) -> MemoryLeases {
+async fn table(
+    workers: &[(&str, u64)],
+    row: &aftercommit::stores::leases::LeaseRow,
+) -> MemoryLeases {
     let leases = MemoryLeases::new();
     for (name, beat) in workers {
         let row = WorkerRow {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use aftercommit::leases::{Unfit, Unreadable};
+use aftercommit::stores::leases::{Unfit, Unreadable};
 
 use super::stage::{Stage, Worker, eventually, pass, secs};
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use aftercommit::decide::claim::State;
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::registration::Registration;
-use aftercommit::ledger::{EffectKey, Ledger as _};
-use aftercommit::{Effect, Identity};
+use aftercommit::Effect;
+use aftercommit::config::Identity;
+use aftercommit::internal::decide::claim::State;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::registration::Registration;
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 
 use super::{Shop, lines};
 use crate::cli::complaint;

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::memory::MemoryDeadLetters;
-use aftercommit::dead_letter::{Envelope, Reason, Selection};
-use aftercommit::dependency::{Dependency, Limits};
+use aftercommit::internal::dependency::{Dependency, Limits};
 use aftercommit::lambda::{Answer, Function};
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::{Envelope, Reason, Selection};
 use aftercommit::{Context, Failure, Group, GroupTable, Record, RecordHandler};
 use serde_json::{Value, json};
 use tokio::time::Instant;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use aftercommit::Consumer;
 use aftercommit::RecordHandler;
 #[cfg(feature = "lambda")]
-use aftercommit::dead_letter::DeadLetters;
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::dead_letter::DeadLetters;
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 #[cfg(feature = "sqs")]
-use aftercommit::dead_letter::sqs::{Copied, Destination};
-use aftercommit::leases::LeaseStore;
-use aftercommit::source::StreamSource;
+use aftercommit::stores::dead_letter::sqs::{Copied, Destination};
+use aftercommit::stores::leases::LeaseStore;
+use aftercommit::stores::source::StreamSource;
 use clap::Args;
 
 use crate::fault::Fault;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::decide::claim::{Attention, Entry, State};
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::{Ledger as _, Page};
+use aftercommit::internal::decide::claim::{Attention, Entry, State};
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::{Ledger as _, Page};
 use anyhow::anyhow;
 use clap::Args;
 

@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use aftercommit::leases::InitialPosition;
-use aftercommit::{OnGap as Gap, Place, Settings, Timing};
+use aftercommit::Settings;
+use aftercommit::config::{OnGap as Gap, Place, Timing};
+use aftercommit::stores::leases::InitialPosition;
 use clap::{Args, ValueEnum};
 
 use crate::fault::Fault;

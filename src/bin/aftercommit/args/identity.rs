@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use aftercommit::config::Identity;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::wanted::Wanted;
-use aftercommit::leases::LeaseStore;
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::registration::{Registration, effect_of};
-use aftercommit::source::StreamSource;
-use aftercommit::{Consumer, Effect, Group, GroupTable, Identity, RecordHandler};
+use aftercommit::stores::leases::LeaseStore;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::registration::{Registration, effect_of};
+use aftercommit::stores::source::StreamSource;
+use aftercommit::{Consumer, Effect, Group, GroupTable, RecordHandler};
 use anyhow::Context as _;
 use clap::Args;
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Envelope, Reason, Selection};
 use aftercommit::record::ItemKey;
-use aftercommit::tables::dynamodb::{ResolveError, table_key};
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::dead_letter::{DeadLetters as _, Envelope, Reason, Selection};
+use aftercommit::stores::tables::dynamodb::{ResolveError, table_key};
 use aftercommit::{Group, GroupTable};
 use anyhow::anyhow;
 use clap::Args;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use aftercommit::confirmation::address::Domains;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::setting::Setting;
-use aftercommit::tables::key::TableKey;
+use aftercommit::stores::tables::key::TableKey;
 use anyhow::Context as _;
 use clap::Args;
 

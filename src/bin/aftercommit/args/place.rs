@@ -2,10 +2,10 @@
 
 use aftercommit::confirmation::expression::key_parts;
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::decide::claim::Entry;
-use aftercommit::ledger::item_keys;
-use aftercommit::tables::dynamodb::table_key;
-use aftercommit::tables::key::TableKey;
+use aftercommit::internal::decide::claim::Entry;
+use aftercommit::stores::ledger::item_keys;
+use aftercommit::stores::tables::dynamodb::table_key;
+use aftercommit::stores::tables::key::TableKey;
 use anyhow::Context as _;
 use clap::Args;
 use serde_dynamo::Item;

@@ -3,12 +3,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use aftercommit::Settings;
+use aftercommit::config::{Identity, Timing};
 use aftercommit::confirmation::expression::Expression;
 use aftercommit::confirmation::wanted::{Wanted, parse_time};
-use aftercommit::decide::retry::AttemptLimits;
-use aftercommit::dependency::{Dependency, Limits};
 use aftercommit::filter::{Filter, Filters, HomeRegion};
-use aftercommit::{Identity, Settings, Timing};
+use aftercommit::internal::decide::retry::AttemptLimits;
+use aftercommit::internal::dependency::{Dependency, Limits};
 use anyhow::Context as _;
 use clap::Args;
 use tracing::warn;

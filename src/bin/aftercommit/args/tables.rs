@@ -1,6 +1,6 @@
 //! Settings that several commands share: groups and tables.
 
-use aftercommit::tables::dynamodb::table_arn;
+use aftercommit::stores::tables::dynamodb::table_arn;
 use aftercommit::{Group, GroupTable};
 use clap::Args;
 

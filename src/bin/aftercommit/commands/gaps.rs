@@ -1,8 +1,8 @@
 //! `aftercommit gaps`: what left the stream before it was read, for operators.
 
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::leases::{Consistency, GapResolution, GapRow, LeaseStore as _};
 use aftercommit::status::report::Gap;
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::leases::{Consistency, GapResolution, GapRow, LeaseStore as _};
 use aftercommit::{Clock, GroupTable};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};

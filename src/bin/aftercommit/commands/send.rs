@@ -4,16 +4,19 @@ use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Rules, Transport};
-use aftercommit::dead_letter::key_in_words;
-use aftercommit::decide::claim::{Decision, Entry, Liveness, OnAmbiguous, Resolution, State};
-use aftercommit::decide::shard::ShardId;
-use aftercommit::handler::OUTSIDE;
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::resolve::{Resolved, release};
-use aftercommit::ledger::{EffectKey, Ledger as _, item_ref};
+use aftercommit::internal::decide::claim::{
+    Decision, Entry, Liveness, OnAmbiguous, Resolution, State,
+};
+use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::handler::OUTSIDE;
+use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
-use aftercommit::tables::dynamodb::{table_arn, table_key};
-use aftercommit::{Context, Effect, Event, Record, RecordHandler as _, SequenceNumber};
+use aftercommit::stores::dead_letter::key_in_words;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::resolve::{Resolved, release};
+use aftercommit::stores::ledger::{EffectKey, Ledger as _, item_ref};
+use aftercommit::stores::tables::dynamodb::{table_arn, table_key};
+use aftercommit::{Context, Effect, Event, Record, RecordHandler as _};
 use anyhow::anyhow;
 use clap::Args;
 

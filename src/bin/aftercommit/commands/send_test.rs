@@ -8,7 +8,7 @@ use aftercommit::confirmation::address::{Address, AddressError, Domains, parse_a
 use aftercommit::confirmation::mail::Frozen;
 use aftercommit::confirmation::order::Order;
 use aftercommit::confirmation::smtp::Delivery;
-use aftercommit::ledger::EffectKey;
+use aftercommit::stores::ledger::EffectKey;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 

@@ -3,14 +3,15 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Reason};
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::leases::{Consistency, LeaseStore as _, View};
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::progress::Beats;
+use aftercommit::GroupTable;
+use aftercommit::config::Timing;
+use aftercommit::internal::progress::Beats;
 use aftercommit::status::{FleetStatus, StreamStatus, Verdict};
-use aftercommit::{GroupTable, Timing};
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::leases::{Consistency, LeaseStore as _, View};
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use clap::Args;
 use tokio::time::{Instant, interval_at, sleep};
 

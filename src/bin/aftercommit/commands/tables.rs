@@ -1,6 +1,6 @@
 //! `aftercommit tables`: makes what the worker needs.
 
-use aftercommit::tables::dynamodb::{
+use aftercommit::stores::tables::dynamodb::{
     Outcome, create_dead_letter_table, create_lease_table, create_ledger_table,
     create_orders_table, create_suppression_table,
 };

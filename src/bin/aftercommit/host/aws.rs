@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use aftercommit::Clock;
-use aftercommit::aws_error::AwsError;
-use aftercommit::clock::ServiceTime;
-use aftercommit::clock::dynamodb::with_service_time;
 use aftercommit::confirmation::Transport;
-use aftercommit::tables::region_of;
+use aftercommit::internal::aws_error::AwsError;
+use aftercommit::internal::clock::ServiceTime;
+use aftercommit::internal::clock::dynamodb::with_service_time;
+use aftercommit::stores::tables::region_of;
 use anyhow::Context as _;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -185,7 +185,7 @@ mod tests {
     use aftercommit::confirmation::ses::Ses;
     use aftercommit::confirmation::smtp::Delivery;
     use aftercommit::confirmation::template::Templates;
-    use aftercommit::ledger::EffectKey;
+    use aftercommit::stores::ledger::EffectKey;
     use aws_config::Region;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpSocket, TcpStream};

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use aftercommit::aws_error::AtEndpoint;
+use aftercommit::internal::aws_error::AtEndpoint;
 use anyhow::{Context as _, ensure};
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;

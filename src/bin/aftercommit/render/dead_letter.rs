@@ -1,7 +1,7 @@
 //! A dead letter: one struct, shown as a line or as JSON.
 
-use aftercommit::dead_letter::{Envelope, Letter};
 use aftercommit::record::lambda_event;
+use aftercommit::stores::dead_letter::{Envelope, Letter};
 use serde::Serialize;
 use serde_json::Value;
 

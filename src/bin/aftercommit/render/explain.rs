@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use aftercommit::dead_letter::Letter;
+use aftercommit::stores::dead_letter::Letter;
 use serde::Serialize;
 use serde_json::Value;
 

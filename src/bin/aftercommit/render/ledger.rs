@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use aftercommit::confirmation::mail::message_id_local;
-use aftercommit::decide::claim::{Entry, History, State, Step, StepKind};
-use aftercommit::ledger::EffectKey;
+use aftercommit::internal::decide::claim::{Entry, History, State, Step, StepKind};
+use aftercommit::stores::ledger::EffectKey;
 use serde::Serialize;
 
 use crate::render::out::{moment, plain};

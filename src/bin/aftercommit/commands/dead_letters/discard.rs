@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use aftercommit::dead_letter::dynamodb::DynamoDbDeadLetters;
-use aftercommit::dead_letter::{DeadLetters as _, Deed, Envelope, LetterId, Reason, Settled};
+use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use aftercommit::stores::dead_letter::{
+    DeadLetters as _, Deed, Envelope, LetterId, Reason, Settled,
+};
 use clap::Args;
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! `aftercommit dead-letters list` and `show`.
 
-use aftercommit::dead_letter::DeadLetters as _;
+use aftercommit::stores::dead_letter::DeadLetters as _;
 use anyhow::Context as _;
 use clap::Args;
 

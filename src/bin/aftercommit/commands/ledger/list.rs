@@ -1,6 +1,6 @@
 //! `aftercommit ledger list` and `show`.
 
-use aftercommit::ledger::{EffectKey, Ledger as _};
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use anyhow::anyhow;
 use clap::Args;
 

@@ -4,10 +4,10 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::SystemTime;
 
 use aftercommit::Clock;
-use aftercommit::decide::claim::{Decision, Entry, Resolution};
-use aftercommit::ledger::EffectKey;
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::ledger::resolve::{Resolved, resolve};
+use aftercommit::internal::decide::claim::{Decision, Entry, Resolution};
+use aftercommit::stores::ledger::EffectKey;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::resolve::{Resolved, resolve};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Serialize;

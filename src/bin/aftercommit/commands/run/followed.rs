@@ -2,12 +2,12 @@
 
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::filter::HomeRegion;
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::leases::{Consistency, LeaseStore as _};
-use aftercommit::source::StreamSource as _;
-use aftercommit::source::dynamodb::DynamoDbStream;
-use aftercommit::tables::dynamodb::{FollowedTable, ResolveError, TableStream, table_arn};
-use aftercommit::tables::table_to_ask;
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::leases::{Consistency, LeaseStore as _};
+use aftercommit::stores::source::StreamSource as _;
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::stores::tables::dynamodb::{FollowedTable, ResolveError, TableStream, table_arn};
+use aftercommit::stores::tables::table_to_ask;
 use aftercommit::{Clock, GroupTable};
 use anyhow::Context as _;
 

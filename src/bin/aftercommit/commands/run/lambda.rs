@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use aftercommit::lambda::{Function, Invoked};
 use aftercommit::status::emf::Emf;
 use aftercommit::status::metrics::{Behind, Facts, Labels, Sample};
-use aftercommit::tables::dynamodb::FollowedTable;
+use aftercommit::stores::tables::dynamodb::FollowedTable;
 
 use super::{Followed, Handler, RunArgs, Shared, prepared, settings};
 use crate::args::fleet::Here;

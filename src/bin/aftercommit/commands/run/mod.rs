@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aftercommit::config::{Budget, IdentityDiffers};
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::filter::Filters;
-use aftercommit::leases::dynamodb::DynamoDbLeases;
-use aftercommit::ledger::Needed;
-use aftercommit::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::source::dynamodb::DynamoDbStream;
 use aftercommit::status::{Status, Watch};
-use aftercommit::{
-    Budget, Clock, Consumer, Dependency, Effect, GroupTable, IdentityDiffers, Settings,
-};
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
+use aftercommit::stores::ledger::Needed;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::source::dynamodb::DynamoDbStream;
+use aftercommit::{Clock, Consumer, Dependency, Effect, GroupTable, Settings};
 use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     use aftercommit::Clock;
-    use aftercommit::source::SourceError;
+    use aftercommit::stores::source::SourceError;
 
     #[tokio::test(start_paused = true)]
     async fn a_start_waits_out_a_throttle_and_not_a_wrong_setting() {
