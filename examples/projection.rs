@@ -11,7 +11,9 @@ use aftercommit::stores::source::dynamodb::DynamoDbStream;
 use aftercommit::stores::tables::dynamodb::{
     TableStream, create_dead_letter_table, create_lease_table, create_orders_table,
 };
-use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,
+};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{

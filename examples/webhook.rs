@@ -8,7 +8,9 @@ use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::source::dynamodb::DynamoDbStream;
 use aftercommit::stores::tables::dynamodb::TableStream;
-use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize, Serialize)]

@@ -45,10 +45,11 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{error, warn};
 
 use crate::clock::Clock;
@@ -113,7 +114,10 @@ pub enum Invoked {
     Waiting(Option<SystemTime>),
 }
 
-type Told = Arc<dyn Fn(Invoked) + Send + Sync>;
+type Told = Arc<dyn Fn(Invoked) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// So long whoever is told may take.
+const TELLING: Duration = Duration::from_secs(2);
 
 /// Why an event is not answered: the whole batch comes again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -254,10 +258,14 @@ impl<H: RecordHandler> Function<H> {
         Self { latest, ..self }
     }
 
-    /// Calls this after each event, before it is answered: for metrics. It must not take long.
+    /// Calls this after each event, before it is answered: for metrics. After two seconds it is given
+    /// up.
     #[must_use]
-    pub fn told(self, told: impl Fn(Invoked) + Send + Sync + 'static) -> Self {
-        let told: Told = Arc::new(told);
+    pub fn told<F>(self, told: impl Fn(Invoked) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let told: Told = Arc::new(move |invoked| Box::pin(told(invoked)));
         Self {
             told: Some(told),
             ..self
@@ -303,7 +311,10 @@ impl<H: RecordHandler> Function<H> {
             let of_unread = || unread.as_ref().map(|unread| unread.created);
             let first = unsettled.as_ref().map(|(_, created)| *created);
             let first = first.or_else(of_unread);
-            told(first.map_or(Invoked::Settled, Invoked::Waiting));
+            let invoked = first.map_or(Invoked::Settled, Invoked::Waiting);
+            if timeout(TELLING, told(invoked)).await.is_err() {
+                warn!("the metrics of an event took too long and are not written");
+            }
         }
         match (unsettled, unread) {
             (None, Some(unread)) => Err(unread.error.into()),

@@ -1,10 +1,10 @@
 //! What a consumer has done and is doing now, for those who watch it.
 //!
-//! Its loops store numbers here as they turn; whoever wants to know reads them. Nothing decides by
-//! them, and writing them takes no lock.
+//! Its loops leave here what they see as they turn; whoever wants to know reads it, and nothing decides
+//! by it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -52,6 +52,7 @@ pub struct Progress {
     shards: Mutex<BTreeMap<ShardId, Arc<Board>>>,
     seen: Mutex<Option<Seen>>,
     not_reading: Mutex<Option<String>>,
+    lister: AtomicBool,
     beats: Mutex<Beats>,
     calls: Mutex<Calls>,
 }
@@ -141,6 +142,7 @@ impl Progress {
             beats: Mutex::default(),
             calls: Mutex::default(),
             not_reading: Mutex::default(),
+            lister: AtomicBool::new(false),
         }
     }
 
@@ -305,6 +307,15 @@ impl Progress {
         why_not.clone()
     }
 
+    /// Whether it is this worker that lists the stream, and so speaks for the whole group.
+    pub fn is_lister(&self) -> bool {
+        self.standing() == Standing::Member && self.lister.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_lister(&self, is: bool) {
+        self.lister.store(is, Ordering::Relaxed);
+    }
+
     /// Answers what it was before.
     pub(crate) fn set_not_reading(&self, why: Option<String>) -> Option<String> {
         let mut why_not = self
@@ -346,7 +357,7 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Its task's loop has turned.
-    pub fn turned(&self, turn: &Turn) {
+    pub fn turned(&self, turn: Turn) {
         self.board.set(self.progress.origin, turn);
     }
 

@@ -238,7 +238,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Tells those who watch how far it is.
     fn tell_turn(&self) {
         let pipeline = &self.in_flight.pipeline;
-        self.assignment.reading.turned(&Turn {
+        self.assignment.reading.turned(Turn {
             oldest: pipeline.oldest_unfinished(),
             caught_up_at: self.report.caught_up_at,
             complete_until: self.report.complete_until(),

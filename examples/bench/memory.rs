@@ -15,7 +15,9 @@ use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::source::{
     Batch, Description, ListedStream, ShardIterator, SourceError, StreamSource,
 };
-use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
+use aftercommit::{
+    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use anyhow::{Context as _, ensure};
 use serde_dynamo::{AttributeValue, Item};
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
-use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
+use aftercommit::{
+    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::Notify;
 

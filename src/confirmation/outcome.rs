@@ -46,7 +46,8 @@ impl Counts {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Mails that the server put off, or that certainly did not reach it.
+    /// Attempts to mail that the server put off, or that certainly did not reach it: at any step, so
+    /// also where there was no connection.
     pub fn deferred(&self) -> u64 {
         self.deferred.load(Ordering::Relaxed)
     }
@@ -120,6 +121,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         };
         let (stage, cause) = (refusal.stage, &refusal.cause);
         if !refusal.is_about_the_mail() {
+            add(&self.counts.deferred);
             let error = anyhow!("the mail server: {refusal}");
             return Err(match cause {
                 Cause::Reply(reply) => held_back(reply, error),
@@ -141,6 +143,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         let (item, row) = (job.item, job.row);
         let error = anyhow!("order {order}: at {stage}: {cause}");
         if !permanent {
+            add(&self.counts.deferred);
             return Err(Failure::Retry(error));
         }
         let reply = format!("at {stage}: {cause}");

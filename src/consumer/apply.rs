@@ -31,6 +31,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
         };
         let me = self.member().me().clone();
         self.listing.elect(&live, &self.sight, &me);
+        self.engine.progress.set_lister(self.listing.is_mine());
         self.wanted.clear();
         let mut dead = Vec::new();
         for action in actions {

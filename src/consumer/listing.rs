@@ -25,6 +25,7 @@ use crate::leases::{
     Checkpoint, GroupRow, Incarnation, InitialPosition, LeaseRow, LeaseStore, Unfit, Unreadable,
     View,
 };
+use crate::progress::Counters;
 use crate::source::{Description, ListedStream, SourceError, StreamSource};
 
 /// After so many failures in a row a worker says that it cannot list, so that another does. It goes
@@ -194,6 +195,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
                 self.look_now();
             }
             Err(error) => {
+                Counters::add(&self.engine.progress.counters.reads_failed);
                 warn!(error = %error, "listing the stream failed; it is tried again");
                 self.engine.progress.stream_failed(error.to_string());
                 self.listing.failures = self.listing.failures.saturating_add(1);

@@ -28,6 +28,10 @@ pub struct Counters {
     pub redriven: AtomicU64,
     /// Attempts that failed. Those that a dependency put off are not counted.
     pub failed_attempts: AtomicU64,
+    /// Reads and listings of the stream that failed.
+    pub reads_failed: AtomicU64,
+    /// Reads of the stream that were throttled.
+    pub reads_throttled: AtomicU64,
     /// Gaps: stretches of records that were trimmed before they could be read.
     pub gaps: AtomicU64,
     /// Lambda events of a stream that is not the table's latest.

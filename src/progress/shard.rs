@@ -1,6 +1,7 @@
 //! What a shard task tells of itself.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use crate::decide::shard::ShardId;
 use crate::settings::Timing;
 
 /// What a shard task knows at one turn of its loop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Turn {
     /// When the oldest record was committed that is read and not settled.
     pub oldest: Option<SystemTime>,
@@ -24,17 +25,12 @@ pub(crate) struct Turn {
     pub held_back: bool,
 }
 
-/// Where a shard task tells of its last turn. Times are milliseconds since the epoch; 0 is none.
+/// Where a shard task leaves its last turn.
 #[derive(Debug)]
 pub(crate) struct Board {
     began: Instant,
     turned: Stamp,
-    oldest: AtomicU64,
-    caught_up_at: AtomicU64,
-    complete_until: AtomicU64,
-    waiting: AtomicU64,
-    in_hand: AtomicU64,
-    held_back: AtomicBool,
+    turn: Mutex<Turn>,
     halted: AtomicBool,
 }
 
@@ -62,35 +58,37 @@ pub struct ShardNow {
     pub halted: bool,
 }
 
+impl ShardNow {
+    /// What a Lambda event tells of its shard: the age of its first record that is not settled.
+    pub fn of_event(lag: Duration, retention: Duration) -> Self {
+        Self {
+            shard: ShardId::new("lambda"),
+            lag: Some(lag),
+            until_trim: Some(retention.saturating_sub(lag)),
+            waiting: 0,
+            in_hand: 0,
+            held_back: false,
+            turned: Duration::ZERO,
+            halted: false,
+        }
+    }
+}
+
 impl Board {
     pub fn new(origin: Instant) -> Self {
         let it = Self {
             began: Instant::now(),
             turned: Stamp::default(),
-            oldest: AtomicU64::new(0),
-            caught_up_at: AtomicU64::new(0),
-            complete_until: AtomicU64::new(0),
-            waiting: AtomicU64::new(0),
-            in_hand: AtomicU64::new(0),
-            held_back: AtomicBool::new(false),
+            turn: Mutex::default(),
             halted: AtomicBool::new(false),
         };
         it.turned.set(origin);
         it
     }
 
-    pub fn set(&self, origin: Instant, turn: &Turn) {
+    pub fn set(&self, origin: Instant, turn: Turn) {
         self.turned.set(origin);
-        for (place, time) in [
-            (&self.oldest, turn.oldest),
-            (&self.caught_up_at, turn.caught_up_at),
-            (&self.complete_until, turn.complete_until),
-        ] {
-            place.store(time.map_or(0, millis), Ordering::Relaxed);
-        }
-        self.waiting.store(turn.waiting as u64, Ordering::Relaxed);
-        self.in_hand.store(turn.in_hand as u64, Ordering::Relaxed);
-        self.held_back.store(turn.held_back, Ordering::Relaxed);
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
     }
 
     pub fn halt(&self) {
@@ -104,35 +102,19 @@ impl Board {
         origin: Instant,
         timing: &Timing,
     ) -> ShardNow {
-        let time = |place: &AtomicU64| from_millis(place.load(Ordering::Relaxed));
-        let known = Known {
-            oldest: time(&self.oldest),
-            caught_up_at: time(&self.caught_up_at),
-            complete_until: time(&self.complete_until),
-            read_for: self.began.elapsed(),
-        };
-        let lag = lag(known, now, fresh(timing));
+        let turn = *self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let lag = lag(&turn, self.began.elapsed(), now, fresh(timing));
         ShardNow {
             shard,
             lag,
             until_trim: lag.map(|lag| timing.retention.saturating_sub(lag)),
-            waiting: self.waiting.load(Ordering::Relaxed),
-            in_hand: self.in_hand.load(Ordering::Relaxed),
-            held_back: self.held_back.load(Ordering::Relaxed),
+            waiting: turn.waiting as u64,
+            in_hand: turn.in_hand as u64,
+            held_back: turn.held_back,
             turned: self.turned.age(origin).unwrap_or_default(),
             halted: self.halted.load(Ordering::Relaxed),
         }
     }
-}
-
-/// A time as the task's numbers keep it.
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn from_millis(millis: u64) -> Option<SystemTime> {
-    (millis > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
 }
 
 /// A shard without records is read to its end about every five pauses, each of `idle_max`: whoever
@@ -141,25 +123,17 @@ fn fresh(timing: &Timing) -> Duration {
     timing.idle_max * 10 + Duration::from_secs(10)
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    oldest: Option<SystemTime>,
-    caught_up_at: Option<SystemTime>,
-    complete_until: Option<SystemTime>,
-    read_for: Duration,
-}
-
-/// How far behind the table a shard is.
-fn lag(known: Known, now: SystemTime, fresh: Duration) -> Option<Duration> {
+/// How far behind the table a shard is that has been read for this long.
+fn lag(turn: &Turn, read_for: Duration, now: SystemTime, fresh: Duration) -> Option<Duration> {
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
-    if let Some(oldest) = known.oldest {
+    if let Some(oldest) = turn.oldest {
         return Some(age(oldest));
     }
-    if known.caught_up_at.is_some_and(|at| age(at) <= fresh) {
+    if turn.caught_up_at.is_some_and(|at| age(at) <= fresh) {
         return Some(Duration::ZERO);
     }
     // What the last owner wrote down may be old, and the first reads are on their way.
-    let since = known.complete_until.filter(|_| known.read_for > fresh);
+    let since = turn.complete_until.filter(|_| read_for > fresh);
     since.map(age)
 }
 
@@ -174,13 +148,14 @@ mod tests {
     }
 
     fn lag_of(oldest: Option<u64>, caught_up: Option<u64>, read_for: u64) -> Option<u64> {
-        let known = Known {
+        let turn = Turn {
             oldest: oldest.map(seconds),
             caught_up_at: caught_up.map(seconds),
             complete_until: Some(seconds(500)),
-            read_for: Duration::from_secs(read_for),
+            ..Turn::default()
         };
-        lag(known, seconds(1_000), FRESH).map(|lag| lag.as_secs())
+        let lag = lag(&turn, Duration::from_secs(read_for), seconds(1_000), FRESH);
+        lag.map(|lag| lag.as_secs())
     }
 
     #[test]

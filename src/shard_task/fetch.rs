@@ -10,6 +10,7 @@ use crate::budget::{Room, Share};
 use crate::decide::retry::Backoff;
 use crate::decide::shard::ShardId;
 use crate::engine::Engine;
+use crate::progress::Counters;
 use crate::record::{Position, Record};
 use crate::shard_task::read::record_memory;
 use crate::source::{ShardIterator, SourceError, StreamSource};
@@ -103,6 +104,11 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
             Err(error @ (SourceError::Throttled(_) | SourceError::Other(_))) => {
                 self.iterator = None;
                 self.back_off();
+                let counters = &self.engine.progress.counters;
+                Counters::add(match &error {
+                    SourceError::Throttled(_) => &counters.reads_throttled,
+                    _ => &counters.reads_failed,
+                });
                 warn!(shard = %self.shard, error = %error, again_in = ?self.pause, "reading failed");
                 self.engine.progress.stream_failed(error.to_string());
                 Fetched::Failed(error.to_string())

@@ -12,6 +12,7 @@ use tracing::debug;
 use crate::dead_letter::{DeadLetters, Reason};
 use crate::group::GroupTable;
 use crate::ledger::Needed;
+use crate::status::levels;
 
 /// After an answer nobody asks for so long, however many look.
 const GOOD_FOR: Duration = Duration::from_secs(10);
@@ -49,16 +50,7 @@ impl Parked {
     /// Why each key is parked.
     pub async fn reasons(&self, at: &GroupTable) -> Result<Vec<Option<Reason>>, Untold> {
         let (letters, at) = (self.letters.clone(), at.clone());
-        let ask = || async move {
-            let parked = letters.parked(&at).await?;
-            let unreadable = parked.unreadable.iter().map(|_| None);
-            Ok(parked
-                .keys
-                .iter()
-                .map(|key| key.reason)
-                .chain(unreadable)
-                .collect())
-        };
+        let ask = || async move { levels::reasons(&*letters, &at).await };
         self.last.or_ask("parked keys", ask).await
     }
 }

@@ -5,21 +5,24 @@
 //! Source: [the specification](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
 //!
 //! A `_total` is what came since the last line, so that CloudWatch's sum over a time is what came in
-//! it. Of the shards' values the worst one stands for the worker. How long things took goes as
-//! `Values` and `Counts`, a pair for each bucket: the mean of what fell into it, and how many did.
-//! The specification does not mention that form; AWS's own writer for Rust uses it
-//! ([metrique](https://github.com/awslabs/metrique)).
+//! it. Of the shards' values the worst one stands for the worker. How long things took goes as an array of
+//! times, each the mean of its bucket: all of them up to a hundred, which is the most that the
+//! specification allows, and a hundred that are spread evenly over more. So percentiles are right, and how
+//! many there were is in the counters.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::metrics::{Labels, Metric, Sample, Unit, Value, Worst};
+use super::metrics::{Labels, Metric, Sample, Unit, Value};
 use crate::progress::{Buckets, Held};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "aftercommit";
+
+/// Values of one metric in one line.
+const MOST: u64 = 100;
 
 /// Writes lines, and remembers what the last ones said.
 ///
@@ -27,10 +30,9 @@ pub const NAMESPACE: &str = "aftercommit";
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
-/// use aftercommit::status::Counters;
-/// use aftercommit::status::Histogram;
+/// use aftercommit::status::{Counters, Histogram, ShardNow};
 /// use aftercommit::status::emf::Emf;
-/// use aftercommit::status::metrics::{Behind, Facts, Labels, Mails, Sample};
+/// use aftercommit::status::metrics::{Facts, Labels, Mails, Sample};
 /// use aftercommit::{Effect, Group};
 ///
 /// let (counters, handling) = (Counters::default(), Histogram::default());
@@ -46,11 +48,9 @@ pub const NAMESPACE: &str = "aftercommit";
 ///     counters: &counters,
 ///     handling: &handling,
 ///     mails: Some(Mails::default()),
-///     behind: vec![Behind {
-///         shard: "shardId-1".to_owned(),
-///         lag: Duration::from_secs(1),
-///         until_trim: Duration::from_hours(23),
-///     }],
+///     shards: &[ShardNow::of_event(Duration::from_secs(1), Duration::from_hours(24))],
+///     down_for: Duration::ZERO,
+///     levels: None,
 ///     fleet: None,
 /// });
 /// for line in emf.lines(SystemTime::now(), &[sample]) {
@@ -113,14 +113,7 @@ fn number(value: &Value, before: Option<&Value>) -> Option<Json> {
         }
         (Value::Counter(now), _) => Some((*now).into()),
         (Value::Gauge(value) | Value::Process(value), _) => Some((*value).into()),
-        (Value::Shards(values, worst), _) => {
-            let values = values.iter().map(|(_, value)| *value);
-            let chosen = match worst {
-                Worst::Most => values.reduce(f64::max),
-                Worst::Least => values.reduce(f64::min),
-            };
-            chosen.map(Json::from)
-        }
+        (Value::Each(each), _) => each.joined().map(Json::from),
         (Value::Times(now), Some(Value::Times(before))) => times(now, before),
         (Value::Times(now), _) => times(now, &Buckets::default()),
         (Value::Build, _) => None,
@@ -135,9 +128,21 @@ fn times(now: &Buckets, before: &Buckets) -> Option<Json> {
     #[expect(clippy::cast_precision_loss, reason = "a mean need not be exact")]
     let mean = |held: &Held| held.seconds / held.count as f64;
     let new: Vec<_> = new.filter(|held| held.count > 0).collect();
-    let values: Vec<_> = new.iter().map(mean).collect();
-    let counts: Vec<_> = new.iter().map(|held| held.count).collect();
-    (!new.is_empty()).then(|| json!({ "Values": values, "Counts": counts }))
+    let total: u64 = new.iter().map(|held| held.count).sum();
+    let most = total.min(MOST);
+    // In the middle of each of so many equal parts.
+    let ranks = (0..most).map(|part| (2 * part + 1) * total / (2 * most));
+    let at = |rank: u64| {
+        let mut before = 0;
+        let mut buckets = new.iter();
+        let holds = |held: &&Held| {
+            before += held.count;
+            rank < before
+        };
+        buckets.find(holds).map(mean)
+    };
+    let times: Vec<_> = ranks.filter_map(at).collect();
+    (!times.is_empty()).then(|| times.into())
 }
 
 #[cfg(test)]

@@ -99,6 +99,24 @@ impl FindingKind {
         Self::Rescued,
         Self::Resending,
     ];
+
+    /// The alarm of the Terraform module `alarms` that goes off for it, in a fleet. `None`: nothing waits
+    /// for a person, or only whoever asks for the status meets it.
+    pub fn alarm(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Gap => "gaps",
+            Self::Trim => "trim",
+            Self::NoWorker => "no-heartbeat",
+            Self::WorkerWaits => "mail-server",
+            Self::WorkerStuck | Self::Lag => "lag",
+            Self::Ambiguous => "ambiguous",
+            Self::Released => "released",
+            Self::Parked => "dead-letters",
+            Self::Rescued => "rescued",
+            Self::NeverRead | Self::Unreadable | Self::Incomplete => return None,
+            Self::WorkerSilent | Self::Resending => return None,
+        })
+    }
 }
 
 /// What is wrong with a stream, the most urgent first.

@@ -13,8 +13,9 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::connections::Few;
+use super::metrics::prometheus;
 use super::process::Process;
-use super::{FleetStatus, Status, metrics};
+use super::{FleetStatus, Status};
 
 /// Nothing comes from elsewhere, nothing may be framed, nothing can be sent away.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -110,8 +111,10 @@ async fn readyz(State(status): State<Status>) -> Response {
 }
 
 async fn of_metrics(State(status): State<Status>) -> Response {
-    let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], metrics::text(&status.samples())).into_response()
+    match prometheus::text(status.measure().await) {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn of_status(State(status): State<Status>) -> Response {

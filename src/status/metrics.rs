@@ -1,7 +1,7 @@
-//! Every metric by its name, and the numbers behind it: in the text that Prometheus reads here, for
-//! CloudWatch in [`super::emf`].
+//! Every metric, described once ([`METRICS`]), and the numbers behind it. `metrics::prometheus` writes
+//! them for Prometheus, [`super::emf`] for CloudWatch; the documentation's table and the alarms are
+//! compared with the description by tests.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,8 +9,11 @@ use serde::Serialize;
 
 use crate::budget::Budget;
 use crate::group::{Effect, Group};
-use crate::progress::{BOUNDS, Buckets, Counters, Histogram, ShardNow};
+use crate::progress::{Buckets, Counters, Histogram, ShardNow};
+use crate::status::levels::Levels;
 
+#[cfg(feature = "http")]
+pub mod prometheus;
 mod table;
 
 pub use table::METRICS;
@@ -75,13 +78,6 @@ impl Labels {
             (table, &self.table),
         ]
     }
-
-    /// As Prometheus reads them.
-    fn text(&self) -> String {
-        let pairs = self.pairs();
-        let pairs = pairs.map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
-        pairs.join(",")
-    }
 }
 
 /// What the metrics are read from.
@@ -95,21 +91,14 @@ pub struct Facts<'a> {
     pub handling: &'a Histogram,
     /// What became of mails, where the handler sends some.
     pub mails: Option<Mails>,
-    /// The shards of which the lag is known.
-    pub behind: Vec<Behind>,
+    /// The shards that it reads; on Lambda the one that the event came from.
+    pub shards: &'a [ShardNow],
+    /// For how long what the handler depends on has been down.
+    pub down_for: Duration,
+    /// What waits in the tables, from whoever asks for it.
+    pub levels: Option<&'a Levels>,
     /// The rest; `None` on Lambda, where there is no fleet.
     pub fleet: Option<FleetNow<'a>>,
-}
-
-/// How far a shard is behind.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Behind {
-    /// The shard.
-    pub shard: String,
-    /// The age of its oldest unsettled record.
-    pub lag: Duration,
-    /// How long until that record leaves the stream.
-    pub until_trim: Duration,
 }
 
 /// What a member of a fleet has besides.
@@ -117,12 +106,8 @@ pub struct Behind {
 pub struct FleetNow<'a> {
     /// From commit until settled.
     pub settling: &'a Histogram,
-    /// The shards that it reads.
-    pub shards: &'a [ShardNow],
     /// The memory budget, once it runs.
     pub budget: Option<&'a Budget>,
-    /// For how long what the handler depends on has been down.
-    pub down_for: Duration,
 }
 
 /// A metric: its name, and what it says.
@@ -134,9 +119,39 @@ pub struct Metric {
     pub help: &'static str,
     /// What it is counted in.
     pub unit: Unit,
-    /// Whether there is one on Lambda, too.
-    pub on_lambda: bool,
+    /// Who writes it.
+    pub source: Source,
     read: Read,
+}
+
+/// Who writes a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Each worker of a fleet, of itself.
+    Worker,
+    /// Each worker of a fleet and each Lambda function, of itself.
+    Process,
+    /// For the whole group, from the tables: the worker that lists the stream, and each Lambda function.
+    Group,
+    /// For the whole group, from the lease table: the worker that lists the stream.
+    Lister,
+}
+
+impl Source {
+    /// Whether there is one on Lambda.
+    pub fn on_lambda(self) -> bool {
+        matches!(self, Self::Process | Self::Group)
+    }
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Worker => "each worker",
+            Self::Process => "each worker, Lambda",
+            Self::Group => "one worker for the group, Lambda",
+            Self::Lister => "one worker for the group",
+        }
+    }
 }
 
 /// What a metric is counted in.
@@ -150,13 +165,26 @@ pub enum Unit {
     Bytes,
 }
 
-/// Which of several shards' values stands for all.
+impl Unit {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Count => "",
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// Which number stands for several in CloudWatch, where each label costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Worst {
+pub enum Joined {
     /// The greatest.
     Most,
     /// The least.
     Least,
+    /// Their sum.
+    Sum,
 }
 
 /// Where a metric's value is.
@@ -164,8 +192,11 @@ pub enum Worst {
 enum Read {
     Counter(fn(&Counters) -> &AtomicU64),
     Mails(fn(&Mails) -> u64),
-    Shards(fn(&Behind) -> Duration, Worst),
+    Shards(fn(&ShardNow) -> Option<Duration>, Joined),
     Table(fn(&[ShardNow]) -> u64),
+    Level(fn(&Levels) -> Option<u64>),
+    ByReason,
+    Down,
     Process(fn(&FleetNow<'_>) -> f64),
     Handling,
     Settling,
@@ -179,14 +210,37 @@ pub enum Value {
     Counter(u64),
     /// Of the table.
     Gauge(f64),
-    /// Of each shard, and which of them stands for all.
-    Shards(Vec<(String, f64)>, Worst),
+    /// One for each value of a label.
+    Each(Each),
     /// Of the process, whatever the table.
     Process(f64),
     /// How long things took.
     Times(Box<Buckets>),
     /// The build that runs.
     Build,
+}
+
+/// A number for each value of a label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Each {
+    /// The label, such as `shard`.
+    pub label: &'static str,
+    /// The label's values, each with its number.
+    pub values: Vec<(String, f64)>,
+    /// Which number stands for all.
+    pub joined: Joined,
+}
+
+impl Each {
+    /// The number that stands for all, if there is any.
+    pub fn joined(&self) -> Option<f64> {
+        let values = self.values.iter().map(|(_, value)| *value);
+        match self.joined {
+            Joined::Most => values.reduce(f64::max),
+            Joined::Least => values.reduce(f64::min),
+            Joined::Sum => Some(values.sum()),
+        }
+    }
 }
 
 /// The metrics of one group, effect and table at a moment.
@@ -206,18 +260,33 @@ fn float(count: u64) -> f64 {
 impl Metric {
     /// The value, if there is one.
     fn value(&self, facts: &Facts<'_>) -> Option<Value> {
-        if facts.fleet.is_none() && !self.on_lambda {
+        if facts.fleet.is_none() && !self.source.on_lambda() {
             return None;
         }
         let fleet = facts.fleet.as_ref();
         Some(match self.read {
             Read::Counter(of) => Value::Counter(of(facts.counters).load(Ordering::Relaxed)),
             Read::Mails(of) => Value::Counter(of(facts.mails.as_ref()?)),
-            Read::Shards(of, worst) => {
-                let value = |one: &Behind| (one.shard.clone(), of(one).as_secs_f64());
-                Value::Shards(facts.behind.iter().map(value).collect(), worst)
+            Read::Shards(of, joined) => {
+                let value = |one: &ShardNow| Some((one.shard.to_string(), of(one)?.as_secs_f64()));
+                Value::Each(Each {
+                    label: "shard",
+                    values: facts.shards.iter().filter_map(value).collect(),
+                    joined,
+                })
             }
-            Read::Table(of) => Value::Gauge(float(of(fleet?.shards))),
+            Read::Table(of) => Value::Gauge(float(of(facts.shards))),
+            Read::Level(of) => Value::Gauge(float(of(facts.levels?)?)),
+            Read::ByReason => {
+                let by_reason = facts.levels?.parked.as_ref()?.iter();
+                let values = by_reason.map(|(reason, keys)| ((*reason).to_owned(), float(*keys)));
+                Value::Each(Each {
+                    label: "reason",
+                    values: values.collect(),
+                    joined: Joined::Sum,
+                })
+            }
+            Read::Down => Value::Process(facts.down_for.as_secs_f64()),
             Read::Process(of) => Value::Process(of(fleet?)),
             Read::Handling => Value::Times(Box::new(facts.handling.buckets())),
             Read::Settling => Value::Times(Box::new(fleet?.settling.buckets())),
@@ -229,7 +298,13 @@ impl Metric {
     pub fn kind(&self) -> &'static str {
         match self.read {
             Read::Counter(_) | Read::Mails(_) => "counter",
-            Read::Shards(..) | Read::Table(_) | Read::Process(_) | Read::Build => "gauge",
+            Read::Shards(..)
+            | Read::Table(_)
+            | Read::Level(_)
+            | Read::ByReason
+            | Read::Down
+            | Read::Process(_)
+            | Read::Build => "gauge",
             Read::Handling | Read::Settling => "histogram",
         }
     }
@@ -241,7 +316,7 @@ impl Value {
         match (self, other) {
             (Self::Counter(mine), Self::Counter(its)) => *mine += its,
             (Self::Gauge(mine), Self::Gauge(its)) => *mine += its,
-            (Self::Shards(mine, _), Self::Shards(its, _)) => mine.extend_from_slice(its),
+            (Self::Each(mine), Self::Each(its)) => mine.values.extend_from_slice(&its.values),
             (Self::Process(mine), Self::Process(its)) => *mine = mine.max(*its),
             (Self::Times(mine), Self::Times(its)) => {
                 for (mine, its) in mine.iter_mut().zip(its.iter()) {
@@ -297,74 +372,6 @@ impl Sample {
         let found = self.values.iter().find(|(metric, _)| metric.name == name);
         found.map(|(_, value)| value)
     }
-}
-
-/// The metrics in the text format of Prometheus.
-///
-/// Source: [Exposition formats](https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format).
-pub fn text(samples: &[Sample]) -> String {
-    let mut text = String::new();
-    for metric in METRICS {
-        let labelled =
-            |sample: &'_ Sample| Some((sample.labels.text(), sample.value(metric.name)?.clone()));
-        let values: Vec<_> = samples.iter().filter_map(labelled).collect();
-        if values.is_empty() {
-            continue;
-        }
-        let (name, kind) = (metric.name, metric.kind());
-        // Writing into a String cannot fail.
-        let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}", metric.help);
-        let mut of_process: Option<Value> = None;
-        for (labels, value) in values {
-            match (&value, &mut of_process) {
-                (Value::Process(_) | Value::Build, Some(process)) => process.join(&value),
-                (Value::Process(_) | Value::Build, None) => of_process = Some(value),
-                _ => lines(&mut text, name, &labels, &value),
-            }
-        }
-        if let Some(value) = of_process {
-            lines(&mut text, name, "", &value);
-        }
-    }
-    text
-}
-
-/// The lines of one metric with these labels.
-fn lines(text: &mut String, name: &str, labels: &str, value: &Value) {
-    let _ = match value {
-        Value::Counter(count) => writeln!(text, "{name}{{{labels}}} {count}"),
-        Value::Gauge(value) => writeln!(text, "{name}{{{labels}}} {value}"),
-        Value::Process(value) => writeln!(text, "{name} {value}"),
-        Value::Build => writeln!(
-            text,
-            "{name}{{version=\"{}\"}} 1",
-            env!("CARGO_PKG_VERSION")
-        ),
-        Value::Shards(values, _) => values.iter().try_for_each(|(shard, value)| {
-            let shard = escaped(shard);
-            writeln!(text, "{name}{{{labels},shard=\"{shard}\"}} {value}")
-        }),
-        Value::Times(buckets) => times(text, name, labels, buckets),
-    };
-}
-
-fn times(text: &mut String, name: &str, labels: &str, buckets: &Buckets) -> std::fmt::Result {
-    let (mut count, mut sum) = (0, 0.0);
-    let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-    for (bound, held) in bounds.zip(buckets) {
-        count += held.count;
-        sum += held.seconds;
-        writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
-    }
-    writeln!(text, "{name}_sum{{{labels}}} {sum}")?;
-    writeln!(text, "{name}_count{{{labels}}} {count}")
-}
-
-/// A label's value.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ pub mod findings;
 pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod levels;
 pub mod metrics;
 pub mod process;
 pub mod report;
@@ -41,7 +42,7 @@ mod rows;
 mod watch;
 mod watched;
 
-pub use crate::progress::{Beats, Counters, Histogram, Progress};
+pub use crate::progress::{Beats, Counters, Histogram, Progress, ShardNow};
 pub use findings::{Finding, FindingKind, ResolvedBy};
 pub use report::{FleetStatus, ShardState, StreamStatus, Verdict};
 pub use watch::Status;

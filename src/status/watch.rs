@@ -116,9 +116,20 @@ impl Status {
         let _ = self.inner.attention.set(Attention::by(count));
     }
 
-    /// All metrics as they are now, a sample for each table.
+    /// The metrics of this process as they are now, a sample for each table.
     pub fn samples(&self) -> Vec<Sample> {
-        Sample::by_labels(self.watched().iter().map(Watch::sample))
+        Sample::by_labels(self.watched().iter().map(|one| one.sample(None)))
+    }
+
+    /// The same, and where this worker is the one that lists the stream what waits in the tables
+    /// ([`Levels`](super::levels::Levels)), which is asked for as for [`Status::fleet`].
+    pub async fn measure(&self) -> Vec<Sample> {
+        let orders = self.inner.attention.get();
+        let sample = async |one: &Watch| {
+            let levels = one.levels(orders).await;
+            one.sample(levels.as_ref())
+        };
+        Sample::by_labels(join_all(self.watched().iter().map(sample)).await)
     }
 
     /// Whether the process is alive and its loops turn ([`health::stuck`]), or it has not been starting

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::asked::Parked;
-use super::metrics::{Behind, Facts, FleetNow, Labels, Mails, Sample};
+use futures_util::future::join;
+
+use super::asked::{Attention, Parked};
+use super::levels::Levels;
+use super::metrics::{Facts, FleetNow, Labels, Mails, Sample};
 use super::report::StreamStatus;
 use crate::consumer::Consumer;
 use crate::dead_letter::Reason;
@@ -66,27 +69,43 @@ impl Watch {
         self.mails.as_ref().map(|counts| counts())
     }
 
-    pub(super) fn sample(&self) -> Sample {
-        let shards = self.progress.shards();
-        let behind = shards.iter().filter_map(|shard| {
-            Some(Behind {
-                shard: shard.shard.to_string(),
-                lag: shard.lag?,
-                until_trim: shard.until_trim?,
-            })
-        });
+    /// The metrics; with what waits in the tables, where this worker speaks for its group.
+    pub(super) fn sample(&self, levels: Option<&Levels>) -> Sample {
         Sample::of(&Facts {
             labels: &self.labels,
             counters: self.progress.counters(),
             handling: &self.progress.handling,
             mails: self.mails_now(),
-            behind: behind.collect(),
+            shards: &self.progress.shards(),
+            down_for: self.down_for(),
+            levels,
             fleet: Some(FleetNow {
                 settling: &self.progress.settling,
-                shards: &shards,
                 budget: self.progress.budget(),
-                down_for: self.down_for(),
             }),
+        })
+    }
+
+    /// What waits in the tables, if it is this worker that speaks for its group. What is not answered
+    /// in time is left out.
+    pub(super) async fn levels(&self, orders: Option<&Attention>) -> Option<Levels> {
+        if !self.progress.is_lister() {
+            return None;
+        }
+        let orders = async { orders?.orders().await.ok() };
+        let (parked, orders) = join(self.parked(), orders).await;
+        let gaps = |seen: Seen| {
+            let open = seen.view.gaps.iter().filter(|gap| gap.resolved.is_none());
+            open.count() as u64
+        };
+        let levels = Levels {
+            parked: None,
+            orders,
+            open_gaps: self.progress.seen().map(gaps),
+        };
+        Some(match parked {
+            Some(Ok(reasons)) => levels.with_parked(reasons),
+            _ => levels,
         })
     }
 

@@ -16,7 +16,9 @@ use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::redrive::{How, Key, redrive};
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
-use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use anyhow::anyhow;
 use serde_dynamo::{AttributeValue, Item};
 use tokio::task::JoinHandle;

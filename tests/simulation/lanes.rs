@@ -16,7 +16,9 @@ use aftercommit::stores::dead_letter::{DeadLetters as _, Envelope, Reason, Selec
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{Checkpoint, InitialPosition};
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
-use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use anyhow::anyhow;
 use serde_dynamo::AttributeValue;
 use tokio::task::JoinHandle;

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
-use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use serde_dynamo::{AttributeValue, Item};
 
 #[derive(Clone, Default)]

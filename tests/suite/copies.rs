@@ -12,7 +12,9 @@ use aftercommit::stores::dead_letter::{DeadLetters as _, Letter, Reason};
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
-use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
+use aftercommit::{
+    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};

@@ -4,7 +4,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use aftercommit::config::Timing;
+use aftercommit::status::FindingKind;
 use aftercommit::status::metrics::METRICS;
 
 const MODULES: &[&str] = &[
@@ -107,6 +110,26 @@ fn every_alarm_has_its_paragraph_in_the_runbook() {
     assert!(alarms.len() > 6, "{alarms:?}");
 }
 
+#[test]
+fn what_waits_for_a_person_has_an_alarm_and_the_trim_alarm_comes_before_the_rescue() {
+    let alarms = read("modules/alarms/main.tf");
+    for kind in FindingKind::ALL {
+        let Some(alarm) = kind.alarm() else {
+            continue;
+        };
+        let begin = format!("    {alarm} = {{\n");
+        assert!(alarms.contains(&begin), "{kind:?}: {alarm}");
+    }
+    let variables = read("modules/alarms/variables.tf");
+    let (_, trim) = blocks(&variables, "variable")
+        .into_iter()
+        .find(|(name, _)| *name == "until_trim_seconds")
+        .unwrap();
+    let warned: u64 = said(trim, "default").unwrap().parse().unwrap();
+    let rescued = Timing::default().rescue_before_trim;
+    assert!(Duration::from_secs(warned) >= rescued + Duration::from_hours(1));
+}
+
 /// The commands in a text in Markdown: the subcommand's words, and the flags.
 fn commands(text: &str) -> BTreeSet<(Vec<&str>, Vec<&str>)> {
     let begins = ["`aftercommit ", "\naftercommit "];
@@ -177,7 +200,7 @@ fn dashboards_alarms_and_the_runbook_name_metrics_that_there_are() {
 
 #[test]
 fn what_is_told_for_lambda_names_metrics_that_lambda_has() {
-    let on_lambda = METRICS.iter().filter(|metric| metric.on_lambda);
+    let on_lambda = METRICS.iter().filter(|metric| metric.source.on_lambda());
     let on_lambda: BTreeSet<_> = on_lambda
         .map(|metric| metric.name.replacen("aftercommit_", "", 1))
         .collect();
@@ -194,7 +217,7 @@ fn what_is_told_for_lambda_names_metrics_that_lambda_has() {
     let (both, rest) = alarms.split_once("  on_ecs = {\n").unwrap();
     let (fleet, lambda) = rest.split_once("  on_lambda = {\n").unwrap();
     assert_eq!(lacks(&format!("{both}{lambda}")), [""; 0]);
-    assert!(named(both).contains("records_rescued_total"));
+    assert!(named(both).contains("parked_keys_rescued"));
     let runbook = read("RUNBOOK.md");
     for paragraph in runbook.split("\n## ").skip(1) {
         let (alarm, words) = paragraph.split_once('\n').unwrap();

@@ -391,7 +391,10 @@ async fn a_record_that_cannot_be_read_waits_since_its_commit_if_it_tells_that() 
     let told = Arc::new(Mutex::new(Vec::new()));
     let seen = told.clone();
     let (function, _) = function(&Desk::new(|_, _| Ok(())));
-    let function = function.told(move |invoked| seen.lock().unwrap().push(invoked));
+    let function = function.told(move |invoked| {
+        seen.lock().unwrap().push(invoked);
+        std::future::ready(())
+    });
     let mut odd = batch("ab");
     handled(&function, &odd, LONG).await;
     odd["Records"][1]["dynamodb"]["ApproximateCreationDateTime"] = json!(1_700_000_000);

@@ -19,7 +19,9 @@ use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{Checkpoint, InitialPosition};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
-use aftercommit::{Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler as _};
+use aftercommit::{
+    Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler as _,
+};
 use futures_util::StreamExt as _;
 use serde_dynamo::{Item, to_item};
 

@@ -13,7 +13,9 @@ use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reaso
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::redrive::{How, Key, Step, Summary, redrive};
 use aftercommit::stores::source::memory::MemoryStream;
-use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,
+};
 use serde_dynamo::AttributeValue;
 
 /// What the handler does with a record; without a word it handles it.

@@ -9,7 +9,9 @@ use aftercommit::status::{Status, Watch, http};
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
-use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 

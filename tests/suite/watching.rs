@@ -7,6 +7,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::stores::dead_letter::DeadLetters as _;
 use aftercommit::stores::leases::{Consistency, LeaseStore as _};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
@@ -240,6 +241,52 @@ async fn an_order_in_doubt_is_still_told_by_a_worker_that_never_had_it() {
         let counted = |answer: &Answer| answer.body.contains("\"ambiguous\":1,");
         let told = until(&at, "/status.json", counted).await.body;
         assert!(told.contains("ledger list --state ambiguous"), "{told}");
+        process_ends(&mut process).await;
+    };
+    timeout(LIMIT, run).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_letter_of_a_worker_that_was_killed_is_still_a_level_of_the_next_one() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    place_bad(&shop).await;
+    let quit = CancellationToken::new();
+    let first = shop.worker("one", &mails, OnAmbiguous::Park);
+    let working = tokio::spawn(first.run(quit.clone().cancelled_owned()));
+    let parked = async || {
+        let parked = shop.dead_letters().parked(&shop.group_table()).await;
+        parked.unwrap().keys.len()
+    };
+    while parked().await == 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    // It dies before it has told anybody.
+    working.abort();
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(&shop, &mails, None, "two");
+    command.args(["--http", "127.0.0.1:0", "--lease-duration", "2s"]);
+    let mut process = Process::start(command, folder.path(), "two");
+    let run = async {
+        let of_table = format!(
+            "{{group=\"confirmation\",effect=\"confirmation\",table=\"{}\"",
+            shop.orders
+        );
+        let at = served(&shop).await;
+        let line = format!("aftercommit_parked_keys_failed{of_table}}} 1\n");
+        let told = until(&at, "/metrics", |answer| answer.body.contains(&line))
+            .await
+            .body;
+        for line in [
+            format!("aftercommit_dead_letters_total{of_table}}} 0\n"),
+            format!("aftercommit_parked_keys{of_table},reason=\"rejected\"}} 1\n"),
+            format!("aftercommit_orders_ambiguous{of_table}}} 0\n"),
+            format!("aftercommit_gaps_open{of_table}}} 0\n"),
+        ] {
+            assert!(told.contains(&line), "{line}{told}");
+        }
         process_ends(&mut process).await;
     };
     timeout(LIMIT, run).await.unwrap();

@@ -16,24 +16,47 @@ locals {
       comparison = "LessThanThreshold"
       threshold  = var.until_trim_seconds
     }
+    # A level, as the next three: from the tables, whoever wrote them and whether or not it still lives. While
+    # nobody asks the tables the alarm stays as it is.
     dead-letters = {
-      says   = "Records could not be handled and wait for somebody."
-      metric = "aftercommit_dead_letters_total"
+      says      = "Records could not be handled and wait for somebody."
+      metric    = "aftercommit_parked_keys_failed"
+      statistic = "Maximum"
+      silence   = "ignore"
     }
     rescued = {
-      says   = "Records were about to leave the stream unsettled and became dead letters."
-      metric = "aftercommit_records_rescued_total"
+      says      = "Records were about to leave the stream unsettled and became dead letters."
+      metric    = "aftercommit_parked_keys_rescued"
+      statistic = "Maximum"
+      silence   = "ignore"
     }
     ambiguous = {
-      says   = "Nobody can tell whether a mail was accepted."
-      metric = "aftercommit_mails_ambiguous_total"
+      says      = "Nobody can tell whether mails were accepted, and the orders wait for somebody."
+      metric    = "aftercommit_orders_ambiguous"
+      statistic = "Maximum"
+      silence   = "ignore"
+    }
+    released = {
+      says      = "Orders that an operator released have not been sent for 15 minutes."
+      metric    = "aftercommit_orders_released"
+      statistic = "Maximum"
+      minutes   = 15
+      silence   = "ignore"
+    }
+    mail-server = {
+      says      = "What the handler depends on has been down for more than ${var.lag_seconds} s."
+      metric    = "aftercommit_dependency_down_seconds"
+      statistic = "Maximum"
+      threshold = var.lag_seconds
     }
   }
 
   on_ecs = {
     gaps = {
-      says   = "Records left the stream unread."
-      metric = "aftercommit_gaps_total"
+      says      = "Records left the stream unread."
+      metric    = "aftercommit_gaps_open"
+      statistic = "Maximum"
+      silence   = "ignore"
     }
     # Where nobody is, nobody tells of it.
     no-heartbeat = {
@@ -60,6 +83,32 @@ locals {
     earlier-stream = {
       says   = "The table has a later stream than the one that Lambda reads."
       metric = "aftercommit_events_of_earlier_streams_total"
+    }
+    # Lambda polls an idle stream, too: no polls mean a mapping that is disabled, broken or gone.
+    no-polls = {
+      says       = "Lambda does not poll the stream."
+      namespace  = "AWS/Lambda"
+      metric     = "PolledEventCount"
+      dimensions = { EventSourceMappingUUID = try(var.lambda.event_source_mapping_uuid, null) }
+      statistic  = "SampleCount"
+      comparison = "LessThanThreshold"
+      threshold  = 1
+      minutes    = 5
+      silence    = "breaching"
+    }
+    errors = {
+      says       = "Invocations fail: by the function's time, its memory, its settings, or what it cannot read."
+      namespace  = "AWS/Lambda"
+      metric     = "Errors"
+      dimensions = { FunctionName = try(var.lambda.function_name, null) }
+      minutes    = 3
+    }
+    throttles = {
+      says       = "Lambda has not been allowed to invoke the function for 5 minutes."
+      namespace  = "AWS/Lambda"
+      metric     = "Throttles"
+      dimensions = { FunctionName = try(var.lambda.function_name, null) }
+      minutes    = 5
     }
     given-up = {
       says       = "Lambda gave up records."

@@ -46,7 +46,7 @@ variable "until_trim_seconds" {
 }
 
 variable "lambda" {
-  description = "On Lambda: the outputs of `worker-lambda`. It has no heartbeat and sees no gaps; it has an age of its own and a queue of what was given up"
-  type        = object({ function_name = string, given_up_queue_name = string })
+  description = "On Lambda: the outputs of `worker-lambda`. It has no heartbeat and sees no gaps; it has an age of its own, polls, and a queue of what was given up"
+  type        = object({ function_name = string, event_source_mapping_uuid = string, given_up_queue_name = string })
   default     = null
 }

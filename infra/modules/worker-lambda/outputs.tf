@@ -3,6 +3,11 @@ output "function_name" {
   value       = aws_lambda_function.worker.function_name
 }
 
+output "event_source_mapping_uuid" {
+  description = "The mapping of the table's stream"
+  value       = aws_lambda_event_source_mapping.stream.uuid
+}
+
 output "given_up_queue_name" {
   description = "The queue of batches that Lambda gave up"
   value       = aws_sqs_queue.given_up.name

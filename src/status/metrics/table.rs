@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Behind, FleetNow, Metric, Read, Unit, Worst};
+use super::{FleetNow, Joined, Metric, Read, Source, Unit};
 use crate::progress::{Counters, ShardNow};
+use crate::status::levels::Levels;
 use std::sync::atomic::AtomicU64;
 
 /// A counter that there is only in a fleet.
@@ -16,7 +17,7 @@ const fn counter(
         name,
         help,
         unit: Unit::Count,
-        on_lambda: false,
+        source: Source::Worker,
         read: Read::Counter(of),
     }
 }
@@ -26,7 +27,7 @@ const fn mails(name: &'static str, help: &'static str, of: fn(&super::Mails) -> 
         name,
         help,
         unit: Unit::Count,
-        on_lambda: true,
+        source: Source::Process,
         read: Read::Mails(of),
     }
 }
@@ -34,15 +35,15 @@ const fn mails(name: &'static str, help: &'static str, of: fn(&super::Mails) -> 
 const fn shards(
     name: &'static str,
     help: &'static str,
-    of: fn(&Behind) -> Duration,
-    worst: Worst,
+    of: fn(&ShardNow) -> Option<Duration>,
+    joined: Joined,
 ) -> Metric {
     Metric {
         name,
         help,
         unit: Unit::Seconds,
-        on_lambda: true,
-        read: Read::Shards(of, worst),
+        source: Source::Process,
+        read: Read::Shards(of, joined),
     }
 }
 
@@ -51,8 +52,19 @@ const fn table(name: &'static str, help: &'static str, of: fn(&[ShardNow]) -> u6
         name,
         help,
         unit: Unit::Count,
-        on_lambda: false,
+        source: Source::Worker,
         read: Read::Table(of),
+    }
+}
+
+/// How many wait, from the tables.
+const fn level(name: &'static str, help: &'static str, of: fn(&Levels) -> Option<u64>) -> Metric {
+    Metric {
+        name,
+        help,
+        unit: Unit::Count,
+        source: Source::Group,
+        read: Read::Level(of),
     }
 }
 
@@ -66,7 +78,7 @@ const fn process(
         name,
         help,
         unit,
-        on_lambda: false,
+        source: Source::Worker,
         read: Read::Process(of),
     }
 }
@@ -76,7 +88,10 @@ const fn times(name: &'static str, help: &'static str, read: Read) -> Metric {
         name,
         help,
         unit: Unit::Seconds,
-        on_lambda: matches!(read, Read::Handling),
+        source: match read {
+            Read::Handling => Source::Process,
+            _ => Source::Worker,
+        },
         read,
     }
 }
@@ -85,7 +100,7 @@ impl Metric {
     /// The same, on Lambda too.
     const fn everywhere(self) -> Self {
         Self {
-            on_lambda: true,
+            source: Source::Process,
             ..self
         }
     }
@@ -165,6 +180,16 @@ pub const METRICS: &[Metric] = &[
     )
     .everywhere(),
     counter(
+        "aftercommit_reads_failed_total",
+        "Reads and listings of the stream that failed.",
+        |c| &c.reads_failed,
+    ),
+    counter(
+        "aftercommit_reads_throttled_total",
+        "Reads of the stream that were throttled, as where a shard has more than two readers.",
+        |c| &c.reads_throttled,
+    ),
+    counter(
         "aftercommit_gaps_total",
         "Stretches of records that left the stream before they could be read.",
         |c| &c.gaps,
@@ -236,20 +261,20 @@ pub const METRICS: &[Metric] = &[
     ),
     mails(
         "aftercommit_mails_deferred_total",
-        "Mails that the server put off, or that were certainly not sent.",
+        "Attempts to mail that the server put off, or that certainly did not reach it.",
         |m| m.deferred,
     ),
     shards(
         "aftercommit_lag_seconds",
         "Age of the oldest record that is not settled; 0 when the shard is read to its end.",
-        |b| b.lag,
-        Worst::Most,
+        |shard| shard.lag,
+        Joined::Most,
     ),
     shards(
         "aftercommit_until_trim_seconds",
         "Until the next unsettled record leaves the stream; 86400 when the shard is read to its end.",
-        |b| b.until_trim,
-        Worst::Least,
+        |shard| shard.until_trim,
+        Joined::Least,
     ),
     table(
         "aftercommit_shards_owned",
@@ -278,12 +303,48 @@ pub const METRICS: &[Metric] = &[
         Unit::Bytes,
         |fleet| bytes(fleet.budget.map(crate::budget::Budget::limit)),
     ),
-    process(
-        "aftercommit_dependency_down_seconds",
-        "For how long what the handler depends on has been down; 0: it is up.",
-        Unit::Seconds,
-        |fleet| fleet.down_for.as_secs_f64(),
+    Metric {
+        name: "aftercommit_dependency_down_seconds",
+        help: "For how long what the handler depends on has been down; 0: it is up, and the circuit breaker is closed.",
+        unit: Unit::Seconds,
+        source: Source::Process,
+        read: Read::Down,
+    },
+    Metric {
+        name: "aftercommit_parked_keys",
+        help: "Keys that wait behind a dead letter, by its reason.",
+        unit: Unit::Count,
+        source: Source::Group,
+        read: Read::ByReason,
+    },
+    level(
+        "aftercommit_parked_keys_failed",
+        "Keys that wait behind a dead letter until a person acts.",
+        Levels::failed_keys,
     ),
+    level(
+        "aftercommit_parked_keys_rescued",
+        "Keys that wait behind a rescued or deferred dead letter; a fleet redrives them by itself.",
+        Levels::rescued_keys,
+    ),
+    level(
+        "aftercommit_orders_ambiguous",
+        "Orders that wait for a person, because nobody knows whether their mail was accepted.",
+        |levels| Some(levels.orders?.ambiguous),
+    ),
+    level(
+        "aftercommit_orders_released",
+        "Orders that an operator released and that are not sent.",
+        |levels| Some(levels.orders?.released),
+    ),
+    Metric {
+        source: Source::Lister,
+        ..level(
+            "aftercommit_gaps_open",
+            "Gaps that nobody has resolved.",
+            |levels| levels.open_gaps,
+        )
+    },
     times(
         "aftercommit_handle_seconds",
         "How long one attempt took.",
@@ -298,7 +359,7 @@ pub const METRICS: &[Metric] = &[
         name: "aftercommit_build_info",
         help: "The build that runs; always 1.",
         unit: Unit::Count,
-        on_lambda: false,
+        source: Source::Worker,
         read: Read::Build,
     },
 ];

@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used)]
 use std::sync::LazyLock;
 
+use super::prometheus::text;
 use super::*;
+use crate::dead_letter::Reason;
+use crate::decide::shard::ShardId;
 
 fn labels(effect: &str, table: &str) -> Labels {
     Labels {
@@ -13,12 +16,21 @@ fn labels(effect: &str, table: &str) -> Labels {
 
 static LABELS: LazyLock<Labels> = LazyLock::new(|| labels("placed", "orders"));
 
-fn facts<'a>(counters: &'a Counters, times: &'a Histogram, shards: &'a [ShardNow]) -> Facts<'a> {
-    let behind = |shard: &str, lag| Behind {
-        shard: shard.to_owned(),
-        lag: Duration::from_secs(lag),
-        until_trim: Duration::from_secs(86_400 - lag),
-    };
+fn behind(shard: &str, lag: u64) -> ShardNow {
+    ShardNow {
+        shard: ShardId::new(shard),
+        ..ShardNow::of_event(Duration::from_secs(lag), Duration::from_hours(24))
+    }
+}
+
+static LEVELS: LazyLock<Levels> = LazyLock::new(|| Levels {
+    open_gaps: Some(2),
+    ..Levels::default().with_parked([Some(Reason::Rejected), Some(Reason::Rescued), None])
+});
+
+static SHARDS: LazyLock<[ShardNow; 2]> = LazyLock::new(|| [behind("a", 3), behind("b", 0)]);
+
+fn facts<'a>(counters: &'a Counters, times: &'a Histogram) -> Facts<'a> {
     Facts {
         labels: &LABELS,
         counters,
@@ -27,12 +39,12 @@ fn facts<'a>(counters: &'a Counters, times: &'a Histogram, shards: &'a [ShardNow
             accepted: 7,
             ..Mails::default()
         }),
-        behind: vec![behind("a", 3), behind("b", 0)],
+        shards: &*SHARDS,
+        down_for: Duration::ZERO,
+        levels: Some(&LEVELS),
         fleet: Some(FleetNow {
             settling: times,
-            shards,
             budget: None,
-            down_for: Duration::ZERO,
         }),
     }
 }
@@ -43,7 +55,7 @@ fn the_text_is_what_prometheus_reads() {
     counters.handled.store(5, Ordering::Relaxed);
     times.add(Duration::from_millis(20));
     times.add(Duration::from_hours(48));
-    let text = text(&[Sample::of(&facts(&counters, &times, &[]))]);
+    let text = text(vec![Sample::of(&facts(&counters, &times))]).unwrap();
     for line in [
         "# HELP aftercommit_records_handled_total Records that the handler settled.",
         "# TYPE aftercommit_records_handled_total counter",
@@ -53,6 +65,10 @@ fn the_text_is_what_prometheus_reads() {
         "aftercommit_lag_seconds{group=\"shop\",effect=\"placed\",table=\"orders\",shard=\"a\"} 3",
         "aftercommit_until_trim_seconds{group=\"shop\",effect=\"placed\",table=\"orders\",shard=\"b\"} 86400",
         "aftercommit_buffered_bytes 0",
+        "aftercommit_parked_keys{group=\"shop\",effect=\"placed\",table=\"orders\",reason=\"rejected\"} 1",
+        "aftercommit_parked_keys_failed{group=\"shop\",effect=\"placed\",table=\"orders\"} 2",
+        "aftercommit_parked_keys_rescued{group=\"shop\",effect=\"placed\",table=\"orders\"} 1",
+        "aftercommit_gaps_open{group=\"shop\",effect=\"placed\",table=\"orders\"} 2",
         "# TYPE aftercommit_handle_seconds histogram",
         "aftercommit_handle_seconds_bucket{group=\"shop\",effect=\"placed\",table=\"orders\",le=\"0.01\"} 0",
         "aftercommit_handle_seconds_bucket{group=\"shop\",effect=\"placed\",table=\"orders\",le=\"0.025\"} 1",
@@ -72,7 +88,7 @@ fn two_streams_of_a_table_are_one_and_two_tables_or_effects_are_two() {
     let of = |effect: &str, table: &str| {
         Sample::of(&Facts {
             labels: &labels(effect, table),
-            ..facts(&counters, &times, &[])
+            ..facts(&counters, &times)
         })
     };
     let joined = Sample::by_labels([
@@ -85,7 +101,7 @@ fn two_streams_of_a_table_are_one_and_two_tables_or_effects_are_two() {
     assert_eq!(joined.len(), 3);
     assert_eq!(handled(&joined[0]), Some(Value::Counter(10)));
     assert_eq!(handled(&joined[1]), Some(Value::Counter(5)));
-    let text = text(&joined);
+    let text = text(joined).unwrap();
     let info = text
         .lines()
         .filter(|line| line.starts_with("aftercommit_build_info{"));
@@ -97,7 +113,7 @@ fn on_lambda_there_is_no_fleet() {
     let (counters, times) = (Counters::default(), Histogram::default());
     let sample = Sample::of(&Facts {
         fleet: None,
-        ..facts(&counters, &times, &[])
+        ..facts(&counters, &times)
     });
     let mut names: Vec<_> = sample
         .values
@@ -118,6 +134,10 @@ fn on_lambda_there_is_no_fleet() {
             "aftercommit_attempts_failed_total",
             "aftercommit_lag_seconds",
             "aftercommit_until_trim_seconds",
+            "aftercommit_dependency_down_seconds",
+            "aftercommit_parked_keys",
+            "aftercommit_parked_keys_failed",
+            "aftercommit_parked_keys_rescued",
             "aftercommit_handle_seconds",
         ]
     );
@@ -150,5 +170,13 @@ fn names_are_as_prometheus_wants_them() {
 
 #[test]
 fn a_label_cannot_break_out() {
-    assert_eq!(escaped("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    let (counters, times) = (Counters::default(), Histogram::default());
+    let odd = labels("placed", "a\"b\\c\nd");
+    let sample = Sample::of(&Facts {
+        labels: &odd,
+        ..facts(&counters, &times)
+    });
+    let text = text(vec![sample]).unwrap();
+    let escaped = "table=\"a\\\"b\\\\c\\nd\"";
+    assert!(text.contains(escaped), "{text}");
 }

@@ -12,7 +12,9 @@ use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{InitialPosition, LeaseRow, LeaseStore, View};
 use aftercommit::stores::source::StreamSource;
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
-use aftercommit::{Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings};
+use aftercommit::{
+    Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
+};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;

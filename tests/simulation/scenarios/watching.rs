@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aftercommit::status::Status;
 use aftercommit::status::health::{HeldBack, NotReady, Stuck};
-use aftercommit::status::metrics::Value;
-use aftercommit::status::{Status, metrics};
+use aftercommit::status::metrics::{Value, prometheus};
 use tokio::time::{advance, timeout};
 
 use super::calls::Heard;
@@ -16,7 +16,7 @@ use super::stage::{Stage, eventually, pass, secs};
 fn values(status: &Status, name: &str) -> Vec<f64> {
     let samples = status.samples();
     match samples[0].value(name) {
-        Some(Value::Shards(values, _)) => values.iter().map(|(_, value)| *value).collect(),
+        Some(Value::Each(each)) => each.values.iter().map(|(_, value)| *value).collect(),
         Some(Value::Gauge(value) | Value::Process(value)) => vec![*value],
         Some(Value::Counter(count)) => vec![f64::from(u32::try_from(*count).unwrap())],
         other => panic!("{name}: {other:?}"),
@@ -169,11 +169,11 @@ async fn the_numbers_are_what_happens() {
     assert!((value(status, "aftercommit_records_handled_total") - 100.0).abs() < 0.1);
     assert!(value(status, "aftercommit_heartbeats_total") > 60.0);
     assert!(value(status, "aftercommit_buffered_bytes").abs() < 0.1);
-    let text = metrics::text(&status.samples());
+    let text = prometheus::text(status.samples()).unwrap();
     let labels = "group=\"confirmation\",effect=\"confirmation\",table=\"arn\"";
     for expected in [
         format!("aftercommit_commit_to_settled_seconds_count{{{labels}}} 100"),
-        format!("aftercommit_commit_to_settled_seconds_bucket{{{labels},le=\"60\"}} 0"),
+        format!("aftercommit_commit_to_settled_seconds_bucket{{{labels},le=\"60.0\"}} 0"),
         format!("aftercommit_handle_seconds_count{{{labels}}} 100"),
     ] {
         assert!(text.contains(&expected), "no {expected} in\n{text}");

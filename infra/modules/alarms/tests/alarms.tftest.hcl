@@ -8,8 +8,8 @@ run "silence_is_an_alarm_on_ecs" {
   command = plan
 
   assert {
-    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "gaps", "lag", "no-heartbeat", "rescued", "trim"])
-    error_message = "Seven alarms, and none of Lambda's."
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "gaps", "lag", "mail-server", "no-heartbeat", "released", "rescued", "trim"])
+    error_message = "Nine alarms, and none of Lambda's."
   }
 
   assert {
@@ -19,7 +19,12 @@ run "silence_is_an_alarm_on_ecs" {
 
   assert {
     condition     = aws_cloudwatch_metric_alarm.this["trim"].comparison_operator == "LessThanThreshold" && aws_cloudwatch_metric_alarm.this["trim"].threshold == 21600
-    error_message = "Four hours before the loss."
+    error_message = "Six hours before the loss: two before the worker writes the records down as dead letters."
+  }
+
+  assert {
+    condition     = alltrue([for name in ["ambiguous", "dead-letters", "gaps", "released", "rescued"] : aws_cloudwatch_metric_alarm.this[name].treat_missing_data == "ignore" && aws_cloudwatch_metric_alarm.this[name].statistic == "Maximum"])
+    error_message = "A level that nobody measures stays as it is."
   }
 }
 
@@ -27,12 +32,17 @@ run "lambda_has_an_age_and_a_queue_in_place_of_heartbeats" {
   command = plan
 
   variables {
-    lambda = { function_name = "aftercommit", given_up_queue_name = "aftercommit-given-up" }
+    lambda = { function_name = "aftercommit", event_source_mapping_uuid = "11111111-2222-3333-4444-555555555555", given_up_queue_name = "aftercommit-given-up" }
   }
 
   assert {
-    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "earlier-stream", "given-up", "iterator-age", "lag", "rescued", "trim"])
-    error_message = "An idle function is well."
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "earlier-stream", "errors", "given-up", "iterator-age", "lag", "mail-server", "no-polls", "released", "rescued", "throttles", "trim"])
+    error_message = "What Lambda alone can tell, and the levels."
+  }
+
+  assert {
+    condition     = [for name, alarm in aws_cloudwatch_metric_alarm.this : name if alarm.treat_missing_data == "breaching"] == ["no-polls"] && aws_cloudwatch_metric_alarm.this["no-polls"].dimensions.EventSourceMappingUUID == "11111111-2222-3333-4444-555555555555"
+    error_message = "An idle function is well; a mapping that does not poll is not."
   }
 
   assert {

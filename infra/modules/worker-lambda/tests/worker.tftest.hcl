@@ -54,7 +54,7 @@ run "a_stream_that_was_replaced_is_read_to_its_end" {
 
   assert {
     condition = (
-      [for one in aws_lambda_event_source_mapping.earlier : one.event_source_arn] == var.earlier_streams
+      tolist([for one in aws_lambda_event_source_mapping.earlier : one.event_source_arn]) == var.earlier_streams
       && alltrue([for one in aws_lambda_event_source_mapping.earlier : one.starting_position == "TRIM_HORIZON"])
       && alltrue([for one in aws_lambda_event_source_mapping.earlier : one.function_response_types == toset(["ReportBatchItemFailures"])])
       && aws_lambda_event_source_mapping.stream.event_source_arn == var.confirmation.orders.stream_arn

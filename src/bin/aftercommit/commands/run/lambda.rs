@@ -1,12 +1,17 @@
 //! The same as an AWS Lambda function: Lambda reads the streams, and nobody shares leases.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aftercommit::lambda::{Function, Invoked};
 use aftercommit::status::emf::Emf;
-use aftercommit::status::metrics::{Behind, Facts, Labels, Sample};
+use aftercommit::status::levels::Levels;
+use aftercommit::status::metrics::{Facts, Labels, Sample};
+use aftercommit::status::{Counters, Histogram, ShardNow};
+use aftercommit::stores::dead_letter::DeadLetters;
 use aftercommit::stores::tables::dynamodb::FollowedTable;
+use aftercommit::{Dependency, GroupTable};
 
 use super::{Followed, Handler, RunArgs, Shared, prepared, settings};
 use crate::args::fleet::Here;
@@ -65,13 +70,26 @@ fn function(
     if !args.watch.writes_emf() {
         return Ok(function);
     }
-    let retention = settings(args, &shared.here)?.timing.retention;
-    let labels = Labels {
-        group: followed.at.group().clone(),
-        effect: args.group.effect.or_default(),
-        table: followed.at.table_name().to_owned(),
-    };
-    Ok(telling(function, labels, handler, retention))
+    let lines = Arc::new(Lines {
+        labels: Labels {
+            group: followed.at.group().clone(),
+            effect: args.group.effect.or_default(),
+            table: followed.at.table_name().to_owned(),
+        },
+        at: followed.at,
+        counters: function.counters(),
+        handling: function.handling(),
+        handler,
+        letters: shared.letters.open(),
+        dependency: shared.mail_server.clone(),
+        retention: settings(args, &shared.here)?.timing.retention,
+        emf: Mutex::default(),
+        asked: Mutex::default(),
+    });
+    Ok(function.told(move |invoked| {
+        let lines = lines.clone();
+        async move { lines.write(invoked).await }
+    }))
 }
 
 /// The ARN of the stream that the table has now.
@@ -80,36 +98,94 @@ async fn latest_stream(client: aws_sdk_dynamodb::Client, table: String) -> Optio
     Some(found.ok()?.stream().ok()?.arn.into())
 }
 
-/// The same, with a line of metrics after each event.
-fn telling(
-    function: Function<Handler>,
+/// Writes a line of metrics after each event.
+struct Lines {
     labels: Labels,
+    at: GroupTable,
+    counters: Arc<Counters>,
+    handling: Arc<Histogram>,
     handler: Handler,
+    letters: Arc<dyn DeadLetters>,
+    dependency: Dependency,
     retention: Duration,
-) -> Function<Handler> {
-    let (counters, handling) = (function.counters(), function.handling());
-    let emf = Mutex::new(Emf::default());
-    function.told(move |invoked| {
+    emf: Mutex<Emf>,
+    asked: Mutex<Option<Asked>>,
+}
+
+/// When it was last asked what waits in the tables, and how many troubles there had been by then.
+#[derive(Clone, Copy)]
+struct Asked {
+    at: SystemTime,
+    troubles: u64,
+}
+
+/// What waits in the tables is asked for after an event that added to it, and otherwise once in this time.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
+
+impl Lines {
+    async fn write(&self, invoked: Invoked) {
         let age = |since| SystemTime::now().duration_since(since).unwrap_or_default();
         let lag = match invoked {
             Invoked::Settled => Some(Duration::ZERO),
             // What is not known is not told.
             Invoked::Waiting(since) => since.map(age),
         };
-        let behind = lag.map(|lag| Behind {
-            shard: "lambda".to_owned(),
-            lag,
-            until_trim: retention.saturating_sub(lag),
-        });
+        let shard = lag.map(|lag| ShardNow::of_event(lag, self.retention));
+        let levels = self.levels().await;
         let sample = Sample::of(&Facts {
-            labels: &labels,
-            counters: &counters,
-            handling: &handling,
-            mails: Some(watch::mails(handler.counts())),
-            behind: behind.into_iter().collect(),
+            labels: &self.labels,
+            counters: &self.counters,
+            handling: &self.handling,
+            mails: Some(watch::mails(self.handler.counts())),
+            shards: shard.as_slice(),
+            down_for: self.dependency.down_for().unwrap_or_default(),
+            levels: levels.as_ref(),
             fleet: None,
         });
-        let mut emf = emf.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut emf = self.emf.lock().unwrap_or_else(PoisonError::into_inner);
         watch::write(&mut emf, &[sample]);
-    })
+    }
+
+    /// What waits in the tables, if it is to be asked for now.
+    async fn levels(&self) -> Option<Levels> {
+        let now = Asked {
+            at: SystemTime::now(),
+            troubles: self.troubles(),
+        };
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |asked: Asked| {
+            let age = now.at.duration_since(asked.at).unwrap_or(ASK_AGAIN);
+            age < ASK_AGAIN && asked.troubles == now.troubles
+        };
+        if asked.is_some_and(fresh) {
+            return None;
+        }
+        let orders = self.handler.ledger().attention();
+        let parked = Levels::parked(&*self.letters, &self.at);
+        let (parked, orders) = tokio::join!(parked, orders);
+        for error in [parked.as_ref().err(), orders.as_ref().err()]
+            .into_iter()
+            .flatten()
+        {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "what waits in the tables cannot be counted");
+        }
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        Some(Levels {
+            orders: orders.ok(),
+            ..parked.unwrap_or_default()
+        })
+    }
+
+    /// How often something came into the tables that waits there.
+    fn troubles(&self) -> u64 {
+        let counters = &self.counters;
+        let letters = [
+            &counters.dead_letters,
+            &counters.followed,
+            &counters.rescued,
+        ];
+        let letters = letters.map(|counter| counter.load(Ordering::Relaxed));
+        letters.iter().sum::<u64>() + self.handler.counts().ambiguous()
+    }
 }

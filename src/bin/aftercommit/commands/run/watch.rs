@@ -133,7 +133,7 @@ impl Lines {
                     _ = &mut stopped => true,
                     _ = minutes.tick() => false,
                 };
-                write(&mut emf, &status.samples());
+                write(&mut emf, &status.measure().await);
                 if last {
                     return;
                 }
