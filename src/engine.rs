@@ -1,15 +1,10 @@
 //! What all shard tasks of a consumer share.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
-
-use tracing::warn;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::dead_letter::DeadLetters;
-use crate::decide::retry::Backoff;
 use crate::dependency::Dependency;
 use crate::filter::{Filters, HomeRegion};
 use crate::group::{GroupTable, Identity};
@@ -47,35 +42,5 @@ impl<S, L, H> Engine<S, L, H> {
     /// Whether the handler gets the record, which is from the stream with this ARN.
     pub fn wants(&self, record: &Record, stream: &str) -> bool {
         self.filters.want(record, stream, self.home.as_ref())
-    }
-}
-
-/// How calls are repeated whose answer must come.
-pub(crate) const PERSISTENT: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    cap: Duration::from_secs(5),
-};
-
-/// Repeats a call whose answer must come, each for at most `limit`. What is called so may be
-/// repeated.
-pub(crate) async fn persist<T, F: Future<Output = anyhow::Result<T>>>(
-    limit: Duration,
-    mut rng: fastrand::Rng,
-    what: &'static str,
-    call: impl Fn() -> F,
-) -> T {
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let error = match tokio::time::timeout(limit, call()).await {
-            Ok(Ok(answer)) => return answer,
-            Ok(Err(error)) => error,
-            Err(late) => late.into(),
-        };
-        warn!(
-            error = format!("{error:#}"),
-            "{what} failed and is tried again"
-        );
-        tokio::time::sleep(PERSISTENT.wait(attempt, &mut rng)).await;
     }
 }

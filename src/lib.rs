@@ -97,6 +97,7 @@ mod ledger;
 mod progress;
 pub mod record;
 mod redrive;
+mod retry;
 mod rows;
 mod run_pipeline;
 mod settings;

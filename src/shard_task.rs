@@ -16,11 +16,12 @@ use tracing::info;
 
 use crate::core::pipeline::Closing;
 use crate::decide::rate::Rate;
-use crate::engine::{Engine, FEW_PARKED, persist};
+use crate::engine::{Engine, FEW_PARKED};
 use crate::handler::{Context, RecordHandler};
 use crate::leases::{GapRow, Hold, LeaseStore, Report};
 use crate::progress::{Reading, Turn};
 use crate::record::{Position, SequenceNumber};
+use crate::retry::persist;
 use crate::run_pipeline::{InFlight, Work, ask, into_letters};
 use crate::source::StreamSource;
 use crate::trust::Tenure;

@@ -1,21 +1,12 @@
 //! Writing claims and outcomes into the ledger, however often it takes.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, anyhow};
-use tokio::time::{sleep, timeout};
-
 use crate::Clock;
 use crate::decide::claim::{Entry, Happened, transition};
+use crate::decide::lease::hash;
 use crate::ledger::{EffectKey, Ledger, Swap};
+use crate::retry::{LEDGER, OUTCOME, Policy};
+use anyhow::{Context as _, anyhow};
 
-/// A call that takes longer than this is given up, and made again: it is idempotent.
-const CALL: Duration = Duration::from_secs(10);
-/// Tries of a call on the way in: the record comes again anyway.
-const TRIES: u32 = 3;
-/// Tries on the way out: an outcome that is not written becomes a doubt. With the pauses, a few
-/// minutes.
-const TRIES_TO_FINISH: u32 = 20;
 /// Rounds of losing a race before giving up for now.
 const ROUNDS: u32 = 16;
 
@@ -36,7 +27,7 @@ impl<L: Ledger> Book<L> {
 
     /// The row as it stands.
     pub(super) async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
-        persist(TRIES, || self.ledger.read(key)).await
+        repeated(LEDGER, key, || self.ledger.read(key)).await
     }
 
     /// Writes one row over another, or tells which one stands.
@@ -47,7 +38,7 @@ impl<L: Ledger> Book<L> {
         next: &Entry,
     ) -> anyhow::Result<Swap> {
         let revision = before.map(|entry| entry.revision);
-        persist(TRIES, || self.ledger.swap(key, revision, next)).await
+        repeated(LEDGER, key, || self.ledger.swap(key, revision, next)).await
     }
 
     /// Writes what happened, on top of whatever stands, and returns the row that stands then.
@@ -73,7 +64,7 @@ impl<L: Ledger> Book<L> {
             }
             let revision = row.as_ref().map(|entry| entry.revision);
             let write = || self.ledger.swap(key, revision, &next);
-            match persist(TRIES_TO_FINISH, write).await? {
+            match repeated(OUTCOME, key, write).await? {
                 Swap::Written => return Ok(Some(next)),
                 Swap::Lost(standing) => row = standing,
             }
@@ -82,23 +73,12 @@ impl<L: Ledger> Book<L> {
     }
 }
 
-/// Makes an idempotent call until it is answered, with growing pauses.
-async fn persist<T, F>(tries: u32, call: impl Fn() -> F) -> anyhow::Result<T>
+/// Repeats an idempotent call. The pauses follow from the key, so that a simulation can be replayed.
+async fn repeated<T, F>(policy: Policy, key: &EffectKey, call: impl Fn() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
 {
-    let mut pause = Duration::from_millis(50);
-    let mut last = anyhow!("no try");
-    for round in 0..tries {
-        if round > 0 {
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(10));
-        }
-        last = match timeout(CALL, call()).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => error,
-            Err(_) => anyhow!("no answer within {CALL:?}"),
-        };
-    }
-    Err(last).context("the ledger does not answer")
+    let mut rng = fastrand::Rng::with_seed(hash(&key.to_string()));
+    let answer = policy.call(&mut rng, |_| true, call).await;
+    answer.context("the ledger does not answer")
 }

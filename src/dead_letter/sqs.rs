@@ -10,7 +10,7 @@ use aws_config::{Region, SdkConfig};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::on_failure::message;
 use super::{
@@ -18,18 +18,9 @@ use super::{
     Reason, Selection, Written,
 };
 use crate::aws_error::AwsError;
-use crate::decide::retry::Backoff;
 use crate::group::GroupTable;
 use crate::record::ItemKey;
-
-/// A copy that is not sent in this time is sent anew.
-const A_TRY: Duration = Duration::from_secs(10);
-
-/// Between two tries.
-const AGAIN: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    cap: Duration::from_secs(5),
-};
+use crate::retry::COPY;
 
 /// Where copies go.
 #[derive(Debug, Clone)]
@@ -204,19 +195,12 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
 
     async fn copy(&self, letter: &Letter) -> anyhow::Result<()> {
         let mut rng = fastrand::Rng::new();
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let sent = timeout(A_TRY, self.to.send(letter)).await;
-            let sent = sent.map_err(anyhow::Error::from).flatten();
-            let failing_for = self.tried(sent.is_ok());
-            match sent {
-                Err(_) if failing_for < self.patience => {
-                    tokio::time::sleep(AGAIN.wait(tries, &mut rng)).await;
-                }
-                sent => return sent,
-            }
+        let lasts = |_: &anyhow::Error| self.tried(false) < self.patience;
+        let sent = COPY.call(&mut rng, lasts, || self.to.send(letter)).await;
+        if sent.is_ok() {
+            self.tried(true);
         }
+        sent
     }
 
     async fn parked_page(

@@ -13,10 +13,11 @@ use super::{ANSWER, Function, MARGIN};
 use crate::core::pipeline::{Change, Closing, Rules};
 use crate::decide::claim::Liveness;
 use crate::decide::shard::ShardId;
-use crate::engine::{FEW_PARKED, persist};
+use crate::engine::FEW_PARKED;
 use crate::handler::{Context, RecordHandler};
 use crate::progress::Counters;
 use crate::record::SequenceNumber;
+use crate::retry::persist;
 use crate::run_pipeline::{InFlight, Work, ask, into_letters};
 
 /// Stands for the shard, which the event does not name.

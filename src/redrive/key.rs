@@ -14,6 +14,7 @@ use crate::decide::claim::Liveness;
 use crate::decide::retry::{AttemptLimits, Backoff};
 use crate::dependency::{Try, Turn};
 use crate::handler::{Context, Failure, RecordHandler};
+use crate::retry::REDRIVE;
 use crate::run_pipeline::{Buried, Bury, InFlight, Work};
 
 /// A claim outlives what it is made for by this, as clocks differ.
@@ -298,16 +299,10 @@ impl<H: RecordHandler> Redrive<'_, H> {
     }
 }
 
-/// Calls the store up to five times.
+/// Repeats a call to the store.
 async fn repeated<'a, T>(
     call: impl Fn() -> BoxFuture<'a, anyhow::Result<T>>,
     rng: &mut fastrand::Rng,
 ) -> anyhow::Result<T> {
-    for attempt in 1..5 {
-        match call().await {
-            Ok(answer) => return Ok(answer),
-            Err(_) => tokio::time::sleep(Backoff::default().wait(attempt, rng)).await,
-        }
-    }
-    call().await
+    REDRIVE.call(rng, |_| true, call).await
 }

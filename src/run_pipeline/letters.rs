@@ -8,10 +8,10 @@ use tracing::error;
 
 use crate::core::Reason;
 use crate::dead_letter::{Coming, DeadLetters, Fence, Letter, Written};
-use crate::engine::persist;
 use crate::group::GroupTable;
 use crate::progress::Counters;
 use crate::record::ItemKey;
+use crate::retry::persist;
 
 /// What came of a dead letter.
 pub(crate) enum Buried {

@@ -2,17 +2,19 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
 use super::{Ahead, Ended, ShardTask, gap_row, next_order, until};
 use crate::decide::shard::{Shard, ShardId};
-use crate::engine::{Engine, PERSISTENT, persist};
+use crate::engine::Engine;
 use crate::gate::left_out;
 use crate::handler::RecordHandler;
 use crate::leases::{GapRow, Hold, LeaseRow, LeaseStore, Report};
 use crate::progress::Counters;
 use crate::record::SequenceNumber;
+use crate::retry::{UNTIL_ANSWERED, persist};
 use crate::settings::OnGap;
 use crate::source::{SourceError, StreamSource};
 
@@ -162,6 +164,9 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
     }
 }
 
+/// The shortest pause between two searches for children: a child becomes visible late.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// Asks for the children of a shard until the answer can be believed.
 ///
 /// A child becomes visible some time after its parent was closed, so an empty answer is asked for
@@ -200,7 +205,7 @@ async fn find_children<S: StreamSource>(
                 refused = true;
             }
         }
-        tokio::time::sleep(PERSISTENT.wait(attempt, rng).max(PERSISTENT.base)).await;
+        tokio::time::sleep(UNTIL_ANSWERED.pause(attempt, rng).max(SHORTEST)).await;
     }
     Vec::new()
 }

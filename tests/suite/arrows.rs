@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["gate", "aws_error", "group"],
     &["decide"],
-    &["core"],
+    &["core", "retry"],
     &["record", "clock"],
     &["trust", "rows", "filter"],
     &["handler"],
@@ -34,6 +34,7 @@ const CONFIRMATION: &[&str] = &[
     "record",
     "clock",
     "group",
+    "retry",
     "rows",
     "handler",
     "ledger",
