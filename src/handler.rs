@@ -68,6 +68,10 @@ impl<H: RecordHandler> RecordHandler for Arc<H> {
 /// they live.
 pub const OUTSIDE: &str = "~";
 
+/// What the names of commands begin with that handle one order once, because a person asked for it:
+/// its record does not come again.
+pub const ONCE: &str = "~send/";
+
 /// Tells whether the process that is named by an incarnation may still be acting.
 pub type LivenessOf = Arc<dyn Fn(&str) -> Liveness + Send + Sync>;
 
@@ -112,6 +116,11 @@ impl Context {
     /// This start of this worker process, unique for all times.
     pub fn incarnation(&self) -> &str {
         &self.incarnation
+    }
+
+    /// Whether the record comes again until it is settled.
+    pub(crate) fn comes_again(&self) -> bool {
+        !self.incarnation.starts_with(ONCE)
     }
 
     /// The version of a row of yours that shows the item as `record` left it: the record's place in

@@ -270,6 +270,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             kept: draft.and_then(|draft| draft.kept.clone()),
             abandoned: job.past.abandoned.clone(),
             policy: self.rules.on_ambiguous,
+            comes_again: job.context.comes_again(),
             now,
         };
         let claimant = job.row.as_ref().and_then(|entry| entry.claimant.as_ref());

@@ -74,6 +74,9 @@ pub struct Ask {
     pub abandoned: Vec<u64>,
     /// The user's policy.
     pub policy: OnAmbiguous,
+    /// Whether the record comes again to a worker until it is settled, and is not handled once only
+    /// because a person asked for it.
+    pub comes_again: bool,
     /// The time, for the record and for deadlines.
     pub now: SystemTime,
 }
@@ -188,6 +191,7 @@ fn claimed(before: &Entry, ask: &Ask) -> Entry {
     next.state = State::Sending;
     next.fence += 1;
     next.claimant = Some(ask.claimant.clone());
+    next.resends = ask.comes_again && ask.policy == OnAmbiguous::Resend;
     next.first_claimed = before.first_claimed.or(Some(ask.now));
     if in_doubt && differs && !stays {
         let why = "the first mail was not kept: this one has the same Message-ID and other bytes";

@@ -68,6 +68,7 @@ impl DynamoDbLedger {
     pub async fn attention(&self) -> anyhow::Result<Needed> {
         Ok(Needed {
             ambiguous: self.needing(Attention::Ambiguous).await?,
+            resending: self.needing(Attention::Resending).await?,
             released: self.needing(Attention::Released).await?,
         })
     }

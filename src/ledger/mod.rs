@@ -72,8 +72,10 @@ pub enum Swap {
 /// How many effects need a person's attention.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Needed {
-    /// Nobody can tell whether they were accepted.
+    /// Nobody can tell whether they were accepted, and a person has to find out.
     pub ambiguous: u64,
+    /// Nobody can tell, and whoever has their record sends them once more.
+    pub resending: u64,
     /// Operators released them, and they are not sent yet.
     pub released: u64,
 }

@@ -109,6 +109,7 @@ fn overdue(entry: &Entry, now: SystemTime) -> Option<Entry> {
         kept: None,
         abandoned: Vec::new(),
         policy: OnAmbiguous::Park,
+        comes_again: false,
         now,
     };
     match claim(Some(entry), &ask, Liveness::Unknown) {
@@ -154,6 +155,7 @@ mod tests {
             kept: None,
             abandoned: Vec::new(),
             policy: OnAmbiguous::Resend,
+            comes_again: true,
             now: at(0),
         };
         let Verdict::Claim(entry) = claim(None, &ask, Liveness::Unknown) else {

@@ -62,6 +62,10 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> Item 
         ("doubtful", fences(&entry.doubtful)),
         ("accepted", fences(&entry.accepted)),
         (
+            "resends",
+            entry.resends.then_some(AttributeValue::Bool(true)),
+        ),
+        (
             "released",
             entry.released.then_some(AttributeValue::Bool(true)),
         ),
@@ -160,6 +164,7 @@ pub(super) fn entry(item: &Item) -> Result<Entry, Unfit> {
         ambiguities: reader.number("ambiguities")?,
         doubtful: read_fences(&reader, "doubtful")?,
         accepted: read_fences(&reader, "accepted")?,
+        resends: matches!(item.get("resends"), Some(AttributeValue::Bool(true))),
         released: matches!(item.get("released"), Some(AttributeValue::Bool(true))),
         history: read_history(&reader)?,
         changed: reader.time("changed")?,
@@ -281,6 +286,7 @@ mod tests {
             kept: None,
             abandoned: Vec::new(),
             policy: OnAmbiguous::Resend,
+            comes_again: true,
             now,
         };
         match claim(current, &ask, Liveness::Dead) {

@@ -111,10 +111,11 @@ impl FindingKind {
             Self::WorkerStuck | Self::Lag => "lag",
             Self::Ambiguous => "ambiguous",
             Self::Released => "released",
+            Self::Resending => "resending",
             Self::Parked => "dead-letters",
             Self::Rescued => "rescued",
             Self::NeverRead | Self::Unreadable | Self::Incomplete => return None,
-            Self::WorkerSilent | Self::Resending => return None,
+            Self::WorkerSilent => return None,
         })
     }
 }
@@ -237,7 +238,16 @@ pub(super) fn on_orders(needed: &Needed) -> Vec<Finding> {
         );
         by_person(FindingKind::Released, text)
     });
-    ambiguous.into_iter().chain(released).collect()
+    let resending = orders(needed.resending).map(|orders| {
+        let text = format!(
+            "The workers send the mail of {orders} once more, because nobody can tell whether it was \
+             accepted. If that lasts for more than an hour, treat them as the orders of `aftercommit \
+             ledger list --state ambiguous`."
+        );
+        by_workers(FindingKind::Resending, text)
+    });
+    let all = [ambiguous, released, resending];
+    all.into_iter().flatten().collect()
 }
 
 /// What was asked for and not answered.

@@ -41,9 +41,11 @@ pub struct FleetStatus {
     pub findings: Vec<Finding>,
     /// Each stream.
     pub streams: Vec<StreamStatus>,
-    /// Orders of which nobody can tell whether their mail went out; `None`: not asked for, or no answer
+    /// Orders that wait for a person, because nobody can tell whether their mail went out; `None`: not asked for, or no answer
     /// (then the advice says so).
     pub ambiguous: Option<u64>,
+    /// Such orders whose mail the workers send once more by themselves; `None` as above.
+    pub resending: Option<u64>,
     /// Orders that an operator released and that are not sent yet; `None` as above.
     pub released: Option<u64>,
 }
@@ -214,6 +216,7 @@ impl FleetStatus {
             findings: Vec::new(),
             streams,
             ambiguous: needed.map(|needed| needed.ambiguous),
+            resending: needed.map(|needed| needed.resending),
             released: needed.map(|needed| needed.released),
         };
         status.with(all)

@@ -54,6 +54,7 @@ fn ask(deadline: SystemTime) -> Ask {
         kept: None,
         abandoned: Vec::new(),
         policy: OnAmbiguous::Resend,
+        comes_again: false,
         now: now(),
     }
 }

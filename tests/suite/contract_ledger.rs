@@ -55,6 +55,7 @@ fn claimed(nonce: u64) -> Entry {
         ambiguities: 0,
         doubtful: Vec::new(),
         accepted: Vec::new(),
+        resends: false,
         released: false,
         history: History::default(),
         changed: at(1),
@@ -385,7 +386,11 @@ async fn what_needs_attention_is_counted_and_listed_until_it_is_resolved(server:
     let needed = async || {
         let needed = ledger.attention().await.unwrap();
         let mut listed = Vec::new();
-        for why in [Attention::Ambiguous, Attention::Released] {
+        for why in [
+            Attention::Ambiguous,
+            Attention::Resending,
+            Attention::Released,
+        ] {
             let page = ledger.list_needing(why, None).await.unwrap();
             listed.extend(page.entries.into_iter().map(|(key, _)| (why, key)));
         }
@@ -402,19 +407,29 @@ async fn what_needs_attention_is_counted_and_listed_until_it_is_resolved(server:
     ledger.swap(&key, Some(1), &doubt).await.unwrap();
     let listed = vec![(Attention::Ambiguous, key.clone())];
     assert_eq!(needed().await, (1, 0, listed));
-    let released = Entry {
-        state: State::Retry,
-        released: true,
+    // Whoever has its record sends it again.
+    let again = Entry {
+        resends: true,
         revision: 3,
         ..doubt
     };
-    ledger.swap(&key, Some(2), &released).await.unwrap();
+    ledger.swap(&key, Some(2), &again).await.unwrap();
+    let listed = vec![(Attention::Resending, key.clone())];
+    assert_eq!(needed().await, (0, 0, listed));
+    assert_eq!(ledger.attention().await.unwrap().resending, 1);
+    let released = Entry {
+        state: State::Retry,
+        released: true,
+        revision: 4,
+        ..again
+    };
+    ledger.swap(&key, Some(3), &released).await.unwrap();
     let listed = vec![(Attention::Released, key.clone())];
     assert_eq!(needed().await, (0, 1, listed));
     let sent = Entry {
         released: false,
         ..sent(&released)
     };
-    ledger.swap(&key, Some(3), &sent).await.unwrap();
+    ledger.swap(&key, Some(4), &sent).await.unwrap();
     assert_eq!(needed().await, (0, 0, vec![]));
 }

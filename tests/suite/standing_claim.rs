@@ -26,6 +26,7 @@ fn claimed() -> Entry {
         kept: None,
         abandoned: Vec::new(),
         policy: OnAmbiguous::Resend,
+        comes_again: false,
         now,
     };
     match claim(None, &ask, Liveness::Unknown) {

@@ -247,6 +247,7 @@ fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted(
     assert_eq!(stream.parked_keys, Some(3));
     let needed = Needed {
         ambiguous: 1,
+        resending: 7,
         released: 2,
     };
     let status = FleetStatus::new(now(), vec![stream], Some(needed));
@@ -254,6 +255,8 @@ fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted(
     assert!(status.advice[0].starts_with("Nobody can tell for one order"));
     assert!(status.advice[1].starts_with("An operator released 2 orders"));
     assert!(status.advice[2].starts_with("3 items wait behind a dead letter"));
+    let in_hand = status.words(ResolvedBy::Workers);
+    assert!(in_hand[0].starts_with("The workers send the mail of 7 orders once more"));
 }
 
 #[test]

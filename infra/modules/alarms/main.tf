@@ -16,7 +16,7 @@ locals {
       comparison = "LessThanThreshold"
       threshold  = var.until_trim_seconds
     }
-    # A level, as the next three: from the tables, whoever wrote them and whether or not it still lives. While
+    # A level, as the next four: from the tables, whoever wrote them and whether or not it still lives. While
     # nobody asks the tables the alarm stays as it is.
     dead-letters = {
       says      = "Records could not be handled and wait for somebody."
@@ -34,6 +34,13 @@ locals {
       says      = "Nobody can tell whether mails were accepted, and the orders wait for somebody."
       metric    = "aftercommit_orders_ambiguous"
       statistic = "Maximum"
+      silence   = "ignore"
+    }
+    resending = {
+      says      = "Orders in doubt should have been sent once more, and have not been for an hour."
+      metric    = "aftercommit_orders_resending"
+      statistic = "Maximum"
+      minutes   = 60
       silence   = "ignore"
     }
     released = {

@@ -27,6 +27,13 @@ data "aws_iam_policy_document" "worker" {
     resources = ["${var.confirmation.orders.arn}/stream/*"]
   }
 
+  # How many orders wait, for the alarms.
+  statement {
+    sid       = "Attention"
+    actions   = ["dynamodb:Query"]
+    resources = ["${var.confirmation.tables.ledger.arn}/index/attention"]
+  }
+
   statement {
     sid       = "GivenUp"
     actions   = ["sqs:SendMessage"]

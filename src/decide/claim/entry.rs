@@ -39,6 +39,8 @@ pub struct Entry {
     /// The fences of the claims that the mail server accepted: more than one is more than one
     /// mail.
     pub accepted: Vec<u64>,
+    /// Whoever has its record sends it once more by itself, should the last claim end in doubt.
+    pub resends: bool,
     /// An operator let it be sent (again), and it is not sent yet. No worker may have its record in
     /// hand, so until then it waits for a person.
     pub released: bool,
@@ -64,6 +66,7 @@ impl Entry {
             ambiguities: 0,
             doubtful: Vec::new(),
             accepted: Vec::new(),
+            resends: false,
             released: false,
             history: History::default(),
             changed: now,
@@ -98,6 +101,9 @@ impl Entry {
     /// Why a person should look at it, if one should.
     pub fn attention(&self) -> Option<Attention> {
         match self.state {
+            State::Ambiguous if self.resends && self.doubtful.len() < 2 => {
+                Some(Attention::Resending)
+            }
             State::Ambiguous => Some(Attention::Ambiguous),
             _ => self.released.then_some(Attention::Released),
         }
@@ -266,6 +272,8 @@ pub struct Claimant {
 pub enum Attention {
     /// Nobody can tell whether it was accepted.
     Ambiguous,
+    /// The same, and nobody has to: whoever has its record sends it once more.
+    Resending,
     /// An operator let it be sent, and it is not sent yet.
     Released,
 }
@@ -275,6 +283,7 @@ impl Attention {
     pub fn word(self) -> &'static str {
         match self {
             Self::Ambiguous => "AMBIGUOUS",
+            Self::Resending => "RESENDING",
             Self::Released => "RELEASED",
         }
     }

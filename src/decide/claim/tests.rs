@@ -18,6 +18,7 @@ pub(super) fn ask(nonce: u64, policy: OnAmbiguous) -> Ask {
         kept: None,
         abandoned: Vec::new(),
         policy,
+        comes_again: true,
         now: at(0),
     }
 }
@@ -376,6 +377,30 @@ fn an_operator_resolves_a_doubt_and_may_give_a_failure_another_chance() {
         assert!(transition(Some(&sent), &word(decision), at(6)).is_err());
     }
     assert!(transition(None, &word(Decision::Sent), at(6)).is_err());
+}
+
+#[test]
+fn a_doubt_waits_for_a_person_unless_whoever_has_the_record_sends_it_once_more() {
+    let claimed = |current: Option<&Entry>, nonce, policy, comes_again| {
+        let ask = Ask {
+            comes_again,
+            ..ask(nonce, policy)
+        };
+        match claim(current, &ask, Liveness::Dead) {
+            Verdict::Claim(entry) => entry,
+            other => panic!("{other:?}"),
+        }
+    };
+    let doubt = |policy, comes_again| then(&claimed(None, 1, policy, comes_again), &lost(1));
+    let (resend, park) = (OnAmbiguous::Resend, OnAmbiguous::Park);
+    let first = doubt(resend, true);
+    assert_eq!(first.attention(), Some(Attention::Resending));
+    assert_eq!(doubt(park, true).attention(), Some(Attention::Ambiguous));
+    assert_eq!(doubt(resend, false).attention(), Some(Attention::Ambiguous));
+    let second = claimed(Some(&first), 2, resend, true);
+    assert_eq!(second.attention(), None, "somebody is at it");
+    let second = then(&second, &lost(2));
+    assert_eq!(second.attention(), Some(Attention::Ambiguous));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 fn orders(ambiguous: u64) -> Needed {
     Needed {
         ambiguous,
-        released: 0,
+        ..Needed::default()
     }
 }
 

@@ -333,6 +333,11 @@ pub const METRICS: &[Metric] = &[
         |levels| Some(levels.orders?.ambiguous),
     ),
     level(
+        "aftercommit_orders_resending",
+        "Orders of which nobody knows whether their mail was accepted, and whose mail is sent once more.",
+        |levels| Some(levels.orders?.resending),
+    ),
+    level(
         "aftercommit_orders_released",
         "Orders that an operator released and that are not sent.",
         |levels| Some(levels.orders?.released),

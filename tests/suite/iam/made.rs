@@ -107,7 +107,7 @@ const SOURCES: &[Source] = &[
         table: Some(".table."),
         on: &[("dynamodb:", ATTENTION)],
         ecs: &["needing"],
-        lambda: &[],
+        lambda: &["needing"],
         operators: &["list_needing"],
     },
     Source {

@@ -8,8 +8,8 @@ run "silence_is_an_alarm_on_ecs" {
   command = plan
 
   assert {
-    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "gaps", "lag", "mail-server", "no-heartbeat", "released", "rescued", "trim"])
-    error_message = "Nine alarms, and none of Lambda's."
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "gaps", "lag", "mail-server", "no-heartbeat", "released", "rescued", "resending", "trim"])
+    error_message = "Ten alarms, and none of Lambda's."
   }
 
   assert {
@@ -23,7 +23,7 @@ run "silence_is_an_alarm_on_ecs" {
   }
 
   assert {
-    condition     = alltrue([for name in ["ambiguous", "dead-letters", "gaps", "released", "rescued"] : aws_cloudwatch_metric_alarm.this[name].treat_missing_data == "ignore" && aws_cloudwatch_metric_alarm.this[name].statistic == "Maximum"])
+    condition     = alltrue([for name in ["ambiguous", "dead-letters", "gaps", "released", "rescued", "resending"] : aws_cloudwatch_metric_alarm.this[name].treat_missing_data == "ignore" && aws_cloudwatch_metric_alarm.this[name].statistic == "Maximum"])
     error_message = "A level that nobody measures stays as it is."
   }
 }
@@ -36,7 +36,7 @@ run "lambda_has_an_age_and_a_queue_in_place_of_heartbeats" {
   }
 
   assert {
-    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "earlier-stream", "errors", "given-up", "iterator-age", "lag", "mail-server", "no-polls", "released", "rescued", "throttles", "trim"])
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "earlier-stream", "errors", "given-up", "iterator-age", "lag", "mail-server", "no-polls", "released", "rescued", "resending", "throttles", "trim"])
     error_message = "What Lambda alone can tell, and the levels."
   }
 

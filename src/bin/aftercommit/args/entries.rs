@@ -61,12 +61,12 @@ impl FilterArgs {
             || self.reason.is_some()
     }
 
-    /// Why these orders need attention, if the index has them.
-    fn attention(&self) -> Option<Attention> {
-        match self.state? {
-            Wanted::State(State::Ambiguous) => Some(Attention::Ambiguous),
-            Wanted::Released => Some(Attention::Released),
-            Wanted::State(_) => None,
+    /// Why these orders need attention, if the index has them; what is listed first comes first.
+    fn attention(&self) -> &'static [Attention] {
+        match self.state {
+            Some(Wanted::State(State::Ambiguous)) => &[Attention::Ambiguous, Attention::Resending],
+            Some(Wanted::Released) => &[Attention::Released],
+            _ => &[],
         }
     }
 
@@ -81,9 +81,9 @@ impl FilterArgs {
     /// A page of the orders that are asked for.
     pub async fn page(&self, ledger: &DynamoDbLedger, from: Option<&str>) -> anyhow::Result<Page> {
         let mut page = match (self.attention(), self.state) {
-            (Some(why), _) => ledger.list_needing(why, from).await?,
-            (None, Some(Wanted::State(state))) => ledger.list(Some(state), from).await?,
-            (None, _) => ledger.list(None, from).await?,
+            ([], Some(Wanted::State(state))) => ledger.list(Some(state), from).await?,
+            ([], _) => ledger.list(None, from).await?,
+            (reasons, _) => indexed(ledger, reasons, from).await?,
         };
         page.entries.retain(|(_, entry)| self.allows(entry));
         Ok(page)
@@ -91,9 +91,31 @@ impl FilterArgs {
 
     /// Says that the whole table is read, where it is.
     pub fn progress(&self, table: &str) -> Listing {
-        let whole = self.attention().is_none();
+        let whole = self.attention().is_empty();
         Listing::new(whole.then(|| format!("reading the whole table {table}")))
     }
+}
+
+/// A page of the orders that need attention for these reasons, one reason after the other. Where to
+/// go on: the reason's place, and the order's key.
+async fn indexed(
+    ledger: &DynamoDbLedger,
+    reasons: &[Attention],
+    from: Option<&str>,
+) -> anyhow::Result<Page> {
+    let (place, key) = from.and_then(|from| from.split_once(' ')).unzip();
+    let place: usize = place.map_or(Ok(0), str::parse)?;
+    let Some(reason) = reasons.get(place) else {
+        return Ok(Page::default());
+    };
+    let key = key.filter(|key| !key.is_empty());
+    let mut page = ledger.list_needing(*reason, key).await?;
+    page.next = match page.next {
+        Some(key) => Some(format!("{place} {key}")),
+        None if place + 1 < reasons.len() => Some(format!("{} ", place + 1)),
+        None => None,
+    };
+    Ok(page)
 }
 
 /// For a row that is not there.

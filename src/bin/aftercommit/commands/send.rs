@@ -8,7 +8,7 @@ use aftercommit::internal::decide::claim::{
     Decision, Entry, Liveness, OnAmbiguous, Resolution, State,
 };
 use aftercommit::internal::decide::shard::ShardId;
-use aftercommit::internal::handler::OUTSIDE;
+use aftercommit::internal::handler::ONCE;
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
 use aftercommit::stores::dead_letter::key_in_words;
@@ -290,7 +290,7 @@ impl<'a> Mailer<'a> {
         if let Some(when) = self.args.sparing.suppress_when()? {
             handler = handler.suppressing(when);
         }
-        let me = format!("{OUTSIDE}send/{:016x}", fastrand::u64(..));
+        let me = format!("{ONCE}{:016x}", fastrand::u64(..));
         let context = Context::detached()
             .of_shard(&place.arn, &ShardId::new("send"))
             .of_worker(&me, Liveness::Unknown)

@@ -35,6 +35,9 @@ pub fn text(status: &FleetStatus) -> String {
     if let Some(orders) = status.ambiguous {
         let _ = writeln!(text, "\nambiguous orders    {orders}");
     }
+    if let Some(orders) = status.resending.filter(|orders| *orders > 0) {
+        let _ = writeln!(text, "sent once more      {orders}");
+    }
     if let Some(orders) = status.released.filter(|orders| *orders > 0) {
         let _ = writeln!(text, "released orders     {orders}");
     }
