@@ -299,7 +299,7 @@ impl Turn {
             (Guilty::Dependency, _) => Failure::Unavailable(error),
             (Guilty::Record, Unserved::Refused) => Failure::Reject(error),
             (Guilty::Record, Unserved::Down) => Failure::Retry(
-                error.context("others are served, so that this record is taken to be the cause"),
+                error.context("other records succeed, so the failure is blamed on this record"),
             ),
             (Guilty::Record | Guilty::Unknown, _) => Failure::Retry(error),
         }

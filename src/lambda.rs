@@ -124,12 +124,12 @@ const TELLING: Duration = Duration::from_secs(2);
 #[non_exhaustive]
 pub enum Refused {
     /// A record that has no number to report cannot be read.
-    #[error("the event cannot be read: {0}")]
+    #[error("cannot read the event: {0}")]
     Unreadable(NotARecord),
     /// The event is of a table that this function does not follow.
     #[error(
-        "the records come from {stream}, which is no stream of a table that this function is set \
-         to follow: name the table, or remove the event source mapping"
+        "the records come from {stream}, which is not a stream of a table that this function \
+         follows: name the table, or remove the event source mapping"
     )]
     Foreign {
         /// The stream's ARN.
@@ -354,8 +354,8 @@ impl<H> Function<H> {
             self.warned.call_once(|| {
                 warn!(
                     ?left,
-                    "the function has too little time, as nothing is begun in its last {MARGIN:?}: \
-                     raise its timeout to {SHORT:?} at least"
+                    "the function has too little time, because nothing is started in its last \
+                     {MARGIN:?}: raise its timeout to at least {SHORT:?}"
                 );
             });
         }

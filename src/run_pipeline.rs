@@ -308,7 +308,7 @@ where
             (Change::LeaseLost, _) => {
                 let context = &self.work.context;
                 warn!(shard = %context.shard, epoch = context.epoch,
-                    "a dead letter was refused: the lease is somebody else's now");
+                    "a dead letter was refused: another worker holds the lease now");
             }
             (Change::Failed { .. } | Change::Known, _) => {}
         }

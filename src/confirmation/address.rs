@@ -35,10 +35,10 @@ pub enum AddressError {
     )]
     Local,
     /// The part behind the `@`.
-    #[error("the part behind the @ is no domain name")]
+    #[error("the part after the @ is not a domain name")]
     Domain,
     /// An address literal.
-    #[error("the part behind the @ is an IP address; a domain name is needed")]
+    #[error("the part after the @ is an IP address: write a domain name")]
     Literal,
     /// A domain without a dot.
     #[error("the domain has no dot")]

@@ -55,7 +55,7 @@ impl<L: Ledger> Book<L> {
             let next = match transition(row.as_ref(), happened, self.clock.now()) {
                 Ok(next) => next,
                 Err(illegal) => {
-                    tracing::error!(effect = %key, %illegal, "the ledger does not take it");
+                    tracing::error!(effect = %key, %illegal, "the ledger refused the write");
                     return Ok(row);
                 }
             };

@@ -43,15 +43,15 @@ const LINE: usize = 70;
 #[non_exhaustive]
 pub enum BadDkim {
     /// Domain or selector cannot be looked up.
-    #[error("{0:?} is no name in the DNS: letters, digits, hyphens and dots")]
+    #[error("{0:?} is not a DNS name: use letters, digits, hyphens and dots")]
     Name(String),
     /// The file holds no key.
-    #[error("it holds no private key in PEM: make one with openssl genpkey")]
+    #[error("it holds no private key in PEM format: create one with openssl genpkey")]
     NoKey,
     /// Not a key that DKIM knows.
     #[error(
-        "its key is neither RSA of 2048 to 4096 bits nor Ed25519: make one with \
-         openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"
+        "its key is neither RSA of 2048 to 4096 bits nor Ed25519: create one with openssl \
+         genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"
     )]
     Key,
 }
@@ -179,7 +179,7 @@ impl Key {
                 let mut signature = vec![0; key.public().modulus_len()];
                 let random = SystemRandom::new();
                 let signed = key.sign(&RSA_PKCS1_SHA256, &random, text, &mut signature);
-                signed.map_err(|_| anyhow::anyhow!("the DKIM key does not sign"))?;
+                signed.map_err(|_| anyhow::anyhow!("signing with the DKIM key failed"))?;
                 Ok(signature)
             }
             Self::Ed25519(key) => Ok(key.sign(&Sha256::digest(text)).as_ref().to_vec()),

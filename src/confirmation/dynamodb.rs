@@ -117,7 +117,9 @@ impl SuppressionList {
         let key = vec![(ADDRESS, Some(text(address_hash(address))))];
         match self.table.delete(key, &Expression::default()).await? {
             Write::Applied(_) => Ok(()),
-            Write::Refused(_) => bail!("the suppression list did not let the address go"),
+            Write::Refused(_) => {
+                bail!("the suppression list keeps changing: the address is still on it; try again")
+            }
         }
     }
 
@@ -140,7 +142,8 @@ impl SuppressionList {
                 let row = Reader(item).text(ADDRESS).unwrap_or_default();
                 let is_hash = row.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let row = if is_hash { row } else { "no hash" };
-                tracing::warn!(row, %error, "a row of the suppression list cannot be read: not listed");
+                tracing::warn!(row, %error, "skipping a row of the suppression list that cannot \
+                 be read");
             }
             told.ok()
         });

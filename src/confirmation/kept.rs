@@ -41,9 +41,9 @@ pub(super) fn unpack(kept: &Kept, key: &EffectKey) -> anyhow::Result<Mail> {
     let plain = decompress_to_vec_with_limit(&kept.0, 2 * MOST_UNPACKED);
     let plain = plain
         .ok()
-        .context("the mail that the ledger keeps is damaged")?;
+        .context("the email kept in the ledger is damaged")?;
     let end = plain.windows(2).position(|two| two == b"\n\n");
-    let end = end.context("the mail that the ledger keeps has no envelope")?;
+    let end = end.context("the email kept in the ledger has no envelope")?;
     let (envelope, bytes) = plain.split_at(end);
     let addresses: Result<Vec<Address>, _> = std::str::from_utf8(envelope)?
         .lines()
@@ -51,7 +51,7 @@ pub(super) fn unpack(kept: &Kept, key: &EffectKey) -> anyhow::Result<Mail> {
         .collect();
     let mut addresses = addresses?.into_iter();
     let (Some(from), Some(to)) = (addresses.next(), addresses.next()) else {
-        bail!("the mail that the ledger keeps has no recipient");
+        bail!("the email kept in the ledger has no recipient");
     };
     let bytes = bytes.get(2..).unwrap_or_default().to_vec();
     let envelope = Envelope::new(Some(from), vec![to])?;

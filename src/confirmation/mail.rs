@@ -148,7 +148,7 @@ impl Letterhead {
             "the header {name} has a meaning of its own: choose another name"
         );
         let parsed = HeaderName::new_from_ascii(name.to_owned())
-            .with_context(|| format!("{name:?} is no header name of 1 to 76 characters"))?;
+            .with_context(|| format!("{name:?} is not a header name of 1 to 76 characters"))?;
         self.idempotency_header = Some(parsed);
         Ok(self)
     }

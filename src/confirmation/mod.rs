@@ -86,8 +86,9 @@ pub const REPLAY_HORIZON: Duration = Duration::from_hours(24 * 400);
 /// The ledger would forget an order that may still come again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the ledger keeps its rows for {keeps_hours} hours, but an order may come again for \
-     {needed_hours}: the stream's 24 and the replay horizon; keep rows longer, or replay less far"
+    "the ledger keeps rows for {keeps_hours} hours, but an order may be delivered again for \
+     {needed_hours} hours (the stream's 24 plus the replay horizon): keep rows longer, or \
+     shorten the replay horizon"
 )]
 pub struct RetentionTooShort {
     keeps_hours: u64,
@@ -279,8 +280,8 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         let age = self.rules.clock.now().duration_since(record.created);
         if age.is_ok_and(|age| age >= self.rules.retention) {
             return Err(Failure::reject(format!(
-                "order {} was committed longer ago than the ledger keeps its rows, so whether it \
-                 was confirmed is not known; it is not sent",
+                "order {} was committed longer ago than the ledger keeps rows, so it is unknown \
+                 whether it was confirmed; it is not sent",
                 order.id
             )));
         }

@@ -81,7 +81,10 @@ impl Counts {
     fn note(&self, order: &str, row: Option<&Entry>, delivery: &Delivery) {
         if row.is_some_and(|row| row.second_acceptances() > 0) {
             add(&self.second_acceptances);
-            tracing::warn!(order, "its mail was accepted more than once");
+            tracing::warn!(
+                order,
+                "the mail server accepted more than one email for this order"
+            );
         }
         let sent = row.is_some_and(|row| row.state == State::Sent);
         match delivery {
@@ -177,8 +180,8 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         add(&self.counts.parked);
         tracing::warn!(
             order = job.order.id,
-            "whether its mail was accepted is not known, and it is not sent again; \
-             resolve it: aftercommit ledger resolve ORDER --sent, --send or --skip"
+            "it is unknown whether the email was accepted, and it is not sent again; resolve \
+             it: aftercommit ledger resolve ORDER --sent, --send or --skip"
         );
     }
 
@@ -279,8 +282,8 @@ impl<L: Ledger> Claimed<L> {
             tracing::error!(
                 order = self.order,
                 outcome = ?happened,
-                "the ledger does not take the outcome; if this process ends before it does, \
-                 the effect becomes AMBIGUOUS"
+                "the ledger refuses the outcome; retrying. If this process ends first, the \
+                 order becomes AMBIGUOUS"
             );
         }
         (row, delivery)

@@ -242,7 +242,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 self.counts.add_ambiguous();
                 tracing::warn!(
                     order = job.order.id,
-                    "its claimant is gone and left no word: AMBIGUOUS"
+                    "the claimant died without recording an outcome; order marked AMBIGUOUS"
                 );
                 Some(next)
             }

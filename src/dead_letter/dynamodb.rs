@@ -121,7 +121,7 @@ fn listed(row: &Item) -> Option<Envelope> {
         Ok(letter) => Some(letter),
         Err(error) => {
             let error = format!("{error:#}");
-            tracing::warn!(%error, "a dead letter cannot be read: not listed");
+            tracing::warn!(%error, "skipping a dead letter that cannot be read");
             None
         }
     }
@@ -221,12 +221,16 @@ impl DeadLetters for DynamoDbDeadLetters {
             if self.applied(parts).await? {
                 if let Err(error) = self.expire_parts(&row, &standing, deed).await {
                     let error = format!("{error:#}");
-                    tracing::warn!(%error, "parts of a settled dead letter stay for ever");
+                    tracing::warn!(%error, "cannot remove the parts of a finished dead letter: \
+                     they stay in the table");
                 }
                 return Ok(Some(()));
             }
         }
-        bail!("a dead letter could not be settled: others changed its key {TRIES} times meanwhile")
+        bail!(
+            "cannot finish a dead letter: other processes changed its key {TRIES} times \
+             meanwhile; try again"
+        )
     }
 
     async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>> {
@@ -247,7 +251,8 @@ impl DeadLetters for DynamoDbDeadLetters {
             }
         }
         bail!(
-            "an attempt could not be noted: others changed the dead letter {TRIES} times meanwhile"
+            "cannot record an attempt: other processes changed the dead letter {TRIES} times \
+             meanwhile"
         )
     }
 
@@ -274,7 +279,7 @@ impl DeadLetters for DynamoDbDeadLetters {
                 return Ok(Some(()));
             }
         }
-        bail!("a parked key could not be claimed: others changed it {TRIES} times meanwhile")
+        bail!("cannot claim a parked key: other processes changed it {TRIES} times meanwhile")
     }
 
     async fn release(
@@ -298,7 +303,7 @@ impl DeadLetters for DynamoDbDeadLetters {
                 return Ok(());
             }
         }
-        bail!("a parked key could not be let go: others changed it {TRIES} times meanwhile")
+        bail!("cannot release a parked key: other processes changed it {TRIES} times meanwhile")
     }
 
     async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
@@ -354,6 +359,6 @@ impl DeadLetters for DynamoDbDeadLetters {
 /// Where a listing goes on.
 fn place(from: &str) -> anyhow::Result<Fields> {
     let place = serde_json::from_str(from);
-    let (item, row): (String, String) = place.context("this is no place to go on from")?;
+    let (item, row): (String, String) = place.context("this is not a position to continue from")?;
     Ok(vec![(ITEM, Some(text(item))), (ROW, Some(text(row)))])
 }

@@ -46,7 +46,7 @@ fn holds(fence: Option<&Fence>) -> anyhow::Result<bool> {
         None => Ok(true),
         Some(Demand::Asked(is_held)) => Ok(is_held()),
         Some(Demand::Row { table, .. }) => bail!(
-            "dead letters in memory cannot demand anything of the lease table {table}: keep both in \
+            "dead letters in memory cannot check a lease in the table {table}: keep both in \
              DynamoDB, or both in memory"
         ),
     }

@@ -261,7 +261,7 @@ pub(super) fn readable(item: &Item) -> anyhow::Result<Reader<'_>> {
     let reader = Reader(item);
     let format: u32 = reader.number("format")?;
     if format > FORMAT {
-        bail!("it has format {format}, this build reads up to {FORMAT}: update this program");
+        bail!("it is written in format {format}, and this build reads up to {FORMAT}: update this program");
     }
     Ok(reader)
 }
@@ -287,7 +287,7 @@ pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
         "INSERT" => Event::Insert,
         "MODIFY" => Event::Modify,
         "REMOVE" => Event::Remove,
-        other => bail!("{other:?} is no event"),
+        other => bail!("{other:?} is not an event"),
     };
     let deeds = reader.list("deeds")?.iter().map(deed);
     let shard = ShardId::new(reader.text("shard")?);
@@ -302,7 +302,7 @@ pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
         event,
         created: from_nanos(reader.number("created_ns")?)?,
         shard,
-        reason: Reason::from_word(reason).with_context(|| format!("{reason:?} is no reason"))?,
+        reason: Reason::from_word(reason).with_context(|| format!("{reason:?} is not a reason"))?,
         attempts: attempts(&reader)?,
         written: reader.time("written")?,
         open: reader.time_if_any("settled")?.is_none(),
@@ -312,7 +312,7 @@ pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
 
 fn group_table(reader: &Reader<'_>) -> anyhow::Result<GroupTable> {
     let text = reader.text("group_table")?;
-    GroupTable::parse(text).with_context(|| format!("{text:?} is no group and table"))
+    GroupTable::parse(text).with_context(|| format!("{text:?} is not a group and a table"))
 }
 
 /// What a letter's row has of the record: all of it, or how many parts there are.
@@ -332,7 +332,7 @@ pub(super) fn body(item: &Item) -> anyhow::Result<Body<'_>> {
 
 /// Reads the record of a letter.
 pub(super) fn record(body: &str, envelope: &Envelope) -> anyhow::Result<Record> {
-    let event = serde_json::from_str(body).context("the record is no JSON")?;
+    let event = serde_json::from_str(body).context("the record is not JSON")?;
     let record = lambda_event::read(&event)?.record;
     let created = envelope.created;
     Ok(Record { created, ..record })
@@ -341,14 +341,14 @@ pub(super) fn record(body: &str, envelope: &Envelope) -> anyhow::Result<Record> 
 fn map(item: &Item, name: &str) -> anyhow::Result<Item> {
     match item.get(name) {
         Some(AttributeValue::M(map)) => Ok(Item::from(map.clone())),
-        _ => bail!("{name} is no map"),
+        _ => bail!("{name} is not a map"),
     }
 }
 
 fn inner(value: &AttributeValue) -> anyhow::Result<Item> {
     match value {
         AttributeValue::M(map) => Ok(Item::from(HashMap::clone(map))),
-        _ => bail!("an entry of a list is no map"),
+        _ => bail!("an entry of a list is not a map"),
     }
 }
 
@@ -371,7 +371,7 @@ fn deed(value: &AttributeValue) -> anyhow::Result<Deed> {
         what: match reader.text("what")? {
             "redriven" => Settled::Redriven,
             "discarded" => Settled::Discarded,
-            other => bail!("{other:?} is no deed"),
+            other => bail!("{other:?} is not a known action"),
         },
         why: reader.text_if_any("why")?.map(str::to_owned),
     })
@@ -390,5 +390,5 @@ fn from_nanos(nanos: u128) -> anyhow::Result<SystemTime> {
     let rest = u32::try_from(nanos % NANOS).unwrap_or_default();
     let since = seconds.map(|seconds| Duration::new(seconds, rest));
     let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-    time.context("created_ns is no time")
+    time.context("created_ns is not a time")
 }

@@ -66,7 +66,7 @@ impl Destination {
     pub async fn open(config: &SdkConfig, arn: &str) -> anyhow::Result<Self> {
         let parts: Vec<_> = arn.splitn(6, ':').collect();
         let &["arn", _, service, region, account, name] = &*parts else {
-            bail!("{arn} is no ARN of a queue or a topic");
+            bail!("{arn} is not the ARN of a queue or a topic");
         };
         let region = Region::new(region.to_owned());
         let to = match service {
@@ -86,7 +86,7 @@ impl Destination {
                 let arn = arn.to_owned();
                 To::Topic { client, arn }
             }
-            _ => bail!("{arn} is no ARN of a queue or a topic"),
+            _ => bail!("{arn} is not the ARN of a queue or a topic"),
         };
         Ok(Self {
             to,

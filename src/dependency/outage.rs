@@ -52,7 +52,7 @@ impl Outage {
                 name,
                 error = why,
                 waiting,
-                "the dependency is down: nothing is sent until a probe is answered"
+                "the dependency is down: nothing is sent until a probe succeeds"
             ),
             Some(Line::Lasts(time)) => warn!(
                 name,

@@ -157,7 +157,7 @@ async fn a_record_that_alone_finds_it_down_is_to_blame_and_shuts_no_gate() {
     let Err(Failure::Retry(error)) = found else {
         panic!("{found:?}");
     };
-    assert!(format!("{error:#}").ends_with("to be the cause: hung up"));
+    assert!(format!("{error:#}").ends_with("blamed on this record: hung up"));
     assert_eq!(it.down_for(), None);
     // Another one that finds it down is believed, and so is this one where nobody is served.
     end(turn(&it), Err(Failure::unavailable("no route")));

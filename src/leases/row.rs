@@ -213,7 +213,7 @@ impl View {
             self.gaps.push(gap(&reader)?);
         } else {
             return Err(Unfit::Malformed {
-                what: "no kind of row has such a key".to_owned(),
+                what: "unknown kind of row".to_owned(),
             });
         }
         Ok(())
@@ -375,7 +375,7 @@ fn children(reader: &Reader) -> Result<Vec<ShardId>, Unfit> {
     ids.map(|id| match id {
         AttributeValue::S(id) => Ok(ShardId::new(&**id)),
         _ => Err(Unfit::Malformed {
-            what: "children is not a list of texts".to_owned(),
+            what: "children is not a list of strings".to_owned(),
         }),
     })
     .collect()

@@ -168,7 +168,7 @@ impl DynamoDbLedger {
     ) -> anyhow::Result<Option<T>> {
         let item = self.table.get(vec![(EFFECT, Some(text(key)))]).await?;
         let row = item.map(|item| read(&item)).transpose();
-        row.with_context(|| format!("the ledger's row {key} cannot be read"))
+        row.with_context(|| format!("cannot read the ledger's row {key}"))
     }
 
     /// Writes a row over the one with this revision (0: over none). `false`: another one is there.
@@ -216,7 +216,7 @@ impl Refused {
 }
 
 fn read(key: &EffectKey, item: &Item) -> anyhow::Result<Entry> {
-    row::entry(item).with_context(|| format!("the ledger's row {key} cannot be read"))
+    row::entry(item).with_context(|| format!("cannot read the ledger's row {key}"))
 }
 
 impl Ledger for DynamoDbLedger {
@@ -275,7 +275,8 @@ impl Ledger for DynamoDbLedger {
                 Err(why) => {
                     let effect = row::key(&item).map(|key| key.to_string());
                     let effect = effect.unwrap_or_default();
-                    tracing::warn!(%effect, %why, "a row of the ledger cannot be read: not listed");
+                    tracing::warn!(%effect, %why, "skipping a row of the ledger that cannot be \
+                     read");
                 }
             }
         }

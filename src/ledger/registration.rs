@@ -43,7 +43,7 @@ pub enum Refused {
     /// Another group performs an effect of this name.
     #[error(
         "the effect {effect} belongs to the group {groups} on this ledger, so the group {group} would \
-         take that group's orders for done: give this group's effect another name with --effect, or, \
+         treat that group's orders as done: give this group's effect another name with --effect, or, \
          if both are to perform the same effect, as in a move between a fleet and Lambda, start it \
          with --join-effect"
     )]

@@ -32,9 +32,9 @@ pub(crate) const ATTENTION_INDEX: &str = "attention";
 /// Why an entry cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unfit {
-    #[error("it has format {0}, this build reads up to {FORMAT}: update this worker")]
+    #[error("it is written in format {0}, and this build reads up to {FORMAT}: update this worker")]
     Newer(u32),
-    #[error("it is damaged: {0}")]
+    #[error("the row is damaged: {0}")]
     Malformed(String),
 }
 

@@ -14,13 +14,13 @@ pub enum NotReady {
     #[error("starting{}", because(.0.as_ref()))]
     Starting(Option<String>),
     /// It has not written its first heartbeat yet; the last error, if there is one.
-    #[error("joining the fleet: no heartbeat is written yet{}", because(.0.as_ref()))]
+    #[error("joining the fleet: no heartbeat written yet{}", because(.0.as_ref()))]
     Joining(Option<String>),
     /// The stream has never answered it; the last error, if there is one.
     #[error("the stream has not answered yet{}", because(.0.as_ref()))]
     Unreached(Option<String>),
     /// It stops.
-    #[error("draining: nothing more is begun, and the shards are handed over")]
+    #[error("draining: no new records are started, and the shards are handed over")]
     Draining,
     /// What is committed to the table cannot be read, for this reason.
     #[error("not reading: {0}")]

@@ -184,8 +184,7 @@ impl<'a> Fields<'a> {
         let read = attributes.iter().map(|(attribute, value)| {
             // What serde says of it holds the value.
             let value = serde_json::from_value::<A>(value.clone()).map_err(|_| {
-                let problem =
-                    "a value under its type letter was expected, such as {\"S\": \"text\"}";
+                let problem = "expected a value under its type letter, such as {\"S\": \"text\"}";
                 self.wrong(&format!("{name}.{attribute}"), problem)
             })?;
             Ok((attribute.clone(), value))

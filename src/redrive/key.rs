@@ -75,7 +75,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         let released = repeated(release, &mut rng).await;
         if let Err(error) = &released {
             let error = format!("{error:#}");
-            tracing::warn!(%error, "a key stays claimed until its claim is over");
+            tracing::warn!(%error, "cannot release a key: it stays claimed until its claim ends");
         }
         let key = key.clone();
         // Where that could not be written, the key is tried again.
@@ -268,7 +268,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
                     let note = || letters.note(&id, attempt);
                     if let Err(error) = repeated(note, &mut rng).await {
                         let error = format!("{error:#}");
-                        tracing::warn!(%error, "a failed redrive could not be added to its letter");
+                        tracing::warn!(%error, "cannot record a failed redrive on its dead letter");
                     }
                 }
                 Buried::As(envelope.reason)

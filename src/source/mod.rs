@@ -111,7 +111,7 @@ pub enum SourceError {
     #[error("the stream no longer holds this position (it keeps 24 hours)")]
     Trimmed,
     /// The shard or the stream is not there.
-    #[error("the stream or the shard does not exist (any more)")]
+    #[error("the stream or the shard does not exist, or no longer does")]
     Gone,
     /// Asked too often: wait and ask again.
     #[error("the stream throttles: {0}")]

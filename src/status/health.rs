@@ -175,7 +175,7 @@ mod tests {
         progress.heartbeat_failed("Throttled".to_owned());
         assert_eq!(
             told(),
-            Err("joining the fleet: no heartbeat is written yet: Throttled".to_owned())
+            Err("joining the fleet: no heartbeat written yet: Throttled".to_owned())
         );
         progress.beat();
         progress.stream_failed("refused".to_owned());

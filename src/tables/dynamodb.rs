@@ -239,7 +239,10 @@ async fn expires(client: &Client, name: &str) -> anyhow::Result<bool> {
     }
     let attribute = now.as_ref().and_then(|now| now.attribute_name());
     if attribute != Some(EXPIRES) {
-        bail!("table {name} lets rows expire by {attribute:?}, not by {EXPIRES:?}: change that");
+        bail!(
+            "table {name} expires rows by the attribute {attribute:?}, not {EXPIRES:?}: change \
+             its TTL setting"
+        );
     }
     Ok(true)
 }

@@ -63,7 +63,7 @@ async fn a_refusal_of_aws_is_one_line_that_says_what_to_do() {
             400,
             r#"{"__type": "com.amazonaws.dynamodb.v20120810#ResourceNotFoundException",
                 "message": "Requested resource not found"}"#,
-            "error: table aftercommit-leases does not exist: make it with `aftercommit tables \
+            "error: table aftercommit-leases does not exist: create it with `aftercommit tables \
              create`, or name another\n",
         ),
         (
@@ -184,7 +184,7 @@ async fn a_start_while_dynamodb_is_away_waits_and_says_so_in_the_log_and_over_ht
         .unwrap();
     let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines();
     let served: Value =
-        serde_json::from_str(&logged(&mut lines, "status is served").await).unwrap();
+        serde_json::from_str(&logged(&mut lines, "serving the status").await).unwrap();
     let at = served["address"].as_str().unwrap();
     let waits = logged(&mut lines, "the start waits and is retried").await;
     assert!(waits.contains(&url) && waits.contains("WARN"), "{waits}");

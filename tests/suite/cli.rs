@@ -233,7 +233,7 @@ async fn rules_of_sending_that_cannot_hold_are_refused_at_the_start() {
             "400d",
             "--ledger-retention is shorter than --replay-horizon and 24 h",
         ),
-        ("--replay-horizon", "9601h", "may come again for 9625"),
+        ("--replay-horizon", "9601h", "may be delivered again for 9625"),
         (
             "--suppress-when",
             "status ==",
@@ -265,7 +265,7 @@ async fn a_key_for_signing_is_refused_where_amazon_ses_signs() {
     let key = ["--dkim-key", &key, "--dkim-selector", "shop"];
     let told = complaint(&output(&[&run[..], &["--mail", "ses"], &key].concat()).await);
     assert!(
-        told.contains("--dkim-key does not go with --mail ses"),
+        told.contains("--dkim-key cannot be used with --mail ses"),
         "{told}"
     );
 }

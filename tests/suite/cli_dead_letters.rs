@@ -324,7 +324,7 @@ async fn redriving_holds_back_what_a_worker_would_hold_back() {
     assert_eq!(gone.status.code(), Some(1));
     let told = text(&gone.stderr);
     assert!(
-        told.contains("the item is gone from table orders: discard"),
+        told.contains("the item is no longer in table orders: discard"),
         "{told}"
     );
     let gone = shop.redrive(&["--key", "2", "--refetch"]).await;
@@ -381,7 +381,7 @@ async fn a_missing_table_is_told_with_the_command_that_makes_it() {
         .unwrap();
     let told = complaint(&output);
     assert!(
-        told.contains("table aftercommit-dead-letters does not exist: make it with"),
+        told.contains("table aftercommit-dead-letters does not exist: create it with"),
         "{told}"
     );
 }

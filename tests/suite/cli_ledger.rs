@@ -238,7 +238,7 @@ async fn all_orders_of_an_incident_are_resolved_once_their_number_is_confirmed()
     let unconfirmed = command(&shop, &with(&[])).output().await.unwrap();
     let told = complaint(&unconfirmed);
     assert!(
-        told.contains("3 orders would be resolved as sent: say --yes"),
+        told.contains("3 orders would be resolved as sent: use --yes"),
         "{told}"
     );
     assert_eq!(row(&shop, 1).await.state, State::Ambiguous);

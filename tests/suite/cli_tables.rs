@@ -108,7 +108,7 @@ async fn a_table_that_cannot_be_followed_is_told_before_anything_is_read() {
         (["--table", "keys"], "carries KEYS_ONLY, not the new image"),
         (
             ["--stream-arn", "orders"],
-            "--stream-arn orders is no stream's ARN",
+            "--stream-arn orders is not the ARN of a stream",
         ),
         (
             ["--stream-arn", &keys],
@@ -130,7 +130,7 @@ async fn tables_that_were_not_made_are_told_with_the_command_that_makes_them() {
         let told = run(&server, &which).await;
         assert!(
             told.contains(
-                "table aftercommit-leases does not exist: make it with `aftercommit tables create`"
+                "table aftercommit-leases does not exist: create it with `aftercommit tables create`"
             ),
             "{told}"
         );

@@ -364,10 +364,10 @@ async fn what_does_not_fit_is_told_without_its_record() {
 async fn a_destination_that_cannot_be_is_refused() {
     let services = Services::start().await;
     for (arn, told) in [
-        ("letters", "is no ARN of a queue or a topic"),
+        ("letters", "is not the ARN of a queue or a topic"),
         (
             "arn:aws:s3:eu-west-1:1:bucket",
-            "is no ARN of a queue or a topic",
+            "is not the ARN of a queue or a topic",
         ),
         (
             "arn:aws:sqs:eu-west-1:1:gone",
@@ -396,7 +396,7 @@ async fn the_command_refuses_a_destination_that_cannot_be() {
         .args(["--dead-letter-copy", "letters"]);
     let told = complaint(&command.output().await.unwrap());
     assert!(
-        told.contains("--dead-letter-copy: letters is no ARN"),
+        told.contains("--dead-letter-copy: letters is not the ARN"),
         "{told}"
     );
 }

@@ -96,12 +96,12 @@ fn what_is_no_record_is_told_with_its_place() {
         (
             "/Records/0/dynamodb/NewImage",
             json!({"a": "b"}),
-            "dynamodb.NewImage.a: a value under its type letter",
+            "dynamodb.NewImage.a: expected a value under its type letter",
         ),
         (
             "/Records/0/dynamodb/NewImage/Raw",
             json!({"B": "%"}),
-            "dynamodb.NewImage.Raw: a value under",
+            "dynamodb.NewImage.Raw: expected a value under",
         ),
         (
             "/Records/0/dynamodb/SizeBytes",

@@ -348,7 +348,7 @@ fn an_item_without_id_or_email_is_no_order_and_says_by_which_expression() {
         (
             "email",
             s("ada@[10.0.0.1]"),
-            "the part behind the @ is an IP",
+            "the part after the @ is an IP",
         ),
         ("email", s("ada@localhost"), "the domain has no dot"),
     ] {

@@ -183,6 +183,6 @@ fn on_lambda() -> ExitCode {
 }
 
 fn on_runtime(work: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {
-    let runtime = tokio::runtime::Runtime::new().context("the runtime cannot start")?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(work)
 }

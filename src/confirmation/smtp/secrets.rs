@@ -75,14 +75,14 @@ impl Secrets {
         };
         match read().await {
             Ok(secret) if secret != last.secret => {
-                info!("the mail server's password has changed and is used from now on");
+                info!("the mail server's password has changed; the new one is used from now on");
                 let refused = false;
                 *last = Last { secret, refused };
             }
             Ok(_) => {}
             Err(error) => {
                 let error = format!("{error:#}");
-                warn!(error, "the mail server's password cannot be read again");
+                warn!(error, "cannot read the mail server's password again");
             }
         }
     }

@@ -75,7 +75,7 @@ pub enum Cause {
     #[error("{0}")]
     Unsuitable(&'static str),
     /// The caller did not let it pass.
-    #[error("the right to send had lapsed")]
+    #[error("the claim had expired")]
     NotAllowed,
 }
 

@@ -120,7 +120,7 @@ impl DynamoDbDeadLetters {
                 _ => coming.mark(envelope),
             };
         }
-        bail!("a dead letter could not be written: others changed its key {TRIES} times meanwhile")
+        bail!("cannot write a dead letter: other processes changed its key {TRIES} times meanwhile")
     }
 
     /// Sees to it that the key of a letter that stands open is parked. It is, unless somebody

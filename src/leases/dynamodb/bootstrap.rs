@@ -26,7 +26,8 @@ impl DynamoDbLeases {
             Write::Applied(_) => return Ok(row),
             Write::Refused(old) => old,
         };
-        let old = old.ok_or_else(|| anyhow!("the group's row came and went: try again"))?;
+        let old =
+            old.ok_or_else(|| anyhow!("the group's row appeared and disappeared: try again"))?;
         match row::group(&old, self.formats.reads()) {
             Ok(standing) => Ok(standing),
             Err(Unfit::Newer { format }) => bail!(

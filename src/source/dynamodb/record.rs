@@ -15,12 +15,10 @@ use crate::record::{Event, Record, SequenceNumber, StreamView};
 /// neither be checkpointed nor told from the next one. Whatever else is missing is filled in, so
 /// that one odd record never stops its shard.
 pub(super) fn record(record: sdk::Record, read_at: SystemTime) -> anyhow::Result<Record> {
-    let change = record
-        .dynamodb
-        .context("a stream record came without its change")?;
+    let change = record.dynamodb.context("a stream record has no change")?;
     let sequence_number = change
         .sequence_number
-        .context("a stream record came without a sequence number")?;
+        .context("a stream record has no sequence number")?;
     let sequence_number = SequenceNumber::parse(sequence_number)?;
     let new_image = change.new_image.map(item);
     let old_image = change.old_image.map(item);

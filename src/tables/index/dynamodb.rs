@@ -60,7 +60,11 @@ impl Index {
                 let at = format!("table {name}, index {}", self.name);
                 AwsError::new(&error).on(at)
             })?;
-        tracing::info!(table = name, index = self.name, "the index is being made");
+        tracing::info!(
+            table = name,
+            index = self.name,
+            "the index is being created"
+        );
         Ok(())
     }
 

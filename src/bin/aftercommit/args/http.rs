@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use clap::Args;
 
-/// Where the status is served.
+/// The address at which the status is served.
 #[derive(Debug, Args)]
 pub struct HttpArgs {
     /// Address that serves health, metrics and a page, such as 127.0.0.1:9464 [default: none]. Anyone who

@@ -91,7 +91,7 @@ impl StartArgs {
             accept_new_identity: self.accept_new_identity,
         };
         let registered = ledger.register(&registration).await;
-        let registered = registered.context("the group cannot be registered in the ledger")?;
+        let registered = registered.context("cannot register the group in the ledger")?;
         registered.map_err(|refused| Fault::Setting(refused.into()))
     }
 }
@@ -144,8 +144,8 @@ impl GroupArgs {
             .filter(|named| **named != effect)
         {
             return Err(Fault::wrong(format!(
-                "--effect is {named}, but the group {} sends under {effect} on this table: leave the \
-                 flag out",
+                "--effect is {named}, but the group {} sends under {effect} on this table: \
+                 remove the flag",
                 self.group
             )));
         }
@@ -169,8 +169,8 @@ impl Known {
         };
         match args.named()? {
             Some(named) if named.id() != id => Err(Fault::wrong(format!(
-                "--id is {:?}, but the group takes the order's id from {id:?}, and another id would \
-                 be another mail: leave the setting out",
+                "--id is {:?}, but the group takes the order's id from {id:?}, and another id \
+                 would mean another email: remove the setting",
                 named.id()
             ))),
             _ => args.with_default_id(id).map(Some),

@@ -84,7 +84,7 @@ impl WhichArgs {
             return Ok(());
         }
         Err(Fault::wrong(
-            "no letters are selected: name --key, --reason or --older-than, or say --all",
+            "no letters are selected: name --key, --reason or --older-than, or use --all",
         ))
     }
 

@@ -94,7 +94,7 @@ impl LetterArgs {
     pub fn letterhead(&self) -> Result<Letterhead, Fault> {
         let from = self.mail_from.clone().ok_or_else(|| {
             Fault::wrong(
-                "--mail-from (or AFTERCOMMIT_MAIL_FROM) is missing: say who writes, such as \
+                "--mail-from (or AFTERCOMMIT_MAIL_FROM) is missing: set the sender, such as \
                  \"Shop <orders@example.com>\"",
             )
         })?;
@@ -198,8 +198,8 @@ impl SmtpArgs {
         match self.mail {
             Way::Smtp => self.smtp().await,
             Way::Ses if letter.dkim_key.is_some() => Err(Fault::wrong(
-                "--dkim-key does not go with --mail ses: Amazon SES changes each mail and signs it \
-                 itself; set DKIM up for the sender's domain there and leave --dkim-key out",
+                "--dkim-key cannot be used with --mail ses: Amazon SES changes each email and \
+                 signs it itself. Set up DKIM for the sender's domain there, and remove --dkim-key",
             )),
             Way::Ses => aws::ses(self.ses_configuration_set.clone()).await,
         }
@@ -208,8 +208,8 @@ impl SmtpArgs {
     async fn smtp(&self) -> Result<Transport, Fault> {
         let url = self.smtp_url.as_ref().ok_or_else(|| {
             Fault::wrong(
-                "--smtp-url <URL> (or AFTERCOMMIT_SMTP_URL) is missing: name the mail server, such \
-                 as smtps://user@mail.example.com, or say --mail ses",
+                "--smtp-url <URL> (or AFTERCOMMIT_SMTP_URL) is missing: name the mail server, \
+                 such as smtps://user@mail.example.com, or use --mail ses",
             )
         })?;
         let password = self.password.read().await?;

@@ -222,8 +222,8 @@ impl RecordArgs {
         if replicated && self.home_region.is_none() {
             return Err(Fault::wrong(format!(
                 "table {table} is a replica of a global table, whose streams carry every change in \
-                 every region: name the attribute that holds an order's region, and this one, as \
-                 --home-region ATTRIBUTE=REGION, or each region sends a mail"
+                 every Region: name the attribute that holds an order's Region, and this Region, as \
+                 --home-region ATTRIBUTE=REGION, or each Region sends an email"
             )));
         }
         Ok(self.home_region.clone())

@@ -226,5 +226,5 @@ impl Found {
 
 /// The item as plain JSON.
 fn image(item: &Item) -> anyhow::Result<Value> {
-    serde_dynamo::from_item(item.clone()).context("the item cannot be written as JSON")
+    serde_dynamo::from_item(item.clone()).context("cannot write the item as JSON")
 }

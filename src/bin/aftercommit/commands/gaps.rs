@@ -138,7 +138,10 @@ async fn resolve(args: &ResolveArgs) -> Result<(), Fault> {
         for gap in &gaps {
             rows.resolve_gap(gap, &resolution).await?.ok_or_else(|| {
                 let shard = &gap.shard;
-                anyhow!("the gap of shard {shard} has just been found again: list the gaps, then resolve it again")
+                anyhow!(
+                    "the gap of shard {shard} has just been recorded again: list the gaps, \
+                 then resolve it again"
+                )
             })?;
             print_all(&format!("{}: resolved\n", plain(gap.shard.as_str())))?;
             resolved += 1;

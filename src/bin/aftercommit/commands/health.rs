@@ -35,7 +35,8 @@ pub struct HealthArgs {
 pub async fn health(args: &HealthArgs) -> Result<(), Fault> {
     let address = args.http.address_here().ok_or_else(|| {
         Fault::wrong(
-            "--http (or AFTERCOMMIT_HTTP) is missing: say where the worker serves its status",
+            "--http (or AFTERCOMMIT_HTTP) is missing: name the address at which the worker \
+             serves its status",
         )
     })?;
     let (code, words) = web::get(&address.to_string(), "/healthz", LIMIT).await?;

@@ -153,8 +153,8 @@ async fn of_table(
             };
             match ids.insert(order.clone(), key.clone()) {
                 Some(other) => Err(anyhow!(
-                    "has the same order id, {order}, as {other}: only one of them would be mailed; \
-                     set an --id that tells them apart"
+                    "has the same order id, {order}, as {other}: only one of them would be \
+                     mailed; set an --id that differs"
                 )),
                 None => Ok(Some((order, subject, files))),
             }
@@ -273,6 +273,6 @@ fn write(name: &Path, ending: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
     let mut path = name.as_os_str().to_owned();
     path.push(format!(".{ending}"));
     let path = PathBuf::from(path);
-    fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
+    fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

@@ -81,9 +81,7 @@ pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
             Ok(())
         }
         Delivery::Refused(reply) => Err(anyhow!("{server} refused it: {reply}").into()),
-        Delivery::Deferred(reply) => {
-            Err(anyhow!("{server} did not take it this time: {reply}").into())
-        }
+        Delivery::Deferred(reply) => Err(anyhow!("{server} put it off: {reply}; try again").into()),
         Delivery::NotSent { stage, why } => {
             Err(anyhow!("{server}: nothing was sent: {stage}: {why}").into())
         }

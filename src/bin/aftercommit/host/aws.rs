@@ -62,8 +62,8 @@ impl Clients {
         let here = self.dynamodb.config().region().map(AsRef::as_ref);
         match (region_of(named), here) {
             (Some(there), Some(here)) if there != here => Err(Fault::wrong(format!(
-                "{named} is in {there}, and AWS_REGION is {here}: run this with AWS_REGION={there}, \
-                 where the other tables must then be, too"
+                "{named} is in {there}, and AWS_REGION is {here}: set AWS_REGION={there}; the \
+                 other tables must then be there too"
             ))),
             _ => Ok(()),
         }
@@ -106,7 +106,7 @@ pub async fn ses(configuration_set: Option<String>) -> Result<Transport, Fault> 
 #[expect(clippy::unused_async, reason = "as where it is built")]
 pub async fn ses(_: Option<String>) -> Result<Transport, Fault> {
     Err(Fault::wrong(
-        "--mail ses: this build has no Amazon SES; install it with \
+        "--mail ses: this build does not include Amazon SES: install one with \
          cargo install --path . --features ses",
     ))
 }
@@ -131,7 +131,7 @@ pub async fn secret(id: &str) -> Result<Zeroizing<String>, Fault> {
 #[expect(clippy::unused_async, reason = "as where it is built")]
 pub async fn secret(_: &str) -> Result<Zeroizing<String>, Fault> {
     Err(Fault::wrong(
-        "--smtp-password-secret: this build cannot read secrets; install it with \
+        "--smtp-password-secret: this build cannot read secrets: install one with \
          cargo install --path . --features secrets",
     ))
 }
@@ -163,7 +163,8 @@ pub async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some("ResourceNotFoundException") => {
             Err(Fault::wrong(format!(
-                "table {table} does not exist: make it with `aftercommit tables create`, or name another"
+                "table {table} does not exist: create it with `aftercommit tables create`, or \
+                 name another"
             )))
         }
         Err(error) => {

@@ -78,7 +78,7 @@ fn checked(pem: &[u8]) -> anyhow::Result<()> {
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.context("the file is not PEM")?;
         let added = roots.add(certificate);
-        added.context("the file holds a certificate that cannot be used")?;
+        added.context("the file holds an invalid certificate")?;
     }
     ensure!(!roots.is_empty(), "the file holds no certificate");
     Ok(())
@@ -365,7 +365,7 @@ mod tests {
             ("", "the file holds no certificate"),
             (
                 "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-                "the file holds a certificate that cannot be used",
+                "the file holds an invalid certificate",
             ),
         ] {
             assert_eq!(checked(pem.as_bytes()).unwrap_err().to_string(), why);

@@ -15,7 +15,7 @@ pub fn shutdown() -> io::Result<impl Future<Output = ()>> {
     Ok(async move {
         signals.next().await;
         tracing::info!(
-            "stopping: what is in flight is finished first; a second signal ends at once"
+            "stopping: records in flight are finished first; a second signal stops at once"
         );
         tokio::spawn(async move {
             let code = signals.next().await;

@@ -29,9 +29,9 @@ async fn ask(authority: &str, path: &str) -> anyhow::Result<(u16, String)> {
     let mut answer = String::new();
     stream.take(LONGEST).read_to_string(&mut answer).await?;
     let Some((head, body)) = answer.split_once("\r\n\r\n") else {
-        bail!("what is there does not speak HTTP");
+        bail!("the answer is not HTTP");
     };
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
-    let status = status.context("what is there does not speak HTTP")?;
+    let status = status.context("the answer is not HTTP")?;
     Ok((status, body.to_owned()))
 }

@@ -13,7 +13,7 @@ pub fn print(text: &str) -> anyhow::Result<ControlFlow<()>> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(ControlFlow::Continue(())),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
-        Err(error) => Err(error).context("standard output cannot be written"),
+        Err(error) => Err(error).context("cannot write to standard output"),
     }
 }
 
@@ -48,13 +48,12 @@ pub fn plain(text: &str) -> String {
 
 /// A result as one line of JSON.
 pub fn json_line(result: &impl Serialize) -> anyhow::Result<String> {
-    let json = serde_json::to_string(result).context("a result cannot be written as JSON")?;
+    let json = serde_json::to_string(result).context("cannot write a result as JSON")?;
     Ok(json + "\n")
 }
 
 /// A result as JSON over several lines.
 pub fn json_page(result: &impl Serialize) -> anyhow::Result<String> {
-    let json =
-        serde_json::to_string_pretty(result).context("a result cannot be written as JSON")?;
+    let json = serde_json::to_string_pretty(result).context("cannot write a result as JSON")?;
     Ok(json + "\n")
 }

@@ -69,7 +69,7 @@ pub async fn show(args: &ListArgs) -> Result<(), Fault> {
         let Some(letter) = letters.read(&one.id).await? else {
             continue;
         };
-        let row = Row::with_record(&letter).context("a record cannot be shown")?;
+        let row = Row::with_record(&letter).context("cannot show a record")?;
         let text = if args.json {
             json_line(&row)?
         } else {

@@ -106,7 +106,8 @@ impl RecordHandler for Handler {
                 self.confirmation.handle(&as_it_is, context).await
             }
             Now::Gone if !orders.gone_is_suppressed => Err(Failure::reject(format!(
-                "the item is gone from table {}: discard the letter, or redrive it with --as-recorded",
+                "the item is no longer in table {}: discard the letter, or redrive it with \
+                 --as-recorded",
                 orders.name
             ))),
             Now::Gone | Now::AsRecorded => self.confirmation.handle(record, context).await,

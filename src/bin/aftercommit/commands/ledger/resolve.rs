@@ -312,7 +312,7 @@ fn confirm(args: &ResolveArgs, count: usize) -> Result<(), Fault> {
     }
     if !std::io::stdin().is_terminal() {
         return Err(Fault::wrong(format!(
-            "{count} orders would be resolved as {}: say --yes, or --dry-run to see which",
+            "{count} orders would be resolved as {}: use --yes, or --dry-run to see which",
             args.word()
         )));
     }
@@ -325,7 +325,7 @@ fn confirm(args: &ResolveArgs, count: usize) -> Result<(), Fault> {
     );
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
-    read.context("standard input cannot be read")?;
+    read.context("cannot read standard input")?;
     if answer.trim() == count.to_string() {
         return Ok(());
     }

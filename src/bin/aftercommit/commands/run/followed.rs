@@ -146,7 +146,7 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
     clients.must_reach(arn)?;
     let table = table_to_ask(arn).ok_or_else(|| {
         Fault::wrong(format!(
-            "--stream-arn {arn} is no stream's ARN: it looks like \
+            "--stream-arn {arn} is not the ARN of a stream: expected one such as \
              arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
         ))
     })?;
@@ -171,8 +171,9 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
         (Some(mapping), Err(_)) if args.records.has_home_region() => (mapping, true),
         (Some(_), Err(error)) => {
             let error = anyhow::Error::from(error).context(
-                "cannot find out whether the table is a replica of a global table, in which case each \
-                 Region would send a mail: name this one as --home-region ATTRIBUTE=REGION, or",
+                "cannot find out whether the table is a replica of a global table, in which \
+                 case each Region would send an email: name this Region as --home-region \
+                 ATTRIBUTE=REGION, or",
             );
             return Err(Fault::Setting(error));
         }

@@ -178,7 +178,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         running.spawn(worker.run(budget.clone(), stop.clone()));
     }
     while let Some(ended) = running.join_next().await {
-        ended.context("a worker broke down")?.map_err(fault)?;
+        ended.context("a worker failed")?.map_err(fault)?;
     }
     join_all(handlers.iter().map(last_replies)).await;
     smtp.close().await;
@@ -200,7 +200,8 @@ async fn last_replies(handler: &Handler) {
     if left > 0 {
         warn!(
             mails = left,
-            "the mail server has not answered for these; the ledger calls them AMBIGUOUS soon"
+            "the mail server has not answered for these emails; the ledger will mark the orders \
+             AMBIGUOUS"
         );
     }
 }

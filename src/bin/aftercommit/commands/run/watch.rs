@@ -65,7 +65,7 @@ impl WatchArgs {
     pub fn begin(&self, listening: Listening, status: &Status) -> Telling {
         let mut tasks = Vec::new();
         if let Some((listener, address)) = listening.0 {
-            info!(%address, "the status is served");
+            info!(%address, "serving the status");
             let served = http::serve(listener, status.clone());
             let task = tokio::spawn(async move {
                 if let Err(error) = served.await {
