@@ -12,7 +12,7 @@ pub mod dynamodb;
 /// answer is wrong.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Tells the time of day.
+/// The time of day.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 

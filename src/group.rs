@@ -1,5 +1,4 @@
-//! Who reads, what, and under which identity: groups, tables and the settings that decide which
-//! record is which effect.
+//! Groups, effects, and the settings that decide which record becomes which effect.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -87,7 +86,7 @@ name! {
 /// A group on a table: the partition of its leases and dead letters, `<group>#<table ARN>`.
 ///
 /// The table is named by its ARN, so that tables of one name in two accounts or Regions never
-/// meet. A stream's ARN is accepted as well: its label is cut off, because a group outlives the
+/// collide. A stream's ARN is accepted as well: its label is cut off, because a group outlives the
 /// streams of its table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupTable {
@@ -156,7 +155,7 @@ impl Identity {
         self
     }
 
-    /// What is set, by name.
+    /// The value of a setting.
     pub fn get(&self, setting: &str) -> Option<&str> {
         self.0.get(setting).map(String::as_str)
     }

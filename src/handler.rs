@@ -1,4 +1,4 @@
-//! What you write: a handler for committed changes.
+//! The handler that users write for committed changes.
 
 use std::fmt;
 use std::future::Future;
@@ -23,9 +23,9 @@ pub use failure::Failure;
 
 /// Acts on committed changes.
 ///
-/// Records of one item come one after another, in commit order; records of different items come in
-/// parallel. A record comes **at least once**: again after a crash, a lost lease or a retry. Make
-/// the effect idempotent, on the order id for example, or give the rows that you write a version
+/// Records of one item are delivered one after another, in commit order; records of different items
+/// in parallel. A record is delivered **at least once**: again after a crash, a lost lease or a retry.
+/// Make the effect idempotent, on the order id for example, or give the rows that you write a version
 /// ([`Context::version`]), so that a late write never replaces a newer one.
 ///
 /// ```
@@ -43,7 +43,7 @@ pub use failure::Failure;
 /// }
 /// ```
 pub trait RecordHandler: Send + Sync + 'static {
-    /// Handles one record. `Ok` settles it; a [`Failure`] says what to do with it.
+    /// Handles one record. `Ok` finishes it; a [`Failure`] says what to do with it.
     ///
     /// The future may be dropped at any await: when the worker drains for too long, or when the
     /// handler overruns its time.
@@ -64,18 +64,17 @@ impl<H: RecordHandler> RecordHandler for Arc<H> {
     }
 }
 
-/// What the names of processes begin with that act outside of a fleet: no heartbeat tells whether
-/// they live.
+/// Prefix of the names of processes outside of a fleet, which write no heartbeat.
 pub const OUTSIDE: &str = "~";
 
-/// What the names of commands begin with that handle one order once, because a person asked for it:
-/// its record does not come again.
+/// Prefix of the names of commands that handle one order once, on an operator's request: its record is
+/// not delivered again.
 pub const ONCE: &str = "~send/";
 
-/// Tells whether the process that is named by an incarnation may still be acting.
+/// Whether the process with this incarnation may still be acting.
 pub type LivenessOf = Arc<dyn Fn(&str) -> Liveness + Send + Sync>;
 
-/// Where a record comes from, and how far its handler may go.
+/// Where a record was read, which attempt this is, and until when the handler may act.
 #[derive(Clone)]
 pub struct Context {
     pub(crate) stream: Arc<str>,
@@ -90,7 +89,7 @@ pub struct Context {
     pub(crate) remarks: Arc<Remarks>,
 }
 
-/// What a handler says of its call beside its result.
+/// What a handler reports about a call besides its result.
 #[derive(Debug, Default)]
 pub(crate) struct Remarks {
     did_not_ask: AtomicBool,
@@ -108,25 +107,25 @@ impl Context {
         &self.shard
     }
 
-    /// Which try this is, from 1.
+    /// The number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// This start of this worker process, unique for all times.
+    /// The name of this process since its start; it is never used again.
     pub fn incarnation(&self) -> &str {
         &self.incarnation
     }
 
-    /// Whether the record comes again until it is settled.
+    /// Whether the record is delivered again until it is finished.
     pub(crate) fn comes_again(&self) -> bool {
         !self.incarnation.starts_with(ONCE)
     }
 
     /// The version of a row of yours that shows the item as `record` left it: the record's place in
-    /// the history of its item. It sorts as a text, over all shards and streams of a table, and is
-    /// the same however often the record comes and whoever handles it, a redrive and Lambda
-    /// included. A write under [`Context::NEWER`] never puts an older state over a newer one.
+    /// the history of its item. Versions compare as strings, across all shards and streams of a table.
+    /// A record has the same version however often it is delivered, by a fleet, a redrive or Lambda.
+    /// A write under [`Context::NEWER`] never puts an older state over a newer one.
     ///
     /// ```
     /// # use aftercommit::{Context, Failure, Record};
@@ -155,8 +154,8 @@ impl Context {
     /// # }
     /// ```
     ///
-    /// An item that is removed needs a row that says so (with a time to live of more than a day):
-    /// where the row is deleted, a late write of an older state finds none and brings it back.
+    /// For a removed item write a row that marks the removal, with a time to live of more than a day.
+    /// If you delete the row instead, a late write of an older state brings it back.
     pub fn version(&self, record: &Record) -> String {
         let label = self.stream.rsplit_once("/stream/");
         let label = label.map_or("", |(_, label)| label);
@@ -178,20 +177,19 @@ impl Context {
         self.epoch
     }
 
-    /// When the right to act on this shard ends, unless a heartbeat renews it; `None`: it has
-    /// ended.
+    /// When this worker's lease of the shard ends, unless a heartbeat renews it. `None`: it has ended.
     pub fn deadline(&self) -> Option<Instant> {
         self.tenure.until()
     }
 
-    /// Whether an effect may still begin. Ask right before a point of no return.
+    /// Whether an effect may still begin. Check it right before a point of no return.
     pub fn may_act(&self) -> bool {
         self.tenure.holds()
     }
 
-    /// When this process is ended by force, as Lambda ends an invocation; `None`: not that is known.
-    /// A claim of yours need stand no longer than that. Where it is told, a batch comes again as a
-    /// whole after one failure: look whether the effect is done before you begin it.
+    /// When this process is ended by force, as Lambda ends an invocation; `None` if that is not known.
+    /// A claim of yours need not last longer. If this is `Some`, a whole batch is delivered again after
+    /// one failure: check whether the effect is done before you begin it.
     pub fn ends(&self) -> Option<Instant> {
         self.ends
     }
@@ -201,9 +199,9 @@ impl Context {
         self.cancelled.cancelled().await;
     }
 
-    /// Tells that this call asks nothing of what the handler depends on: there is nothing to do, or it
-    /// was done before. Its success is then no sign that a dependency which was found down is back,
-    /// nor that a record which finds it down is itself to blame.
+    /// Reports that this call did not use the dependency: there was nothing to do, or it was done
+    /// before. Its success then does not close the circuit, and does not count against records that
+    /// find the dependency down.
     pub fn did_not_ask(&self) {
         self.remarks.did_not_ask.store(true, Ordering::Relaxed);
     }
@@ -212,11 +210,11 @@ impl Context {
         !self.remarks.did_not_ask.load(Ordering::Relaxed)
     }
 
-    /// Tells that what the handler depends on broke off after it may have acted, such as a mail server
-    /// that hangs up after the final dot: nobody can tell whether the effect took place. Say so whether
-    /// the record is settled (`Ok`, for a person to decide) or to be tried again
-    /// ([`Failure::Retry`], which then comes minutes later). Two records in a row that end so open the
-    /// circuit breaker, so that an outage at this step puts few effects in doubt and not all.
+    /// Reports that the dependency failed after it may have acted, such as a mail server that hangs up
+    /// after the final dot, so that it is unknown whether the effect took place. Call it whether the
+    /// record is finished (`Ok`, for a person to decide) or retried ([`Failure::Retry`], which then
+    /// waits minutes). Two records in a row that end this way open the circuit breaker, so that an
+    /// outage at this step puts a few effects in doubt and not all.
     pub fn is_in_doubt(&self, why: impl Into<String>) {
         // The first remark stands: an attempt ends once.
         let _ = self.remarks.in_doubt.set(why.into());
@@ -226,13 +224,13 @@ impl Context {
         self.remarks.in_doubt.get().map(String::as_str)
     }
 
-    /// Whether another process may still be acting: as the fleet's heartbeats tell.
+    /// Whether another process may still be acting, according to the fleet's heartbeats.
     pub fn liveness(&self, incarnation: &str) -> Liveness {
         (self.liveness)(incarnation)
     }
 
-    /// A context for a handler that is called without a fleet, by a test or by an operator: one
-    /// attempt, an hour of trust.
+    /// A context for a handler that is called without a fleet, by a test or by an operator: the first
+    /// attempt, with an hour to act.
     pub fn detached() -> Self {
         let hour = Duration::from_hours(1);
         Self {
@@ -249,7 +247,7 @@ impl Context {
         }
     }
 
-    /// The same, for another worker, in whose eyes every other one is as `others` says.
+    /// The same, for another worker, which sees every other worker as `others`.
     #[must_use]
     pub fn of_worker(self, incarnation: &str, others: Liveness) -> Self {
         let me: Arc<str> = incarnation.into();
@@ -274,7 +272,7 @@ impl Context {
         }
     }
 
-    /// The same, on a later try.
+    /// The same, with another attempt number.
     #[must_use]
     pub fn of_attempt(self, attempt: u32) -> Self {
         Self { attempt, ..self }

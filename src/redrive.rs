@@ -1,10 +1,10 @@
 //! Redriving dead letters: each key's letters are handled again, oldest first, by the handler that
 //! would have handled them in time.
 //!
-//! A key whose letters are all handled is free again: its next records are handled as they come. A
-//! key stops at its first letter that fails, which stays the first of its key, with this attempt
-//! written down. A crash in between leaves letters where they were; one that was handled but not
-//! yet settled is handled again, as any record may be.
+//! A key whose letters are all handled is free again: its next records are handled as they arrive. A
+//! key stops at its first letter that fails; this attempt is recorded on the letter. A crash leaves the
+//! letters where they were; a letter that was handled but not yet finished is handled again, as any
+//! record may be.
 
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -27,28 +27,28 @@ use key::Redrive;
 /// How letters are redriven.
 #[derive(Debug, Clone)]
 pub struct How {
-    /// Who does it: written down with each letter.
+    /// Who does it; recorded on each letter.
     pub by: String,
-    /// This process, unique for all times: claims are made in its name.
+    /// The name of this process, under which it claims keys; never used again.
     pub incarnation: String,
-    /// How many keys at a time.
+    /// How many keys are redriven at a time.
     pub parallel: usize,
     /// How long the handler may take for a record.
     pub handler_timeout: Duration,
-    /// A letter that has failed so often, and for so long, is no longer redriven by itself.
+    /// Limits after which a letter is no longer redriven by itself.
     pub limits: AttemptLimits,
-    /// How long to wait for somebody else who is at the same effect.
+    /// How long to wait for another process that is processing the same effect.
     pub patience: Duration,
     /// What the handler depends on.
     pub dependency: Dependency,
-    /// When it is cancelled, letters in hand are finished and no other is begun.
+    /// When it is cancelled, letters in flight are finished and no others are started.
     pub stop: CancellationToken,
     /// The time of day.
     pub clock: Clock,
 }
 
 impl How {
-    /// The usual way: 8 keys at a time, the handler's 15 minutes, a minute of patience.
+    /// The defaults: 8 keys at a time, 15 minutes per record, 1 minute of waiting for another process.
     pub fn new(by: &str, incarnation: &str, clock: Clock) -> Self {
         Self {
             by: by.to_owned(),
@@ -73,25 +73,25 @@ pub struct Key {
     pub key: ItemKey,
 }
 
-/// What happened.
+/// What happened to a letter or a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// A letter was handled and settled.
+    /// A letter was handled and finished.
     Redriven(LetterId),
-    /// A key has no letters any more, and is free.
+    /// A key has no more letters and is free.
     Free(Key),
     /// A key stopped.
     Stopped {
         /// The key.
         key: Key,
-        /// Why. May name the record's content.
+        /// Why. May quote the record's content.
         why: String,
         /// `Some`: its letter failed for good, and it waits for an operator from now on.
         because: Option<Reason>,
     },
     /// A key was not tried, because a dependency is down or it was stopped.
     Untried(Key),
-    /// Somebody else redrives the key.
+    /// Another process is redriving the key.
     Taken(Key),
 }
 
@@ -106,16 +106,16 @@ pub struct Summary {
     pub stopped: u64,
     /// Keys that were not tried, because a dependency is down or it was stopped.
     pub untried: u64,
-    /// Keys that somebody else redrives.
+    /// Keys that another process is redriving.
     pub taken: u64,
 }
 
-/// Redrives all letters of these keys, also those that come while it runs. `told` hears each step.
-/// `rng` spreads waits.
+/// Redrives all letters of these keys, also those that arrive while it runs. `told` is called for each
+/// step. `rng` spreads waits.
 ///
-/// A key stops at the first letter that fails; all others go on. If the handler says that a
-/// dependency is unavailable, no attempt is written down; if it says so of three letters in a row, no
-/// other key is begun.
+/// A key stops at its first letter that fails; the others continue. If the handler answers that a
+/// dependency is unavailable, no attempt is recorded; after three such letters in a row, no other key is
+/// started.
 pub async fn redrive<H: RecordHandler>(
     letters: &dyn DeadLetters,
     handler: &H,

@@ -1,4 +1,4 @@
-//! What can be set about a consumer, with the values that it has otherwise.
+//! The settings of a consumer, with their defaults.
 
 use std::time::Duration;
 
@@ -7,49 +7,48 @@ use crate::decide::retry::{AttemptLimits, Backoff};
 use crate::gate::left_out;
 use crate::leases::InitialPosition;
 
-/// How a consumer works. Start from [`Settings::default`].
+/// How a consumer works. Write `..Settings::default()` for the rest: more fields will be added.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Names this worker in the lease table and in logs. It need not be unique: every start gets
+    /// Name of this worker in the lease table and in logs. It need not be unique: every start gets
     /// an incarnation of its own.
     pub worker_id: String,
-    /// Where a stream is started from that this fleet has never read.
+    /// Where a group starts that has never read the table.
     pub start: InitialPosition,
-    /// How many records of one shard are handled at once; records of one item never are.
+    /// How many records of one shard are handled at once, each of another item.
     pub concurrency: usize,
     /// How much memory the records of the process may take, in bytes, over all its shards
     /// ([`Budget`](crate::budget::Budget)). At least 1 MiB, which is what one read may bring.
     pub memory_budget: usize,
-    /// What happens after records were trimmed before they could be read.
+    /// What to do after records were trimmed before they could be read.
     pub on_gap: OnGap,
-    /// How failed records are tried again.
+    /// The waits between the attempts of a record that fails.
     pub backoff: Backoff,
-    /// How long failed records are tried, where there are dead letters. Without them a record is
-    /// tried for ever, and holds the checkpoint of its shard.
+    /// How long a failing record is retried before it becomes a dead letter. Without dead letters it is
+    /// retried forever and holds the checkpoint of its shard.
     pub attempts: AttemptLimits,
-    /// The clocks.
+    /// Intervals and timeouts.
     pub timing: Timing,
-    /// Where the worker is and where its status can be seen.
+    /// Where the worker runs, and where its status is served.
     pub place: Place,
     /// Seeds every random choice, so that a run can be replayed. Random unless set; two starts of
     /// a worker must not share one.
     pub seed: u64,
 }
 
-/// What happens after records were trimmed before they could be read.
+/// What to do after records were trimmed before they could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnGap {
-    /// Write the gap down and go on from the oldest record that is left.
+    /// Record the gap and continue with the oldest record that is left.
     #[default]
     Continue,
-    /// Write the gap down, finish what was read before it, and read no more of the shard. A worker
-    /// that is started anew goes on behind the gap with [`OnGap::Continue`], and halts again with
-    /// this.
+    /// Record the gap, finish what was read before it, and stop reading the shard. After a restart a
+    /// worker continues behind the gap with [`OnGap::Continue`], and halts again with this.
     Halt,
 }
 
-/// Where a worker is.
+/// Where a worker runs.
 #[derive(Debug, Clone, Default)]
 pub struct Place {
     /// The availability zone.
@@ -58,15 +57,15 @@ pub struct Place {
     pub status_address: Option<String>,
 }
 
-/// How often and how long.
+/// Intervals and timeouts. Write `..Timing::default()` for the rest: more fields will be added.
 #[derive(Debug, Clone)]
 pub struct Timing {
-    /// How long a heartbeat must stand still before others take its worker's leases. The worker
-    /// itself stops a fifth of it earlier.
+    /// How long a heartbeat must not move before other workers take the leases. The worker itself stops
+    /// trusting them a fifth of it earlier.
     pub lease_duration: Duration,
     /// How often a worker writes its heartbeat.
     pub heartbeat_interval: Duration,
-    /// How often a worker looks at the lease table, while that is small.
+    /// How often a worker reads the lease table while it is small.
     pub look_interval: Duration,
     /// How often one worker of the fleet compares the stream's listing with the lease table.
     pub listing_interval: Duration,
@@ -83,8 +82,8 @@ pub struct Timing {
     ///
     /// Source: [DynamoDB Streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
     pub retention: Duration,
-    /// A record that waits, and comes this near to leaving the stream, becomes a dead letter that is
-    /// redriven by itself. Zero: it does not.
+    /// How long before it leaves the stream a waiting record becomes a dead letter, which is redriven by
+    /// itself. Zero: never.
     pub rescue_before_trim: Duration,
     /// The pause after the first empty read; it doubles up to `idle_max`.
     pub idle_min: Duration,
@@ -166,11 +165,11 @@ impl Settings {
         }
     }
 
-    /// Checks that the settings go together.
+    /// Checks that the settings are consistent.
     ///
     /// # Errors
     ///
-    /// Names the setting that does not fit, and what would.
+    /// Names the setting that is wrong, and the values that are allowed.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         let wrong = |what| Err(InvalidSetting(what));
         if self.worker_id.is_empty() {
@@ -197,7 +196,7 @@ impl Settings {
     }
 }
 
-/// Settings that do not go together.
+/// Settings that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidSetting(&'static str);

@@ -1,11 +1,11 @@
-//! Dead letters: records that could not be handled, kept whole until somebody deals with them.
+//! Dead letters: records that failed, kept with their images until they are redriven or discarded.
 //!
 //! A letter *parks* its key: while a key has an open letter, later records of the key follow it
 //! into the table, so that they are handled in commit order when it is redriven. A key is parked
 //! exactly as long as it has open letters, and both are changed in one transaction. So a shard
-//! task that adds a follower and an operator who settles the last letter cannot miss each other:
-//! either the follower comes in time, or [`DeadLetters::follow`] answers that the key is free, and
-//! the record is handled as any other.
+//! task that adds a follower and an operator who finishes the last letter cannot miss each other:
+//! either the follower is written in time, or [`DeadLetters::follow`] answers that the key is free,
+//! and the record is handled like any other.
 //!
 //! Only the owner of a shard parks keys of it: a letter is written under the [`Fence`] of the shard's
 //! lease, so that a worker that lost its shard without knowing parks no key whose record the new
@@ -42,20 +42,20 @@ pub use parked::{Claim, ParkedKey, ParkedPage};
 /// How long a letter is kept after it was redriven or discarded.
 pub const KEPT_AFTER: Duration = Duration::from_hours(30 * 24);
 
-/// What an operator, or the worker itself, did with a letter.
+/// What an operator, or a worker, did with a letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deed {
-    /// When.
+    /// When it was done.
     pub at: SystemTime,
-    /// Who.
+    /// Who did it.
     pub by: String,
-    /// What.
+    /// What was done.
     pub what: Settled,
-    /// Why, in words.
+    /// The reason that was given.
     pub why: Option<String>,
 }
 
-/// How a letter was settled.
+/// How a letter was finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
     /// It was handled.
@@ -65,7 +65,7 @@ pub enum Settled {
 }
 
 impl Settled {
-    /// Its word, as it stands in the table.
+    /// The word that the table holds.
     pub fn word(self) -> &'static str {
         match self {
             Self::Redriven => "redriven",
@@ -170,7 +170,7 @@ impl Letter {
     }
 }
 
-/// How a letter comes to its key.
+/// Whether a letter parks its key or follows others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coming {
     /// It parks its key.
@@ -179,14 +179,14 @@ pub enum Coming {
     Behind,
 }
 
-/// What came of writing a letter.
+/// The result of writing a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// The letter stands, now or since an earlier try.
+    /// The letter is in the table, from this write or an earlier one.
     Done,
-    /// It was to follow others, and its key is not parked (any more): nothing was written.
+    /// It was to follow others, but its key is not parked: nothing was written.
     KeyFree,
-    /// The lease is somebody else's: nothing was written.
+    /// Another worker holds the lease: nothing was written.
     LeaseLost,
 }
 
@@ -197,14 +197,14 @@ pub struct Selection {
     pub group: Option<Group>,
     /// Only of the table with this ARN.
     pub table: Option<String>,
-    /// Only with one of these reasons; none named: any.
+    /// Only with one of these reasons; empty: any.
     pub reasons: Vec<Reason>,
     /// Only of this key, as [`Envelope::key_in_words`] has it, or only its value where the key is
     /// one attribute.
     pub key: Option<String>,
     /// Only those written at this time or before.
     pub written_until: Option<SystemTime>,
-    /// Those that were settled, too.
+    /// Also those that were redriven or discarded.
     pub settled_too: bool,
 }
 
@@ -235,17 +235,17 @@ pub struct Page {
     pub letters: Vec<Envelope>,
     /// Rows that cannot be read, each with what is wrong and what to do.
     pub unreadable: Vec<String>,
-    /// Where to go on; `None` at the end.
+    /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
 }
 
 /// The dead letters.
 ///
-/// An `Err` of a write means that it is not known whether it was applied: repeat it.
+/// An `Err` of a write means that it is unknown whether it was applied: repeat it.
 #[async_trait]
 pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
-    /// Writes a letter, if the fence's lease is still held. A letter that stands open already stays
-    /// as it is.
+    /// Writes a letter, if the fence's lease is still held. A letter that is open already is kept as it
+    /// is.
     async fn write(
         &self,
         letter: &Letter,
@@ -258,16 +258,15 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         self.write(letter, Coming::First, None).await.map(|_| ())
     }
 
-    /// Writes a letter behind those that its key has, without a lease. `Ok(None)`: the key is not
-    /// parked (any more), nothing was written.
+    /// Writes a letter behind those of its key, without a lease. `Ok(None)`: the key is not parked,
+    /// and nothing was written.
     async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
         let written = self.write(letter, Coming::Behind, None).await?;
         Ok((written == Written::Done).then_some(()))
     }
 
-    /// Tells those who get copies of a letter that was written. An `Err`: it may not have arrived,
-    /// and was tried for as long as it is worth: do not repeat it. Where nobody gets copies, there is
-    /// nothing to do.
+    /// Sends a copy of a letter that was written, if copies are configured. An `Err` means that the copy
+    /// may not have arrived. It has been retried already: do not repeat it.
     async fn copy(&self, _: &Letter) -> anyhow::Result<()> {
         Ok(())
     }
@@ -280,7 +279,7 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> anyhow::Result<ParkedPage>;
 
-    /// All parked keys of a group on a table. There may be very many: for people.
+    /// All parked keys of a group on a table. There may be very many: for operators.
     async fn parked(&self, at: &GroupTable) -> anyhow::Result<ParkedPage> {
         let mut all = ParkedPage::default();
         let mut from = None;
@@ -295,31 +294,30 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         }
     }
 
-    /// Whether a key is parked, read consistently. One whose row cannot be read is.
+    /// Whether a key is parked, read consistently. A key whose row cannot be read counts as parked.
     async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
 
     /// The oldest open letter of a key, read consistently.
     async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>>;
 
-    /// The oldest open letter of a key behind this one, read consistently. Whoever goes through a
-    /// key's letters need not look at those again that are settled.
+    /// The oldest open letter of a key after this one, read consistently, so that a redrive does not
+    /// read finished letters again.
     async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
 
     /// A letter, open or settled.
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
 
-    /// Settles an open letter, and unparks its key if it was the last. `Ok(None)`: it is not open
-    /// (any more). A settled letter is kept for [`KEPT_AFTER`].
+    /// Finishes an open letter, and unparks its key if it was the last. `Ok(None)`: it is not open. A
+    /// finished letter is kept for [`KEPT_AFTER`].
     async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>>;
 
-    /// Adds an attempt to an open letter. `Ok(None)`: it is not open (any more).
+    /// Adds an attempt to an open letter. `Ok(None)`: it is not open.
     async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>>;
 
-    /// Takes a parked key in hand for redriving, or keeps it in hand, until `claim.until`. Asked
-    /// again, it is put off. `Ok(None)`: somebody else has it in hand, or it is not parked (any
-    /// more).
+    /// Claims a parked key for redriving until `claim.until`; called again, it extends the claim.
+    /// `Ok(None)`: another process has claimed it, or it is not parked.
     ///
-    /// A crash leaves the claim behind: until its time is over, nobody redrives the key.
+    /// A crash leaves the claim behind: until it ends, nobody redrives the key.
     async fn claim(
         &self,
         at: &GroupTable,
@@ -327,8 +325,8 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         claim: &Claim,
     ) -> anyhow::Result<Option<()>>;
 
-    /// Lets go of a key that is in hand, if it still is. `because` is why it waits from now on:
-    /// what failed is no longer redriven by itself.
+    /// Releases a claimed key, if the claim is still held. `because` is the reason for which it waits
+    /// from now on; a letter that failed is no longer redriven by itself.
     async fn release(
         &self,
         at: &GroupTable,
@@ -337,8 +335,8 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         because: Option<Reason>,
     ) -> anyhow::Result<()>;
 
-    /// Unparks a key that has no open letter, which only happens where letters were removed by
-    /// hand. Says whether the key is not parked now.
+    /// Unparks a key without open letters, which happens only if letters were removed by hand. Returns
+    /// whether the key is free now.
     async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
 
     /// All letters of a key, open and settled, oldest first and without their records, read

@@ -261,7 +261,9 @@ pub(super) fn readable(item: &Item) -> anyhow::Result<Reader<'_>> {
     let reader = Reader(item);
     let format: u32 = reader.number("format")?;
     if format > FORMAT {
-        bail!("it is written in format {format}, and this build reads up to {FORMAT}: update this program");
+        bail!(
+            "it is written in format {format}, and this build reads up to {FORMAT}: update this program"
+        );
     }
     Ok(reader)
 }

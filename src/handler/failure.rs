@@ -1,4 +1,4 @@
-//! Why a record could not be handled, and so what becomes of it.
+//! Why a record could not be handled, which decides what happens to it.
 
 use std::fmt;
 use std::io;
@@ -9,33 +9,35 @@ use crate::aws_error::{AwsError, Kind};
 use crate::core::pipeline::FailureKind;
 use crate::record::DecodeError;
 
-/// Why a record could not be handled, and so what becomes of it.
+/// Why a record could not be handled, which decides what happens to it.
 ///
-/// The conversions sort what `?` meets: a [`DecodeError`] rejects the record, an
-/// [`anyhow::Error`] is tried again, and the errors of the AWS SDK and of [`std::io`] are sorted by
-/// what they say (`From<SdkError>` and `From<io::Error>` below).
+/// `?` converts: a [`DecodeError`] rejects the record, an [`anyhow::Error`] is retried, and errors of
+/// the AWS SDK and of [`std::io`] are classified by their kind (`From<SdkError>` and
+/// `From<io::Error>` below).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// Try again with growing waits, for `--max-age`; the item's later records wait. Where several
-    /// records in a row fail so and none succeeds, what they depend on is to blame, and this is a
-    /// [`Failure::Unavailable`] ([`crate::decide::blame`]).
+    /// This attempt failed. The record is retried with growing waits for at most
+    /// [`AttemptLimits::age`](crate::config::AttemptLimits); later records of its item wait. If
+    /// several records in a row fail this way and none succeeds, the dependency is blamed, and this
+    /// counts as [`Failure::Unavailable`].
     Retry(anyhow::Error),
-    /// The record is bad and will never do: say which field, and what was expected.
+    /// The record is bad and can never be handled: name the field, and what was expected. It becomes a
+    /// dead letter at once.
     Reject(anyhow::Error),
-    /// Something that the handler depends on refuses this call for good, and it may be the record's
-    /// fault or that of the settings: a mail server's 5xx, an API's 400 or 403. Where it serves others
-    /// all the same, this is a [`Failure::Reject`]; where it refuses several records in a row, a
-    /// [`Failure::Unavailable`]; until either is known, a [`Failure::Retry`].
+    /// The dependency refuses this call for good, and the record or the settings may be to blame: a
+    /// mail server's 5xx, an API's 400 or 403. If other records succeed meanwhile, this counts as
+    /// [`Failure::Reject`]; if several records in a row are refused, as [`Failure::Unavailable`];
+    /// until either is known, as [`Failure::Retry`].
     Refused(anyhow::Error),
-    /// Something that the handler depends on is down: no attempt is burned, everything that needs
-    /// it waits and is tried again. Where it serves others all the same, the record is to blame, and
-    /// this is a [`Failure::Retry`] ([`crate::decide::blame`]).
+    /// The dependency is down. No attempt is counted; the circuit breaker opens, and everything that
+    /// needs the dependency waits until a probe succeeds. If other records succeed meanwhile, the
+    /// record is blamed, and this counts as [`Failure::Retry`].
     Unavailable(anyhow::Error),
-    /// Something that the handler depends on asks for fewer calls: no attempt is burned, and fewer
-    /// records are handled at a time until it takes more.
+    /// The dependency asks for fewer calls. No attempt is counted, and fewer records are handled at a
+    /// time until the dependency accepts more.
     Overloaded(anyhow::Error),
-    /// Somebody else is at it: look again after this long. No attempt is burned.
+    /// Another worker is processing the same effect: retry after this long. No attempt is counted.
     Busy(Duration),
 }
 

@@ -31,17 +31,17 @@ impl EffectKey {
         Self(format!("{effect}#{id}"))
     }
 
-    /// The effect's name; empty in what is no effect key.
+    /// The effect's name; empty if this is not an effect key.
     pub fn effect(&self) -> &str {
         self.0.split_once('#').map_or("", |(effect, _)| effect)
     }
 
-    /// What stands behind the effect's name; the whole text in what is no effect key.
+    /// The part after the effect's name; the whole text if this is not an effect key.
     pub fn id(&self) -> &str {
         self.0.split_once('#').map_or(&*self.0, |(_, id)| id)
     }
 
-    /// Reads back what [`EffectKey::as_str`] gave.
+    /// Reads back the text of [`EffectKey::as_str`].
     pub fn from_row(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -62,19 +62,18 @@ impl fmt::Display for EffectKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)] // One at a time, on the stack; a box would only add noise.
 pub enum Swap {
-    /// The new row stands. Also when it stood already, because the answer to an earlier try was
-    /// lost.
+    /// The new row is in the ledger, from this write or from an earlier one whose answer was lost.
     Written,
-    /// Another row stands (`None`: there is none); nothing was written.
+    /// Another row is in the ledger (`None`: no row); nothing was written.
     Lost(Option<Entry>),
 }
 
 /// How many effects need a person's attention.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Needed {
-    /// Nobody can tell whether they were accepted, and a person has to find out.
+    /// It is unknown whether they were accepted, and a person has to find out.
     pub ambiguous: u64,
-    /// Nobody can tell, and whoever has their record sends them once more.
+    /// It is unknown, and the worker that has their record sends them once more.
     pub resending: u64,
     /// Operators released them, and they are not sent yet.
     pub released: u64,
@@ -85,16 +84,17 @@ pub struct Needed {
 pub struct Page {
     /// The entries with their keys.
     pub entries: Vec<(EffectKey, Entry)>,
-    /// Where to go on; `None` at the end.
+    /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
 }
 
 /// The ledger's rows.
 ///
-/// An `Err` of [`Ledger::swap`] means that it is not known whether the row was written: repeat it,
-/// or read. Rows outlive the stream by their retention, after which an order must not come again.
+/// An `Err` of [`Ledger::swap`] means that it is unknown whether the row was written: repeat it, or
+/// read the row. Rows outlive the stream by their retention, after which an order must not be delivered
+/// again.
 pub trait Ledger: Clone + Send + Sync + 'static {
-    /// The row as it stands, read consistently.
+    /// The current row, read consistently.
     fn read(&self, key: &EffectKey) -> impl Future<Output = anyhow::Result<Option<Entry>>> + Send;
 
     /// Replaces the row at `expected` (a revision; `None`: no row) by `entry`, in one conditional
@@ -107,7 +107,7 @@ pub trait Ledger: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = anyhow::Result<Swap>> + Send;
 
     /// Lists the entries in a state, a page at a time, in no order. Reads the whole table: for
-    /// operators, not for the way of an email.
+    /// operators, not while sending.
     fn list(
         &self,
         state: Option<State>,

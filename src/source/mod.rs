@@ -35,7 +35,7 @@ pub trait StreamSource: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Description, SourceError>> + Send;
 
     /// The shards that name `parent` as theirs. Only such shards are returned, whatever the server
-    /// answers. An empty answer is no proof that there are none: a child becomes visible late.
+    /// answers. An empty answer does not prove that there are none: children become visible late.
     fn children(
         &self,
         parent: &ShardId,
@@ -46,7 +46,7 @@ pub trait StreamSource: Clone + Send + Sync + 'static {
     /// # Errors
     ///
     /// [`SourceError::Trimmed`] when `position` is older than the stream keeps,
-    /// [`SourceError::Gone`] when the shard or the stream is not there (any more).
+    /// [`SourceError::Gone`] when the shard or the stream does not exist, or no longer does.
     fn iterator(
         &self,
         shard: &ShardId,
@@ -65,7 +65,7 @@ pub trait StreamSource: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Batch, SourceError>> + Send;
 }
 
-/// What a table's streams say of themselves.
+/// A table's streams and their shards.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
     /// The streams, oldest first. One that was switched off is listed for 24 hours.
@@ -91,16 +91,16 @@ pub struct ListedStream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardIterator(pub String);
 
-/// Some records, and where to go on.
+/// Some records, and where the next read begins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// In the shard's order.
     pub records: Vec<Record>,
-    /// Where to go on; `None` when the shard has ended and all of it was read.
+    /// Where the next read begins; `None` when the shard has ended and all of it was read.
     pub next: Option<ShardIterator>,
 }
 
-/// What can go wrong with a stream, as far as the answer differs.
+/// Errors of a stream, by what the caller does about them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
@@ -110,13 +110,13 @@ pub enum SourceError {
     /// The position is older than what the stream keeps (24 hours): what lay between is lost.
     #[error("the stream no longer holds this position (it keeps 24 hours)")]
     Trimmed,
-    /// The shard or the stream is not there.
+    /// The shard or the stream does not exist.
     #[error("the stream or the shard does not exist, or no longer does")]
     Gone,
-    /// Asked too often: wait and ask again.
+    /// Throttled: wait and try again.
     #[error("the stream throttles: {0}")]
     Throttled(String),
-    /// Anything else: wait and ask again.
+    /// Anything else: wait and try again.
     #[error("{0:#}")]
     Other(anyhow::Error),
 }

@@ -233,7 +233,11 @@ async fn rules_of_sending_that_cannot_hold_are_refused_at_the_start() {
             "400d",
             "--ledger-retention is shorter than --replay-horizon and 24 h",
         ),
-        ("--replay-horizon", "9601h", "may be delivered again for 9625"),
+        (
+            "--replay-horizon",
+            "9601h",
+            "may be delivered again for 9625",
+        ),
         (
             "--suppress-when",
             "status ==",
