@@ -58,14 +58,18 @@ use crate::dependency::{Dependency, Limits};
 use crate::filter::{Filters, HomeRegion};
 use crate::group::GroupTable;
 use crate::handler::{OUTSIDE, RecordHandler};
+use crate::leases::GapRow;
 use crate::progress::{Counters, Histogram};
+use crate::record::Record;
 use crate::record::lambda_event::NotARecord;
 use crate::settings::Settings;
 
+mod behind;
 mod event;
 mod invocation;
 mod latest;
 
+use behind::Gaps;
 use event::Records;
 use invocation::Invocation;
 use latest::LatestStream;
@@ -126,6 +130,17 @@ pub enum Refused {
     /// A record that has no number to report cannot be read.
     #[error("cannot read the event: {0}")]
     Unreadable(NotARecord),
+    /// The event source fell behind by most of a day, and the gap cannot be recorded.
+    #[error(
+        "the event source of {stream} fell so far behind that records may be lost, and the gap cannot be \
+         recorded: {why}. See that the function may write to the lease table"
+    )]
+    FellBehind {
+        /// The stream's ARN.
+        stream: String,
+        /// Why the gap is not recorded.
+        why: String,
+    },
     /// The event is of a table that this function does not follow.
     #[error(
         "the records come from {stream}, which is not a stream of a table that this function \
@@ -168,6 +183,7 @@ pub struct Function<H> {
     handling: Arc<Histogram>,
     latest: Option<LatestStream>,
     told: Option<Told>,
+    gaps: Option<Gaps>,
     incarnation: Arc<str>,
     rng: Mutex<fastrand::Rng>,
     warned: Once,
@@ -189,6 +205,7 @@ impl<H: RecordHandler> Function<H> {
             handling: Arc::default(),
             latest: None,
             told: None,
+            gaps: None,
             incarnation: "".into(),
             rng: Mutex::default(),
             warned: Once::new(),
@@ -258,6 +275,18 @@ impl<H: RecordHandler> Function<H> {
         Self { latest, ..self }
     }
 
+    /// Records a gap where the event source fell so far behind that the stream may have dropped records
+    /// unread, such as by [`LeaseStore::record_gap`](crate::stores::leases::LeaseStore::record_gap). If that
+    /// fails the event is refused. Without it there is only a line in the log.
+    #[must_use]
+    pub fn gaps<F>(self, record: impl Fn(GapRow) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let gaps = Some(Gaps::new(record));
+        Self { gaps, ..self }
+    }
+
     /// Calls this after each event, before it is answered: for metrics. After two seconds it is given
     /// up.
     #[must_use]
@@ -303,6 +332,9 @@ impl<H: RecordHandler> Function<H> {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
             rng.fork()
         };
+        if let Some(first) = records.read.first() {
+            self.mind_gap(first, &stream).await?;
+        }
         let later = self.warn_of_later_stream(stream.clone());
         let mut invocation = Invocation::new(self, stream, ends, rng);
         let unread = invocation.take_in(records);
@@ -330,6 +362,34 @@ impl<H: RecordHandler> Function<H> {
 }
 
 impl<H> Function<H> {
+    /// Records a gap if the event source fell behind by most of a day.
+    async fn mind_gap(&self, first: &Record, stream: &Arc<str>) -> Result<(), Refused> {
+        let timing = &self.settings.timing;
+        let Some(gap) = behind::before(first, stream, self.clock.now(), timing) else {
+            return Ok(());
+        };
+        let recorded = match &self.gaps {
+            Some(gaps) => gaps.record(gap).await,
+            None => Ok(true),
+        };
+        match recorded {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                Counters::add(&self.counters.gaps);
+                error!(
+                    %stream,
+                    sequence = %first.sequence_number,
+                    "the event source fell so far behind that the stream may have dropped records unread"
+                );
+                Ok(())
+            }
+            Err(error) => Err(Refused::FellBehind {
+                stream: stream.to_string(),
+                why: format!("{error:#}"),
+            }),
+        }
+    }
+
     /// Counts and logs an event of a stream that is not the table's latest.
     async fn warn_of_later_stream(&self, stream: Arc<str>) {
         let Some(latest) = &self.latest else {

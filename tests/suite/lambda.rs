@@ -413,6 +413,38 @@ async fn a_record_that_cannot_be_read_waits_since_its_commit_if_it_tells_that() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mapping_that_fell_behind_by_most_of_a_day_leaves_a_gap_or_is_refused() {
+    let desk = Desk::new(|_, _| Ok(()));
+    let (function, _) = function(&desk);
+    let gaps = Arc::new(Mutex::new(Vec::new()));
+    let (written, away) = (gaps.clone(), Arc::new(Mutex::new(true)));
+    let is_away = away.clone();
+    let function = function.gaps(move |gap| {
+        let answer = if *is_away.lock().unwrap() {
+            Err(anyhow::anyhow!("no table"))
+        } else {
+            written.lock().unwrap().push(gap);
+            Ok(())
+        };
+        std::future::ready(answer)
+    });
+    let ends = Instant::now() + LONG;
+    handled(&function, &old("a", 19), LONG).await;
+    assert!(gaps.lock().unwrap().is_empty(), "as in an outage");
+    let refused = function.handle(&old("b", 24), ends).await.unwrap_err();
+    let told = refused.to_string();
+    assert!(told.contains("records may be lost, and the gap cannot be recorded: no table"));
+    *away.lock().unwrap() = false;
+    for _ in 0..2 {
+        handled(&function, &old("b", 24), LONG).await;
+    }
+    let gaps = gaps.lock().unwrap();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].shard.to_string().contains("lambda-"), "{gaps:?}");
+    assert_eq!(function.counters().gaps.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_of_others_is_refused() {
     let desk = Desk::new(|_, _| Ok(()));
     let (function, _) = function(&desk);

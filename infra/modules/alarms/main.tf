@@ -77,6 +77,11 @@ locals {
   }
 
   on_lambda = {
+    # The row in the lease table is what lasts; this says that one was written.
+    gaps = {
+      says   = "The event source fell so far behind that records may have left the stream unread."
+      metric = "aftercommit_gaps_total"
+    }
     # What Lambda has not handed to the function yet, Lambda alone knows. In milliseconds.
     iterator-age = {
       says       = "Lambda has been behind by more than ${var.lag_seconds} s."

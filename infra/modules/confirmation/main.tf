@@ -14,6 +14,7 @@ locals {
       AFTERCOMMIT_TABLE             = var.orders.name
       AFTERCOMMIT_GROUP             = var.group
       AFTERCOMMIT_EFFECT            = var.effect
+      AFTERCOMMIT_LEASE_TABLE       = var.tables.leases.name
       AFTERCOMMIT_LEDGER_TABLE      = var.tables.ledger.name
       AFTERCOMMIT_DEAD_LETTER_TABLE = var.tables.dead_letters.name
       AFTERCOMMIT_SUPPRESSION_TABLE = var.tables.suppression.name

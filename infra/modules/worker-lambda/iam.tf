@@ -27,6 +27,17 @@ data "aws_iam_policy_document" "worker" {
     resources = ["${var.confirmation.orders.arn}/stream/*"]
   }
 
+  # That records may be lost, where the event source fell behind by most of a day.
+  statement {
+    sid = "Gaps"
+    actions = [
+      "dynamodb:ConditionCheckItem",
+      "dynamodb:GetItem",
+      "dynamodb:UpdateItem",
+    ]
+    resources = [var.confirmation.tables.leases.arn]
+  }
+
   # How many orders wait, for the alarms.
   statement {
     sid       = "Attention"

@@ -193,7 +193,8 @@ pub const METRICS: &[Metric] = &[
         "aftercommit_gaps_total",
         "Stretches of records that left the stream before they could be read.",
         |c| &c.gaps,
-    ),
+    )
+    .everywhere(),
     counter(
         "aftercommit_lease_takes_total",
         "Leases taken from nobody or from dead workers.",

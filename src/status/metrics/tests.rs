@@ -132,6 +132,7 @@ fn on_lambda_there_is_no_fleet() {
             "aftercommit_dead_letters_total",
             "aftercommit_dead_letters_uncopied_total",
             "aftercommit_attempts_failed_total",
+            "aftercommit_gaps_total",
             "aftercommit_lag_seconds",
             "aftercommit_until_trim_seconds",
             "aftercommit_dependency_down_seconds",

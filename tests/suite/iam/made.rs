@@ -91,7 +91,8 @@ const SOURCES: &[Source] = &[
         table: Some(".table."),
         on: &[("dynamodb:", LEASES)],
         ecs: &["write_gap"],
-        lambda: &[],
+        // Where the event source fell behind.
+        lambda: &["write_gap"],
         operators: &["resolve_gap"],
     },
     Source {

@@ -36,7 +36,7 @@ run "lambda_has_an_age_and_a_queue_in_place_of_heartbeats" {
   }
 
   assert {
-    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "earlier-stream", "errors", "given-up", "iterator-age", "lag", "mail-server", "no-polls", "released", "rescued", "resending", "throttles", "trim"])
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.this)) == toset(["ambiguous", "dead-letters", "earlier-stream", "errors", "gaps", "given-up", "iterator-age", "lag", "mail-server", "no-polls", "released", "rescued", "resending", "throttles", "trim"])
     error_message = "What Lambda alone can tell, and the levels."
   }
 

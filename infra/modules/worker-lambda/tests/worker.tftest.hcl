@@ -23,7 +23,10 @@ variables {
       arn        = "arn:aws:dynamodb:eu-central-1:123456789012:table/orders"
       stream_arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
     }
-    tables      = {}
+    tables = {
+      leases = { name = "leases", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/leases" }
+      ledger = { name = "ledger", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/ledger" }
+    }
     group       = "confirmation"
     effect      = "confirmation"
     filter      = "{\"eventName\":[\"INSERT\"]}"

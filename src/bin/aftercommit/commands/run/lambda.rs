@@ -10,6 +10,8 @@ use aftercommit::status::levels::Levels;
 use aftercommit::status::metrics::{Facts, Labels, Sample};
 use aftercommit::status::{Counters, Histogram, ShardNow};
 use aftercommit::stores::dead_letter::DeadLetters;
+use aftercommit::stores::leases::LeaseStore as _;
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::tables::dynamodb::FollowedTable;
 use aftercommit::{Dependency, GroupTable};
 
@@ -67,6 +69,12 @@ fn function(
     } else {
         function
     };
+    let dynamodb = shared.clients.dynamodb.clone();
+    let leases = DynamoDbLeases::new(dynamodb, &args.names.lease.lease_table, &followed.at);
+    let function = function.gaps(move |gap| {
+        let leases = leases.clone();
+        async move { leases.record_gap(&gap, None).await.map(drop) }
+    });
     if !args.watch.writes_emf() {
         return Ok(function);
     }
