@@ -1,5 +1,5 @@
-//! The command line: what can be said, and the help that teaches it. Every setting is also an
-//! environment variable, so that a container needs no command line.
+//! The command line and its help. Every setting is also an environment variable, so that a container
+//! needs no command line.
 
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ use crate::commands::send_test::{self, SendTestArgs};
 use crate::commands::status::{self, StatusArgs};
 use crate::commands::suppress::{self, SuppressCommand};
 use crate::commands::tables::{self, TablesCommand};
-use crate::fault::{Fault, tell_usage};
+use crate::fault::{Fault, report_usage};
 use crate::host::log::{self, LogFormat};
 
 const EXAMPLES: &str = "\
@@ -116,24 +116,24 @@ enum Command {
     SendTest(Box<SendTestArgs>),
 }
 
-/// Where it is set, the process is an AWS Lambda function.
+/// If it is set, the process is an AWS Lambda function.
 ///
 /// Source: [the runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 const ON_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API";
 
-/// Reads the command line and does what it says; on AWS Lambda, what the environment says to `run`.
+/// Runs the command of the command line; on AWS Lambda, `run` with the settings of the environment.
 pub fn main() -> ExitCode {
     if std::env::var_os(ON_LAMBDA).is_some() {
         return on_lambda();
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return tell_usage(&error),
+        Err(error) => return report_usage(&error),
     };
     log::init(cli.log);
     match execute(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => fault.tell(),
+        Err(fault) => fault.report(),
     }
 }
 
@@ -155,12 +155,12 @@ fn execute(command: &Command) -> Result<(), Fault> {
     }
 }
 
-/// Nobody gives a command line to a function.
+/// A function has no command line.
 #[cfg(feature = "lambda")]
 fn on_lambda() -> ExitCode {
     let cli = match Cli::try_parse_from(["aftercommit", "run"]) {
         Ok(cli) => cli,
-        Err(error) => return tell_usage(&error),
+        Err(error) => return report_usage(&error),
     };
     log::init(cli.log);
     let Command::Run(args) = &cli.command else {
@@ -168,18 +168,18 @@ fn on_lambda() -> ExitCode {
     };
     match on_runtime(run::lambda::serve(args)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => fault.tell(),
+        Err(fault) => fault.report(),
     }
 }
 
-/// This build cannot.
+/// This build has no function.
 #[cfg(not(feature = "lambda"))]
 fn on_lambda() -> ExitCode {
-    let told = format!(
-        "{ON_LAMBDA} is set, so this is to be an AWS Lambda function, and this build has none: \
+    let error = format!(
+        "{ON_LAMBDA} is set, so this process is an AWS Lambda function, and this build cannot be one: \
          build it with cargo build --release --features lambda"
     );
-    Fault::wrong(told).tell()
+    Fault::wrong(error).report()
 }
 
 fn on_runtime(work: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {

@@ -1,4 +1,4 @@
-//! How a command fails: told in one line, with an exit code that a script can act on.
+//! How a command fails: one line on standard error, and an exit code that a script can act on.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -12,19 +12,19 @@ use crate::render::out::report;
 /// Why a command did not do its work.
 #[derive(Debug)]
 pub enum Fault {
-    /// Something that was set is wrong or missing: exit code 2, nothing was done. Exit code 1 where
-    /// AWS was out of reach, which is nobody's setting.
+    /// A setting is wrong or missing: exit code 2, nothing was done. Exit code 1 if AWS was out of
+    /// reach, because no setting is wrong then.
     Setting(anyhow::Error),
     /// Something is missing that comes back by itself or with somebody else's work: `run` waits for
     /// it, and every other command ends with exit code 1.
     Missing(anyhow::Error),
-    /// The work went wrong: exit code 1.
+    /// The work failed: exit code 1.
     Work(anyhow::Error),
-    /// The answer to what was asked is no, and standard output tells why: exit code 1.
+    /// The answer is no, and standard output says why: exit code 1.
     No,
-    /// What was asked cannot be told, and standard output tells why: exit code 2.
+    /// The answer is unknown, and standard output says why: exit code 2.
     Unknown,
-    /// What was asked cannot be told: exit code 2.
+    /// The answer is unknown: exit code 2.
     Unanswered(anyhow::Error),
 }
 
@@ -34,16 +34,16 @@ impl Fault {
         Self::Setting(error.into())
     }
 
-    /// A wrong setting, told in words.
+    /// A wrong setting, in words.
     pub fn wrong(message: impl fmt::Display) -> Self {
         Self::Setting(anyhow::anyhow!("{message}"))
     }
 
-    /// Tells it on standard error, in one line.
-    pub fn tell(&self) -> ExitCode {
-        let told = self.to_string();
-        if !told.is_empty() {
-            report(&format!("error: {told}"));
+    /// Reports it on standard error, in one line.
+    pub fn report(&self) -> ExitCode {
+        let text = self.to_string();
+        if !text.is_empty() {
+            report(&format!("error: {text}"));
         }
         match self {
             Self::Setting(_) if self.passes() => ExitCode::from(1),
@@ -52,7 +52,7 @@ impl Fault {
         }
     }
 
-    /// The same, where a command was asked for an answer and has none.
+    /// The same, for a command whose answer is unknown now.
     pub fn unanswered(self) -> Self {
         match self {
             Self::Setting(error) | Self::Missing(error) | Self::Work(error) => {
@@ -84,7 +84,7 @@ impl Fault {
     }
 }
 
-/// One line; nothing where standard output has said it.
+/// One line; empty if standard output has said it.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,8 +103,8 @@ impl From<anyhow::Error> for Fault {
     }
 }
 
-/// A mistake in the command line, told in one line; help and version as they are.
-pub fn tell_usage(error: &clap::Error) -> ExitCode {
+/// Reports a mistake in the command line in one line; prints help and version as they are.
+pub fn report_usage(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind::{
         DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
     };
@@ -120,13 +120,13 @@ pub fn tell_usage(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let text = error.render().to_string();
-            let told: Vec<_> = text
+            let parts: Vec<_> = text
                 .split("\n\n")
                 .take_while(|part| !part.trim_start().starts_with("Usage:"))
                 .filter(|part| !part.starts_with("For more information"))
                 .map(|part| one_line(part.trim_start().trim_start_matches("tip: ")))
                 .collect();
-            report(&format!("{}; see --help", told.join("; ")));
+            report(&format!("{}; see --help", parts.join("; ")));
             ExitCode::from(2)
         }
     }

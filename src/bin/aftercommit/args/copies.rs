@@ -1,4 +1,4 @@
-//! Where the worker writes dead letters, and who else hears of them.
+//! The dead-letter table, and the queue or topic that gets copies of dead letters.
 
 #[cfg(feature = "lambda")]
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use clap::Args;
 use crate::fault::Fault;
 use crate::host::aws::Clients;
 
-/// Who else hears of dead letters.
+/// Where copies of dead letters are sent.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Records")]
 pub struct CopyArgs {
@@ -36,7 +36,7 @@ pub struct Letters {
 }
 
 impl CopyArgs {
-    /// The dead letters. A queue that is not there is told.
+    /// Opens the table, and the queue or topic; an error if that does not exist.
     #[cfg_attr(not(feature = "sqs"), expect(clippy::unused_async))]
     pub async fn letters(&self, clients: &Clients, table: &str) -> Result<Letters, Fault> {
         #[cfg(feature = "sqs")]

@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::host::aws::{self, must_exist};
 use crate::render::progress::Listing;
 
-/// Which orders.
+/// The orders that a command selects.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which orders")]
 pub struct FilterArgs {
@@ -33,12 +33,12 @@ pub struct FilterArgs {
     pub reason: Option<String>,
 }
 
-/// Which state is asked for.
+/// The state that is selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// One of the ledger's own.
+    /// A state of the ledger.
     State(State),
-    /// What an operator released.
+    /// Released by an operator, and not sent yet.
     Released,
 }
 
@@ -53,7 +53,7 @@ fn wanted(word: &str) -> Result<Wanted, String> {
 }
 
 impl FilterArgs {
-    /// Whether only some orders are asked for.
+    /// Whether only some orders are selected.
     pub fn is_set(&self) -> bool {
         self.state.is_some()
             || self.since.is_some()
@@ -78,7 +78,7 @@ impl FilterArgs {
             && self.reason.as_ref().is_none_or(says)
     }
 
-    /// A page of the orders that are asked for.
+    /// A page of the selected orders.
     pub async fn page(&self, ledger: &DynamoDbLedger, from: Option<&str>) -> anyhow::Result<Page> {
         let mut page = match (self.attention(), self.state) {
             ([], Some(Wanted::State(state))) => ledger.list(Some(state), from).await?,
@@ -89,7 +89,7 @@ impl FilterArgs {
         Ok(page)
     }
 
-    /// Says that the whole table is read, where it is.
+    /// Reports if the whole table is read.
     pub fn progress(&self, table: &str) -> Listing {
         let whole = self.attention().is_empty();
         Listing::new(whole.then(|| format!("reading the whole table {table}")))
@@ -118,7 +118,7 @@ async fn indexed(
     Ok(page)
 }
 
-/// For a row that is not there.
+/// The error for an order without a row.
 pub fn unknown(order: &str, table: &str) -> Fault {
     Fault::Work(anyhow!(
         "order {order} is not in the ledger {table}: no email for it was ever started, or its row has \
@@ -132,7 +132,7 @@ pub async fn open(name: &LedgerName) -> Result<DynamoDbLedger, Fault> {
     open_to_write(name, Duration::MAX).await
 }
 
-/// The ledger, whose rows are kept for so long after a change.
+/// The ledger, to write to; rows are kept for `retention` after a change.
 pub async fn open_to_write(
     name: &LedgerName,
     retention: Duration,

@@ -1,4 +1,4 @@
-//! How this worker works together with the others, and with how much.
+//! How this worker shares the shards with others, and how much memory it uses.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use clap::{Args, ValueEnum};
 use crate::fault::Fault;
 use crate::host::ecs::Task;
 
-/// A heartbeat is written so many times in a lease's duration, so that a lost one costs nothing.
+/// Heartbeats per lease duration, so that a lost one does no harm.
 const BEATS: u32 = 5;
 
-/// How this worker works together with the others.
+/// How this worker shares the shards with others.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Fleet")]
 pub struct FleetArgs {
@@ -72,7 +72,7 @@ pub struct FleetArgs {
     on_gap: OnGap,
 }
 
-/// Where a new fleet begins.
+/// Where a new group starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Start {
     /// With records that are committed from now on
@@ -91,12 +91,12 @@ enum OnGap {
     Halt,
 }
 
-/// Where this process is.
+/// Where this process runs.
 #[derive(Debug, Clone, Default)]
 pub struct Here {
     /// The ECS task that it belongs to.
     pub task: Option<Task>,
-    /// Where others find its status.
+    /// The address of its status.
     pub status_address: Option<String>,
 }
 
@@ -139,13 +139,13 @@ impl FleetArgs {
     }
 }
 
-/// Unique on this machine and, with a host name of its own for each machine or container, beyond.
+/// A name that is unique on this machine, and in the fleet if host names are unique.
 fn own_name() -> String {
     let host = hostname::get().unwrap_or_default();
     format!("{}-{}", host.to_string_lossy(), std::process::id())
 }
 
-/// Long enough that a heartbeat and a look fit in it several times over a network.
+/// A lease's duration: long enough for several heartbeats and reads over a network.
 fn lease_duration(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_mins(10);

@@ -1,4 +1,4 @@
-//! Which group this is, under which effect it sends, and with which settings the group was started.
+//! The group and its effect, and the settings with which the group was started.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::fault::Fault;
 /// The setting that says how the order's id is derived.
 const ID: &str = "id";
 
-/// Which group, and under which effect it sends.
+/// The group, and the effect under which it sends.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct GroupArgs {
@@ -31,7 +31,7 @@ pub struct GroupArgs {
     pub effect: EffectArg,
 }
 
-/// Under which effect the mails go out.
+/// The effect under which emails are sent.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct EffectArg {
@@ -42,13 +42,13 @@ pub struct EffectArg {
 }
 
 impl EffectArg {
-    /// The name, or the one that a new group has.
+    /// The name, or the default of a new group.
     pub fn or_default(&self) -> Effect {
         self.effect.clone().unwrap_or_default()
     }
 }
 
-/// How a group starts that is not alone, or not as before.
+/// How a group starts that shares an effect, or has new settings.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct StartArgs {

@@ -19,7 +19,7 @@ use crate::render::dead_letter::Row;
 use crate::render::out::{json_line, print, report};
 use crate::render::progress::Listing;
 
-/// Which letters.
+/// The letters that a command selects.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which letters")]
 pub struct WhichArgs {
@@ -52,7 +52,7 @@ fn reason(word: &str) -> Result<Reason, String> {
     })
 }
 
-/// For a selection that nothing matches.
+/// The error for a selection that matches nothing.
 pub fn none() -> Fault {
     Fault::Work(anyhow!(
         "no dead letter matches: `aftercommit dead-letters list --settled` lists also those that were \
@@ -78,7 +78,7 @@ impl WhichArgs {
         self.key.is_some() || !self.reason.is_empty() || self.older_than.is_some()
     }
 
-    /// What would change something must say what it means.
+    /// A command that changes letters must select them explicitly.
     pub fn must_select(&self, all: bool) -> Result<(), Fault> {
         if all || self.is_set() {
             return Ok(());
@@ -112,7 +112,7 @@ impl WhichArgs {
         for table in &self.table {
             let key = match table_key(&clients.dynamodb, table).await {
                 Ok(key) => key,
-                // Its letters are still there.
+                // Its letters remain.
                 Err(ResolveError::NoTable { .. }) => {
                     report(&format!(
                         "table {table} is gone, so all dead letters are read"
@@ -158,14 +158,14 @@ impl WhichArgs {
         Ok(all)
     }
 
-    /// Whether letters of this table are asked for.
+    /// Whether letters of this table are selected.
     fn is_of(&self, at: &GroupTable) -> bool {
         let mut named = self.table.iter();
         self.table.is_empty() || named.any(|one| one == at.table() || one == at.table_name())
     }
 }
 
-/// How something is done to letters.
+/// How a command acts on letters.
 #[derive(Debug, Args)]
 pub struct DoingArgs {
     /// All letters
@@ -182,7 +182,7 @@ pub struct DoingArgs {
 }
 
 impl DoingArgs {
-    /// Who does it.
+    /// The operator's name.
     pub fn by(&self) -> String {
         self.by.name()
     }

@@ -1,14 +1,14 @@
-//! Who does something, and why: for those who ask later.
+//! The name of the operator, and the reason, which are recorded.
 
 use std::time::SystemTime;
 
 use aftercommit::Clock;
 use clap::Args;
 
-/// The longest note, in bytes: it goes into the history of a row in full.
+/// The longest note, in bytes: the history of a row holds it in full.
 const LONGEST: usize = 250;
 
-/// Who does it.
+/// The operator.
 #[derive(Debug, Args)]
 pub struct ByArgs {
     /// Who does this [default: the user who is logged in]
@@ -23,18 +23,18 @@ impl ByArgs {
     }
 }
 
-/// Who is logged in, as far as the environment says.
+/// The user who is logged in, according to the environment.
 fn user() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].map(|name| std::env::var(name).ok());
     let named = named.into_iter().flatten().find(|name| !name.is_empty());
     named.unwrap_or_else(|| "(unknown)".to_owned())
 }
 
-/// A justification.
+/// The reason for what an operator does.
 pub fn note(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {
-        return Err("say why".to_owned());
+        return Err("write the reason".to_owned());
     }
     if text.len() > LONGEST {
         return Err(format!("write at most {LONGEST} bytes"));

@@ -1,4 +1,4 @@
-//! Which orders are confirmed, and how sure to be.
+//! Which orders are confirmed, and what to do about an email whose outcome is unknown.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::args::tables::LedgerName;
 use crate::fault::Fault;
 use crate::host::aws::Clients;
 
-/// What to do when nobody can tell whether a mail was accepted.
+/// What to do when it is unknown whether an email was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnAmbiguous {
     /// Send the same bytes once more
@@ -26,7 +26,7 @@ enum OnAmbiguous {
     Park,
 }
 
-/// How sure to be before a mail goes out again.
+/// When an email is sent again, and which are not sent.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub struct SendingArgs {
@@ -48,7 +48,7 @@ pub struct SendingArgs {
 }
 
 impl SendingArgs {
-    /// The rules of sending. Refused where the ledger would forget too soon.
+    /// The rules of sending. An error if the ledger would forget too soon.
     pub fn rules(&self, mapping: Mapping) -> Result<Rules, Fault> {
         let policy = match self.on_ambiguous {
             OnAmbiguous::Resend => Policy::Resend,
@@ -67,7 +67,7 @@ impl SendingArgs {
         self.refetch
     }
 
-    /// Whose mails are held back.
+    /// Which orders get no email.
     pub fn sparing(&self) -> &SparingArgs {
         &self.sparing
     }
@@ -111,7 +111,7 @@ impl SendingArgs {
     }
 }
 
-/// Whose mails are held back.
+/// Which orders get no email.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub struct SparingArgs {
@@ -143,7 +143,7 @@ impl SparingArgs {
     }
 }
 
-/// How long the ledger remembers.
+/// How long the ledger keeps rows.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub struct RetentionArgs {
@@ -168,7 +168,7 @@ pub struct RetentionArgs {
 }
 
 impl RetentionArgs {
-    /// The rules of sending. Refused where the ledger would forget too soon.
+    /// The rules of sending. An error if the ledger would forget too soon.
     pub fn rules(&self, mapping: Mapping, on_ambiguous: Policy) -> Result<Rules, Fault> {
         let rules = Rules {
             mapping,

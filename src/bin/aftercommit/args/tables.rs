@@ -7,7 +7,7 @@ use clap::Args;
 use crate::fault::Fault;
 use crate::host::aws::Clients;
 
-/// Which application.
+/// The group.
 #[derive(Debug, Args)]
 pub struct GroupArg {
     /// Name of this application on a table's stream; groups on one table share nothing
@@ -15,7 +15,7 @@ pub struct GroupArg {
     pub group: Group,
 }
 
-/// Which tables.
+/// The tables that are followed.
 #[derive(Debug, Args)]
 pub struct StreamArgs {
     /// Table whose orders are confirmed: a name or an ARN. May be given several times; order ids must then

@@ -1,4 +1,4 @@
-//! Where this process runs, as Amazon ECS tells it.
+//! The ECS task of this process, from the task metadata endpoint.
 //!
 //! Source: [task metadata endpoint, version 4](https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html).
 
@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::host::web;
 
-/// In a container of ECS it names the endpoint.
+/// Names the endpoint, in a container of ECS.
 const ENDPOINT: &str = "ECS_CONTAINER_METADATA_URI_V4";
 
 /// The endpoint is on the task's own host.
@@ -34,7 +34,7 @@ struct Metadata {
     availability_zone: Option<String>,
 }
 
-/// The task, if this is one. These are names for people: without them it goes on.
+/// The task, if this process runs in one. Its names are for people: the worker runs without them.
 pub async fn task() -> Option<Task> {
     let endpoint = std::env::var(ENDPOINT).ok()?;
     match ask(&endpoint).await {

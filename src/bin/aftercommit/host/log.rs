@@ -1,14 +1,14 @@
-//! What is logged goes to standard error; results go to standard output.
+//! The log goes to standard error; results go to standard output.
 
 use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line, for a log collector.
+    /// One JSON object per line, for a log collector.
     Json,
     /// For people.
     Pretty,
@@ -18,7 +18,7 @@ pub enum LogFormat {
 /// warns of every place where it finds none; what matters of that is in the error.
 const FILTER: &str = "warn,aftercommit=info,aws_config=error";
 
-/// Begins to log: to people on a terminal, in JSON otherwise. `RUST_LOG` chooses what.
+/// Starts the log: for people on a terminal, otherwise in JSON. `RUST_LOG` selects what is logged.
 pub fn init(format: Option<LogFormat>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     let default = if io::stderr().is_terminal() {

@@ -1,4 +1,4 @@
-//! One question over plain HTTP to this machine or its host, by hand: a client is a lot for it.
+//! One GET over plain HTTP to this machine or its host, without a client library.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Longer answers are nobody's who is asked here.
+/// The longest answer that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// Asks for `path` at `authority` (a host and its port). The status and the body, if they come within
-/// `limit`.
+/// Gets `path` from `authority` (a host and its port). Answers the status and the body, if they arrive
+/// within `limit`.
 ///
 /// # Errors
 ///
-/// No connection, no answer in time, or none in HTTP.
+/// No connection, no answer in time, or an answer that is not HTTP.
 pub async fn get(authority: &str, path: &str, limit: Duration) -> anyhow::Result<(u16, String)> {
     let answer = tokio::time::timeout(limit, ask(authority, path)).await;
     let answer = answer.with_context(|| format!("no answer from {authority} within {limit:?}"))?;
@@ -23,7 +23,7 @@ pub async fn get(authority: &str, path: &str, limit: Duration) -> anyhow::Result
 
 async fn ask(authority: &str, path: &str) -> anyhow::Result<(u16, String)> {
     let mut stream = TcpStream::connect(authority).await?;
-    // In this version nobody answers in chunks, and the answer's end is the connection's.
+    // HTTP/1.0 has no chunks: the answer ends with the connection.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();

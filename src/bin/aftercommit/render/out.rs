@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use serde::Serialize;
 
-/// Prints a text as it is. `Break`: the reader has seen enough and closed the pipe.
+/// Prints a text. `Break`: the reader has closed the pipe.
 pub fn print(text: &str) -> anyhow::Result<ControlFlow<()>> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -17,12 +17,12 @@ pub fn print(text: &str) -> anyhow::Result<ControlFlow<()>> {
     }
 }
 
-/// Prints a text, and nothing more will come.
+/// Prints the whole output.
 pub fn print_all(text: &str) -> anyhow::Result<()> {
     print(text).map(|_| ())
 }
 
-/// Writes a line to standard error. Nobody is left to hear that it could not be written.
+/// Writes a line to standard error. A failure to do so cannot be reported anywhere.
 pub fn report(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
@@ -40,7 +40,7 @@ pub fn moment(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// Without what a terminal would act on: the words are a mail server's.
+/// Replaces control characters, on which a terminal would act: the text may be a mail server's.
 pub fn plain(text: &str) -> String {
     let shown = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(shown).collect()

@@ -1,4 +1,4 @@
-//! How far a long command is: a bar on a terminal, plain lines elsewhere. On standard error.
+//! Progress of a long command on standard error: a bar on a terminal, plain lines elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -6,16 +6,16 @@ use indicatif::ProgressBar;
 
 use crate::render::out::report;
 
-/// Between two lines at most, where nobody watches a bar.
+/// The longest time between two lines, where there is no bar.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// Lines in all, where it goes quickly.
+/// How many lines a quick command prints.
 const LINES: u64 = 10;
 
-/// Progress towards a number that is about known.
+/// Progress towards a number that is roughly known.
 pub struct Progress {
     bar: ProgressBar,
-    told: Instant,
+    reported: Instant,
 }
 
 impl Progress {
@@ -23,7 +23,7 @@ impl Progress {
     pub fn towards(of: usize) -> Self {
         Self {
             bar: ProgressBar::new(of as u64),
-            told: Instant::now(),
+            reported: Instant::now(),
         }
     }
 
@@ -31,13 +31,13 @@ impl Progress {
     pub fn step(&mut self) {
         self.bar.inc(1);
         let done = self.bar.position();
-        // What came meanwhile is done too.
+        // More may have been added meanwhile.
         let of = self.bar.length().unwrap_or_default().max(done);
         self.bar.set_length(of);
         let part = |done: u64| done * LINES / of;
-        let due = part(done) > part(done - 1) || self.told.elapsed() >= BETWEEN_LINES;
+        let due = part(done) > part(done - 1) || self.reported.elapsed() >= BETWEEN_LINES;
         if due && self.bar.is_hidden() {
-            self.told = Instant::now();
+            self.reported = Instant::now();
             report(&format!("{done} of {of} done"));
         }
     }
@@ -47,38 +47,38 @@ impl Progress {
         self.bar.suspend(|| report(line));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// How far a listing is, whose length nobody knows.
+/// Progress of a listing whose length is unknown.
 pub struct Listing {
-    /// What is read, and whether it was told.
+    /// What is read, until it was reported.
     reads: Option<String>,
     found: usize,
-    told: Instant,
+    reported: Instant,
 }
 
 impl Listing {
-    /// `reads` is told once there is more than one page of it.
+    /// `reads` is reported once there is more than one page.
     pub fn new(reads: Option<String>) -> Self {
         Self {
             reads,
             found: 0,
-            told: Instant::now(),
+            reported: Instant::now(),
         }
     }
 
-    /// A page is read in which so many were found, and another one follows.
+    /// A page with so many matches was read, and another one follows.
     pub fn page(&mut self, found: usize) {
         self.found += found;
         if let Some(reads) = self.reads.take() {
             report(&reads);
         }
-        if self.told.elapsed() >= BETWEEN_LINES {
-            self.told = Instant::now();
+        if self.reported.elapsed() >= BETWEEN_LINES {
+            self.reported = Instant::now();
             report(&format!("{} found so far", self.found));
         }
     }

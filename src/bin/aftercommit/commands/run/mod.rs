@@ -45,8 +45,8 @@ mod watch;
 
 use followed::{Followed, followed};
 
-/// After the last shard is handed over, replies to final dots are awaited for so long: others hold
-/// this worker dead only after `--lease-duration`.
+/// How long replies to final dots are awaited after the last shard is handed over: other workers
+/// consider this one dead only after `--lease-duration`.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
 
 pub const EXAMPLES: &str = "\
@@ -56,7 +56,7 @@ Examples:
   aftercommit run --table orders --mail-from \"Shop <orders@example.com>\" \\
       --smtp-url smtps://user@mail.example.com
 
-  # An order as it is in the table: see first what becomes of ten items
+  # Your own items: look first at what ten of them become
   aftercommit preview --table shop --sample 10 \\
       --id orderId --email customer.email --total 'amount|decimal' --currency \"'EUR'\"
   aftercommit run --table shop \\
@@ -65,11 +65,11 @@ Examples:
   # Orders in a table of many things: PK=CUST#7, SK=ORDER#1042, entityType=ORDER
   aftercommit run --table shop --only \"entityType == 'ORDER'\" --id 'SK|replace(\"ORDER#\", \"\")' ...
 
-  # Begin with everything that the stream still holds (24 hours), not with what comes now;
-  # only the very first start of a fleet is asked
+  # Start with everything that the stream still holds (24 hours), not with what is committed from now on;
+  # this counts only at the very first start of a group
   aftercommit run --table orders --start trim-horizon ...
 
-  # Read each order back first; no mail for what was cancelled or for who is on the list
+  # Read each order from its table first; no email for cancelled orders or suppressed addresses
   aftercommit run --table orders --refetch --suppress-when \"status == 'CANCELLED'\" \\
       --suppression-table aftercommit-suppression ...
 
@@ -77,14 +77,14 @@ Examples:
   aftercommit run --table orders --mail ses --mail-from \"Shop <orders@example.com>\"
 
   # Orders when they become paid: those that were not paid before, and those that are new and paid.
-  # Without the old image, any later change of a paid order would send a mail
+  # Without the old image, any later change of a paid order would send an email
   aftercommit run --table orders --mail-rate 14 --filter '{
       \"dynamodb\": {\"NewImage\": {\"status\": {\"S\": [\"PAID\"]}}},
       \"$or\": [{\"eventName\": [\"INSERT\"]}, {\"eventName\": [\"MODIFY\"],
           \"dynamodb\": {\"OldImage\": {\"status\": {\"S\": [{\"anything-but\": [\"PAID\"]},
               {\"exists\": false}]}}}}]}' ...
 
-  # No mail for what was ordered before this was here, whatever changes now
+  # No email for orders that were placed before the first start, whatever changes now
   aftercommit run --table orders --not-before 2026-11-01 --created-at createdAt ...
 
   # Health, metrics and a page on this machine, and the metrics for CloudWatch too
@@ -93,14 +93,14 @@ Examples:
   # Two tables in one process
   aftercommit run --table orders --table orders-archive ...
 
-  # All of it by the environment, as in a container
+  # All settings from the environment, as in a container
   AFTERCOMMIT_TABLE=orders AFTERCOMMIT_MAIL_FROM=orders@example.com \\
   AFTERCOMMIT_SMTP_URL=smtp://localhost:1025 aftercommit run
 
-SIGTERM and SIGINT stop it: what is in flight is finished, the place is kept, exit code 0. A second
-signal ends it at once.";
+SIGTERM and SIGINT drain: records in flight are finished, the position is saved, exit code 0. A second
+signal stops at once.";
 
-/// What `run` is told.
+/// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -133,7 +133,7 @@ pub struct RunArgs {
     watch: WatchArgs,
 }
 
-/// Follows the tables until a signal comes.
+/// Follows the tables until a signal.
 pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     let stop = CancellationToken::new();
     let shutdown = signals::shutdown().context("cannot install signal handlers")?;
@@ -144,7 +144,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     });
     let listening = args.watch.listen().await?;
     let status_address = listening.status_address();
-    // Whoever asks while the start waits for AWS learns that, and why.
+    // While the start waits for AWS, the status says so, and why.
     let status = Status::starting(Clock::system());
     let telling = args.watch.begin(listening, &status);
     let here = Here {
@@ -161,7 +161,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     };
     let (smtp, ready) = tokio::select! {
         biased;
-        // Nothing has begun, so nothing is to be finished.
+        // Nothing has started, so nothing has to be finished.
         () = stop.cancelled() => return Ok(()),
         ready = starting => ready?,
     };
@@ -186,7 +186,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A worker whose settings are not the group's has a wrong setting; it broke down otherwise.
+/// Settings that differ from the group's are a wrong setting; everything else is a failure.
 fn fault(error: anyhow::Error) -> Fault {
     if error.is::<IdentityDiffers>() {
         return Fault::Setting(error);
@@ -194,7 +194,7 @@ fn fault(error: anyhow::Error) -> Fault {
     Fault::Work(error)
 }
 
-/// Waits for replies that did not come while the shards were handed over.
+/// Waits for replies that did not arrive while the shards were handed over.
 async fn last_replies(handler: &Handler) {
     let left = handler.finish(LAST_REPLIES).await;
     if left > 0 {
@@ -223,8 +223,7 @@ async fn workers(
     followed.into_iter().map(worker).collect()
 }
 
-/// Checks everything there is to check, and finds every stream. There is a lease table where there
-/// is a fleet.
+/// Checks all settings and tables, and finds every stream. A fleet has a lease table.
 async fn prepared<'a>(
     args: &RunArgs,
     smtp: &'a Transport,
@@ -274,7 +273,7 @@ async fn prepared<'a>(
 
 type Handler = Arc<Confirmation<DynamoDbLedger, DynamoDbLookup>>;
 
-/// What the workers of this process have in common.
+/// What the workers of this process share.
 struct Shared<'a> {
     clients: Clients,
     smtp: &'a Transport,
@@ -285,7 +284,7 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// What handles the orders of a table.
+    /// The handler for the orders of a table.
     fn handler(&self, args: &RunArgs, orders: &str, mapping: Mapping) -> Result<Handler, Fault> {
         let handler = args.sending.confirmation(
             (&self.clients, &args.names.ledger),
@@ -298,7 +297,7 @@ impl Shared<'_> {
     }
 }
 
-/// What follows one stream.
+/// Follows one table.
 struct Worker {
     at: GroupTable,
     consumer: Consumer<DynamoDbStream, DynamoDbLeases, Handler>,
@@ -347,7 +346,7 @@ impl Worker {
             .mails(move || watch::mails(handler.counts()))
     }
 
-    /// Follows the stream until told to stop, and then says what was done.
+    /// Follows the table until `stop`, and then logs the totals.
     async fn run(self, budget: Budget, stop: CancellationToken) -> anyhow::Result<()> {
         let counters = self.consumer.counters();
         let consumer = self.consumer.budget(budget);

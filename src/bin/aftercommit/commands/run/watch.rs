@@ -1,4 +1,4 @@
-//! What `run` tells while it runs: over HTTP, and as metrics on standard output.
+//! What `run` reports while it runs: over HTTP, and as metrics on standard output.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -21,7 +21,7 @@ use crate::render::out::print_all;
 /// Between two lines of metrics: CloudWatch keeps a value for each minute.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// What is told while it runs.
+/// What a running worker reports.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Watching")]
 pub struct WatchArgs {
@@ -55,13 +55,13 @@ impl WatchArgs {
         Ok(Listening(Some((listener, address))))
     }
 
-    /// Whether CloudWatch is told by lines.
+    /// Whether metrics are written to standard output.
     #[cfg(feature = "lambda")]
     pub fn writes_emf(&self) -> bool {
         matches!(self.metrics, Some(Format::Emf))
     }
 
-    /// Begins to tell.
+    /// Starts reporting.
     pub fn begin(&self, listening: Listening, status: &Status) -> Telling {
         let mut tasks = Vec::new();
         if let Some((listener, address)) = listening.0 {
@@ -79,11 +79,11 @@ impl WatchArgs {
     }
 }
 
-/// The address that was taken.
+/// The bound address.
 pub struct Listening(Option<(TcpListener, SocketAddr)>);
 
 impl Listening {
-    /// How others reach it.
+    /// The address that other machines use.
     pub fn status_address(&self) -> Option<String> {
         let (_, address) = self.0.as_ref()?;
         if !address.ip().is_unspecified() {
@@ -94,14 +94,14 @@ impl Listening {
     }
 }
 
-/// What tells, until it is ended or dropped.
+/// Reports, until it is ended or dropped.
 pub struct Telling {
     tasks: Vec<AbortHandle>,
     emf: Option<Lines>,
 }
 
 impl Telling {
-    /// Tells the last numbers.
+    /// Writes the last numbers.
     pub async fn end(mut self) {
         if let Some(lines) = self.emf.take() {
             lines.end().await;
@@ -158,7 +158,7 @@ pub fn write(emf: &mut Emf, samples: &[Sample]) {
     }
 }
 
-/// What a handler has counted.
+/// The counters of a handler.
 pub fn mails(counts: &Counts) -> Mails {
     Mails {
         accepted: counts.accepted(),
