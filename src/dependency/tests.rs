@@ -18,8 +18,8 @@ fn end_unasked(turn: Turn) {
     let _ = turn.end(Ok(()), &context, &mut Blame::default());
 }
 
-fn dependency(limits: Limits) -> Dependency {
-    Dependency::new(&limits, fastrand::Rng::with_seed(7))
+fn dependency(limits: &Limits) -> Dependency {
+    Dependency::new(limits, fastrand::Rng::with_seed(7))
 }
 
 fn turn(of: &Dependency) -> Turn {
@@ -38,7 +38,7 @@ fn waits(of: &Dependency) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn when_it_is_down_nobody_goes_but_one_probe_and_its_answer_lets_all_go() {
-    let it = dependency(Limits::default());
+    let it = dependency(&Limits::default());
     let also_running = turn(&it);
     end(turn(&it), Err(Failure::unavailable("no route")));
     assert_eq!(it.down_for(), Some(Duration::ZERO));
@@ -57,7 +57,7 @@ async fn when_it_is_down_nobody_goes_but_one_probe_and_its_answer_lets_all_go() 
 
 #[tokio::test(start_paused = true)]
 async fn a_rate_is_kept_and_a_turn_that_is_refused_costs_nothing() {
-    let it = dependency(Limits {
+    let it = dependency(&Limits {
         per_second: Some(10.0),
         ..Limits::default()
     });
@@ -77,7 +77,7 @@ async fn a_rate_is_kept_and_a_turn_that_is_refused_costs_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn overload_halves_what_runs_at_a_time() {
-    let it = dependency(Limits {
+    let it = dependency(&Limits {
         at_once: 8,
         ..Limits::default()
     });
@@ -93,7 +93,7 @@ async fn overload_halves_what_runs_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn retries_wait_for_their_budget_and_first_tries_do_not() {
-    let it = dependency(Limits::default());
+    let it = dependency(&Limits::default());
     let failed = || Err(Failure::retry("no"));
     let (mut made, mut blame) = (0, Blame::default());
     let wait = loop {
@@ -112,7 +112,7 @@ async fn retries_wait_for_their_budget_and_first_tries_do_not() {
 
 #[tokio::test(start_paused = true)]
 async fn asking_in_vain_neither_earns_nor_spends_retries() {
-    let it = dependency(Limits {
+    let it = dependency(&Limits {
         at_once: 1,
         ..Limits::default()
     });
@@ -136,7 +136,7 @@ async fn asking_in_vain_neither_earns_nor_spends_retries() {
 
 #[tokio::test(start_paused = true)]
 async fn records_that_are_bad_say_nothing_about_it() {
-    let it = dependency(Limits::default());
+    let it = dependency(&Limits::default());
     end(turn(&it), Err(Failure::unavailable("no route")));
     tokio::time::advance(waits(&it)).await;
     end(turn(&it), Err(Failure::reject("no address")));
@@ -145,7 +145,7 @@ async fn records_that_are_bad_say_nothing_about_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_alone_finds_it_down_is_to_blame_and_shuts_no_gate() {
-    let it = dependency(Limits::default());
+    let it = dependency(&Limits::default());
     let mut blame = Blame::default();
     let found = end_of(turn(&it), Err(Failure::unavailable("hung up")), &mut blame);
     assert!(matches!(found, Err(Failure::Unavailable(_))));
@@ -170,7 +170,7 @@ async fn a_record_that_alone_finds_it_down_is_to_blame_and_shuts_no_gate() {
 #[tokio::test(start_paused = true)]
 async fn several_records_in_a_row_that_are_refused_or_put_off_are_its_fault() {
     for fail in [Failure::refused, Failure::retry] as [fn(&'static str) -> Failure; 2] {
-        let it = dependency(Limits::default());
+        let it = dependency(&Limits::default());
         for _ in 0..4 {
             let failed = end_of(turn(&it), Err(fail("553 not yours")), &mut Blame::default());
             assert!(matches!(failed, Err(Failure::Retry(_))), "{failed:?}");
@@ -188,7 +188,7 @@ async fn several_records_in_a_row_that_are_refused_or_put_off_are_its_fault() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_is_refused_while_others_are_served_is_rejected_and_shuts_no_gate() {
-    let it = dependency(Limits::default());
+    let it = dependency(&Limits::default());
     let refused = || Err(Failure::refused("550 no such mailbox"));
     let mut bad = [Blame::default(), Blame::default()];
     for blame in &mut bad {
@@ -208,7 +208,7 @@ async fn a_record_that_is_refused_while_others_are_served_is_rejected_and_shuts_
 #[tokio::test(start_paused = true)]
 async fn two_effects_in_doubt_in_a_row_shut_it_and_it_is_tried_minutes_later() {
     for result in [Ok, |()| Err(Failure::retry("hung up"))] as [fn(()) -> Result<(), Failure>; 2] {
-        let it = dependency(Limits::default());
+        let it = dependency(&Limits::default());
         let doubt = |turn: Turn| {
             let context = Context::detached();
             context.is_in_doubt("hung up after the final dot");
@@ -228,7 +228,7 @@ async fn two_effects_in_doubt_in_a_row_shut_it_and_it_is_tried_minutes_later() {
 
 #[tokio::test(start_paused = true)]
 async fn a_success_that_asked_nothing_neither_opens_the_gate_nor_puts_a_record_to_blame() {
-    let it = dependency(Limits::default());
+    let it = dependency(&Limits::default());
     let mut blame = Blame::default();
     let down = || Err(Failure::unavailable("no route"));
     let _ = end_of(turn(&it), down(), &mut blame);
@@ -256,7 +256,7 @@ fn in_line(of: &Dependency) -> Asker {
 #[tokio::test(start_paused = true)]
 async fn an_end_wakes_only_who_is_next_however_many_wait() {
     use futures_util::FutureExt as _;
-    let it = dependency(Limits {
+    let it = dependency(&Limits {
         at_once: 2,
         ..Limits::default()
     });
@@ -279,7 +279,7 @@ async fn an_end_wakes_only_who_is_next_however_many_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_turn_gets_it_and_one_that_is_kept_is_not_asked_for() {
-    let it = dependency(Limits {
+    let it = dependency(&Limits {
         at_once: 1,
         ..Limits::default()
     });

@@ -114,8 +114,9 @@ impl FindingKind {
             Self::Resending => "resending",
             Self::Parked => "dead-letters",
             Self::Rescued => "rescued",
-            Self::NeverRead | Self::Unreadable | Self::Incomplete => return None,
-            Self::WorkerSilent => return None,
+            Self::NeverRead | Self::Unreadable | Self::Incomplete | Self::WorkerSilent => {
+                return None;
+            }
         })
     }
 }

@@ -196,12 +196,11 @@ impl FleetStatus {
             let found = findings::on(stream);
             stream.verdict = stream.verdict.max(of(&found));
             let table = &stream.table;
-            let named = |finding: Finding| match several {
-                true => Finding {
-                    text: format!("{table}: {}", finding.text),
-                    ..finding
-                },
-                false => finding,
+            let named = |mut finding: Finding| {
+                if several {
+                    finding.text = format!("{table}: {}", finding.text);
+                }
+                finding
             };
             all.extend(found.into_iter().map(named));
         }
