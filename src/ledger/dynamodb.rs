@@ -232,7 +232,7 @@ impl Ledger for DynamoDbLedger {
         expected: Option<u64>,
         entry: &Entry,
     ) -> anyhow::Result<Swap> {
-        let item = row::item(key, entry, self.retention);
+        let item = row::item(key, entry, self.retention)?;
         // As it will be read back: times are kept to the millisecond.
         let written = read(key, &item)?;
         let Some(revision) = expected else {

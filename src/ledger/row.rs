@@ -2,17 +2,18 @@
 //!
 //! An entry of one claim and its outcome stays well under 1 KB, so that each write costs one unit.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use serde_dynamo::{AttributeValue, Item};
 
 use super::EffectKey;
 use crate::decide::claim::{
     Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
-use crate::rows::fields::{
-    Fields, Reader, Unexpected, binary, number, seconds, text, time, to_item, words,
-};
+use crate::rows::fields::{Reader, Unexpected, cut, text};
+use crate::rows::typed::{Bytes, Millis, from_row, to_row};
 
 /// The format version that this build writes into every row.
 pub(super) const FORMAT: u32 = 1;
@@ -24,8 +25,6 @@ pub(crate) const EXPIRES: &str = "expires";
 
 /// Only a row that needs a person's attention has this attribute: why.
 pub(crate) const ATTENTION: &str = "attention";
-/// The mail that may have to be sent again, packed.
-const MAIL: &str = "mail";
 /// The index of the rows that have [`ATTENTION`].
 pub(crate) const ATTENTION_INDEX: &str = "attention";
 
@@ -34,49 +33,96 @@ pub(crate) const ATTENTION_INDEX: &str = "attention";
 pub(super) enum Unfit {
     #[error("it is written in format {0}, and this build reads up to {FORMAT}: update this worker")]
     Newer(u32),
-    #[error("the row is damaged: {0}")]
-    Malformed(String),
+    #[error("the row is damaged: {0:#}")]
+    Malformed(anyhow::Error),
 }
 
 impl From<Unexpected> for Unfit {
     fn from(error: Unexpected) -> Self {
-        Self::Malformed(error.to_string())
+        Self::Malformed(error.into())
     }
 }
 
+/// A row, attribute by attribute.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    effect: String,
+    format: u32,
+    expires: Option<u64>,
+    state: String,
+    fence: u64,
+    revision: u64,
+    claimant: Option<String>,
+    nonce: Option<u64>,
+    deadline: Option<Millis>,
+    first_claimed: Option<Millis>,
+    digest: Option<String>,
+    item_table: Option<String>,
+    item_key: Option<String>,
+    recipient: Option<String>,
+    mail: Option<Bytes>,
+    reply: Option<String>,
+    ambiguities: u32,
+    #[serde(default)]
+    doubtful: Vec<u64>,
+    #[serde(default)]
+    accepted: Vec<u64>,
+    resends: Option<bool>,
+    released: Option<bool>,
+    #[serde(default)]
+    history: Vec<StepRow>,
+    history_left_out: Option<u64>,
+    changed: Millis,
+    attention: Option<String>,
+}
+
+/// A step of the history.
+#[derive(Serialize, Deserialize)]
+struct StepRow {
+    at: Millis,
+    what: String,
+    fence: Option<u64>,
+    by: Option<String>,
+    text: Option<String>,
+}
+
 /// The row that holds an entry. It may be removed `retention` after its last change.
-pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> Item {
-    let expires = entry.changed.checked_add(retention);
-    let mut fields = vec![
-        (EFFECT, Some(text(key.as_str()))),
-        (EXPIRES, expires.map(seconds)),
-        ("format", Some(number(FORMAT))),
-        ("state", Some(text(entry.state.word()))),
-        ("fence", Some(number(entry.fence))),
-        ("revision", Some(number(entry.revision))),
-        ("first_claimed", entry.first_claimed.map(time)),
-        ("digest", entry.digest.as_deref().map(text)),
-        (MAIL, entry.kept.as_ref().map(|kept| binary(&kept.0))),
-        ("reply", entry.reply.as_deref().map(words)),
-        ("ambiguities", Some(number(entry.ambiguities))),
-        ("doubtful", fences(&entry.doubtful)),
-        ("accepted", fences(&entry.accepted)),
-        (
-            "resends",
-            entry.resends.then_some(AttributeValue::Bool(true)),
-        ),
-        (
-            "released",
-            entry.released.then_some(AttributeValue::Bool(true)),
-        ),
-        ("history", history(&entry.history)),
-        ("history_left_out", left_out(&entry.history)),
-        ("changed", Some(time(entry.changed))),
-        (ATTENTION, entry.attention().map(attention)),
-    ];
-    fields.extend(claimant_fields(entry.claimant.as_ref()));
-    fields.extend(item_fields(entry.item.as_ref()));
-    to_item(fields)
+pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> anyhow::Result<Item> {
+    let (claimant, item) = (entry.claimant.as_ref(), entry.item.as_ref());
+    let left_out = entry.history.left_out();
+    to_row(&Row {
+        effect: key.as_str().to_owned(),
+        format: FORMAT,
+        expires: entry.changed.checked_add(retention).map(seconds),
+        state: entry.state.word().to_owned(),
+        fence: entry.fence,
+        revision: entry.revision,
+        claimant: claimant.map(|by| by.incarnation.clone()),
+        nonce: claimant.map(|by| by.nonce),
+        deadline: claimant.map(|by| Millis(by.deadline)),
+        first_claimed: entry.first_claimed.map(Millis),
+        digest: entry.digest.clone(),
+        item_table: item.map(|item| item.table.clone()),
+        item_key: item.map(|item| item.key.clone()),
+        recipient: item.and_then(|item| item.recipient.clone()),
+        mail: entry.kept.as_ref().map(|kept| Bytes(kept.0.clone())),
+        reply: entry.reply.as_deref().map(cut).map(str::to_owned),
+        ambiguities: entry.ambiguities,
+        doubtful: entry.doubtful.clone(),
+        accepted: entry.accepted.clone(),
+        resends: entry.resends.then_some(true),
+        released: entry.released.then_some(true),
+        history: entry.history.steps().iter().map(StepRow::of).collect(),
+        history_left_out: (left_out > 0).then_some(left_out),
+        changed: Millis(entry.changed),
+        attention: entry.attention().map(|why| why.word().to_owned()),
+    })
+}
+
+/// As DynamoDB's time to live wants it.
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 /// The same row, to be removed when the one that stands was to be.
@@ -93,47 +139,6 @@ pub(super) fn attention(why: Attention) -> AttributeValue {
     text(why.word())
 }
 
-fn claimant_fields(claimant: Option<&Claimant>) -> Fields {
-    vec![
-        ("claimant", claimant.map(|by| text(&*by.incarnation))),
-        ("nonce", claimant.map(|by| number(by.nonce))),
-        ("deadline", claimant.map(|by| time(by.deadline))),
-    ]
-}
-
-fn item_fields(item: Option<&ItemRef>) -> Fields {
-    vec![
-        ("item_table", item.map(|item| text(&*item.table))),
-        ("item_key", item.map(|item| text(&*item.key))),
-        (
-            "recipient",
-            item.and_then(|item| item.recipient.as_deref().map(text)),
-        ),
-    ]
-}
-
-fn left_out(history: &History) -> Option<AttributeValue> {
-    (history.left_out() > 0).then(|| number(history.left_out()))
-}
-
-fn history(all: &History) -> Option<AttributeValue> {
-    let steps = all.steps().iter().map(|step| {
-        let fields = vec![
-            ("at", Some(time(step.at))),
-            ("what", Some(text(step.kind.word()))),
-            ("fence", step.fence.map(number)),
-            ("by", step.by.as_deref().map(text)),
-            ("text", step.text.as_deref().map(text)),
-        ];
-        AttributeValue::M(to_item(fields).into_inner())
-    });
-    (!all.steps().is_empty()).then(|| AttributeValue::L(steps.collect()))
-}
-
-fn fences(all: &[u64]) -> Option<AttributeValue> {
-    (!all.is_empty()).then(|| AttributeValue::L(all.iter().map(|fence| number(*fence)).collect()))
-}
-
 /// Which effect a row is about.
 pub(super) fn key(item: &Item) -> Result<EffectKey, Unfit> {
     Ok(EffectKey::from_row(Reader(item).text(EFFECT)?))
@@ -141,100 +146,79 @@ pub(super) fn key(item: &Item) -> Result<EffectKey, Unfit> {
 
 /// Reads an entry.
 pub(super) fn entry(item: &Item) -> Result<Entry, Unfit> {
-    let reader = Reader(item);
-    let format = reader.number("format")?;
+    // Another format may have other attributes.
+    let format = Reader(item).number("format")?;
     if format > FORMAT {
         return Err(Unfit::Newer(format));
     }
-    let word = reader.text("state")?;
-    let state = State::from_word(word)
-        .ok_or_else(|| Unfit::Malformed(format!("{word:?} is not a state")))?;
-    Ok(Entry {
-        state,
-        fence: reader.number("fence")?,
-        revision: reader.number("revision")?,
-        claimant: claimant(&reader)?,
-        first_claimed: reader.time_if_any("first_claimed")?,
-        digest: reader.text_if_any("digest")?.map(str::to_owned),
-        item: item_ref(&reader)?,
-        kept: reader
-            .binary_if_any(MAIL)?
-            .map(|bytes| Kept(bytes.to_vec())),
-        reply: reader.text_if_any("reply")?.map(str::to_owned),
-        ambiguities: reader.number("ambiguities")?,
-        doubtful: read_fences(&reader, "doubtful")?,
-        accepted: read_fences(&reader, "accepted")?,
-        resends: matches!(item.get("resends"), Some(AttributeValue::Bool(true))),
-        released: matches!(item.get("released"), Some(AttributeValue::Bool(true))),
-        history: read_history(&reader)?,
-        changed: reader.time("changed")?,
-    })
+    let row: Row = from_row(item).map_err(Unfit::Malformed)?;
+    row.entry().map_err(Unfit::Malformed)
 }
 
-fn claimant(reader: &Reader) -> Result<Option<Claimant>, Unfit> {
-    let Some(incarnation) = reader.text_if_any("claimant")? else {
-        return Ok(None);
-    };
-    Ok(Some(Claimant {
-        incarnation: incarnation.to_owned(),
-        nonce: reader.number("nonce")?,
-        deadline: reader.time("deadline")?,
-    }))
+impl Row {
+    fn entry(self) -> anyhow::Result<Entry> {
+        let state = State::from_word(&self.state)
+            .with_context(|| format!("{:?} is not a state", self.state))?;
+        let claimant = match self.claimant {
+            None => None,
+            Some(incarnation) => Some(Claimant {
+                incarnation,
+                nonce: self.nonce.context("nonce is missing")?,
+                deadline: self.deadline.context("deadline is missing")?.0,
+            }),
+        };
+        let item = match self.item_key {
+            None => None,
+            Some(key) => Some(ItemRef {
+                table: self.item_table.context("item_table is missing")?,
+                key,
+                recipient: self.recipient,
+            }),
+        };
+        let steps: anyhow::Result<Vec<_>> = self.history.into_iter().map(StepRow::step).collect();
+        Ok(Entry {
+            state,
+            fence: self.fence,
+            revision: self.revision,
+            claimant,
+            first_claimed: self.first_claimed.map(|time| time.0),
+            digest: self.digest,
+            item,
+            kept: self.mail.map(|mail| Kept(mail.0)),
+            reply: self.reply,
+            ambiguities: self.ambiguities,
+            doubtful: self.doubtful,
+            accepted: self.accepted,
+            resends: self.resends.unwrap_or_default(),
+            released: self.released.unwrap_or_default(),
+            history: History::from_row(steps?, self.history_left_out.unwrap_or_default()),
+            changed: self.changed.0,
+        })
+    }
 }
 
-fn item_ref(reader: &Reader) -> Result<Option<ItemRef>, Unfit> {
-    let Some(key) = reader.text_if_any("item_key")? else {
-        return Ok(None);
-    };
-    Ok(Some(ItemRef {
-        table: reader.text("item_table")?.to_owned(),
-        key: key.to_owned(),
-        recipient: reader.text_if_any("recipient")?.map(str::to_owned),
-    }))
-}
+impl StepRow {
+    fn of(step: &Step) -> Self {
+        Self {
+            at: Millis(step.at),
+            what: step.kind.word().to_owned(),
+            fence: step.fence,
+            by: step.by.clone(),
+            text: step.text.clone(),
+        }
+    }
 
-fn read_history(reader: &Reader) -> Result<History, Unfit> {
-    let steps: Result<Vec<_>, Unfit> = maps(reader, "history")?
-        .iter()
-        .map(|map| step(&Reader(map)))
-        .collect();
-    let left_out = reader.number_if_any("history_left_out")?;
-    Ok(History::from_row(steps?, left_out.unwrap_or_default()))
-}
-
-fn step(reader: &Reader) -> Result<Step, Unfit> {
-    let word = reader.text("what")?;
-    let kind = StepKind::from_word(word)
-        .ok_or_else(|| Unfit::Malformed(format!("{word:?} is not a step of the history")))?;
-    Ok(Step {
-        at: reader.time("at")?,
-        kind,
-        fence: reader.number_if_any("fence")?,
-        by: reader.text_if_any("by")?.map(str::to_owned),
-        text: reader.text_if_any("text")?.map(str::to_owned),
-    })
-}
-
-/// A list of maps, empty if missing.
-fn maps(reader: &Reader, name: &'static str) -> Result<Vec<Item>, Unfit> {
-    let all = reader.list(name)?.iter();
-    all.map(|one| match one {
-        AttributeValue::M(map) => Ok(Item::from(map.clone())),
-        _ => Err(Unfit::Malformed(format!(
-            "{name:?} holds something other than maps"
-        ))),
-    })
-    .collect()
-}
-
-fn read_fences(reader: &Reader, name: &'static str) -> Result<Vec<u64>, Unfit> {
-    let all = reader.list(name)?.iter();
-    all.map(|one| match one {
-        AttributeValue::N(fence) => fence.parse().ok(),
-        _ => None,
-    })
-    .map(|fence| fence.ok_or_else(|| Unfit::Malformed(format!("{name:?} holds what is no fence"))))
-    .collect()
+    fn step(self) -> anyhow::Result<Step> {
+        let kind = StepKind::from_word(&self.what)
+            .with_context(|| format!("{:?} is not a step of the history", self.what))?;
+        Ok(Step {
+            at: self.at.0,
+            kind,
+            fence: self.fence,
+            by: self.by,
+            text: self.text,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -244,7 +228,6 @@ mod tests {
     use super::*;
     use crate::decide::claim::{Ask, Happened, Liveness, OnAmbiguous, Verdict, claim, transition};
     use crate::group::Effect;
-    use std::time::SystemTime;
 
     /// As DynamoDB counts it: names and texts by their bytes, a number by its digits.
     fn size(value: &AttributeValue) -> usize {
@@ -264,7 +247,7 @@ mod tests {
 
     fn row_size(entry: &Entry) -> usize {
         let key = EffectKey::new(&Effect::default(), &"7".repeat(36));
-        let item = item(&key, entry, Duration::from_hours(24 * 400));
+        let item = item(&key, entry, Duration::from_hours(24 * 400)).unwrap();
         let attribute = |(name, value): (&String, &AttributeValue)| name.len() + size(value);
         item.inner().iter().map(attribute).sum()
     }

@@ -41,11 +41,6 @@ pub(crate) fn number(value: impl Into<u128>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
 }
 
-/// Bytes.
-pub(crate) fn binary(value: &[u8]) -> AttributeValue {
-    AttributeValue::B(value.to_vec())
-}
-
 /// A time, to the millisecond. What lies before 1970 is kept as 1970.
 pub(crate) fn time(value: SystemTime) -> AttributeValue {
     number(since_1970(value).as_millis())
@@ -120,18 +115,6 @@ impl<'a> Reader<'a> {
             None => Ok(None),
             Some(AttributeValue::N(digits)) => digits.parse().map(Some).map_err(|_| wrong),
             Some(_) => Err(wrong),
-        }
-    }
-
-    /// Bytes that may be missing.
-    pub(crate) fn binary_if_any(&self, name: &'static str) -> Result<Option<&'a [u8]>, Unexpected> {
-        match self.attribute(name) {
-            None => Ok(None),
-            Some(AttributeValue::B(bytes)) => Ok(Some(bytes)),
-            Some(_) => Err(Unexpected {
-                name,
-                expected: "bytes",
-            }),
         }
     }
 

@@ -7,3 +7,4 @@ pub(crate) mod expression;
 pub(crate) mod fence;
 pub(crate) mod fields;
 pub(crate) mod transaction;
+pub(crate) mod typed;

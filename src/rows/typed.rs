@@ -1,0 +1,179 @@
+//! A row as one struct, written and read by serde.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_dynamo::{AttributeValue, Item};
+
+/// The row that holds this struct. What is `None` or an empty list takes no attribute, so that the
+/// struct's field must be an `Option` or have a default.
+///
+/// # Errors
+///
+/// The struct is not a map of attributes.
+pub(crate) fn to_row<T: Serialize>(row: &T) -> anyhow::Result<Item> {
+    let item: Item = serde_dynamo::to_item(row).context("a row cannot be written")?;
+    Ok(without_absent(item.into_inner()).into())
+}
+
+/// The struct that a row holds.
+///
+/// # Errors
+///
+/// Names the attribute that does not fit.
+pub(crate) fn from_row<T: DeserializeOwned>(row: &Item) -> anyhow::Result<T> {
+    let row = AttributeValue::M(row.inner().clone());
+    serde_path_to_error::deserialize(serde_dynamo::Deserializer::from_attribute_value(row))
+        .map_err(anyhow::Error::from)
+}
+
+type Attributes = std::collections::HashMap<String, AttributeValue>;
+
+fn without_absent(attributes: Attributes) -> Attributes {
+    let present = attributes.into_iter().filter_map(|(name, value)| {
+        let value = match value {
+            AttributeValue::Null(_) => return None,
+            AttributeValue::L(list) if list.is_empty() => return None,
+            AttributeValue::L(list) => AttributeValue::L(list.into_iter().map(inner).collect()),
+            other => inner(other),
+        };
+        Some((name, value))
+    });
+    present.collect()
+}
+
+fn inner(value: AttributeValue) -> AttributeValue {
+    match value {
+        AttributeValue::M(map) => AttributeValue::M(without_absent(map)),
+        other => other,
+    }
+}
+
+/// A time in milliseconds since 1970. What lies before is kept as 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u64", try_from = "u64")]
+pub(crate) struct Millis(pub SystemTime);
+
+impl From<Millis> for u64 {
+    fn from(Millis(time): Millis) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        let millis = since.unwrap_or_default().as_millis();
+        Self::try_from(millis).unwrap_or(Self::MAX)
+    }
+}
+
+impl TryFrom<u64> for Millis {
+    type Error = &'static str;
+
+    fn try_from(millis: u64) -> Result<Self, Self::Error> {
+        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis));
+        time.map(Self).ok_or("it is not a time")
+    }
+}
+
+/// Bytes. Without this type, serde makes a list of numbers of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bytes(pub Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_byte_buf(OfBytes)
+    }
+}
+
+struct OfBytes;
+
+impl Visitor<'_> for OfBytes {
+    type Value = Bytes;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("bytes")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+        Ok(Bytes(bytes.to_vec()))
+    }
+
+    fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+        Ok(Bytes(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Row {
+        name: String,
+        note: Option<String>,
+        at: Option<Millis>,
+        mail: Option<Bytes>,
+        #[serde(default)]
+        steps: Vec<Step>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Step {
+        fence: u64,
+        by: Option<String>,
+    }
+
+    fn row() -> Row {
+        Row {
+            name: "one".to_owned(),
+            note: None,
+            at: Some(Millis::try_from(1_780_000_000_123).unwrap()),
+            mail: Some(Bytes(vec![0, 255])),
+            steps: vec![Step {
+                fence: u64::MAX,
+                by: None,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_struct_is_read_back_as_it_was_written() {
+        let item = to_row(&row()).unwrap();
+        assert_eq!(item.get("note"), None);
+        assert_eq!(
+            item.get("at"),
+            Some(&AttributeValue::N("1780000000123".to_owned()))
+        );
+        assert_eq!(item.get("mail"), Some(&AttributeValue::B(vec![0, 255])));
+        assert_eq!(from_row::<Row>(&item).unwrap(), row());
+        let bare = Row {
+            at: None,
+            mail: None,
+            steps: Vec::new(),
+            ..row()
+        };
+        let item = to_row(&bare).unwrap();
+        assert_eq!(item.inner().len(), 1);
+        assert_eq!(from_row::<Row>(&item).unwrap(), bare);
+    }
+
+    #[test]
+    fn an_attribute_that_does_not_fit_is_named() {
+        let mut item = to_row(&row()).unwrap().into_inner();
+        let step = std::collections::HashMap::from([(
+            "fence".to_owned(),
+            AttributeValue::S("seven".to_owned()),
+        )]);
+        item.insert(
+            "steps".to_owned(),
+            AttributeValue::L(vec![AttributeValue::M(step)]),
+        );
+        let error = from_row::<Row>(&item.into()).unwrap_err().to_string();
+        assert!(error.starts_with("steps[0].fence: "), "{error}");
+    }
+}
