@@ -325,3 +325,57 @@ fn a_wrong_arrow_is_found_however_it_is_written() {
     assert_eq!(foreign("handler.rs", "let x = lettre::Address::new();"), 1);
     assert_eq!(foreign("consumer.rs", "let now = SystemTime::now();"), 1);
 }
+
+/// The rooms of the command from the ground up.
+const COMMAND: &[&str] = &["render", "fault", "host", "args", "commands", "cli", "main"];
+
+/// What of the command a file belongs to: a file, or a command with its folder, such as
+/// `commands/ledger`.
+fn part(path: &str) -> String {
+    let names: Vec<_> = path.trim_end_matches(".rs").split('/').take(2).collect();
+    names.join("/")
+}
+
+/// The parts of the command that a file names: `crate::args::mail::MailArgs` names `args/mail`.
+fn parts_seen(file: &File) -> Vec<String> {
+    let code = file.code.join(" ");
+    let paths = code.split("crate::").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && !['_', ':'].contains(&c));
+        rest[..end.unwrap_or(rest.len())].to_owned()
+    });
+    let rooms = paths.filter(|path| COMMAND.contains(&first_name(path)));
+    rooms.map(|path| part(&path.replace("::", "/"))).collect()
+}
+
+#[test]
+fn the_command_has_no_circle_of_files() {
+    let root = "bin/aftercommit/";
+    let (mut seen, mut wrong) = (BTreeMap::new(), Vec::new());
+    for file in sources() {
+        let Some(path) = file.path.strip_prefix(root) else {
+            continue;
+        };
+        let own = part(path);
+        let floor = |part: &str| COMMAND.iter().position(|room| *room == first_name(part));
+        for other in parts_seen(&file).into_iter().filter(|other| *other != own) {
+            // The pages that are generated see the whole command.
+            if floor(&other) > floor(&own) && own != "docs" {
+                wrong.push(format!("{own} sees {other}"));
+            }
+            seen.entry(own.clone()).or_insert_with(Vec::new).push(other);
+        }
+    }
+    assert!(seen.len() > 30, "it is not where it was");
+    assert!(wrong.is_empty(), "arrows point one way: {wrong:?}");
+    // What sees nothing that is left goes, until nothing goes: what stays is a circle.
+    loop {
+        let before = seen.len();
+        let left: Vec<_> = seen.keys().cloned().collect();
+        seen.retain(|_, others| others.iter().any(|other| left.contains(other)));
+        if seen.len() == before {
+            break;
+        }
+    }
+    let circle: Vec<_> = seen.keys().collect();
+    assert!(circle.is_empty(), "a circle of files: {circle:?}");
+}
