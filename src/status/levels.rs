@@ -2,8 +2,8 @@
 //! process still lives. A counter that only rises is lost with its process; a level is not.
 //!
 //! One worker of a fleet asks, the one that lists the stream; a Lambda function asks after an event. It
-//! costs a Query of the group's parked keys and two counts in the ledger's index: at most once in ten
-//! seconds, for a twentieth of the time at most. While nothing waits, that is 1.5 or 2 read units each time.
+//! costs a Query of the group's parked keys and three counts in the ledger's index: at most once in ten
+//! seconds, for a twentieth of the time at most. While nothing waits, that is 2.5 read units each time.
 
 use std::collections::BTreeMap;
 

@@ -41,7 +41,7 @@ The alarms in [infra/](../infra/README.md) use them.
 
 A counter is of one process and ends with it. What waits in the tables is a level: one worker asks for it on behalf of
 its group, the one that lists the stream, whoever wrote it and whether or not that process still runs. Asking costs a Query of
-the parked keys and two counts in the ledger's index: two read units while nothing waits, 2,880 a day with `--metrics emf`.
+the parked keys and three counts in the ledger's index: 2.5 read units while nothing waits, 3,600 a day with `--metrics emf`.
 
 | Metric | Type | Unit | Written by | Meaning |
 |---|---|---|---|---|
