@@ -10,7 +10,7 @@ variable "image_tag" {
 }
 
 variable "mail_from" {
-  description = "Who writes the mails, such as `Shop <orders@example.com>`"
+  description = "Sender of the emails, such as `Shop <orders@example.com>`"
   type        = string
 }
 

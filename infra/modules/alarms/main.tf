@@ -65,7 +65,7 @@ locals {
       statistic = "Maximum"
       silence   = "ignore"
     }
-    # Where nobody is, nobody tells of it.
+    # Without a worker there is no data, and that is the alarm.
     no-heartbeat = {
       says       = "No worker gives a sign of life."
       metric     = "aftercommit_heartbeats_total"

@@ -22,7 +22,7 @@ variable "effect" {
 }
 
 variable "actions" {
-  description = "Who is told when an alarm begins and ends: ARNs, such as a topic's (SNS)"
+  description = "Actions when an alarm begins and ends: ARNs, such as that of an SNS topic"
   type        = list(string)
   default     = []
 }

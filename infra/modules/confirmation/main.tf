@@ -1,5 +1,5 @@
-# What sends the confirmations is told, and what it may do: the same on ECS and on Lambda, so that a
-# stream can move from one to the other and meets the same ledger.
+# The environment and the permissions of whatever sends the confirmations: the same on ECS and on Lambda,
+# so that a stream can move from one to the other and keeps its ledger.
 locals {
   optional = {
     AFTERCOMMIT_SMTP_URL             = var.smtp_url

@@ -26,7 +26,7 @@ variable "effect" {
 }
 
 variable "mail_from" {
-  description = "Who writes the mails; bounces come back there"
+  description = "Sender of the emails; bounces go there too"
   type        = string
 }
 

@@ -92,7 +92,7 @@ resource "aws_vpc_security_group_ingress_rule" "endpoints" {
   to_port           = each.value
 }
 
-# Under the public name nothing answers in here: the worker is told this endpoint's own.
+# The public name does not resolve to this endpoint, so the worker gets the endpoint's own name.
 #
 # Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/privatelink-streams.html
 resource "aws_vpc_endpoint" "streams" {

@@ -53,7 +53,7 @@ data "aws_iam_policy_document" "worker" {
     resources = [var.confirmation.tables.leases.arn]
   }
 
-  # Its page counts the orders of which nobody can tell.
+  # The status page counts the orders in doubt.
   statement {
     sid       = "Doubts"
     actions   = ["dynamodb:Query"]

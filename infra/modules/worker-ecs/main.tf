@@ -144,8 +144,8 @@ resource "aws_appautoscaling_target" "worker" {
   max_capacity       = var.max_tasks
 }
 
-# A shard is read by one worker at a time: more tasks than shards help nobody. Missing data scales
-# nothing in.
+# A shard is read by one worker at a time: more tasks than shards do not help. Missing data does not scale
+# in.
 resource "aws_appautoscaling_policy" "lag" {
   name               = "${var.name}-lag"
   policy_type        = "TargetTrackingScaling"

@@ -9,7 +9,7 @@ data "aws_iam_policy_document" "assume" {
   }
 }
 
-# What the function calls stands in the module `confirmation`; this is what Lambda does in its name.
+# The function's own calls are in the module `confirmation`; these are Lambda's calls in its name.
 #
 # Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/iam-policy-example-lamda-process-dynamodb-streams.html
 data "aws_iam_policy_document" "worker" {
