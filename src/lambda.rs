@@ -1,38 +1,37 @@
 //! The same handler behind an event source mapping of AWS Lambda, in place of a fleet.
 //!
-//! Lambda reads the stream and hands over a batch of one shard at a time. Filters, the home region,
-//! lanes, dead letters and the dependency's gate are as in a fleet; where a fleet checkpoints, the
-//! answer names the first record that is not settled ([`Answer`]). The mapping must have
+//! Lambda reads the stream and passes a batch of one shard at a time. Filters, the home region, order
+//! per item, dead letters and the circuit breaker work as in a fleet. Where a fleet checkpoints, the
+//! answer names the first record that is not finished ([`Answer`]). The mapping must have
 //! `ReportBatchItemFailures`: without it Lambda takes such an answer for success, and the record is
 //! lost.
 //!
-//! # What becomes of a record
+//! # What happens to a record
 //!
-//! An invocation is to a record what one owner of its shard is in a fleet: nothing is remembered
-//! beyond it.
+//! Attempts are counted per invocation, as they are per worker in a fleet.
 //!
 //! | | |
 //! |---|---|
-//! | handled, filtered out, a dead letter | settled |
-//! | `Retry` | tried again with backoff while there is time; after `attempts.attempts` a dead letter |
-//! | `Retry`, and the time is over | a dead letter if it was committed longer than `attempts.age` ago; else it comes again |
-//! | `Reject` | a dead letter at once; where there are none, it comes again |
-//! | `Unavailable` | the batch ends: everything that is not settled comes again |
+//! | handled, filtered out, a dead letter | finished |
+//! | `Retry` | retried with backoff while there is time; after `attempts.attempts` a dead letter |
+//! | `Retry`, and the time is over | a dead letter if it was committed longer than `attempts.age` ago; else delivered again |
+//! | `Reject` | a dead letter at once; without a table for them, delivered again |
+//! | `Unavailable` | the batch ends: everything that is not finished is delivered again |
 //! | it waits, and is about to leave the stream | a dead letter, as in a fleet |
-//! | its key has a dead letter | goes behind it |
-//! | it cannot be read | what lies before it is settled; it and all that follows comes again |
+//! | its key has a dead letter | follows it |
+//! | it cannot be read | the records before it are finished; it and all that follow are delivered again |
 //!
-//! Later records of an item are not begun before the earlier ones are settled. Nothing is begun in
-//! the last [`MARGIN`] of an invocation, and no mail passes its point of no return there.
+//! Later records of an item start only when the earlier ones are finished. Nothing starts in the last
+//! [`MARGIN`] of an invocation, and no email passes its point of no return there.
 //!
-//! A record that cannot be read has no key and no image to keep, so it is no dead letter: it holds
-//! its shard, and the invocation fails or says its number, until a build is there that can read it
-//! or the stream lets go of it. DynamoDB writes no such record.
+//! A record that cannot be read has no key and no image to keep, so it does not become a dead letter.
+//! It holds its shard, and the invocation fails or reports its number, until a newer build can read it
+//! or the stream drops it. DynamoDB writes no such record.
 //!
 //! # Time
 //!
-//! Ages and ends are judged by this machine's clock, which AWS keeps right. DynamoDB's own time, which
-//! a worker of a fleet goes by, is of no use here: the monotonic clock that carries it on stands still
+//! Ages and deadlines are measured by this machine's clock, which AWS synchronises. DynamoDB's own
+//! time, which a fleet uses, does not help here: it advances by the monotonic clock, which does not run
 //! while Lambda freezes the process.
 //!
 //! # Crashes
@@ -74,18 +73,18 @@ use event::Records;
 use invocation::Invocation;
 use latest::LatestStream;
 
-/// Before the end of an invocation: nothing is begun any more. Time for a mail server's answer to
-/// the final dot, and for the ledger.
+/// How long before the end of an invocation nothing is started any more: time for a mail server's
+/// answer to the final dot, and for the ledger.
 pub const MARGIN: Duration = Duration::from_secs(10);
 
-/// An invocation that begins with less does little or nothing.
+/// An invocation with less time than this does little or nothing.
 const SHORT: Duration = Duration::from_secs(30);
 
-/// Before the end of an invocation: what is in flight is given up, and the answer is sent.
+/// How long before the end of an invocation records in flight are given up and the answer is sent.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// What a batch came to, in the form that an event source mapping with `ReportBatchItemFailures`
-/// asks for.
+/// The answer to a batch, in the form that an event source mapping with `ReportBatchItemFailures`
+/// expects.
 ///
 /// Source: [batch item failures](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -101,8 +100,8 @@ struct Failed {
 }
 
 impl Answer {
-    /// The sequence number of the first record that is not settled: it and all that follows comes
-    /// again. `None`: all are settled.
+    /// The sequence number of the first record that is not finished: it and all that follow are
+    /// delivered again. `None`: all are finished.
     pub fn unsettled(&self) -> Option<&str> {
         let first = self.failures.first();
         first.map(|failed| failed.sequence_number.as_str())
@@ -112,7 +111,7 @@ impl Answer {
 /// How an invocation left its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invoked {
-    /// All records are settled.
+    /// All records are finished.
     Settled,
     /// One is not: the first of them was committed then; `None`: it cannot be read, and does not say.
     Waiting(Option<SystemTime>),
@@ -123,7 +122,7 @@ type Told = Arc<dyn Fn(Invoked) -> BoxFuture<'static, ()> + Send + Sync>;
 /// So long whoever is told may take.
 const TELLING: Duration = Duration::from_secs(2);
 
-/// Why an event is not answered: the whole batch comes again.
+/// Why an event is not answered: the whole batch is delivered again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -213,8 +212,8 @@ impl<H: RecordHandler> Function<H> {
         function.settings(Settings::default())
     }
 
-    /// With these settings. Of them count here: worker id, concurrency, backoff, attempts, the
-    /// handler's timeout, retention and rescue, and the seed.
+    /// With these settings. Used here: worker id, concurrency, backoff, attempts, the handler's timeout,
+    /// retention and rescue, and the seed.
     #[must_use]
     pub fn settings(self, settings: Settings) -> Self {
         let mut rng = fastrand::Rng::with_seed(settings.seed);
@@ -244,13 +243,13 @@ impl<H: RecordHandler> Function<H> {
         Self { letters, ..self }
     }
 
-    /// Only with the records that get through these filters.
+    /// Handles only records that pass these filters.
     #[must_use]
     pub fn filters(self, filters: Filters) -> Self {
         Self { filters, ..self }
     }
 
-    /// Only with the records of this region, on a replica of a global table.
+    /// Handles only records of this Region, on a replica of a global table.
     #[must_use]
     pub fn home_region(self, home: HomeRegion) -> Self {
         let home = Some(home);
@@ -316,7 +315,7 @@ impl<H: RecordHandler> Function<H> {
     ///
     /// # Errors
     ///
-    /// [`Refused`]: nothing can be told of the batch, so all of it must come again.
+    /// [`Refused`]: the whole batch must be delivered again.
     pub async fn handle(&self, event: &Value, ends: Instant) -> Result<Answer, Refused> {
         self.mind_time(ends);
         let records = Records::of(event, self.clock.now());
@@ -430,7 +429,7 @@ fn table(stream: &str) -> &str {
 /// Answers Lambda's invocations until the process ends: each is handled by the function of the
 /// table that its records come from.
 ///
-/// Where it runs is told by the environment of Lambda: `AWS_LAMBDA_RUNTIME_API`,
+/// Reads the environment of Lambda: `AWS_LAMBDA_RUNTIME_API`,
 /// `AWS_LAMBDA_FUNCTION_NAME`, `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, `AWS_LAMBDA_FUNCTION_VERSION`.
 ///
 /// # Errors
@@ -480,8 +479,8 @@ async fn invoked<H: RecordHandler>(
 /// Source: [quotas](https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
 const LONGEST: Duration = Duration::from_mins(15);
 
-/// How long an invocation has left. Lambda tells its end, in milliseconds since 1970; the emulator
-/// of cargo-lambda tells how long it may take, which is no moment of our time.
+/// How long an invocation has left. Lambda passes its end, in milliseconds since 1970; the emulator of
+/// cargo-lambda passes a duration instead.
 fn left(deadline: u64, now: SystemTime) -> Duration {
     let told = Duration::from_millis(deadline);
     if told <= LONGEST {

@@ -25,7 +25,7 @@ use crate::dead_letter::row as letters;
 use crate::leases::row::{GROUP_TABLE, ROW};
 use crate::ledger::row::{ATTENTION, ATTENTION_INDEX, EFFECT, EXPIRES};
 
-/// Between two looks at a table that is being made.
+/// Between two checks of a table that is being created.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// How long a table may take to become usable. A new table takes seconds.
@@ -34,13 +34,13 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Whether a table is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was made.
+    /// It was created.
     Created,
-    /// It was there.
+    /// It existed.
     Existed,
 }
 
-/// The key attributes of a table, all of them texts.
+/// The key attributes of a table, all of them strings.
 #[derive(Debug, Clone, Copy)]
 struct Key {
     partition: &'static str,
@@ -59,7 +59,7 @@ impl Key {
     }
 }
 
-/// Makes the lease table: key (`group_table`, `row`), on-demand, with point-in-time recovery where the
+/// Creates the lease table: key (`group_table`, `row`), on-demand, with point-in-time recovery where the
 /// server has it. Returns when it can be used.
 ///
 /// # Errors
@@ -72,7 +72,7 @@ pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<O
     Ok(outcome)
 }
 
-/// Makes the ledger's table: key `effect`, on-demand, time to live on `expires`, an index of the
+/// Creates the ledger's table: key `effect`, on-demand, time to live on `expires`, an index of the
 /// effects that need a person's attention (`attention`), with point-in-time recovery where the server
 /// has it. Returns when it can be used. A table of an earlier build is given the index.
 ///
@@ -95,7 +95,7 @@ pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<
     Ok(outcome)
 }
 
-/// Makes the dead letters' table: key (`item`, `row`), on-demand, time to live on `expires`, with
+/// Creates the dead letters' table: key (`item`, `row`), on-demand, time to live on `expires`, with
 /// point-in-time recovery where the server has it. Returns when it can be used.
 ///
 /// # Errors
@@ -109,7 +109,7 @@ pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Re
     Ok(outcome)
 }
 
-/// Makes the table of the suppression list: key `address`, on-demand, with point-in-time recovery
+/// Creates the table of the suppression list: key `address`, on-demand, with point-in-time recovery
 /// where the server has it. Returns when it can be used.
 ///
 /// # Errors
@@ -123,7 +123,7 @@ pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Re
     Ok(outcome)
 }
 
-/// Makes a sample table of orders, for development: key `id`, on-demand, with a stream of new and
+/// Creates a sample table of orders, for development: key `id`, on-demand, with a stream of new and
 /// old images. Returns when it can be used.
 ///
 /// # Errors
@@ -207,8 +207,8 @@ async fn active(client: &Client, name: &str) -> anyhow::Result<TableDescription>
     }
 }
 
-/// Enabling what is enabled already is an error for the service, so it is looked up first, and
-/// again if somebody else was quicker.
+/// Enabling it twice is an error for the service, so it is looked up first, and again if another
+/// process was quicker.
 async fn enable_expiry(client: &Client, name: &str) -> anyhow::Result<()> {
     if expires(client, name).await? {
         return Ok(());
@@ -225,7 +225,7 @@ async fn enable_expiry(client: &Client, name: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Whether the table's rows expire as they should.
+/// Whether the table's rows expire by the right attribute.
 async fn expires(client: &Client, name: &str) -> anyhow::Result<bool> {
     let answer = client.describe_time_to_live().table_name(name).send().await;
     let answer = answer.map_err(|error| failed(name, &error))?;
