@@ -24,6 +24,7 @@ pub struct Followed {
     pub mapping: Mapping,
     pub home: Option<HomeRegion>,
     /// Whether all of the table's streams are followed, or only one.
+    #[cfg_attr(not(feature = "lambda"), expect(dead_code, reason = "Lambda asks"))]
     pub all_streams: bool,
 }
 
