@@ -1,22 +1,16 @@
-//! One member of the fleet: it looks at the lease table, does what the plan says, and runs a task
-//! for every shard that is its own.
-//!
-//! Nobody is in charge. Each member decides from the same rows ([`crate::decide::lease`]), and what
-//! it decides is a conditional write that may lose its race. The loop waits for nothing but the
-//! next thing to happen: calls are in flight beside each other, and a slow one holds up no other.
+//! Reads a table's changes together with the other workers of its group.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::core::fleet::Fleet;
 use crate::dead_letter::DeadLetters;
 use crate::decide::claim::Liveness;
-use crate::decide::lease::Member;
 use crate::dependency::{Dependency, Limits};
 use crate::engine::Engine;
 use crate::filter::{Filters, HomeRegion};
@@ -28,25 +22,28 @@ use crate::progress::{Counters, Progress, Run};
 use crate::settings::Settings;
 use crate::source::StreamSource;
 
-mod apply;
-mod beat;
-mod calls;
-mod fleet;
-mod horizon;
-mod identity;
-mod listing;
-mod look;
+mod member;
 mod rescued;
-mod streams;
 mod tasks;
-mod view;
 
-use fleet::Fleet;
 #[cfg(feature = "simulation")]
-pub(crate) use horizon::EDGE;
-use identity::Agreement;
-pub use identity::IdentityDiffers;
+pub(crate) use crate::core::fleet::horizon::EDGE;
+use member::Member;
 use rescued::Rescued;
+
+/// This worker's settings would perform the group's effects under other keys, so it does not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this worker's settings are not those of group {group} ({difference}): use the group's settings, \
+     or another group; to change them for the whole group, start one worker with \
+     --accept-new-identity"
+)]
+pub struct IdentityDiffers {
+    /// The group.
+    pub group: String,
+    /// What differs, in words.
+    pub difference: String,
+}
 
 /// Reads a table's changes together with the other workers of its group.
 ///
@@ -211,10 +208,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         } else {
             rng.u64(..)
         };
-        let me = Incarnation::new(&self.settings.worker_id, nonce);
         let origin = Instant::now();
-        let member = Member::new(me.clone(), self.settings.timing.lease_duration);
-        let member = Arc::new(Mutex::new(member));
+        let mut rules = self.settings.fleet_rules();
+        rules.identity = self.identity;
+        rules.accepts_new_identity = self.accepts_new_identity;
+        let machine = Fleet::new(rules, nonce, rng, origin.elapsed());
+        let me = machine.me().clone();
+        let machine = Arc::new(Mutex::new(machine));
         let budget = self
             .budget
             .unwrap_or_else(|| Budget::new(self.settings.memory_budget));
@@ -230,7 +230,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             worker: me.to_string(),
             began: origin,
         });
-        let agreement = Agreement::new(self.identity.clone(), self.accepts_new_identity);
         let engine = Engine {
             source: self.source,
             leases: self.leases,
@@ -240,12 +239,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             home: self.home,
             dependency,
             at: self.at,
-            identity: self.identity,
             settings: self.settings,
             clock,
             budget,
             progress: self.progress,
-            liveness: liveness_of(member.clone()),
+            liveness: liveness_of(machine.clone()),
         };
         let engine = Arc::new(engine);
         let rescued = Rescued::new(engine.clone(), &me, own_rng.fork());
@@ -255,13 +253,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             shutdown.await;
             stop.cancel();
         };
-        let fleet = Fleet::new(engine, member, origin, rng, agreement);
-        let fleet = async move {
-            let left = fleet.run(shutdown).await;
+        let member = Member::new(engine, machine, origin);
+        let member = async move {
+            let left = member.run(shutdown).await;
             stopped.cancel();
             left
         };
-        let (left, ()) = tokio::join!(fleet, rescued.run());
+        let (left, ()) = tokio::join!(member, rescued.run());
         Ok(left?)
     }
 }
@@ -276,29 +274,12 @@ pub(crate) fn clock_of(source: impl StreamSource, leases: impl LeaseStore, own: 
 }
 
 /// Asks the fleet's heartbeats whether a process may still be acting.
-fn liveness_of(member: Arc<Mutex<Member>>) -> crate::handler::LivenessOf {
+fn liveness_of(machine: Arc<Mutex<Fleet>>) -> crate::handler::LivenessOf {
     Arc::new(move |name| {
         if name.starts_with(OUTSIDE) {
             return Liveness::Unknown;
         }
-        let member = member.lock().unwrap_or_else(PoisonError::into_inner);
-        member.liveness(&Incarnation::from_row(name))
+        let machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
+        machine.liveness(&Incarnation::from_row(name))
     })
-}
-
-/// A call that gets its answer within `limit`, or fails.
-async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = anyhow::Result<T>>,
-) -> anyhow::Result<T> {
-    tokio::time::timeout(limit, call)
-        .await
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {limit:?}")))
-}
-
-fn complain(what: &str, error: &anyhow::Error) {
-    warn!(
-        error = format!("{error:#}"),
-        "{what} failed; it is tried again"
-    );
 }

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::dead_letter::DeadLetters;
 use crate::dependency::Dependency;
 use crate::filter::{Filters, HomeRegion};
-use crate::group::{GroupTable, Identity};
+use crate::group::GroupTable;
 use crate::handler::LivenessOf;
 use crate::progress::Progress;
 use crate::record::Record;
@@ -28,8 +28,6 @@ pub(crate) struct Engine<S, L, H> {
     pub home: Option<HomeRegion>,
     pub dependency: Dependency,
     pub at: GroupTable,
-    /// Which record becomes which effect.
-    pub identity: Identity,
     pub settings: Settings,
     /// The service's, whatever the worker's own shows.
     pub clock: Clock,

@@ -14,6 +14,9 @@ pub mod decide {
 pub mod dependency {
     pub use crate::dependency::*;
 }
+pub mod fleet {
+    pub use crate::core::fleet::*;
+}
 pub mod group {
     pub use crate::group::*;
 }
@@ -22,7 +25,4 @@ pub mod handler {
 }
 pub mod progress {
     pub use crate::progress::*;
-}
-pub mod trust {
-    pub use crate::trust::*;
 }

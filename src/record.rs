@@ -4,9 +4,9 @@ pub mod lambda_event;
 mod memory;
 mod trace;
 
+pub use crate::core::{InvalidSequenceNumber, Position, SequenceNumber};
 pub use trace::TRACEPARENT;
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -14,103 +14,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde_dynamo::{AttributeValue, Item};
-
-/// A stream's position marker: a numeric string of up to 40 digits.
-///
-/// Ordered as a number ("9" < "10", leading zeros do not count), kept as the string that the
-/// stream gave, because that string is what `AFTER_SEQUENCE_NUMBER` wants back.
-///
-/// Source: [StreamRecord](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_StreamRecord.html).
-#[derive(Clone)]
-pub struct SequenceNumber(String);
-
-impl SequenceNumber {
-    /// The longest sequence number that the service documents, in digits.
-    pub const MAX_DIGITS: usize = 40;
-
-    /// Reads a sequence number.
-    ///
-    /// # Errors
-    ///
-    /// Anything but 1 to 40 ASCII digits is refused.
-    pub fn parse(text: impl Into<String>) -> Result<Self, InvalidSequenceNumber> {
-        let text = text.into();
-        let digits = (1..=Self::MAX_DIGITS).contains(&text.len());
-        if digits && text.bytes().all(|b| b.is_ascii_digit()) {
-            Ok(Self(text))
-        } else {
-            Err(InvalidSequenceNumber(text))
-        }
-    }
-
-    /// The string as the stream gave it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// 40 digits with leading zeros: sorts as a text as the number does.
-    pub fn padded(&self) -> String {
-        let digits = self.0.trim_start_matches('0');
-        format!("{digits:0>width$}", width = Self::MAX_DIGITS)
-    }
-
-    fn digits(&self) -> &[u8] {
-        let bytes = self.0.as_bytes();
-        let zeros = bytes.iter().take_while(|byte| **byte == b'0').count();
-        bytes.get(zeros..).unwrap_or_default()
-    }
-}
-
-/// A sequence number that is not 1 to 40 digits.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("sequence number {0:?} is not 1 to 40 digits")]
-pub struct InvalidSequenceNumber(String);
-
-impl Ord for SequenceNumber {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // The service pads all numbers of a stream alike.
-        if self.0.len() == other.0.len() {
-            return self.0.cmp(&other.0);
-        }
-        let (a, b) = (self.digits(), other.digits());
-        a.len().cmp(&b.len()).then_with(|| a.cmp(b))
-    }
-}
-
-impl PartialOrd for SequenceNumber {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for SequenceNumber {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for SequenceNumber {}
-
-impl fmt::Display for SequenceNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for SequenceNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A place in a shard from which to read on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Position {
-    /// The oldest record that the shard still holds.
-    Horizon,
-    /// Right behind this record.
-    After(SequenceNumber),
-}
 
 /// What happened to the item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::core::fleet::events::{self as fleet, Rule};
 use crate::core::pipeline::{DeadLetterRules, LeftOut, Rules};
 use crate::decide::retry::{AttemptLimits, Backoff};
 use crate::gate::left_out;
+use crate::group::Identity;
 use crate::leases::InitialPosition;
 
 /// How a consumer works. Write `..Settings::default()` for the rest: more fields will be added.
@@ -165,6 +167,27 @@ impl Settings {
         }
     }
 
+    /// What a member of the fleet goes by.
+    pub(crate) fn fleet_rules(&self) -> fleet::Rules {
+        let timing = &self.timing;
+        fleet::Rules {
+            worker_id: self.worker_id.clone(),
+            start: self.start,
+            identity: Identity::default(),
+            accepts_new_identity: false,
+            lease_duration: timing.lease_duration,
+            trust: timing.trust(),
+            heartbeat_interval: timing.heartbeat_interval,
+            look_interval: timing.look_interval,
+            listing_interval: timing.listing_interval,
+            handover_timeout: timing.handover_timeout,
+            call_timeout: timing.call_timeout(),
+            shortest_wait: timing.idle_min,
+            retention: timing.retention,
+            left_out: fleet_rule_left_out(),
+        }
+    }
+
     /// Checks that the settings are consistent.
     ///
     /// # Errors
@@ -194,6 +217,24 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// The rule of the fleet that the simulation leaves out.
+fn fleet_rule_left_out() -> Option<Rule> {
+    let rules = [
+        (Rule::RereadAfterLapse, left_out!(NoReread)),
+        (Rule::FreshLook, left_out!(EarlyReread)),
+        (Rule::NoStaleEpoch, left_out!(StaleAdopt)),
+        (Rule::NothingByName, left_out!(TrustingStart)),
+        (Rule::DrainFirst, left_out!(HandOverTooEarly)),
+        (Rule::ListingRepairs, left_out!(ChildForgotten)),
+        (Rule::PatientRepair, left_out!(HealTooEarly)),
+        (Rule::FormatForAll, left_out!(FormatIgnored)),
+        (Rule::OneStreamAtATime, left_out!(StreamsAtOnce)),
+        (Rule::ParentFirst, left_out!(ChildBeforeParent)),
+    ];
+    let mut left_out = rules.into_iter().filter(|(_, left_out)| *left_out);
+    left_out.next().map(|(rule, _)| rule)
 }
 
 /// Settings that contradict each other.

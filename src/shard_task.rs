@@ -1,6 +1,6 @@
 //! One shard, under one lease: read, filter, push into the pipeline, checkpoint its watermark.
 //!
-//! The task starts no record outside its tenure. It ends in one of the ways that [`Ended`] names
+//! The task starts no record outside its tenure. It ends in one of the ways that [`Stopped`] names
 //! and never without saying how; whatever it had begun but not settled is above the checkpoint, so
 //! whoever reads the shard next does it again.
 
@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::core::fleet::events::Stopped;
 use crate::core::pipeline::Closing;
 use crate::decide::rate::Rate;
 use crate::engine::{Engine, FEW_PARKED};
@@ -44,21 +45,6 @@ pub(crate) enum Order {
     Drain,
     /// The lease is not yours any more: start nothing more, write nothing more.
     Abandon,
-}
-
-/// How a shard task ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// The shard is at its end, and that is written down with its children.
-    Finished,
-    /// Drained: everything up to here is settled.
-    Drained(Position, Report),
-    /// A write was refused: the lease is somebody else's.
-    Refused,
-    /// Told to abandon the shard, or trust lapsed.
-    Abandoned,
-    /// A gap, and the settings say to stop: everything up to here is settled, and written down.
-    Halted(Position, Report),
 }
 
 /// What lies ahead of the records that were read.
@@ -119,7 +105,7 @@ pub(crate) struct ShardTask<S, L, H> {
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     pub fn new(engine: Arc<Engine<S, L, H>>, assignment: Assignment) -> Self {
-        let of_shard = crate::decide::lease::hash(assignment.hold.shard.as_str());
+        let of_shard = crate::decide::hash::hash(assignment.hold.shard.as_str());
         let seed = engine.settings.seed ^ of_shard ^ assignment.hold.epoch;
         let last_read = match &assignment.start {
             Position::After(number) => Some((number.clone(), assignment.report.frontier_time)),
@@ -157,7 +143,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 
     /// Works until the shard ends, or until told to stop.
-    pub async fn run(mut self) -> Ended {
+    pub async fn run(mut self) -> Stopped {
         let start = self.assignment.start.clone();
         info!(shard = %self.shard(), epoch = self.assignment.hold.epoch, from = ?start, "reading");
         if let Some(ended) = self.learn_parked().await {
@@ -219,7 +205,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
 
     /// Which keys have dead letters, or that there are too many to know them all. From then on only
     /// this task parks keys of its shard.
-    async fn learn_parked(&mut self) -> Option<Ended> {
+    async fn learn_parked(&mut self) -> Option<Stopped> {
         let letters = self.engine.letters.clone()?;
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         let learn = async move {

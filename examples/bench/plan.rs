@@ -1,11 +1,13 @@
 //! How long it takes to plan: who should have which shard, and what I do about it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use aftercommit::internal::decide::assign::assign;
-use aftercommit::internal::decide::lease::{Incarnation, Member, Peer, Row, Sight};
 use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::fleet::assign::assign;
+use aftercommit::internal::fleet::holdings::Holdings;
+use aftercommit::internal::fleet::membership::Members;
+use aftercommit::internal::fleet::plan::Planner;
+use aftercommit::stores::leases::{Incarnation, LeaseRow, View, WorkerRow};
 use anyhow::ensure;
 
 /// How long an observer waits for a heartbeat.
@@ -36,22 +38,28 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let workers: Vec<_> = (0..options.workers.max(1))
         .map(|n| Incarnation::new(&format!("worker-{n}"), n))
         .collect();
-    let new = sight(&workers, options.shards);
+    let new = view(&workers, options.shards);
     let settled = settled(&new);
     let mut fewer = settled.clone();
     if let Some(gone) = workers.last().filter(|_| workers.len() > 1) {
         fewer.workers.remove(gone);
     }
-    let quickest = |seen: &Sight| {
-        let mut member = Member::new(workers[0].clone(), PATIENCE);
+    let quickest = |view: &View| {
+        let mut members = Members::new(workers[0].clone(), PATIENCE);
         // Who is gone has been gone for long enough.
         for seconds in (0..=PATIENCE.as_secs()).step_by(2) {
-            member.see(seen, Duration::from_secs(seconds), true);
+            members.see(view, Duration::from_secs(seconds));
         }
+        let planner = Planner {
+            view,
+            members: &members,
+            holdings: &Holdings::new(PATIENCE, None),
+            left_out: None,
+        };
         let round = |_| {
             let began = Instant::now();
-            let live = member.live(seen, PATIENCE, false);
-            let actions = member.plan(seen, &live, PATIENCE);
+            let live = members.live(view, PATIENCE, false);
+            let actions = planner.plan(&live, PATIENCE);
             std::hint::black_box(actions.len());
             began.elapsed()
         };
@@ -84,52 +92,40 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// A stream that nobody reads yet.
-fn sight(workers: &[Incarnation], shards: u64) -> Sight {
-    let peer = Peer {
+fn view(workers: &[Incarnation], shards: u64) -> View {
+    let worker = |name: &Incarnation| WorkerRow {
+        incarnation: name.clone(),
         beat: 1,
         draining: false,
-        reads: 1,
         unable_to_list: false,
-        patience: PATIENCE,
-    };
-    let row = Row {
-        owner: None,
-        epoch: 1,
-        format: 1,
-        ended: false,
+        lease_duration: PATIENCE,
+        version: String::new(),
+        reads: 1,
+        zone: None,
+        status_address: None,
+        trouble: None,
+        stuck: None,
+        at: None,
     };
     let shards = (0..shards).map(|n| ShardId::new(format!("shardId-{n:020}-{n:08x}")));
-    Sight {
-        workers: workers
-            .iter()
-            .map(|name| (name.clone(), peer.clone()))
-            .collect(),
-        leases: shards.map(|id| (id, row.clone())).collect(),
-        newest_format: 1,
-        consistent: true,
-        began: Duration::ZERO,
+    let workers = workers.iter().map(|name| (name.clone(), worker(name)));
+    let lease = |id: ShardId| (id.clone(), LeaseRow::new(id, None, 1));
+    View {
+        workers: workers.collect(),
+        leases: shards.map(lease).collect(),
+        ..View::default()
     }
 }
 
 /// The same, once everybody has a share.
-fn settled(new: &Sight) -> Sight {
+fn settled(new: &View) -> View {
     let live = new.workers.keys().cloned().collect();
     let targets = assign(&live, new.leases.keys().map(|id| (id, None)));
-    let owned = |(id, row): (&ShardId, &Row)| {
-        let owner = targets.get(id).map(|owner| (*owner).clone());
-        (
-            id.clone(),
-            Row {
-                owner,
-                ..row.clone()
-            },
-        )
-    };
-    let leases: BTreeMap<_, _> = new.leases.iter().map(owned).collect();
-    Sight {
-        leases,
-        ..new.clone()
+    let mut settled = new.clone();
+    for (id, row) in &mut settled.leases {
+        row.owner = targets.get(id).map(|owner| (*owner).clone());
     }
+    settled
 }
 
 fn millis(time: Duration) -> f64 {

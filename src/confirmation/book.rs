@@ -2,7 +2,7 @@
 
 use crate::Clock;
 use crate::decide::claim::{Entry, Happened, transition};
-use crate::decide::lease::hash;
+use crate::decide::hash::hash;
 use crate::ledger::{EffectKey, Ledger, Swap};
 use crate::retry::{LEDGER, OUTCOME, Policy};
 use anyhow::{Context as _, anyhow};

@@ -27,6 +27,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
+pub use super::Now;
 use super::{Attempts, Reason};
 use crate::decide::blame::Blame;
 
@@ -40,7 +41,7 @@ mod watermark;
 
 pub use events::{
     Admission, Admit, Change, Closing, DeadLetter, DeadLetterRules, Ended, Handle, LeftOut, Next,
-    Now, Rules, Try,
+    Rules, Try,
 };
 use parked::Parked;
 use queues::Queues;

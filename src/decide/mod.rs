@@ -1,11 +1,10 @@
 //! Pure decisions: no async, no I/O, no clock, no global randomness. What they need is handed in,
 //! what they decide is handed back.
 
-pub mod assign;
 pub mod blame;
 pub mod claim;
 pub mod gate;
-pub mod lease;
+pub mod hash;
 pub mod line;
 pub mod overload;
 pub mod rate;

@@ -10,11 +10,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::View;
+use super::{FORMAT, View};
 use crate::gate::left_out;
-
-/// The newest format of rows that this build reads.
-pub const FORMAT: u32 = 1;
 
 /// The format of the group's row and of the workers' rows.
 pub(super) const FIRST: u32 = 1;
@@ -60,14 +57,5 @@ impl Formats {
             all
         };
         self.writes.store(written, Ordering::Relaxed);
-    }
-}
-
-impl View {
-    /// The newest format that every worker reads whose row can be read. One whose row cannot is
-    /// newer.
-    pub fn read_by_all(&self) -> u32 {
-        let reads = self.workers.values().map(|worker| worker.reads);
-        reads.min().unwrap_or(FORMAT)
     }
 }

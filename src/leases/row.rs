@@ -19,8 +19,7 @@ use crate::rows::fields::{Fields, Reader, Unexpected, number, text, time, to_ite
 pub const GROUP_TABLE: &str = "group_table";
 /// The sort key: which row of the group.
 pub const ROW: &str = "row";
-/// The sort key of the group's own row.
-pub const GROUP_ROW: &str = "group";
+pub use crate::core::fleet::rows::GROUP_ROW;
 
 /// The checkpoint of a shard of which nothing is settled yet.
 const HORIZON: &str = "TRIM_HORIZON";

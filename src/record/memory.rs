@@ -17,7 +17,7 @@ impl Record {
         let images = images.into_iter().flatten().chain([&self.keys]);
         size_of::<Self>()
             + allocated(self.event_id.capacity())
-            + allocated(self.sequence_number.0.capacity())
+            + allocated(self.sequence_number.capacity())
             + images.map(item).sum::<usize>()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use super::{Ahead, Ended, ShardTask, gap_row, next_order, until};
+use super::{Ahead, ShardTask, Stopped, gap_row, next_order, until};
 use crate::decide::shard::{Shard, ShardId};
 use crate::engine::Engine;
 use crate::gate::left_out;
@@ -27,7 +27,7 @@ const EMPTY_ANSWERS: u32 = 6;
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Everything in the shard is settled: write that down, together with its children's leases.
-    pub(super) async fn finish(&mut self) -> Ended {
+    pub(super) async fn finish(&mut self) -> Stopped {
         let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
         let (report, rng) = (self.report.clone(), self.rng.fork());
         match self.guarded(end_shard(engine, hold, report, rng)).await {
@@ -36,7 +36,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 
     /// Records were trimmed before they could be read: durable first, then on from the horizon.
-    pub(super) async fn gap(&mut self) -> Option<Ended> {
+    pub(super) async fn gap(&mut self) -> Option<Stopped> {
         let detected = self.engine.clock.now();
         let gap = gap_row(&self.assignment.hold, self.last_read.as_ref(), detected);
         error!(shard = %gap.shard, last_handled = ?gap.last_handled,
@@ -52,7 +52,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 
     /// What was read before the gap is settled: the last checkpoint, and no more.
-    pub(super) async fn halt(&mut self) -> Ended {
+    pub(super) async fn halt(&mut self) -> Stopped {
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         let (hold, position, report) = (self.assignment.hold.clone(), self.reached(), self.told());
         let (at, told) = (position.clone(), report.clone());
@@ -62,20 +62,20 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             persist(limit, rng, "the last checkpoint before a gap", write).await
         };
         match self.guarded(write).await {
-            Ok(Some(())) => Ended::Halted(position, report),
-            Ok(None) => Ended::Refused,
+            Ok(Some(())) => Stopped::Halted(position, report),
+            Ok(None) => Stopped::Refused,
             Err(ended) => ended,
         }
     }
 
     /// The first record behind a gap says where the gap ends.
-    pub(super) async fn close_gap(&mut self, first_after: &SequenceNumber) -> Option<Ended> {
+    pub(super) async fn close_gap(&mut self, first_after: &SequenceNumber) -> Option<Stopped> {
         let mut gap = self.open_gap.take()?;
         gap.first_after = Some(first_after.clone());
         self.write_gap(gap).await
     }
 
-    async fn write_gap(&mut self, gap: GapRow) -> Option<Ended> {
+    async fn write_gap(&mut self, gap: GapRow) -> Option<Stopped> {
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         let hold = self.assignment.hold.clone();
         let write = async move {
@@ -85,14 +85,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         };
         match self.guarded(write).await {
             Ok(Some(())) => None,
-            Ok(None) => Some(Ended::Refused),
+            Ok(None) => Some(Stopped::Refused),
             Err(ended) => Some(ended),
         }
     }
 
     /// The stream answers that the shard does not exist. If the listing agrees, whatever was not
     /// read of it is lost, and its children go on.
-    pub(super) async fn gone(&mut self) -> Option<Ended> {
+    pub(super) async fn gone(&mut self) -> Option<Stopped> {
         let (source, shard) = (self.engine.source.clone(), self.shard().clone());
         let listing = async move { source.describe(shard.label()).await };
         let listing = match self.guarded(listing).await {
@@ -115,7 +115,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 
     /// Waits for `work` while records in flight go on, unless the task has to stop before.
-    pub(super) async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Ended> {
+    pub(super) async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         tokio::pin!(work);
         // Nothing is started meanwhile.
         self.in_flight.leave_line();
@@ -142,7 +142,7 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
     hold: Hold,
     report: Report,
     mut rng: fastrand::Rng,
-) -> Ended {
+) -> Stopped {
     let children = find_children(&engine.source, &hold.shard, &mut rng).await;
     let ids: Vec<_> = children.iter().map(|child| child.id.as_str()).collect();
     info!(shard = %hold.shard, children = ?ids, "the shard ended");
@@ -159,8 +159,8 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
     let write = || engine.leases.finish(&hold, &rows, &report);
     let limit = engine.settings.timing.call_timeout();
     match persist(limit, rng, "ending a shard", write).await {
-        Some(()) => Ended::Finished,
-        None => Ended::Refused,
+        Some(()) => Stopped::Finished,
+        None => Stopped::Refused,
     }
 }
 

@@ -64,7 +64,7 @@ impl Fetched {
 
 impl<S: StreamSource, L, H> Fetcher<S, L, H> {
     pub fn new(engine: Arc<Engine<S, L, H>>, shard: ShardId, position: Position) -> Self {
-        let seed = engine.settings.seed ^ crate::decide::lease::hash(shard.as_str());
+        let seed = engine.settings.seed ^ crate::decide::hash::hash(shard.as_str());
         Self {
             share: engine.budget.share(),
             engine,

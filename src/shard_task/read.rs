@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fetch::Fetched;
-use super::{Ahead, Ended, ShardTask};
+use super::{Ahead, ShardTask, Stopped};
 use crate::budget::Room;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
@@ -27,7 +27,7 @@ const SILENCE: Duration = Duration::from_mins(1);
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Takes in what reading brought.
-    pub(super) async fn fetched(&mut self, fetched: Fetched) -> Option<Ended> {
+    pub(super) async fn fetched(&mut self, fetched: Fetched) -> Option<Stopped> {
         // Nothing else tells that the horizon moved before the first read.
         let late = self.at_horizon && self.open_gap.is_none() && self.may_have_lost();
         if late
@@ -87,7 +87,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    async fn queue(&mut self, records: Vec<Record>, mut room: Room) -> Option<Ended> {
+    async fn queue(&mut self, records: Vec<Record>, mut room: Room) -> Option<Stopped> {
         for record in records {
             let place = (record.sequence_number.clone(), record.created);
             if self

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Ended, Order, ShardTask};
+use super::{Order, ShardTask, Stopped};
 use crate::core::pipeline::Closing;
 use crate::handler::RecordHandler;
 use crate::leases::LeaseStore;
@@ -50,7 +50,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 
     /// Whether stopping is done: nothing is in flight any more, or it took too long.
-    pub(super) fn stopped(&mut self) -> Option<Ended> {
+    pub(super) fn stopped(&mut self) -> Option<Stopped> {
         if self.stopping.is_none() && !self.assignment.tenure.holds() {
             self.stop(Order::Abandon);
         }
@@ -63,9 +63,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             warn!(shard = %self.shard(), dropped = running, "records in flight took too long");
         }
         Some(match order {
-            Order::Drain => Ended::Drained(self.reached(), self.told()),
-            _ if self.refused => Ended::Refused,
-            _ => Ended::Abandoned,
+            Order::Drain => Stopped::Drained(self.reached(), self.told()),
+            _ if self.refused => Stopped::Refused,
+            _ => Stopped::Abandoned,
         })
     }
 }

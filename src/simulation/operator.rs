@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::witness::Witness;
 use super::world::World;
-use crate::decide::lease::Incarnation;
 use crate::decide::shard::ShardId;
+use crate::leases::Incarnation;
 use crate::leases::row::{GROUP_ROW, lease_key, worker_key};
 use crate::leases::{GapRow, Unfit, Unreadable, View};
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::decide::lease::Incarnation;
 use crate::decide::shard::ShardId;
+use crate::leases::Incarnation;
 use crate::leases::{LeaseRow, View};
 
 /// Writes down which rows came, changed and went.

@@ -9,7 +9,7 @@ use serde_dynamo::Item;
 use tokio::time::Instant;
 
 use super::{Batch, Description, ListedStream, ShardIterator, SourceError, StreamSource};
-use crate::decide::assign::hash;
+use crate::decide::hash::hash;
 use crate::decide::shard::{Shard, ShardId};
 use crate::record::{Event, Position, Record, SequenceNumber, StreamView};
 

@@ -295,7 +295,7 @@ fn the_core_is_pure() {
 fn a_wrong_arrow_is_found_however_it_is_written() {
     let roots = BTreeMap::from([("Consumer".to_owned(), "consumer".to_owned())]);
     let wrong = |path: &str, text: &str| wrong_arrows(&File::new(path, text), &roots).len();
-    assert_eq!(wrong("decide/lease.rs", "use crate::leases::LeaseRow;"), 1);
+    assert_eq!(wrong("decide/claim.rs", "use crate::leases::LeaseRow;"), 1);
     assert_eq!(
         wrong(
             "leases/row.rs",
@@ -315,7 +315,7 @@ fn a_wrong_arrow_is_found_however_it_is_written() {
         ),
         0
     );
-    assert_eq!(wrong("consumer/fleet.rs", "use crate::leases::View;"), 0);
+    assert_eq!(wrong("consumer/member.rs", "use crate::leases::View;"), 0);
     let foreign = |path: &str, text: &str| foreign(&File::new(path, text)).len();
     assert_eq!(foreign("leases/row.rs", "use aws_sdk_dynamodb::Client;"), 1);
     assert_eq!(

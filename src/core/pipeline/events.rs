@@ -1,6 +1,6 @@
 //! The rules of a pipeline, its commands, and the events that it takes in.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::super::{Attempts, Reason};
 use super::{FailureKind, Verdict};
@@ -38,15 +38,6 @@ pub struct DeadLetterRules {
     pub limits: AttemptLimits,
     /// How long after its commit a record that waits is rescued; `None`: never.
     pub rescue_age: Option<Duration>,
-}
-
-/// The time, twice: for waiting, and as the world writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Since some start, on a clock that only moves forward.
-    pub elapsed: Duration,
-    /// The time of day.
-    pub time: SystemTime,
 }
 
 /// Which try of its record an attempt is.

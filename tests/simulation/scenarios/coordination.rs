@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aftercommit::config::Identity;
-use aftercommit::internal::decide::assign::lister;
 use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::fleet::assign::lister;
 use aftercommit::stores::leases::{
     GroupRow, Incarnation, InitialPosition, LeaseRow, Unfit, Unreadable,
 };

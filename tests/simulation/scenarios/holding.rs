@@ -4,19 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aftercommit::internal::decide::lease::{Change, Member, Row, Sight};
 use aftercommit::record::Position;
 use aftercommit::record::SequenceNumber;
 use aftercommit::status::Counters;
 use aftercommit::stores::leases::memory::MemoryLeases;
-use aftercommit::stores::leases::{Checkpoint, Hold, LeaseStore, Report, Take};
+use aftercommit::stores::leases::{Checkpoint, Hold, LeaseStore, Report, Take, View};
 use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::calls::{Fate, Heard, held};
 use super::stage::{Stage, eventually, pass, secs};
-use super::taking::{shard, worker};
+use super::taking::{Member, beating, shard, worker};
 
 fn hold(epoch: u64) -> Hold {
     Hold {
@@ -30,18 +29,11 @@ fn position() -> Position {
     Position::After(SequenceNumber::parse("000000000000000000700").unwrap())
 }
 
-fn seen(owner: &str, epoch: u64, began: Duration) -> Sight {
-    let row = Row {
-        owner: Some(worker(owner)),
-        epoch,
-        format: 1,
-        ended: false,
-    };
-    Sight {
+fn seen(owner: &str, epoch: u64) -> View {
+    let row = held(&shard(0), &worker(owner), epoch);
+    View {
         leases: [(shard(0), row)].into(),
-        consistent: true,
-        began,
-        ..Sight::default()
+        ..View::default()
     }
 }
 
@@ -49,20 +41,7 @@ async fn moved_away() -> (MemoryLeases, Take) {
     let leases = MemoryLeases::new();
     let mine = held(&shard(0), &worker("me"), 4);
     leases.create(&[mine]).await.unwrap();
-    let there = aftercommit::stores::leases::WorkerRow {
-        incarnation: worker("other"),
-        beat: 1,
-        draining: false,
-        unable_to_list: false,
-        lease_duration: Duration::from_secs(10),
-        version: "1".to_owned(),
-        reads: 1,
-        zone: None,
-        status_address: None,
-        trouble: None,
-        stuck: None,
-        at: None,
-    };
+    let there = beating("other", 1);
     leases.register(&there).await.unwrap();
     let (from, other, report) = (hold(4), worker("other"), Report::default());
     let given = leases.hand_over(&from, Some(&other), &Position::Horizon, &report);
@@ -88,11 +67,10 @@ async fn a_checkpoint_under_a_lease_that_went_elsewhere_is_refused_and_the_lease
     let row = leases.snapshot().leases[&shard(0)].clone();
     assert_eq!(row.checkpoint, Checkpoint::At(Position::Horizon));
 
-    let mut me = Member::new(worker("me"), secs(10));
+    let mut me = Member::new("me");
     assert_eq!(me.gain(&shard(0), 4, secs(1)), Some(4));
-    let changes = me.see(&seen("other", 5, secs(2)), secs(2), true);
-    assert_eq!(changes, [Change::Lost(shard(0))]);
-    assert_eq!(me.owns(&shard(0)), None);
+    assert_eq!(me.see(&seen("other", 5), secs(2)), [shard(0)], "it is lost");
+    assert_eq!(me.holdings.owns(&shard(0)), None);
 }
 
 /// The count is an alarm's ground: one refusal must not look like two.
@@ -256,12 +234,12 @@ fn count(counters: &Counters) -> (u64, u64, u64) {
 /// Scenario 12.
 #[tokio::test(start_paused = true)]
 async fn who_is_handing_a_shard_over_starts_nothing_more_in_it() {
-    let mut me = Member::new(worker("me"), secs(10));
+    let mut me = Member::new("me");
     me.gain(&shard(0), 4, secs(1));
-    assert_eq!(me.give_up(&shard(0)), Some(4));
-    let still_in_my_name = me.see(&seen("me", 4, secs(2)), secs(2), true);
-    assert_eq!(still_in_my_name, [], "a row that lags gives nothing back");
-    assert_eq!(me.owns(&shard(0)), None);
+    assert_eq!(me.holdings.give_up(&shard(0)), Some(4));
+    let lost = me.see(&seen("me", 4), secs(2));
+    assert_eq!(lost, [], "a row that lags gives nothing back");
+    assert_eq!(me.holdings.owns(&shard(0)), None);
 
     let stage = Stage::new(1);
     let one = stage.worker("one");

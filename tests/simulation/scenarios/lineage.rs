@@ -1,7 +1,10 @@
 //! Parents before children: scenarios 18, 20, 22, 25 to 31.
 
-use aftercommit::internal::decide::shard::{Shard, ShardId, Standing, Tree};
-use aftercommit::stores::leases::{Checkpoint, InitialPosition};
+use aftercommit::internal::decide::shard::{Shard, ShardId};
+use aftercommit::internal::fleet::lineage::Tree;
+use aftercommit::record::Position;
+use aftercommit::record::SequenceNumber;
+use aftercommit::stores::leases::{Checkpoint, InitialPosition, LeaseRow, View};
 
 use super::calls::Tapped;
 use super::stage::{Stage, eventually, pass, secs};
@@ -18,12 +21,48 @@ fn ids(shards: &[Shard]) -> Vec<ShardId> {
     shards.iter().map(|shard| shard.id.clone()).collect()
 }
 
-fn row(id: usize, parent: Option<usize>, at: Standing) -> (ShardId, Option<ShardId>, Standing) {
-    (shard(id), parent.map(shard), at)
+fn row(id: usize, parent: Option<usize>, checkpoint: Checkpoint) -> LeaseRow {
+    LeaseRow {
+        checkpoint,
+        ..LeaseRow::new(shard(id), parent.map(shard), 1)
+    }
 }
 
-fn ended(children: &[usize]) -> Standing {
-    Standing::Ended(children.iter().copied().map(shard).collect())
+fn at_horizon() -> Checkpoint {
+    Checkpoint::At(Position::Horizon)
+}
+
+fn reading() -> Checkpoint {
+    Checkpoint::At(Position::After(SequenceNumber::parse("1").unwrap()))
+}
+
+fn ended(children: &[usize]) -> Checkpoint {
+    Checkpoint::End {
+        children: children.iter().copied().map(shard).collect(),
+    }
+}
+
+/// The shards that should have a row and have none.
+fn due(listed: &[Shard], rows: &[LeaseRow]) -> Vec<ShardId> {
+    ids(&Tree::new(listed, &view(rows), None).due())
+}
+
+/// The shards whose row nobody needs any more.
+fn removable(listed: &[Shard], rows: &[LeaseRow]) -> Vec<ShardId> {
+    Tree::new(listed, &view(rows), None).removable()
+}
+
+/// The shards that a fleet begins with that starts now.
+fn leaves(listed: &[Shard]) -> Vec<ShardId> {
+    ids(&Tree::new(listed, &View::default(), None).leaves())
+}
+
+fn view(rows: &[LeaseRow]) -> View {
+    let rows = rows.iter().map(|row| (row.shard.clone(), row.clone()));
+    View {
+        leases: rows.collect(),
+        ..View::default()
+    }
 }
 
 /// Scenario 18.
@@ -91,32 +130,31 @@ fn an_ended_parent_stays_until_its_children_have_left_their_horizon() {
     let rows = |child| {
         [
             row(0, None, ended(&[1, 2])),
-            row(1, Some(0), Standing::Reading),
+            row(1, Some(0), reading()),
             row(2, Some(0), child),
         ]
     };
-    let kept = Tree::new([listed(1, Some(0))], rows(Standing::AtHorizon));
-    assert_eq!(kept.removable(), []);
-    let gone = Tree::new([listed(1, Some(0))], rows(Standing::Reading));
-    assert_eq!(gone.removable(), [shard(0)]);
-    let still_listed = Tree::new([listed(0, None)], rows(Standing::Reading));
-    assert_eq!(still_listed.removable(), []);
+    let child = [listed(1, Some(0))];
+    assert_eq!(removable(&child, &rows(at_horizon())), []);
+    assert_eq!(removable(&child, &rows(reading())), [shard(0)]);
+    let still_listed = [listed(0, None)];
+    assert_eq!(removable(&still_listed, &rows(reading())), []);
 }
 
 /// Scenario 20.
 #[test]
 fn an_ended_parent_stays_while_the_lease_of_one_of_its_children_is_missing() {
-    let rows = [
-        row(0, None, ended(&[1, 2])),
-        row(1, Some(0), Standing::Reading),
-    ];
+    let rows = [row(0, None, ended(&[1, 2])), row(1, Some(0), reading())];
     let listing = [listed(1, Some(0)), listed(2, Some(0))];
-    let tree = Tree::new(listing.clone(), rows.clone());
-    assert_eq!(tree.removable(), []);
-    assert_eq!(ids(&tree.due()), [shard(2)], "and the child is made up for");
+    assert_eq!(removable(&listing, &rows), []);
+    assert_eq!(
+        due(&listing, &rows),
+        [shard(2)],
+        "and the child is made up for"
+    );
     // A child that nobody told of when the parent ended counts as well.
     let untold = [row(0, None, ended(&[1])), rows[1].clone()];
-    assert_eq!(Tree::new(listing, untold).removable(), []);
+    assert_eq!(removable(&listing, &untold), []);
 }
 
 /// Scenario 22.
@@ -135,8 +173,8 @@ async fn a_fleet_that_starts_at_the_latest_begins_with_the_leaves_only() {
         (9, Some(6)),
         (10, Some(7)),
     ];
-    let tree = Tree::new(graph.map(|(id, parent)| listed(id, parent)), []);
-    assert_eq!(ids(&tree.leaves()), [4, 8, 9, 10].map(shard));
+    let listing = graph.map(|(id, parent)| listed(id, parent));
+    assert_eq!(leaves(&listing), [4, 8, 9, 10].map(shard));
 
     let mut stage = Stage::new(3);
     stage.settings.start = InitialPosition::Latest;
@@ -156,11 +194,14 @@ async fn a_fleet_that_starts_at_the_latest_begins_with_the_leaves_only() {
 #[test]
 fn a_shard_that_has_children_counts_as_closed_whatever_else_is_said_of_it() {
     let listing = [listed(0, None), listed(1, Some(0))];
-    let new = Tree::new(listing.clone(), []);
-    assert_eq!(ids(&new.leaves()), [shard(1)]);
-    assert_eq!(ids(&new.due()), [shard(0)], "its end is left to reading it");
-    let reading_child = row(1, Some(0), Standing::Reading);
-    assert_eq!(Tree::new(listing, [reading_child]).due(), []);
+    assert_eq!(leaves(&listing), [shard(1)]);
+    assert_eq!(
+        due(&listing, &[]),
+        [shard(0)],
+        "its end is left to reading it"
+    );
+    let reading_child = row(1, Some(0), reading());
+    assert_eq!(due(&listing, &[reading_child]), []);
 }
 
 /// Scenario 26.
@@ -252,22 +293,21 @@ async fn three_generations_are_read_from_the_horizon_one_after_another() {
 /// Scenario 29.
 #[test]
 fn a_finished_lease_stays_while_listed_and_once_it_may_go_it_is_never_made_anew() {
-    let grandchild = || row(2, Some(1), Standing::Reading);
+    let grandchild = || row(2, Some(1), reading());
     let rows = [
         row(0, None, ended(&[1])),
         row(1, Some(0), ended(&[2])),
         grandchild(),
     ];
     let all = [listed(0, None), listed(1, Some(0)), listed(2, Some(1))];
-    assert_eq!(Tree::new(all.clone(), rows.clone()).removable(), []);
-    let forgot_first = Tree::new(all[1..].to_vec(), rows.clone());
-    assert_eq!(forgot_first.removable(), [shard(0)], "not its child yet");
-    let forgot_both = Tree::new(all[2..].to_vec(), rows.clone());
-    assert_eq!(forgot_both.removable(), [shard(0), shard(1)]);
+    assert_eq!(removable(&all, &rows), []);
+    assert_eq!(removable(&all[1..], &rows), [shard(0)], "not its child yet");
+    let forgot_both = removable(&all[2..], &rows);
+    assert_eq!(forgot_both, [shard(0), shard(1)]);
     // Whichever goes first, and even if the listing still names both.
     for left in [vec![rows[0].clone()], vec![rows[1].clone()], vec![]] {
         let rows: Vec<_> = left.into_iter().chain([grandchild()]).collect();
-        assert_eq!(Tree::new(all.clone(), rows).due(), []);
+        assert_eq!(due(&all, &rows), []);
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aftercommit::internal::decide::assign::assign;
-use aftercommit::internal::decide::lease::Incarnation;
 use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::fleet::assign::assign;
+use aftercommit::stores::leases::Incarnation;
 use proptest::prelude::*;
 
 use super::taking::{shard, worker};

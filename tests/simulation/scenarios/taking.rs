@@ -1,14 +1,18 @@
 //! Who takes what, and from whom: scenarios 1 to 7, 13 and 16.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aftercommit::internal::decide::claim::Liveness;
-use aftercommit::internal::decide::lease::{
-    Action, Incarnation, Member, Peer, Row, Sight, Sighting, Take,
-};
 use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::fleet::holdings::{Holdings, Sight};
+use aftercommit::internal::fleet::membership::Members;
+use aftercommit::internal::fleet::plan::{Action, Planner};
+use aftercommit::internal::fleet::snapshot::Snapshot;
 use aftercommit::stores::leases::memory::MemoryLeases;
-use aftercommit::stores::leases::{LeaseStore, WorkerRow};
+use aftercommit::stores::leases::{
+    Epoch, Incarnation, LeaseRow, LeaseStore, Sighting, Take, View, WorkerRow,
+};
 
 use super::calls::held;
 use super::stage::secs;
@@ -23,46 +27,89 @@ pub fn shard(number: usize) -> ShardId {
     ShardId::new(format!("shardId-{number:08}"))
 }
 
-/// Workers that all beat at 1, and leases `0..` of these owners, each under epoch 1.
-fn sight(workers: &[&str], owners: &[Option<&str>]) -> Sight {
-    let peer = Peer {
-        beat: 1,
+/// The heartbeat of a worker that is alive.
+pub fn beating(name: &str, beat: u64) -> WorkerRow {
+    WorkerRow {
+        incarnation: worker(name),
+        beat,
         draining: false,
-        reads: 1,
         unable_to_list: false,
-        patience: PATIENCE,
+        lease_duration: PATIENCE,
+        version: String::new(),
+        reads: 1,
+        zone: None,
+        status_address: None,
+        trouble: None,
+        stuck: None,
+        at: None,
+    }
+}
+
+/// Workers that all beat at 1, and leases `0..` of these owners, each under epoch 1.
+fn view(workers: &[&str], owners: &[Option<&str>]) -> View {
+    let workers = workers.iter().map(|name| (worker(name), beating(name, 1)));
+    let row = |(number, owner): (usize, &Option<&str>)| {
+        let row = LeaseRow::new(shard(number), None, 1);
+        let owner = owner.map(worker);
+        (shard(number), LeaseRow { owner, ..row })
     };
-    let row = |owner: Option<&str>| Row {
-        owner: owner.map(worker),
-        epoch: 1,
-        format: 1,
-        ended: false,
-    };
-    Sight {
-        newest_format: 1,
-        workers: workers
-            .iter()
-            .map(|name| (worker(name), peer.clone()))
-            .collect(),
-        leases: owners
-            .iter()
-            .enumerate()
-            .map(|(i, owner)| (shard(i), row(*owner)))
-            .collect(),
-        consistent: true,
-        began: Duration::ZERO,
+    View {
+        workers: workers.collect(),
+        leases: owners.iter().enumerate().map(row).collect(),
+        ..View::default()
+    }
+}
+
+/// What one worker knows of the others and of itself.
+pub struct Member {
+    members: Members,
+    pub holdings: Holdings,
+}
+
+impl Member {
+    pub fn new(name: &str) -> Self {
+        Self {
+            members: Members::new(worker(name), PATIENCE),
+            holdings: Holdings::new(PATIENCE * 6, None),
+        }
+    }
+
+    /// Takes in a consistent look that began and ended now, under trust.
+    pub fn see(&mut self, view: &View, now: Duration) -> Vec<ShardId> {
+        self.members.see(view, now);
+        let snapshot = Snapshot {
+            view: Arc::new(view.clone()),
+            began: now,
+            consistent: true,
+        };
+        self.holdings.see(Sight {
+            me: self.members.me(),
+            snapshot: &snapshot,
+            trusted: true,
+            now,
+        })
+    }
+
+    fn plan(&self, view: &View, now: Duration) -> Vec<Action> {
+        let planner = Planner {
+            view,
+            members: &self.members,
+            holdings: &self.holdings,
+            left_out: None,
+        };
+        planner.plan(&self.members.live(view, now, false), now)
+    }
+
+    pub fn gain(&mut self, shard: &ShardId, epoch: Epoch, now: Duration) -> Option<Epoch> {
+        self.holdings.gain(shard, epoch, now)
     }
 }
 
 /// What `name` does about what it sees now and never saw before.
-fn plan(name: &str, sight: &Sight) -> Vec<Action> {
-    let mut member = Member::new(worker(name), PATIENCE);
-    member.see(sight, Duration::ZERO, true);
-    next(&member, sight, Duration::ZERO)
-}
-
-fn next(member: &Member, sight: &Sight, now: Duration) -> Vec<Action> {
-    member.plan(sight, &member.live(sight, now, false), now)
+fn plan(name: &str, view: &View) -> Vec<Action> {
+    let mut member = Member::new(name);
+    member.see(view, Duration::ZERO);
+    member.plan(view, Duration::ZERO)
 }
 
 fn takes(actions: &[Action]) -> Vec<&Take> {
@@ -77,31 +124,30 @@ fn takes(actions: &[Action]) -> Vec<&Take> {
 /// must not count as newer.
 #[test]
 fn a_take_is_above_every_epoch_that_was_ever_seen() {
-    let free = sight(&["me"], &[None]);
-    let mut member = Member::new(worker("me"), PATIENCE);
-    member.heard(&shard(0), 9);
-    member.see(&free, Duration::ZERO, true);
-    let actions = next(&member, &free, Duration::ZERO);
+    let free = view(&["me"], &[None]);
+    let mut member = Member::new("me");
+    member.holdings.heard(&shard(0), 9);
+    member.see(&free, Duration::ZERO);
+    let actions = member.plan(&free, Duration::ZERO);
     let takes = takes(&actions);
     assert_eq!((takes[0].seen_epoch, takes[0].epoch), (1, 10));
 }
 
-fn set(sight: &mut Sight, name: &str, change: impl FnOnce(&mut Peer)) {
+fn set(sight: &mut View, name: &str, change: impl FnOnce(&mut WorkerRow)) {
     change(sight.workers.get_mut(&worker(name)).unwrap());
 }
 
 /// Scenario 1.
 #[tokio::test]
 async fn a_lease_whose_owner_has_been_still_for_a_lease_duration_is_taken() {
-    let mut sight = sight(&["me", "other"], &[Some("other")]);
-    let mut me = Member::new(worker("me"), PATIENCE);
-    me.see(&sight, Duration::ZERO, true);
+    let sight = view(&["me", "other"], &[Some("other")]);
+    let mut me = Member::new("me");
+    me.see(&sight, Duration::ZERO);
     let just_before = Duration::from_millis(9_999);
-    me.see(&sight, just_before, true);
-    assert_eq!(next(&me, &sight, just_before), []);
-    sight.began = PATIENCE;
-    me.see(&sight, PATIENCE, true);
-    let actions = next(&me, &sight, PATIENCE);
+    me.see(&sight, just_before);
+    assert_eq!(me.plan(&sight, just_before), []);
+    me.see(&sight, PATIENCE);
+    let actions = me.plan(&sight, PATIENCE);
     let [take] = takes(&actions)[..] else {
         panic!("one take, not {actions:?}");
     };
@@ -115,12 +161,12 @@ async fn a_lease_whose_owner_has_been_still_for_a_lease_duration_is_taken() {
 /// Scenario 2.
 #[tokio::test]
 async fn a_lease_whose_owner_beats_between_two_looks_is_not_taken() {
-    let mut sight = sight(&["me", "other"], &[Some("other")]);
-    let mut me = Member::new(worker("me"), PATIENCE);
-    me.see(&sight, Duration::ZERO, true);
+    let mut sight = view(&["me", "other"], &[Some("other")]);
+    let mut me = Member::new("me");
+    me.see(&sight, Duration::ZERO);
     set(&mut sight, "other", |peer| peer.beat = 2);
-    me.see(&sight, PATIENCE, true);
-    assert_eq!(next(&me, &sight, PATIENCE), []);
+    me.see(&sight, PATIENCE);
+    assert_eq!(me.plan(&sight, PATIENCE), []);
 
     // And if the beat comes after the last look, the write itself is refused.
     let late = Take {
@@ -140,20 +186,7 @@ async fn table(
 ) -> MemoryLeases {
     let leases = MemoryLeases::new();
     for (name, beat) in workers {
-        let row = WorkerRow {
-            incarnation: worker(name),
-            beat: *beat,
-            draining: false,
-            unable_to_list: false,
-            lease_duration: PATIENCE,
-            version: String::new(),
-            reads: 1,
-            zone: None,
-            status_address: None,
-            trouble: None,
-            stuck: None,
-            at: None,
-        };
+        let row = beating(name, *beat);
         leases.register(&row).await.unwrap();
     }
     leases.create(std::slice::from_ref(row)).await.unwrap();
@@ -163,7 +196,7 @@ async fn table(
 /// Scenario 3.
 #[test]
 fn of_three_free_leases_beside_one_of_another_worker_exactly_two_are_taken() {
-    let sight = sight(&["me", "other"], &[None, None, None, Some("other")]);
+    let sight = view(&["me", "other"], &[None, None, None, Some("other")]);
     let mine = plan("me", &sight);
     assert_eq!(takes(&mine).len(), 2);
     assert_eq!(mine.len(), 2, "nothing else is done: {mine:?}");
@@ -176,7 +209,7 @@ fn of_three_free_leases_beside_one_of_another_worker_exactly_two_are_taken() {
 /// Scenario 4.
 #[test]
 fn all_three_free_leases_are_taken_if_the_other_worker_is_leaving() {
-    let mut sight = sight(&["me", "other"], &[None, None, None, Some("other")]);
+    let mut sight = view(&["me", "other"], &[None, None, None, Some("other")]);
     set(&mut sight, "other", |peer| peer.draining = true);
     let actions = plan("me", &sight);
     let taken: Vec<_> = takes(&actions).iter().map(|t| t.shard.clone()).collect();
@@ -187,7 +220,7 @@ fn all_three_free_leases_are_taken_if_the_other_worker_is_leaving() {
 /// Scenario 5.
 #[test]
 fn nothing_moves_for_a_worker_that_is_short_by_one() {
-    let sight = sight(
+    let sight = view(
         &["a", "b", "c"],
         &[Some("a"), Some("a"), Some("b"), Some("b"), Some("c")],
     );
@@ -201,7 +234,7 @@ fn nothing_moves_for_a_worker_that_is_short_by_one() {
 fn of_none_one_and_five_only_the_one_with_five_gives_and_exactly_what_the_others_lack() {
     let mut owners = vec![Some("five"); 5];
     owners.push(Some("one"));
-    let sight = sight(&["none", "one", "five"], &owners);
+    let sight = view(&["none", "one", "five"], &owners);
     assert_eq!(plan("none", &sight), []);
     assert_eq!(plan("one", &sight), []);
     let given = plan("five", &sight);
@@ -216,7 +249,7 @@ fn of_none_one_and_five_only_the_one_with_five_gives_and_exactly_what_the_others
 /// Scenario 7.
 #[test]
 fn while_a_lease_is_free_it_is_taken_and_nobody_has_to_give() {
-    let sight = sight(&["me", "other"], &[Some("other"), Some("other"), None]);
+    let sight = view(&["me", "other"], &[Some("other"), Some("other"), None]);
     let mine = plan("me", &sight);
     assert_eq!(takes(&mine).len(), 1);
     assert_eq!(takes(&mine)[0].shard, shard(2));
@@ -227,67 +260,67 @@ fn while_a_lease_is_free_it_is_taken_and_nobody_has_to_give() {
 /// Scenario 13.
 #[test]
 fn a_lease_that_is_being_handed_over_is_left_alone_until_its_giver_has_died() {
-    let mut sight = sight(&["me", "giver"], &[Some("giver")]);
+    let mut sight = view(&["me", "giver"], &[Some("giver")]);
     set(&mut sight, "giver", |peer| peer.draining = true);
-    let mut me = Member::new(worker("me"), PATIENCE);
+    let mut me = Member::new("me");
     for second in 0..60 {
         set(&mut sight, "giver", |peer| peer.beat += 1);
-        me.see(&sight, secs(second), true);
-        assert_eq!(next(&me, &sight, secs(second)), [], "second {second}");
+        me.see(&sight, secs(second));
+        assert_eq!(me.plan(&sight, secs(second)), [], "second {second}");
     }
     let last = secs(59);
-    me.see(&sight, last + secs(9), true);
-    assert_eq!(next(&me, &sight, last + secs(9)), []);
-    me.see(&sight, last + PATIENCE, true);
-    let actions = next(&me, &sight, last + PATIENCE);
+    me.see(&sight, last + secs(9));
+    assert_eq!(me.plan(&sight, last + secs(9)), []);
+    me.see(&sight, last + PATIENCE);
+    let actions = me.plan(&sight, last + PATIENCE);
     assert_eq!(takes(&actions).len(), 1, "{actions:?}");
 }
 
 /// Time in which nobody looked says nothing of another worker.
 #[test]
 fn a_worker_is_dead_only_if_it_was_seen_to_be_still_for_so_long() {
-    let sight = sight(&["me", "other"], &[Some("other")]);
-    let mut me = Member::new(worker("me"), PATIENCE);
-    me.see(&sight, Duration::ZERO, true);
+    let sight = view(&["me", "other"], &[Some("other")]);
+    let mut me = Member::new("me");
+    me.see(&sight, Duration::ZERO);
     let last = secs(9);
-    me.see(&sight, last, true);
+    me.see(&sight, last);
     let other = worker("other");
-    assert_eq!(me.liveness(&other), Liveness::Alive, "no look came");
-    me.see(&sight, PATIENCE, true);
-    assert_eq!(me.liveness(&other), Liveness::Dead);
+    assert_eq!(me.members.liveness(&other), Liveness::Alive, "no look came");
+    me.see(&sight, PATIENCE);
+    assert_eq!(me.members.liveness(&other), Liveness::Dead);
 }
 
 /// Two fleets may share a ledger: a claimant that these rows never named may live in the other one.
 #[test]
 fn nothing_is_known_of_a_worker_that_was_never_seen_and_a_buried_one_stays_dead() {
-    let both = sight(&["me", "other"], &[Some("me")]);
-    let alone = sight(&["me"], &[Some("me")]);
-    let mut me = Member::new(worker("me"), PATIENCE);
-    me.see(&both, Duration::ZERO, true);
+    let both = view(&["me", "other"], &[Some("me")]);
+    let alone = view(&["me"], &[Some("me")]);
+    let mut me = Member::new("me");
+    me.see(&both, Duration::ZERO);
     for second in 1..600 {
-        me.see(&alone, secs(second), true);
+        me.see(&alone, secs(second));
     }
-    assert_eq!(me.liveness(&worker("stranger")), Liveness::Unknown);
-    assert_eq!(me.liveness(&worker("other")), Liveness::Dead);
-    assert_eq!(me.liveness(&worker("me")), Liveness::Alive);
+    assert_eq!(me.members.liveness(&worker("stranger")), Liveness::Unknown);
+    assert_eq!(me.members.liveness(&worker("other")), Liveness::Dead);
+    assert_eq!(me.members.liveness(&worker("me")), Liveness::Alive);
 }
 
 /// Scenario 16.
 #[test]
 fn a_dead_workers_leases_are_shared_among_the_living_and_it_gets_none() {
     let owners = [Some("dead"), Some("dead"), None, None, Some("dead"), None];
-    let mut sight = sight(&["a", "b", "dead"], &owners);
+    let mut sight = view(&["a", "b", "dead"], &owners);
     let mut taken = Vec::new();
     for name in ["a", "b"] {
-        let mut member = Member::new(worker(name), PATIENCE);
-        member.see(&sight, Duration::ZERO, true);
+        let mut member = Member::new(name);
+        member.see(&sight, Duration::ZERO);
         for living in ["a", "b"] {
             set(&mut sight, living, |peer| peer.beat += 1);
         }
-        member.see(&sight, PATIENCE, true);
-        let live = member.live(&sight, PATIENCE, false);
+        member.see(&sight, PATIENCE);
+        let live = member.members.live(&sight, PATIENCE, false);
         assert_eq!(live, [worker("a"), worker("b")].into());
-        let actions = next(&member, &sight, PATIENCE);
+        let actions = member.plan(&sight, PATIENCE);
         assert_eq!(takes(&actions).len(), 3, "{name}: {actions:?}");
         taken.extend(takes(&actions).iter().map(|take| take.shard.clone()));
     }

@@ -4,29 +4,33 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use super::fleet::Fleet;
+use super::rows::{Checkpoint, GapRow, GroupRow, InitialPosition, LeaseRow, WHOLE_STREAM};
+use super::snapshot::View;
 use crate::decide::shard::{Shard, ShardId};
-use crate::handler::RecordHandler;
-use crate::leases::{
-    Checkpoint, GapRow, InitialPosition, LeaseRow, LeaseStore, View, WHOLE_STREAM,
-};
-use crate::source::StreamSource;
 
 /// What the stream is about to trim when a fleet starts from the horizon is not the fleet's: this
 /// part of the stream's retention (half an hour of 24 hours). So the first reads may come some
 /// minutes after the bootstrap before they count as late.
-pub(crate) const EDGE: f64 = 0.02;
+pub const EDGE: f64 = 0.02;
 
 /// The stream's times are rounded down (to the second on AWS, to the minute by Amazon's local
-/// emulator), and the time that the service tells is known to some seconds. So `latest` begins this
-/// much early: the edge is approximate, but nothing that was committed after the bootstrap is
-/// skipped.
+/// emulator), and the service's own time is known to some seconds. So `latest` begins this much
+/// early: the edge is approximate, but nothing that was committed after the bootstrap is skipped.
 const START_SLACK: Duration = Duration::from_mins(1);
 
-impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
+/// When the group began, and what the stream has kept since.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Horizon<'a> {
+    pub group: Option<&'a GroupRow>,
+    pub retention: Duration,
+    /// By the service's clock.
+    pub now: SystemTime,
+}
+
+impl Horizon<'_> {
     /// What was created before this is older than the group.
-    pub(super) fn starts_at(&self) -> Option<SystemTime> {
-        let group = self.group_row.as_ref()?;
+    pub fn starts_at(&self) -> Option<SystemTime> {
+        let group = self.group?;
         match group.initial {
             InitialPosition::TrimHorizon => None,
             InitialPosition::Latest => group.bootstrapped.checked_sub(START_SLACK),
@@ -34,9 +38,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     }
 
     /// Nothing in a shard is older than what was settled in its parent, than its stream, or than
-    /// what the fleet wants. One that starts from the horizon wants what the stream held at its
+    /// what the fleet wants. A fleet that starts from the horizon wants what the stream held at its
     /// bootstrap, short of [`EDGE`].
-    pub(super) fn complete_until(
+    pub fn complete_until(
         &self,
         view: &View,
         parent: Option<&ShardId>,
@@ -44,8 +48,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     ) -> Option<SystemTime> {
         let parent = parent.and_then(|parent| view.leases.get(parent));
         let settled = parent.and_then(|row| row.report.complete_until());
-        let held = self.engine.settings.timing.retention.mul_f64(1.0 - EDGE);
-        let of_fleet = self.group_row.as_ref().and_then(|row| match row.initial {
+        let held = self.retention.mul_f64(1.0 - EDGE);
+        let of_fleet = self.group.and_then(|row| match row.initial {
             InitialPosition::Latest => Some(row.bootstrapped),
             InitialPosition::TrimHorizon => row.bootstrapped.checked_sub(held),
         });
@@ -53,10 +57,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     }
 
     /// Whether the stream may have forgotten a shard between the bootstrap and the first leases.
-    pub(super) fn starts_late(&self) -> bool {
-        let soon = self.engine.settings.timing.retention.mul_f64(EDGE / 2.0);
-        self.group_row.as_ref().is_none_or(|row| {
-            let passed = self.engine.clock.now().duration_since(row.bootstrapped);
+    pub fn starts_late(&self) -> bool {
+        let soon = self.retention.mul_f64(EDGE / 2.0);
+        self.group.is_none_or(|row| {
+            let passed = self.now.duration_since(row.bootstrapped);
             passed.unwrap_or_default() >= soon
         })
     }
@@ -64,12 +68,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
     /// The parents of new leases that the stream has forgotten before they ever had a lease. What
     /// such a parent continued may be forgotten as well, unless a shard that was read names it as
     /// its child: nothing else names it.
-    pub(super) fn never_leased(
-        &self,
-        new: &[LeaseRow],
-        listed: &[Shard],
-        view: &View,
-    ) -> Vec<GapRow> {
+    pub fn never_leased(&self, new: &[LeaseRow], listed: &[Shard], view: &View) -> Vec<GapRow> {
         let parents = new.iter().filter_map(|row| row.parent.as_ref());
         let lost = parents.filter(|parent| {
             !view.has_lease(parent) && !listed.iter().any(|shard| shard.id == **parent)
@@ -84,9 +83,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Fleet<S, L, H> {
             _ => parent.clone(),
         });
         let lost: BTreeSet<_> = lost.collect();
-        let since = self.group_row.as_ref().map(|row| row.bootstrapped);
-        let now = self.engine.clock.now();
-        let gap = |shard| GapRow::unread(shard, since, now);
+        let since = self.group.map(|row| row.bootstrapped);
+        let gap = |shard| GapRow::unread(shard, since, self.now);
         lost.into_iter().map(gap).collect()
     }
 }

@@ -1,6 +1,5 @@
-//! What membership speaks of: who, which epoch, what was seen, what is to be done.
+//! The names of the protocol: who owns, under which epoch, and on what evidence a lease is taken.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +69,15 @@ pub struct Hold {
     pub epoch: Epoch,
 }
 
+/// A shard that is mine, until trust ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Who holds the shard, under which epoch.
+    pub hold: Hold,
+    /// When it ends on the worker's own clock, unless it is renewed.
+    pub until: Duration,
+}
+
 /// A take of a lease: from whom, and on what evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Take {
@@ -84,67 +92,4 @@ pub struct Take {
     pub owner: Incarnation,
     /// The epoch to write: above the one seen, and above every one that the taker ever saw.
     pub epoch: Epoch,
-}
-
-/// A lease row, as far as membership needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Who holds it.
-    pub owner: Option<Incarnation>,
-    /// Its fence.
-    pub epoch: Epoch,
-    /// Its format: a worker that does not read it leaves it alone.
-    pub format: u32,
-    /// Nothing is left to read.
-    pub ended: bool,
-}
-
-/// A worker row, as far as membership needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Its heartbeat.
-    pub beat: u64,
-    /// It is leaving.
-    pub draining: bool,
-    /// The newest format of rows that it reads.
-    pub reads: u32,
-    /// It has not been able to list the stream for a while.
-    pub unable_to_list: bool,
-    /// How long its heartbeat must stand still before it counts as dead.
-    pub patience: Duration,
-}
-
-/// All rows that one look saw.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sight {
-    /// The heartbeats, mine among them.
-    pub workers: BTreeMap<Incarnation, Peer>,
-    /// The leases.
-    pub leases: BTreeMap<ShardId, Row>,
-    /// The newest format of any row, be it one that I cannot read.
-    pub newest_format: u32,
-    /// The look was consistent: it saw every write that was answered before it began.
-    pub consistent: bool,
-    /// When the look began.
-    pub began: Duration,
-}
-
-/// What a look changed in what I own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// The shard is mine under this epoch.
-    Gained(ShardId, Epoch),
-    /// The shard is not mine any more.
-    Lost(ShardId),
-}
-
-/// What to do next: each is one conditional write that may lose its race.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Take a free lease, a dead worker's, or one that stands in my name but is not mine.
-    Take(Take),
-    /// Stop, then give the shard to this worker, or to nobody if there is none.
-    HandOver(ShardId, Option<Incarnation>),
-    /// Remove a worker row that has been still for long and owns nothing.
-    Bury(Incarnation, u64),
 }

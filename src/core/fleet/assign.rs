@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lease::Incarnation;
-use super::shard::ShardId;
+use super::terms::Incarnation;
+use crate::decide::hash::hash;
+use crate::decide::shard::ShardId;
 
 /// Shares shards among workers: the same answer from the same rows on every worker.
 ///
@@ -92,13 +93,6 @@ pub fn lister<'a>(
 ) -> Option<&'a Incarnation> {
     let able = live.iter().filter(|name| !unable.contains(name));
     chosen(able, "listing").or_else(|| chosen(live.iter(), "listing"))
-}
-
-/// FNV-1a: the same on every build and machine, unlike the standard library's hasher.
-pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// The finalizer of SplitMix64 over both hashes.

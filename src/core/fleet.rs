@@ -1,0 +1,402 @@
+//! One member of a fleet: who is alive, whose each shard is, and what to do about it.
+//!
+//! [`Fleet`] reads no clock and calls nobody. The caller reports what happened ([`Event`]) with the time,
+//! and makes each [`Command`] a call to the lease table, the stream or a shard's task. Nobody is in
+//! charge: each member decides from the same rows, and each decision is a conditional write that may
+//! lose its race.
+//!
+//! # The protocol
+//!
+//! **Heartbeats.** Each start of a process has a row and a name of its own ([`Incarnation`]), and raises
+//! its `beat` every `heartbeat_interval`. No clock is compared: whoever sees the same beat for a whole
+//! `lease_duration`, on its own monotonic clock, knows that the worker is dead ([`membership`]).
+//!
+//! **Looks.** Each member reads the whole lease table about once a second. The rows show who is alive, and
+//! so which shards it should have ([`assign`]): every member computes the same answer. It takes free
+//! leases and those of dead workers, and gives away what is another's ([`plan`]).
+//!
+//! **Takes.** A take raises the lease's epoch, and applies only if owner and epoch are those that were
+//! seen, and if a dead owner's beat has not moved since. Every later write of the owner demands owner
+//! and epoch, so a worker that lost its lease can write nothing.
+//!
+//! **Trust.** Until its next write, a worker that was frozen would still begin records of a shard that
+//! somebody else has taken. So it trusts its leases for a fifth less than others wait, counted from the
+//! beginning of its last heartbeat, and of its last consistent look ([`validity`]). When either runs
+//! out, all of its leases are void, for good. Only a consistent look that began after the answer to the
+//! next heartbeat shows what is still its own ([`holdings`]).
+//!
+//! **Hand-over.** A shard that is given away is drained first: nothing more begins, what is in flight
+//! ends, and one write stores the checkpoint, the next owner and a higher epoch. A worker that leaves does
+//! so with all, then looks once more for leases in its name, such as a take whose answer was lost.
+//!
+//! **Repair.** A shard's end creates its children's leases. Whatever is missed, one member finds: it
+//! compares the stream's listing with the lease table once a minute ([`repair`], [`lineage`]).
+//!
+//! # The states of a worker, and of a shard in its eyes
+//!
+//! ```text
+//!               heartbeat           consistent look
+//!   start --> [no trust] -------> [beating] -------> [trusted] --leave--> [draining] --> left
+//!                 ^                   |                  |                     |
+//!                 +---- no heartbeat, or no consistent look, for 0.8 lease durations; or my row is
+//!                       gone (it is then another incarnation)
+//!
+//!                  take, or a look that names me
+//!   [another's or free] ------------------------> [mine] --plan--> [draining] --> [given]
+//!            ^                                      |                  |             |
+//!            +-- lapse, refused write, or a look that shows another ---+-------------+
+//! ```
+//!
+//! Without trust a worker owns, takes and starts nothing. In every state it beats and looks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Now;
+use crate::decide::claim::Liveness;
+use crate::decide::shard::ShardId;
+
+pub mod absences;
+pub mod assign;
+mod contact;
+pub mod events;
+#[cfg(test)]
+mod golden;
+mod heartbeat;
+pub mod holdings;
+pub mod horizon;
+mod identity;
+mod leaving;
+pub mod lineage;
+mod listing;
+mod looks;
+pub mod membership;
+pub mod plan;
+pub mod repair;
+pub mod rows;
+mod shards;
+pub mod snapshot;
+mod step;
+mod streams;
+mod tasks;
+pub mod terms;
+#[cfg(test)]
+mod tests;
+pub mod upkeep;
+pub mod validity;
+
+use contact::Contact;
+use events::{Answer, Beat, Command, Event, Failed, Note, Outbox, Rules};
+use identity::{Agreement, Compared};
+use leaving::{Leaving, Step};
+use looks::Begun;
+use repair::{Repair, begun_stream};
+use rows::GroupRow;
+use shards::{Next, Shards};
+use snapshot::{Snapshot, View};
+use terms::{Incarnation, Lease};
+use upkeep::{Look, Upkeep};
+use validity::Validity;
+
+/// One member of a fleet.
+#[derive(Debug)]
+pub struct Fleet {
+    rules: Rules,
+    rng: fastrand::Rng,
+    out: Outbox,
+    contact: Contact,
+    agreement: Agreement,
+    shards: Shards,
+    upkeep: Upkeep,
+    leaving: Option<Leaving>,
+}
+
+impl Fleet {
+    /// A worker that has seen nothing. `nonce` must never repeat for its name.
+    pub fn new(rules: Rules, nonce: u64, rng: fastrand::Rng, now: Duration) -> Self {
+        let me = Incarnation::new(&rules.worker_id, nonce);
+        Self {
+            rng,
+            out: Outbox::default(),
+            contact: Contact::new(&rules, now),
+            agreement: Agreement::new(rules.accepts_new_identity),
+            shards: Shards::new(me, rules.lease_duration, rules.left_out),
+            upkeep: Upkeep::new(rules.lease_duration, now),
+            leaving: None,
+            rules,
+        }
+    }
+
+    /// Who this is.
+    pub fn me(&self) -> &Incarnation {
+        self.shards.members.me()
+    }
+
+    /// Whether another process may still be acting.
+    pub fn liveness(&self, name: &Incarnation) -> Liveness {
+        self.shards.members.liveness(name)
+    }
+
+    /// Whether listing the stream falls to this worker.
+    pub fn is_lister(&self) -> bool {
+        self.upkeep.listing.is_mine()
+    }
+
+    /// The trust in all leases.
+    pub fn validity(&self) -> &Validity {
+        &self.contact.validity
+    }
+
+    /// The lease of a shard, if it is mine.
+    pub fn lease(&self, shard: &ShardId, now: Duration) -> Option<Lease> {
+        let until = self.contact.validity.until().filter(|until| now < *until)?;
+        let epoch = self.shards.holdings.owns(shard)?;
+        let hold = self.shards.hold(shard, epoch);
+        Some(Lease { hold, until })
+    }
+
+    /// The stream answered this worker, be it by a read of a shard.
+    pub fn reached_the_stream(&mut self) {
+        self.upkeep.listing.reached();
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, event: Event, now: Now) {
+        self.pass(now.elapsed);
+        match event {
+            Event::Heartbeat(answer) => self.beaten(answer, now.elapsed),
+            Event::Snapshot(result) => self.looked(result, now),
+            Event::Bootstrapped(result) => self.bootstrapped(result, now.elapsed),
+            Event::IdentityChanged(answer) => {
+                self.agreement.changed(answer == Ok(Some(())));
+                self.contact.looks.hurry(now.elapsed);
+            }
+            Event::Took(shard, answer) => {
+                let trusted = self.contact.trusted();
+                let took = self.shards.took(&shard, answer, trusted, now.elapsed);
+                if let Some(took) = took {
+                    self.out.note(took);
+                    self.tend();
+                }
+                if self.leaving.is_some() {
+                    self.contact.looks.hurry(now.elapsed);
+                }
+            }
+            Event::HandedOver(shard) => self.shards.holdings.gave_up(&shard),
+            Event::Listed(result) => {
+                let (rules, rng) = (&self.rules, &mut self.rng);
+                if self.upkeep.listed(result, now.elapsed, rules, rng) {
+                    self.contact.looks.hurry(now.elapsed);
+                }
+            }
+            Event::Repaired(result) => {
+                self.upkeep.repaired();
+                if result.is_ok() {
+                    self.contact.looks.hurry(now.elapsed);
+                }
+            }
+            Event::Stopped(shard, how) => match self.shards.stopped(&shard, how, &mut self.out) {
+                Next::Nothing => {}
+                Next::Look => self.contact.looks.hurry(now.elapsed),
+                Next::Tend => self.tend(),
+            },
+            Event::Leave => self.leave(now.elapsed),
+        }
+    }
+
+    /// What to do now. Ask until there is nothing, after every event and at [`Fleet::wake_at`].
+    pub fn poll(&mut self, now: Now) -> Option<Command> {
+        self.pass(now.elapsed);
+        if self.out.is_empty() {
+            if self.has_left(now.elapsed) {
+                return Some(Command::Left);
+            }
+            self.begin_calls(now.elapsed);
+        }
+        self.out.pop()
+    }
+
+    /// When something is due, if nothing else happens until then.
+    pub fn wake_at(&self, now: Duration) -> Duration {
+        let limit = self.leaving.map(|leaving| leaving.limit);
+        let dues = [self.contact.due(now, &self.rules), limit];
+        let dues = dues.into_iter().flatten();
+        dues.fold(self.upkeep.listing.due(now), Duration::min)
+    }
+
+    /// A lapse of trust, however short, voids everything. Nothing is done before it is noticed.
+    fn pass(&mut self, now: Duration) {
+        if self.contact.has_lapsed(now) {
+            self.shards.lapse(&mut self.out);
+        }
+    }
+
+    fn begin_calls(&mut self, now: Duration) {
+        if let Some((beat, registered)) = self.contact.begin_beat(now, &self.rules) {
+            self.out.push(Command::Heartbeat(Beat {
+                incarnation: self.me().clone(),
+                beat,
+                draining: self.leaving.is_some(),
+                unable_to_list: self.upkeep.listing.is_unable(),
+                registered,
+            }));
+        }
+        let is_last = self.leaving.is_some_and(|leaving| leaving.is_empty());
+        let view = &self.shards.snapshot.view;
+        let look = self.contact.begin_look(is_last, view, &self.rules, now);
+        if let Some(consistency) = look {
+            self.out.push(Command::Look(consistency));
+        }
+        if let Some(generation) = self.contact.trusted() {
+            self.shards.begin_takes(generation, &mut self.out);
+        }
+        if self.upkeep.listing.due(now) <= now {
+            let ended = self.shards.ended();
+            let listing = &mut self.upkeep.listing;
+            listing.begin(ended, now, &self.rules, &mut self.rng);
+            let from = begun_stream(self.shards.known()).map(str::to_owned);
+            self.out.push(Command::List(from));
+        }
+    }
+
+    fn beaten(&mut self, answer: Answer<()>, now: Duration) {
+        let (rules, rng) = (&self.rules, &mut self.rng);
+        if self.contact.beaten(answer, now, rules, rng) {
+            return;
+        }
+        // My row is gone: whatever is in its name is nobody's now.
+        let me = Incarnation::new(&self.rules.worker_id, self.rng.u64(..));
+        self.out.note(Note::Reborn(me.clone()));
+        self.contact.be_reborn(now);
+        self.pass(now);
+        self.shards.reborn(me);
+    }
+
+    fn looked(&mut self, result: Result<Arc<View>, Failed>, now: Now) {
+        let Some(begun) = self.contact.looks.end() else {
+            return;
+        };
+        let (rules, rng) = (&self.rules, &mut self.rng);
+        let Ok(view) = result else {
+            return self.contact.look_failed(now.elapsed, rules, rng);
+        };
+        self.contact.looks.succeeded(begun);
+        let vouches = self.contact.vouches(begun, rules);
+        let trusted = vouches && (begun.consistent || self.contact.validity.is_open());
+        self.take_in(begun, view.clone(), now.elapsed);
+        self.shards.see(trusted, now.elapsed, &mut self.out);
+        // A death is looked for the moment that it can be known.
+        let death = self.shards.members.next_death(now.elapsed);
+        self.contact.looks.no_later_than(death);
+        if vouches && begun.consistent {
+            self.contact.renew(begun, now.elapsed, &self.rules);
+            let look = Look {
+                view: &view,
+                holdings: &self.shards.holdings,
+                rules: &self.rules,
+                now,
+            };
+            self.upkeep.mind_streams(&view, now.elapsed, &mut self.out);
+            self.upkeep.repair(&look, &mut self.out);
+        }
+        self.act(now.elapsed);
+    }
+
+    /// What a look says, whoever owns what.
+    fn take_in(&mut self, begun: Begun, view: Arc<View>, now: Duration) {
+        for (row, format) in self.contact.looks.report_newer(&view) {
+            self.out.note(Note::NewerRow(row, format));
+        }
+        self.upkeep.remember(&view, begun.consistent, now);
+        let group = view.group.clone().filter(|_| begun.consistent);
+        self.shards.remember(Snapshot {
+            view,
+            began: begun.at,
+            consistent: begun.consistent,
+        });
+        if let Some(group) = group {
+            self.compare(&group, now);
+        }
+    }
+
+    /// A consistent look, or the bootstrap, showed the group's row.
+    fn compare(&mut self, group: &GroupRow, now: Duration) {
+        let mine = &self.rules.identity;
+        match self.agreement.compare(mine, &group.identity) {
+            Compared::Known => {}
+            Compared::Change => self.out.push(Command::ChangeIdentity {
+                seen: group.identity.clone(),
+                new: mine.clone(),
+            }),
+            Compared::Differs(difference) => {
+                self.out.note(Note::IdentityDiffers(difference));
+                self.leave(now);
+            }
+        }
+    }
+
+    fn bootstrapped(&mut self, result: Result<GroupRow, Failed>, now: Duration) {
+        if let Ok(row) = &result {
+            self.compare(row, now);
+        }
+        let result = result.as_ref().map_err(|failed| *failed);
+        if self.upkeep.bootstrapped(result, &mut self.out) {
+            self.contact.looks.hurry(now);
+        }
+    }
+
+    /// Does what the plan says about the last look, and starts the tasks of what is mine.
+    fn act(&mut self, now: Duration) {
+        let may_act = self.agreement.holds() || self.leaving.is_some();
+        if self.contact.trusted().is_none() || !may_act {
+            return;
+        }
+        let view = self.shards.snapshot.view.clone();
+        let members = &self.shards.members;
+        let live = members.live(&view, now, self.leaving.is_some());
+        self.upkeep.listing.elect(&live, &view, members.me());
+        let dead = members.removable(&view, now);
+        self.shards.follow_plan(&live, now, &mut self.out);
+        if !dead.is_empty() && self.upkeep.listing.is_mine() {
+            self.out.push(Command::Repair(Box::new(Repair {
+                dead,
+                ..Repair::default()
+            })));
+        }
+        self.tend();
+    }
+
+    /// Starts the tasks of what is mine, once the group's row is known.
+    fn tend(&mut self) {
+        let group = self.upkeep.group.as_ref();
+        if let Some(generation) = group.and(self.contact.trusted()) {
+            self.shards.tend(generation, &mut self.out);
+        }
+    }
+
+    fn leave(&mut self, now: Duration) {
+        if self.leaving.is_some() {
+            return;
+        }
+        let limit = now + self.rules.handover_timeout + self.rules.lease_duration;
+        self.leaving = Some(Leaving::until(limit));
+        self.out.note(Note::Leaving);
+        self.contact.beat_now(now);
+        self.contact.looks.hurry(now);
+        self.act(now);
+    }
+
+    /// Whether the worker that is leaving has left.
+    fn has_left(&mut self, now: Duration) -> bool {
+        let Some(leaving) = &mut self.leaving else {
+            return false;
+        };
+        let step = leaving.step(&self.shards, self.contact.is_registered(), now);
+        if step == Step::LookAgain {
+            let soon = now + self.rules.call_timeout;
+            leaving.limit = leaving.limit.min(soon);
+            self.contact.looks.hurry(now);
+        }
+        step == Step::Left
+    }
+}

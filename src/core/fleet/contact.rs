@@ -1,0 +1,161 @@
+//! A worker's contact with the lease table: its heartbeats, its looks, and the trust that they give.
+
+use std::time::Duration;
+
+use super::events::{Answer, Failed, Rule, Rules};
+use super::heartbeat::Heartbeat;
+use super::looks::{Begun, Looks};
+use super::snapshot::{Consistency, View};
+use super::validity::{Generation, Validity};
+
+/// When to beat and to look, and what that gives.
+#[derive(Debug)]
+pub(super) struct Contact {
+    pub validity: Validity,
+    /// The generation whose leases are mine; another one means that trust has lapsed.
+    generation: Generation,
+    heartbeat: Heartbeat,
+    pub looks: Looks,
+}
+
+impl Contact {
+    pub fn new(rules: &Rules, now: Duration) -> Self {
+        let validity = Validity::new(rules.left_out);
+        Self {
+            generation: validity.generation(),
+            validity,
+            heartbeat: Heartbeat::new(now),
+            looks: Looks::new(now),
+        }
+    }
+
+    /// It is now. Answers whether trust has lapsed since this was asked last.
+    pub fn has_lapsed(&mut self, now: Duration) -> bool {
+        self.validity.pass(now);
+        let generation = self.validity.generation();
+        std::mem::replace(&mut self.generation, generation) != generation
+    }
+
+    /// The stretch of trust, if there is trust now.
+    pub fn trusted(&self) -> Option<Generation> {
+        self.validity.is_open().then_some(self.generation)
+    }
+
+    /// Whether the lease table knows this incarnation.
+    pub fn is_registered(&self) -> bool {
+        self.heartbeat.registered
+    }
+
+    /// When the next heartbeat or look is due. `None`: not before something else has happened.
+    pub fn due(&self, now: Duration, rules: &Rules) -> Option<Duration> {
+        let look = self.looks.due().filter(|_| self.is_registered());
+        let beat = self.heartbeat.due(self.looks.is_blind(now, rules));
+        [beat, look].into_iter().flatten().min()
+    }
+
+    /// The next heartbeat is due now.
+    pub fn beat_now(&mut self, now: Duration) {
+        self.heartbeat.due = now;
+    }
+
+    /// Begins a heartbeat if one is due. Answers how many there were, and whether the row is there
+    /// already.
+    pub fn begin_beat(&mut self, now: Duration, rules: &Rules) -> Option<(u64, bool)> {
+        let due = self.heartbeat.due(self.looks.is_blind(now, rules));
+        let is_due = due.is_some_and(|due| due <= now);
+        is_due.then(|| self.heartbeat.begin(now, rules.heartbeat_interval))
+    }
+
+    /// Begins a look if one is due; `view` is what the last one saw. The last one of a worker that
+    /// leaves is consistent, and so is each one without trust.
+    pub fn begin_look(
+        &mut self,
+        is_last: bool,
+        view: &View,
+        rules: &Rules,
+        now: Duration,
+    ) -> Option<Consistency> {
+        let is_due = self.looks.due().is_some_and(|due| due <= now);
+        if !is_due || !self.is_registered() {
+            return None;
+        }
+        let is_consistent_due = self.looks.is_consistent_due(now);
+        let begun = Begun {
+            at: now,
+            consistent: is_last || is_consistent_due || !self.validity.is_open(),
+            generation: self.validity.beating(),
+        };
+        self.looks.begin(begun, view, rules);
+        Some(if begun.consistent {
+            Consistency::Strong
+        } else {
+            Consistency::Eventual
+        })
+    }
+
+    /// A heartbeat was answered. Answers `false` if this incarnation's row is gone.
+    pub fn beaten(
+        &mut self,
+        answer: Answer<()>,
+        now: Duration,
+        rules: &Rules,
+        rng: &mut fastrand::Rng,
+    ) -> bool {
+        let Some(began) = self.heartbeat.end() else {
+            return true;
+        };
+        match answer {
+            Ok(Some(())) => {
+                self.heartbeat.succeeded();
+                let until = began + rules.trust;
+                self.validity.beat(until);
+                if rules.left_out == Some(Rule::NothingByName) {
+                    self.validity.seen(until);
+                }
+                if !self.validity.is_open() {
+                    self.looks.hurry(now);
+                }
+            }
+            Ok(None) => return false,
+            Err(Failed) => {
+                let failures = self.heartbeat.failed();
+                self.heartbeat.due = now + rules.wait(failures, rng);
+            }
+        }
+        true
+    }
+
+    /// This incarnation is no more: the next one has neither trust nor a row.
+    pub fn be_reborn(&mut self, now: Duration) {
+        self.validity.revoke(now);
+        self.heartbeat = Heartbeat::new(now);
+    }
+
+    /// A look failed: the next one comes soon.
+    pub fn look_failed(&mut self, now: Duration, rules: &Rules, rng: &mut fastrand::Rng) {
+        let failures = self.looks.failed();
+        self.looks.again_at(now + rules.wait(failures, rng));
+    }
+
+    /// Whether a look shows what is mine: a heartbeat vouched for it when it began, and no trust was
+    /// lost since.
+    pub fn vouches(&self, begun: Begun, rules: &Rules) -> bool {
+        let now = self.validity.beating();
+        if rules.left_out == Some(Rule::FreshLook) {
+            return now.is_some();
+        }
+        now.is_some() && begun.generation == now
+    }
+
+    /// A consistent look that vouches renews trust, from its beginning on.
+    pub fn renew(&mut self, begun: Begun, now: Duration, rules: &Rules) {
+        self.looks.renew(begun, rules);
+        let counts_from = if rules.left_out == Some(Rule::FreshLook) {
+            now
+        } else {
+            begun.at
+        };
+        self.validity.seen(counts_from + rules.trust);
+        self.validity.pass(now);
+    }
+}

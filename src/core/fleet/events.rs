@@ -1,0 +1,284 @@
+//! What a member is told, and what it asks for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::repair::Repair;
+use super::rows::{GroupRow, InitialPosition, LeaseRow, Report};
+use super::snapshot::{Consistency, View};
+use super::terms::{Epoch, Hold, Incarnation, Take};
+use super::validity::Generation;
+use crate::core::position::Position;
+use crate::decide::retry::Backoff;
+use crate::decide::shard::{Shard, ShardId};
+use crate::group::Identity;
+
+/// What a member goes by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Names the worker; each start of it is an [`Incarnation`] of its own.
+    pub worker_id: String,
+    /// Where a new group starts from.
+    pub start: InitialPosition,
+    /// The settings that decide which record becomes which effect.
+    pub identity: Identity,
+    /// Whether this worker may replace the group's identity by its own, once.
+    pub accepts_new_identity: bool,
+    /// How long a heartbeat must stand still before its worker counts as dead.
+    pub lease_duration: Duration,
+    /// How long I trust my leases after I began a heartbeat or a consistent look: less than others
+    /// wait.
+    pub trust: Duration,
+    /// How often a heartbeat is written.
+    pub heartbeat_interval: Duration,
+    /// How often the lease table is read, while it is small.
+    pub look_interval: Duration,
+    /// How often one worker of the fleet lists the stream.
+    pub listing_interval: Duration,
+    /// How long records in flight may take when their shard is handed over.
+    pub handover_timeout: Duration,
+    /// After how long a call to the lease table is given up.
+    pub call_timeout: Duration,
+    /// The shortest wait before a failed call is repeated.
+    pub shortest_wait: Duration,
+    /// How long the stream keeps a record.
+    pub retention: Duration,
+    /// A rule that a simulation leaves out.
+    pub left_out: Option<Rule>,
+}
+
+impl Rules {
+    /// How long to wait before a call to the lease table is repeated that failed so often in a row.
+    pub(super) fn wait(&self, failures: u32, rng: &mut fastrand::Rng) -> Duration {
+        let backoff = Backoff {
+            base: self.shortest_wait * 2,
+            cap: self.lease_duration / 10,
+        };
+        backoff.wait(failures, rng).max(self.shortest_wait)
+    }
+}
+
+/// Rules that a simulation leaves out, one at a time, to see that it notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// A lapse of trust voids every lease until a look that began afterwards.
+    RereadAfterLapse,
+    /// A look counts from its beginning, and only if nothing lapsed since.
+    FreshLook,
+    /// No epoch is adopted that is lower than one that was seen, or that was given up.
+    NoStaleEpoch,
+    /// A restarted worker inherits nothing by name.
+    NothingByName,
+    /// A shard is drained before it is given away.
+    DrainFirst,
+    /// A listing repairs what was missed.
+    ListingRepairs,
+    /// A row that is missing is replaced only once nobody can still be acting on it.
+    PatientRepair,
+    /// A row is written in a format that every worker reads.
+    FormatForAll,
+    /// A stream is read only once the earlier ones are finished.
+    OneStreamAtATime,
+    /// A child is read only once its parent is finished.
+    ParentFirst,
+}
+
+/// A call failed; it is not known whether it was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed;
+
+/// The answer to a conditional write. `Ok(None)`: the race was lost.
+pub type Answer<T> = Result<Option<T>, Failed>;
+
+/// What a member is told.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The heartbeat was answered. `Ok(None)`: its row is gone.
+    Heartbeat(Answer<()>),
+    /// The look was answered.
+    Snapshot(Result<Arc<View>, Failed>),
+    /// The group row was written, or was there: this is it.
+    Bootstrapped(Result<GroupRow, Failed>),
+    /// The change of the group's identity was answered.
+    IdentityChanged(Answer<()>),
+    /// A take was answered, with the row as it now stands.
+    Took(ShardId, Answer<Box<LeaseRow>>),
+    /// A hand-over was answered, or given up.
+    HandedOver(ShardId),
+    /// The listing was answered.
+    Listed(Result<Listed, Failed>),
+    /// The repair was made.
+    Repaired(Result<(), Failed>),
+    /// A shard's task ended.
+    Stopped(ShardId, Stopped),
+    /// The worker is asked to leave.
+    Leave,
+}
+
+/// What the stream says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// All shards of the streams.
+    pub shards: Vec<Shard>,
+    /// The streams, oldest first.
+    pub streams: Vec<ListedStream>,
+    /// Why nothing that is committed from now on can be read.
+    pub trouble: Option<String>,
+}
+
+/// One of the table's streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedStream {
+    /// The label; empty where the source has one stream only and knows no label.
+    pub label: Arc<str>,
+    /// When it was switched on; nothing in it is older.
+    pub created: Option<SystemTime>,
+}
+
+/// How a shard's task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// The shard is at its end, and that is written down with its children.
+    Finished,
+    /// Drained: everything up to here is settled.
+    Drained(Position, Report),
+    /// A write was refused: the lease is somebody else's.
+    Refused,
+    /// The task was told to abandon the shard, or it crashed, or trust lapsed.
+    Abandoned,
+    /// A gap, and the settings say to stop: everything up to here is settled, and written down. The
+    /// lease is kept, so that nobody else runs into the same gap.
+    Halted(Position, Report),
+}
+
+/// What a member asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Write the heartbeat.
+    Heartbeat(Beat),
+    /// Read the whole lease table.
+    Look(Consistency),
+    /// Write the group row, if there is none.
+    Bootstrap(GroupRow),
+    /// Replace the group's identity, if it is still this.
+    ChangeIdentity {
+        /// The identity that the group had.
+        seen: Identity,
+        /// The identity that it is to have.
+        new: Identity,
+    },
+    /// List the table's streams and their shards, from this stream on.
+    List(Option<String>),
+    /// Take a lease.
+    Take(Take),
+    /// Give a lease away, with the last checkpoint.
+    HandOver(Box<HandOver>),
+    /// Create, replace and remove rows.
+    Repair(Box<Repair>),
+    /// Start the task of a shard that is mine.
+    StartShard(Box<Start>),
+    /// Tell the shard's task to drain: to start nothing more, and to report how far it came.
+    Drain(ShardId),
+    /// The shard is not mine any more: from this moment its task may begin nothing.
+    Abandon(ShardId),
+    /// Something that a person may want to know.
+    Note(Note),
+    /// Everything is handed over: remove my row and stop.
+    Left,
+}
+
+/// A heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// Who beats.
+    pub incarnation: Incarnation,
+    /// How often it has.
+    pub beat: u64,
+    /// The worker is leaving.
+    pub draining: bool,
+    /// The worker has not been able to list the stream for a while.
+    pub unable_to_list: bool,
+    /// Whether the row is there already. The first heartbeat writes it.
+    pub registered: bool,
+}
+
+/// A lease to give away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandOver {
+    /// Under which it is mine.
+    pub hold: Hold,
+    /// Who gets it; `None`: nobody yet.
+    pub to: Option<Incarnation>,
+    /// How far the shard was handled.
+    pub position: Position,
+    /// The progress to write beside it.
+    pub report: Report,
+}
+
+/// A shard's task to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Under which the shard is mine.
+    pub hold: Hold,
+    /// Its row: where to start.
+    pub row: LeaseRow,
+    /// The stretch of trust in which the task may work.
+    pub generation: Generation,
+}
+
+/// Something that happened, for the log and the counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Trust lapsed while shards were mine.
+    Lapsed,
+    /// My row was removed; I join under this name.
+    Reborn(Incarnation),
+    /// The worker drains and hands over.
+    Leaving,
+    /// The group begins, by my hand.
+    GroupBegins(InitialPosition),
+    /// The group's identity differs from mine in this.
+    IdentityDiffers(String),
+    /// The row was written by a newer version and is left alone.
+    NewerRow(String, u32),
+    /// The row is damaged in this way.
+    MalformedRow(String, String),
+    /// So many rows of leases are created, replaced and removed.
+    Repairing {
+        /// Missing ones.
+        created: usize,
+        /// Damaged ones.
+        healed: usize,
+        /// Those of ended shards.
+        removed: usize,
+    },
+    /// The shard is about to be given to this worker.
+    HandingOver(ShardId, Option<Incarnation>),
+    /// A lease was taken under this epoch, from this owner.
+    Took(ShardId, Epoch, Option<Incarnation>),
+    /// Why what is committed is not read; `None`: it is read again.
+    NotReading(Option<String>),
+}
+
+/// The commands that were not asked for yet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outbox(VecDeque<Command>);
+
+impl Outbox {
+    pub fn push(&mut self, command: Command) {
+        self.0.push_back(command);
+    }
+
+    pub fn note(&mut self, note: Note) {
+        self.push(Command::Note(note));
+    }
+
+    pub fn pop(&mut self) -> Option<Command> {
+        self.0.pop_front()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

@@ -1,0 +1,479 @@
+//! Scripts of events and the commands that they lead to, in `golden/*.txt`. A line that begins with
+//! `>` is an event; the lines below it are what the member asks for, and what it trusts in.
+//! `UPDATE_GOLDEN=1` writes them again: read the difference.
+//!
+//! The script keeps a lease table. A look shows it, and a take, a hand-over or a repair that succeeds
+//! changes it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::events::{
+    Command, Event, Failed, HandOver, Listed, ListedStream, Note, Rules, Start, Stopped,
+};
+use super::repair::Repair;
+use super::rows::{Checkpoint, GroupRow, InitialPosition, LeaseRow, Report, WorkerRow};
+use super::snapshot::{Consistency, Unfit, Unreadable, View};
+use super::terms::{Incarnation, Sighting, Take};
+use super::{Fleet, Now};
+use crate::core::position::{Position, SequenceNumber};
+use crate::decide::shard::{Shard, ShardId};
+use crate::group::Identity;
+
+const LEASE: Duration = Duration::from_secs(10);
+
+/// The rules of every script.
+pub(super) fn rules(worker: &str) -> Rules {
+    Rules {
+        worker_id: worker.to_owned(),
+        start: InitialPosition::TrimHorizon,
+        identity: Identity::default(),
+        accepts_new_identity: false,
+        lease_duration: LEASE,
+        trust: LEASE.mul_f64(0.8),
+        heartbeat_interval: Duration::from_secs(2),
+        look_interval: Duration::from_secs(1),
+        listing_interval: Duration::from_mins(1),
+        handover_timeout: Duration::from_secs(30),
+        call_timeout: Duration::from_secs(3),
+        shortest_wait: Duration::from_millis(100),
+        retention: Duration::from_hours(24),
+        left_out: None,
+    }
+}
+
+pub(super) fn now(elapsed: Duration) -> Now {
+    let start = SystemTime::UNIX_EPOCH + Duration::from_hours(490_000);
+    Now {
+        elapsed,
+        time: start + elapsed,
+    }
+}
+
+/// A worker that beats.
+pub(super) fn beating(incarnation: Incarnation, beat: u64) -> WorkerRow {
+    WorkerRow {
+        incarnation,
+        beat,
+        draining: false,
+        unable_to_list: false,
+        lease_duration: LEASE,
+        version: String::new(),
+        reads: 1,
+        zone: None,
+        status_address: None,
+        trouble: None,
+        stuck: None,
+        at: None,
+    }
+}
+
+struct Script {
+    fleet: Fleet,
+    table: View,
+    elapsed: Duration,
+    /// What was asked for and is not answered.
+    asked: BTreeMap<String, Command>,
+    trusted: Option<Duration>,
+    mine: Vec<String>,
+}
+
+/// 90s, 15m, 250ms.
+fn duration(text: &str) -> Duration {
+    let at = text.find(char::is_alphabetic).unwrap();
+    let (number, unit) = (text[..at].parse().unwrap(), &text[at..]);
+    match unit {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_mins(number),
+        _ => panic!("{text}"),
+    }
+}
+
+/// The value of `name=value`.
+fn value<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    let pair = |word: &&'a str| word.split_once('=').filter(|(n, _)| *n == name);
+    words.iter().find_map(pair).map(|(_, value)| value)
+}
+
+fn number(words: &[&str], name: &str, otherwise: u64) -> u64 {
+    value(words, name).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+fn to(who: Option<&Incarnation>) -> &str {
+    who.map_or("nobody", Incarnation::worker)
+}
+
+impl Script {
+    fn new() -> Self {
+        let rng = fastrand::Rng::with_seed(1);
+        Self {
+            fleet: Fleet::new(rules("me"), 1, rng, Duration::ZERO),
+            table: View::default(),
+            elapsed: Duration::ZERO,
+            asked: BTreeMap::new(),
+            trusted: None,
+            mine: Vec::new(),
+        }
+    }
+
+    fn event(&mut self, line: &str, said: &mut String) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            ["wait", time] => self.elapsed += duration(time),
+            ["worker", name, ..] => self.worker(name, &words),
+            ["no-worker", name] => {
+                let name = self.name(name);
+                self.table.workers.remove(&name);
+            }
+            ["shard", id, ..] => self.shard(id, &words),
+            ["no-shard", id] => {
+                self.table.leases.remove(&ShardId::new(id));
+            }
+            ["damaged", row] => self.table.unreadable.push(Unreadable {
+                row: row.to_owned(),
+                why: Unfit::Malformed {
+                    what: "epoch is missing".to_owned(),
+                },
+            }),
+            ["next"] => self.next(said),
+            ["leave"] => self.tell(Event::Leave),
+            ["stopped", id, how] => self.tell(Event::Stopped(ShardId::new(id), stopped(how))),
+            [what, ..] => self.answer(what, &words),
+            [] => {}
+        }
+        self.state(said);
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.fleet.handle(event, now(self.elapsed));
+    }
+
+    fn name(&self, name: &str) -> Incarnation {
+        if name == "me" {
+            self.fleet.me().clone()
+        } else {
+            Incarnation::new(name, 1)
+        }
+    }
+
+    fn worker(&mut self, name: &str, words: &[&str]) {
+        let row = WorkerRow {
+            draining: words.contains(&"draining"),
+            unable_to_list: words.contains(&"unable-to-list"),
+            reads: u32::try_from(number(words, "reads", 1)).unwrap(),
+            ..beating(self.name(name), number(words, "beat", 1))
+        };
+        self.table.workers.insert(row.incarnation.clone(), row);
+    }
+
+    fn shard(&mut self, id: &str, words: &[&str]) {
+        let owner = value(words, "owner").map(|name| self.name(name));
+        let parent = value(words, "parent").map(ShardId::new);
+        let row = LeaseRow::new(ShardId::new(id), parent, number(words, "epoch", 1));
+        let end = Checkpoint::End { children: vec![] };
+        let row = LeaseRow {
+            owner,
+            format: u32::try_from(number(words, "format", 1)).unwrap(),
+            checkpoint: if words.contains(&"ended") {
+                end
+            } else {
+                row.checkpoint.clone()
+            },
+            ..row
+        };
+        self.table.leases.insert(row.shard.clone(), row);
+    }
+
+    /// Answers a call: `what [shard] [failed|lost|gone]`.
+    fn answer(&mut self, what: &str, words: &[&str]) {
+        let failed = words.last() == Some(&"failed");
+        let lost = ["lost", "gone"].contains(words.last().unwrap());
+        let of_shard = ["take", "hand-over"].contains(&what);
+        let name = if of_shard {
+            format!("{what} {}", words[1])
+        } else {
+            what.to_owned()
+        };
+        let asked = self.asked.remove(&name);
+        let asked = asked.unwrap_or_else(|| panic!("{name:?} was not asked for"));
+        let done = |()| {
+            if failed {
+                Err(Failed)
+            } else {
+                Ok((!lost).then_some(()))
+            }
+        };
+        let event = match asked {
+            Command::Heartbeat(beat) => {
+                if done(()) == Ok(Some(())) {
+                    let mut row = beating(beat.incarnation.clone(), beat.beat);
+                    row.draining = beat.draining;
+                    self.table.workers.insert(beat.incarnation, row);
+                }
+                Event::Heartbeat(done(()))
+            }
+            Command::Look(_) if failed => Event::Snapshot(Err(Failed)),
+            Command::Look(_) => Event::Snapshot(Ok(Arc::new(self.table.clone()))),
+            Command::Bootstrap(_) if failed => Event::Bootstrapped(Err(Failed)),
+            Command::Bootstrap(row) => {
+                let row = self.table.group.get_or_insert(row).clone();
+                Event::Bootstrapped(Ok(row))
+            }
+            Command::List(_) if failed => Event::Listed(Err(Failed)),
+            Command::List(_) => Event::Listed(Ok(listed(&words[1..]))),
+            Command::Take(take) => {
+                let row = done(()).map(|done| done.map(|()| Box::new(self.take(&take))));
+                Event::Took(take.shard, row)
+            }
+            Command::HandOver(what) => {
+                if done(()) == Ok(Some(())) {
+                    let row = self.table.leases.get_mut(&what.hold.shard).unwrap();
+                    row.owner = what.to;
+                    row.epoch += 1;
+                }
+                Event::HandedOver(what.hold.shard)
+            }
+            Command::Repair(repair) => {
+                if !failed {
+                    self.repair(*repair);
+                }
+                Event::Repaired(done(()).map(|_| ()))
+            }
+            other => panic!("{other:?}"),
+        };
+        self.tell(event);
+    }
+
+    fn take(&mut self, take: &Take) -> LeaseRow {
+        let row = self.table.leases.get_mut(&take.shard).unwrap();
+        row.owner = Some(take.owner.clone());
+        row.epoch = take.epoch;
+        row.clone()
+    }
+
+    fn repair(&mut self, repair: Repair) {
+        self.table.unreadable.clear();
+        for row in repair.create.into_iter().chain(repair.heal) {
+            self.table.leases.entry(row.shard.clone()).or_insert(row);
+        }
+        for shard in repair.ended {
+            self.table.leases.remove(&shard);
+        }
+        for (name, _) in repair.dead {
+            self.table.workers.remove(&name);
+        }
+    }
+
+    fn next(&mut self, said: &mut String) {
+        loop {
+            let Some(command) = self.fleet.poll(now(self.elapsed)) else {
+                let wake_at = self.fleet.wake_at(self.elapsed);
+                let wait = wake_at.saturating_sub(self.elapsed);
+                writeln!(said, "wait {wait:.1?}").unwrap();
+                return;
+            };
+            let (name, line) = describe(&command);
+            writeln!(said, "{line}").unwrap();
+            if command == Command::Left {
+                return;
+            }
+            if let Some(name) = name {
+                self.asked.insert(name, command);
+            }
+        }
+    }
+
+    /// What has changed in what the member believes.
+    fn state(&mut self, said: &mut String) {
+        let trusted = self.fleet.validity().until();
+        let trusted = trusted.filter(|until| self.elapsed < *until);
+        if trusted != self.trusted {
+            match trusted {
+                Some(until) => writeln!(said, "= trusted until {until:?}").unwrap(),
+                None => said.push_str("= not trusted\n"),
+            }
+            self.trusted = trusted;
+        }
+        let shards = self.table.leases.keys();
+        let leases = shards.filter_map(|shard| self.fleet.lease(shard, self.elapsed));
+        let mine = leases.map(|lease| format!("{} {}", lease.hold.shard, lease.hold.epoch));
+        let mine: Vec<_> = mine.collect();
+        if mine != self.mine {
+            let all = if mine.is_empty() {
+                "nothing".to_owned()
+            } else {
+                mine.join(", ")
+            };
+            writeln!(said, "= mine: {all}").unwrap();
+            self.mine = mine;
+        }
+    }
+}
+
+/// `a b<a`: shards, with their parents.
+fn listed(words: &[&str]) -> Listed {
+    let shard = |word: &&str| {
+        let (id, parent) = word.split_once('<').unzip();
+        Shard {
+            id: ShardId::new(id.unwrap_or(word)),
+            parent: parent.map(ShardId::new),
+        }
+    };
+    Listed {
+        shards: words.iter().map(shard).collect(),
+        streams: vec![ListedStream {
+            label: "".into(),
+            created: None,
+        }],
+        trouble: None,
+    }
+}
+
+fn stopped(how: &str) -> Stopped {
+    let position = Position::After(SequenceNumber::parse("700").unwrap());
+    match how {
+        "finished" => Stopped::Finished,
+        "refused" => Stopped::Refused,
+        "abandoned" => Stopped::Abandoned,
+        "drained" => Stopped::Drained(position, Report::default()),
+        "halted" => Stopped::Halted(position, Report::default()),
+        _ => panic!("{how}"),
+    }
+}
+
+/// The name by which a call is answered, if it is one, and the command in words.
+fn describe(command: &Command) -> (Option<String>, String) {
+    let named = |name: &str, line: String| (Some(name.to_owned()), line);
+    match command {
+        Command::Heartbeat(beat) => {
+            let first = if beat.registered { "" } else { ", the first" };
+            let draining = if beat.draining { ", draining" } else { "" };
+            let unable = if beat.unable_to_list {
+                ", unable to list"
+            } else {
+                ""
+            };
+            let number = beat.beat;
+            named("beat", format!("beat {number}{first}{draining}{unable}"))
+        }
+        Command::Look(Consistency::Strong) => named("look", "look, consistently".to_owned()),
+        Command::Look(Consistency::Eventual) => named("look", "look".to_owned()),
+        Command::Bootstrap(GroupRow { initial, .. }) => {
+            named("bootstrap", format!("bootstrap from {initial:?}"))
+        }
+        Command::ChangeIdentity { .. } => named("identity", "change the identity".to_owned()),
+        Command::List(_) => named("list", "list".to_owned()),
+        Command::Take(take) => {
+            let from = match &take.from {
+                None => String::new(),
+                Some((owner, None)) => format!(" from {}", owner.worker()),
+                Some((owner, Some(Sighting::Missing))) => {
+                    format!(" from {}, which is gone", owner.worker())
+                }
+                Some((owner, Some(Sighting::Beat(beat)))) => {
+                    format!(" from {}, still at beat {beat}", owner.worker())
+                }
+            };
+            let (shard, seen, epoch) = (&take.shard, take.seen_epoch, take.epoch);
+            let line = format!("take {shard}{from}: epoch {seen} -> {epoch}");
+            (Some(format!("take {shard}")), line)
+        }
+        Command::HandOver(what) => {
+            let HandOver { hold, position, .. } = &**what;
+            let (shard, epoch) = (&hold.shard, hold.epoch);
+            let at = match position {
+                Position::Horizon => "the horizon",
+                Position::After(number) => number.as_str(),
+            };
+            let line = format!(
+                "hand {shard} under epoch {epoch} over to {} at {at}",
+                to(what.to.as_ref())
+            );
+            (Some(format!("hand-over {shard}")), line)
+        }
+        Command::Repair(repair) => named("repair", describe_repair(repair)),
+        Command::StartShard(start) => {
+            let Start { hold, .. } = &**start;
+            (
+                None,
+                format!("start {} under epoch {}", hold.shard, hold.epoch),
+            )
+        }
+        Command::Drain(shard) => (None, format!("drain {shard}")),
+        Command::Abandon(shard) => (None, format!("abandon {shard}")),
+        Command::Note(note) => (None, format!("note: {}", describe_note(note))),
+        Command::Left => (None, "left".to_owned()),
+    }
+}
+
+fn describe_repair(repair: &Repair) -> String {
+    let mut line = "repair:".to_owned();
+    let rows = |rows: &[LeaseRow]| {
+        let rows = rows
+            .iter()
+            .map(|row| format!("{} {}", row.shard, row.epoch));
+        rows.collect::<Vec<_>>().join(", ")
+    };
+    if !repair.create.is_empty() {
+        write!(line, " create {}", rows(&repair.create)).unwrap();
+    }
+    if !repair.heal.is_empty() {
+        write!(line, " heal {}", rows(&repair.heal)).unwrap();
+    }
+    for shard in &repair.ended {
+        write!(line, " remove {shard}").unwrap();
+    }
+    for (name, _) in &repair.dead {
+        write!(line, " remove worker {}", name.worker()).unwrap();
+    }
+    line
+}
+
+fn describe_note(note: &Note) -> String {
+    match note {
+        Note::HandingOver(shard, who) => format!("handing {shard} over to {}", to(who.as_ref())),
+        Note::Took(shard, epoch, _) => format!("took {shard} under epoch {epoch}"),
+        Note::Reborn(_) => "joining again".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The script with what the member says to it.
+fn played(text: &str) -> String {
+    let mut script = Script::new();
+    let mut all = String::new();
+    for line in text.lines() {
+        match line.strip_prefix("> ") {
+            Some(event) => {
+                writeln!(all, "{line}").unwrap();
+                script.event(event, &mut all);
+            }
+            None if line.is_empty() || line.starts_with('#') => writeln!(all, "{line}").unwrap(),
+            None => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn every_script_leads_to_the_commands_that_are_written_in_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core/fleet/golden");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
+    paths.sort_by_key(|entry| entry.as_ref().unwrap().path());
+    assert!(paths.len() >= 9, "the scripts are missing");
+    for entry in paths {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let said = played(&text);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &said).unwrap();
+        } else {
+            assert_eq!(said, text, "{}", path.display());
+        }
+    }
+}

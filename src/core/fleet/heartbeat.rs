@@ -1,0 +1,63 @@
+//! When a worker writes its heartbeat.
+
+use std::time::Duration;
+
+/// A worker's own heartbeat.
+#[derive(Debug, Clone)]
+pub(super) struct Heartbeat {
+    count: u64,
+    /// Whether the row of this incarnation was written.
+    pub registered: bool,
+    /// When the one began that is not answered yet.
+    in_flight: Option<Duration>,
+    pub due: Duration,
+    /// How many in a row failed.
+    failures: u32,
+}
+
+impl Heartbeat {
+    /// That of a new incarnation.
+    pub fn new(now: Duration) -> Self {
+        Self {
+            count: 0,
+            registered: false,
+            in_flight: None,
+            due: now,
+            failures: 0,
+        }
+    }
+
+    /// When the next one begins. A worker that cannot see the lease table cannot read its shards, and
+    /// says so by falling silent, so that others take them. `None`: not before something else has
+    /// happened.
+    pub fn due(&self, is_blind: bool) -> Option<Duration> {
+        let silent = self.in_flight.is_some() || self.registered && is_blind;
+        (!silent).then_some(self.due)
+    }
+
+    /// Begins one; the next is due after `interval`. Answers how many there were, and whether the row
+    /// is there already.
+    pub fn begin(&mut self, now: Duration, interval: Duration) -> (u64, bool) {
+        self.count += 1;
+        self.in_flight = Some(now);
+        self.due = now + interval;
+        (self.count, self.registered)
+    }
+
+    /// It is answered, somehow. Answers when it began.
+    pub fn end(&mut self) -> Option<Duration> {
+        self.in_flight.take()
+    }
+
+    /// The row shows this beat.
+    pub fn succeeded(&mut self) {
+        self.registered = true;
+        self.failures = 0;
+    }
+
+    /// Answers how many in a row failed.
+    pub fn failed(&mut self) -> u32 {
+        self.failures += 1;
+        self.failures
+    }
+}

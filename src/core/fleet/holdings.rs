@@ -1,0 +1,229 @@
+//! Which shards are mine, and under which epoch.
+//!
+//! Four rules, each needed, keep two workers from owning one shard:
+//!
+//! 1. A start, and every lapse of trust, voids all I own ([`Holdings::lapse`]) until a consistent
+//!    look that began after trust was restored. Looks and answers from before a lapse are void.
+//! 2. I adopt no epoch lower than the highest that I have seen for the shard.
+//! 3. An epoch that I began to give up ([`Holdings::give_up`]) is never mine again.
+//! 4. An owner is an [`Incarnation`]: a restarted worker inherits nothing by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::events::Rule;
+use super::rows::LeaseRow;
+use super::snapshot::Snapshot;
+use super::terms::{Epoch, Incarnation};
+use crate::decide::shard::ShardId;
+
+#[cfg(test)]
+mod tests;
+
+/// What I know of the shards that concern me.
+#[derive(Debug, Clone)]
+pub struct Holdings {
+    shards: BTreeMap<ShardId, Holding>,
+    /// How long the epochs of a row that is gone are remembered.
+    remembered: Duration,
+    left_out: Option<Rule>,
+}
+
+/// What I know of one shard.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Holding {
+    /// It is mine.
+    owns: Option<Held>,
+    /// It was mine, and I am giving it up.
+    pub giving: Option<Held>,
+    /// The epoch that I gave up last.
+    given_up: Option<Epoch>,
+    /// The highest epoch that I ever saw.
+    pub highest: Epoch,
+    /// When its row was last there.
+    seen: Duration,
+}
+
+/// An epoch that I hold, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    epoch: Epoch,
+    since: Duration,
+}
+
+impl Held {
+    /// Whether a look proves that this is not mine any more. A look that began before I gained it
+    /// proves nothing, and only a consistent one proves that a row is gone.
+    fn is_lost(self, me: &Incarnation, row: Option<&LeaseRow>, snapshot: &Snapshot) -> bool {
+        if snapshot.began < self.since {
+            return false;
+        }
+        match row {
+            None => snapshot.consistent,
+            Some(row) if row.owner.as_ref() == Some(me) && row.epoch == self.epoch => row.ended(),
+            Some(row) => snapshot.consistent || row.epoch > self.epoch,
+        }
+    }
+}
+
+impl Holding {
+    /// Whether it is mine.
+    pub fn is_mine(&self) -> bool {
+        self.owns.is_some()
+    }
+
+    /// Whether a row that names me makes the shard mine.
+    fn is_adoptable(&self, row: &LeaseRow, consistent: bool) -> bool {
+        self.giving.is_none()
+            && self.given_up.is_none_or(|given| row.epoch > given)
+            && (row.epoch > self.highest || consistent && row.epoch == self.highest)
+    }
+}
+
+/// What a look proves, to whom, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'a> {
+    /// Who looked.
+    pub me: &'a Incarnation,
+    /// What the look saw.
+    pub snapshot: &'a Snapshot,
+    /// Trust holds and nothing has lapsed since before the look began. Without it nothing is
+    /// adopted.
+    pub trusted: bool,
+    /// The time on my clock.
+    pub now: Duration,
+}
+
+impl Holdings {
+    /// Those of a worker that owns nothing. The epochs of a row that is gone are `remembered` for so
+    /// long.
+    pub fn new(remembered: Duration, left_out: Option<Rule>) -> Self {
+        Self {
+            shards: BTreeMap::new(),
+            remembered,
+            left_out,
+        }
+    }
+
+    /// Trust lapsed: nothing is mine until a consistent look says so.
+    pub fn lapse(&mut self) {
+        for shard in self.shards.values_mut() {
+            shard.owns = None;
+        }
+    }
+
+    /// The epoch under which the shard is mine.
+    pub fn owns(&self, shard: &ShardId) -> Option<Epoch> {
+        self.shards.get(shard)?.owns.map(|held| held.epoch)
+    }
+
+    /// All shards that are mine.
+    pub fn owned(&self) -> impl Iterator<Item = (&ShardId, Epoch)> {
+        let shards = self.shards.iter();
+        shards.filter_map(|(id, shard)| Some((id, shard.owns?.epoch)))
+    }
+
+    /// Whether any shard is still being given up.
+    pub fn is_giving(&self) -> bool {
+        self.shards.values().any(|shard| shard.giving.is_some())
+    }
+
+    /// The highest epoch that I have seen of the shard.
+    pub fn highest(&self, shard: &ShardId) -> Epoch {
+        self.shards.get(shard).map_or(0, |shard| shard.highest)
+    }
+
+    /// What I know of each shard.
+    pub(super) fn all(&self) -> &BTreeMap<ShardId, Holding> {
+        &self.shards
+    }
+
+    /// A take was answered. `None`: that epoch is void.
+    pub fn gain(&mut self, shard: &ShardId, epoch: Epoch, now: Duration) -> Option<Epoch> {
+        let mine = self.shards.entry(shard.clone()).or_default();
+        let valid = epoch >= mine.highest && mine.given_up.is_none_or(|given| epoch > given);
+        mine.highest = mine.highest.max(epoch);
+        if valid {
+            mine.owns = Some(Held { epoch, since: now });
+        }
+        valid.then_some(epoch)
+    }
+
+    /// An answer showed this epoch: it is never to be undercut.
+    pub fn heard(&mut self, shard: &ShardId, epoch: Epoch) {
+        let mine = self.shards.entry(shard.clone()).or_default();
+        mine.highest = mine.highest.max(epoch);
+    }
+
+    /// I begin to give the shard up: from now on its epoch is never mine again.
+    pub fn give_up(&mut self, shard: &ShardId) -> Option<Epoch> {
+        let mine = self.shards.get_mut(shard)?;
+        let held = mine.owns.take()?;
+        mine.giving = Some(held);
+        mine.given_up = Some(held.epoch);
+        Some(held.epoch)
+    }
+
+    /// The shard is given up, or it is not known whether it is.
+    pub fn gave_up(&mut self, shard: &ShardId) {
+        if let Some(mine) = self.shards.get_mut(shard) {
+            mine.giving = None;
+        }
+    }
+
+    /// A refused write showed that this epoch is not mine any more.
+    pub fn lose(&mut self, shard: &ShardId, epoch: Epoch) {
+        if let Some(mine) = self.shards.get_mut(shard) {
+            mine.owns = mine.owns.filter(|held| held.epoch != epoch);
+        }
+    }
+
+    /// Takes in what a look saw, and answers the shards that are not mine any more under the epoch
+    /// under which they were.
+    pub fn see(&mut self, sight: Sight<'_>) -> Vec<ShardId> {
+        let Sight {
+            me,
+            snapshot,
+            trusted,
+            now,
+        } = sight;
+        let leases = &snapshot.view.leases;
+        let known = self.shards.keys().chain(leases.keys());
+        let known: BTreeSet<_> = known.cloned().collect();
+        let mut lost = Vec::new();
+        for shard in known {
+            let row = leases.get(&shard);
+            let mine = self.shards.entry(shard.clone()).or_default();
+            let before = mine.owns;
+            mine.owns = before.filter(|held| !held.is_lost(me, row, snapshot));
+            // What I am giving up may be gone before I have given it.
+            let giving = mine
+                .giving
+                .is_some_and(|held| held.is_lost(me, row, snapshot));
+            if let Some(row) = row {
+                let names_me = row.owner.as_ref() == Some(me) && !row.ended();
+                let adoptable = mine.is_adoptable(row, snapshot.consistent)
+                    || self.left_out == Some(Rule::NoStaleEpoch);
+                if trusted && mine.owns.is_none() && names_me && adoptable {
+                    mine.owns = Some(Held {
+                        epoch: row.epoch,
+                        since: now,
+                    });
+                }
+                mine.highest = mine.highest.max(row.epoch);
+                mine.seen = now;
+            }
+            let epoch = |held: Option<Held>| held.map(|held| held.epoch);
+            if giving || before.is_some() && epoch(before) != epoch(mine.owns) {
+                lost.push(shard);
+            }
+        }
+        // A row that is deleted may come again: until then its epochs are remembered.
+        self.shards.retain(|_, mine| {
+            mine.owns.is_some()
+                || mine.giving.is_some()
+                || now.saturating_sub(mine.seen) <= self.remembered
+        });
+        lost
+    }
+}

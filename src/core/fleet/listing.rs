@@ -1,0 +1,188 @@
+//! When a worker lists the stream, and what the last listing said.
+//!
+//! One worker, which the hash names, lists the stream about once a minute.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::assign::lister;
+use super::events::{Listed, Rules};
+use super::snapshot::View;
+use super::terms::Incarnation;
+use crate::decide::shard::ShardId;
+
+/// After so many failures in a row a worker says that it cannot list, so that another does. It goes
+/// on trying once an interval, to know when it can again.
+const FAILURES: u32 = 3;
+
+/// Where nobody else lists, the next look at whether to list comes with something else.
+const NOT_SOON: Duration = Duration::from_hours(1);
+
+/// When to list, and what the last listing said.
+#[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct Listing {
+    due: Duration,
+    /// Whether listing falls to me.
+    mine: bool,
+    in_flight: Option<Asked>,
+    /// How many times in a row listing failed.
+    failures: u32,
+    /// Whether the stream ever answered me.
+    reached: bool,
+    /// There is no group yet: what the stream lists now is what it starts from.
+    pub first: bool,
+    /// A listing that was not compared with the lease table yet.
+    pub known: Option<Known>,
+    /// Why nothing that is committed can be read, by the last listing.
+    trouble: Option<String>,
+    /// The newest stream of the last listing.
+    newest: Option<String>,
+    /// Nothing was left to read at the last look.
+    idle: bool,
+}
+
+/// A listing that is not answered yet.
+#[derive(Debug, Clone)]
+struct Asked {
+    began: Duration,
+    /// The shards that were known to have ended before.
+    ended_before: BTreeSet<ShardId>,
+}
+
+/// A listing.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub listed: Listed,
+    pub began: Duration,
+    /// A large stream is listed page by page, which takes a while.
+    came: Duration,
+    /// The shards that were known to have ended before it began: if one is not listed, the stream has
+    /// forgotten it. Of a shard that came later the listing proves nothing.
+    pub ended_before: BTreeSet<ShardId>,
+}
+
+impl Known {
+    /// Whether the stream may have forgotten meanwhile what this would bring back.
+    pub fn is_old(&self, now: Duration, rules: &Rules) -> bool {
+        let took = self.came.saturating_sub(self.began);
+        now.saturating_sub(self.came) > rules.lease_duration.max(took)
+    }
+}
+
+impl Listing {
+    pub fn new(now: Duration) -> Self {
+        Self {
+            due: now,
+            ..Self::default()
+        }
+    }
+
+    /// Whether listing falls to me. Who cannot read a row does not know what it leaves due.
+    pub fn elect(&mut self, live: &BTreeSet<Incarnation>, view: &View, me: &Incarnation) {
+        let newest = view.newest_format();
+        let workers = view.workers.values();
+        let unable = workers.filter(|row| row.unable_to_list || row.reads < newest);
+        let unable = unable.map(|row| &row.incarnation).collect();
+        self.mine = lister(live, &unable) == Some(me);
+    }
+
+    pub fn is_mine(&self) -> bool {
+        self.mine
+    }
+
+    /// Whether listing has failed for a while.
+    pub fn is_unable(&self) -> bool {
+        self.failures >= FAILURES
+    }
+
+    /// The stream answered me, be it by a read of a shard.
+    pub fn reached(&mut self) {
+        self.reached = true;
+    }
+
+    /// Nothing is left to read, or something is: the first is a reason to list at once.
+    pub fn mind_idle(&mut self, idle: bool, now: Duration) {
+        if idle && !self.idle {
+            self.due = now;
+        }
+        self.idle = idle;
+    }
+
+    /// Why nothing that is committed can be read, if this worker can tell.
+    pub fn trouble(&self, idle: bool) -> Option<String> {
+        self.trouble.clone().filter(|_| self.mine || idle)
+    }
+
+    /// Whether the last listing showed a later stream than this one.
+    pub fn is_later_than(&self, stream: Option<&str>) -> bool {
+        self.newest.as_deref() > stream
+    }
+
+    /// When to list next.
+    pub fn due(&self, now: Duration) -> Duration {
+        if self.is_wanted() {
+            self.due
+        } else {
+            now + NOT_SOON
+        }
+    }
+
+    /// The next one begins then.
+    pub fn again_at(&mut self, at: Duration) {
+        self.due = at;
+    }
+
+    /// Every worker lists once, to know that it can reach the stream.
+    fn is_wanted(&self) -> bool {
+        let falls_to_me = self.mine || self.first || self.is_unable() || !self.reached;
+        falls_to_me && self.in_flight.is_none()
+    }
+
+    /// Begins a listing. While nothing is left to read, a later stream is looked for more often.
+    pub fn begin(
+        &mut self,
+        ended_before: BTreeSet<ShardId>,
+        now: Duration,
+        rules: &Rules,
+        rng: &mut fastrand::Rng,
+    ) {
+        let interval = if self.idle {
+            rules.listing_interval.min(rules.lease_duration)
+        } else {
+            rules.listing_interval
+        };
+        self.due = now + interval.mul_f64(0.9 + 0.2 * rng.f64());
+        self.in_flight = Some(Asked {
+            began: now,
+            ended_before,
+        });
+    }
+
+    pub fn succeeded(&mut self, listed: Listed, now: Duration) {
+        let Some(asked) = self.in_flight.take() else {
+            return;
+        };
+        self.failures = 0;
+        self.reached = true;
+        self.trouble.clone_from(&listed.trouble);
+        let labels = listed.streams.iter().map(|stream| &*stream.label);
+        let newest = labels.filter(|label| !label.is_empty()).max();
+        self.newest = newest.map(str::to_owned);
+        self.known = Some(Known {
+            listed,
+            began: asked.began,
+            came: now,
+            ended_before: asked.ended_before,
+        });
+    }
+
+    pub fn failed(&mut self, now: Duration, rules: &Rules, rng: &mut fastrand::Rng) {
+        self.in_flight = None;
+        self.failures = self.failures.saturating_add(1);
+        let soon = 0.05 + 0.05 * rng.f64();
+        if self.mine || self.first || !self.is_unable() {
+            self.due = now + rules.listing_interval.mul_f64(soon);
+        }
+    }
+}

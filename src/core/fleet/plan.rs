@@ -1,0 +1,109 @@
+//! What a worker takes and what it gives, from the rows that a look saw.
+//!
+//! There is no leader. [`assign`] gives every worker the same answer from the same rows.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::assign::assign;
+use super::events::Rule;
+use super::holdings::{Holding, Holdings};
+use super::membership::Members;
+use super::rows::LeaseRow;
+use super::snapshot::View;
+use super::step::InStep;
+use super::terms::{Incarnation, Sighting, Take};
+use crate::decide::shard::ShardId;
+
+/// What to do next: each is one conditional write that may lose its race.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Take a free lease, a dead worker's, or one that is in my name but not mine.
+    Take(Take),
+    /// Stop, then give the shard to this worker, or to nobody if there is none.
+    HandOver(ShardId, Option<Incarnation>),
+}
+
+/// What a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Planner<'a> {
+    /// What the last look saw.
+    pub view: &'a View,
+    /// Who is alive.
+    pub members: &'a Members,
+    /// What is mine.
+    pub holdings: &'a Holdings,
+    /// A rule that a simulation leaves out.
+    pub left_out: Option<Rule>,
+}
+
+impl Planner<'_> {
+    /// What I should do, if shards are shared among `live`. Needs trust.
+    pub fn plan(&self, live: &BTreeSet<Incarnation>, now: Duration) -> Vec<Action> {
+        let open = self.view.leases.iter().filter(|(_, row)| !row.ended());
+        let read_by_all = self.view.workers.values().map(|worker| worker.reads).min();
+        let targets = assign(live, open.clone().map(|(id, row)| (id, row.owner.as_ref())));
+        let dead = self.members.dead(now);
+        let mut targets = InStep::new(targets);
+        let mut holdings = InStep::new(self.holdings.all());
+        let mut actions = Vec::new();
+        for (shard, row) in open {
+            let mine = holdings.at(shard).copied().unwrap_or_default();
+            let target = targets.at(shard);
+            if mine.giving.is_some() {
+                continue;
+            }
+            if mine.is_mine() {
+                // Handing over writes the row in a format that everybody reads.
+                let newer = read_by_all.is_some_and(|reads| row.format > reads);
+                let rewrite = newer && self.left_out != Some(Rule::FormatForAll);
+                if target != Some(self.members.me()) || rewrite {
+                    actions.push(Action::HandOver(shard.clone(), target.cloned()));
+                }
+                continue;
+            }
+            let evidence = row.owner.as_ref().and_then(|name| dead.get(name).copied());
+            if self.is_mine_to_take(row, target, evidence) {
+                actions.push(Action::Take(self.take(row, mine, evidence)));
+            }
+        }
+        actions
+    }
+
+    /// Whether a lease that is not mine is for me to take now.
+    fn is_mine_to_take(
+        &self,
+        row: &LeaseRow,
+        target: Option<&Incarnation>,
+        evidence: Option<Sighting>,
+    ) -> bool {
+        let me = Some(self.members.me());
+        // It names me, but its epoch is one that I gave up or outgrew. Nobody else can take it while
+        // I am alive, so that falls to me even if it is to be another's in the end.
+        let in_my_name = row.owner.as_ref() == me;
+        if row.owner.is_some() && !in_my_name && evidence.is_none() {
+            return false;
+        }
+        // What its worker cannot read falls to all who can, to be handed to it.
+        let reads = target.and_then(|name| self.view.workers.get(name));
+        let for_others = reads.is_some_and(|worker| worker.reads < row.format);
+        target == me || in_my_name || for_others
+    }
+
+    /// The epoch is above the one that was seen, and above every one that I ever saw.
+    fn take(&self, row: &LeaseRow, mine: Holding, evidence: Option<Sighting>) -> Take {
+        let me = self.members.me();
+        let from = row.owner.clone().map(|owner| {
+            // No evidence is needed against oneself.
+            let evidence = evidence.filter(|_| owner != *me);
+            (owner, evidence)
+        });
+        Take {
+            shard: row.shard.clone(),
+            from,
+            seen_epoch: row.epoch,
+            owner: me.clone(),
+            epoch: row.epoch.max(mine.highest) + 1,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What one look at the lease table saw.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::rows::{
+    FORMAT, GROUP_ROW, GapRow, GroupRow, LeaseRow, SHARD, StreamRow, WORKER, WorkerRow,
+};
+use super::terms::Incarnation;
+use crate::decide::shard::ShardId;
+
+/// All rows of a group on a table, as one query saw them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// The group's own row, once written.
+    pub group: Option<GroupRow>,
+    /// The table's streams, by label.
+    pub streams: BTreeMap<Arc<str>, StreamRow>,
+    /// The workers' heartbeats.
+    pub workers: BTreeMap<Incarnation, WorkerRow>,
+    /// The leases.
+    pub leases: BTreeMap<ShardId, LeaseRow>,
+    /// The gaps.
+    pub gaps: Vec<GapRow>,
+    /// Rows that this build cannot read, with the reason.
+    pub unreadable: Vec<Unreadable>,
+}
+
+impl View {
+    /// Whether the shard has a lease, be it one that cannot be read.
+    pub fn has_lease(&self, shard: &ShardId) -> bool {
+        let is_it = |row: &Unreadable| row.shard().is_some_and(|id| id == *shard);
+        self.leases.contains_key(shard) || self.unreadable.iter().any(is_it)
+    }
+
+    /// Whether there is no lease, and nothing that might be one.
+    pub fn has_no_leases(&self) -> bool {
+        self.leases.is_empty() && self.unreadable.is_empty()
+    }
+
+    /// Whether something was ever read, and nothing is left to read.
+    pub fn is_idle(&self) -> bool {
+        let has_begun = !self.leases.is_empty() || !self.streams.is_empty();
+        has_begun && self.leases.values().all(LeaseRow::ended)
+    }
+
+    /// Workers whose rows were written by a newer version. This build cannot tell whether they are
+    /// alive, so it leaves their leases alone and gives them none.
+    pub fn newer_workers(&self) -> impl Iterator<Item = Incarnation> {
+        let newer = self.unreadable.iter().filter(|row| row.is_newer());
+        newer.filter_map(Unreadable::worker)
+    }
+
+    /// The newest format of any row, be it one that this build cannot read. 0 without a row.
+    pub fn newest_format(&self) -> u32 {
+        let newer = self.unreadable.iter().filter_map(|row| match row.why {
+            Unfit::Newer { format } => Some(format),
+            Unfit::Malformed { .. } => None,
+        });
+        let formats = self.leases.values().map(|row| row.format).chain(newer);
+        formats.max().unwrap_or(0)
+    }
+
+    /// The newest format that every worker reads whose row can be read. One whose row cannot is
+    /// newer.
+    pub fn read_by_all(&self) -> u32 {
+        let reads = self.workers.values().map(|worker| worker.reads);
+        reads.min().unwrap_or(FORMAT)
+    }
+}
+
+/// A view, and what it proves.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The rows.
+    pub view: Arc<View>,
+    /// When the look began, on the worker's own clock. It says nothing about what happened later.
+    pub began: Duration,
+    /// The look was consistent: it saw every write that was answered before it began.
+    pub consistent: bool,
+}
+
+/// A row that this build cannot read. The others are not affected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The row's key, such as `shard#shardId-0001`.
+    pub row: String,
+    /// Why.
+    pub why: Unfit,
+}
+
+/// Why a row cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// It was written by a newer build: left alone.
+    Newer {
+        /// The format that the row carries.
+        format: u32,
+    },
+    /// It is damaged: healed by the full listing.
+    Malformed {
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// How fresh a look has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// May lag. Half the price.
+    Eventual,
+    /// Sees every write that was answered before the look began.
+    Strong,
+}
+
+impl Unreadable {
+    /// The shard, if the row is a lease.
+    pub fn shard(&self) -> Option<ShardId> {
+        self.row.strip_prefix(SHARD).map(ShardId::new)
+    }
+
+    /// The label of the shard's stream, if the row is a lease and has one.
+    pub fn label(&self) -> Option<&str> {
+        let shard = self.row.strip_prefix(SHARD)?;
+        shard.split_once('#').map(|(label, _)| label)
+    }
+
+    /// The worker, if the row is a heartbeat.
+    pub fn worker(&self) -> Option<Incarnation> {
+        self.row.strip_prefix(WORKER).map(Incarnation::from_row)
+    }
+
+    /// Whether it is the group's own row.
+    pub fn is_group(&self) -> bool {
+        self.row == GROUP_ROW
+    }
+
+    /// Whether a newer version wrote it.
+    pub fn is_newer(&self) -> bool {
+        matches!(self.why, Unfit::Newer { .. })
+    }
+}

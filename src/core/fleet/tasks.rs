@@ -1,0 +1,120 @@
+//! The tasks that read shards, at most one for each shard.
+
+use std::collections::BTreeMap;
+
+use super::events::Stopped;
+use super::rows::Report;
+use super::terms::{Hold, Incarnation};
+use crate::core::position::Position;
+use crate::decide::shard::ShardId;
+
+/// The tasks that run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tasks {
+    running: BTreeMap<ShardId, Task>,
+}
+
+#[derive(Debug, Clone)]
+struct Task {
+    hold: Hold,
+    order: Order,
+    /// Who gets the shard once it is drained.
+    to: Option<Incarnation>,
+    /// How far it came before it halted at a gap.
+    halted: Option<(Position, Report)>,
+}
+
+/// What a task was told last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Run,
+    Drain,
+    Abandon,
+}
+
+/// What telling a task to drain came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Draining {
+    /// It ends, and says how far it came.
+    Told,
+    /// It had halted here.
+    Halted(Position, Report),
+    /// There is none.
+    NoTask,
+}
+
+/// A task that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub hold: Hold,
+    pub to: Option<Incarnation>,
+    pub how: Stopped,
+}
+
+impl Tasks {
+    pub fn is_running(&self, shard: &ShardId) -> bool {
+        self.running.contains_key(shard)
+    }
+
+    /// Whether none works. Those that halted at a gap do not.
+    pub fn is_empty(&self) -> bool {
+        self.running.values().all(|task| task.halted.is_some())
+    }
+
+    pub fn start(&mut self, hold: Hold) {
+        let task = Task {
+            hold: hold.clone(),
+            order: Order::Run,
+            to: None,
+            halted: None,
+        };
+        self.running.insert(hold.shard, task);
+    }
+
+    /// Tells a task to drain, for `to`.
+    pub fn drain(&mut self, shard: &ShardId, to: Option<Incarnation>) -> Draining {
+        let Some(task) = self.running.get_mut(shard) else {
+            return Draining::NoTask;
+        };
+        if let Some((position, report)) = task.halted.take() {
+            self.running.remove(shard);
+            return Draining::Halted(position, report);
+        }
+        task.to = to;
+        task.order = Order::Drain;
+        Draining::Told
+    }
+
+    /// From this moment the task may begin nothing. Answers whether there is one.
+    pub fn abandon(&mut self, shard: &ShardId) -> bool {
+        let Some(task) = self.running.get_mut(shard) else {
+            return false;
+        };
+        task.order = Order::Abandon;
+        if task.halted.is_some() {
+            self.running.remove(shard);
+        }
+        true
+    }
+
+    /// The shards whose tasks run.
+    pub fn shards(&self) -> Vec<ShardId> {
+        self.running.keys().cloned().collect()
+    }
+
+    /// A task ended. What it was told last counts if it halted before it heard.
+    pub fn stopped(&mut self, shard: &ShardId, how: Stopped) -> Option<Ended> {
+        let mut task = self.running.remove(shard)?;
+        let how = match (how, task.order) {
+            (Stopped::Halted(position, report), Order::Drain) => Stopped::Drained(position, report),
+            (Stopped::Halted(..), Order::Abandon) => Stopped::Abandoned,
+            (how, _) => how,
+        };
+        let (hold, to) = (task.hold.clone(), task.to.clone());
+        if let Stopped::Halted(position, report) = &how {
+            task.halted = Some((position.clone(), report.clone()));
+            self.running.insert(shard.clone(), task);
+        }
+        Some(Ended { hold, to, how })
+    }
+}

@@ -1,0 +1,415 @@
+//! What holds for every history: several members with clocks of their own, calls that are late, lost or
+//! applied without an answer, and one lease table that decides.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use proptest::prelude::*;
+
+use super::Fleet;
+use super::events::{Command, Event, Failed, Listed, ListedStream, Rule, Rules, Stopped};
+use super::golden::{beating, now, rules};
+use super::rows::Report;
+use super::snapshot::{Consistency, View};
+use super::terms::{Epoch, Lease};
+use crate::core::position::Position;
+use crate::decide::shard::{Shard, ShardId};
+use crate::leases::LeaseStore;
+use crate::leases::memory::MemoryLeases;
+
+const SHARDS: [&str; 4] = ["a", "b", "c", "d"];
+const STEP: Duration = Duration::from_millis(100);
+
+/// A member, and what it has under way.
+struct Worker {
+    fleet: Fleet,
+    /// Its clock: where it began, and by how much it is fast.
+    began: Duration,
+    pace: f64,
+    /// Until then it is not run.
+    frozen_until: Duration,
+    calls: Vec<Call>,
+    /// When each task ends, and how.
+    running: BTreeMap<ShardId, (Duration, Stopped)>,
+    gone: bool,
+    /// The highest epoch of each shard that it ever saw in an answer.
+    seen: BTreeMap<ShardId, Epoch>,
+    /// Whether it was trusted last, when it lost trust last, and whether a consistent look that began
+    /// later was answered.
+    trusted: bool,
+    lost_at: Duration,
+    looked_since: bool,
+}
+
+/// A call under way: when the table gets it, and when its answer comes.
+struct Call {
+    command: Command,
+    began: Duration,
+    applied_at: Option<Duration>,
+    answered_at: Duration,
+    fails: bool,
+    /// The answer, once it was applied.
+    answer: Option<Event>,
+    answered: bool,
+}
+
+struct Play {
+    leases: MemoryLeases,
+    workers: Vec<Worker>,
+    elapsed: Duration,
+    rng: fastrand::Rng,
+}
+
+impl Worker {
+    fn new(name: &str, seed: u64, elapsed: Duration, rules: impl Fn(&str) -> Rules) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let pace = 0.95 + 0.1 * rng.f64();
+        let nonce = rng.u64(..);
+        Self {
+            fleet: Fleet::new(rules(name), nonce, rng, Duration::ZERO),
+            began: elapsed,
+            pace,
+            frozen_until: elapsed,
+            calls: Vec::new(),
+            running: BTreeMap::new(),
+            gone: false,
+            seen: BTreeMap::new(),
+            trusted: false,
+            lost_at: elapsed,
+            looked_since: false,
+        }
+    }
+
+    /// Its own clock.
+    fn clock(&self, elapsed: Duration) -> Duration {
+        elapsed.saturating_sub(self.began).mul_f64(self.pace)
+    }
+
+    fn leases(&self, elapsed: Duration) -> Vec<Lease> {
+        let clock = self.clock(elapsed);
+        let leases = SHARDS.map(|shard| self.fleet.lease(&ShardId::new(shard), clock));
+        leases.into_iter().flatten().collect()
+    }
+}
+
+impl Play {
+    fn new(seed: u64, left_out: Option<Rule>) -> Self {
+        let rules = |name: &str| Rules {
+            left_out,
+            ..rules(name)
+        };
+        let workers = ["one", "two", "three"].iter().zip(seed..);
+        let workers = workers.map(|(name, seed)| Worker::new(name, seed, Duration::ZERO, rules));
+        Self {
+            leases: MemoryLeases::new(),
+            workers: workers.collect(),
+            elapsed: Duration::ZERO,
+            rng: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Plays for some minutes.
+    fn run(mut self) -> Result<u64, String> {
+        let mut held = 0;
+        for _ in 0..1_500 {
+            self.elapsed += STEP;
+            for at in 0..self.workers.len() {
+                self.turn(at);
+                self.check()?;
+            }
+            held += self.held();
+        }
+        Ok(held)
+    }
+
+    fn held(&self) -> u64 {
+        let leases = self
+            .workers
+            .iter()
+            .map(|worker| worker.leases(self.elapsed));
+        leases.map(|leases| leases.len() as u64).sum()
+    }
+
+    /// Nobody holds what another holds.
+    fn check(&self) -> Result<(), String> {
+        let mut held = BTreeSet::new();
+        for worker in &self.workers {
+            for lease in worker.leases(self.elapsed) {
+                let (shard, epoch) = (lease.hold.shard.clone(), lease.hold.epoch);
+                if !held.insert(shard.clone()) {
+                    return Err(format!("two hold {shard} at {:?}", self.elapsed));
+                }
+                if worker.seen.get(&shard).is_some_and(|seen| epoch < *seen) {
+                    return Err(format!("{shard} is held under {epoch}, and more was seen"));
+                }
+                if !worker.looked_since {
+                    return Err(format!("{shard} is held without a look since the lapse"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, at: usize) {
+        self.apply(at);
+        let elapsed = self.elapsed;
+        let worker = &mut self.workers[at];
+        if worker.frozen_until > elapsed {
+            return;
+        }
+        if self.rng.u32(..400) == 0 {
+            let time = Duration::from_millis(self.rng.u64(1_000..20_000));
+            worker.frozen_until = elapsed + time;
+            return;
+        }
+        if worker.gone && self.rng.u32(..50) == 0 {
+            // Another process of that name.
+            let name = worker.fleet.me().worker().to_owned();
+            *worker = Worker::new(&name, self.rng.u64(..), elapsed, rules);
+        }
+        self.answer(at);
+        self.stop_tasks(at);
+        if !self.workers[at].gone && self.rng.u32(..600) == 0 {
+            let worker = &mut self.workers[at];
+            let now = now(worker.clock(elapsed));
+            worker.fleet.handle(Event::Leave, now);
+        }
+        self.follow(at);
+    }
+
+    /// The table gets what it is to get now, whether or not the worker runs.
+    fn apply(&mut self, at: usize) {
+        let (elapsed, leases) = (self.elapsed, self.leases.clone());
+        for call in &mut self.workers[at].calls {
+            if call.applied_at.is_some_and(|at| at <= elapsed) {
+                call.applied_at = None;
+                call.answer = Some(applied(&leases, call.command.clone()));
+            }
+        }
+        let done = |call: &Call| call.answered && call.applied_at.is_none();
+        self.workers[at].calls.retain(|call| !done(call));
+    }
+
+    fn answer(&mut self, at: usize) {
+        let elapsed = self.elapsed;
+        let worker = &mut self.workers[at];
+        let now = now(worker.clock(elapsed));
+        for index in 0..worker.calls.len() {
+            let call = &mut worker.calls[index];
+            if call.answered || call.answered_at > elapsed {
+                continue;
+            }
+            call.answered = true;
+            let answer = call.answer.take().filter(|_| !call.fails);
+            let event = answer.unwrap_or_else(|| failed(&call.command));
+            let is_look = call.command == Command::Look(Consistency::Strong);
+            let began = call.began;
+            lose(worker, elapsed);
+            let showed = is_look && matches!(event, Event::Snapshot(Ok(_)));
+            worker.looked_since |= showed && began >= worker.lost_at;
+            note_epochs(&mut worker.seen, &event);
+            worker.fleet.handle(event, now);
+            lose(worker, elapsed);
+        }
+    }
+
+    fn stop_tasks(&mut self, at: usize) {
+        let elapsed = self.elapsed;
+        let worker = &mut self.workers[at];
+        let ended = worker.running.extract_if(.., |_, (end, _)| *end <= elapsed);
+        let ended: Vec<_> = ended.collect();
+        let now = now(worker.clock(elapsed));
+        for (shard, (_, how)) in ended {
+            worker.fleet.handle(Event::Stopped(shard, how), now);
+        }
+    }
+
+    fn follow(&mut self, at: usize) {
+        let elapsed = self.elapsed;
+        let worker = &mut self.workers[at];
+        if worker.gone {
+            return;
+        }
+        let clock = worker.clock(elapsed);
+        loop {
+            lose(worker, elapsed);
+            let Some(command) = worker.fleet.poll(now(clock)) else {
+                return;
+            };
+            let soon = elapsed + Duration::from_millis(self.rng.u64(..3_000));
+            match command {
+                Command::Left => {
+                    let me = worker.fleet.me().clone();
+                    let removed = self.leases.remove_worker(&me, None).now_or_never();
+                    removed.unwrap().unwrap();
+                    worker.gone = true;
+                    return;
+                }
+                Command::Note(_) => {}
+                Command::StartShard(start) => {
+                    let never = Duration::from_hours(1);
+                    let task = (never, Stopped::Abandoned);
+                    worker.running.insert(start.hold.shard, task);
+                }
+                Command::Drain(shard) => {
+                    if let Some(task) = worker.running.get_mut(&shard) {
+                        *task = (soon, Stopped::Drained(Position::Horizon, Report::default()));
+                    }
+                }
+                Command::Abandon(shard) => {
+                    if let Some(task) = worker.running.get_mut(&shard) {
+                        *task = (soon, Stopped::Abandoned);
+                    }
+                }
+                command => {
+                    let call = Call::new(command, elapsed, &mut self.rng);
+                    worker.calls.push(call);
+                }
+            }
+        }
+    }
+}
+
+/// Notices that trust was lost, as the member is about to.
+fn lose(worker: &mut Worker, elapsed: Duration) {
+    let clock = worker.clock(elapsed);
+    let until = worker.fleet.validity().until();
+    let trusted = until.is_some_and(|until| clock < until);
+    if worker.trusted && !trusted {
+        worker.looked_since = false;
+        worker.lost_at = elapsed;
+    }
+    worker.trusted = trusted;
+}
+
+impl Call {
+    fn new(command: Command, began: Duration, rng: &mut fastrand::Rng) -> Self {
+        let slow = rng.u32(..10) == 0;
+        let most = if slow { 6_000 } else { 300 };
+        let mut wait = || Duration::from_millis(rng.u64(..most));
+        let (way, back) = (wait(), wait());
+        let limit = Duration::from_secs(3);
+        let lost = rng.u32(..30) == 0;
+        let fails = lost || way + back > limit || rng.u32(..30) == 0;
+        Self {
+            command,
+            began,
+            applied_at: (!lost).then_some(began + way),
+            answered_at: began + (way + back).min(limit),
+            fails,
+            answer: None,
+            answered: false,
+        }
+    }
+}
+
+fn failed(command: &Command) -> Event {
+    match command {
+        Command::Heartbeat(_) => Event::Heartbeat(Err(Failed)),
+        Command::Look(_) => Event::Snapshot(Err(Failed)),
+        Command::Bootstrap(_) => Event::Bootstrapped(Err(Failed)),
+        Command::List(_) => Event::Listed(Err(Failed)),
+        Command::Take(take) => Event::Took(take.shard.clone(), Err(Failed)),
+        Command::HandOver(what) => Event::HandedOver(what.hold.shard.clone()),
+        Command::Repair(_) => Event::Repaired(Err(Failed)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Makes the call, and answers what the table answers.
+fn applied(leases: &MemoryLeases, command: Command) -> Event {
+    let made = async {
+        match command {
+            Command::Heartbeat(beat) => {
+                let mut row = beating(beat.incarnation, beat.beat);
+                row.draining = beat.draining;
+                if beat.registered {
+                    Event::Heartbeat(leases.heartbeat(&row).await.map_err(|_| Failed))
+                } else {
+                    let registered = leases.register(&row).await;
+                    Event::Heartbeat(registered.map(Some).map_err(|_| Failed))
+                }
+            }
+            Command::Look(consistency) => {
+                let view: View = leases.look(consistency).await.unwrap();
+                Event::Snapshot(Ok(Arc::new(view)))
+            }
+            Command::Bootstrap(row) => {
+                Event::Bootstrapped(leases.bootstrap(row).await.map_err(|_| Failed))
+            }
+            Command::List(_) => Event::Listed(Ok(listed())),
+            Command::Take(take) => {
+                let row = leases.take(&take).await.unwrap();
+                Event::Took(take.shard, Ok(row.map(Box::new)))
+            }
+            Command::HandOver(what) => {
+                let (to, report) = (what.to.as_ref(), &what.report);
+                let given = leases.hand_over(&what.hold, to, &what.position, report);
+                given.await.unwrap();
+                Event::HandedOver(what.hold.shard)
+            }
+            Command::Repair(repair) => {
+                leases.create(&repair.create).await.unwrap();
+                for (name, beat) in &repair.dead {
+                    leases.remove_worker(name, *beat).await.unwrap();
+                }
+                Event::Repaired(Ok(()))
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    made.now_or_never().unwrap()
+}
+
+fn listed() -> Listed {
+    let shard = |id: &str| Shard {
+        id: ShardId::new(id),
+        parent: None,
+    };
+    Listed {
+        shards: SHARDS.map(shard).into(),
+        streams: vec![ListedStream {
+            label: "".into(),
+            created: None,
+        }],
+        trouble: None,
+    }
+}
+
+fn note_epochs(seen: &mut BTreeMap<ShardId, Epoch>, event: &Event) {
+    let mut note = |shard: &ShardId, epoch: Epoch| {
+        let highest = seen.entry(shard.clone()).or_default();
+        *highest = epoch.max(*highest);
+    };
+    match event {
+        Event::Snapshot(Ok(view)) => {
+            for (shard, row) in &view.leases {
+                note(shard, row.epoch);
+            }
+        }
+        Event::Took(shard, Ok(Some(row))) => note(shard, row.epoch),
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_two_members_hold_one_shard_and_no_epoch_falls_and_a_lapse_needs_a_look(seed in any::<u64>()) {
+        let held = Play::new(seed, None).run();
+        prop_assert!(held.clone().is_ok_and(|held| held > 1_000), "{:?}", held);
+    }
+}
+
+/// The history is rough enough to miss a rule.
+#[test]
+fn a_history_shows_each_rule_of_ownership_that_is_left_out() {
+    for rule in [Rule::RereadAfterLapse, Rule::FreshLook, Rule::NoStaleEpoch] {
+        let mut histories = (0..2_000).map(|seed| Play::new(seed, Some(rule)).run());
+        assert!(histories.any(|held| held.is_err()), "{rule:?}");
+    }
+}

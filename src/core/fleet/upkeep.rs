@@ -1,0 +1,227 @@
+//! The group's row, the stream's listing, and the repair of the lease table.
+
+use std::time::Duration;
+
+use super::absences::Absences;
+use super::events::{Command, Failed, Listed, Note, Outbox, Rule, Rules};
+use super::holdings::Holdings;
+use super::horizon::Horizon;
+use super::lineage::Tree;
+use super::listing::{Known, Listing};
+use super::repair::{Findings, Repair, begun_stream, group_row, to_the_millisecond};
+use super::rows::GroupRow;
+use super::snapshot::{Unfit, View};
+use crate::core::Now;
+use crate::decide::shard::Shard;
+
+/// Why nothing is read for a moment.
+pub const NEXT_FOUND: &str = "the table's next stream is found, and is about to be read";
+
+/// Why nothing is read where no listing says.
+const NONE_LATER: &str = "every shard that is known of the table's streams is read to its end, and no \
+    later stream is found yet";
+
+/// A consistent look that began under trust.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub view: &'a View,
+    pub holdings: &'a Holdings,
+    pub rules: &'a Rules,
+    pub now: Now,
+}
+
+/// What is done for the whole group: of the workers that list, one does it.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    pub listing: Listing,
+    absences: Absences,
+    /// The group's row, as it was when it was first seen.
+    pub group: Option<GroupRow>,
+    /// The group row is being written: this one.
+    bootstrapping: Option<GroupRow>,
+    /// Rows are being repaired.
+    repairing: bool,
+    /// The group was bootstrapped by me: no shard ever had a row.
+    fresh: bool,
+    /// What the stream listed before that.
+    before_bootstrap: Option<Vec<Shard>>,
+    not_reading: Option<String>,
+}
+
+impl Upkeep {
+    pub fn new(patience: Duration, now: Duration) -> Self {
+        Self {
+            listing: Listing::new(now),
+            absences: Absences::new(patience),
+            group: None,
+            bootstrapping: None,
+            repairing: false,
+            fresh: false,
+            before_bootstrap: None,
+            not_reading: None,
+        }
+    }
+
+    /// A look is answered.
+    pub fn remember(&mut self, view: &View, consistent: bool, now: Duration) {
+        if self.group.is_none() {
+            self.group.clone_from(&view.group);
+        }
+        if consistent {
+            self.absences.see(view, now);
+        }
+    }
+
+    /// The group row was written, or was there. Answers whether the group begins by my hand.
+    pub fn bootstrapped(&mut self, result: Result<&GroupRow, Failed>, out: &mut Outbox) -> bool {
+        let asked = self.bootstrapping.take();
+        self.listing.first = false;
+        let Ok(row) = result else {
+            return false;
+        };
+        let begins = asked.as_ref() == Some(row) && self.group.is_none();
+        self.group = Some(row.clone());
+        if begins {
+            out.note(Note::GroupBegins(row.initial));
+            self.fresh = true;
+        }
+        begins
+    }
+
+    /// The listing was answered. Answers whether there is something to compare with the lease table.
+    pub fn listed(
+        &mut self,
+        result: Result<Listed, Failed>,
+        now: Duration,
+        rules: &Rules,
+        rng: &mut fastrand::Rng,
+    ) -> bool {
+        match result {
+            Ok(listed) => self.listing.succeeded(listed, now),
+            Err(Failed) => {
+                self.listing.failed(now, rules, rng);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A consistent look showed the rows: if nothing is left to read, a later stream is looked for
+    /// at once, and whoever watches is told why nothing is read.
+    pub fn mind_streams(&mut self, view: &View, now: Duration, out: &mut Outbox) {
+        let idle = view.is_idle();
+        self.listing.mind_idle(idle, now);
+        let begun = begun_stream(view.leases.keys());
+        let why_idle = if self.listing.is_later_than(begun) {
+            NEXT_FOUND
+        } else {
+            NONE_LATER
+        };
+        let trouble = self.listing.trouble(idle);
+        let trouble = trouble.or_else(|| idle.then(|| why_idle.to_owned()));
+        if self.not_reading != trouble {
+            self.not_reading.clone_from(&trouble);
+            out.note(Note::NotReading(trouble));
+        }
+    }
+
+    /// A consistent look showed what is missing, damaged, or of no use any more.
+    pub fn repair(&mut self, look: &Look<'_>, out: &mut Outbox) {
+        let (view, now) = (look.view, look.now.elapsed);
+        // A group row that is damaged is replaced; one of a newer format is not ours.
+        let mut unreadable = view.unreadable.iter();
+        let of_newer = unreadable.any(|row| row.is_group() && row.is_newer());
+        if view.group.is_none() && self.bootstrapping.is_none() && !of_newer {
+            self.bootstrap(look, out);
+            return;
+        }
+        if self.repairing {
+            return;
+        }
+        let Some(known) = self.listing.known.take() else {
+            return;
+        };
+        if known.is_old(now, look.rules) {
+            self.listing.again_at(now);
+            return;
+        }
+        let repair = self.compare(&known, look, out);
+        if !repair.is_empty() {
+            out.note(Note::Repairing {
+                created: repair.create.len(),
+                healed: repair.heal.len(),
+                removed: repair.ended.len(),
+            });
+            self.repairing = true;
+            out.push(Command::Repair(Box::new(repair)));
+        }
+    }
+
+    /// The repair was made, or failed.
+    pub fn repaired(&mut self) {
+        self.repairing = false;
+    }
+
+    /// What a listing and a look make necessary together.
+    fn compare(&mut self, known: &Known, look: &Look<'_>, out: &mut Outbox) -> Repair {
+        let (view, rules, now) = (look.view, look.rules, look.now);
+        for row in &view.unreadable {
+            if let Unfit::Malformed { what } = &row.why {
+                out.note(Note::MalformedRow(row.row.clone(), what.clone()));
+            }
+        }
+        let at_start = std::mem::take(&mut self.fresh) && view.has_no_leases();
+        let before = self.before_bootstrap.take().filter(|_| at_start);
+        let ago = now.elapsed.saturating_sub(known.began);
+        let findings = Findings {
+            view,
+            known,
+            tree: Tree::new(&known.listed.shards, view, rules.left_out),
+            horizon: Horizon {
+                group: self.group.as_ref(),
+                retention: rules.retention,
+                now: now.time,
+            },
+            at_start,
+            listed_at: to_the_millisecond(now.time.checked_sub(ago).unwrap_or(now.time)),
+        };
+        let mut due = findings.due(before.as_deref());
+        due.extend(findings.damaged());
+        let mut missing = self.absences.missing(&due, now.elapsed);
+        if rules.left_out == Some(Rule::ListingRepairs) && !at_start {
+            return Repair::default();
+        }
+        if at_start || rules.left_out == Some(Rule::PatientRepair) {
+            missing.clone_from(&due);
+        }
+        if missing.len() < due.len() {
+            // The rest has not been missing for long enough. An old listing must not bring back what
+            // the stream has forgotten meanwhile, so the stream is listed again.
+            let soon = now.elapsed + rules.lease_duration / 4;
+            self.listing.again_at(soon);
+        }
+        let highest = |shard: Shard| {
+            let highest = look.holdings.highest(&shard.id);
+            (shard, highest)
+        };
+        findings.repair(missing.into_iter().map(highest).collect())
+    }
+
+    /// A group that starts with `latest` starts from what the stream lists: that listing comes
+    /// first and the moment of the bootstrap after it, so that whatever a shard holds that had
+    /// ended by then is older than the group.
+    fn bootstrap(&mut self, look: &Look<'_>, out: &mut Outbox) {
+        let is_new = self.group.is_none();
+        if look.view.has_no_leases() && is_new && self.listing.known.is_none() {
+            self.listing.first = true;
+            return;
+        }
+        // Where a row is replaced, its moment lies before the listing.
+        let known = self.listing.known.as_ref().filter(|_| is_new);
+        self.before_bootstrap = known.map(|known| known.listed.shards.clone());
+        let new = || group_row(look.rules, look.view, look.now.time);
+        let row = self.group.clone().unwrap_or_else(new);
+        self.bootstrapping = Some(row.clone());
+        out.push(Command::Bootstrap(row));
+    }
+}
