@@ -173,7 +173,7 @@ async fn the_numbers_are_what_happens() {
     let labels = "group=\"confirmation\",effect=\"confirmation\",table=\"arn\"";
     for expected in [
         format!("aftercommit_commit_to_settled_seconds_count{{{labels}}} 100"),
-        format!("aftercommit_commit_to_settled_seconds_bucket{{{labels},le=\"60.0\"}} 0"),
+        format!("aftercommit_commit_to_settled_seconds_bucket{{{labels},le=\"60\"}} 0"),
         format!("aftercommit_handle_seconds_count{{{labels}}} 100"),
     ] {
         assert!(text.contains(&expected), "no {expected} in\n{text}");
