@@ -166,7 +166,7 @@ impl Fleet {
         match event {
             Event::Heartbeat(answer) => self.beaten(answer, now.elapsed),
             Event::Snapshot(result) => self.looked(result, now),
-            Event::Bootstrapped(result) => self.bootstrapped(result, now.elapsed),
+            Event::Bootstrapped(result) => self.bootstrapped(result.ok(), now.elapsed),
             Event::IdentityChanged(answer) => {
                 self.agreement.changed(answer == Ok(Some(())));
                 self.contact.looks.hurry(now.elapsed);
@@ -285,7 +285,6 @@ impl Fleet {
         let trusted = vouches && (begun.consistent || self.contact.validity.is_open());
         self.take_in(begun, view.clone(), now.elapsed);
         self.shards.see(trusted, now.elapsed, &mut self.out);
-        // A death is looked for the moment that it can be known.
         let death = self.shards.members.next_death(now.elapsed);
         self.contact.looks.no_later_than(death);
         if vouches && begun.consistent {
@@ -335,12 +334,11 @@ impl Fleet {
         }
     }
 
-    fn bootstrapped(&mut self, result: Result<GroupRow, Failed>, now: Duration) {
-        if let Ok(row) = &result {
+    fn bootstrapped(&mut self, row: Option<GroupRow>, now: Duration) {
+        if let Some(row) = &row {
             self.compare(row, now);
         }
-        let result = result.as_ref().map_err(|failed| *failed);
-        if self.upkeep.bootstrapped(result, &mut self.out) {
+        if self.upkeep.bootstrapped(row, &mut self.out) {
             self.contact.looks.hurry(now);
         }
     }

@@ -72,19 +72,20 @@ impl Upkeep {
         }
     }
 
-    /// The group row was written, or was there. Answers whether the group begins by my hand.
-    pub fn bootstrapped(&mut self, result: Result<&GroupRow, Failed>, out: &mut Outbox) -> bool {
+    /// The group row was written, or was there: this is it, if the call succeeded. Answers whether the
+    /// group begins by my hand.
+    pub fn bootstrapped(&mut self, row: Option<GroupRow>, out: &mut Outbox) -> bool {
         let asked = self.bootstrapping.take();
         self.listing.first = false;
-        let Ok(row) = result else {
+        if row.is_none() {
             return false;
-        };
-        let begins = asked.as_ref() == Some(row) && self.group.is_none();
-        self.group = Some(row.clone());
-        if begins {
+        }
+        let begins = asked == row && self.group.is_none();
+        if let Some(row) = row.as_ref().filter(|_| begins) {
             out.note(Note::GroupBegins(row.initial));
             self.fresh = true;
         }
+        self.group = row;
         begins
     }
 
@@ -96,14 +97,12 @@ impl Upkeep {
         rules: &Rules,
         rng: &mut fastrand::Rng,
     ) -> bool {
+        let succeeded = result.is_ok();
         match result {
             Ok(listed) => self.listing.succeeded(listed, now),
-            Err(Failed) => {
-                self.listing.failed(now, rules, rng);
-                return false;
-            }
+            Err(Failed) => self.listing.failed(now, rules, rng),
         }
-        true
+        succeeded
     }
 
     /// A consistent look showed the rows: if nothing is left to read, a later stream is looked for
