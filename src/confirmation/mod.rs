@@ -34,6 +34,7 @@ mod text;
 mod transport;
 mod values;
 pub mod wanted;
+mod window;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,6 +53,7 @@ pub use outcome::Counts;
 use setting::Setting;
 pub use transport::{Offer, Transport};
 use wanted::Wanted;
+use window::Window;
 
 use crate::group::Effect;
 use crate::ledger::{EffectKey, Ledger, item_ref};
@@ -128,6 +130,7 @@ pub struct Confirmation<L, K = AsRecorded> {
     rules: Rules,
     nonces: Mutex<fastrand::Rng>,
     memory: Arc<Memory>,
+    window: Window,
     late: Late,
     counts: Arc<Counts>,
     events: &'static [Event],
@@ -154,6 +157,7 @@ impl<L: Ledger> Confirmation<L> {
             rules,
             nonces: Mutex::new(rng),
             memory: Arc::default(),
+            window: Window::default(),
             late: Late::default(),
             counts: Arc::default(),
             events: &[Event::Insert],
@@ -174,6 +178,7 @@ impl<L: Ledger> Confirmation<L> {
             rules: self.rules,
             nonces: self.nonces,
             memory: self.memory,
+            window: self.window,
             late: self.late,
             counts: self.counts,
             events: self.events,

@@ -13,6 +13,7 @@ use super::mail::Mail;
 use super::send::{Ended, Job, LOOK_AGAIN};
 use super::smtp::{Cause, Delivery, Refusal, Reply, Stage};
 use super::transport::Offer;
+use super::window::{Answer, Pass};
 use crate::Failure;
 use crate::decide::claim::{Entry, Happened, ItemRef, OnAmbiguous, State, other_item, transition};
 use crate::gate::left_out;
@@ -117,7 +118,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     pub(super) async fn not_offered(&self, mut job: Job<'_>, refusal: Refusal) -> Ended {
         let order = &job.order.id;
         let permanent = refusal.is_permanent();
-        let fail: fn(anyhow::Error) -> Failure = if refusal.is_about_the_recipient() {
+        let fail: fn(anyhow::Error) -> Failure = if refusal.is_about_the_order() {
             Failure::Reject
         } else {
             Failure::Refused
@@ -260,6 +261,7 @@ pub(super) struct Claimed<L> {
     pub(super) order: String,
     pub(super) entry: Entry,
     pub(super) attempt: Attempt,
+    pub(super) pass: Pass,
 }
 
 impl<L: Ledger> Claimed<L> {
@@ -271,6 +273,13 @@ impl<L: Ledger> Claimed<L> {
         may_start: impl Fn(Stage) -> bool + Send + Sync,
     ) -> (anyhow::Result<Option<Entry>>, Delivery) {
         let delivery = offer.deliver(&mail, &may_start).await;
+        self.pass.end(match &delivery {
+            Delivery::NoReply { .. } => Answer::Doubt,
+            Delivery::NotSent { .. } => Answer::None,
+            Delivery::Accepted(_) | Delivery::Refused(_) | Delivery::Deferred(_) => {
+                Answer::Definite
+            }
+        });
         let happened = happened(self.entry.fence, &delivery);
         self.attempt.known(happened.clone());
         let key = &self.attempt.key;

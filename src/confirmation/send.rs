@@ -63,6 +63,9 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         context: &Context,
     ) -> Result<(), Failure> {
         let (order, key) = (subject.0, subject.1);
+        let Some(began) = self.window.begin() else {
+            return Err(Failure::Busy(LOOK_AGAIN));
+        };
         let mut job = self.job(subject, context).await?;
         let draft = self.draft(&job, self.now())?;
         if job.row.is_some()
@@ -71,13 +74,14 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             context.did_not_ask();
             return ended;
         }
-        let offer = match self.transport.offer(&draft.mail.envelope).await {
+        let offer = match self.transport.offer(&draft.mail).await {
             Ok(offer) => offer,
             Err(refusal) => return self.not_offered(job, refusal).await,
         };
-        if !context.may_act() {
+        let pass = self.window.pass(began).await;
+        let (true, Some(pass)) = (context.may_act(), pass) else {
             return Err(Failure::Busy(LOOK_AGAIN));
-        }
+        };
         let start_by = Instant::now() + self.transport.longest_start() + SLACK / 2;
         let mut attempt = Attempt::new(&self.memory, key, self.nonce());
         let (entry, mail) = match self.claim(&mut job, draft, &mut attempt).await {
@@ -91,6 +95,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             order: order.id.clone(),
             entry,
             attempt,
+            pass,
         };
         let may_start = may_start(context.clone(), start_by, begun.clone());
         let send = claimed.send(offer, mail, may_start);

@@ -39,7 +39,7 @@ impl Probing {
 /// Between tries of a dependency that breaks off after it may have acted.
 const BROKEN: Probing = Probing {
     first: Duration::from_mins(2),
-    longest: Duration::from_mins(15),
+    longest: Duration::from_hours(1),
 };
 
 /// A call that the gate let through. Tell the gate how it ended.
