@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 /// Connections at once.
 const MOST: usize = 128;
 
-/// A connection on which nothing comes for so long is closed.
+/// A connection is closed unless a whole request comes within so long, however slowly it trickles in.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// A listener that accepts few connections at once.
@@ -49,7 +49,7 @@ impl Listener for Few {
     }
 }
 
-/// A connection that ends when nothing comes on it.
+/// A connection that ends when no whole request comes on it.
 pub(super) struct Brief {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
@@ -66,6 +66,13 @@ impl Brief {
     }
 }
 
+#[cfg(test)]
+impl Brief {
+    async fn readable(&self) -> io::Result<()> {
+        self.stream.readable().await
+    }
+}
+
 impl AsyncRead for Brief {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -74,10 +81,7 @@ impl AsyncRead for Brief {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
-            Poll::Ready(read) => {
-                this.idle.as_mut().reset(Instant::now() + IDLE);
-                Poll::Ready(read)
-            }
+            Poll::Ready(read) => Poll::Ready(read),
             Poll::Pending => this
                 .idle
                 .as_mut()
@@ -93,7 +97,10 @@ impl AsyncWrite for Brief {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        // A request was answered: the next one has as long.
+        this.idle.as_mut().reset(Instant::now() + IDLE);
+        Pin::new(&mut this.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -113,7 +120,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]
-    async fn a_connection_on_which_nothing_comes_is_closed() {
+    async fn a_connection_on_which_no_whole_request_comes_is_closed() {
         let mut listener = Few::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let mut client = TcpStream::connect(listener.local_addr().unwrap())
             .await
@@ -123,6 +130,12 @@ mod tests {
         let mut text = [0; 8];
         assert_eq!(served.read(&mut text).await.unwrap(), 3);
         tokio::time::pause();
+        tokio::time::advance(IDLE / 2).await;
+        // One more byte gains it no time.
+        client.write_all(b" ").await.unwrap();
+        served.readable().await.unwrap();
+        assert_eq!(served.read(&mut text).await.unwrap(), 1);
+        tokio::time::advance(IDLE / 2).await;
         let error = served.read(&mut text).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(listener.places.available_permits(), MOST - 1);

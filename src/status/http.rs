@@ -1,12 +1,15 @@
 //! The status over HTTP: for probes, for Prometheus, and a page for people. It can only be read.
 
+use std::net::IpAddr;
+
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -69,7 +72,39 @@ fn router(status: Status) -> Router {
     for (path, kind, text) in FILES {
         router = router.route(path, get(|| async { ([(CONTENT_TYPE, *kind)], *text) }));
     }
-    router.layer(map_response(strict)).with_state(status)
+    router
+        .layer(from_fn(asked_by_a_name_of_ours))
+        .layer(map_response(strict))
+        .with_state(status)
+}
+
+/// Refuses a request for a name that anybody may register: a page of that name in the browser of an
+/// operator could otherwise read the status (DNS rebinding). Addresses, names without a dot, and names
+/// that are never in the public DNS may be asked for.
+async fn asked_by_a_name_of_ours(request: Request, next: Next) -> Response {
+    let host = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok());
+    if host.is_none_or(is_private) {
+        return next.run(request).await;
+    }
+    let told = "ask for this machine by its address, or by a name that is not public\n";
+    (StatusCode::MISDIRECTED_REQUEST, told).into_response()
+}
+
+/// Whether nobody can register the name that a `Host` header holds.
+fn is_private(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let literal = name.trim_start_matches('[').trim_end_matches(']');
+    let reserved = [".localhost", ".local", ".internal", ".home.arpa", ".test"];
+    !name.contains('.')
+        || literal.parse::<IpAddr>().is_ok()
+        || reserved.iter().any(|end| name.ends_with(end))
 }
 
 /// The headers of every answer.
@@ -125,5 +160,28 @@ async fn of_status(State(status): State<Status>) -> Response {
     match serde_json::to_string(&document) {
         Ok(text) => ([(CONTENT_TYPE, "application/json")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_anybody_may_register_is_not_answered() {
+        for (host, private) in [
+            ("127.0.0.1:9464", true),
+            ("[::1]:9464", true),
+            ("[fd00::7]", true),
+            ("localhost:9464", true),
+            ("worker-7", true),
+            ("worker.shop.svc.cluster.local:80", true),
+            ("ip-10-0-0-7.eu-central-1.compute.internal", true),
+            ("evil.example.com", false),
+            ("evil.example.com.:9464", false),
+            ("127.0.0.1.evil.com", false),
+        ] {
+            assert_eq!(is_private(host), private, "{host}");
+        }
     }
 }
