@@ -24,9 +24,13 @@ const REQUEST_ID: &str = "x-amzn-requestid";
 )]
 pub fn with_service_time(client: Client) -> (Client, ServiceTime) {
     let time = ServiceTime::default();
+    (heard_by(&client, &time), time)
+}
+
+/// The client, whose answers tell the service's time to an existing clock.
+pub fn heard_by(client: &Client, time: &ServiceTime) -> Client {
     let config = client.config().to_builder();
-    let config = config.interceptor(Dates(time.clone()));
-    (Client::from_conf(config.build()), time)
+    Client::from_conf(config.interceptor(Dates(time.clone())).build())
 }
 
 /// Reads the dates of answers.

@@ -130,8 +130,17 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return report_usage(&error),
     };
-    log::init(cli.log);
-    match execute(&cli.command) {
+    let queued = match cli.command {
+        // A worker goes on when nobody reads its log.
+        Command::Run(_) => Some(log::init_queued(cli.log)),
+        _ => {
+            log::init(cli.log);
+            None
+        }
+    };
+    let done = execute(&cli.command);
+    drop(queued);
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => fault.report(),
     }

@@ -6,7 +6,7 @@ use aftercommit::Clock;
 use aftercommit::confirmation::Transport;
 use aftercommit::internal::aws_error::AwsError;
 use aftercommit::internal::clock::ServiceTime;
-use aftercommit::internal::clock::dynamodb::with_service_time;
+use aftercommit::internal::clock::dynamodb::{heard_by, with_service_time};
 use aftercommit::stores::tables::region_of;
 use anyhow::Context as _;
 use aws_config::retry::RetryConfig;
@@ -32,8 +32,11 @@ const ATTEMPTS: u32 = 3;
 /// The clients that the worker needs.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    /// For the lease table, the ledger and the orders.
+    /// For the ledger, the dead letters and the orders.
     pub dynamodb: aws_sdk_dynamodb::Client,
+    /// For the lease table: heartbeats and looks share no connection, and no place in a queue, with
+    /// whatever else the process asks of DynamoDB.
+    pub leases: aws_sdk_dynamodb::Client,
     /// As the answers to its calls tell it.
     time: ServiceTime,
     /// For the stream.
@@ -84,7 +87,10 @@ pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> 
         streams = streams.endpoint_url(url);
     }
     let (dynamodb, time) = with_service_time(aws_sdk_dynamodb::Client::new(&config));
+    let own = aws_sdk_dynamodb::config::Builder::from(&config).http_client(http::client()?);
+    let leases = aws_sdk_dynamodb::Client::from_conf(own.build());
     Ok(Clients {
+        leases: heard_by(&leases, &time),
         dynamodb,
         time,
         streams: aws_sdk_dynamodbstreams::Client::from_conf(streams.build()),
@@ -204,7 +210,7 @@ mod tests {
             .await;
         let ses = Ses::new(aws_sdk_sesv2::Client::new(&config)).within(limit);
         let mail = mail();
-        let offer = Transport::from(ses).offer(&mail.envelope).await.unwrap();
+        let offer = Transport::from(ses).offer(&mail).await.unwrap();
         offer.deliver(&mail, &|_| true).await
     }
 

@@ -277,10 +277,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
     use aws_sdk_dynamodb::{Client, Config};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Barrier;
 
     const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.0\r\n\
                           content-length: 2\r\n\r\n{}";
@@ -350,13 +353,64 @@ mod tests {
             call.await.unwrap().unwrap();
         }
         // The network forgets both.
-        let lost = tokio::time::timeout(SILENT + SILENT / 10, client.list_tables().send());
+        let lost = tokio::time::timeout(SILENT * 3, client.list_tables().send());
         assert!(lost.await.is_err());
         let call = tokio::spawn(client.list_tables().send());
         let (mut fresh, _) = server.accept().await.unwrap();
         asked(&mut fresh).await;
         fresh.write_all(ANSWER.as_bytes()).await.unwrap();
         call.await.unwrap().unwrap();
+    }
+
+    /// As the worker has it with `--concurrency 128`: a NAT gateway forgets 135 connections at once.
+    #[tokio::test]
+    async fn a_heartbeat_gets_through_within_a_lease_after_135_connections_died() {
+        const POOLED: usize = 135;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (all, dead) = (
+            Arc::new(Barrier::new(POOLED)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let forgets = dead.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let (all, forgets) = (all.clone(), forgets.clone());
+                let is_new = forgets.load(Ordering::SeqCst);
+                tokio::spawn(async move {
+                    asked(&mut stream).await;
+                    if !is_new {
+                        all.wait().await;
+                    }
+                    stream.write_all(ANSWER.as_bytes()).await.unwrap();
+                    // Later requests get no answer, and no reset either.
+                    while stream.read_buf(&mut Vec::with_capacity(1024)).await.is_ok() {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                });
+            }
+        });
+        let client = dynamodb(&endpoint, &ProxyConfig::disabled());
+        let calls = (0..POOLED).map(|_| tokio::spawn(client.list_tables().send()));
+        for call in calls.collect::<Vec<_>>() {
+            call.await.unwrap().unwrap();
+        }
+        dead.store(true, Ordering::SeqCst);
+        let timing = aftercommit::config::Timing::default();
+        // So many calls that time out fit into a lease.
+        let calls = timing
+            .lease_duration
+            .div_duration_f64(timing.call_timeout());
+        let mut beats = 0.0;
+        loop {
+            let beat = tokio::time::timeout(timing.call_timeout(), client.list_tables().send());
+            if beat.await.is_ok_and(|answer| answer.is_ok()) {
+                break;
+            }
+            beats += 1.0;
+            assert!(beats < calls.floor());
+        }
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::io::{self, IsTerminal as _};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::lines::Lines;
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -20,6 +23,30 @@ const FILTER: &str = "warn,aftercommit=info,aws_config=error";
 
 /// Starts the log: for people on a terminal, otherwise in JSON. `RUST_LOG` selects what is logged.
 pub fn init(format: Option<LogFormat>) {
+    begin(format, io::stderr);
+}
+
+/// The same, but a reader that stalls stops nobody. What is logged last is written when the answer is
+/// dropped.
+pub fn init_queued(format: Option<LogFormat>) -> Queued {
+    let lines = Lines::to(io::stderr());
+    begin(format, lines.clone());
+    Queued(lines)
+}
+
+/// Writes what still waits when it is dropped.
+pub struct Queued(Lines);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
+}
+
+fn begin<W>(format: Option<LogFormat>, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     let default = if io::stderr().is_terminal() {
         LogFormat::Pretty
@@ -30,7 +57,7 @@ pub fn init(format: Option<LogFormat>) {
         .with_env_filter(filter)
         // Its complaint about a closed standard error would go there, and panic.
         .log_internal_errors(false)
-        .with_writer(io::stderr);
+        .with_writer(writer);
     match format.unwrap_or(default) {
         LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
         LogFormat::Pretty => log.with_ansi(io::stderr().is_terminal()).init(),

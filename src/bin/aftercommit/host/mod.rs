@@ -3,6 +3,7 @@
 pub mod aws;
 pub mod ecs;
 pub mod http;
+pub mod lines;
 pub mod log;
 pub mod signals;
 pub mod web;

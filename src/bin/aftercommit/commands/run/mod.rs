@@ -317,8 +317,8 @@ impl Worker {
         } = followed;
         let identity = identity::identity(&mapping, &args.records);
         let handler = shared.handler(args, &orders, mapping)?;
-        let dynamodb = shared.clients.dynamodb.clone();
-        let leases = DynamoDbLeases::new(dynamodb, &args.names.lease.lease_table, &at);
+        let client = shared.clients.leases.clone();
+        let leases = DynamoDbLeases::new(client, &args.names.lease.lease_table, &at);
         let consumer = Consumer::new(at.clone(), stream, leases, handler.clone())
             .settings(settings(args, &shared.here)?)
             .filters(shared.filters.clone())

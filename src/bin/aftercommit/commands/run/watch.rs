@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::Counts;
 use aftercommit::status::emf::Emf;
-use aftercommit::status::metrics::{Mails, Sample};
+use aftercommit::status::metrics::Mails;
+#[cfg(feature = "lambda")]
+use aftercommit::status::metrics::Sample;
 use aftercommit::status::{Status, http};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -16,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::args::http::HttpArgs;
 use crate::fault::Fault;
-use crate::render::out::print_all;
+use crate::host::lines::Lines;
 
 /// Between two lines of metrics: CloudWatch keeps a value for each minute.
 const MINUTE: Duration = Duration::from_mins(1);
@@ -74,7 +76,9 @@ impl WatchArgs {
             });
             tasks.push(task.abort_handle());
         }
-        let emf = self.metrics.map(|Format::Emf| Lines::begin(status.clone()));
+        let emf = self
+            .metrics
+            .map(|Format::Emf| Minutes::begin(status.clone()));
         Telling { tasks, emf }
     }
 }
@@ -97,7 +101,7 @@ impl Listening {
 /// Reports, until it is ended or dropped.
 pub struct Telling {
     tasks: Vec<AbortHandle>,
-    emf: Option<Lines>,
+    emf: Option<Minutes>,
 }
 
 impl Telling {
@@ -116,15 +120,17 @@ impl Drop for Telling {
 }
 
 /// Writes metrics once a minute.
-struct Lines {
+struct Minutes {
     stop: tokio::sync::oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Lines {
+impl Minutes {
     fn begin(status: Status) -> Self {
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
+            // A reader that stalls stops nobody.
+            let lines = Lines::to(std::io::stdout());
             let mut emf = Emf::default();
             let mut minutes = interval_at(Instant::now() + MINUTE, MINUTE);
             loop {
@@ -133,8 +139,11 @@ impl Lines {
                     _ = &mut stopped => true,
                     _ = minutes.tick() => false,
                 };
-                write(&mut emf, &status.measure().await);
+                for line in emf.lines(SystemTime::now(), &status.measure().await) {
+                    lines.send(format!("{line}\n").as_bytes());
+                }
                 if last {
+                    lines.flush();
                     return;
                 }
             }
@@ -150,9 +159,10 @@ impl Lines {
 }
 
 /// Writes a line for each table.
+#[cfg(feature = "lambda")]
 pub fn write(emf: &mut Emf, samples: &[Sample]) {
     for line in emf.lines(SystemTime::now(), samples) {
-        if let Err(error) = print_all(&format!("{line}\n")) {
+        if let Err(error) = crate::render::out::print_all(&format!("{line}\n")) {
             warn!(error = format!("{error:#}"), "cannot write metrics");
         }
     }
