@@ -16,6 +16,7 @@
 //! connection with an unread reply is closed, never reused.
 
 mod connection;
+mod dial;
 mod pool;
 mod reply;
 mod secrets;
@@ -38,10 +39,10 @@ use pool::{Got, Pool, Waiter};
 pub use reply::{Class, Reply};
 pub use secrets::Reload;
 use secrets::Secrets;
-pub use settings::{BadSettings, Login, Mechanism, Secret, Security, SmtpSettings, Timeouts};
+pub use settings::{
+    BadSettings, Login, Mechanism, Secret, Security, SmtpSettings, Timeouts, TlsIdentity,
+};
 pub use stage::{Cause, Delivery, Refusal, Stage};
-#[cfg(feature = "simulation")]
-pub(crate) use stream::Dial;
 #[cfg(feature = "ses")]
 pub(super) use wire::ascii_domain;
 use wire::{Flight, Stuffed};
@@ -82,12 +83,14 @@ impl Smtp {
     /// name is no name.
     pub fn new(settings: SmtpSettings) -> Result<Self, BadSettings> {
         let odd = |c: char| c.is_whitespace() || c.is_control();
-        if settings.hello.is_empty() || settings.hello.contains(odd) {
-            return Err(BadSettings::Hello(settings.hello));
+        if let Some(name) = &settings.hello
+            && (name.is_empty() || name.contains(odd))
+        {
+            return Err(BadSettings::Hello(name.clone()));
         }
         let tls = match settings.security {
             Security::Plain => None,
-            Security::Implicit | Security::StartTls => Some(tls::connector(&settings.extra_roots)?),
+            Security::Implicit | Security::StartTls => Some(tls::connector(&settings)?),
         };
         let login = settings.login.as_ref();
         Ok(Self(Arc::new(Inner {
@@ -164,9 +167,15 @@ impl Smtp {
             return Err(gone(Cause::Closed));
         }
         if connection.used.elapsed() >= self.0.settings.noop_after {
-            let limit = self.0.settings.timeouts.connect;
-            let there = connection.noop(limit).await;
-            there.map_err(|_| gone(Cause::Closed))?;
+            let rested_since = connection.used;
+            if connection
+                .noop(self.0.settings.timeouts.noop)
+                .await
+                .is_err()
+            {
+                self.0.pool.discard_rested(rested_since);
+                return Err(gone(Cause::Closed));
+            }
         }
         self.accepted(connection, envelope).await
     }
@@ -234,6 +243,12 @@ impl Smtp {
 }
 
 impl Offer {
+    /// How many bytes the server takes, if it says so
+    /// ([RFC 1870](https://www.rfc-editor.org/rfc/rfc1870)).
+    pub(super) fn most_bytes(&self) -> Option<u64> {
+        self.connection.as_ref()?.server.size
+    }
+
     /// Sends the message and waits for the reply to its final dot, up to 10 minutes.
     ///
     /// `may_pass` is asked right before DATA ([`Stage::Data`]) and again right before the final dot

@@ -4,12 +4,10 @@
 
 use std::time::Duration;
 
-use lettre::address::Envelope;
-
 use super::mail::Mail;
 #[cfg(feature = "ses")]
 use super::ses::Ses;
-use super::smtp::{self, Delivery, Refusal, Smtp, Stage};
+use super::smtp::{self, Cause, Delivery, Refusal, Smtp, Stage};
 
 /// How mails leave. Clones share connections.
 #[derive(Clone)]
@@ -49,11 +47,20 @@ impl Transport {
     /// # Errors
     ///
     /// [`Refusal`]: the mail is certainly not sent.
-    pub async fn offer(&self, envelope: &Envelope) -> Result<Offer, Refusal> {
+    pub async fn offer(&self, mail: &Mail) -> Result<Offer, Refusal> {
         match self {
-            Self::Smtp(smtp) => smtp.offer(envelope).await.map(Offer::Smtp),
+            Self::Smtp(smtp) => {
+                let offer = smtp.offer(&mail.envelope).await?;
+                let bytes = u64::try_from(mail.bytes.len()).unwrap_or(u64::MAX);
+                match offer.most_bytes() {
+                    Some(most) if bytes > most => {
+                        Err(Refusal::at(Stage::Mail)(Cause::TooLarge { bytes, most }))
+                    }
+                    _ => Ok(Offer::Smtp(offer)),
+                }
+            }
             #[cfg(feature = "ses")]
-            Self::Ses(ses) => ses.offer(envelope).map(Offer::Ses),
+            Self::Ses(ses) => ses.offer(&mail.envelope).map(Offer::Ses),
         }
     }
 

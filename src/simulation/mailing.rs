@@ -15,7 +15,7 @@ use super::world::World;
 use crate::clock::Clock;
 use crate::confirmation::mail::Letterhead;
 use crate::confirmation::mapping::Mapping;
-use crate::confirmation::smtp::{Dial, Smtp, SmtpSettings};
+use crate::confirmation::smtp::{Smtp, SmtpSettings};
 use crate::confirmation::template::Templates;
 use crate::confirmation::{Confirmation, Rules};
 use crate::decide::claim::{Entry, OnAmbiguous, State};
@@ -220,12 +220,12 @@ impl Mailer {
             return Ok(None);
         };
         let mut settings = SmtpSettings::from_url("smtp://127.0.0.1:25", None)?;
-        "simulated".clone_into(&mut settings.hello);
+        settings.hello = Some("simulated".to_owned());
         settings.max_connections = 2;
         settings.max_mails = 20;
         shorten(&mut settings);
         let dialled = world.clone();
-        settings.dial = Some(Dial(Arc::new(move || server::dial(&dialled))));
+        let settings = settings.dialled_by(move || Ok(server::dial(&dialled)));
         let rules = Rules {
             mapping: Mapping::new("order")?,
             on_ambiguous: mailing.policy,

@@ -52,7 +52,7 @@ impl Connection {
         slot: OwnedSemaphorePermit,
     ) -> Result<Self, Refusal> {
         let limits = settings.timeouts;
-        let tcp = within(limits.connect, connect(settings)).await;
+        let tcp = connect(settings).await;
         let mut stream = tcp.map_err(Refusal::at(Stage::Connect))?;
         if let (Security::Implicit, Some(tls)) = (settings.security, tls) {
             stream = within(limits.tls, handshake(stream, tls, &settings.host))
@@ -90,7 +90,11 @@ impl Connection {
     }
 
     async fn hello(&mut self, settings: &SmtpSettings) -> Result<(), Refusal> {
-        let (name, limit) = (&settings.hello, settings.timeouts.hello);
+        let limit = settings.timeouts.hello;
+        let name = match &settings.hello {
+            Some(name) => name.clone(),
+            None => self.stream.own_name(),
+        };
         let ehlo = format!("EHLO {name}\r\n");
         let reply = self.command(ehlo.as_bytes(), limit).await;
         let reply = reply.map_err(Refusal::at(Stage::Hello))?;
@@ -349,7 +353,10 @@ impl Connection {
     }
 }
 
-async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> Result<T, Cause> {
+pub(super) async fn within<T>(
+    limit: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> Result<T, Cause> {
     match timeout(limit, step).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(Cause::Timeout(limit)),

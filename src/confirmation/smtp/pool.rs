@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lettre::address::Envelope;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::reply::Capabilities;
@@ -131,6 +132,13 @@ impl Pool {
             }
         }
         stock.idle.push(connection);
+    }
+
+    /// Closes the connections that have rested at least since then: what killed one of them has killed
+    /// them all.
+    pub(super) fn discard_rested(&self, since: Instant) {
+        let mut stock = self.stock();
+        stock.idle.retain(|connection| connection.used > since);
     }
 
     /// The connections that rest, to be closed.

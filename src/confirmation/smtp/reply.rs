@@ -191,6 +191,8 @@ pub(super) struct Capabilities {
     pub(super) pipelining: bool,
     pub(super) starttls: bool,
     pub(super) smtputf8: bool,
+    /// The largest message that it takes, in bytes.
+    pub(super) size: Option<u64>,
     pub(super) auth: Vec<String>,
 }
 
@@ -205,6 +207,11 @@ impl Capabilities {
                 Some("PIPELINING") => offers.pipelining = true,
                 Some("STARTTLS") => offers.starttls = true,
                 Some("SMTPUTF8") => offers.smtputf8 = true,
+                // 0: no limit that the server could name.
+                Some("SIZE") => {
+                    let size = words.next().and_then(|size| size.parse().ok());
+                    offers.size = size.filter(|size| *size > 0);
+                }
                 Some("AUTH") => offers.auth.extend(words.map(str::to_owned)),
                 _ => {}
             }
@@ -288,5 +295,18 @@ mod tests {
         let offers = Capabilities::of(&reply.unwrap().unwrap());
         assert!(offers.starttls && !offers.pipelining && !offers.smtputf8);
         assert_eq!(offers.auth, ["PLAIN", "LOGIN"]);
+        assert_eq!(offers.size, Some(1));
+        for (line, size) in [
+            ("SIZE", None),
+            ("SIZE 0", None),
+            ("SIZE 52428800", Some(52_428_800)),
+        ] {
+            let (reply, _) = take(&format!("250-mx\r\n250 {line}\r\n"));
+            assert_eq!(
+                Capabilities::of(&reply.unwrap().unwrap()).size,
+                size,
+                "{line}"
+            );
+        }
     }
 }

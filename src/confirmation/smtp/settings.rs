@@ -4,7 +4,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lettre::transport::smtp::extension::ClientId;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 use zeroize::Zeroizing;
@@ -82,14 +81,16 @@ pub struct Login {
 /// [RFC 5321 4.5.3.2](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.2) where it names one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Name look-up and TCP connection; 30 s.
+    /// The name look-up, and then the TCP connection to each of the addresses found; 30 s.
     pub connect: Duration,
     /// The TLS handshake; 30 s.
     pub tls: Duration,
     /// The greeting; 5 minutes.
     pub greeting: Duration,
-    /// EHLO, STARTTLS, NOOP and RSET; 5 minutes.
+    /// EHLO, STARTTLS and RSET; 5 minutes.
     pub hello: Duration,
+    /// NOOP, which asks a connection that rested whether it is still there; 5 s.
+    pub noop: Duration,
     /// Each step of AUTH; 2 minutes.
     pub auth: Duration,
     /// MAIL; 5 minutes.
@@ -111,6 +112,7 @@ impl Default for Timeouts {
             tls: Duration::from_secs(30),
             greeting: Duration::from_mins(5),
             hello: Duration::from_mins(5),
+            noop: Duration::from_secs(5),
             auth: Duration::from_mins(2),
             mail: Duration::from_mins(5),
             rcpt: Duration::from_mins(5),
@@ -122,11 +124,39 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
+    /// The same, with at most this long for each step before the final dot. The wait for the reply to
+    /// the final dot stays: a shorter one makes duplicates.
+    #[must_use]
+    pub fn at_most(self, limit: Duration) -> Self {
+        Self {
+            connect: self.connect.min(limit),
+            tls: self.tls.min(limit),
+            greeting: self.greeting.min(limit),
+            hello: self.hello.min(limit),
+            noop: self.noop.min(limit),
+            auth: self.auth.min(limit),
+            mail: self.mail.min(limit),
+            rcpt: self.rcpt.min(limit),
+            data: self.data.min(limit),
+            body: self.body.min(limit),
+            after_dot: self.after_dot,
+        }
+    }
+
     /// The longest time from the claim, right before DATA, to the last moment at which a reply is
     /// still awaited.
     pub fn longest_delivery(&self) -> Duration {
         self.data + self.body + self.after_dot
     }
+}
+
+/// A client certificate and its private key.
+#[derive(Debug, Clone)]
+pub struct TlsIdentity {
+    /// The certificate (PEM), followed by those that it is signed with.
+    pub certificates: Vec<u8>,
+    /// The private key (PEM).
+    pub key: Secret,
 }
 
 /// Everything about the way to one mail server.
@@ -142,10 +172,13 @@ pub struct SmtpSettings {
     pub login: Option<Login>,
     /// Reads the login's secret again once the server has refused it; `None`: it never changes.
     pub reload: Option<Reload>,
-    /// The name that EHLO gives; the machine's host name.
-    pub hello: String,
+    /// The name that EHLO gives. `None`: the machine's host name if it has a domain, otherwise the
+    /// connection's own address, such as `[192.0.2.7]`. Many servers refuse a name without a dot.
+    pub hello: Option<String>,
     /// Certificates (PEM) to trust besides the platform's.
     pub extra_roots: Vec<u8>,
+    /// How this machine identifies itself in TLS; `None`: it does not.
+    pub identity: Option<TlsIdentity>,
     /// Open connections at most; 8.
     pub max_connections: usize,
     /// A connection is not used longer than this; 10 minutes.
@@ -160,7 +193,7 @@ pub struct SmtpSettings {
     pub timeouts: Timeouts,
     /// Where the server is when it is simulated.
     #[cfg(feature = "simulation")]
-    pub(crate) dial: Option<super::stream::Dial>,
+    pub(super) dial: Option<super::stream::Dial>,
 }
 
 /// An SMTP URL or a combination of settings that cannot work.
@@ -184,6 +217,9 @@ pub enum BadSettings {
     /// A certificate that cannot be read.
     #[error("the extra certificates cannot be read: {0}")]
     BadRoots(String),
+    /// A client certificate or its key that cannot be used.
+    #[error("the client certificate cannot be used: {0}")]
+    BadIdentity(String),
     /// Nothing to check the server's certificate against.
     #[error("no root certificates were found on this machine; install ca-certificates")]
     NoRoots,
@@ -210,7 +246,8 @@ impl SmtpSettings {
         };
         let host = url.host_str().filter(|h| !h.is_empty());
         let host = host.ok_or_else(|| bad("the SMTP URL names no host"))?;
-        let host = host.trim_matches(['[', ']']).to_owned();
+        let host = ascii_host(host.trim_matches(['[', ']']))
+            .ok_or_else(|| bad("the SMTP URL's host is neither a host name nor an address"))?;
         let options = Options::of(&url)?;
         let loopback = is_loopback(&host);
         let security = match (implicit, options.tls) {
@@ -231,8 +268,9 @@ impl SmtpSettings {
             security,
             login,
             reload: None,
-            hello: ClientId::default().to_string(),
+            hello: None,
             extra_roots: Vec::new(),
+            identity: None,
             max_connections: 8,
             max_age: Duration::from_mins(10),
             max_mails: 1000,
@@ -242,6 +280,19 @@ impl SmtpSettings {
             #[cfg(feature = "simulation")]
             dial: None,
         })
+    }
+
+    /// Connects to a simulated mail server, such as a test has in memory, instead of over the network.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn dialled_by(
+        self,
+        dial: impl Fn() -> std::io::Result<tokio::io::DuplexStream> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            dial: Some(super::stream::Dial(std::sync::Arc::new(dial))),
+            ..self
+        }
     }
 }
 
@@ -299,6 +350,17 @@ fn login_of(
     }))
 }
 
+/// The host as name servers and certificates know it: an international name as A-labels
+/// ([RFC 5891](https://www.rfc-editor.org/rfc/rfc5891)).
+fn ascii_host(host: &str) -> Option<String> {
+    let host = percent_decode_str(host).decode_utf8().ok()?;
+    if host.is_ascii() {
+        let odd = |c: char| c.is_whitespace() || c.is_control() || c == '%';
+        return (!host.contains(odd)).then(|| host.into_owned());
+    }
+    idna::domain_to_ascii(&host).ok()
+}
+
 /// Only what never leaves the machine, whatever a name server says.
 fn is_loopback(host: &str) -> bool {
     match Host::parse(host) {
@@ -346,6 +408,30 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    fn an_international_host_name_is_looked_up_in_its_ascii_form() {
+        for (url, host) in [
+            ("smtp://bücher.localhost:25", "xn--bcher-kva.localhost"),
+            (
+                "smtps://ann:pw@mail.BÜCHER.example",
+                "mail.xn--bcher-kva.example",
+            ),
+            ("smtps://mail_server:465", "mail_server"),
+            ("smtp://[::1]:25", "::1"),
+        ] {
+            assert_eq!(parse(url).unwrap().host, host, "{url}");
+        }
+        assert!(matches!(parse("smtp://a%20b:25"), Err(BadSettings::Url(_))));
+    }
+
+    #[test]
+    fn a_limit_for_each_step_leaves_the_wait_after_the_final_dot_alone() {
+        let limits = Timeouts::default().at_most(Duration::from_secs(20));
+        assert_eq!(limits.greeting, Duration::from_secs(20));
+        assert_eq!(limits.noop, Duration::from_secs(5));
+        assert_eq!(limits.after_dot, Duration::from_mins(10));
     }
 
     #[test]

@@ -74,6 +74,14 @@ pub enum Cause {
     /// This server cannot take this mail, or these settings.
     #[error("{0}")]
     Unsuitable(&'static str),
+    /// The server says that it takes no message of this size.
+    #[error("the mail has {bytes} bytes, and the mail server takes {most}")]
+    TooLarge {
+        /// How large the message is.
+        bytes: u64,
+        /// What the server takes.
+        most: u64,
+    },
     /// The caller did not let it pass.
     #[error("the claim had expired")]
     NotAllowed,
@@ -127,15 +135,16 @@ impl Refusal {
             (Cause::Reply(reply), Stage::Mail | Stage::Rcpt) => {
                 !reply.throttles() && reply.code() != 530
             }
-            (Cause::Unsuitable(_), Stage::Mail | Stage::Rcpt) => true,
+            (Cause::Unsuitable(_) | Cause::TooLarge { .. }, Stage::Mail | Stage::Rcpt) => true,
             _ => false,
         }
     }
 
-    /// Whether it is certain that the recipient is to blame. Otherwise a refusal may be about the
-    /// sender, the login, or what the server was set up to take.
-    pub fn is_about_the_recipient(&self) -> bool {
+    /// Whether it is certain that this order is to blame: its recipient, or its size. Otherwise a
+    /// refusal may be about the sender, the login, or what the server was set up to take.
+    pub fn is_about_the_order(&self) -> bool {
         match (&self.cause, self.stage) {
+            (Cause::TooLarge { .. }, _) => true,
             (Cause::Reply(reply), Stage::Rcpt) => reply.is_about_the_recipient(),
             (Cause::Unsuitable(_), Stage::Rcpt) => true,
             _ => false,
@@ -151,7 +160,7 @@ impl Refusal {
     pub fn is_permanent(&self) -> bool {
         match &self.cause {
             Cause::Reply(reply) => reply.class() == Class::Never,
-            Cause::Unsuitable(_) => true,
+            Cause::Unsuitable(_) | Cause::TooLarge { .. } => true,
             _ => false,
         }
     }

@@ -1,16 +1,21 @@
 //! The bytes' way: TCP, with or without TLS.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use lettre::transport::smtp::extension::ClientId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::connection::within;
+use super::dial;
 use super::settings::SmtpSettings;
+use super::stage::Cause;
 
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -22,7 +27,9 @@ pub(super) enum Stream {
 /// Connects to a simulated server.
 #[cfg(feature = "simulation")]
 #[derive(Clone)]
-pub(crate) struct Dial(pub std::sync::Arc<dyn Fn() -> tokio::io::DuplexStream + Send + Sync>);
+pub(super) struct Dial(
+    pub(super) std::sync::Arc<dyn Fn() -> io::Result<tokio::io::DuplexStream> + Send + Sync>,
+);
 
 #[cfg(feature = "simulation")]
 impl std::fmt::Debug for Dial {
@@ -80,15 +87,40 @@ impl AsyncWrite for Stream {
 }
 
 /// Looks the name up and connects.
-pub(super) async fn connect(settings: &SmtpSettings) -> io::Result<Stream> {
+pub(super) async fn connect(settings: &SmtpSettings) -> Result<Stream, Cause> {
     #[cfg(feature = "simulation")]
     if let Some(Dial(dial)) = &settings.dial {
-        return Ok(Stream::Simulated(dial()));
+        return Ok(Stream::Simulated(dial()?));
     }
-    let stream = TcpStream::connect((settings.host.as_str(), settings.port)).await?;
-    // Without this a short last segment waits 40 ms for the peer's delayed acknowledgement.
-    stream.set_nodelay(true)?;
+    let limit = settings.timeouts.connect;
+    let found = lookup_host((settings.host.as_str(), settings.port));
+    let found = within(limit, found).await?.collect();
+    let stream = dial::first_to_answer(found, limit).await?;
+    dial::tune(&stream)?;
     Ok(Stream::Plain(stream))
+}
+
+impl Stream {
+    /// The name that greets a server if none is set: the machine's, if it has a domain, otherwise the
+    /// address literal of this end of the connection
+    /// ([RFC 5321 4.1.4](https://www.rfc-editor.org/rfc/rfc5321#section-4.1.4)).
+    pub(super) fn own_name(&self) -> String {
+        let machine = ClientId::default().to_string();
+        if machine.contains('.') && !machine.starts_with('[') {
+            return machine;
+        }
+        let address = match self {
+            Self::Plain(stream) => stream.local_addr().ok(),
+            Self::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => None,
+        };
+        match address.map(|address| address.ip().to_canonical()) {
+            Some(IpAddr::V6(address)) => format!("[IPv6:{address}]"),
+            Some(IpAddr::V4(address)) => format!("[{address}]"),
+            None => "[127.0.0.1]".to_owned(),
+        }
+    }
 }
 
 /// Changes to TLS, the server's certificate checked against `host`.

@@ -2,12 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::address::{Mailbox, parse_mailbox};
 use aftercommit::confirmation::dkim::Dkim;
 use aftercommit::confirmation::mail::Letterhead;
-use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings};
+use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings, TlsIdentity};
 use aftercommit::confirmation::template::Templates;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -183,9 +184,70 @@ struct SmtpArgs {
         default_value = "8"
     )]
     smtp_connections: NonZeroUsize,
-    /// Name with which this machine greets the mail server [default: its host name]
+    /// Name with which this machine greets the mail server [default: its host name if that has a domain,
+    /// otherwise its address]
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EHLO_NAME")]
     ehlo_name: Option<String>,
+    /// Longest wait for each step up to the final dot, such as 30s [default: 30s to connect, then 2m to 5m,
+    /// as RFC 5321 says]. The reply to the final dot always has 10 minutes, because giving up sooner causes
+    /// duplicates
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_SMTP_TIMEOUT",
+        value_parser = humantime::parse_duration
+    )]
+    smtp_timeout: Option<Duration>,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// Certificates for the mail server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Mail server")]
+struct TlsArgs {
+    /// File with certificates (PEM) to trust besides the platform's, such as those of a private authority
+    #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_SMTP_CA_FILE")]
+    smtp_ca_file: Option<PathBuf>,
+    /// File with the client certificate (PEM) for a mail server that demands one
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "AFTERCOMMIT_SMTP_CLIENT_CERT",
+        requires = "smtp_client_key"
+    )]
+    smtp_client_cert: Option<PathBuf>,
+    /// File with the private key (PEM) of the client certificate
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "AFTERCOMMIT_SMTP_CLIENT_KEY",
+        requires = "smtp_client_cert"
+    )]
+    smtp_client_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn apply(&self, settings: &mut SmtpSettings) -> Result<(), Fault> {
+        let read = |flag: &str, path: &PathBuf| {
+            let text = std::fs::read(path).with_context(|| format!("{flag} {}", path.display()));
+            text.map_err(Fault::Setting)
+        };
+        if let Some(path) = &self.smtp_ca_file {
+            settings.extra_roots = read("--smtp-ca-file", path)?;
+        }
+        if let (Some(certificate), Some(key)) = (&self.smtp_client_cert, &self.smtp_client_key) {
+            let bytes = Zeroizing::new(read("--smtp-client-key", key)?);
+            let text = str::from_utf8(&bytes).map_err(|_| {
+                Fault::wrong(format!("--smtp-client-key {} is not PEM", key.display()))
+            })?;
+            settings.identity = Some(TlsIdentity {
+                certificates: read("--smtp-client-cert", certificate)?,
+                key: Secret::new(text.to_owned()),
+            });
+        }
+        Ok(())
+    }
 }
 
 impl SmtpArgs {
@@ -217,9 +279,11 @@ impl SmtpArgs {
         let mut settings = settings.context("--smtp-url").map_err(Fault::Setting)?;
         settings.reload = self.password.reload();
         settings.max_connections = self.smtp_connections.get();
-        if let Some(name) = &self.ehlo_name {
-            settings.hello.clone_from(name);
+        settings.hello.clone_from(&self.ehlo_name);
+        if let Some(limit) = self.smtp_timeout {
+            settings.timeouts = settings.timeouts.at_most(limit);
         }
+        self.tls.apply(&mut settings)?;
         let smtp = Smtp::new(settings).map_err(Fault::setting)?;
         Ok(smtp.into())
     }

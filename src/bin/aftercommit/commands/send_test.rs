@@ -71,7 +71,7 @@ pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
         None => mail,
     };
     let mail = mail.map_err(Fault::Setting)?;
-    let offer = server.offer(&mail.envelope).await;
+    let offer = server.offer(&mail).await;
     let offer = offer.with_context(|| format!("{server}: nothing was sent"))?;
     let delivery = offer.deliver(&mail, &|_| true).await;
     server.close().await;
