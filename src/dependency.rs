@@ -40,6 +40,10 @@ const FULL: Duration = Duration::from_millis(20);
 /// leaves the line, so that this is only how many start at the same moment.
 const WOKEN: usize = 4;
 
+/// What asks for less for so long, and serves nobody meanwhile, counts as down: it is then asked once a
+/// minute, not once a second.
+const OVERLOADED: Duration = Duration::from_mins(1);
+
 /// So many retries a second are allowed however few first tries there are.
 const TRICKLE: f64 = 1.0;
 
@@ -98,6 +102,8 @@ struct State {
     rate: Option<TokenBucket>,
     /// How the attempts of late ended.
     streak: Streak,
+    /// Since when it has asked for less and served nobody.
+    overloaded: Option<Duration>,
     /// Why it was found down last.
     why: Option<String>,
     /// What was logged of its being down.
@@ -139,6 +145,7 @@ impl Dependency {
             retries: RetryBudget::new(TRICKLE),
             rate: limits.per_second.map(burst),
             streak: Streak::default(),
+            overloaded: None,
             why: None,
             outage: Outage::default(),
             rng,
@@ -193,6 +200,18 @@ impl Dependency {
         guilty
     }
 
+    /// A call was asked to come later: what that says of the dependency.
+    fn overloaded(&self, why: &str) -> gate::Answer {
+        let now = self.now();
+        let state = &mut *self.state();
+        let since = *state.overloaded.get_or_insert(now);
+        if now.saturating_sub(since) < OVERLOADED {
+            return gate::Answer::Up;
+        }
+        state.why = Some(without_addresses(why));
+        gate::Answer::Down
+    }
+
     fn now(&self) -> Duration {
         self.0.origin.elapsed()
     }
@@ -208,6 +227,7 @@ impl Dependency {
             let limit = state.concurrency.limit();
             if load == Load::Served {
                 state.streak.served();
+                state.overloaded = None;
             }
             state.concurrency.end(now, permit, load);
             state.gate.end(now, ticket, answer, &mut state.rng);
@@ -276,7 +296,9 @@ impl Turn {
         let (answer, load) = match &result {
             Ok(()) if !context.has_asked() => (Unknown, Load::Unknown),
             Ok(()) => (Up, Load::Served),
-            Err(Failure::Overloaded(_)) => (Up, Load::Overload),
+            Err(Failure::Overloaded(error)) => {
+                (self.of.overloaded(&format!("{error:#}")), Load::Overload)
+            }
             Err(Failure::Unavailable(_)) => (Down, Load::Unknown),
             // Whose fault it is is not known, or it is the record's, or somebody else's turn.
             Err(_) => (Unknown, Load::Unknown),

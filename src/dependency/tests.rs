@@ -292,3 +292,30 @@ async fn who_waits_for_a_turn_gets_it_and_one_that_is_kept_is_not_asked_for() {
     asker.keep(second);
     assert!(matches!(asker.ask(Try::First), Admission::Go(_)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_asks_for_less_for_a_minute_and_serves_nobody_counts_as_down() {
+    let it = dependency(Limits::default());
+    let overloaded = || Err(Failure::overloaded("421 too many connections"));
+    let next = async || loop {
+        match it.ask(Try::First) {
+            Admission::Go(turn) => return turn,
+            Admission::Wait(wait) | Admission::Later(wait) => tokio::time::sleep(wait).await,
+        }
+    };
+    let began = Instant::now();
+    while it.down().is_none() {
+        end(next().await, overloaded());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(began.elapsed() < Duration::from_mins(10));
+    }
+    assert!(began.elapsed() >= OVERLOADED);
+    assert_eq!(it.down().unwrap().why, "421 too many connections");
+    // A probe finds it as it was, until one is served.
+    end(next().await, overloaded());
+    assert!(it.down().is_some());
+    end(next().await, Ok(()));
+    assert!(it.down().is_none());
+    end(turn(&it), overloaded());
+    assert!(it.down().is_none());
+}
