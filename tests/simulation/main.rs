@@ -2,12 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod failing;
+#[path = "../support/fault_cases.rs"]
+mod fault_cases;
 mod fleet;
 mod handler;
 mod lanes;
 mod mail;
+#[path = "../support/mail_server.rs"]
+mod mail_server;
 mod outage;
 mod projection;
+mod relay;
 mod scenarios;
 mod seeds;
 mod smoke;
+mod soak;

@@ -1,50 +1,14 @@
-//! The table of faults in docs/guarantees.md is the one that the tests run.
+//! The first table of `docs/guarantees.md` is the one that the tests run.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::faults::{Case, Told, table};
-use crate::support::mail_server::{Act, Step};
+use crate::support::fault_cases::{Case, Told, deed, place, table};
+use crate::support::mail_server::Step;
 use aftercommit::internal::decide::claim::State;
 
-const BEGIN: &str = "<!-- Made from the tests' table; a test compares them. -->\n";
-const END: &str = "<!-- So far the table. -->\n";
-
-fn place(step: Step) -> &'static str {
-    match step {
-        Step::Connect => "connecting",
-        Step::Tls => "TLS",
-        Step::Greeting => "the greeting",
-        Step::Ehlo => "EHLO",
-        Step::StartTls => "STARTTLS",
-        Step::Mail => "MAIL",
-        Step::Rcpt => "RCPT",
-        Step::Data => "DATA",
-        Step::Body => "the message",
-        Step::Dot => "the final dot",
-        Step::Auth => "AUTH",
-        Step::Noop => "NOOP",
-        Step::Rset => "RSET",
-    }
-}
-
-fn deed(case: &Case) -> String {
-    let deed = match &case.act {
-        _ if case.step == Step::Connect => "does not listen",
-        Act::Close => "hangs up",
-        Act::Reset => "resets the connection",
-        Act::Silence => "is silent",
-        Act::Half => "replies by half",
-        Act::Garbage => "talks nonsense",
-        Act::Twice => "replies twice",
-        Act::Late(_) | Act::Trickle(_) | Act::Hold => "is slow",
-        Act::Say(words) if words.contains("quota") => {
-            return format!("says {}, its quota is used up", &words[..3]);
-        }
-        Act::Say(words) => return format!("says {}", &words[..3]),
-    };
-    deed.to_owned()
-}
+const BEGIN: &str = "<!-- Faults that strike once: made by the tests, which compare it. -->\n";
+const END: &str = "<!-- End of Faults that strike once. -->\n";
 
 fn told(told: Told) -> &'static str {
     match told {
@@ -98,8 +62,8 @@ fn rendered() -> String {
         }
         let steps = deeds.entry(outcome).or_default();
         let done = steps.entry(case.step).or_default();
-        if !done.contains(&deed(&case)) {
-            done.push(deed(&case));
+        if !done.contains(&deed(case.step, &case.act)) {
+            done.push(deed(case.step, &case.act));
         }
     }
     let mut text = String::from(
@@ -124,10 +88,10 @@ fn rendered() -> String {
 }
 
 #[test]
-fn the_faults_in_the_readme_are_those_that_are_tested() {
+fn a_fault_that_strikes_once_costs_what_the_page_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guarantees.md");
-    let readme = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = readme.split_once(BEGIN).unwrap();
+    let page = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
     let (shown, after) = rest.split_once(END).unwrap();
     let table = rendered();
     if std::env::var_os("AFTERCOMMIT_WRITE_GOLDEN").is_some() {
@@ -136,6 +100,7 @@ fn the_faults_in_the_readme_are_those_that_are_tested() {
     }
     assert!(
         shown == table,
-        "run this test with AFTERCOMMIT_WRITE_GOLDEN=1; the table is now\n{table}"
+        "docs/guarantees.md has changed; write it with AFTERCOMMIT_WRITE_GOLDEN=1 cargo test \
+         --all-features --test suite fault_table. The table is now\n{table}"
     );
 }

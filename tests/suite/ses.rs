@@ -12,7 +12,7 @@ use aftercommit::{Context, Failure, Record, RecordHandler as _};
 use aws_sdk_sesv2::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::Builder;
 
-use crate::faults::{Told, told};
+use crate::support::fault_cases::{Told, told};
 use crate::support::orders::{inserted, row, rules};
 use crate::support::ses_server::{Act, SesServer};
 

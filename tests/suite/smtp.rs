@@ -427,3 +427,123 @@ async fn an_address_beyond_ascii_is_mailed_where_smtputf8_is_offered_and_given_u
         }
     }
 }
+
+/// A load balancer forgets all connections that rested as long.
+#[tokio::test]
+async fn one_resting_connection_that_is_dead_discards_those_that_rested_as_long() {
+    let server = MailServer::start(Script::default()).await;
+    let mut settings = short_at(&server, Step::Noop);
+    settings.noop_after = Duration::ZERO;
+    let smtp = Smtp::new(settings).unwrap();
+    let to = envelope("ann@example.com");
+    let offers = futures_util::future::join_all((0..8).map(|_| smtp.offer(&to))).await;
+    drop(offers);
+    assert_eq!(server.connections(), 8);
+    server.add(Fault::always(Step::Noop, Act::Silence));
+    let outcome = send(&smtp, "ann@example.com", MESSAGE).await;
+    assert_eq!(outcome, Outcome::Accepted);
+    let noops = server.heard();
+    let noops = noops.iter().filter(|(_, line)| line.starts_with("NOOP"));
+    assert_eq!((noops.count(), server.connections()), (1, 9));
+}
+
+#[tokio::test]
+async fn words_that_come_between_starttls_and_tls_end_the_connection() {
+    let words = "220 go on\r\n250-test.example\r\n250 AUTH PLAIN";
+    let server = MailServer::start(Script {
+        tls: ServerTls::StartTls,
+        faults: vec![Fault::always(Step::StartTls, Act::Say(words))],
+        ..Script::default()
+    })
+    .await;
+    let mut settings = smtp_settings(&server);
+    settings.host = "localhost".into();
+    settings.extra_roots = server.root();
+    settings.security = Security::StartTls;
+    let smtp = Smtp::new(settings).unwrap();
+    let refusal = smtp
+        .offer(&envelope("ann@example.com"))
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(refusal.stage, Stage::Tls);
+    let told = "it spoke between STARTTLS and TLS";
+    assert!(refusal.to_string().contains(told), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_server_that_demands_a_login_where_none_is_set_is_about_the_settings() {
+    let server = MailServer::start(Script {
+        auth: "PLAIN",
+        ..Script::default()
+    })
+    .await;
+    let ledger = MemoryLedger::new();
+    let worker = worker(
+        ledger.clone(),
+        smtp_settings(&server),
+        rules(OnAmbiguous::Resend),
+    );
+    let order = inserted("o1", "ann@example.com");
+    let result = worker.handle(&order, &Context::detached()).await;
+    let Err(Failure::Unavailable(error)) = result else {
+        panic!("{result:?}");
+    };
+    assert!(format!("{error:#}").contains("530"), "{error:#}");
+    assert!(row(&ledger, "o1").await.is_none());
+}
+
+#[tokio::test]
+async fn a_mail_that_is_larger_than_the_server_takes_is_given_up_before_it_is_sent() {
+    for (size, fits) in [(500, false), (1 << 20, true)] {
+        let server = MailServer::start(Script {
+            size: Some(size),
+            ..Script::default()
+        })
+        .await;
+        let ledger = MemoryLedger::new();
+        let worker = worker(
+            ledger.clone(),
+            smtp_settings(&server),
+            rules(OnAmbiguous::Resend),
+        );
+        let order = inserted("o1", "ann@example.com");
+        let result = worker.handle(&order, &Context::detached()).await;
+        let state = row(&ledger, "o1").await.unwrap().state;
+        if fits {
+            assert!(result.is_ok(), "{result:?}");
+            assert_eq!(state, State::Sent);
+            continue;
+        }
+        let Err(Failure::Reject(error)) = result else {
+            panic!("{result:?}");
+        };
+        assert!(format!("{error:#}").contains("takes 500"), "{error:#}");
+        assert_eq!(state, State::Failed);
+        let heard = server.heard();
+        assert!(
+            !heard.iter().any(|(_, line)| line.starts_with("DATA")),
+            "{heard:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_name_that_greets_a_server_has_a_dot() {
+    let server = MailServer::start(Script::default()).await;
+    for (name, greets) in [
+        (None, None),
+        (Some("mx.example.com"), Some("mx.example.com")),
+    ] {
+        let before = server.heard().len();
+        let mut settings = smtp_settings(&server);
+        settings.hello = name.map(str::to_owned);
+        let smtp = Smtp::new(settings).unwrap();
+        let outcome = send(&smtp, "ann@example.com", MESSAGE).await;
+        assert_eq!(outcome, Outcome::Accepted);
+        let heard = server.heard().split_off(before);
+        let ehlo = heard[0].1.strip_prefix("EHLO ").unwrap().to_owned();
+        assert!(ehlo.contains('.'), "{ehlo}");
+        assert!(greets.is_none_or(|name| name == ehlo), "{ehlo}");
+    }
+}

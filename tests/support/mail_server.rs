@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +26,10 @@ use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use script::{Act, Fault, Script, ServerTls, Step};
+use wire::Breakable;
+
+/// What one direction of a connection in memory holds.
+const WINDOW: usize = 64 * 1024;
 
 /// The user and password that the server takes.
 pub const USER: &str = "shop";
@@ -74,6 +79,7 @@ struct State {
     open: usize,
     most_open: usize,
     rides: usize,
+    struck: usize,
 }
 
 /// A running server; it stops when this is dropped.
@@ -85,7 +91,21 @@ pub struct MailServer {
     released: CancellationToken,
     root: Vec<u8>,
     shared: Arc<Shared>,
-    listening: Mutex<Option<DropGuard>>,
+    /// Dropped, it serves nobody any more.
+    listening: Mutex<Option<Listening>>,
+}
+
+struct Listening {
+    stop: CancellationToken,
+    _stops: DropGuard,
+}
+
+impl Listening {
+    fn new() -> Self {
+        let stop = CancellationToken::new();
+        let _stops = stop.clone().drop_guard();
+        Self { stop, _stops }
+    }
 }
 
 struct Shared {
@@ -107,7 +127,17 @@ impl MailServer {
     /// Starts on a free loopback port.
     pub async fn start(script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let server = Self::new(script, listener.local_addr().unwrap());
+        server.listen_at(listener);
+        server
+    }
+
+    /// In memory, for paused time: who wants a connection dials ([`MailServer::dial`]).
+    pub fn in_memory(script: Script) -> Self {
+        Self::new(script, SocketAddr::from(([127, 0, 0, 1], 25)))
+    }
+
+    fn new(script: Script, address: SocketAddr) -> Self {
         let (tls, root) = certificate();
         let faults = script.faults.clone();
         let state = Arc::new(Mutex::new(State {
@@ -132,7 +162,7 @@ impl MailServer {
             cut: seen_cut,
             released,
             root,
-            listening: Mutex::new(Some(listen(listener, shared.clone()))),
+            listening: Mutex::new(Some(Listening::new())),
             shared,
         }
     }
@@ -145,8 +175,41 @@ impl MailServer {
     /// Comes back where it was.
     pub async fn come_back(&self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
-        let listening = listen(listener, self.shared.clone());
-        *self.listening.lock().unwrap() = Some(listening);
+        *self.listening.lock().unwrap() = Some(Listening::new());
+        self.listen_at(listener);
+    }
+
+    /// The same, of a server in memory.
+    pub fn come_back_in_memory(&self) {
+        *self.listening.lock().unwrap() = Some(Listening::new());
+    }
+
+    fn listen_at(&self, listener: TcpListener) {
+        let stop = self.stop().unwrap();
+        let serving = serve(listener, self.shared.clone(), stop.clone());
+        tokio::spawn(stop.run_until_cancelled_owned(serving));
+    }
+
+    fn stop(&self) -> Option<CancellationToken> {
+        let listening = self.listening.lock().unwrap();
+        listening.as_ref().map(|listening| listening.stop.clone())
+    }
+
+    /// A connection to a server in memory; refused while it is away.
+    pub fn dial(&self) -> std::io::Result<DuplexStream> {
+        let Some(stop) = self.stop() else {
+            lock(&self.state).struck += 1;
+            return Err(std::io::ErrorKind::ConnectionRefused.into());
+        };
+        let (near, far) = tokio::io::duplex(WINDOW);
+        let shared = self.shared.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(converse(far, shared)));
+        Ok(near)
+    }
+
+    /// How often a fault of the script struck, or a connection was refused.
+    pub fn struck(&self) -> usize {
+        lock(&self.state).struck
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -260,32 +323,30 @@ fn certificate() -> (TlsAcceptor, Vec<u8>) {
     )
 }
 
-/// Serves until what it answers is dropped.
-fn listen(listener: TcpListener, shared: Arc<Shared>) -> DropGuard {
-    let stop = CancellationToken::new();
-    let serving = serve(listener, shared, stop.clone());
-    tokio::spawn(stop.clone().run_until_cancelled_owned(serving));
-    stop.drop_guard()
-}
-
 async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let number = {
-            let mut state = lock(&shared.state);
-            state.open += 1;
-            state.most_open = state.most_open.max(state.open);
-            state.connections += 1;
-            state.connections - 1
-        };
-        let shared = shared.clone();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-            let _open = Open(shared.state.clone());
-            session::connection(stream, number, &shared).await;
-        }));
+        let conversation = converse(stream, shared.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(conversation));
+    }
+}
+
+/// A conversation, counted from now on.
+fn converse<S: Breakable>(stream: S, shared: Arc<Shared>) -> impl Future<Output = ()> + Send {
+    let number = {
+        let mut state = lock(&shared.state);
+        state.open += 1;
+        state.most_open = state.most_open.max(state.open);
+        state.connections += 1;
+        state.connections - 1
+    };
+    let open = Open(shared.state.clone());
+    async move {
+        let _open = open;
+        session::connection(stream, number, &shared).await;
     }
 }
 

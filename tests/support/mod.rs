@@ -5,6 +5,7 @@ pub mod ahead;
 pub mod arbitrary;
 pub mod clients;
 pub mod embedded;
+pub mod fault_cases;
 pub mod flaky_ledger;
 pub mod http;
 pub mod lambda_events;

@@ -30,7 +30,8 @@ pub fn short_at(server: &MailServer, step: Step) -> SmtpSettings {
     let mut settings = smtp_settings(server);
     let limits = &mut settings.timeouts;
     let limit = match step {
-        Step::Connect | Step::Noop => &mut limits.connect,
+        Step::Connect => &mut limits.connect,
+        Step::Noop => &mut limits.noop,
         Step::Tls => &mut limits.tls,
         Step::Greeting => &mut limits.greeting,
         Step::Ehlo | Step::StartTls | Step::Rset => &mut limits.hello,
@@ -54,6 +55,7 @@ pub fn quick(server: &MailServer) -> SmtpSettings {
         &mut limits.tls,
         &mut limits.greeting,
         &mut limits.hello,
+        &mut limits.noop,
         &mut limits.auth,
         &mut limits.mail,
         &mut limits.rcpt,

@@ -137,6 +137,8 @@ impl Fault {
 pub struct Script {
     pub pipelining: bool,
     pub smtputf8: bool,
+    /// What it says of the largest message that it takes.
+    pub size: Option<usize>,
     /// The mechanisms that it names, such as `PLAIN LOGIN`; none: it does not ask who you are.
     pub auth: &'static str,
     pub tls: ServerTls,
@@ -157,6 +159,7 @@ impl Default for Script {
         Self {
             pipelining: true,
             smtputf8: true,
+            size: None,
             auth: "",
             tls: ServerTls::None,
             faults: Vec::new(),

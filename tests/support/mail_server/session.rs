@@ -5,13 +5,12 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use smtp_proto::Request;
 use smtp_proto::request::receiver::{DataReceiver, RequestReceiver};
-use tokio::net::TcpStream;
 
 use super::script::{Act, Fault, ServerTls, Step};
 use super::wire::{Breakable, Next, Wire};
 use super::{Mail, PASSWORD, Shared, USER, lock};
 
-pub(super) async fn connection(stream: TcpStream, number: usize, shared: &Shared) {
+pub(super) async fn connection<S: Breakable>(stream: S, number: usize, shared: &Shared) {
     let mut session = Session {
         shared,
         number,
@@ -74,7 +73,9 @@ impl Session<'_> {
             return None;
         }
         fault.left -= 1;
-        Some(fault.clone())
+        let fault = fault.clone();
+        state.struck += 1;
+        Some(fault)
     }
 
     /// What is to be done wrong at this step; what is to be held was held when this returns.
@@ -95,7 +96,7 @@ impl Session<'_> {
         wire.act(act, line).await
     }
 
-    async fn before_tls(&mut self, wire: &mut Wire<TcpStream>) -> bool {
+    async fn before_tls<S: Breakable>(&mut self, wire: &mut Wire<S>) -> bool {
         match self.act(Step::Tls).await {
             None => true,
             Some(act) => {
@@ -208,7 +209,9 @@ impl Session<'_> {
     fn offers(&self) -> String {
         let script = &self.shared.script;
         let auth = format!("AUTH {}", script.auth);
+        let size = script.size.map(|size| format!("SIZE {size}"));
         let mut lines = vec!["test.example"];
+        lines.extend(size.as_deref());
         lines.extend(script.pipelining.then_some("PIPELINING"));
         lines.extend(script.smtputf8.then_some("SMTPUTF8"));
         lines.extend((script.tls == ServerTls::StartTls).then_some("STARTTLS"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 
 use super::script::Act;
@@ -27,18 +27,25 @@ pub(super) struct Wire<S> {
 
 /// What can be broken rather than closed.
 pub(super) trait Breakable: AsyncRead + AsyncWrite + Unpin + Send {
-    fn tcp(&self) -> &TcpStream;
+    /// The socket; `None`: it is in memory, where closing is all that there is.
+    fn tcp(&self) -> Option<&TcpStream>;
 }
 
 impl Breakable for TcpStream {
-    fn tcp(&self) -> &TcpStream {
-        self
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
     }
 }
 
-impl Breakable for tokio_rustls::server::TlsStream<TcpStream> {
-    fn tcp(&self) -> &TcpStream {
-        self.get_ref().0
+impl Breakable for DuplexStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+impl<S: Breakable> Breakable for tokio_rustls::server::TlsStream<S> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.get_ref().0.tcp()
     }
 }
 
@@ -61,7 +68,9 @@ impl<S: Breakable> Wire<S> {
 
     /// Reads a little at a time from now on, and lets little wait.
     pub(super) fn slow_down(&mut self, pause: Duration) {
-        let _ = socket2::SockRef::from(self.stream.tcp()).set_recv_buffer_size(READ);
+        if let Some(socket) = self.stream.tcp() {
+            let _ = socket2::SockRef::from(socket).set_recv_buffer_size(READ);
+        }
         self.pause = pause;
     }
 
@@ -72,7 +81,9 @@ impl<S: Breakable> Wire<S> {
     }
 
     fn break_off(&self) {
-        let _ = socket2::SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
+        if let Some(socket) = self.stream.tcp() {
+            let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Says `line`, or does what the script has instead.

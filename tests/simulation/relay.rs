@@ -1,0 +1,198 @@
+//! A shop whose orders the shipped sender mails, as the command sets it up, to a mail server in memory.
+//! Virtual time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aftercommit::config::Timing;
+use aftercommit::confirmation::mail::Letterhead;
+use aftercommit::confirmation::mapping::Mapping;
+use aftercommit::confirmation::smtp::{Login, Secret, Smtp, SmtpSettings};
+use aftercommit::confirmation::template::Templates;
+use aftercommit::confirmation::{Confirmation, Rules};
+use aftercommit::internal::decide::claim::{OnAmbiguous, State};
+use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
+use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection};
+use aftercommit::stores::leases::InitialPosition;
+use aftercommit::stores::leases::memory::MemoryLeases;
+use aftercommit::stores::ledger::Ledger as _;
+use aftercommit::stores::ledger::memory::MemoryLedger;
+use aftercommit::stores::source::memory::{Commit, MemoryStream};
+use aftercommit::{Clock, Consumer, Event, Group, GroupTable, Settings};
+use serde_dynamo::{AttributeValue, Item};
+use tokio::time::{Instant, sleep};
+
+use crate::mail_server::{MailServer, PASSWORD, Script, Step, USER};
+
+/// The customer of the order with this number.
+pub fn customer(order: usize) -> String {
+    format!("{order}@example.com")
+}
+
+/// A running shop. Its workers end with their runtime.
+pub struct Shop {
+    pub server: Arc<MailServer>,
+    stream: MemoryStream,
+    letters: MemoryDeadLetters,
+    ledger: MemoryLedger,
+    clock: Clock,
+    committed: usize,
+}
+
+/// What became of a shop's orders.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fate {
+    pub orders: usize,
+    /// Customers with a mail, or more.
+    pub mailed: usize,
+    /// Customers with more than one mail.
+    pub twice: usize,
+    /// Orders of which nobody knows whether the mail was accepted.
+    pub in_doubt: usize,
+    /// Orders that were in doubt at some time.
+    pub ever_in_doubt: usize,
+    pub letters: BTreeMap<Reason, usize>,
+}
+
+impl Shop {
+    /// Opens with so many workers.
+    pub fn open(workers: u64, policy: OnAmbiguous, script: Script, seed: u64) -> Self {
+        let began = Instant::now();
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
+        let clock = Clock::new(move || start + began.elapsed());
+        let shop = Self {
+            server: Arc::new(MailServer::in_memory(script)),
+            stream: MemoryStream::new(workers, 100),
+            letters: MemoryDeadLetters::default(),
+            ledger: MemoryLedger::new(),
+            clock,
+            committed: 0,
+        };
+        let leases = MemoryLeases::new();
+        for worker in 0..workers {
+            shop.employ(&leases, policy, (seed << 8) + worker);
+        }
+        shop
+    }
+
+    /// Starts a worker.
+    fn employ(&self, leases: &MemoryLeases, policy: OnAmbiguous, seed: u64) {
+        let settings = Settings {
+            start: InitialPosition::TrimHorizon,
+            seed,
+            // Days pass: heartbeats, looks and empty reads are most of what a run costs.
+            timing: Timing {
+                lease_duration: Duration::from_secs(300),
+                heartbeat_interval: Duration::from_secs(60),
+                look_interval: Duration::from_secs(60),
+                listing_interval: Duration::from_mins(10),
+                idle_max: Duration::from_secs(10),
+                ..Timing::default()
+            },
+            ..Settings::default()
+        };
+        let at = GroupTable::new(Group::default(), "arn");
+        let handler = self.sender(policy, seed);
+        let consumer = Consumer::new(at, self.stream.clone(), leases.clone(), handler);
+        let consumer = consumer
+            .settings(settings)
+            .clock(self.clock.clone())
+            .dead_letters(self.letters.clone());
+        tokio::spawn(consumer.run(std::future::pending()));
+    }
+
+    fn sender(&self, policy: OnAmbiguous, seed: u64) -> Confirmation<MemoryLedger> {
+        let mut smtp = SmtpSettings::from_url("smtp://127.0.0.1:25", None).unwrap();
+        smtp.login = Some(Login {
+            user: USER.to_owned(),
+            secret: Secret::new(PASSWORD.into()),
+            mechanism: None,
+        });
+        let server = self.server.clone();
+        let smtp = smtp.dialled_by(move || server.dial());
+        let rules = Rules {
+            mapping: Mapping::new("id").unwrap(),
+            on_ambiguous: policy,
+            retention: Duration::from_hours(24 * 400),
+            clock: self.clock.clone(),
+        };
+        let from = "Shop <shop@example.com>".parse().unwrap();
+        let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
+        let rng = fastrand::Rng::with_seed(seed);
+        let smtp = Smtp::new(smtp).unwrap();
+        Confirmation::new(self.ledger.clone(), smtp, letterhead, rules, rng)
+    }
+
+    /// The number of the next order.
+    pub fn next(&self) -> usize {
+        self.committed
+    }
+
+    /// Takes an order.
+    pub fn order(&mut self) {
+        let order = self.committed;
+        self.committed += 1;
+        let text = |text: String| AttributeValue::S(text);
+        let image = HashMap::from([
+            ("id".to_owned(), text(format!("{order}"))),
+            ("email".to_owned(), text(customer(order))),
+            ("total".to_owned(), AttributeValue::N("1999".to_owned())),
+            ("currency".to_owned(), text("EUR".to_owned())),
+        ]);
+        let mut keys = image.clone();
+        keys.retain(|name, _| name == "id");
+        self.stream.commit(Commit {
+            event: Event::Insert,
+            keys: Item::from(keys),
+            old_image: None,
+            new_image: Some(Item::from(image)),
+            created: self.clock.now(),
+        });
+    }
+
+    /// Takes so many orders, evenly over a time.
+    pub async fn orders(&mut self, count: u32, within: Duration) {
+        for _ in 0..count {
+            self.order();
+            sleep(within / count).await;
+        }
+    }
+
+    /// How the orders fare now.
+    pub async fn fate(&self) -> Fate {
+        let mails = self.server.by_recipient();
+        let mut fate = Fate {
+            orders: self.committed,
+            mailed: mails.len(),
+            twice: mails.values().filter(|count| **count > 1).count(),
+            ..Fate::default()
+        };
+        let mut from = None;
+        loop {
+            let page = self.ledger.list(None, from.as_deref()).await.unwrap();
+            for (_, row) in &page.entries {
+                fate.in_doubt += usize::from(row.state == State::Ambiguous);
+                fate.ever_in_doubt += usize::from(row.ambiguities > 0);
+            }
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        let letters = self
+            .letters
+            .list(&Selection::default(), None)
+            .await
+            .unwrap();
+        for letter in letters.letters {
+            *fate.letters.entry(letter.reason).or_default() += 1;
+        }
+        fate
+    }
+}
+
+/// Whether a fault at this step meets new connections only.
+pub fn is_of_the_connection(step: Step) -> bool {
+    step < Step::Mail
+}
