@@ -295,7 +295,7 @@ async fn who_waits_for_a_turn_gets_it_and_one_that_is_kept_is_not_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn what_asks_for_less_for_a_minute_and_serves_nobody_counts_as_down() {
-    let it = dependency(Limits::default());
+    let it = dependency(&Limits::default());
     let overloaded = || Err(Failure::overloaded("421 too many connections"));
     let next = async || loop {
         match it.ask(Try::First) {
