@@ -316,6 +316,6 @@ async fn what_asks_for_less_for_a_minute_and_serves_nobody_counts_as_down() {
     assert!(it.down().is_some());
     end(next().await, Ok(()));
     assert!(it.down().is_none());
-    end(turn(&it), overloaded());
+    end(next().await, overloaded());
     assert!(it.down().is_none());
 }
