@@ -51,7 +51,9 @@ pub(super) fn writing(
     at: &Moment,
 ) -> Writing {
     let labels = Labels::of(view, listed, new);
-    let lost = if at.fresh {
+    // A group whose row and leases were deleted has read the streams that have rows.
+    let is_new = at.fresh && view.streams.is_empty();
+    let lost = if is_new {
         BTreeSet::new()
     } else {
         labels.lost()
@@ -60,7 +62,7 @@ pub(super) fn writing(
         let shard = ShardId::of_stream(label, WHOLE_STREAM);
         GapRow::unread(shard, seen_before(label, view, at), at.now)
     };
-    let unseen = labels.unseen(at).filter(|_| !at.fresh);
+    let unseen = labels.unseen(at).filter(|_| !is_new);
     Writing {
         gaps: unseen.into_iter().chain(lost.iter().map(gap)).collect(),
         rows: labels.news(&lost, at),

@@ -149,6 +149,18 @@ fn a_group_that_begins_has_lost_nothing_and_what_is_older_is_not_its_own() {
 }
 
 #[test]
+fn a_group_whose_row_and_leases_were_deleted_is_not_new() {
+    let fresh = Moment {
+        fresh: true,
+        ..moment(20)
+    };
+    let mut deleted = view(0, &[row(0, Stage::Begun, 10)]);
+    deleted.leases.clear();
+    let next = writing(&deleted, &listed(&[1]), &[shard(1)], &fresh);
+    assert_eq!(gaps(&next), [format!("{}#{WHOLE_STREAM}", LABELS[0])]);
+}
+
+#[test]
 fn that_no_stream_is_later_is_written_down_once_an_hour() {
     let view = view(0, &[row(0, Stage::Finished, 10)]);
     let soon = Moment {
