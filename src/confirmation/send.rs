@@ -63,7 +63,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         context: &Context,
     ) -> Result<(), Failure> {
         let (order, key) = (subject.0, subject.1);
-        let Some(began) = self.window.begin() else {
+        let Some(turn) = self.window.begin() else {
             return Err(Failure::Busy(LOOK_AGAIN));
         };
         let mut job = self.job(subject, context).await?;
@@ -78,7 +78,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             Ok(offer) => offer,
             Err(refusal) => return self.not_offered(job, refusal).await,
         };
-        let pass = self.window.pass(began).await;
+        let pass = self.window.pass(turn).await;
         let (true, Some(pass)) = (context.may_act(), pass) else {
             return Err(Failure::Busy(LOOK_AGAIN));
         };

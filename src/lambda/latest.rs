@@ -24,7 +24,13 @@ type Answer = Pin<Box<dyn Future<Output = Option<Arc<str>>> + Send>>;
 #[derive(Clone)]
 pub(super) struct LatestStream {
     ask: Arc<dyn Fn() -> Answer + Send + Sync>,
-    known: Arc<Mutex<Option<(SystemTime, Arc<str>)>>>,
+    known: Arc<Mutex<Option<Known>>>,
+}
+
+/// The latest stream, and when the table said so.
+struct Known {
+    stream: Arc<str>,
+    at: SystemTime,
 }
 
 impl LatestStream {
@@ -41,21 +47,22 @@ impl LatestStream {
     /// The later stream, if the table has one. By the wall clock: the monotonic one stands still
     /// while Lambda freezes the process.
     pub async fn later_than(&self, stream: &str, now: SystemTime) -> Option<Arc<str>> {
-        let latest = match self.known(now) {
-            Some(latest) => latest,
-            None => {
-                let latest = timeout(CALL, (self.ask)()).await.ok().flatten()?;
-                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.insert((now, latest)).1.clone()
-            }
+        let latest = if let Some(latest) = self.known(now) {
+            latest
+        } else {
+            let latest = timeout(CALL, (self.ask)()).await.ok().flatten()?;
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let (stream, at) = (latest.clone(), now);
+            *known = Some(Known { stream, at });
+            latest
         };
         (&*latest > stream).then_some(latest)
     }
 
     fn known(&self, now: SystemTime) -> Option<Arc<str>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, latest) = known.as_ref()?;
+        let Known { stream, at } = known.as_ref()?;
         let age = now.duration_since(*at).ok()?;
-        (age < BELIEVED).then(|| latest.clone())
+        (age < BELIEVED).then(|| stream.clone())
     }
 }

@@ -23,6 +23,6 @@ pub(super) async fn repeated<T, F: Future<Output = anyhow::Result<T>>>(
 ) -> anyhow::Result<T> {
     let mut rng = fastrand::Rng::new();
     CONFLICT
-        .call(&mut rng, |error| error.is::<Passing>(), write)
+        .call(&mut rng, anyhow::Error::is::<Passing>, write)
         .await
 }

@@ -83,9 +83,9 @@ impl Shop {
             seed,
             // Days pass: heartbeats, looks and empty reads are most of what a run costs.
             timing: Timing {
-                lease_duration: Duration::from_secs(300),
-                heartbeat_interval: Duration::from_secs(60),
-                look_interval: Duration::from_secs(60),
+                lease_duration: Duration::from_mins(5),
+                heartbeat_interval: Duration::from_mins(1),
+                look_interval: Duration::from_mins(1),
                 listing_interval: Duration::from_mins(10),
                 idle_max: Duration::from_secs(10),
                 ..Timing::default()

@@ -103,8 +103,10 @@ struct Listening {
 impl Listening {
     fn new() -> Self {
         let stop = CancellationToken::new();
-        let _stops = stop.clone().drop_guard();
-        Self { stop, _stops }
+        Self {
+            _stops: stop.clone().drop_guard(),
+            stop,
+        }
     }
 }
 

@@ -130,13 +130,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return report_usage(&error),
     };
-    let queued = match cli.command {
-        // A worker goes on when nobody reads its log.
-        Command::Run(_) => Some(log::init_queued(cli.log)),
-        _ => {
-            log::init(cli.log);
-            None
-        }
+    // A worker keeps working while nobody reads its log.
+    let queued = if matches!(cli.command, Command::Run(_)) {
+        Some(log::init_queued(cli.log))
+    } else {
+        log::init(cli.log);
+        None
     };
     let done = execute(&cli.command);
     drop(queued);

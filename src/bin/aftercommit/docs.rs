@@ -57,7 +57,7 @@ fn settings() -> String {
     let of_run: Vec<_> = run.iter().flat_map(|(_, run)| flags(run)).collect();
     for (name, command) in &known {
         let mut args = flags(command);
-        page += &format!("\n## {name}\n\n");
+        page.extend(["\n## ", name, "\n\n"]);
         page += &sentence(command.get_about());
         page += ".\n";
         if name != "aftercommit run" {
@@ -65,7 +65,7 @@ fn settings() -> String {
             let (also, own): (Vec<_>, Vec<_>) = args.into_iter().partition(shared);
             if !also.is_empty() {
                 let names: Vec<_> = also.iter().map(|arg| name_of(arg)).collect();
-                page += &format!("\nAs for `run`: {}.\n", names.join(", "));
+                page.extend(["\nAs for `run`: ", &names.join(", "), ".\n"]);
             }
             args = own;
         }
@@ -112,7 +112,7 @@ fn tables(args: &[&Arg]) -> String {
     let mut page = String::new();
     for heading in headings {
         if let Some(heading) = heading {
-            page += &format!("\n### {heading}\n");
+            page.extend(["\n### ", heading, "\n"]);
         }
         page += "\n| Flag | Default | Meaning |\n|---|---|---|\n";
         let of_heading = args.iter().filter(|arg| arg.get_help_heading() == heading);
@@ -135,7 +135,7 @@ fn row(arg: &Arg) -> String {
     let (help, default) = with_default(arg, &help);
     let choices = arg.get_possible_values();
     let choices = choices.iter().filter(|_| arg.get_action().takes_values());
-    let choices: String = choices
+    let choices: Vec<_> = choices
         .map(|choice| {
             let meaning = sentence(choice.get_help());
             format!("<br>`{}`: {meaning}", choice.get_name())
@@ -145,7 +145,7 @@ fn row(arg: &Arg) -> String {
         "| {} | {default} | {}{} |\n",
         name_of(arg),
         cell(&help),
-        cell(&choices)
+        cell(&choices.concat())
     )
 }
 

@@ -144,9 +144,8 @@ impl Refusal {
     /// refusal may be about the sender, the login, or what the server was set up to take.
     pub fn is_about_the_order(&self) -> bool {
         match (&self.cause, self.stage) {
-            (Cause::TooLarge { .. }, _) => true,
+            (Cause::TooLarge { .. }, _) | (Cause::Unsuitable(_), Stage::Rcpt) => true,
             (Cause::Reply(reply), Stage::Rcpt) => reply.is_about_the_recipient(),
-            (Cause::Unsuitable(_), Stage::Rcpt) => true,
             _ => false,
         }
     }

@@ -48,14 +48,14 @@ pub fn beating(name: &str, beat: u64) -> WorkerRow {
 /// Workers that all beat at 1, and leases `0..` of these owners, each under epoch 1.
 fn view(workers: &[&str], owners: &[Option<&str>]) -> View {
     let workers = workers.iter().map(|name| (worker(name), beating(name, 1)));
-    let row = |(number, owner): (usize, &Option<&str>)| {
+    let row = |(number, owner): (usize, Option<&str>)| {
         let row = LeaseRow::new(shard(number), None, 1);
         let owner = owner.map(worker);
         (shard(number), LeaseRow { owner, ..row })
     };
     View {
         workers: workers.collect(),
-        leases: owners.iter().enumerate().map(row).collect(),
+        leases: owners.iter().copied().enumerate().map(row).collect(),
         ..View::default()
     }
 }
@@ -115,7 +115,7 @@ fn plan(name: &str, view: &View) -> Vec<Action> {
 fn takes(actions: &[Action]) -> Vec<&Take> {
     let takes = actions.iter().filter_map(|action| match action {
         Action::Take(take) => Some(take),
-        _ => None,
+        Action::HandOver(..) => None,
     });
     takes.collect()
 }

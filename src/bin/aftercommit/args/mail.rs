@@ -205,6 +205,7 @@ struct SmtpArgs {
 /// Certificates for the mail server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Mail server")]
+#[expect(clippy::struct_field_names, reason = "a field is named as its flag")]
 struct TlsArgs {
     /// File with certificates (PEM) to trust besides the platform's, such as those of a private authority
     #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_SMTP_CA_FILE")]

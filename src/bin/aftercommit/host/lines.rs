@@ -127,9 +127,12 @@ mod tests {
 
     use std::sync::{Condvar, Mutex};
 
+    /// Whether it reads, and what it has read.
+    type Held = Mutex<(bool, Vec<u8>)>;
+
     /// A reader that stalls until it is told to go on.
     #[derive(Clone, Default)]
-    struct Pipe(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Pipe(Arc<(Held, Condvar)>);
 
     impl Pipe {
         fn go_on(&self) {
