@@ -20,6 +20,7 @@ fn root(label: &str, name: &str) -> Shard {
 /// What a row says, if it can be read.
 type At = Option<Checkpoint>;
 
+#[expect(clippy::unnecessary_wraps, reason = "as a row that cannot be read")]
 fn at_horizon() -> At {
     Some(Checkpoint::At(Position::Horizon))
 }
@@ -29,6 +30,7 @@ fn reading() -> At {
     number.map(|number| Checkpoint::At(Position::After(number)))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as a row that cannot be read")]
 fn ended() -> At {
     Some(Checkpoint::End {
         children: Vec::new(),
