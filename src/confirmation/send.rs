@@ -63,9 +63,6 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         context: &Context,
     ) -> Result<(), Failure> {
         let (order, key) = (subject.0, subject.1);
-        let Some(turn) = self.window.begin() else {
-            return Err(Failure::Busy(LOOK_AGAIN));
-        };
         let mut job = self.job(subject, context).await?;
         let draft = self.draft(&job, self.now())?;
         if job.row.is_some()
@@ -74,6 +71,9 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             context.did_not_ask();
             return ended;
         }
+        let Some(turn) = self.window.begin() else {
+            return Err(Failure::Busy(LOOK_AGAIN));
+        };
         let offer = match self.transport.offer(&draft.mail).await {
             Ok(offer) => offer,
             Err(refusal) => return self.not_offered(job, refusal).await,

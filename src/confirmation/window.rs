@@ -45,6 +45,8 @@ struct State {
     doubts: u64,
     /// None was answered since the last doubt.
     suspect: bool,
+    /// When the latest mail passed.
+    passed: Option<Instant>,
 }
 
 /// When an attempt began, in doubts.
@@ -95,7 +97,10 @@ impl Window {
         let state = &mut *self.state();
         // A server that answers will soon have room. One that left a mail in doubt, or has stopped
         // answering, may not have it for long.
-        let may_begin = state.has_room() || !(state.suspect || state.answers.is_empty());
+        let has_room = state.has_room();
+        let waits = state.passed.is_some_and(|at| at.elapsed() > PATIENCE);
+        let is_silent = waits && state.answers.is_empty();
+        let may_begin = has_room || !(state.suspect || is_silent);
         may_begin.then_some(Began(state.doubts))
     }
 
@@ -111,6 +116,7 @@ impl Window {
                     }
                     if state.has_room() {
                         state.out += 1;
+                        state.passed = Some(Instant::now());
                         return Some(Pass {
                             window: self.clone(),
                         });
