@@ -26,6 +26,7 @@ mod format;
 pub mod memory;
 pub(crate) mod row;
 
+#[cfg(feature = "simulation")]
 pub(crate) use crate::core::fleet::rows::{BEFORE_STREAM, WHOLE_STREAM};
 pub use crate::core::fleet::rows::{
     Checkpoint, FORMAT, GapResolution, GapRow, GroupRow, InitialPosition, LeaseRow, Report, Stage,
