@@ -3,6 +3,8 @@
 
 mod attempts;
 pub mod fleet;
+#[cfg(test)]
+mod golden;
 mod now;
 // Some of it serves Lambda only.
 #[cfg_attr(not(feature = "lambda"), allow(dead_code))]

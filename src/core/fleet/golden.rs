@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +19,7 @@ use super::rows::{Checkpoint, GroupRow, InitialPosition, LeaseRow, Report, Worke
 use super::snapshot::{Consistency, Unfit, Unreadable, View};
 use super::terms::{Incarnation, Sighting, Take};
 use super::{Fleet, Now};
+use crate::core::golden;
 use crate::core::position::{Position, SequenceNumber};
 use crate::decide::shard::{Shard, ShardId};
 use crate::group::Identity;
@@ -443,37 +443,7 @@ fn describe_note(note: &Note) -> String {
     }
 }
 
-/// The script with what the member says to it.
-fn played(text: &str) -> String {
-    let mut script = Script::new();
-    let mut all = String::new();
-    for line in text.lines() {
-        match line.strip_prefix("> ") {
-            Some(event) => {
-                writeln!(all, "{line}").unwrap();
-                script.event(event, &mut all);
-            }
-            None if line.is_empty() || line.starts_with('#') => writeln!(all, "{line}").unwrap(),
-            None => {}
-        }
-    }
-    all
-}
-
 #[test]
 fn every_script_leads_to_the_commands_that_are_written_in_it() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core/fleet/golden");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
-    paths.sort_by_key(|entry| entry.as_ref().unwrap().path());
-    assert!(paths.len() >= 9, "the scripts are missing");
-    for entry in paths {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let said = played(&text);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &said).unwrap();
-        } else {
-            assert_eq!(said, text, "{}", path.display());
-        }
-    }
+    golden::check("fleet/golden", 9, Script::new, Script::event);
 }

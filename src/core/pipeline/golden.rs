@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::{
     Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, LeftOut, Next, Now,
     Pipeline, Rules, Try, Verdict,
 };
+use crate::core::golden;
 use crate::decide::blame::Blame;
 use crate::decide::retry::{AttemptLimits, Backoff};
 
@@ -235,37 +235,12 @@ fn closing(word: &str) -> Closing {
     }
 }
 
-/// The script with what the pipeline says to it.
-fn played(text: &str) -> String {
-    let mut script = Script::new(rules(&[]));
-    let mut all = String::new();
-    for line in text.lines() {
-        match line.strip_prefix("> ") {
-            Some(event) => {
-                writeln!(all, "{line}").unwrap();
-                script.event(event, &mut all);
-            }
-            None if line.is_empty() || line.starts_with('#') => writeln!(all, "{line}").unwrap(),
-            None => {}
-        }
-    }
-    all
-}
-
 #[test]
 fn every_script_leads_to_the_commands_that_are_written_in_it() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core/pipeline/golden");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().collect();
-    paths.sort_by_key(|entry| entry.as_ref().unwrap().path());
-    assert!(paths.len() >= 8, "the scripts are missing");
-    for entry in paths {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let said = played(&text);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &said).unwrap();
-        } else {
-            assert_eq!(said, text, "{}", path.display());
-        }
-    }
+    golden::check(
+        "pipeline/golden",
+        8,
+        || Script::new(rules(&[])),
+        Script::event,
+    );
 }
