@@ -1,8 +1,8 @@
 //! Repeats calls that may be repeated, with full jitter between the tries.
 //!
-//! Every caller names a [`Policy`] here, so that all of them can be compared. Three loops stay where
-//! they are, as each does more than repeat one call: a shard's reader sleeps between reads anyway,
-//! the search for children changes what it asks, and a start reports why it waits.
+//! Every caller names a [`Policy`] here, so that all of them can be compared. Four loops stay where
+//! they are: a shard's reader sleeps between reads anyway, the search for children changes what it
+//! asks, a start reports why it waits, and a hand-over pauses as its worker's settings say.
 
 use std::future::Future;
 use std::time::Duration;

@@ -92,7 +92,7 @@ impl Window {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An attempt begins; `None`: there is no place for it now, and nothing is to be done for it yet.
+    /// Begins an attempt. `None`: the server has no room for it now, so the attempt must not start.
     pub(super) fn begin(&self) -> Option<Began> {
         let state = &mut *self.state();
         // A server that answers will soon have room. One that left a mail in doubt, or has stopped
@@ -104,7 +104,8 @@ impl Window {
         may_begin.then_some(Began(state.doubts))
     }
 
-    /// Waits for a place; `None`: there is none, or a mail is in doubt since the attempt began.
+    /// Waits for a place. `None`: none became free in time, or a mail came into doubt since the attempt
+    /// began.
     pub(super) async fn pass(&self, began: Began) -> Option<Pass> {
         let wait = async {
             loop {

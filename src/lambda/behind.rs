@@ -7,7 +7,7 @@
 //! be gone. A gap row records that. If it cannot be written the event is refused, and comes again: a loss is
 //! never recorded by a log line alone.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
@@ -21,14 +21,13 @@ use crate::settings::Timing;
 /// How long writing a gap row may take.
 const CALL: Duration = Duration::from_secs(5);
 
-type Write = Arc<dyn Fn(GapRow) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+type Write = Box<dyn Fn(GapRow) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
 /// Where gaps are recorded.
-#[derive(Clone)]
 pub(super) struct Gaps {
     write: Write,
     /// The last one that this process has recorded: one a day and stream is enough.
-    recorded: Arc<Mutex<Option<ShardId>>>,
+    recorded: Mutex<Option<ShardId>>,
 }
 
 impl Gaps {
@@ -37,8 +36,8 @@ impl Gaps {
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         Self {
-            write: Arc::new(move |gap| Box::pin(write(gap))),
-            recorded: Arc::default(),
+            write: Box::new(move |gap| Box::pin(write(gap))),
+            recorded: Mutex::default(),
         }
     }
 

@@ -5,10 +5,10 @@
 //! the later one. The function sees events only, so that it asks the table.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 /// How long an answer is believed. A stream keeps 24 hours, so that there is time to act.
@@ -18,13 +18,12 @@ const BELIEVED: Duration = Duration::from_mins(5);
 const CALL: Duration = Duration::from_secs(3);
 
 /// The ARN of the stream that the table has now, or `None` if it has none or does not answer.
-type Answer = Pin<Box<dyn Future<Output = Option<Arc<str>>> + Send>>;
+type Answer = BoxFuture<'static, Option<Arc<str>>>;
 
 /// The latest stream of a table, asked for at most once in five minutes.
-#[derive(Clone)]
 pub(super) struct LatestStream {
-    ask: Arc<dyn Fn() -> Answer + Send + Sync>,
-    known: Arc<Mutex<Option<Known>>>,
+    ask: Box<dyn Fn() -> Answer + Send + Sync>,
+    known: Mutex<Option<Known>>,
 }
 
 /// The latest stream, and when the table said so.
@@ -39,8 +38,8 @@ impl LatestStream {
         F: Future<Output = Option<Arc<str>>> + Send + 'static,
     {
         Self {
-            ask: Arc::new(move || Box::pin(ask())),
-            known: Arc::default(),
+            ask: Box::new(move || Box::pin(ask())),
+            known: Mutex::default(),
         }
     }
 
