@@ -1,17 +1,38 @@
-//! What all shard tasks of a consumer share.
+//! What runs handlers: the fleet's [`Consumer`](crate::Consumer), its settings in detail, redriving
+//! dead letters, and AWS Lambda.
+
+pub(crate) mod budget;
+pub(crate) mod consumer;
+pub(crate) mod dependency;
+pub(crate) mod handler;
+#[cfg(feature = "lambda")]
+#[cfg_attr(docsrs, doc(cfg(feature = "lambda")))]
+pub mod lambda;
+pub(crate) mod progress;
+pub mod redrive;
+mod run_pipeline;
+pub(crate) mod settings;
+mod shard_task;
+pub(crate) mod trust;
+
+pub use crate::core::backoff::{AttemptLimits, Backoff};
+pub use crate::core::group::{Identity, InvalidName};
+pub use budget::Budget;
+pub use consumer::IdentityDiffers;
+pub use dependency::Limits;
+pub use settings::{InvalidSetting, OnGap, Place, Timing};
 
 use std::sync::Arc;
 
-use crate::budget::Budget;
-use crate::clock::Clock;
-use crate::dead_letter::DeadLetters;
-use crate::dependency::Dependency;
-use crate::filter::{Filters, HomeRegion};
-use crate::group::GroupTable;
-use crate::handler::LivenessOf;
-use crate::progress::Progress;
-use crate::record::Record;
-use crate::settings::Settings;
+use self::dependency::Dependency;
+use self::handler::LivenessOf;
+use self::progress::Progress;
+use self::settings::Settings;
+use crate::core::filter::{Filters, HomeRegion};
+use crate::core::group::GroupTable;
+use crate::core::record::Record;
+use crate::stores::clock::Clock;
+use crate::stores::dead_letter::DeadLetters;
 
 /// From so many parked keys on, a reader asks for each key instead of knowing all of them.
 pub(crate) const FEW_PARKED: usize = 250;

@@ -2,27 +2,20 @@
 //! interface and changes without notice.
 #![allow(missing_docs)]
 
+pub use crate::core::{backoff, breaker, claim, fleet, group, rate, shard};
+
 pub mod aws_error {
-    pub use crate::aws_error::*;
+    pub use crate::stores::aws_error::*;
 }
 pub mod clock {
-    pub use crate::clock::*;
-}
-pub mod decide {
-    pub use crate::decide::*;
+    pub use crate::stores::clock::*;
 }
 pub mod dependency {
-    pub use crate::dependency::*;
-}
-pub mod fleet {
-    pub use crate::core::fleet::*;
-}
-pub mod group {
-    pub use crate::group::*;
+    pub use crate::engine::dependency::*;
 }
 pub mod handler {
-    pub use crate::handler::*;
+    pub use crate::engine::handler::*;
 }
 pub mod progress {
-    pub use crate::progress::*;
+    pub use crate::engine::progress::*;
 }

@@ -24,12 +24,12 @@
 //! | | |
 //! |---|---|
 //! | [`RecordHandler`], [`Record`], [`Context`], [`Failure`] | what you write |
-//! | [`Consumer`], [`Settings`], [`config`] | one member of the fleet, and how it works |
-//! | [`stores`] | the stream and the tables, in memory and in DynamoDB; creating them; redriving dead letters |
+//! | [`Consumer`], [`Settings`] | one member of the fleet, and how it works |
+//! | [`engine`] | settings in detail; redriving dead letters; `engine::lambda` (feature `lambda`): the same handler behind an event source mapping |
+//! | [`stores`] | the stream and the tables, in memory and in DynamoDB; creating them |
 //! | [`record`], [`filter`] | records in detail, and which of them are handled |
-//! | [`status`] | health, metrics, and the whole fleet as a page |
+//! | [`monitor`] | health, metrics, and the whole fleet as a page |
 //! | `confirmation` | the handler of the `aftercommit` command (feature `mail`) |
-//! | `lambda` | the same handler behind an event source mapping of AWS Lambda (feature `lambda`) |
 //! | `simulation` | a whole fleet with your handler under seeded faults (feature `simulation`) |
 //!
 //! # A consumer
@@ -70,51 +70,25 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod aws_error;
-mod budget;
-mod clock;
-pub mod config;
 #[cfg(feature = "mail")]
 #[cfg_attr(docsrs, doc(cfg(feature = "mail")))]
 pub mod confirmation;
-mod consumer;
 mod core;
-mod dead_letter;
-mod decide;
-mod dependency;
-mod engine;
-pub mod filter;
+pub mod engine;
 mod gate;
-mod group;
-mod handler;
 #[doc(hidden)]
 pub mod internal;
-#[cfg(feature = "lambda")]
-#[cfg_attr(docsrs, doc(cfg(feature = "lambda")))]
-pub mod lambda;
-mod leases;
-mod ledger;
-mod progress;
-pub mod record;
-mod redrive;
-mod retry;
-mod rows;
-mod run_pipeline;
-mod settings;
-mod shard_task;
+pub mod monitor;
 #[cfg(feature = "simulation")]
 #[cfg_attr(docsrs, doc(cfg(feature = "simulation")))]
 pub mod simulation;
-mod source;
-pub mod status;
 pub mod stores;
-mod tables;
-mod trust;
 
-pub use clock::Clock;
-pub use consumer::Consumer;
-pub use dependency::Dependency;
-pub use group::{Effect, Group, GroupTable};
-pub use handler::{Context, Failure, RecordHandler};
-pub use record::{Event, Record};
-pub use settings::Settings;
+pub use core::group::{Effect, Group, GroupTable};
+pub use core::record::{Event, Record};
+pub use core::{filter, record};
+pub use engine::consumer::Consumer;
+pub use engine::dependency::Dependency;
+pub use engine::handler::{Context, Failure, RecordHandler};
+pub use engine::settings::Settings;
+pub use stores::clock::Clock;

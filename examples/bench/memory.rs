@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::config::Budget;
+use aftercommit::engine::Budget;
 use aftercommit::filter::{Filter, Filters};
-use aftercommit::internal::decide::shard::{Shard, ShardId};
+use aftercommit::internal::shard::{Shard, ShardId};
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::{Position, StreamView};
 use aftercommit::stores::leases::InitialPosition;

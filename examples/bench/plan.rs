@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use aftercommit::internal::decide::shard::ShardId;
 use aftercommit::internal::fleet::assign::assign;
 use aftercommit::internal::fleet::holdings::Holdings;
 use aftercommit::internal::fleet::membership::Members;
 use aftercommit::internal::fleet::plan::Planner;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::leases::{Incarnation, LeaseRow, View, WorkerRow};
 use anyhow::ensure;
 

@@ -126,7 +126,7 @@ async fn html(State(front): State<Arc<Front>>, Path(number): Path<usize>) -> Res
 
 async fn style() -> Response {
     let css = concat!(
-        include_str!("../../src/status/page.css"),
+        include_str!("../../src/monitor/page.css"),
         include_str!("inbox.css")
     );
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], css).into_response()

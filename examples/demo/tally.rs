@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aftercommit::Effect;
-use aftercommit::internal::decide::claim::{Entry, State};
+use aftercommit::internal::claim::{Entry, State};
 use aftercommit::stores::ledger::{EffectKey, Ledger};
 use serde::Serialize;
 

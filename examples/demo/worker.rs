@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aftercommit::config::{Place, Timing};
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Counts, Rules};
-use aftercommit::internal::decide::claim::OnAmbiguous;
-use aftercommit::status::metrics::Mails;
-use aftercommit::status::{Status, Watch, http};
+use aftercommit::engine::{Place, Timing};
+use aftercommit::internal::claim::OnAmbiguous;
+use aftercommit::monitor::metrics::Mails;
+use aftercommit::monitor::{Status, Watch, http};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;

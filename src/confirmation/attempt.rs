@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::decide::claim::Happened;
+use crate::core::claim::Happened;
 use crate::gate::left_out;
-use crate::ledger::EffectKey;
+use crate::stores::ledger::EffectKey;
 
 /// More than this many effects are not remembered; a forgotten one waits for its deadline.
 const MOST: usize = 10_000;

@@ -1,10 +1,10 @@
 //! Writing claims and outcomes into the ledger, however often it takes.
 
 use crate::Clock;
-use crate::decide::claim::{Entry, Happened, transition};
-use crate::decide::hash::hash;
-use crate::ledger::{EffectKey, Ledger, Swap};
-use crate::retry::{LEDGER, OUTCOME, Policy};
+use crate::core::claim::{Entry, Happened, transition};
+use crate::core::hash::hash;
+use crate::stores::ledger::{EffectKey, Ledger, Swap};
+use crate::stores::retry::{LEDGER, OUTCOME, Policy};
 use anyhow::{Context as _, anyhow};
 
 /// Rounds of losing a race before giving up for now.

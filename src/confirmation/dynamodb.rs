@@ -8,12 +8,10 @@ use lettre::Address;
 use serde_dynamo::Item;
 
 use super::lookup::{Lookup, Now, address_hash};
-use crate::rows::dynamodb::{Table, Write};
-use crate::rows::expression::Expression;
-use crate::rows::fields::{Reader, text, time, to_item, words};
-
-/// The partition key of the suppression list: the hash of an address.
-pub(crate) const ADDRESS: &str = "address";
+use crate::stores::rows::dynamodb::{Table, Write};
+use crate::stores::rows::expression::Expression;
+use crate::stores::rows::fields::{Reader, text, time, to_item, words};
+use crate::stores::tables::dynamodb::ADDRESS;
 
 /// Looks into DynamoDB for what is true now.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +80,7 @@ pub struct Suppressed {
 
 impl SuppressionList {
     /// The list in `table`, which must exist
-    /// ([`crate::tables::dynamodb::create_suppression_table`]).
+    /// ([`crate::stores::tables::dynamodb::create_suppression_table`]).
     pub fn new(client: Client, table: &str) -> Self {
         let table = Table::new(client, table);
         Self { table }

@@ -8,8 +8,8 @@ use miniz_oxide::deflate::compress_to_vec;
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
 use super::mail::Mail;
-use crate::decide::claim::Kept;
-use crate::ledger::EffectKey;
+use crate::core::claim::Kept;
+use crate::stores::ledger::EffectKey;
 
 /// The largest mail that is kept, packed: a larger one would cost its claim too much.
 const MOST: usize = 8 * 1024;

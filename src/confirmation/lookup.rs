@@ -14,8 +14,8 @@ use super::Confirmation;
 use super::mail::hex;
 use super::order::Order;
 use super::send::{Ended, LOOK_AGAIN, Subject};
-use crate::decide::claim::{Happened, State, transition};
-use crate::ledger::{Ledger, Swap};
+use crate::core::claim::{Happened, State, transition};
+use crate::stores::ledger::{Ledger, Swap};
 use crate::{Context, Failure, Record};
 
 /// Rounds of losing a race for the row.

@@ -13,7 +13,7 @@ use super::address;
 use super::dkim::Dkim;
 use super::order::{Order, OrderError};
 use super::template::{Content, Shop, Templates};
-use crate::ledger::EffectKey;
+use crate::stores::ledger::EffectKey;
 
 /// The first second whose year has five digits: a `Date` header cannot tell it.
 const YEAR_10000: u64 = 253_402_300_800;

@@ -40,7 +40,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-pub use crate::decide::claim::OnAmbiguous;
+pub use crate::core::claim::OnAmbiguous;
 use attempt::Memory;
 use book::Book;
 use expression::Expression;
@@ -55,8 +55,8 @@ pub use transport::{Offer, Transport};
 use wanted::Wanted;
 use window::Window;
 
-use crate::group::Effect;
-use crate::ledger::{EffectKey, Ledger, item_ref};
+use crate::core::group::Effect;
+use crate::stores::ledger::{EffectKey, Ledger, item_ref};
 use crate::{Clock, Context, Event, Failure, Record, RecordHandler};
 
 /// How many digits of the hash of an address a row of the ledger keeps: enough to tell recipients

@@ -15,9 +15,9 @@ use super::smtp::{Cause, Delivery, Refusal, Reply, Stage};
 use super::transport::Offer;
 use super::window::{Answer, Pass};
 use crate::Failure;
-use crate::decide::claim::{Entry, Happened, ItemRef, OnAmbiguous, State, other_item, transition};
+use crate::core::claim::{Entry, Happened, ItemRef, OnAmbiguous, State, other_item, transition};
 use crate::gate::left_out;
-use crate::ledger::{Ledger, Swap};
+use crate::stores::ledger::{Ledger, Swap};
 
 /// How many mails came to what, in this process.
 #[derive(Debug, Default)]

@@ -14,11 +14,11 @@ use super::mail::{Frozen, Mail};
 use super::order::Order;
 use super::outcome::Claimed;
 use super::smtp::Stage;
-use crate::decide::claim::{
+use crate::core::claim::{
     Ask, Claimant, Entry, Happened, ItemRef, Kept, Liveness, OnAmbiguous, State, Verdict, claim,
 };
 use crate::gate::left_out;
-use crate::ledger::{EffectKey, Ledger, Swap};
+use crate::stores::ledger::{EffectKey, Ledger, Swap};
 use crate::{Context, Failure};
 
 /// Between the last moment at which a reply is awaited and the deadline of a claim: time for the

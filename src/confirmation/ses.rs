@@ -32,7 +32,7 @@ use lettre::address::Envelope;
 
 use super::mail::{Mail, message_id_local};
 use super::smtp::{Cause, Delivery, Refusal, Reply, Stage, ascii_domain};
-use crate::ledger::EffectKey;
+use crate::stores::ledger::EffectKey;
 
 /// For the whole call. Shorter makes duplicates.
 const LIMIT: Duration = Duration::from_mins(1);

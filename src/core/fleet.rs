@@ -53,8 +53,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Now;
-use crate::decide::claim::Liveness;
-use crate::decide::shard::ShardId;
+use crate::core::claim::Liveness;
+use crate::core::shard::ShardId;
 
 pub mod absences;
 pub mod assign;

@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 
 pub use super::Now;
 use super::{Attempts, Reason};
-use crate::decide::blame::Blame;
+use crate::core::breaker::blame::Blame;
 
 mod events;
 mod parked;

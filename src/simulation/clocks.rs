@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::world::World;
-use crate::clock::Clock;
-use crate::settings::Timing;
+use crate::engine::settings::Timing;
+use crate::stores::clock::Clock;
 
 /// How long the fastest clock's second takes, and by how much longer that of the slowest: 20 %
 /// apart.

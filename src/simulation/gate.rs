@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::leases::Hold;
-use crate::trust::Tenure;
+use crate::engine::trust::Tenure;
+use crate::stores::leases::Hold;
 
 tokio::task_local! {
     /// The gate of the worker that runs here, if it is a simulated one.

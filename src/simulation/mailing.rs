@@ -12,19 +12,19 @@ use serde_dynamo::{AttributeValue, Item};
 use super::flaw::{Flaw, has};
 use super::network::Network;
 use super::world::World;
-use crate::clock::Clock;
 use crate::confirmation::mail::Letterhead;
 use crate::confirmation::mapping::Mapping;
 use crate::confirmation::smtp::{Smtp, SmtpSettings};
 use crate::confirmation::template::Templates;
 use crate::confirmation::{Confirmation, Rules};
-use crate::decide::claim::{Entry, OnAmbiguous, State};
-use crate::group::Effect;
-use crate::handler::{Context, Failure, RecordHandler};
-use crate::ledger::memory::MemoryLedger;
-use crate::ledger::{EffectKey, Ledger, Page, Swap};
-use crate::record::{Event, Record};
-use crate::source::memory::Commit;
+use crate::core::claim::{Entry, OnAmbiguous, State};
+use crate::core::group::Effect;
+use crate::core::record::{Event, Record};
+use crate::engine::handler::{Context, Failure, RecordHandler};
+use crate::stores::clock::Clock;
+use crate::stores::ledger::memory::MemoryLedger;
+use crate::stores::ledger::{EffectKey, Ledger, Page, Swap};
+use crate::stores::source::memory::Commit;
 
 mod server;
 

@@ -17,10 +17,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::handler::RecordHandler;
-use crate::source::memory::Commit;
+use crate::engine::handler::RecordHandler;
+use crate::stores::source::memory::Commit;
 
-use crate::decide::claim::OnAmbiguous;
+use crate::core::claim::OnAmbiguous;
 
 mod clocks;
 pub mod flaw;

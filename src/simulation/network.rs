@@ -11,16 +11,16 @@ use tokio::sync::oneshot;
 use super::clocks::Clocks;
 use super::flaw::{Flaw, has};
 use super::world::World;
-use crate::decide::shard::{Shard, ShardId};
-use crate::group::Identity;
-use crate::leases::memory::MemoryLeases;
-use crate::leases::{
+use crate::core::group::Identity;
+use crate::core::record::Position;
+use crate::core::shard::{Shard, ShardId};
+use crate::engine::settings::Timing;
+use crate::stores::leases::memory::MemoryLeases;
+use crate::stores::leases::{
     Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
     StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
 };
-use crate::record::Position;
-use crate::settings::Timing;
-use crate::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
+use crate::stores::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
 
 /// One worker's way to the table and the stream.
 #[derive(Clone)]

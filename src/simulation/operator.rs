@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::witness::Witness;
 use super::world::World;
-use crate::decide::shard::ShardId;
-use crate::leases::Incarnation;
-use crate::leases::row::{GROUP_ROW, lease_key, worker_key};
-use crate::leases::{GapRow, Unfit, Unreadable, View};
+use crate::core::shard::ShardId;
+use crate::stores::leases::Incarnation;
+use crate::stores::leases::row::{GROUP_ROW, lease_key, worker_key};
+use crate::stores::leases::{GapRow, Unfit, Unreadable, View};
 
 /// A row that an operator strikes at.
 enum Target {

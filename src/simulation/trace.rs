@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::decide::shard::ShardId;
-use crate::leases::Incarnation;
-use crate::leases::{LeaseRow, View};
+use crate::core::shard::ShardId;
+use crate::stores::leases::Incarnation;
+use crate::stores::leases::{LeaseRow, View};
 
 /// Writes down which rows came, changed and went.
 pub(super) fn describe_change(trace: &mut String, at: f64, before: &View, now: &View) {

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::worker::Worker;
 use super::world::World;
 use super::{operator, streams};
-use crate::decide::shard::{Shard, ShardId};
-use crate::handler::RecordHandler;
+use crate::core::shard::{Shard, ShardId};
+use crate::engine::handler::RecordHandler;
 
 /// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
 pub(super) const LATE: Duration = Duration::from_secs(25);

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use crate::consumer::EDGE;
-use crate::decide::shard::{Shard, ShardId};
-use crate::handler::Context;
-use crate::leases::{
+use crate::core::record::{ItemKey, Position, Record, SequenceNumber};
+use crate::core::shard::{Shard, ShardId};
+use crate::engine::consumer::EDGE;
+use crate::engine::handler::Context;
+use crate::engine::trust::Tenure;
+use crate::stores::leases::{
     BEFORE_STREAM, Checkpoint, Epoch, GapRow, GroupRow, InitialPosition, View, WHOLE_STREAM,
 };
-use crate::record::{ItemKey, Position, Record, SequenceNumber};
-use crate::trust::Tenure;
 
 /// What really happened.
 #[derive(Debug, Default)]

@@ -12,13 +12,13 @@ use super::gate::Gate;
 use super::mailing::{self, Mailer};
 use super::network::Network;
 use super::world::World;
-use crate::consumer::{Consumer, clock_of};
-use crate::group::{Group, GroupTable};
-use crate::handler::{Context, Failure, RecordHandler};
-use crate::leases::{FORMAT, InitialPosition};
-use crate::progress::Counters;
-use crate::record::Record;
-use crate::settings::{Settings, Timing};
+use crate::core::group::{Group, GroupTable};
+use crate::core::record::Record;
+use crate::engine::consumer::{Consumer, clock_of};
+use crate::engine::handler::{Context, Failure, RecordHandler};
+use crate::engine::progress::Counters;
+use crate::engine::settings::{Settings, Timing};
+use crate::stores::leases::{FORMAT, InitialPosition};
 
 /// A worker process: it can be started, crashed, frozen, and stopped.
 pub(super) struct Worker<H> {

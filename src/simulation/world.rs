@@ -14,13 +14,13 @@ use super::trace::describe_change;
 use super::witness::Witness;
 use super::worker::Worker;
 use super::{Counts, Outcome, Scenario, weather};
-use crate::decide::shard::ShardId;
-use crate::handler::RecordHandler;
-use crate::leases::memory::MemoryLeases;
-use crate::leases::{Consistency, Epoch, Hold, LeaseRow, View};
-use crate::record::Event;
-use crate::source::memory::{Commit, MemoryStream};
-use crate::source::{Batch, ShardIterator, SourceError};
+use crate::core::record::Event;
+use crate::core::shard::ShardId;
+use crate::engine::handler::RecordHandler;
+use crate::stores::leases::memory::MemoryLeases;
+use crate::stores::leases::{Consistency, Epoch, Hold, LeaseRow, View};
+use crate::stores::source::memory::{Commit, MemoryStream};
+use crate::stores::source::{Batch, ShardIterator, SourceError};
 
 /// How many past states of the table an eventually consistent look may still see.
 const PAST: usize = 6;

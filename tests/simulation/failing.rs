@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::config::Timing;
-use aftercommit::internal::decide::retry::AttemptLimits;
+use aftercommit::engine::Timing;
+use aftercommit::engine::redrive::{How, Key, redrive};
+use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::memory::MemoryLeases;
-use aftercommit::stores::redrive::{How, Key, redrive};
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
 use aftercommit::{
     Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::config::Timing;
+use aftercommit::engine::Timing;
 use aftercommit::filter::{Filter, Filters};
-use aftercommit::internal::decide::retry::AttemptLimits;
+use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::internal::dependency::{Dependency, Limits};
 use aftercommit::record::Position;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::simulation::{Flaw, Scenario};
 
 use crate::seeds::{all_keep_their_promises, unnoticed};

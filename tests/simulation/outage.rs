@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::config::Timing;
-use aftercommit::internal::decide::retry::AttemptLimits;
+use aftercommit::engine::Timing;
+use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection};
 use aftercommit::stores::leases::InitialPosition;

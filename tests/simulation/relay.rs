@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::config::Timing;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Login, Secret, Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Rules};
-use aftercommit::internal::decide::claim::{OnAmbiguous, State};
+use aftercommit::engine::Timing;
+use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection};
 use aftercommit::stores::leases::InitialPosition;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::stores::dead_letter::Reason;
 
 use crate::fault_cases::{Case, table};

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context as Polling, Poll};
 
-use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::internal::claim::{Liveness, OnAmbiguous, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Failure, RecordHandler};
 

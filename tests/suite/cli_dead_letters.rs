@@ -3,7 +3,7 @@
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::lambda_event;
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reason};

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::Effect;
 use aftercommit::confirmation::mail::message_id_local;
-use aftercommit::internal::decide::claim::{
+use aftercommit::internal::claim::{
     Ask, Claimant, Entry, Happened, Liveness, OnAmbiguous, State, Verdict, claim, transition,
 };
 use aftercommit::stores::ledger::{EffectKey, Ledger as _};

@@ -1,6 +1,6 @@
 //! What an operator sends by hand.
 
-use aftercommit::internal::decide::claim::{Happened, State, transition};
+use aftercommit::internal::claim::{Happened, State, transition};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
     ScalarAttributeType, StreamSpecification, StreamViewType,

@@ -4,8 +4,8 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::Effect;
-use aftercommit::internal::decide::claim::OnAmbiguous;
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::claim::OnAmbiguous;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::leases::{Consistency, GapRow, LeaseStore as _};
 use aftercommit::stores::ledger::EffectKey;
 use aftercommit::stores::tables::dynamodb::create_lease_table;

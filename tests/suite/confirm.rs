@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::internal::decide::claim::{
+use aftercommit::internal::claim::{
     Decision, Happened, Liveness, OnAmbiguous, Resolution, State, transition,
 };
 use aftercommit::stores::ledger::Ledger;

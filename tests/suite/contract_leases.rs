@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::config::Identity;
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::engine::Identity;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{

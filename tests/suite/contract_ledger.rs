@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use aftercommit::Effect;
-use aftercommit::internal::decide::claim::{
+use aftercommit::internal::claim::{
     Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;

@@ -10,7 +10,7 @@ use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Rules};
-use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous};
+use aftercommit::internal::claim::{Liveness, OnAmbiguous};
 use aftercommit::stores::ledger::EffectKey;
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Clock, Context, RecordHandler as _};

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use aftercommit::engine::redrive::{How, Key, redrive};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{
     Claim, DeadLetters as _, Envelope, KEPT_AFTER, Letter, Reason, Selection, Settled,
 };
-use aftercommit::stores::redrive::{How, Key, redrive};
 use aftercommit::{Clock, Context, Failure, Record, RecordHandler};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;

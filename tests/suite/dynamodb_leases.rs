@@ -1,11 +1,11 @@
 //! The lease table as DynamoDB stores it: damaged rows, rows of a newer build, many rows.
 
-use aftercommit::config::Identity;
+use aftercommit::engine::Identity;
 use aftercommit::{Group, GroupTable};
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::leases::{

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::{Position, SequenceNumber, StreamView};
 use aftercommit::stores::source::dynamodb::DynamoDbStream;
 use aftercommit::stores::source::{ShardIterator, SourceError, StreamSource as _};

@@ -8,7 +8,7 @@ use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::confirmation::template::Templates;
-use aftercommit::internal::decide::claim::{OnAmbiguous, State};
+use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use aftercommit::{Context, RecordHandler};

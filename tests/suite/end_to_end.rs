@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::stores::leases::{Checkpoint, Consistency, LeaseStore as _};
 use aws_sdk_dynamodb::types::StreamSpecification;
 use tokio::time::timeout;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::support::fault_cases::{Case, Told, deed, place, table};
 use crate::support::mail_server::Step;
-use aftercommit::internal::decide::claim::State;
+use aftercommit::internal::claim::State;
 
 const BEGIN: &str = "<!-- Faults that strike once: made by the tests, which compare it. -->\n";
 const END: &str = "<!-- End of Faults that strike once. -->\n";

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use futures_util::{FutureExt, StreamExt, stream};
 
-use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous};
+use aftercommit::internal::claim::{Liveness, OnAmbiguous};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, RecordHandler};
 

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aftercommit::config::Timing;
-use aftercommit::status::FindingKind;
-use aftercommit::status::metrics::METRICS;
+use aftercommit::engine::Timing;
+use aftercommit::monitor::FindingKind;
+use aftercommit::monitor::metrics::METRICS;
 
 const MODULES: &[&str] = &[
     "alarms",

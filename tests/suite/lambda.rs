@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use aftercommit::engine::lambda::{Function, Invoked, MARGIN, Refused};
 use aftercommit::filter::Filters;
-use aftercommit::internal::decide::retry::AttemptLimits;
-use aftercommit::lambda::{Function, Invoked, MARGIN, Refused};
+use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection, Settled};
 use aftercommit::{Failure, Settings};
 use serde_json::json;

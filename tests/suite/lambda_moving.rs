@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::Clock;
 use aftercommit::confirmation::{Confirmation, Rules};
-use aftercommit::internal::decide::claim::{OnAmbiguous, State};
-use aftercommit::lambda::Function;
+use aftercommit::engine::lambda::Function;
+use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use tokio::time::{Instant, timeout};

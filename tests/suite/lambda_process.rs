@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use aftercommit::internal::decide::claim::State;
+use aftercommit::internal::claim::State;
 use aftercommit::stores::dead_letter::{Reason, Selection};
 use aws_sdk_dynamodb::types::{AttributeValue, StreamViewType};
 use serde_json::{Value, json};

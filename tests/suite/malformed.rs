@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::Settings;
-use aftercommit::config::Timing;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::internal::decide::claim::OnAmbiguous;
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::engine::Timing;
+use aftercommit::internal::claim::OnAmbiguous;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::{Position, StreamView};
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use aftercommit::internal::decide::claim::OnAmbiguous;
-use aftercommit::internal::decide::retry::{AttemptLimits, Backoff};
+use aftercommit::engine::redrive::{How, Key, Summary, redrive};
+use aftercommit::internal::backoff::{AttemptLimits, Backoff};
+use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
-use aftercommit::stores::redrive::{How, Key, Summary, redrive};
 use aftercommit::{Clock, Settings};
 use aws_sdk_dynamodb::types::AttributeValue;
 use tokio::time::timeout;

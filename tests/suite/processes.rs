@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::stores::leases::{Consistency, Incarnation, LeaseStore as _, View, WorkerRow};
 use tokio::time::{sleep, sleep_until, timeout};
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aftercommit::confirmation::smtp::SmtpSettings;
-use aftercommit::internal::decide::claim::{Entry, Liveness, OnAmbiguous, State};
+use aftercommit::internal::claim::{Entry, Liveness, OnAmbiguous, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, RecordHandler as _};
 use tokio::io::{AsyncBufReadExt as _, BufReader};

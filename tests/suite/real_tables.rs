@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aftercommit::Effect;
-use aftercommit::internal::decide::claim::State;
+use aftercommit::internal::claim::State;
 use aftercommit::record::Position;
 use aftercommit::stores::leases::{Checkpoint, Consistency, LeaseRow, LeaseStore as _};
 use aftercommit::stores::ledger::{EffectKey, Ledger as _};

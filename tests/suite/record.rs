@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;
 
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::{Position, StreamView};
 use aftercommit::stores::source::StreamSource as _;

@@ -5,13 +5,13 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::engine::redrive::{How, Key, Step, Summary, redrive};
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reason, Selection};
 use aftercommit::stores::leases::memory::MemoryLeases;
-use aftercommit::stores::redrive::{How, Key, Step, Summary, redrive};
 use aftercommit::stores::source::memory::MemoryStream;
 use aftercommit::{
     Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler,

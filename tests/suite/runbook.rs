@@ -5,8 +5,8 @@
 use std::time::{Duration, SystemTime};
 
 use aftercommit::Effect;
-use aftercommit::internal::decide::claim::{OnAmbiguous, State};
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::claim::{OnAmbiguous, State};
+use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::leases::{GapRow, LeaseStore as _};
 use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use aws_sdk_dynamodb::types::AttributeValue;

@@ -8,7 +8,7 @@ use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::smtp::{Secret, Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
-use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous};
+use aftercommit::internal::claim::{Liveness, OnAmbiguous};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, RecordHandler as _};
 use tracing_subscriber::fmt::MakeWriter;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::internal::claim::{Liveness, OnAmbiguous, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Failure, RecordHandler};
 

@@ -6,7 +6,7 @@ use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::ses::Ses;
 use aftercommit::confirmation::template::Templates;
-use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::internal::claim::{Liveness, OnAmbiguous, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Failure, Record, RecordHandler as _};
 use aws_sdk_sesv2::config::{BehaviorVersion, Credentials, Region};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aftercommit::confirmation::smtp::{
     Delivery, Refusal, Reload, Secret, Security, Smtp, SmtpSettings, Stage,
 };
-use aftercommit::internal::decide::claim::{OnAmbiguous, State};
+use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Failure, RecordHandler as _};
 use lettre::address::Envelope;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aftercommit::filter::{Filter, Filters, Subject};
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::lambda_event::{read, read_all, write};
 use aftercommit::record::{Position, Record};
 use aftercommit::stores::source::dynamodb::DynamoDbStream;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::internal::decide::claim::{
+use aftercommit::internal::claim::{
     Ask, Claimant, Entry, Liveness, OnAmbiguous, State, Verdict, claim,
 };
 use aftercommit::stores::ledger::memory::MemoryLedger;

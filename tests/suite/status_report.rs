@@ -1,15 +1,15 @@
 //! What the rows of a fleet mean to people.
 
-use aftercommit::config::Identity;
+use aftercommit::engine::Identity;
 use aftercommit::{Group, GroupTable};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::internal::decide::shard::ShardId;
 use aftercommit::internal::progress::Beats;
-use aftercommit::record::{Position, SequenceNumber};
-use aftercommit::status::{
+use aftercommit::internal::shard::ShardId;
+use aftercommit::monitor::{
     FindingKind, FleetStatus, ResolvedBy, ShardState, StreamStatus, Verdict,
 };
+use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::stores::leases::{
     Checkpoint, GapResolution, GapRow, GroupRow, Incarnation, InitialPosition, LeaseRow, Report,
     View, WorkerRow,

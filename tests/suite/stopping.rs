@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aftercommit::Effect;
-use aftercommit::internal::decide::claim::State;
+use aftercommit::internal::claim::State;
 use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use tokio::time::{sleep, timeout};
 

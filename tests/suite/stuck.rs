@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use aftercommit::config::Timing;
-use aftercommit::status::{Status, Watch, http};
+use aftercommit::engine::Timing;
+use aftercommit::monitor::{Status, Watch, http};
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::source::memory::{Commit, MemoryStream};

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use aftercommit::internal::decide::retry::{Backoff, RetryBudget};
-use aftercommit::internal::decide::throttle::{Concurrency, Load, Permit, TokenBucket};
+use aftercommit::internal::backoff::{Backoff, RetryBudget};
+use aftercommit::internal::breaker::throttle::{Concurrency, Load, Permit, TokenBucket};
 
 /// A record on its way: which client's, and how often it was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aftercommit::confirmation::smtp::Smtp;
-use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, RecordHandler};
 use serde_dynamo::AttributeValue;

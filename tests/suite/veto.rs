@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use aftercommit::confirmation::expression::Expression;
 use aftercommit::confirmation::lookup::{Lookup, Now, address_hash};
-use aftercommit::internal::decide::claim::{Liveness, OnAmbiguous, State};
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::claim::{Liveness, OnAmbiguous, State};
+use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, Event, Failure, Record, RecordHandler};
 use serde_dynamo::{Item, to_item};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use aftercommit::internal::decide::claim::OnAmbiguous;
+use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::stores::dead_letter::DeadLetters as _;
 use aftercommit::stores::leases::{Consistency, LeaseStore as _};
 use aws_sdk_dynamodb::types::AttributeValue;

@@ -10,7 +10,7 @@ use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::leases::{Consistency, InitialPosition, LeaseStore as _, View};
 use aftercommit::stores::source::dynamodb::DynamoDbStream;
 
-use aftercommit::config::Timing;
+use aftercommit::engine::Timing;
 use aftercommit::record::SequenceNumber;
 use aftercommit::stores::tables::dynamodb::create_lease_table;
 use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, Settings};

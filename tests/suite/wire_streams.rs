@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aftercommit::internal::decide::shard::{Shard, ShardId};
+use aftercommit::internal::shard::{Shard, ShardId};
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::{ItemKey, Position};
 use aftercommit::stores::source::dynamodb::DynamoDbStream;

@@ -1,6 +1,6 @@
 //! A table that is followed over the wire, through all of its streams.
 
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::Position;
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::leases::{Consistency, LeaseStore as _};

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use aftercommit::Failure;
-use aftercommit::internal::decide::claim::State;
+use aftercommit::internal::claim::State;
 
 use super::mail_server::{Act, Step};
 

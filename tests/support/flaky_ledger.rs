@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use aftercommit::internal::decide::claim::{Entry, State};
+use aftercommit::internal::claim::{Entry, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::stores::ledger::{EffectKey, Ledger, Page, Swap};
 use anyhow::bail;

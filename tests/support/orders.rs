@@ -10,7 +10,7 @@ use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, Rules};
-use aftercommit::internal::decide::claim::{Entry, OnAmbiguous};
+use aftercommit::internal::claim::{Entry, OnAmbiguous};
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
 use aftercommit::stores::ledger::memory::MemoryLedger;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use aftercommit::Effect;
-use aftercommit::config::Timing;
 use aftercommit::confirmation::Confirmation;
-use aftercommit::internal::decide::claim::{Entry, OnAmbiguous, State};
+use aftercommit::engine::Timing;
+use aftercommit::internal::claim::{Entry, OnAmbiguous, State};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;

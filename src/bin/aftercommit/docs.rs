@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use aftercommit::status::metrics::{METRICS, Metric};
+use aftercommit::monitor::metrics::{METRICS, Metric};
 use clap::builder::StyledStr;
 use clap::{Arg, Command, CommandFactory as _};
 

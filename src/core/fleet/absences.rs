@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::snapshot::View;
-use crate::decide::shard::{Shard, ShardId};
+use crate::core::shard::{Shard, ShardId};
 
 /// Since when shards have had no row. Only consistent looks count: nobody can still be acting on a row
 /// that was deleted once it has been missing for a lease duration.

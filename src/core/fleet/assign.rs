@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::terms::Incarnation;
-use crate::decide::hash::hash;
-use crate::decide::shard::ShardId;
+use crate::core::hash::hash;
+use crate::core::shard::ShardId;
 
 /// Shares shards among workers: the same answer from the same rows on every worker.
 ///

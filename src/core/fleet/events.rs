@@ -9,10 +9,10 @@ use super::rows::{GroupRow, InitialPosition, LeaseRow, Report};
 use super::snapshot::{Consistency, View};
 use super::terms::{Epoch, Hold, Incarnation, Take};
 use super::validity::Generation;
+use crate::core::backoff::Backoff;
+use crate::core::group::Identity;
 use crate::core::position::Position;
-use crate::decide::retry::Backoff;
-use crate::decide::shard::{Shard, ShardId};
-use crate::group::Identity;
+use crate::core::shard::{Shard, ShardId};
 
 /// What a member goes by.
 #[derive(Debug, Clone)]

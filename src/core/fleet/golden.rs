@@ -20,9 +20,9 @@ use super::snapshot::{Consistency, Unfit, Unreadable, View};
 use super::terms::{Incarnation, Sighting, Take};
 use super::{Fleet, Now};
 use crate::core::golden;
+use crate::core::group::Identity;
 use crate::core::position::{Position, SequenceNumber};
-use crate::decide::shard::{Shard, ShardId};
-use crate::group::Identity;
+use crate::core::shard::{Shard, ShardId};
 
 const LEASE: Duration = Duration::from_secs(10);
 

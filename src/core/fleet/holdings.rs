@@ -15,7 +15,7 @@ use super::events::Rule;
 use super::rows::LeaseRow;
 use super::snapshot::Snapshot;
 use super::terms::{Epoch, Incarnation};
-use crate::decide::shard::ShardId;
+use crate::core::shard::ShardId;
 
 #[cfg(test)]
 mod tests;

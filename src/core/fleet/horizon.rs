@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::rows::{Checkpoint, GapRow, GroupRow, InitialPosition, LeaseRow, WHOLE_STREAM};
 use super::snapshot::View;
-use crate::decide::shard::{Shard, ShardId};
+use crate::core::shard::{Shard, ShardId};
 
 /// What the stream is about to trim when a fleet starts from the horizon is not the fleet's: this
 /// part of the stream's retention (half an hour of 24 hours). So the first reads may come some

@@ -3,7 +3,7 @@
 //! Only consistent looks decide: after a change of identity an eventual one may still show the old
 //! identity.
 
-use crate::group::Identity;
+use crate::core::group::Identity;
 
 /// What is known of the group's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

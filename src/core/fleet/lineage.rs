@@ -17,7 +17,7 @@ use super::events::Rule;
 use super::rows::{Checkpoint, LeaseRow};
 use super::snapshot::{Unreadable, View};
 use crate::core::position::Position;
-use crate::decide::shard::{Shard, ShardId};
+use crate::core::shard::{Shard, ShardId};
 
 #[cfg(test)]
 mod tests;

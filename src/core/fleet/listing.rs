@@ -9,7 +9,7 @@ use super::assign::lister;
 use super::events::{Listed, Rules};
 use super::snapshot::View;
 use super::terms::Incarnation;
-use crate::decide::shard::ShardId;
+use crate::core::shard::ShardId;
 
 /// After so many failures in a row a worker says that it cannot list, so that another does. It goes
 /// on trying once an interval, to know when it can again.

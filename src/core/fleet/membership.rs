@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::snapshot::View;
 use super::terms::{Incarnation, Sighting};
-use crate::decide::claim::Liveness;
+use crate::core::claim::Liveness;
 
 /// After so many times its patience a dead worker's row is removed, and a row that is gone is
 /// forgotten.

@@ -13,7 +13,7 @@ use super::rows::LeaseRow;
 use super::snapshot::View;
 use super::step::InStep;
 use super::terms::{Incarnation, Sighting, Take};
-use crate::decide::shard::ShardId;
+use crate::core::shard::ShardId;
 
 /// What to do next: each is one conditional write that may lose its race.
 #[derive(Debug, Clone, PartialEq, Eq)]

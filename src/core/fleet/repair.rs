@@ -13,7 +13,7 @@ use super::rows::{Checkpoint, GapRow, GroupRow, InitialPosition, LeaseRow, Strea
 use super::snapshot::{Unreadable, View};
 use super::streams::{self, Moment};
 use super::terms::{Epoch, Incarnation};
-use crate::decide::shard::{Shard, ShardId};
+use crate::core::shard::{Shard, ShardId};
 
 /// Rows to create, to replace and to remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

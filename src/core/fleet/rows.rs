@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::terms::{Epoch, Incarnation};
+use crate::core::group::Identity;
 use crate::core::position::{Position, SequenceNumber};
-use crate::decide::shard::ShardId;
-use crate::group::Identity;
+use crate::core::shard::ShardId;
 
 /// The newest format of rows that this build reads.
 pub const FORMAT: u32 = 1;
@@ -174,7 +174,7 @@ pub struct Report {
     /// When the oldest record was committed that was read and is not settled. An owner whose build
     /// does not know of it leaves it as it is: [`Report::oldest_waiting`] tells what it is worth.
     pub waiting_since: Option<SystemTime>,
-    /// Records settled in about the last minute ([`Rate`](crate::decide::rate::Rate)).
+    /// Records settled in about the last minute ([`Rate`](crate::core::rate::Rate)).
     pub per_minute: u64,
     /// When the owner told all this, by the service's clock.
     pub told_at: Option<SystemTime>,

@@ -13,7 +13,7 @@ use super::tasks::{Draining, Ended, Tasks};
 use super::terms::{Epoch, Hold, Incarnation, Take};
 use super::validity::Generation;
 use crate::core::position::Position;
-use crate::decide::shard::ShardId;
+use crate::core::shard::ShardId;
 
 /// How many takes are in flight at once.
 const TAKES: usize = 32;

@@ -8,7 +8,7 @@ use super::rows::{
     FORMAT, GROUP_ROW, GapRow, GroupRow, LeaseRow, SHARD, StreamRow, WORKER, WorkerRow,
 };
 use super::terms::Incarnation;
-use crate::decide::shard::ShardId;
+use crate::core::shard::ShardId;
 
 /// All rows of a group on a table, as one query saw them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

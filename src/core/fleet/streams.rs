@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use super::events::ListedStream;
 use super::rows::{BEFORE_STREAM, GapRow, LeaseRow, Stage, StreamRow, WHOLE_STREAM};
 use super::snapshot::{Unreadable, View};
-use crate::decide::shard::ShardId;
+use crate::core::shard::ShardId;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use super::events::Stopped;
 use super::rows::Report;
 use super::terms::{Hold, Incarnation};
 use crate::core::position::Position;
-use crate::decide::shard::ShardId;
+use crate::core::shard::ShardId;
 
 /// The tasks that run.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::decide::shard::ShardId;
+use crate::core::shard::ShardId;
 
 /// One start of one worker process: `<worker id>/<random>`. A restarted worker is another
 /// incarnation and inherits nothing by name.

@@ -16,9 +16,9 @@ use super::rows::Report;
 use super::snapshot::{Consistency, View};
 use super::terms::{Epoch, Lease};
 use crate::core::position::Position;
-use crate::decide::shard::{Shard, ShardId};
-use crate::leases::LeaseStore;
-use crate::leases::memory::MemoryLeases;
+use crate::core::shard::{Shard, ShardId};
+use crate::stores::leases::LeaseStore;
+use crate::stores::leases::memory::MemoryLeases;
 
 const SHARDS: [&str; 4] = ["a", "b", "c", "d"];
 const STEP: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use super::repair::{Findings, Repair, begun_stream, group_row, to_the_millisecon
 use super::rows::GroupRow;
 use super::snapshot::{Unfit, View};
 use crate::core::Now;
-use crate::decide::shard::Shard;
+use crate::core::shard::Shard;
 
 /// Why nothing is read for a moment.
 pub const NEXT_FOUND: &str = "the table's next stream is found, and is about to be read";

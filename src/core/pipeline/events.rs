@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::{Attempts, Reason};
 use super::{FailureKind, Verdict};
-use crate::decide::blame::Blame;
-use crate::decide::retry::{AttemptLimits, Backoff};
+use crate::core::backoff::{AttemptLimits, Backoff};
+use crate::core::breaker::blame::Blame;
 
 /// What a pipeline goes by.
 #[derive(Debug, Clone, Copy)]

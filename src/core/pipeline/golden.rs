@@ -10,9 +10,9 @@ use super::{
     Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, LeftOut, Next, Now,
     Pipeline, Rules, Try, Verdict,
 };
+use crate::core::backoff::{AttemptLimits, Backoff};
+use crate::core::breaker::blame::Blame;
 use crate::core::golden;
-use crate::decide::blame::Blame;
-use crate::decide::retry::{AttemptLimits, Backoff};
 
 /// Says what it was last set to say.
 #[derive(Debug, Clone, Copy, Default)]

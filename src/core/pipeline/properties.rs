@@ -10,8 +10,8 @@ use super::{
     Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, LeftOut, Next, Now,
     Pipeline, Reason, Rules, Try,
 };
-use crate::decide::blame::Blame;
-use crate::decide::retry::{AttemptLimits, Backoff};
+use crate::core::backoff::{AttemptLimits, Backoff};
+use crate::core::breaker::blame::Blame;
 
 /// Lets an attempt pass with the probability that was drawn.
 struct Weather {

@@ -114,7 +114,7 @@ impl Rules {
 mod tests {
     use super::super::{DeadLetterRules, LeftOut};
     use super::*;
-    use crate::decide::retry::{AttemptLimits, Backoff};
+    use crate::core::backoff::{AttemptLimits, Backoff};
 
     const LIMITS: AttemptLimits = AttemptLimits {
         attempts: 3,

@@ -1,13 +1,13 @@
 //! The memory adapters with an ear on every call, and with failures on demand.
 
 use aftercommit::Clock;
-use aftercommit::config::Identity;
+use aftercommit::engine::Identity;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::internal::decide::shard::{Shard, ShardId};
+use aftercommit::internal::shard::{Shard, ShardId};
 use aftercommit::record::Position;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{

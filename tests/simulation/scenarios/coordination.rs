@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aftercommit::config::Identity;
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::engine::Identity;
 use aftercommit::internal::fleet::assign::lister;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::leases::{
     GroupRow, Incarnation, InitialPosition, LeaseRow, Unfit, Unreadable,
 };

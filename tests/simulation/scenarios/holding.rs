@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aftercommit::monitor::Counters;
 use aftercommit::record::Position;
 use aftercommit::record::SequenceNumber;
-use aftercommit::status::Counters;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{Checkpoint, Hold, LeaseStore, Report, Take, View};
 use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler};

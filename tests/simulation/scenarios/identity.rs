@@ -1,6 +1,6 @@
 //! A group has one identity: settings that would perform its effects under other keys are refused.
 
-use aftercommit::config::Identity;
+use aftercommit::engine::Identity;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::source::memory::MemoryStream;
 

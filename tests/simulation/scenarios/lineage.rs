@@ -1,7 +1,7 @@
 //! Parents before children: scenarios 18, 20, 22, 25 to 31.
 
-use aftercommit::internal::decide::shard::{Shard, ShardId};
 use aftercommit::internal::fleet::lineage::Tree;
+use aftercommit::internal::shard::{Shard, ShardId};
 use aftercommit::record::Position;
 use aftercommit::record::SequenceNumber;
 use aftercommit::stores::leases::{Checkpoint, InitialPosition, LeaseRow, View};

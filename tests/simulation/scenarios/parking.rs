@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;

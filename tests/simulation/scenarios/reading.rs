@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aftercommit::config::{Identity, OnGap};
+use aftercommit::engine::{Identity, OnGap};
 use aftercommit::record::Position;
 use aftercommit::stores::leases::{Checkpoint, GroupRow, InitialPosition, LeaseStore as _};
 use aftercommit::stores::source::SourceError;

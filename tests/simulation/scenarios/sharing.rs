@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aftercommit::internal::decide::shard::ShardId;
 use aftercommit::internal::fleet::assign::assign;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::leases::Incarnation;
 use proptest::prelude::*;
 

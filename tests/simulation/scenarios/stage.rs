@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::config::Budget;
-use aftercommit::internal::decide::shard::ShardId;
-use aftercommit::status::Counters;
-use aftercommit::status::{Status, Watch};
+use aftercommit::engine::Budget;
+use aftercommit::internal::shard::ShardId;
+use aftercommit::monitor::Counters;
+use aftercommit::monitor::{Status, Watch};
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{InitialPosition, LeaseRow, LeaseStore, View};
 use aftercommit::stores::source::StreamSource;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aftercommit::internal::decide::claim::Liveness;
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::claim::Liveness;
 use aftercommit::internal::fleet::holdings::{Holdings, Sight};
 use aftercommit::internal::fleet::membership::Members;
 use aftercommit::internal::fleet::plan::{Action, Planner};
 use aftercommit::internal::fleet::snapshot::Snapshot;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{
     Epoch, Incarnation, LeaseRow, LeaseStore, Sighting, Take, View, WorkerRow,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aftercommit::status::Status;
-use aftercommit::status::health::{HeldBack, NotReady, Stuck};
-use aftercommit::status::metrics::{Value, prometheus};
+use aftercommit::monitor::Status;
+use aftercommit::monitor::health::{HeldBack, NotReady, Stuck};
+use aftercommit::monitor::metrics::{Value, prometheus};
 use tokio::time::{advance, timeout};
 
 use super::calls::Heard;

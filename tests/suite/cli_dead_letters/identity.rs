@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use aftercommit::Effect;
-use aftercommit::config::Identity;
-use aftercommit::internal::decide::claim::State;
+use aftercommit::engine::Identity;
+use aftercommit::internal::claim::State;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::ledger::registration::Registration;
 use aftercommit::stores::ledger::{EffectKey, Ledger as _};

@@ -34,7 +34,7 @@ const OPERATIONS: &[(&str, &[&str])] = &[
 
 /// The file whose `Table` makes all calls for rows, and what they need: its methods on one row, and the
 /// parts of its transactions.
-pub const ROWS: &str = "src/rows/dynamodb.rs";
+pub const ROWS: &str = "src/stores/rows/dynamodb.rs";
 const ROW_CALLS: &[(&str, &str)] = &[
     ("get(", "dynamodb:GetItem"),
     ("get_by(", "dynamodb:GetItem"),

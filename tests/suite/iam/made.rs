@@ -35,7 +35,7 @@ pub struct Source {
 
 const SOURCES: &[Source] = &[
     Source {
-        file: "src/source/dynamodb.rs",
+        file: "src/stores/source/dynamodb.rs",
         table: None,
         on: &[("dynamodb:", STREAM)],
         ecs: &["describe", "children", "iterator", "read"],
@@ -43,7 +43,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/source/streams/dynamodb.rs",
+        file: "src/stores/source/streams/dynamodb.rs",
         table: None,
         on: &[("dynamodb:", STREAM)],
         ecs: &["listed"],
@@ -51,7 +51,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/source/streams/dynamodb.rs",
+        file: "src/stores/source/streams/dynamodb.rs",
         table: None,
         on: &[("dynamodb:", ORDERS)],
         ecs: &["table"],
@@ -59,7 +59,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/leases/dynamodb.rs",
+        file: "src/stores/leases/dynamodb.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LEASES)],
         ecs: &[
@@ -79,7 +79,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/leases/dynamodb/bootstrap.rs",
+        file: "src/stores/leases/dynamodb/bootstrap.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LEASES)],
         ecs: &["bootstrapped", "identity_changed", "stream_noted"],
@@ -87,7 +87,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/leases/dynamodb/gaps.rs",
+        file: "src/stores/leases/dynamodb/gaps.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LEASES)],
         ecs: &["write_gap"],
@@ -96,7 +96,7 @@ const SOURCES: &[Source] = &[
         operators: &["resolve_gap"],
     },
     Source {
-        file: "src/ledger/dynamodb.rs",
+        file: "src/stores/ledger/dynamodb.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LEDGER)],
         ecs: &["read", "swap", "row", "replace"],
@@ -104,7 +104,7 @@ const SOURCES: &[Source] = &[
         operators: &["list"],
     },
     Source {
-        file: "src/ledger/dynamodb.rs",
+        file: "src/stores/ledger/dynamodb.rs",
         table: Some(".table."),
         on: &[("dynamodb:", ATTENTION)],
         ecs: &["needing"],
@@ -112,7 +112,7 @@ const SOURCES: &[Source] = &[
         operators: &["list_needing"],
     },
     Source {
-        file: "src/dead_letter/dynamodb.rs",
+        file: "src/stores/dead_letter/dynamodb.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LETTERS)],
         // It redrives what it rescued from an outage.
@@ -130,7 +130,7 @@ const SOURCES: &[Source] = &[
         operators: &["read", "of_key", "list"],
     },
     Source {
-        file: "src/dead_letter/dynamodb/write.rs",
+        file: "src/stores/dead_letter/dynamodb/write.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LETTERS)],
         ecs: &["write_letter"],
@@ -138,7 +138,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/dead_letter/dynamodb/parts.rs",
+        file: "src/stores/dead_letter/dynamodb/parts.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LETTERS)],
         ecs: &["letter", "expire_parts"],
@@ -170,7 +170,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/dead_letter/sqs.rs",
+        file: "src/stores/dead_letter/sqs.rs",
         table: None,
         on: &[("sqs:", QUEUE), ("sns:", TOPIC)],
         ecs: &["open", "send"],
@@ -178,7 +178,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/tables/dynamodb.rs",
+        file: "src/stores/tables/dynamodb.rs",
         table: None,
         on: &[],
         ecs: &[],
@@ -192,7 +192,7 @@ const SOURCES: &[Source] = &[
         ],
     },
     Source {
-        file: "src/tables/found/dynamodb.rs",
+        file: "src/stores/tables/found/dynamodb.rs",
         table: None,
         on: &[("dynamodb:", ORDERS)],
         ecs: &["describe"],
@@ -228,7 +228,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/tables/index/dynamodb.rs",
+        file: "src/stores/tables/index/dynamodb.rs",
         table: None,
         on: &[],
         ecs: &[],

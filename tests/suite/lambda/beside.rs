@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aftercommit::Failure;
+use aftercommit::engine::lambda::{Function, MARGIN};
 use aftercommit::filter::HomeRegion;
-use aftercommit::lambda::{Function, MARGIN};
 use serde_dynamo::AttributeValue;
 use tracing::subscriber::DefaultGuard;
 

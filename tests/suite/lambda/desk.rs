@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use aftercommit::engine::lambda::{Answer, Function};
 use aftercommit::internal::dependency::{Dependency, Limits};
-use aftercommit::lambda::{Answer, Function};
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{Envelope, Reason, Selection};
 use aftercommit::{Context, Failure, Group, GroupTable, Record, RecordHandler};

@@ -19,27 +19,27 @@ const FILES: [(&str, &str, &str); 5] = [
     (
         "",
         "text/html; charset=utf-8",
-        include_str!("../../../src/status/page.html"),
+        include_str!("../../../src/monitor/page.html"),
     ),
     (
         "page.css",
         "text/css; charset=utf-8",
-        include_str!("../../../src/status/page.css"),
+        include_str!("../../../src/monitor/page.css"),
     ),
     (
         "page.js",
         "text/javascript; charset=utf-8",
-        include_str!("../../../src/status/page.js"),
+        include_str!("../../../src/monitor/page.js"),
     ),
     (
         "parts.js",
         "text/javascript; charset=utf-8",
-        include_str!("../../../src/status/parts.js"),
+        include_str!("../../../src/monitor/parts.js"),
     ),
     (
         "curves.js",
         "text/javascript; charset=utf-8",
-        include_str!("../../../src/status/curves.js"),
+        include_str!("../../../src/monitor/curves.js"),
     ),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::internal::decide::claim::{Attention, Entry, State};
+use aftercommit::internal::claim::{Attention, Entry, State};
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::ledger::{Ledger as _, Page};
 use anyhow::anyhow;

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use aftercommit::Settings;
-use aftercommit::config::{OnGap as Gap, Place, Timing};
+use aftercommit::engine::{OnGap as Gap, Place, Timing};
 use aftercommit::stores::leases::InitialPosition;
 use clap::{Args, ValueEnum};
 

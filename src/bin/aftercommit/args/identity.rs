@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use aftercommit::config::Identity;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::wanted::Wanted;
+use aftercommit::engine::Identity;
 use aftercommit::stores::leases::LeaseStore;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::ledger::registration::{Registration, effect_of};

@@ -2,7 +2,7 @@
 
 use aftercommit::confirmation::expression::key_parts;
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::internal::decide::claim::Entry;
+use aftercommit::internal::claim::Entry;
 use aftercommit::stores::ledger::item_keys;
 use aftercommit::stores::tables::dynamodb::table_key;
 use aftercommit::stores::tables::key::TableKey;

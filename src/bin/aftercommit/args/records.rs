@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use aftercommit::Settings;
-use aftercommit::config::{Identity, Timing};
 use aftercommit::confirmation::expression::Expression;
 use aftercommit::confirmation::wanted::{Wanted, parse_time};
+use aftercommit::engine::{Identity, Timing};
 use aftercommit::filter::{Filter, Filters, HomeRegion};
-use aftercommit::internal::decide::retry::AttemptLimits;
+use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::internal::dependency::{Dependency, Limits};
 use anyhow::Context as _;
 use clap::Args;

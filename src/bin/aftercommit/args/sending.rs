@@ -7,7 +7,7 @@ use aftercommit::confirmation::dynamodb::{DynamoDbLookup, SuppressionList};
 use aftercommit::confirmation::expression::Expression;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Rules, Transport};
-use aftercommit::internal::decide::claim::OnAmbiguous as Policy;
+use aftercommit::internal::claim::OnAmbiguous as Policy;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aws_sdk_dynamodb::Client;
 use clap::{Args, ValueEnum};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aftercommit::GroupTable;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
-use aftercommit::internal::decide::claim::{Entry, State};
+use aftercommit::internal::claim::{Entry, State};
 use aftercommit::record::ItemKey;
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Letter, key_in_words};

@@ -4,11 +4,9 @@ use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Rules, Transport};
-use aftercommit::internal::decide::claim::{
-    Decision, Entry, Liveness, OnAmbiguous, Resolution, State,
-};
-use aftercommit::internal::decide::shard::ShardId;
+use aftercommit::internal::claim::{Decision, Entry, Liveness, OnAmbiguous, Resolution, State};
 use aftercommit::internal::handler::ONCE;
+use aftercommit::internal::shard::ShardId;
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
 use aftercommit::stores::dead_letter::key_in_words;

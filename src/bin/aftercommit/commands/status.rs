@@ -4,9 +4,9 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use aftercommit::GroupTable;
-use aftercommit::config::Timing;
+use aftercommit::engine::Timing;
 use aftercommit::internal::progress::Beats;
-use aftercommit::status::{FleetStatus, StreamStatus, Verdict};
+use aftercommit::monitor::{FleetStatus, StreamStatus, Verdict};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;

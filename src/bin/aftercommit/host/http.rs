@@ -397,7 +397,7 @@ mod tests {
             call.await.unwrap().unwrap();
         }
         dead.store(true, Ordering::SeqCst);
-        let timing = aftercommit::config::Timing::default();
+        let timing = aftercommit::engine::Timing::default();
         // So many calls that time out fit into a lease.
         let calls = timing
             .lease_duration

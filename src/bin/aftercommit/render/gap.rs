@@ -1,6 +1,6 @@
 //! A gap as text.
 
-use aftercommit::status::report::Gap;
+use aftercommit::monitor::report::Gap;
 
 use crate::render::out::{moment, plain};
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use aftercommit::confirmation::mail::message_id_local;
-use aftercommit::internal::decide::claim::{Entry, History, State, Step, StepKind};
+use aftercommit::internal::claim::{Entry, History, State, Step, StepKind};
 use aftercommit::stores::ledger::EffectKey;
 use serde::Serialize;
 

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use aftercommit::status::report::{ShardStatus, StreamStatus, WorkerStatus};
-use aftercommit::status::{FleetStatus, ResolvedBy, ShardState, Verdict};
+use aftercommit::monitor::report::{ShardStatus, StreamStatus, WorkerStatus};
+use aftercommit::monitor::{FleetStatus, ResolvedBy, ShardState, Verdict};
 
 use crate::render::gap;
 use crate::render::out::{moment, plain};

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::SystemTime;
 
 use aftercommit::Clock;
-use aftercommit::internal::decide::claim::{Decision, Entry, Resolution};
+use aftercommit::internal::claim::{Decision, Entry, Resolution};
 use aftercommit::stores::ledger::EffectKey;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::ledger::resolve::{Resolved, resolve};

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::lambda::{Function, Invoked};
-use aftercommit::status::emf::Emf;
-use aftercommit::status::levels::Levels;
-use aftercommit::status::metrics::{Facts, Labels, Sample};
-use aftercommit::status::{Counters, Histogram, ShardNow};
+use aftercommit::engine::lambda::{Function, Invoked};
+use aftercommit::monitor::emf::Emf;
+use aftercommit::monitor::levels::Levels;
+use aftercommit::monitor::metrics::{Facts, Labels, Sample};
+use aftercommit::monitor::{Counters, Histogram, ShardNow};
 use aftercommit::stores::dead_letter::DeadLetters;
 use aftercommit::stores::leases::LeaseStore as _;
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
@@ -44,7 +44,7 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
     let function = |one| function(args, &shared, one);
     let functions = followed.into_iter().map(function);
     let functions = functions.collect::<Result<Vec<_>, _>>()?;
-    Ok(aftercommit::lambda::run(functions).await?)
+    Ok(aftercommit::engine::lambda::run(functions).await?)
 }
 
 /// What handles one table's batches.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aftercommit::config::{Budget, IdentityDiffers};
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Transport};
+use aftercommit::engine::{Budget, IdentityDiffers};
 use aftercommit::filter::Filters;
-use aftercommit::status::{Status, Watch};
+use aftercommit::monitor::{Status, Watch};
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::ledger::Needed;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;

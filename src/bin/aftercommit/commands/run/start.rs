@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aftercommit::status::Status;
+use aftercommit::monitor::Status;
 use tokio::time::sleep;
 use tracing::{info, warn};
 

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::Counts;
-use aftercommit::status::emf::Emf;
-use aftercommit::status::metrics::Mails;
+use aftercommit::monitor::emf::Emf;
+use aftercommit::monitor::metrics::Mails;
 #[cfg(feature = "lambda")]
-use aftercommit::status::metrics::Sample;
-use aftercommit::status::{Status, http};
+use aftercommit::monitor::metrics::Sample;
+use aftercommit::monitor::{Status, http};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;

@@ -1,0 +1,7 @@
+//! The circuit breaker of one dependency, and the limiters beside it: when it is closed and tried,
+//! how many calls it takes at a time, and whose fault a failure is.
+
+pub mod blame;
+pub mod circuit;
+pub mod line;
+pub mod throttle;

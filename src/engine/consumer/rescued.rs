@@ -1,0 +1,148 @@
+//! Dead letters that nothing is wrong with are redriven without being asked for: records that were
+//! rescued from leaving the stream while a dependency was down, once it is back, and those that were
+//! deferred at the end of their shard.
+//!
+//! Every worker of the fleet does it, a key at a time: who claims a key has it
+//! ([`crate::stores::dead_letter::DeadLetters::claim`]). A key whose letter fails waits for an operator from
+//! then on, or for the next round while it has attempts left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::engine::Engine;
+use crate::engine::handler::RecordHandler;
+use crate::engine::progress::Counters;
+use crate::engine::redrive::{How, Key, Step, redrive};
+use crate::stores::dead_letter::{DeadLetters, Reason};
+use crate::stores::leases::Incarnation;
+
+/// The longest wait between two rounds; the shortest is half of it.
+const ROUND: Duration = Duration::from_mins(1);
+
+/// Keys that are redriven at a time.
+const PARALLEL: usize = 4;
+
+/// Parked keys that are read at a time.
+const PAGE: usize = 1_000;
+
+/// Redrives what was rescued or deferred.
+pub(super) struct Rescued<S, L, H> {
+    engine: Arc<Engine<S, L, H>>,
+    how: How,
+    pub stop: CancellationToken,
+    rng: fastrand::Rng,
+}
+
+impl<S, L, H: RecordHandler> Rescued<S, L, H> {
+    pub fn new(engine: Arc<Engine<S, L, H>>, me: &Incarnation, rng: fastrand::Rng) -> Self {
+        let stop = CancellationToken::new();
+        let how = How {
+            parallel: PARALLEL,
+            handler_timeout: engine.settings.timing.handler_timeout,
+            limits: engine.settings.attempts,
+            dependency: engine.dependency.clone(),
+            stop: stop.clone(),
+            ..How::new(me.as_str(), me.as_str(), engine.clock.clone())
+        };
+        Self {
+            engine,
+            how,
+            stop,
+            rng,
+        }
+    }
+
+    /// Works until it is stopped; a letter in hand is finished, within the time that a hand-over
+    /// has.
+    pub async fn run(mut self) {
+        let patience = self.engine.settings.timing.handover_timeout;
+        let stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = self.rounds() => {}
+            () = async { stop.cancelled().await; tokio::time::sleep(patience).await } => {}
+        }
+    }
+
+    async fn rounds(&mut self) {
+        let Some(letters) = self.engine.letters.clone() else {
+            return;
+        };
+        loop {
+            let wait = ROUND.mul_f64(0.5 + self.rng.f64() / 2.0);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            if let Err(error) = self.round(&*letters).await {
+                let error = format!("{error:#}");
+                warn!(%error, "cannot look for rescued and deferred records; it is tried again");
+            }
+        }
+    }
+
+    /// Redrives page by page: there may be very many parked keys.
+    async fn round(&mut self, letters: &dyn DeadLetters) -> anyhow::Result<()> {
+        let mut from = None;
+        loop {
+            let at = &self.engine.at;
+            let page = letters.parked_page(at, from.as_deref(), PAGE).await?;
+            for error in &page.unreadable {
+                warn!(error, "a parked key is left alone");
+            }
+            let rescued = page.keys.into_iter();
+            let rescued =
+                rescued.filter(|key| key.reason.is_some_and(Reason::is_redriven_by_itself));
+            let keys = rescued.map(|parked| Key {
+                at: at.clone(),
+                key: parked.key,
+            });
+            let keys: Vec<_> = keys.collect();
+            let untried = self.redrive(letters, keys).await;
+            from = page
+                .next
+                .filter(|_| untried == 0 && !self.stop.is_cancelled());
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers how many keys were not tried, because a dependency is down.
+    async fn redrive(&mut self, letters: &dyn DeadLetters, mut keys: Vec<Key>) -> u64 {
+        if keys.is_empty() {
+            return 0;
+        }
+        // Each worker begins elsewhere.
+        self.rng.shuffle(&mut keys);
+        let counters = self.engine.progress.counters.clone();
+        let told = |step: &Step| match step {
+            Step::Redriven(_) => Counters::add(&counters.redriven),
+            Step::Stopped { why, because, .. } => {
+                warn!(
+                    error = why,
+                    "a rescued or deferred record cannot be redriven"
+                );
+                if because.is_some() {
+                    Counters::add(&counters.dead_letters);
+                }
+            }
+            Step::Free(_) | Step::Untried(_) | Step::Taken(_) => {}
+        };
+        let handler = &self.engine.handler;
+        let with = (&self.how, &mut self.rng);
+        let sum = redrive(letters, handler, keys, with, told).await;
+        if sum.redriven > 0 {
+            info!(
+                redriven = sum.redriven,
+                free = sum.free,
+                "rescued and deferred records were redriven"
+            );
+        }
+        sum.untried
+    }
+}

@@ -1,0 +1,120 @@
+//! The shard tasks that a fleet member runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::error;
+
+use crate::core::fleet::events::{Start, Stopped};
+use crate::core::shard::ShardId;
+use crate::engine::Engine;
+use crate::engine::handler::RecordHandler;
+use crate::engine::progress::Reading;
+use crate::engine::shard_task::{Assignment, Order, ShardTask};
+use crate::engine::trust::Tenure;
+use crate::stores::leases::{Checkpoint, LeaseStore};
+use crate::stores::source::StreamSource;
+
+/// The shard tasks that run, at most one per shard, and those that halted.
+#[derive(Default)]
+pub(super) struct Tasks {
+    running: BTreeMap<ShardId, Running>,
+    ends: JoinSet<Stopped>,
+    by_id: BTreeMap<tokio::task::Id, ShardId>,
+}
+
+struct Running {
+    orders: watch::Sender<Order>,
+    tenure: Tenure,
+    /// The task has ended at a gap, and its shard's status is kept.
+    halted: bool,
+    reading: Arc<Reading>,
+}
+
+impl Tasks {
+    /// Starts the task of a shard that is mine.
+    pub fn start<S: StreamSource, L: LeaseStore, H: RecordHandler>(
+        &mut self,
+        engine: &Arc<Engine<S, L, H>>,
+        start: Start,
+        tenure: Tenure,
+    ) {
+        let Start { hold, row, .. } = start;
+        let Checkpoint::At(position) = row.checkpoint else {
+            return;
+        };
+        let (orders, receiver) = watch::channel(Order::Run);
+        let shard = row.shard;
+        let reading = Arc::new(engine.progress.reads(&shard));
+        crate::gate::owned(&hold, &tenure);
+        let assignment = Assignment {
+            hold,
+            start: position,
+            report: row.report,
+            starts_at: row.starts_at,
+            tenure: tenure.clone(),
+            orders: receiver,
+            reading: reading.clone(),
+        };
+        let task = ShardTask::new(engine.clone(), assignment).run();
+        let handle = self.ends.spawn(crate::gate::gated(task));
+        self.by_id.insert(handle.id(), shard.clone());
+        let running = Running {
+            orders,
+            tenure,
+            halted: false,
+            reading,
+        };
+        self.running.insert(shard, running);
+    }
+
+    /// Tells a task to drain. A task that has just ended is reported as it ended.
+    pub fn drain(&mut self, shard: &ShardId) {
+        if let Some(task) = self.running.get(shard) {
+            task.orders.send_replace(Order::Drain);
+        }
+    }
+
+    /// The shard is somebody else's: from this moment its task may begin nothing.
+    pub fn abandon(&mut self, shard: &ShardId) {
+        if let Some(task) = self.running.get(shard) {
+            task.tenure.revoke();
+            task.orders.send_replace(Order::Abandon);
+            if task.halted {
+                self.running.remove(shard);
+            }
+        }
+    }
+
+    /// Waits for the next task to end; for ever if none runs.
+    pub async fn next(&mut self) -> (ShardId, Stopped) {
+        loop {
+            let Some(joined) = self.ends.join_next_with_id().await else {
+                std::future::pending().await
+            };
+            let (id, stopped) = joined.unwrap_or_else(|failed| {
+                error!(error = %failed, "a shard task crashed; the shard is started again");
+                (failed.id(), Stopped::Abandoned)
+            });
+            let Some(shard) = self.by_id.remove(&id) else {
+                continue;
+            };
+            self.ended(&shard, &stopped);
+            return (shard, stopped);
+        }
+    }
+
+    fn ended(&mut self, shard: &ShardId, stopped: &Stopped) {
+        let Some(mut task) = self.running.remove(shard) else {
+            return;
+        };
+        task.tenure.revoke();
+        if matches!(stopped, Stopped::Halted(..)) {
+            task.reading.halt();
+            task.halted = true;
+            self.running.insert(shard.clone(), task);
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! What handlers depend on, such as a mail server: how fast it may be asked, and whether at all.
+//!
+//! Every attempt asks for a turn first and tells afterwards how it ended. From that, for all shards
+//! together: the circuit opens while the dependency is down, and is tried now and then
+//! ([`crate::core::breaker::circuit`]); the number of calls at a time is halved when there are too many and
+//! grows again; calls are held back where most are refused; retries stay below a tenth of the first
+//! tries, or one a second; and a rate may be set ([`crate::core::breaker::throttle`]). A record that alone
+//! finds it down, again and again, is to blame itself and opens no circuit ([`crate::core::breaker::blame`]).
+//!
+//! It keeps nothing across restarts: a new worker finds out by itself.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::core::backoff::RetryBudget;
+use crate::core::breaker::blame::{Blame, Guilty, Streak, Unserved};
+use crate::core::breaker::circuit::{self, Circuit, Probing};
+use crate::core::breaker::line::Line;
+use crate::core::breaker::throttle::{Concurrency, Load, Permit, Rejection, TokenBucket};
+use crate::core::pipeline::FailureKind;
+use crate::engine::handler::{Context, Failure};
+
+mod asker;
+mod outage;
+
+pub use crate::core::pipeline::Try;
+pub use asker::Asker;
+use outage::Outage;
+
+/// How soon a caller that does not wait in line asks again after it found the limit reached.
+const FULL: Duration = Duration::from_millis(20);
+
+/// How many callers that wait in line are woken when a call ends. Each of them wakes the next when it
+/// leaves the line, so that this is only how many start at the same moment.
+const WOKEN: usize = 4;
+
+/// What asks for less for so long, and serves nobody meanwhile, counts as down: it is then asked once a
+/// minute, not once a second.
+const OVERLOADED: Duration = Duration::from_mins(1);
+
+/// So many retries a second are allowed however few first tries there are.
+const TRICKLE: f64 = 1.0;
+
+/// What a dependency is called where nobody named it.
+const UNNAMED: &str = "what the handler depends on";
+
+/// The bounds of asking.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// What the dependency is, for logs and status: `the mail server smtp.example.com:587`.
+    pub name: Option<String>,
+    /// Attempts a second, on average; `None`: as fast as it goes.
+    pub per_second: Option<f64>,
+    /// Attempts at a time at most, over all shards of the process.
+    pub at_once: usize,
+    /// How a dependency that is down is tried.
+    pub probing: Probing,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            name: None,
+            per_second: None,
+            at_once: 1024,
+            probing: Probing::default(),
+        }
+    }
+}
+
+/// A dependency. Clones are the same one: share it among the consumers of a process whose handlers
+/// call the same server.
+#[derive(Debug, Clone)]
+pub struct Dependency(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// What it is, for people.
+    name: Arc<str>,
+    origin: Instant,
+    /// How many records wait, over all askers.
+    waiting: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    circuit: Circuit,
+    concurrency: Concurrency,
+    /// Those who found the limit reached.
+    line: Line,
+    /// How to wake each of them, by its number in line.
+    waiting: HashMap<u64, Arc<Notify>>,
+    rejection: Rejection,
+    retries: RetryBudget,
+    rate: Option<TokenBucket>,
+    /// How the attempts of late ended.
+    streak: Streak,
+    /// Since when it has asked for less and served nobody.
+    overloaded: Option<Duration>,
+    /// Why it was found down last.
+    why: Option<String>,
+    /// What was logged of its being down.
+    outage: Outage,
+    rng: fastrand::Rng,
+}
+
+/// A dependency that is down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// What it is.
+    pub what: Arc<str>,
+    /// For how long.
+    pub lasts: Duration,
+    /// The failure that told so last, without addresses.
+    pub why: String,
+}
+
+/// What asking for a turn came to.
+pub type Admission = crate::core::pipeline::Admission<Turn>;
+
+/// The right to one attempt. Dropping it tells that nothing came of it.
+#[derive(Debug)]
+pub struct Turn {
+    of: Dependency,
+    held: Option<(circuit::Ticket, Permit)>,
+}
+
+impl Dependency {
+    /// One that is taken to be up. `rng` spreads waits.
+    pub fn new(limits: &Limits, rng: fastrand::Rng) -> Self {
+        let burst = |rate: f64| TokenBucket::new(rate, rate / 4.0);
+        let state = State {
+            circuit: Circuit::new(limits.probing),
+            concurrency: Concurrency::new(limits.at_once, limits.at_once),
+            line: Line::default(),
+            waiting: HashMap::new(),
+            rejection: Rejection::default(),
+            retries: RetryBudget::new(TRICKLE),
+            rate: limits.per_second.map(burst),
+            streak: Streak::default(),
+            overloaded: None,
+            why: None,
+            outage: Outage::default(),
+            rng,
+        };
+        Self(Arc::new(Shared {
+            name: limits.name.as_deref().unwrap_or(UNNAMED).into(),
+            origin: Instant::now(),
+            waiting: AtomicUsize::new(0),
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// Asks for a turn, once: who means to ask until there is one does so as an [`Asker`].
+    pub fn ask(&self, which: Try) -> Admission {
+        let mut asker = self.asker();
+        asker.ask_once(which).unwrap_or(Admission::Wait(FULL))
+    }
+
+    /// Somebody who asks again and again, and keeps a place in line meanwhile.
+    pub fn asker(&self) -> Asker {
+        Asker::new(self.clone())
+    }
+
+    /// For how long it has been down; `None`: it is up, as far as is known.
+    pub fn down_for(&self) -> Option<Duration> {
+        let since = self.state().circuit.open_since()?;
+        Some(self.now().saturating_sub(since))
+    }
+
+    /// Since when and why it is down; `None`: it is up, as far as is known.
+    pub fn down(&self) -> Option<Down> {
+        let lasts = self.down_for()?;
+        let why = self.state().why.clone();
+        let why = why.unwrap_or_else(|| "it did not say why".to_owned());
+        let what = self.0.name.clone();
+        Some(Down { what, lasts, why })
+    }
+
+    /// How many attempts may run at a time now.
+    pub fn at_once(&self) -> usize {
+        self.state().concurrency.limit()
+    }
+
+    /// Who is to blame that a call was not served, and why it was not.
+    fn judge(&self, how: Unserved, why: &str, blame: &mut Blame) -> Guilty {
+        let state = &mut *self.state();
+        let open = state.circuit.open_since().is_some();
+        let guilty = blame.unserved(how, &mut state.streak, open);
+        if guilty == Guilty::Dependency {
+            state.why = Some(without_addresses(why));
+        }
+        guilty
+    }
+
+    /// A call was asked to come later: what that says of the dependency.
+    fn overloaded(&self, why: &str) -> circuit::Answer {
+        let now = self.now();
+        let state = &mut *self.state();
+        let since = *state.overloaded.get_or_insert(now);
+        if now.saturating_sub(since) < OVERLOADED {
+            return circuit::Answer::Up;
+        }
+        state.why = Some(without_addresses(why));
+        circuit::Answer::Down
+    }
+
+    fn now(&self) -> Duration {
+        self.0.origin.elapsed()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, ticket: circuit::Ticket, permit: Permit, answer: circuit::Answer, load: Load) {
+        let now = self.now();
+        let (limit, limited) = {
+            let state = &mut *self.state();
+            let limit = state.concurrency.limit();
+            if load == Load::Served {
+                state.streak.served();
+                state.overloaded = None;
+            }
+            state.concurrency.end(now, permit, load);
+            state.circuit.end(now, ticket, answer, &mut state.rng);
+            match (answer, load) {
+                (_, Load::Overload) => state.rejection.refused(now),
+                (circuit::Answer::Up, _) => state.rejection.accepted(now),
+                // The circuit is enough for what is down.
+                (circuit::Answer::Down | circuit::Answer::Broken | circuit::Answer::Unknown, _) => {
+                }
+            }
+            state.wake_next();
+            let what = outage::What {
+                name: &self.0.name,
+                why: state.why.as_deref().unwrap_or_default(),
+                waiting: self.0.waiting.load(Ordering::Relaxed),
+            };
+            state.outage.see(state.circuit.open_since(), now, &what);
+            (limit, state.concurrency.limit())
+        };
+        if limited < limit {
+            warn!(
+                name = &*self.0.name,
+                limit = limited,
+                "the dependency is overloaded: fewer at a time"
+            );
+        }
+    }
+}
+
+impl State {
+    /// Wakes those whose turn it is: never more than a few, however many wait.
+    fn wake_next(&self) {
+        let free = self.concurrency.free().min(WOKEN);
+        for number in self.line.first(free) {
+            if let Some(waiting) = self.waiting.get(&number) {
+                waiting.notify_one();
+            }
+        }
+    }
+
+    fn leave_line(&mut self, number: u64) {
+        self.line.leave(number);
+        self.waiting.remove(&number);
+        self.wake_next();
+    }
+}
+
+impl Turn {
+    /// Tells how the attempt ended, and with it whether it asked the dependency at all. Answers with
+    /// what it comes to once it is judged who is to blame.
+    pub fn end(
+        mut self,
+        result: Result<(), Failure>,
+        context: &Context,
+        blame: &mut Blame,
+    ) -> Result<(), Failure> {
+        use circuit::Answer::{Broken, Down, Unknown, Up};
+        if let Some(doubt) = context.doubt() {
+            let answer = match self.of.judge(Unserved::InDoubt, doubt, blame) {
+                Guilty::Dependency => Broken,
+                Guilty::Record | Guilty::Unknown => Unknown,
+            };
+            self.hand_back(answer, Load::Unknown);
+            return result;
+        }
+        let result = result.map_err(|failure| self.blamed(failure, blame));
+        let (answer, load) = match &result {
+            Ok(()) if !context.has_asked() => (Unknown, Load::Unknown),
+            Ok(()) => (Up, Load::Served),
+            Err(Failure::Overloaded(error)) => {
+                (self.of.overloaded(&format!("{error:#}")), Load::Overload)
+            }
+            Err(Failure::Unavailable(_)) => (Down, Load::Unknown),
+            // Whose fault it is is not known, or it is the record's, or somebody else's turn.
+            Err(_) => (Unknown, Load::Unknown),
+        };
+        self.hand_back(answer, load);
+        result
+    }
+
+    /// The failure, as it is once it is judged who is to blame.
+    fn blamed(&self, failure: Failure, blame: &mut Blame) -> Failure {
+        let kind = failure.kind();
+        let (how, error) = match failure {
+            Failure::Unavailable(error) => (Unserved::Down, error),
+            Failure::Refused(error) => (Unserved::Refused, error),
+            Failure::Retry(error) if kind == FailureKind::Retry => (Unserved::Deferred, error),
+            failure => return failure,
+        };
+        let guilty = self.of.judge(how, &format!("{error:#}"), blame);
+        match (guilty, how) {
+            (Guilty::Dependency, _) => Failure::Unavailable(error),
+            (Guilty::Record, Unserved::Refused) => Failure::Reject(error),
+            (Guilty::Record, Unserved::Down) => Failure::Retry(
+                error.context("other records succeed, so the failure is blamed on this record"),
+            ),
+            (Guilty::Record | Guilty::Unknown, _) => Failure::Retry(error),
+        }
+    }
+
+    fn hand_back(&mut self, answer: circuit::Answer, load: Load) {
+        if let Some((ticket, permit)) = self.held.take() {
+            self.of.end(ticket, permit, answer, load);
+        }
+    }
+}
+
+/// The text for a log and a table: short, and without what names a person.
+fn without_addresses(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let words = text.split_whitespace();
+    let words = words.map(|word| {
+        if word.contains('@') {
+            "<address>"
+        } else {
+            word
+        }
+    });
+    let mut text = words.collect::<Vec<_>>().join(" ");
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.hand_back(circuit::Answer::Unknown, Load::Unknown);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! One attempt at one record.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tracing::{Instrument as _, Span, info_span};
+
+use super::{Context, Failure, RecordHandler};
+use crate::core::record::Record;
+
+/// How an attempt ended that the handler itself did not end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Crash {
+    #[error("the handler panicked: {0}")]
+    Panic(String),
+    #[error("the handler took longer than {0:?}")]
+    Overrun(Duration),
+}
+
+/// Lines logged inside it carry the id of the record's trace.
+pub(crate) fn span_of(record: &Record) -> Span {
+    match record.trace_id() {
+        Some(id) => info_span!("record", trace_id = id),
+        None => Span::none(),
+    }
+}
+
+/// Runs the handler once, for at most `limit`. A panic and an overrun are failures to try again.
+pub(crate) async fn attempt<H: RecordHandler>(
+    handler: &H,
+    record: &Record,
+    context: &Context,
+    limit: Duration,
+) -> Result<(), Failure> {
+    // The call is inside, too: a handler may panic before there is a future.
+    let handling = async { handler.handle(record, context).await };
+    let handling = AssertUnwindSafe(handling).catch_unwind();
+    let handling = handling.instrument(span_of(record));
+    match tokio::time::timeout(limit, handling).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => {
+            let words = words(&*panic).to_owned();
+            Err(Failure::Retry(Crash::Panic(words).into()))
+        }
+        Err(_) => Err(Failure::Retry(Crash::Overrun(limit).into())),
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::collections::HashMap;
+    use std::future::Future;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::core::record::{Event, SequenceNumber, StreamView};
+
+    /// Panics while it makes its future, as what is written without `async` may.
+    struct Hasty;
+
+    impl RecordHandler for Hasty {
+        fn handle(
+            &self,
+            record: &Record,
+            _: &Context,
+        ) -> impl Future<Output = Result<(), Failure>> + Send {
+            assert!(record.new_image.is_some(), "no image");
+            std::future::ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_before_there_is_a_future_is_a_failure_as_any_other() {
+        let record = Record {
+            event_id: String::new(),
+            event: Event::Remove,
+            keys: HashMap::<String, serde_dynamo::AttributeValue>::new().into(),
+            new_image: None,
+            old_image: None,
+            sequence_number: SequenceNumber::parse("1").unwrap(),
+            created: SystemTime::UNIX_EPOCH,
+            view: StreamView::KeysOnly,
+            size_bytes: 1,
+            by_ttl: false,
+        };
+        let context = Context::detached();
+        let failed = attempt(&Hasty, &record, &context, Duration::from_secs(1)).await;
+        let told = failed.unwrap_err().to_string();
+        assert_eq!(told, "the handler panicked: no image");
+    }
+}

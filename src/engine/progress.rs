@@ -1,0 +1,380 @@
+//! What a consumer has done and is doing now, for those who watch it.
+//!
+//! Its loops leave here what they see as they turn; whoever wants to know reads it, and nothing decides
+//! by it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::core::group::GroupTable;
+use crate::core::shard::ShardId;
+use crate::engine::budget::Budget;
+use crate::engine::dependency::Dependency;
+use crate::engine::settings::Timing;
+use crate::stores::clock::Clock;
+use crate::stores::leases::View;
+
+mod beats;
+mod counters;
+mod histogram;
+mod ready;
+mod shard;
+
+pub use beats::Beats;
+pub use counters::Counters;
+pub use histogram::{BOUNDS, BUCKETS, Buckets, Held, Histogram};
+pub use ready::{HeldBack, NotReady};
+use shard::Board;
+pub use shard::ShardNow;
+pub(crate) use shard::Turn;
+
+/// A loop that has not turned for so many lease durations is stuck. It turns several times in one.
+pub(crate) const STUCK: u32 = 3;
+
+/// What a consumer is doing now. It stays valid while the consumer runs and afterwards.
+#[derive(Debug)]
+pub struct Progress {
+    at: GroupTable,
+    pub(crate) counters: Arc<Counters>,
+    /// How long one attempt of the handler took.
+    pub handling: Arc<Histogram>,
+    /// From a record's commit until it was settled; what was skipped or filtered is not counted.
+    pub settling: Histogram,
+    origin: Instant,
+    run: OnceLock<Run>,
+    standing: Mutex<Standing>,
+    turned: Stamp,
+    beaten: Stamp,
+    shards: Mutex<BTreeMap<ShardId, Arc<Board>>>,
+    seen: Mutex<Option<Seen>>,
+    not_reading: Mutex<Option<String>>,
+    lister: AtomicBool,
+    beats: Mutex<Beats>,
+    calls: Mutex<Calls>,
+}
+
+/// How the calls went that a worker cannot do without.
+#[derive(Debug, Default)]
+struct Calls {
+    /// Why the last heartbeat was not accepted.
+    heartbeat: Option<String>,
+    /// Whether the stream ever answered.
+    stream_answered: bool,
+    /// Why the stream did not answer last.
+    stream: Option<String>,
+}
+
+/// What is known once the consumer runs.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub clock: Clock,
+    pub timing: Timing,
+    pub budget: Budget,
+    pub dependency: Dependency,
+    pub worker: String,
+    pub began: Instant,
+}
+
+/// Where a worker stands in its fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// Its consumer does not run yet.
+    #[default]
+    Idle,
+    /// It has not written its first heartbeat yet.
+    Joining,
+    /// It takes part.
+    Member,
+    /// It drains and hands over.
+    Leaving,
+    /// It has left.
+    Left,
+}
+
+/// All rows of the group in the lease table, as the worker last saw them.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The rows.
+    pub view: Arc<View>,
+    /// When they were read.
+    pub at: SystemTime,
+}
+
+/// A moment, as milliseconds since the origin.
+#[derive(Debug, Default)]
+struct Stamp(AtomicU64);
+
+impl Stamp {
+    fn set(&self, origin: Instant) {
+        let millis = u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis + 1, Ordering::Relaxed);
+    }
+
+    /// How long ago it was set.
+    fn age(&self, origin: Instant) -> Option<Duration> {
+        let millis = self.0.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(
+            origin
+                .elapsed()
+                .saturating_sub(Duration::from_millis(millis)),
+        )
+    }
+}
+
+impl Progress {
+    pub(crate) fn new(at: GroupTable) -> Self {
+        Self {
+            at,
+            counters: Arc::default(),
+            handling: Arc::default(),
+            settling: Histogram::default(),
+            origin: Instant::now(),
+            run: OnceLock::new(),
+            standing: Mutex::default(),
+            turned: Stamp::default(),
+            beaten: Stamp::default(),
+            shards: Mutex::default(),
+            seen: Mutex::default(),
+            beats: Mutex::default(),
+            calls: Mutex::default(),
+            not_reading: Mutex::default(),
+            lister: AtomicBool::new(false),
+        }
+    }
+
+    /// The group, and the table that it reads.
+    pub fn at(&self) -> &GroupTable {
+        &self.at
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The worker's name and incarnation, once it runs.
+    pub fn worker(&self) -> Option<&str> {
+        self.run.get().map(|run| &*run.worker)
+    }
+
+    /// How it is timed, once it runs.
+    pub fn timing(&self) -> Option<&Timing> {
+        self.run.get().map(|run| &run.timing)
+    }
+
+    /// Its memory budget, once it runs.
+    pub fn budget(&self) -> Option<&Budget> {
+        self.run.get().map(|run| &run.budget)
+    }
+
+    /// What its handler depends on, once it runs.
+    pub fn dependency(&self) -> Option<&Dependency> {
+        self.run.get().map(|run| &run.dependency)
+    }
+
+    /// The time by the service's clock, once it runs.
+    pub fn now(&self) -> Option<SystemTime> {
+        self.run.get().map(|run| run.clock.now())
+    }
+
+    /// Where the worker stands in its fleet.
+    pub fn standing(&self) -> Standing {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago the fleet's loop last turned. It does so several times in a lease's duration,
+    /// whatever the lease table answers. `None`: it has not begun.
+    pub fn turned(&self) -> Option<Duration> {
+        self.turned.age(self.origin)
+    }
+
+    /// How long ago a heartbeat was last accepted.
+    pub fn beaten(&self) -> Option<Duration> {
+        self.beaten.age(self.origin)
+    }
+
+    /// How long it has run.
+    pub fn age(&self) -> Duration {
+        self.run
+            .get()
+            .map_or(Duration::ZERO, |run| run.began.elapsed())
+    }
+
+    /// Why the last heartbeat was not accepted; `None`: it was, or there was none yet.
+    pub fn heartbeat_error(&self) -> Option<String> {
+        self.calls().heartbeat.clone()
+    }
+
+    /// Whether the stream has answered this worker at least once.
+    pub fn has_reached_the_stream(&self) -> bool {
+        self.calls().stream_answered
+    }
+
+    /// Why the stream did not answer last; `None`: it did, or was not asked yet.
+    pub fn stream_error(&self) -> Option<String> {
+        self.calls().stream.clone()
+    }
+
+    /// Which heartbeats move, as this worker sees them.
+    pub fn beats(&self) -> Beats {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.clone()
+    }
+
+    pub(crate) fn heartbeat_failed(&self, why: String) {
+        self.calls().heartbeat = Some(why);
+    }
+
+    pub(crate) fn stream_answered(&self) {
+        let mut calls = self.calls();
+        calls.stream_answered = true;
+        calls.stream = None;
+    }
+
+    pub(crate) fn stream_failed(&self, why: String) {
+        self.calls().stream = Some(why);
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rows of the lease table, as they were last seen.
+    pub fn seen(&self) -> Option<Seen> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+
+    /// The shards that it reads now.
+    pub fn shards(&self) -> Vec<ShardNow> {
+        let Some(run) = self.run.get() else {
+            return Vec::new();
+        };
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = run.clock.now();
+        let tell = |(id, shard): (&ShardId, &Arc<Board>)| {
+            shard.now(id.clone(), now, self.origin, &run.timing)
+        };
+        shards.iter().map(tell).collect()
+    }
+
+    /// A shard whose task does not turn, as where a handler blocks its thread.
+    pub fn stuck_shard(&self) -> Option<ShardNow> {
+        let timing = self.timing()?;
+        // A task that drains waits for what is in flight, and for nothing else.
+        let draining = timing.handover_timeout + timing.lease_duration;
+        let patience = draining.max(timing.lease_duration * STUCK);
+        let mut shards = self.shards().into_iter();
+        shards.find(|shard| !shard.halted && shard.turned > patience)
+    }
+
+    pub(crate) fn runs(&self, run: Run) {
+        // A consumer runs once.
+        let _ = self.run.set(run);
+        self.stands(Standing::Joining);
+    }
+
+    pub(crate) fn stands(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// The fleet's loop has turned.
+    pub(crate) fn turn(&self) {
+        self.turned.set(self.origin);
+    }
+
+    /// A heartbeat was accepted.
+    pub(crate) fn beat(&self) {
+        Counters::add(&self.counters.heartbeats);
+        self.beaten.set(self.origin);
+        self.calls().heartbeat = None;
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *standing == Standing::Joining {
+            *standing = Standing::Member;
+        }
+    }
+
+    /// Why what is committed to the table is not read, such as a stream that is switched off.
+    pub fn not_reading(&self) -> Option<String> {
+        let why_not = self
+            .not_reading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        why_not.clone()
+    }
+
+    /// Whether it is this worker that lists the stream, and so speaks for the whole group.
+    pub fn is_lister(&self) -> bool {
+        self.standing() == Standing::Member && self.lister.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_lister(&self, is: bool) {
+        self.lister.store(is, Ordering::Relaxed);
+    }
+
+    /// Answers what it was before.
+    pub(crate) fn set_not_reading(&self, why: Option<String>) -> Option<String> {
+        let mut why_not = self
+            .not_reading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut why_not, why)
+    }
+
+    pub(crate) fn saw(&self, view: Arc<View>, at: SystemTime) {
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.see(&view, Instant::now());
+        drop(beats);
+        let seen = Some(Seen { view, at });
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    /// A shard is read from now on. It is told of as long as the answer lives.
+    pub(crate) fn reads(self: &Arc<Self>, shard: &ShardId) -> Reading {
+        let board = Arc::new(Board::new(self.origin));
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.insert(shard.clone(), board.clone());
+        drop(shards);
+        Reading {
+            progress: self.clone(),
+            shard: shard.clone(),
+            board,
+        }
+    }
+}
+
+/// A shard that is read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    progress: Arc<Progress>,
+    shard: ShardId,
+    board: Arc<Board>,
+}
+
+impl Reading {
+    /// Its task's loop has turned.
+    pub fn turned(&self, turn: Turn) {
+        self.board.set(self.progress.origin, turn);
+    }
+
+    /// A gap has stopped it.
+    pub fn halt(&self) {
+        self.board.halt();
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let shards = &self.progress.shards;
+        let mut shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another task may read it by now.
+        let mine = shards.get(&self.shard);
+        if mine.is_some_and(|mine| Arc::ptr_eq(mine, &self.board)) {
+            shards.remove(&self.shard);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What a shard task tells of itself.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::Stamp;
+use crate::core::shard::ShardId;
+use crate::engine::settings::Timing;
+
+/// What a shard task knows at one turn of its loop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// When the oldest record was committed that is read and not settled.
+    pub oldest: Option<SystemTime>,
+    /// When the shard was last read to its end and everything in it was settled.
+    pub caught_up_at: Option<SystemTime>,
+    /// Nothing that is still to be settled was committed before this.
+    pub complete_until: Option<SystemTime>,
+    pub waiting: usize,
+    pub in_hand: usize,
+    /// A record could start, but may not yet.
+    pub held_back: bool,
+}
+
+/// Where a shard task leaves its last turn.
+#[derive(Debug)]
+pub(crate) struct Board {
+    began: Instant,
+    turned: Stamp,
+    turn: Mutex<Turn>,
+    halted: AtomicBool,
+}
+
+/// A shard that a consumer reads, at a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShardNow {
+    /// The shard.
+    pub shard: ShardId,
+    /// How long ago the oldest record was committed that is not settled; zero when the shard is read
+    /// to its end. What is not read yet counts from the last time up to which all was settled.
+    /// `None`: not known yet.
+    pub lag: Option<Duration>,
+    /// How long until that record leaves the stream; all of the stream's retention when the shard is
+    /// read to its end.
+    pub until_trim: Option<Duration>,
+    /// Records that were read and wait for their turn.
+    pub waiting: u64,
+    /// Records that are being handled.
+    pub in_hand: u64,
+    /// A record could start, but its dependency is down, or as many are in hand as may be.
+    pub held_back: bool,
+    /// How long ago the task's loop last turned. It does so at least once in a lease's duration.
+    pub turned: Duration,
+    /// Reading was stopped by a gap ([`crate::engine::settings::OnGap::Halt`]).
+    pub halted: bool,
+}
+
+impl ShardNow {
+    /// What a Lambda event tells of its shard: the age of its first record that is not settled.
+    pub fn of_event(lag: Duration, retention: Duration) -> Self {
+        Self {
+            shard: ShardId::new("lambda"),
+            lag: Some(lag),
+            until_trim: Some(retention.saturating_sub(lag)),
+            waiting: 0,
+            in_hand: 0,
+            held_back: false,
+            turned: Duration::ZERO,
+            halted: false,
+        }
+    }
+}
+
+impl Board {
+    pub fn new(origin: Instant) -> Self {
+        let it = Self {
+            began: Instant::now(),
+            turned: Stamp::default(),
+            turn: Mutex::default(),
+            halted: AtomicBool::new(false),
+        };
+        it.turned.set(origin);
+        it
+    }
+
+    pub fn set(&self, origin: Instant, turn: Turn) {
+        self.turned.set(origin);
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    }
+
+    pub fn halt(&self) {
+        self.halted.store(true, Ordering::Relaxed);
+    }
+
+    pub fn now(
+        &self,
+        shard: ShardId,
+        now: SystemTime,
+        origin: Instant,
+        timing: &Timing,
+    ) -> ShardNow {
+        let turn = *self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let lag = lag(&turn, self.began.elapsed(), now, fresh(timing));
+        ShardNow {
+            shard,
+            lag,
+            until_trim: lag.map(|lag| timing.retention.saturating_sub(lag)),
+            waiting: turn.waiting as u64,
+            in_hand: turn.in_hand as u64,
+            held_back: turn.held_back,
+            turned: self.turned.age(origin).unwrap_or_default(),
+            halted: self.halted.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A shard without records is read to its end about every five pauses, each of `idle_max`: whoever
+/// has been there in twice that time, and a little for the reads, is there.
+fn fresh(timing: &Timing) -> Duration {
+    timing.idle_max * 10 + Duration::from_secs(10)
+}
+
+/// How far behind the table a shard is that has been read for this long.
+fn lag(turn: &Turn, read_for: Duration, now: SystemTime, fresh: Duration) -> Option<Duration> {
+    let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
+    if let Some(oldest) = turn.oldest {
+        return Some(age(oldest));
+    }
+    if turn.caught_up_at.is_some_and(|at| age(at) <= fresh) {
+        return Some(Duration::ZERO);
+    }
+    // What the last owner wrote down may be old, and the first reads are on their way.
+    let since = turn.complete_until.filter(|_| read_for > fresh);
+    since.map(age)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Duration = Duration::from_secs(20);
+
+    fn seconds(n: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(n)
+    }
+
+    fn lag_of(oldest: Option<u64>, caught_up: Option<u64>, read_for: u64) -> Option<u64> {
+        let turn = Turn {
+            oldest: oldest.map(seconds),
+            caught_up_at: caught_up.map(seconds),
+            complete_until: Some(seconds(500)),
+            ..Turn::default()
+        };
+        let lag = lag(&turn, Duration::from_secs(read_for), seconds(1_000), FRESH);
+        lag.map(|lag| lag.as_secs())
+    }
+
+    #[test]
+    fn the_lag_is_the_age_of_what_is_not_settled_and_nothing_at_the_end() {
+        assert_eq!(lag_of(Some(900), Some(999), 100), Some(100));
+        assert_eq!(lag_of(None, Some(985), 100), Some(0));
+    }
+
+    #[test]
+    fn a_shard_that_cannot_be_read_falls_behind_although_nothing_of_it_waits() {
+        assert_eq!(lag_of(None, Some(900), 100), Some(500));
+        assert_eq!(lag_of(None, None, 100), Some(500));
+        assert_eq!(
+            lag_of(None, None, 1),
+            None,
+            "the first read may be under way"
+        );
+    }
+}

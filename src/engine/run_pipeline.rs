@@ -1,0 +1,368 @@
+//! Does what a [`Pipeline`] says. Handlers are called and dead letters are written here, and nowhere
+//! else.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, warn};
+
+use crate::core::breaker::blame::Blame;
+use crate::core::group::GroupTable;
+use crate::core::pipeline::{
+    Change, Closing, DeadLetter, Ended, FailureKind, Handle, Next, Now, Pipeline, Rules, Verdict,
+};
+use crate::core::record::{ItemKey, Record, SequenceNumber};
+use crate::core::{Attempts, Reason};
+use crate::engine::budget::Room;
+use crate::engine::dependency::{Asker, Turn};
+use crate::engine::handler::{Context, Failure, RecordHandler, attempt, span_of};
+use crate::engine::progress::{Counters, Histogram};
+use crate::stores::clock::Clock;
+use crate::stores::dead_letter::{Letter, ParkedPage};
+
+mod letters;
+
+pub(crate) use letters::{Ask, Buried, Bury, ask, into_letters};
+
+/// A change, and the failure that led to it.
+pub(crate) type Happened = (Change<Arc<Carried>>, Option<Failure>);
+
+/// A record in flight. The room that it takes in memory is free again once nobody holds it.
+pub(crate) struct Carried {
+    record: Record,
+    _room: Option<Room>,
+}
+
+impl Deref for Carried {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.record
+    }
+}
+
+/// What one source has in flight.
+pub(crate) struct InFlight<'a, C> {
+    pub pipeline: Pipeline<ItemKey, SequenceNumber, Arc<Carried>>,
+    work: Work<'a, C>,
+    asker: Asker,
+    running: FuturesUnordered<BoxFuture<'a, Done>>,
+    origin: Instant,
+    /// When the pipeline is to be asked again, if nothing happens before.
+    wakes: Option<Instant>,
+    rng: fastrand::Rng,
+}
+
+/// What work on a record needs.
+pub(crate) struct Work<'a, C> {
+    /// The group, and the table that the records are from.
+    pub at: GroupTable,
+    /// The handler.
+    pub handler: C,
+    /// Of the first attempt at any record. Nothing is begun unless it may act.
+    pub context: Context,
+    /// Why the pipeline closes when that may act no more.
+    pub at_expiry: Closing,
+    /// How long an attempt may take.
+    pub limit: Duration,
+    /// How dead letters are written, where there is a place for them.
+    pub bury: Option<Bury<'a>>,
+    /// How it is asked whether a key is parked, where that is not known of all keys.
+    pub ask: Option<Ask<'a>>,
+    /// How long attempts take.
+    pub handling: Arc<Histogram>,
+    pub clock: Clock,
+}
+
+/// Work on the first record of a key has ended.
+struct Done {
+    key: ItemKey,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    /// With what the record has seen of its dependency.
+    Handled(Result<(), (FailureKind, Failure)>, Blame),
+    Buried(Buried),
+    /// Whether the key is parked.
+    Asked(bool),
+}
+
+impl<'a, C, H> InFlight<'a, C>
+where
+    C: Deref<Target = H> + Clone + Send + 'a,
+    H: RecordHandler,
+{
+    pub fn new(rules: Rules, work: Work<'a, C>, asker: Asker, rng: fastrand::Rng) -> Self {
+        Self {
+            pipeline: Pipeline::new(rules),
+            work,
+            asker,
+            running: FuturesUnordered::new(),
+            origin: Instant::now(),
+            wakes: None,
+            rng,
+        }
+    }
+
+    /// A record to handle, behind all that came before.
+    pub fn push(&mut self, record: Record, room: Option<Room>) {
+        let (number, created, key) = (record.sequence_number.clone(), record.created, record.key());
+        let carried = Arc::new(Carried {
+            record,
+            _room: room,
+        });
+        self.pipeline.push(number, created, key, carried);
+    }
+
+    /// These keys are parked; each other one is asked about where there are more.
+    pub fn know(&mut self, page: ParkedPage) {
+        let all = page.next.is_none() && page.unreadable.is_empty();
+        let keys = page.keys.into_iter().map(|parked| parked.key);
+        self.pipeline.know_parked(keys, all);
+    }
+
+    /// The source has no more records: one that keeps failing does not hold up what follows.
+    pub fn source_ended(&mut self) {
+        let now = self.now();
+        self.pipeline.source_ended(now);
+    }
+
+    /// Begins what may begin now.
+    pub fn start(&mut self) {
+        self.start_all();
+        let unfinished = self.pipeline.waiting() + self.pipeline.in_hand();
+        self.asker.waits_with(unfinished);
+    }
+
+    fn start_all(&mut self) {
+        loop {
+            // Before each record, as the lease may end at any time.
+            if !self.work.context.may_act() {
+                self.pipeline.close(self.work.at_expiry);
+            }
+            self.wakes = None;
+            match self.pipeline.next(self.now(), &mut self.asker) {
+                Next::Handle(what) => self.handle(what),
+                Next::DeadLetter(what) => self.bury(what),
+                Next::AskParked(key) => self.ask(key),
+                Next::WaitUntil(at) => {
+                    self.wakes = Some(self.origin + at);
+                    return;
+                }
+                Next::Idle => return,
+            }
+        }
+    }
+
+    /// Waits until something has ended, or there is something to begin. Dropping it loses nothing.
+    pub async fn turn(&mut self) -> Option<Happened> {
+        tokio::select! {
+            biased;
+            Some(done) = self.running.next() => return self.take_in(done),
+            () = until(self.wakes) => {}
+            () = self.asker.freed() => self.pipeline.ask_again(),
+        }
+        None
+    }
+
+    /// Waits until something has ended, and begins nothing. Dropping it loses nothing.
+    pub async fn ended(&mut self) -> Option<Happened> {
+        match self.running.next().await {
+            Some(done) => self.take_in(done),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// How many are worked on now.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// When there is something to begin, if nothing ends before.
+    pub fn wakes(&self) -> Option<Instant> {
+        self.wakes
+    }
+
+    /// Gives up a place in the dependency's line: nothing is begun for a while.
+    pub fn leave_line(&mut self) {
+        self.asker.leave();
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            elapsed: self.origin.elapsed(),
+            time: self.work.clock.now(),
+        }
+    }
+
+    fn handle(&mut self, what: Handle<ItemKey, Arc<Carried>, Turn>) {
+        let Handle {
+            key,
+            record,
+            attempt: number,
+            mut blame,
+            permit,
+        } = what;
+        let context = Context {
+            attempt: self.work.context.attempt + number - 1,
+            remarks: Arc::default(),
+            ..self.work.context.clone()
+        };
+        let (handler, limit) = (self.work.handler.clone(), self.work.limit);
+        let handling = self.work.handling.clone();
+        self.running.push(Box::pin(async move {
+            let began = Instant::now();
+            let result = attempt(&*handler, &record, &context, limit).await;
+            handling.add(began.elapsed());
+            let result = permit.end(result, &context, &mut blame);
+            let doubtful = context.doubt().is_some();
+            let result = result.map_err(|failure| (failure.kind().in_doubt(doubtful), failure));
+            let outcome = Outcome::Handled(result, blame);
+            Done { key, outcome }
+        }));
+    }
+
+    fn bury(&mut self, what: DeadLetter<ItemKey, Arc<Carried>>) {
+        let DeadLetter {
+            key,
+            record,
+            reason,
+            attempts,
+        } = what;
+        let Some(bury) = self.work.bury.clone() else {
+            return;
+        };
+        let letter = self.letter(&record, reason, attempts);
+        let rng = self.rng.fork();
+        self.running.push(Box::pin(async move {
+            let outcome = Outcome::Buried(bury(letter, rng).await);
+            Done { key, outcome }
+        }));
+    }
+
+    fn ask(&mut self, key: ItemKey) {
+        let (ask, rng) = (self.work.ask.clone(), self.rng.fork());
+        self.running.push(Box::pin(async move {
+            let parked = match ask {
+                Some(ask) => ask(key.clone(), rng).await,
+                None => false,
+            };
+            let outcome = Outcome::Asked(parked);
+            Done { key, outcome }
+        }));
+    }
+
+    fn letter(&self, record: &Record, reason: Reason, attempts: Attempts) -> Letter {
+        let origin = (&self.work.at, &self.work.context.shard);
+        Letter::new(
+            origin,
+            record.clone(),
+            reason,
+            attempts,
+            self.work.clock.now(),
+        )
+    }
+
+    /// Takes in how work on a record ended.
+    fn take_in(&mut self, done: Done) -> Option<Happened> {
+        let Done { key, outcome } = done;
+        let (ended, failure) = match outcome {
+            Outcome::Handled(Ok(()), _) => (Ended::Handled, None),
+            Outcome::Handled(Err((kind, failure)), blame) => {
+                let error = failure.to_string();
+                (Ended::Failed { kind, error, blame }, Some(failure))
+            }
+            Outcome::Buried(Buried::As(reason)) => (Ended::Written(reason), None),
+            Outcome::Buried(Buried::KeyFree) => (Ended::Unparked, None),
+            Outcome::Buried(Buried::LeaseLost) => (Ended::LeaseLost, None),
+            Outcome::Asked(parked) => (Ended::Asked(parked), None),
+        };
+        let now = self.now();
+        let change = self.pipeline.done(&key, ended, now, &mut self.rng)?;
+        Some((change, failure))
+    }
+
+    /// Counts and logs what happened.
+    pub fn report(&self, happened: &Happened, counters: &Counters) {
+        match happened {
+            (Change::Ended(record, reason), _) => self.count(record, *reason, counters),
+            (
+                Change::Failed {
+                    record,
+                    attempts,
+                    verdict,
+                },
+                Some(failure),
+            ) => {
+                if failure.kind().burns() {
+                    Counters::add(&counters.failed_attempts);
+                }
+                self.failed(record, failure, *attempts, *verdict);
+            }
+            (Change::LeaseLost, _) => {
+                let context = &self.work.context;
+                warn!(shard = %context.shard, epoch = context.epoch,
+                    "a dead letter was refused: another worker holds the lease now");
+            }
+            (Change::Failed { .. } | Change::Known, _) => {}
+        }
+    }
+
+    fn count(&self, record: &Record, reason: Option<Reason>, counters: &Counters) {
+        Counters::add(reason.map_or(&counters.handled, |reason| counters.of(reason)));
+        let _of_trace = span_of(record).entered();
+        let (context, sequence) = (&self.work.context, &record.sequence_number);
+        debug!(stream = %context.stream, shard = %context.shard, %sequence, "settled");
+    }
+
+    fn failed(&self, record: &Record, failure: &Failure, attempt: u32, verdict: Verdict) {
+        let burned = failure.kind().burns();
+        let _of_trace = span_of(record).entered();
+        let (context, sequence) = (&self.work.context, &record.sequence_number);
+        let (stream, shard) = (&context.stream, &context.shard);
+        match verdict {
+            Verdict::DeadLetter(Reason::Deferred) => {
+                warn!(%stream, %shard, %sequence, attempt, error = %failure,
+                    "the shard ended while the record was failing: it becomes a dead letter that is \
+                     redriven by itself, so that the next shards can start");
+            }
+            Verdict::DeadLetter(reason) => {
+                error!(%stream, %shard, %sequence, %reason, attempt, error = %failure,
+                    "a record becomes a dead letter, and its key is parked");
+            }
+            Verdict::Leave => {
+                error!(%stream, %shard, %sequence, error = %failure,
+                    "the record is bad, and there is no table for dead letters: it holds its shard \
+                     until it can be handled");
+            }
+            Verdict::Again(wait) if matches!(failure, Failure::Reject(_)) => {
+                error!(%stream, %shard, %sequence, error = %failure, again_in = ?wait,
+                    "the record is bad, and there is no table for dead letters: the shard's \
+                     checkpoint holds at it until it can be handled");
+            }
+            Verdict::Again(wait) if burned => {
+                warn!(%stream, %shard, %sequence, attempt, error = %failure, again_in = ?wait,
+                    "an attempt failed");
+            }
+            Verdict::Again(wait) => {
+                debug!(%stream, %shard, %sequence, error = %failure, again_in = ?wait, "put off");
+            }
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

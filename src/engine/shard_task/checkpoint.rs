@@ -1,0 +1,125 @@
+//! What a shard task writes down of how far it came, and when.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Boxed, Order, ShardTask};
+use crate::core::record::Position;
+use crate::engine::handler::RecordHandler;
+use crate::engine::progress::Counters;
+use crate::stores::leases::{LeaseStore, Report};
+use crate::stores::source::StreamSource;
+
+/// A record that has waited for so long is stuck; and so long it is between two writes that tell of
+/// nothing else.
+const STUCK: Duration = Duration::from_secs(10);
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+    /// The last record below which everything is settled.
+    pub(super) fn reached(&self) -> Position {
+        match self.in_flight.pipeline.watermark() {
+            Some((number, _)) => Position::After(number.clone()),
+            None => self.assignment.start.clone(),
+        }
+    }
+
+    /// What this shard has to tell now.
+    pub(super) fn told(&self) -> Report {
+        Report {
+            waiting_since: self.waiting_since(),
+            per_minute: self.rate.per_minute(self.began.elapsed()),
+            told_at: Some(self.engine.clock.now()),
+            ..self.report.clone()
+        }
+    }
+
+    pub(super) fn waiting_since(&self) -> Option<SystemTime> {
+        self.in_flight.pipeline.oldest_unfinished()
+    }
+
+    /// Whether something is stuck of which the row does not tell yet. Of what does not move
+    /// it tells more seldom.
+    fn has_trouble(&self) -> bool {
+        let stuck = |since: &SystemTime| {
+            let age = self.engine.clock.now().duration_since(*since);
+            age.is_ok_and(|age| age >= STUCK)
+        };
+        let waits = self.waiting_since().filter(stuck);
+        let told = &self.written_report;
+        let untold = waits.is_some() && waits != told.waiting_since
+            || self.report.last_error != told.last_error;
+        untold && self.written_at.elapsed() >= STUCK
+    }
+
+    /// Whether a checkpoint is worth a write: it moved, it does not and should, or for a
+    /// twenty-fourth of the stream's retention it has only been known that there was nothing to do.
+    pub(super) fn has_news(&self) -> bool {
+        let refresh = self.engine.settings.timing.retention / 24;
+        let (now, then) = (self.report.caught_up_at, self.written_report.caught_up_at);
+        let stale = match (now, then) {
+            (Some(now), Some(then)) => now.duration_since(then).is_ok_and(|age| age >= refresh),
+            (now, then) => now != then,
+        };
+        stale || self.reached() != self.written || self.has_trouble()
+    }
+
+    /// Whether the stream may have trimmed something that is not settled. It has not if everything
+    /// was settled at a time from which on it still keeps everything.
+    pub(super) fn may_have_lost(&self) -> bool {
+        let kept = self.engine.settings.timing.retention.mul_f64(0.99);
+        let age = |time| {
+            self.engine
+                .clock
+                .now()
+                .duration_since(time)
+                .unwrap_or_default()
+        };
+        self.report
+            .complete_until()
+            .is_none_or(|time| age(time) >= kept)
+    }
+
+    /// Whether nothing followed what was settled last, as far back as the stream may have trimmed. A
+    /// stream that says trimmed is believed otherwise, however young the last record seems to be.
+    pub(super) fn was_at_end(&self) -> bool {
+        let Report {
+            caught_up_at,
+            frontier_time,
+            ..
+        } = &self.report;
+        caught_up_at.is_some() && caught_up_at >= frontier_time && !self.may_have_lost()
+    }
+
+    pub(super) fn checkpoint(&mut self) -> Boxed<anyhow::Result<Option<()>>> {
+        let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
+        let (position, report) = (self.reached(), self.told());
+        self.written = position.clone();
+        self.written_report = report.clone();
+        self.written_at = Instant::now();
+        let limit = engine.settings.timing.call_timeout();
+        Box::pin(async move {
+            let write = engine.leases.checkpoint(&hold, &position, &report);
+            tokio::time::timeout(limit, write).await?
+        })
+    }
+
+    pub(super) fn checkpointed(&mut self, answer: anyhow::Result<Option<()>>) {
+        match answer {
+            Ok(Some(())) => Counters::add(&self.engine.progress.counters.checkpoints),
+            Ok(None) => {
+                warn!(shard = %self.shard(), epoch = self.assignment.hold.epoch,
+                    "the checkpoint was refused: the lease is somebody else's now");
+                self.refused = true;
+                self.stop(Order::Abandon);
+            }
+            Err(error) => {
+                warn!(shard = %self.shard(), error = format!("{error:#}"),
+                    "the checkpoint may not have been written; the next one will tell");
+                // Written again with the next one, even if nothing moves until then.
+                self.written = Position::Horizon;
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What reading brought, and which of it is to be handled.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::fetch::Fetched;
+use super::{Ahead, ShardTask, Stopped};
+use crate::core::record::Record;
+use crate::engine::budget::Room;
+use crate::engine::handler::RecordHandler;
+use crate::engine::progress::Counters;
+use crate::stores::leases::LeaseStore;
+use crate::stores::source::StreamSource;
+
+/// What a record that waits takes beside itself: its place in its lane and in the frontier, its key
+/// three times, and what is known of its attempts. `bench -- memory` compares it with the process.
+const PLACE: usize = 900;
+
+/// How much memory a record takes that waits.
+pub(super) fn record_memory(record: &Record) -> usize {
+    record.memory() + PLACE
+}
+
+/// Reading takes seconds at the worst; who has not read for so long cannot.
+const SILENCE: Duration = Duration::from_mins(1);
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+    /// Takes in what reading brought.
+    pub(super) async fn fetched(&mut self, fetched: Fetched) -> Option<Stopped> {
+        // Nothing else tells that the horizon moved before the first read.
+        let late = self.at_horizon && self.open_gap.is_none() && self.may_have_lost();
+        if late
+            && fetched.has_read()
+            && let Some(ended) = self.gap().await
+        {
+            return Some(ended);
+        }
+        if fetched.has_read() {
+            self.read_at = Instant::now();
+        }
+        if self.ahead == Ahead::Gap {
+            // It lies behind the gap.
+            return None;
+        }
+        match fetched {
+            Fetched::Records(records, room) => self.queue(records, room).await,
+            Fetched::End(records, room) => {
+                self.ahead = Ahead::End;
+                self.queue(records, room).await
+            }
+            Fetched::Nothing { at_end } => {
+                if self.in_flight.pipeline.is_finished() {
+                    // Whatever it was, nothing suffers from it any more.
+                    self.report.last_error = None;
+                    self.report.caught_up_at = self.report.caught_up_at.max(at_end);
+                }
+                None
+            }
+            Fetched::Failed(error) => {
+                self.report.last_error = Some(error);
+                None
+            }
+            Fetched::Trimmed => {
+                self.at_horizon = true;
+                // A gap without an end covers whatever is trimmed until a record is read.
+                if self.open_gap.is_none() && !self.was_at_end() {
+                    self.gap().await
+                } else {
+                    None
+                }
+            }
+            Fetched::Gone => self.gone().await,
+        }
+    }
+
+    /// Who watches must know that nothing is read, or would take silence for there being nothing to
+    /// read. The loop turns at least once in a lease's duration.
+    pub(super) fn note_silence(&mut self) {
+        if self.wants_more()
+            && self.report.last_error.is_none()
+            && self.read_at.elapsed() >= SILENCE
+        {
+            let what = "nothing was read for a minute: the memory budget is full, or the stream does \
+                        not answer";
+            self.report.last_error = Some(what.to_owned());
+        }
+    }
+
+    async fn queue(&mut self, records: Vec<Record>, mut room: Room) -> Option<Stopped> {
+        for record in records {
+            let place = (record.sequence_number.clone(), record.created);
+            if self
+                .last_read
+                .as_ref()
+                .is_some_and(|(last, _)| place.0 <= *last)
+            {
+                continue;
+            }
+            if let Some(ended) = self.close_gap(&place.0).await {
+                return Some(ended);
+            }
+            self.last_read = Some((place.0.clone(), Some(place.1)));
+            self.at_horizon = false;
+            if self
+                .assignment
+                .starts_at
+                .is_some_and(|start| record.created < start)
+            {
+                Counters::add(&self.engine.progress.counters.skipped);
+                self.skip(&record, "skipped: older than the start");
+                continue;
+            }
+            if !self.engine.wants(&record, &self.stream) {
+                Counters::add(&self.engine.progress.counters.filtered);
+                self.skip(&record, "filtered");
+                continue;
+            }
+            let room = room.take(record_memory(&record));
+            self.in_flight.push(record, Some(room));
+        }
+        None
+    }
+}

@@ -1,0 +1,71 @@
+//! How a shard task stops: told to, by its tenure, or because a write was refused.
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Order, ShardTask, Stopped};
+use crate::core::pipeline::Closing;
+use crate::engine::handler::RecordHandler;
+use crate::stores::leases::LeaseStore;
+use crate::stores::source::StreamSource;
+
+impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+    /// When the tenure ends if no heartbeat renews it.
+    pub(super) fn expiry(&self) -> Option<Instant> {
+        if self.stopping.is_some() {
+            None
+        } else {
+            self.assignment.tenure.until()
+        }
+    }
+
+    /// When stopping has taken long enough.
+    pub(super) fn patience(&self) -> Option<Instant> {
+        self.stopping.map(|(_, limit)| limit)
+    }
+
+    pub(super) fn check_tenure(&mut self) {
+        if !self.assignment.tenure.holds() {
+            self.stop(Order::Abandon);
+        }
+    }
+
+    pub(super) fn abandoned(&self) -> bool {
+        matches!(self.stopping, Some((Order::Abandon, _)))
+    }
+
+    /// Begins to stop. An abandoned shard stays abandoned.
+    pub(super) fn stop(&mut self, order: Order) {
+        if order == Order::Run || self.abandoned() {
+            return;
+        }
+        let limit = Instant::now() + self.engine.settings.timing.handover_timeout;
+        let limit = self.stopping.map_or(limit, |(_, limit)| limit);
+        self.stopping = Some((order, limit));
+        self.in_flight.pipeline.close(match order {
+            Order::Abandon => Closing::LeaseLost,
+            Order::Drain | Order::Run => Closing::Drain,
+        });
+        self.cancel.cancel();
+    }
+
+    /// Whether stopping is done: nothing is in flight any more, or it took too long.
+    pub(super) fn stopped(&mut self) -> Option<Stopped> {
+        if self.stopping.is_none() && !self.assignment.tenure.holds() {
+            self.stop(Order::Abandon);
+        }
+        let (order, limit) = self.stopping?;
+        let running = self.in_flight.running();
+        if running > 0 && Instant::now() < limit {
+            return None;
+        }
+        if running > 0 {
+            warn!(shard = %self.shard(), dropped = running, "records in flight took too long");
+        }
+        Some(match order {
+            Order::Drain => Stopped::Drained(self.reached(), self.told()),
+            _ if self.refused => Stopped::Refused,
+            _ => Stopped::Abandoned,
+        })
+    }
+}

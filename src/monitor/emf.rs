@@ -1,0 +1,149 @@
+//! The metrics as Amazon CloudWatch takes them from a log: a line of JSON in its embedded metric
+//! format (EMF). On ECS and Lambda what a process writes on standard output goes into such a log, so
+//! that no agent and no call is needed.
+//!
+//! Source: [the specification](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
+//!
+//! A `_total` is what came since the last line, so that CloudWatch's sum over a time is what came in
+//! it. Of the shards' values the worst one stands for the worker. How long things took goes as an array of
+//! times, each the mean of its bucket: all of them up to a hundred, which is the most that the
+//! specification allows, and a hundred that are spread evenly over more. So percentiles are right, and how
+//! many there were is in the counters.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::metrics::{Labels, Metric, Sample, Unit, Value};
+use crate::engine::progress::{Buckets, Held};
+
+/// The namespace of all metrics.
+pub const NAMESPACE: &str = "aftercommit";
+
+/// Values of one metric in one line.
+const MOST: u64 = 100;
+
+/// Writes lines, and remembers what the last ones said.
+///
+/// A Lambda function keeps one as long as it lives and writes a line at the end of each invocation:
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use aftercommit::monitor::{Counters, Histogram, ShardNow};
+/// use aftercommit::monitor::emf::Emf;
+/// use aftercommit::monitor::metrics::{Facts, Labels, Mails, Sample};
+/// use aftercommit::{Effect, Group};
+///
+/// let (counters, handling) = (Counters::default(), Histogram::default());
+/// let mut emf = Emf::default();
+/// let labels = Labels {
+///     group: Group::default(),
+///     effect: Effect::default(),
+///     table: "orders".to_owned(),
+/// };
+/// // ... an invocation ...
+/// let sample = Sample::of(&Facts {
+///     labels: &labels,
+///     counters: &counters,
+///     handling: &handling,
+///     mails: Some(Mails::default()),
+///     shards: &[ShardNow::of_event(Duration::from_secs(1), Duration::from_hours(24))],
+///     down_for: Duration::ZERO,
+///     levels: None,
+///     fleet: None,
+/// });
+/// for line in emf.lines(SystemTime::now(), &[sample]) {
+///     println!("{line}");
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub struct Emf {
+    /// By labels and metric.
+    before: BTreeMap<(Labels, &'static str), Value>,
+}
+
+impl Emf {
+    /// A line for each group, effect and table.
+    pub fn lines(&mut self, at: SystemTime, samples: &[Sample]) -> Vec<String> {
+        samples.iter().map(|sample| self.line(at, sample)).collect()
+    }
+
+    fn line(&mut self, at: SystemTime, sample: &Sample) -> String {
+        let (mut members, mut definitions) = (Map::new(), Vec::new());
+        for (metric, value) in &sample.values {
+            let key = (sample.labels.clone(), metric.name);
+            let before = self.before.insert(key, value.clone());
+            if let Some(number) = number(value, before.as_ref()) {
+                definitions.push(definition(metric));
+                members.insert(metric.name.to_owned(), number);
+            }
+        }
+        let since = at.duration_since(SystemTime::UNIX_EPOCH);
+        let millis = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        for (name, value) in sample.labels.pairs() {
+            members.insert(name.to_owned(), value.into());
+        }
+        members.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+        let directive = json!({
+            "Namespace": NAMESPACE,
+            "Dimensions": [Labels::NAMES],
+            "Metrics": definitions,
+        });
+        let about = json!({ "Timestamp": millis, "CloudWatchMetrics": [directive] });
+        members.insert("_aws".to_owned(), about);
+        Json::Object(members).to_string()
+    }
+}
+
+fn definition(metric: &Metric) -> Json {
+    let unit = match metric.unit {
+        Unit::Count => "Count",
+        Unit::Seconds => "Seconds",
+        Unit::Bytes => "Bytes",
+    };
+    json!({ "Name": metric.name, "Unit": unit })
+}
+
+/// The value in a line; `None`: there is nothing to tell.
+fn number(value: &Value, before: Option<&Value>) -> Option<Json> {
+    match (value, before) {
+        (Value::Counter(now), Some(Value::Counter(before))) => {
+            Some(now.saturating_sub(*before).into())
+        }
+        (Value::Counter(now), _) => Some((*now).into()),
+        (Value::Gauge(value) | Value::Process(value), _) => Some((*value).into()),
+        (Value::Each(each), _) => each.joined().map(Json::from),
+        (Value::Times(now), Some(Value::Times(before))) => times(now, before),
+        (Value::Times(now), _) => times(now, &Buckets::default()),
+        (Value::Build, _) => None,
+    }
+}
+
+fn times(now: &Buckets, before: &Buckets) -> Option<Json> {
+    let new = now.iter().zip(before).map(|(now, before)| Held {
+        count: now.count.saturating_sub(before.count),
+        seconds: (now.seconds - before.seconds).max(0.0),
+    });
+    #[expect(clippy::cast_precision_loss, reason = "a mean need not be exact")]
+    let mean = |held: &Held| held.seconds / held.count as f64;
+    let new: Vec<_> = new.filter(|held| held.count > 0).collect();
+    let total: u64 = new.iter().map(|held| held.count).sum();
+    let most = total.min(MOST);
+    // In the middle of each of so many equal parts.
+    let ranks = (0..most).map(|part| (2 * part + 1) * total / (2 * most));
+    let at = |rank: u64| {
+        let mut before = 0;
+        let mut buckets = new.iter();
+        let holds = |held: &&Held| {
+            before += held.count;
+            rank < before
+        };
+        buckets.find(holds).map(mean)
+    };
+    let times: Vec<_> = ranks.filter_map(at).collect();
+    (!times.is_empty()).then(|| times.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,378 @@
+//! Every metric, described once ([`METRICS`]), and the numbers behind it. `metrics::prometheus` writes
+//! them for Prometheus, [`super::emf`] for CloudWatch; the documentation's table and the alarms are
+//! compared with the description by tests.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::core::group::{Effect, Group};
+use crate::engine::budget::Budget;
+use crate::engine::progress::{Buckets, Counters, Histogram, ShardNow};
+use crate::monitor::levels::Levels;
+
+#[cfg(feature = "http")]
+pub mod prometheus;
+mod table;
+
+pub use table::METRICS;
+
+/// What became of the mails of a handler that sends some, since the start of the process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Mails {
+    /// The mail server took them.
+    pub accepted: u64,
+    /// Refused for good.
+    pub failed: u64,
+    /// Nobody can tell whether they were accepted.
+    pub ambiguous: u64,
+    /// Accepted though one of the same order was before: the second of a doubt.
+    pub second_acceptances: u64,
+    /// Settled while their order waits for an operator.
+    pub parked: u64,
+    /// Deliberately not sent.
+    pub suppressed: u64,
+    /// Put off by the server, or certainly not sent.
+    pub deferred: u64,
+    /// Dead letters because another item has the same effect key.
+    pub collisions: u64,
+}
+
+impl Mails {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            failed: self.failed + other.failed,
+            ambiguous: self.ambiguous + other.ambiguous,
+            second_acceptances: self.second_acceptances + other.second_acceptances,
+            parked: self.parked + other.parked,
+            suppressed: self.suppressed + other.suppressed,
+            deferred: self.deferred + other.deferred,
+            collisions: self.collisions + other.collisions,
+        }
+    }
+}
+
+/// Whose metrics these are: labels in Prometheus, dimensions in CloudWatch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Labels {
+    /// The group that handles the changes.
+    pub group: Group,
+    /// The effect that it performs.
+    pub effect: Effect,
+    /// The name of the table whose changes are handled.
+    pub table: String,
+}
+
+impl Labels {
+    /// The names of the labels.
+    pub const NAMES: [&str; 3] = ["group", "effect", "table"];
+
+    /// Each label with its value.
+    pub fn pairs(&self) -> [(&'static str, &str); 3] {
+        let [group, effect, table] = Self::NAMES;
+        [
+            (group, self.group.as_str()),
+            (effect, self.effect.as_str()),
+            (table, &self.table),
+        ]
+    }
+}
+
+/// What the metrics are read from.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// Whose they are.
+    pub labels: &'a Labels,
+    /// What was done so far.
+    pub counters: &'a Counters,
+    /// How long attempts took.
+    pub handling: &'a Histogram,
+    /// What became of mails, where the handler sends some.
+    pub mails: Option<Mails>,
+    /// The shards that it reads; on Lambda the one that the event came from.
+    pub shards: &'a [ShardNow],
+    /// For how long what the handler depends on has been down.
+    pub down_for: Duration,
+    /// What waits in the tables, from whoever asks for it.
+    pub levels: Option<&'a Levels>,
+    /// The rest; `None` on Lambda, where there is no fleet.
+    pub fleet: Option<FleetNow<'a>>,
+}
+
+/// What a member of a fleet has besides.
+#[derive(Debug)]
+pub struct FleetNow<'a> {
+    /// From commit until settled.
+    pub settling: &'a Histogram,
+    /// The memory budget, once it runs.
+    pub budget: Option<&'a Budget>,
+}
+
+/// A metric: its name, and what it says.
+#[derive(Debug)]
+pub struct Metric {
+    /// The same for Prometheus and CloudWatch.
+    pub name: &'static str,
+    /// What it says, in a line.
+    pub help: &'static str,
+    /// What it is counted in.
+    pub unit: Unit,
+    /// Who writes it.
+    pub source: Source,
+    read: Read,
+}
+
+/// Who writes a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Each worker of a fleet, of itself.
+    Worker,
+    /// Each worker of a fleet and each Lambda function, of itself.
+    Process,
+    /// For the whole group, from the tables: the worker that lists the stream, and each Lambda function.
+    Group,
+    /// For the whole group, from the lease table: the worker that lists the stream.
+    Lister,
+}
+
+impl Source {
+    /// Whether there is one on Lambda.
+    pub fn on_lambda(self) -> bool {
+        matches!(self, Self::Process | Self::Group)
+    }
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Worker => "each worker",
+            Self::Process => "each worker, Lambda",
+            Self::Group => "one worker for the group, Lambda",
+            Self::Lister => "one worker for the group",
+        }
+    }
+}
+
+/// What a metric is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+}
+
+impl Unit {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Count => "",
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// Which number stands for several in CloudWatch, where each label costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// The greatest.
+    Most,
+    /// The least.
+    Least,
+    /// Their sum.
+    Sum,
+}
+
+/// Where a metric's value is.
+#[derive(Debug, Clone, Copy)]
+enum Read {
+    Counter(fn(&Counters) -> &AtomicU64),
+    Mails(fn(&Mails) -> u64),
+    Shards(fn(&ShardNow) -> Option<Duration>, Joined),
+    Table(fn(&[ShardNow]) -> u64),
+    Level(fn(&Levels) -> Option<u64>),
+    ByReason,
+    Down,
+    Process(fn(&FleetNow<'_>) -> f64),
+    Handling,
+    Settling,
+    Build,
+}
+
+/// The value of a metric at a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Only ever rises.
+    Counter(u64),
+    /// Of the table.
+    Gauge(f64),
+    /// One for each value of a label.
+    Each(Each),
+    /// Of the process, whatever the table.
+    Process(f64),
+    /// How long things took.
+    Times(Box<Buckets>),
+    /// The build that runs.
+    Build,
+}
+
+/// A number for each value of a label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Each {
+    /// The label, such as `shard`.
+    pub label: &'static str,
+    /// The label's values, each with its number.
+    pub values: Vec<(String, f64)>,
+    /// Which number stands for all.
+    pub joined: Joined,
+}
+
+impl Each {
+    /// The number that stands for all, if there is any.
+    pub fn joined(&self) -> Option<f64> {
+        let values = self.values.iter().map(|(_, value)| *value);
+        match self.joined {
+            Joined::Most => values.reduce(f64::max),
+            Joined::Least => values.reduce(f64::min),
+            Joined::Sum => Some(values.sum()),
+        }
+    }
+}
+
+/// The metrics of one group, effect and table at a moment.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Whose they are.
+    pub labels: Labels,
+    /// Each metric that has a value.
+    pub values: Vec<(&'static Metric, Value)>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what is held at a time is few")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+impl Metric {
+    /// The value, if there is one.
+    fn value(&self, facts: &Facts<'_>) -> Option<Value> {
+        if facts.fleet.is_none() && !self.source.on_lambda() {
+            return None;
+        }
+        let fleet = facts.fleet.as_ref();
+        Some(match self.read {
+            Read::Counter(of) => Value::Counter(of(facts.counters).load(Ordering::Relaxed)),
+            Read::Mails(of) => Value::Counter(of(facts.mails.as_ref()?)),
+            Read::Shards(of, joined) => {
+                let value = |one: &ShardNow| Some((one.shard.to_string(), of(one)?.as_secs_f64()));
+                Value::Each(Each {
+                    label: "shard",
+                    values: facts.shards.iter().filter_map(value).collect(),
+                    joined,
+                })
+            }
+            Read::Table(of) => Value::Gauge(float(of(facts.shards))),
+            Read::Level(of) => Value::Gauge(float(of(facts.levels?)?)),
+            Read::ByReason => {
+                let by_reason = facts.levels?.parked.as_ref()?.iter();
+                let values = by_reason.map(|(reason, keys)| ((*reason).to_owned(), float(*keys)));
+                Value::Each(Each {
+                    label: "reason",
+                    values: values.collect(),
+                    joined: Joined::Sum,
+                })
+            }
+            Read::Down => Value::Process(facts.down_for.as_secs_f64()),
+            Read::Process(of) => Value::Process(of(fleet?)),
+            Read::Handling => Value::Times(Box::new(facts.handling.buckets())),
+            Read::Settling => Value::Times(Box::new(fleet?.settling.buckets())),
+            Read::Build => Value::Build,
+        })
+    }
+
+    /// As Prometheus names it: `counter`, `gauge` or `histogram`.
+    pub fn kind(&self) -> &'static str {
+        match self.read {
+            Read::Counter(_) | Read::Mails(_) => "counter",
+            Read::Shards(..)
+            | Read::Table(_)
+            | Read::Level(_)
+            | Read::ByReason
+            | Read::Down
+            | Read::Process(_)
+            | Read::Build => "gauge",
+            Read::Handling | Read::Settling => "histogram",
+        }
+    }
+}
+
+impl Value {
+    /// The value of two consumers of one table.
+    fn join(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Counter(mine), Self::Counter(its)) => *mine += its,
+            (Self::Gauge(mine), Self::Gauge(its)) => *mine += its,
+            (Self::Each(mine), Self::Each(its)) => mine.values.extend_from_slice(&its.values),
+            (Self::Process(mine), Self::Process(its)) => *mine = mine.max(*its),
+            (Self::Times(mine), Self::Times(its)) => {
+                for (mine, its) in mine.iter_mut().zip(its.iter()) {
+                    mine.count += its.count;
+                    mine.seconds += its.seconds;
+                }
+            }
+            // The same metric is the same kind of value.
+            _ => {}
+        }
+    }
+}
+
+impl Sample {
+    /// Every metric that these facts have a value for.
+    pub fn of(facts: &Facts<'_>) -> Self {
+        let values = METRICS
+            .iter()
+            .filter_map(|metric| Some((metric, metric.value(facts)?)));
+        Self {
+            labels: facts.labels.clone(),
+            values: values.collect(),
+        }
+    }
+
+    /// Joins the samples with the same labels: a table may have had several streams.
+    pub fn by_labels(samples: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut joined: Vec<Self> = Vec::new();
+        for sample in samples {
+            match joined.iter_mut().find(|one| one.labels == sample.labels) {
+                Some(one) => one.join(&sample),
+                None => joined.push(sample),
+            }
+        }
+        joined
+    }
+
+    fn join(&mut self, other: &Self) {
+        for (metric, value) in &other.values {
+            match self
+                .values
+                .iter_mut()
+                .find(|(mine, _)| mine.name == metric.name)
+            {
+                Some((_, mine)) => mine.join(value),
+                None => self.values.push((metric, value.clone())),
+            }
+        }
+    }
+
+    /// The value of a metric.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        let found = self.values.iter().find(|(metric, _)| metric.name == name);
+        found.map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests;

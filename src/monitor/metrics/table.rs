@@ -1,0 +1,371 @@
+//! The table of metrics.
+
+use std::time::Duration;
+
+use super::{FleetNow, Joined, Metric, Read, Source, Unit};
+use crate::engine::progress::{Counters, ShardNow};
+use crate::monitor::levels::Levels;
+use std::sync::atomic::AtomicU64;
+
+/// A counter that there is only in a fleet.
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    of: fn(&Counters) -> &AtomicU64,
+) -> Metric {
+    Metric {
+        name,
+        help,
+        unit: Unit::Count,
+        source: Source::Worker,
+        read: Read::Counter(of),
+    }
+}
+
+const fn mails(name: &'static str, help: &'static str, of: fn(&super::Mails) -> u64) -> Metric {
+    Metric {
+        name,
+        help,
+        unit: Unit::Count,
+        source: Source::Process,
+        read: Read::Mails(of),
+    }
+}
+
+const fn shards(
+    name: &'static str,
+    help: &'static str,
+    of: fn(&ShardNow) -> Option<Duration>,
+    joined: Joined,
+) -> Metric {
+    Metric {
+        name,
+        help,
+        unit: Unit::Seconds,
+        source: Source::Process,
+        read: Read::Shards(of, joined),
+    }
+}
+
+const fn table(name: &'static str, help: &'static str, of: fn(&[ShardNow]) -> u64) -> Metric {
+    Metric {
+        name,
+        help,
+        unit: Unit::Count,
+        source: Source::Worker,
+        read: Read::Table(of),
+    }
+}
+
+/// How many wait, from the tables.
+const fn level(name: &'static str, help: &'static str, of: fn(&Levels) -> Option<u64>) -> Metric {
+    Metric {
+        name,
+        help,
+        unit: Unit::Count,
+        source: Source::Group,
+        read: Read::Level(of),
+    }
+}
+
+const fn process(
+    name: &'static str,
+    help: &'static str,
+    unit: Unit,
+    of: fn(&FleetNow<'_>) -> f64,
+) -> Metric {
+    Metric {
+        name,
+        help,
+        unit,
+        source: Source::Worker,
+        read: Read::Process(of),
+    }
+}
+
+const fn times(name: &'static str, help: &'static str, read: Read) -> Metric {
+    Metric {
+        name,
+        help,
+        unit: Unit::Seconds,
+        source: match read {
+            Read::Handling => Source::Process,
+            _ => Source::Worker,
+        },
+        read,
+    }
+}
+
+impl Metric {
+    /// The same, on Lambda too.
+    const fn everywhere(self) -> Self {
+        Self {
+            source: Source::Process,
+            ..self
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a budget is far below 2^52 bytes"
+)]
+fn bytes(count: Option<usize>) -> f64 {
+    count.unwrap_or_default() as f64
+}
+
+/// Every metric. Shards and orders are no dimensions in CloudWatch, where each costs.
+pub const METRICS: &[Metric] = &[
+    counter(
+        "aftercommit_records_handled_total",
+        "Records that the handler settled.",
+        |c| &c.handled,
+    )
+    .everywhere(),
+    counter(
+        "aftercommit_records_skipped_total",
+        "Records older than the start of the fleet.",
+        |c| &c.skipped,
+    ),
+    counter(
+        "aftercommit_records_filtered_total",
+        "Records that the filters held back.",
+        |c| &c.filtered,
+    )
+    .everywhere(),
+    counter(
+        "aftercommit_records_followed_total",
+        "Records that went behind a dead letter of their key.",
+        |c| &c.followed,
+    )
+    .everywhere(),
+    counter(
+        "aftercommit_records_rescued_total",
+        "Records that became dead letters because they were about to leave the stream.",
+        |c| &c.rescued,
+    )
+    .everywhere(),
+    counter(
+        "aftercommit_records_deferred_total",
+        "Records that became dead letters because their shard ended while they were failing.",
+        |c| &c.deferred,
+    ),
+    counter(
+        "aftercommit_events_of_earlier_streams_total",
+        "Lambda events of a stream that is not the table's latest.",
+        |c| &c.of_earlier_streams,
+    )
+    .everywhere(),
+    counter(
+        "aftercommit_dead_letters_total",
+        "Records that became dead letters because they failed.",
+        |c| &c.dead_letters,
+    )
+    .everywhere(),
+    counter(
+        "aftercommit_dead_letters_uncopied_total",
+        "Dead letters of which no copy could be sent.",
+        |c| &c.uncopied,
+    )
+    .everywhere(),
+    counter(
+        "aftercommit_dead_letters_redriven_total",
+        "Rescued and deferred dead letters that were redriven by themselves.",
+        |c| &c.redriven,
+    ),
+    counter(
+        "aftercommit_attempts_failed_total",
+        "Attempts that failed; what a dependency put off is not counted.",
+        |c| &c.failed_attempts,
+    )
+    .everywhere(),
+    counter(
+        "aftercommit_reads_failed_total",
+        "Reads and listings of the stream that failed.",
+        |c| &c.reads_failed,
+    ),
+    counter(
+        "aftercommit_reads_throttled_total",
+        "Reads of the stream that were throttled, as where a shard has more than two readers.",
+        |c| &c.reads_throttled,
+    ),
+    counter(
+        "aftercommit_gaps_total",
+        "Stretches of records that left the stream before they could be read.",
+        |c| &c.gaps,
+    )
+    .everywhere(),
+    counter(
+        "aftercommit_lease_takes_total",
+        "Leases taken from nobody or from dead workers.",
+        |c| &c.takes,
+    ),
+    counter(
+        "aftercommit_lease_hand_overs_total",
+        "Leases handed over to other workers.",
+        |c| &c.hand_overs,
+    ),
+    counter(
+        "aftercommit_lease_lapses_total",
+        "Times that no heartbeat came through before trust ran out.",
+        |c| &c.lapses,
+    ),
+    counter(
+        "aftercommit_checkpoints_total",
+        "Checkpoints written.",
+        |c| &c.checkpoints,
+    ),
+    counter(
+        "aftercommit_writes_refused_total",
+        "Writes refused because the lease is another worker's.",
+        |c| &c.refused,
+    ),
+    counter(
+        "aftercommit_heartbeats_total",
+        "Heartbeats accepted.",
+        |c| &c.heartbeats,
+    ),
+    mails(
+        "aftercommit_mails_accepted_total",
+        "Mails that the server took.",
+        |m| m.accepted,
+    ),
+    mails(
+        "aftercommit_mails_failed_total",
+        "Mails that were refused for good.",
+        |m| m.failed,
+    ),
+    mails(
+        "aftercommit_mails_ambiguous_total",
+        "Mails of which nobody can tell whether they were accepted.",
+        |m| m.ambiguous,
+    ),
+    mails(
+        "aftercommit_mails_accepted_twice_total",
+        "Mails that the server took though it had taken one for the same order before.",
+        |m| m.second_acceptances,
+    ),
+    mails(
+        "aftercommit_mails_parked_total",
+        "Records settled while their order waits for an operator.",
+        |m| m.parked,
+    ),
+    mails(
+        "aftercommit_mails_collided_total",
+        "Orders not mailed because another item has the same effect key.",
+        |m| m.collisions,
+    ),
+    mails(
+        "aftercommit_mails_suppressed_total",
+        "Orders that were deliberately not mailed.",
+        |m| m.suppressed,
+    ),
+    mails(
+        "aftercommit_mails_deferred_total",
+        "Attempts to mail that the server put off, or that certainly did not reach it.",
+        |m| m.deferred,
+    ),
+    shards(
+        "aftercommit_lag_seconds",
+        "Age of the oldest record that is not settled; 0 when the shard is read to its end.",
+        |shard| shard.lag,
+        Joined::Most,
+    ),
+    shards(
+        "aftercommit_until_trim_seconds",
+        "Until the next unsettled record leaves the stream; 86400 when the shard is read to its end.",
+        |shard| shard.until_trim,
+        Joined::Least,
+    ),
+    table(
+        "aftercommit_shards_owned",
+        "Shards that this worker reads.",
+        |shards| shards.len() as u64,
+    ),
+    table(
+        "aftercommit_records_waiting",
+        "Records that were read and wait for their turn.",
+        |shards| shards.iter().map(|shard| shard.waiting).sum(),
+    ),
+    table(
+        "aftercommit_records_in_hand",
+        "Records that are being handled.",
+        |shards| shards.iter().map(|shard| shard.in_hand).sum(),
+    ),
+    process(
+        "aftercommit_buffered_bytes",
+        "Bytes of records in memory, and of reads under way.",
+        Unit::Bytes,
+        |fleet| bytes(fleet.budget.map(crate::engine::budget::Budget::taken)),
+    ),
+    process(
+        "aftercommit_buffer_limit_bytes",
+        "How many bytes there may be.",
+        Unit::Bytes,
+        |fleet| bytes(fleet.budget.map(crate::engine::budget::Budget::limit)),
+    ),
+    Metric {
+        name: "aftercommit_dependency_down_seconds",
+        help: "For how long what the handler depends on has been down; 0: it is up, and the circuit breaker is closed.",
+        unit: Unit::Seconds,
+        source: Source::Process,
+        read: Read::Down,
+    },
+    Metric {
+        name: "aftercommit_parked_keys",
+        help: "Keys that wait behind a dead letter, by its reason.",
+        unit: Unit::Count,
+        source: Source::Group,
+        read: Read::ByReason,
+    },
+    level(
+        "aftercommit_parked_keys_failed",
+        "Keys that wait behind a dead letter until a person acts.",
+        Levels::failed_keys,
+    ),
+    level(
+        "aftercommit_parked_keys_rescued",
+        "Keys that wait behind a rescued or deferred dead letter; a fleet redrives them by itself.",
+        Levels::rescued_keys,
+    ),
+    level(
+        "aftercommit_orders_ambiguous",
+        "Orders that wait for a person, because nobody knows whether their mail was accepted.",
+        |levels| Some(levels.orders?.ambiguous),
+    ),
+    level(
+        "aftercommit_orders_resending",
+        "Orders of which nobody knows whether their mail was accepted, and whose mail is sent once more.",
+        |levels| Some(levels.orders?.resending),
+    ),
+    level(
+        "aftercommit_orders_released",
+        "Orders that an operator released and that are not sent.",
+        |levels| Some(levels.orders?.released),
+    ),
+    Metric {
+        source: Source::Lister,
+        ..level(
+            "aftercommit_gaps_open",
+            "Gaps that nobody has resolved.",
+            |levels| levels.open_gaps,
+        )
+    },
+    times(
+        "aftercommit_handle_seconds",
+        "How long one attempt took.",
+        Read::Handling,
+    ),
+    times(
+        "aftercommit_commit_to_settled_seconds",
+        "From a record's commit until it was settled.",
+        Read::Settling,
+    ),
+    Metric {
+        name: "aftercommit_build_info",
+        help: "The build that runs; always 1.",
+        unit: Unit::Count,
+        source: Source::Worker,
+        read: Read::Build,
+    },
+];

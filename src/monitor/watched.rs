@@ -1,0 +1,147 @@
+//! One consumer, watched.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::join;
+
+use super::asked::{Attention, Parked};
+use super::levels::Levels;
+use super::metrics::{Facts, FleetNow, Labels, Mails, Sample};
+use super::report::StreamStatus;
+use crate::core::group::Effect;
+use crate::engine::consumer::Consumer;
+use crate::engine::handler::RecordHandler;
+use crate::engine::progress::{NotReady, Progress, Seen};
+use crate::engine::settings::Timing;
+use crate::stores::dead_letter::Reason;
+use crate::stores::leases::LeaseStore;
+use crate::stores::source::StreamSource;
+
+/// What is watched of one consumer.
+#[derive(Clone)]
+pub struct Watch {
+    pub(super) progress: Arc<Progress>,
+    labels: Labels,
+    mails: Option<Arc<dyn Fn() -> Mails + Send + Sync>>,
+    parked: Option<Arc<Parked>>,
+}
+
+impl Watch {
+    /// Watches a consumer, once it has all that it is to have. Its table is the one in its ARN.
+    pub fn of<S: StreamSource, L: LeaseStore, H: RecordHandler>(
+        consumer: &Consumer<S, L, H>,
+    ) -> Self {
+        let progress = consumer.progress();
+        let table = progress.at().table_name();
+        Self {
+            labels: Labels {
+                group: progress.at().group().clone(),
+                effect: Effect::default(),
+                table: table.to_owned(),
+            },
+            progress,
+            mails: None,
+            parked: consumer
+                .letters()
+                .map(|letters| Arc::new(Parked::of(letters))),
+        }
+    }
+
+    /// Of a handler that performs this effect; `confirmation` unless another is set.
+    #[must_use]
+    pub fn effect(mut self, effect: Effect) -> Self {
+        self.labels.effect = effect;
+        self
+    }
+
+    /// With the counts of a handler that sends mails.
+    #[must_use]
+    pub fn mails(self, counts: impl Fn() -> Mails + Send + Sync + 'static) -> Self {
+        let mails: Arc<dyn Fn() -> Mails + Send + Sync> = Arc::new(counts);
+        Self {
+            mails: Some(mails),
+            ..self
+        }
+    }
+
+    pub(super) fn mails_now(&self) -> Option<Mails> {
+        self.mails.as_ref().map(|counts| counts())
+    }
+
+    /// The metrics; with what waits in the tables, where this worker speaks for its group.
+    pub(super) fn sample(&self, levels: Option<&Levels>) -> Sample {
+        Sample::of(&Facts {
+            labels: &self.labels,
+            counters: self.progress.counters(),
+            handling: &self.progress.handling,
+            mails: self.mails_now(),
+            shards: &self.progress.shards(),
+            down_for: self.down_for(),
+            levels,
+            fleet: Some(FleetNow {
+                settling: &self.progress.settling,
+                budget: self.progress.budget(),
+            }),
+        })
+    }
+
+    /// What waits in the tables, if it is this worker that speaks for its group. What is not answered
+    /// in time is left out.
+    pub(super) async fn levels(&self, orders: Option<&Attention>) -> Option<Levels> {
+        if !self.progress.is_lister() {
+            return None;
+        }
+        let orders = async { orders?.orders().await.ok() };
+        let (parked, orders) = join(self.parked(), orders).await;
+        let gaps = |seen: Seen| {
+            let open = seen.view.gaps.iter().filter(|gap| gap.resolved.is_none());
+            open.count() as u64
+        };
+        let levels = Levels {
+            parked: None,
+            orders,
+            open_gaps: self.progress.seen().map(gaps),
+        };
+        Some(match parked {
+            Some(Ok(reasons)) => levels.with_parked(reasons),
+            _ => levels,
+        })
+    }
+
+    /// The stream as the worker's last look saw it. `ready`: whether this process can do its work.
+    pub(super) fn stream(
+        &self,
+        now: SystemTime,
+        ready: &Result<(), NotReady>,
+    ) -> Option<(SystemTime, StreamStatus)> {
+        let Seen { view, at } = self.progress.seen()?;
+        let retention = self.progress.timing().map(|timing| timing.retention);
+        let retention = retention.unwrap_or(Timing::default().retention);
+        let of = self.progress.at();
+        let beats = self.progress.beats();
+        let mut status = StreamStatus::new(of, &view, &beats, now, retention);
+        let effect = || self.labels.effect.to_string();
+        status.effect.get_or_insert_with(effect);
+        // Its own row tells it only from the next heartbeat on.
+        let me = self.progress.worker();
+        let mut workers = status.workers.iter_mut();
+        if let Some(me) = workers.find(|worker| Some(&*worker.worker) == me) {
+            let of_process = || ready.as_ref().err().and_then(NotReady::trouble);
+            me.trouble = self.progress.trouble().or_else(of_process);
+        }
+        Some((at, status))
+    }
+
+    /// Why each key is parked, if that can be known; and if not, why not.
+    pub(super) async fn parked(&self) -> Option<Result<Vec<Option<Reason>>, String>> {
+        let parked = self.parked.as_ref()?;
+        Some(parked.reasons(self.progress.at()).await)
+    }
+
+    pub(super) fn down_for(&self) -> Duration {
+        let dependency = self.progress.dependency();
+        let down_for = dependency.and_then(crate::engine::dependency::Dependency::down_for);
+        down_for.unwrap_or_default()
+    }
+}

@@ -1,0 +1,364 @@
+//! Dead letters in a table. How rows look is told in `row.rs`.
+
+mod parts;
+mod write;
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use serde_dynamo::{AttributeValue, Item};
+
+use super::row::{self, FORMAT, ITEM, ROW};
+use super::{
+    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, Page, ParkedKey,
+    ParkedPage, Reason, Selection, Written,
+};
+use crate::core::group::GroupTable;
+use crate::core::record::ItemKey;
+use crate::stores::rows::dynamodb::{Table, Write};
+use crate::stores::rows::expression::Expression;
+use crate::stores::rows::fields::{Fields, Reader, number, text, to_item};
+use crate::stores::rows::transaction::{Part, Transaction};
+
+/// So often a write is tried that others get in the way of.
+const TRIES: usize = 8;
+
+/// Rows that are read at a time when a key's oldest letter is looked for.
+const AHEAD: i32 = 4;
+
+/// The dead letters' table.
+#[derive(Debug, Clone)]
+pub struct DynamoDbDeadLetters {
+    table: Table,
+}
+
+impl DynamoDbDeadLetters {
+    /// The dead letters in `table`, which must exist
+    /// ([`crate::stores::tables::dynamodb::create_dead_letter_table`]).
+    pub fn new(client: Client, table: &str) -> Self {
+        let table = Table::new(client, table);
+        Self { table }
+    }
+
+    /// Applies all parts or none, and says which.
+    async fn applied(&self, parts: Vec<Part>) -> anyhow::Result<bool> {
+        Ok(self.table.transact(parts).await? == Transaction::Applied)
+    }
+
+    /// Writes these fields of a mark if nobody claimed its key since it was read.
+    async fn change_claim(
+        &self,
+        at: &GroupTable,
+        read: &ParkedKey,
+        fields: Fields,
+    ) -> anyhow::Result<bool> {
+        let mut unchanged = Expression::on_readable(FORMAT);
+        for (name, value) in row::claim_fields(read.claim.as_ref()) {
+            unchanged = unchanged.when(name, value);
+        }
+        let key = row::mark_key(at, &read.key);
+        let written = self.table.update(key, &unchanged.write(fields)).await?;
+        Ok(matches!(written, Write::Applied(_)))
+    }
+
+    /// The first open letter of a partition, behind a row or from its beginning.
+    async fn first_open(
+        &self,
+        partition: String,
+        mut after: Option<Item>,
+    ) -> anyhow::Result<Option<Letter>> {
+        let of = Expression::default().when(ITEM, Some(text(partition)));
+        loop {
+            let (rows, next) = self.table.query_page(&of, AHEAD, after).await?;
+            for row in rows {
+                if read(&row)?.open {
+                    return self.letter(&row).await.map(Some);
+                }
+            }
+            after = next;
+            if after.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn row(&self, id: &LetterId) -> anyhow::Result<Option<Item>> {
+        self.table.get(row::letter_key(id)).await
+    }
+
+    async fn standing(&self, id: &LetterId) -> anyhow::Result<Option<Envelope>> {
+        let row = self.row(id).await?;
+        row.map(|row| read(&row)).transpose()
+    }
+
+    async fn mark(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<ParkedKey>> {
+        let mark = self.table.get(row::mark_key(at, key)).await?;
+        mark.map(|mark| read_mark(&mark)).transpose()
+    }
+}
+
+fn read_mark(row: &Item) -> anyhow::Result<ParkedKey> {
+    row::mark(row).with_context(|| {
+        let mark = Reader(row).text(ROW).unwrap_or_default();
+        if row::is_newer(row) {
+            format!("the mark {mark} of a parked key cannot be read")
+        } else {
+            format!(
+                "the mark {mark} of a parked key is damaged (delete its row; redriving the key \
+                 writes it anew)"
+            )
+        }
+    })
+}
+
+fn read(row: &Item) -> anyhow::Result<Envelope> {
+    row::envelope(row).with_context(|| failed(row))
+}
+
+/// A letter for a listing, which goes on past one that cannot be read.
+fn listed(row: &Item) -> Option<Envelope> {
+    match read(row) {
+        Ok(letter) => Some(letter),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(%error, "skipping a dead letter that cannot be read");
+            None
+        }
+    }
+}
+
+fn failed(row: &Item) -> String {
+    let number = Reader(row).text(ROW).unwrap_or_default();
+    format!("the dead letter {number} cannot be read")
+}
+
+/// The mark when one letter less is open, if it still counts as many as `mark` does.
+fn one_less(key: Fields, mark: Option<&ParkedKey>) -> Part {
+    let Some(mark) = mark else {
+        return Part::Demand(key, Expression::on_none(ITEM));
+    };
+    let seen = Some(number(mark.letters));
+    let unchanged = Expression::on_readable(FORMAT).when("letters", seen);
+    if mark.letters <= 1 {
+        Part::Delete(key, unchanged)
+    } else {
+        Part::Update(key, unchanged.add("letters", -1))
+    }
+}
+
+#[async_trait]
+impl DeadLetters for DynamoDbDeadLetters {
+    async fn write(
+        &self,
+        letter: &Letter,
+        coming: Coming,
+        fence: Option<&Fence>,
+    ) -> anyhow::Result<Written> {
+        self.write_letter(letter, coming, fence).await
+    }
+
+    async fn parked_page(
+        &self,
+        at: &GroupTable,
+        from: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<ParkedPage> {
+        let partition = || Some(text(row::marks_of(at)));
+        let of = Expression::default().when(ITEM, partition());
+        let after = from.map(|row| to_item(vec![(ITEM, partition()), (ROW, Some(text(row)))]));
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let (rows, next) = self.table.query_page(&of, limit, after).await?;
+        let mut page = ParkedPage::default();
+        for row in &rows {
+            match read_mark(row) {
+                Ok(parked) => page.keys.push(parked),
+                Err(error) => page.unreadable.push(format!("{error:#}")),
+            }
+        }
+        let next = next.as_ref().map(|key| Reader(key).text(ROW));
+        page.next = next.transpose()?.map(str::to_owned);
+        Ok(page)
+    }
+
+    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+        Ok(self.table.get(row::mark_key(at, key)).await?.is_some())
+    }
+
+    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+        self.first_open(row::item_of(at, key), None).await
+    }
+
+    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
+        let after = to_item(row::letter_key(id));
+        self.first_open(row::item_of(&id.at, &id.key), Some(after))
+            .await
+    }
+
+    async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
+        match self.row(id).await? {
+            Some(row) => self.letter(&row).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
+        for _ in 0..TRIES {
+            let Some(row) = self.row(id).await? else {
+                return Ok(None);
+            };
+            let standing = read(&row)?;
+            if !standing.open {
+                return Ok(None);
+            }
+            let mark = self.mark(&id.at, &id.key).await?;
+            let open = Expression::on_readable(FORMAT).when("settled", None);
+            let settle = open.write(row::settling(&standing, deed));
+            let mark_key = row::mark_key(&id.at, &id.key);
+            let parts = vec![
+                Part::Update(row::letter_key(id), settle),
+                one_less(mark_key, mark.as_ref()),
+            ];
+            if self.applied(parts).await? {
+                if let Err(error) = self.expire_parts(&row, &standing, deed).await {
+                    let error = format!("{error:#}");
+                    tracing::warn!(%error, "cannot remove the parts of a finished dead letter: \
+                     they stay in the table");
+                }
+                return Ok(Some(()));
+            }
+        }
+        bail!(
+            "cannot finish a dead letter: other processes changed its key {TRIES} times \
+             meanwhile; try again"
+        )
+    }
+
+    async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>> {
+        for _ in 0..TRIES {
+            let Some(standing) = self.standing(id).await?.filter(|letter| letter.open) else {
+                return Ok(None);
+            };
+            let mut attempts = standing.attempts;
+            let made = number(attempts.made());
+            attempts.push(attempt.at, &attempt.error);
+            let unchanged = Expression::on_readable(FORMAT)
+                .when("settled", None)
+                .when("attempts_made", Some(made));
+            let change = unchanged.write(row::attempt_fields(&attempts));
+            let written = self.table.update(row::letter_key(id), &change).await?;
+            if matches!(written, Write::Applied(_)) {
+                return Ok(Some(()));
+            }
+        }
+        bail!(
+            "cannot record an attempt: other processes changed the dead letter {TRIES} times \
+             meanwhile"
+        )
+    }
+
+    async fn claim(
+        &self,
+        at: &GroupTable,
+        key: &ItemKey,
+        claim: &Claim,
+    ) -> anyhow::Result<Option<()>> {
+        for _ in 0..TRIES {
+            let Some(mark) = self.mark(at, key).await? else {
+                // Somebody removed the mark by hand.
+                let Some(letter) = self.next_of(at, key).await? else {
+                    return Ok(None);
+                };
+                self.keep(&letter.envelope).await?;
+                continue;
+            };
+            if !mark.is_free_for(claim) {
+                return Ok(None);
+            }
+            let fields = row::claim_fields(Some(claim));
+            if self.change_claim(at, &mark, fields).await? {
+                return Ok(Some(()));
+            }
+        }
+        bail!("cannot claim a parked key: other processes changed it {TRIES} times meanwhile")
+    }
+
+    async fn release(
+        &self,
+        at: &GroupTable,
+        key: &ItemKey,
+        claim: &Claim,
+        because: Option<Reason>,
+    ) -> anyhow::Result<()> {
+        for _ in 0..TRIES {
+            let mark = self.mark(at, key).await?;
+            let mine = |mark: &ParkedKey| mark.claim.as_ref().is_some_and(|of| of.by == claim.by);
+            let Some(mark) = mark.filter(mine) else {
+                return Ok(());
+            };
+            let mut fields = row::claim_fields(None);
+            if let Some(reason) = because {
+                fields.push(("reason", Some(text(reason.word()))));
+            }
+            if self.change_claim(at, &mark, fields).await? {
+                return Ok(());
+            }
+        }
+        bail!("cannot release a parked key: other processes changed it {TRIES} times meanwhile")
+    }
+
+    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+        // The mark first: a letter that comes after this look changes its count.
+        let Some(mark) = self.mark(at, key).await? else {
+            return Ok(true);
+        };
+        if self.next_of(at, key).await?.is_some() {
+            return Ok(false);
+        }
+        let seen = Some(number(mark.letters));
+        let unchanged = Expression::on_readable(FORMAT).when("letters", seen);
+        let gone = self
+            .table
+            .delete(row::mark_key(at, key), &unchanged)
+            .await?;
+        Ok(matches!(gone, Write::Applied(_)))
+    }
+
+    async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>> {
+        let of = Expression::default().when(ITEM, Some(text(row::item_of(at, key))));
+        let rows = self.table.query(&of.only(row::OF_ENVELOPE), true).await?;
+        Ok(rows.iter().filter_map(listed).collect())
+    }
+
+    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page> {
+        let mut filter = Expression::default().when("kind", Some(text("letter")));
+        if !which.settled_too {
+            filter = filter.when("settled", None);
+        }
+        let filter = filter.only(row::OF_ENVELOPE);
+        let after = from.map(place).transpose()?;
+        let (rows, next) = self.table.scan(&filter, after).await?;
+        let mut page = Page::default();
+        for row in rows {
+            match read(&row) {
+                Ok(letter) if which.allows(&letter) => page.letters.push(letter),
+                Ok(_) => {}
+                Err(error) => page.unreadable.push(format!("{error:#}")),
+            }
+        }
+        page.next = next.map(|key| {
+            let part = |name| match key.get(name) {
+                Some(AttributeValue::S(text)) => text.clone(),
+                _ => String::new(),
+            };
+            serde_json::json!([part(ITEM), part(ROW)]).to_string()
+        });
+        Ok(page)
+    }
+}
+
+/// Where a listing goes on.
+fn place(from: &str) -> anyhow::Result<Fields> {
+    let place = serde_json::from_str(from);
+    let (item, row): (String, String) = place.context("this is not a position to continue from")?;
+    Ok(vec![(ITEM, Some(text(item))), (ROW, Some(text(row)))])
+}

@@ -1,0 +1,348 @@
+//! Dead letters: records that failed, kept with their images until they are redriven or discarded.
+//!
+//! A letter *parks* its key: while a key has an open letter, later records of the key follow it
+//! into the table, so that they are handled in commit order when it is redriven. A key is parked
+//! exactly as long as it has open letters, and both are changed in one transaction. So a shard
+//! task that adds a follower and an operator who finishes the last letter cannot miss each other:
+//! either the follower is written in time, or [`DeadLetters::follow`] answers that the key is free,
+//! and the record is handled like any other.
+//!
+//! Only the owner of a shard parks keys of it: a letter is written under the [`Fence`] of the shard's
+//! lease, so that a worker that lost its shard without knowing parks no key whose record the new
+//! owner has handled. Lambda has no leases and writes without one.
+//!
+//! A row that this build cannot read, because a newer one wrote it or it is damaged, costs its own
+//! key only. The key stays parked, its records follow it into the table, and the row is reported.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use serde_dynamo::Item;
+
+use crate::core::group::{Group, GroupTable};
+use crate::core::record::{Event, ItemKey, Record, SequenceNumber};
+use crate::core::shard::ShardId;
+
+pub mod dynamodb;
+pub mod memory;
+#[cfg(feature = "sqs")]
+mod on_failure;
+mod parked;
+pub(crate) mod row;
+#[cfg(feature = "sqs")]
+pub mod sqs;
+
+pub use crate::core::record::key_in_words;
+pub use crate::core::{Attempt, Attempts, Reason};
+pub use crate::stores::rows::fence::Fence;
+pub use parked::{Claim, ParkedKey, ParkedPage};
+
+/// How long a letter is kept after it was redriven or discarded.
+pub const KEPT_AFTER: Duration = Duration::from_hours(30 * 24);
+
+/// What an operator, or a worker, did with a letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// When it was done.
+    pub at: SystemTime,
+    /// Who did it.
+    pub by: String,
+    /// What was done.
+    pub what: Settled,
+    /// The reason that was given.
+    pub why: Option<String>,
+}
+
+/// How a letter was finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It was handled.
+    Redriven,
+    /// It was given up.
+    Discarded,
+}
+
+impl Settled {
+    /// The word that the table holds.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Redriven => "redriven",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+/// Names a letter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LetterId {
+    /// The group, and the table that the record is from.
+    pub at: GroupTable,
+    /// The item's key.
+    pub key: ItemKey,
+    /// The label of the record's stream; empty where it is not known. With the sequence number it
+    /// orders the letters of a key.
+    pub label: Arc<str>,
+    /// The record's place in its stream.
+    pub sequence_number: SequenceNumber,
+}
+
+impl LetterId {
+    /// The ARN of the record's stream; of its table where the stream is not known.
+    pub fn stream(&self) -> Arc<str> {
+        self.at
+            .stream(Some(&*self.label).filter(|label| !label.is_empty()))
+    }
+}
+
+/// All of a letter but the record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// Its name.
+    pub id: LetterId,
+    /// The item's key attributes.
+    pub keys: Item,
+    /// What happened to the item.
+    pub event: Event,
+    /// When the change was committed.
+    pub created: SystemTime,
+    /// The shard that the record was read from.
+    pub shard: ShardId,
+    /// Why it is here.
+    pub reason: Reason,
+    /// What was tried.
+    pub attempts: Attempts,
+    /// When it was written.
+    pub written: SystemTime,
+    /// Whether it waits to be dealt with.
+    pub open: bool,
+    /// What was done with it. A letter that was settled opens again when its record comes again
+    /// and fails again.
+    pub deeds: Vec<Deed>,
+}
+
+impl Envelope {
+    /// The item's key as people write it: `id=1042`, or `shop=7,id=1042`.
+    pub fn key_in_words(&self) -> String {
+        key_in_words(&self.keys)
+    }
+}
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Letter {
+    /// All but the record.
+    pub envelope: Envelope,
+    /// The record, with all its images.
+    pub record: Record,
+}
+
+impl Letter {
+    /// A letter that is to be written now.
+    pub fn new(
+        origin: (&GroupTable, &ShardId),
+        record: Record,
+        reason: Reason,
+        attempts: Attempts,
+        now: SystemTime,
+    ) -> Self {
+        let (at, shard) = origin;
+        let id = LetterId {
+            at: at.clone(),
+            key: record.key(),
+            label: shard.label().unwrap_or_default().into(),
+            sequence_number: record.sequence_number.clone(),
+        };
+        let envelope = Envelope {
+            id,
+            keys: record.keys.clone(),
+            event: record.event,
+            created: record.created,
+            shard: shard.clone(),
+            reason,
+            attempts,
+            written: now,
+            open: true,
+            deeds: Vec::new(),
+        };
+        Self { envelope, record }
+    }
+}
+
+/// Whether a letter parks its key or follows others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coming {
+    /// It parks its key.
+    First,
+    /// Its key must be parked.
+    Behind,
+}
+
+/// The result of writing a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// The letter is in the table, from this write or an earlier one.
+    Done,
+    /// It was to follow others, but its key is not parked: nothing was written.
+    KeyFree,
+    /// Another worker holds the lease: nothing was written.
+    LeaseLost,
+}
+
+/// Which letters are listed. The default is all open ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only of this group.
+    pub group: Option<Group>,
+    /// Only of the table with this ARN.
+    pub table: Option<String>,
+    /// Only with one of these reasons; empty: any.
+    pub reasons: Vec<Reason>,
+    /// Only of this key, as [`Envelope::key_in_words`] has it, or only its value where the key is
+    /// one attribute.
+    pub key: Option<String>,
+    /// Only those written at this time or before.
+    pub written_until: Option<SystemTime>,
+    /// Also those that were redriven or discarded.
+    pub settled_too: bool,
+}
+
+impl Selection {
+    /// Whether a letter is selected.
+    pub fn allows(&self, letter: &Envelope) -> bool {
+        let key = |wanted: &String| {
+            let words = letter.key_in_words();
+            let value = words.split_once('=').map(|(_, value)| value);
+            words == *wanted || (letter.keys.inner().len() == 1 && value == Some(wanted))
+        };
+        let at = &letter.id.at;
+        self.group.as_ref().is_none_or(|group| group == at.group())
+            && self.table.as_ref().is_none_or(|table| table == at.table())
+            && (self.reasons.is_empty() || self.reasons.contains(&letter.reason))
+            && self.key.as_ref().is_none_or(key)
+            && self
+                .written_until
+                .is_none_or(|until| letter.written <= until)
+            && (letter.open || self.settled_too)
+    }
+}
+
+/// A page of letters.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Page {
+    /// The letters, without their records.
+    pub letters: Vec<Envelope>,
+    /// Rows that cannot be read, each with what is wrong and what to do.
+    pub unreadable: Vec<String>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// The dead letters.
+///
+/// An `Err` of a write means that it is unknown whether it was applied: repeat it.
+#[async_trait]
+pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
+    /// Writes a letter, if the fence's lease is still held. A letter that is open already is kept as it
+    /// is.
+    async fn write(
+        &self,
+        letter: &Letter,
+        coming: Coming,
+        fence: Option<&Fence>,
+    ) -> anyhow::Result<Written>;
+
+    /// Writes a letter and parks its key, without a lease.
+    async fn park(&self, letter: &Letter) -> anyhow::Result<()> {
+        self.write(letter, Coming::First, None).await.map(|_| ())
+    }
+
+    /// Writes a letter behind those of its key, without a lease. `Ok(None)`: the key is not parked,
+    /// and nothing was written.
+    async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
+        let written = self.write(letter, Coming::Behind, None).await?;
+        Ok((written == Written::Done).then_some(()))
+    }
+
+    /// Sends a copy of a letter that was written, if copies are configured. An `Err` means that the copy
+    /// may not have arrived. It has been retried already: do not repeat it.
+    async fn copy(&self, _: &Letter) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// At most `limit` parked keys of a group on a table, read consistently.
+    async fn parked_page(
+        &self,
+        at: &GroupTable,
+        from: Option<&str>,
+        limit: usize,
+    ) -> anyhow::Result<ParkedPage>;
+
+    /// All parked keys of a group on a table. There may be very many: for operators.
+    async fn parked(&self, at: &GroupTable) -> anyhow::Result<ParkedPage> {
+        let mut all = ParkedPage::default();
+        let mut from = None;
+        loop {
+            let page = self.parked_page(at, from.as_deref(), usize::MAX).await?;
+            all.keys.extend(page.keys);
+            all.unreadable.extend(page.unreadable);
+            from = page.next;
+            if from.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Whether a key is parked, read consistently. A key whose row cannot be read counts as parked.
+    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
+
+    /// The oldest open letter of a key, read consistently.
+    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>>;
+
+    /// The oldest open letter of a key after this one, read consistently, so that a redrive does not
+    /// read finished letters again.
+    async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
+
+    /// A letter, open or settled.
+    async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
+
+    /// Finishes an open letter, and unparks its key if it was the last. `Ok(None)`: it is not open. A
+    /// finished letter is kept for [`KEPT_AFTER`].
+    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>>;
+
+    /// Adds an attempt to an open letter. `Ok(None)`: it is not open.
+    async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>>;
+
+    /// Claims a parked key for redriving until `claim.until`; called again, it extends the claim.
+    /// `Ok(None)`: another process has claimed it, or it is not parked.
+    ///
+    /// A crash leaves the claim behind: until it ends, nobody redrives the key.
+    async fn claim(
+        &self,
+        at: &GroupTable,
+        key: &ItemKey,
+        claim: &Claim,
+    ) -> anyhow::Result<Option<()>>;
+
+    /// Releases a claimed key, if the claim is still held. `because` is the reason for which it waits
+    /// from now on; a letter that failed is no longer redriven by itself.
+    async fn release(
+        &self,
+        at: &GroupTable,
+        key: &ItemKey,
+        claim: &Claim,
+        because: Option<Reason>,
+    ) -> anyhow::Result<()>;
+
+    /// Unparks a key without open letters, which happens only if letters were removed by hand. Returns
+    /// whether the key is free now.
+    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
+
+    /// All letters of a key, open and settled, oldest first and without their records, read
+    /// consistently. Reads the key's letters and no others.
+    async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>>;
+
+    /// Lists letters, a page at a time, in no order. Reads the whole table: for operators.
+    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page>;
+}

@@ -1,0 +1,391 @@
+//! The lease table in DynamoDB: every race is decided by one conditional write or one transaction.
+//!
+//! A write whose condition fails brings the row along as it stands, which tells a race that was
+//! lost from a write of one's own whose answer was lost.
+
+mod bootstrap;
+mod gaps;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::bail;
+use aws_sdk_dynamodb::Client;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde_dynamo::Item;
+
+use super::fence::{is_taken, stays_and_reads};
+use super::format::Formats;
+use super::row::{self, GROUP_TABLE, ROW, lease_key, worker_key};
+use super::{
+    Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
+    Report, Sighting, StreamRow, Take, Unfit, View, WorkerRow,
+};
+use crate::core::group::{GroupTable, Identity};
+use crate::core::record::Position;
+use crate::core::shard::ShardId;
+use crate::stores::clock::ServiceTime;
+use crate::stores::clock::dynamodb::with_service_time;
+use crate::stores::rows::dynamodb::{Table, Write};
+use crate::stores::rows::expression::Expression;
+use crate::stores::rows::fence::Demand;
+use crate::stores::rows::fields::{Fields, number, text};
+use crate::stores::rows::transaction::{MOST_PARTS, Part, Transaction};
+
+/// Puts in flight while leases are created.
+const PUTS_AT_ONCE: usize = 16;
+
+/// Children that fit into the transaction that ends their parent.
+const CHILDREN_PER_TRANSACTION: usize = MOST_PARTS - 1;
+
+/// The rows of a group on a table.
+#[derive(Debug, Clone)]
+pub struct DynamoDbLeases {
+    table: Table,
+    /// As the partition key has it.
+    group_table: Arc<str>,
+    formats: Formats,
+    /// As the answers to the table's calls tell it.
+    time: ServiceTime,
+}
+
+impl DynamoDbLeases {
+    /// The rows of this group, in the lease table `table`, which must exist
+    /// ([`crate::stores::tables::dynamodb::create_lease_table`]).
+    pub fn new(client: Client, table: &str, of: &GroupTable) -> Self {
+        let (client, time) = with_service_time(client);
+        Self {
+            time,
+            table: Table::new(client, table),
+            group_table: of.to_string().into(),
+            formats: Formats::default(),
+        }
+    }
+
+    /// As a build would use it that reads rows up to this format: to run two versions side by side.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn of_build(mut self, reads: u32) -> Self {
+        self.formats = Formats::of_build(reads);
+        self
+    }
+
+    fn key(&self, row: &str) -> Fields {
+        vec![
+            (GROUP_TABLE, Some(text(&*self.group_table))),
+            (ROW, Some(text(row))),
+        ]
+    }
+
+    fn lease_item(&self, lease: &LeaseRow) -> Item {
+        let fields = row::lease_fields(lease, self.formats.writes());
+        row::item(&self.group_table, &lease_key(&lease.shard), fields)
+    }
+
+    /// The lease as it stands, to see whether a write of mine was applied. A row that cannot be
+    /// read shows nobody's write.
+    async fn standing(&self, shard: &ShardId) -> anyhow::Result<Option<LeaseRow>> {
+        let item = self.table.get(self.key(&lease_key(shard))).await?;
+        Ok(item.and_then(|item| self.read(shard, &item)))
+    }
+
+    fn read(&self, shard: &ShardId, item: &Item) -> Option<LeaseRow> {
+        row::lease(shard.clone(), item, self.formats.reads()).ok()
+    }
+
+    /// Changes a lease under its fence. A refusal is success if the row shows my write.
+    async fn change(
+        &self,
+        hold: &Hold,
+        fields: Fields,
+        is_mine: impl FnOnce(&LeaseRow) -> bool,
+    ) -> anyhow::Result<Option<()>> {
+        let key = self.key(&lease_key(&hold.shard));
+        let refused = match self
+            .table
+            .update(key, &self.formats.under(hold).write(fields))
+            .await?
+        {
+            Write::Applied(_) => return Ok(Some(())),
+            Write::Refused(old) => old,
+        };
+        let lease = refused.and_then(|item| self.read(&hold.shard, &item));
+        Ok(lease.filter(is_mine).map(|_| ()))
+    }
+
+    async fn take_undisputed(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
+        let key = self.key(&lease_key(&take.shard));
+        let (Write::Applied(item) | Write::Refused(item)) =
+            self.table.update(key, &self.formats.taking(take)).await?;
+        let lease = item.and_then(|item| self.read(&take.shard, &item));
+        Ok(lease.filter(|lease| is_taken(lease, take)))
+    }
+
+    /// A transaction does not tell the rows, so the lease is read afterwards, which also settles
+    /// a take whose answer was lost.
+    async fn take_from(
+        &self,
+        take: &Take,
+        owner: &Incarnation,
+        sighting: Sighting,
+    ) -> anyhow::Result<Option<LeaseRow>> {
+        let still = match sighting {
+            Sighting::Beat(beat) => Expression::default().when("beat", Some(number(beat))),
+            Sighting::Missing => Expression::on_none(ROW),
+        };
+        let parts = vec![
+            Part::Update(self.key(&lease_key(&take.shard)), self.formats.taking(take)),
+            Part::Demand(self.key(&worker_key(owner)), still),
+        ];
+        self.table.transact(parts).await?;
+        let lease = self.standing(&take.shard).await?;
+        Ok(lease.filter(|lease| is_taken(lease, take)))
+    }
+
+    /// Ends the parent and creates the children whose rows are not there yet, in one transaction.
+    async fn end(
+        &self,
+        hold: &Hold,
+        end: &Checkpoint,
+        children: &[LeaseRow],
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let mut fields = row::progress_fields(end, report, self.formats.writes());
+        fields.push(row::owner_field(None));
+        fields.push(("epoch", Some(number(hold.epoch + 1))));
+        let ending = self.formats.under(hold).write(fields);
+        let mut missing: Vec<_> = children.iter().collect();
+        loop {
+            let parent = self.key(&lease_key(&hold.shard));
+            let mut parts = vec![Part::Update(parent, ending.clone())];
+            let puts = missing.iter().map(|child| self.lease_item(child));
+            parts.extend(puts.map(|item| Part::Put(item, Expression::on_none(ROW))));
+            let refused = match self.table.transact(parts).await? {
+                Transaction::Applied => return Ok(Some(())),
+                Transaction::Refused(refused) => refused,
+            };
+            let mut refused = refused.into_iter();
+            if refused.next() == Some(true) {
+                let lease = self.standing(&hold.shard).await?;
+                let mine =
+                    |lease: &LeaseRow| lease.epoch == hold.epoch + 1 && lease.checkpoint == *end;
+                return Ok(lease.filter(mine).map(|_| ()));
+            }
+            missing.retain(|_| refused.next() != Some(true));
+        }
+    }
+}
+
+impl LeaseStore for DynamoDbLeases {
+    fn reads(&self) -> u32 {
+        self.formats.reads()
+    }
+
+    fn service_time(&self) -> Option<SystemTime> {
+        self.time.now()
+    }
+
+    async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
+        let of = Expression::default().when(GROUP_TABLE, Some(text(&*self.group_table)));
+        let strong = consistency == Consistency::Strong;
+        let mut view = View::default();
+        for item in self.table.query(&of, strong).await? {
+            view.add(&item, self.formats.reads());
+        }
+        self.formats.saw(&view);
+        Ok(view)
+    }
+
+    async fn bootstrap(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
+        self.bootstrapped(row).await
+    }
+
+    async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
+        self.identity_changed(seen, new).await
+    }
+
+    async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {
+        self.stream_noted(row).await
+    }
+
+    async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
+        let key = worker_key(&row.incarnation);
+        let item = row::item(&self.group_table, &key, row::worker_fields(row));
+        if let Write::Applied(_) = self.table.put(item, &Expression::on_none(ROW)).await? {
+            return Ok(());
+        }
+        // Only an earlier try of mine can have written this incarnation's row. It vouches for now
+        // only if its beat is this one or a later one.
+        match self.heartbeat(row).await? {
+            Some(()) => Ok(()),
+            None => bail!(
+                "the row of worker {} cannot be read or was removed",
+                row.incarnation
+            ),
+        }
+    }
+
+    async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
+        let key = self.key(&worker_key(&row.incarnation));
+        let raise = self
+            .formats
+            .readable()
+            .when_below("beat", number(row.beat))
+            .write(row::worker_fields(row));
+        let old = match self.table.update(key, &raise).await? {
+            Write::Applied(_) => return Ok(Some(())),
+            Write::Refused(old) => old,
+        };
+        // A row that cannot be read was changed by others: as good as gone.
+        let beat = old.and_then(|item| row::beat(&item));
+        Ok(beat.filter(|beat| *beat >= row.beat).map(|_| ()))
+    }
+
+    async fn remove_worker(
+        &self,
+        incarnation: &Incarnation,
+        still_at: Option<u64>,
+    ) -> anyhow::Result<()> {
+        let mut when = Expression::unless_newer(self.formats.reads());
+        if let Some(beat) = still_at {
+            when = when.when("beat", Some(number(beat)));
+        }
+        let key = self.key(&worker_key(incarnation));
+        self.table.delete(key, &when).await?;
+        Ok(())
+    }
+
+    async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
+        let when = &Expression::on_none(ROW);
+        let items: Vec<_> = rows.iter().map(|row| self.lease_item(row)).collect();
+        let puts = items
+            .into_iter()
+            .map(|item| async move { self.table.put(item, when).await });
+        let mut puts = stream::iter(puts).buffer_unordered(PUTS_AT_ONCE);
+        while puts.try_next().await?.is_some() {}
+        Ok(())
+    }
+
+    async fn heal(&self, row: &LeaseRow) -> anyhow::Result<()> {
+        let key = lease_key(&row.shard);
+        let Some(damaged) = self.table.get(self.key(&key)).await? else {
+            return Ok(());
+        };
+        if !matches!(
+            row::lease(row.shard.clone(), &damaged, self.formats.reads()),
+            Err(Unfit::Malformed { .. })
+        ) {
+            return Ok(());
+        }
+        let free = LeaseRow {
+            epoch: row.epoch.max(row::epoch(&damaged).saturating_add(1)),
+            ..row.clone()
+        };
+        // Only if nothing that reading depends on has changed since.
+        let when = row::unchanged(&damaged, row::LEASE_ATTRIBUTES);
+        self.table.put(self.lease_item(&free), &when).await?;
+        Ok(())
+    }
+
+    async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
+        match &take.from {
+            None | Some((_, None)) => self.take_undisputed(take).await,
+            Some((owner, Some(sighting))) => self.take_from(take, owner, *sighting).await,
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        hold: &Hold,
+        to: Option<&Incarnation>,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let checkpoint = Checkpoint::At(checkpoint.clone());
+        let (epoch, format) = (hold.epoch + 1, self.formats.writes());
+        let fields = |to| {
+            let mut fields = row::progress_fields(&checkpoint, report, format);
+            fields.push(row::owner_field(to));
+            fields.push(("epoch", Some(number(epoch))));
+            fields
+        };
+        let is_mine = |lease: &LeaseRow| {
+            (lease.owner.is_none() || lease.owner.as_ref() == to)
+                && lease.epoch == epoch
+                && lease.checkpoint == checkpoint
+        };
+        if let Some(taker) = to {
+            let lease = self.key(&lease_key(&hold.shard));
+            let parts = vec![
+                Part::Update(lease, self.formats.under(hold).write(fields(to))),
+                Part::Demand(self.key(&worker_key(taker)), stays_and_reads(format)),
+            ];
+            match self.table.transact(parts).await? {
+                Transaction::Applied => return Ok(Some(())),
+                Transaction::Refused(refused) if refused.first() == Some(&true) => {
+                    let lease = self.standing(&hold.shard).await?;
+                    return Ok(lease.filter(is_mine).map(|_| ()));
+                }
+                // Only the taker is not there any more, or could not read it.
+                Transaction::Refused(_) => {}
+            }
+        }
+        self.change(hold, fields(None), is_mine).await
+    }
+
+    async fn checkpoint(
+        &self,
+        hold: &Hold,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let checkpoint = Checkpoint::At(checkpoint.clone());
+        let fields = row::progress_fields(&checkpoint, report, self.formats.writes());
+        // A repeat meets its own condition again, so a refusal is never mine.
+        self.change(hold, fields, |_| false).await
+    }
+
+    async fn finish(
+        &self,
+        hold: &Hold,
+        children: &[LeaseRow],
+        report: &Report,
+    ) -> anyhow::Result<Option<()>> {
+        let end = Checkpoint::End {
+            children: children.iter().map(|child| child.shard.clone()).collect(),
+        };
+        let at_once = children.len().min(CHILDREN_PER_TRANSACTION);
+        let (first, rest) = children.split_at(at_once);
+        let ended = self.end(hold, &end, first, report).await?;
+        if ended.is_some() {
+            // A shard has two children at most; were there ever more than fit, a crash here
+            // leaves rows out that the full listing adds.
+            self.create(rest).await?;
+        }
+        Ok(ended)
+    }
+
+    async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
+        let ended = self
+            .formats
+            .readable()
+            .when("checkpoint", Some(text(row::END)));
+        self.table
+            .delete(self.key(&lease_key(shard)), &ended)
+            .await?;
+        Ok(())
+    }
+
+    async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
+        self.write_gap(gap, hold).await
+    }
+
+    fn fence(&self, hold: &Hold) -> Fence {
+        let key = self.key(&lease_key(&hold.shard));
+        Fence::new(Demand::Row {
+            table: Arc::clone(self.table.name()),
+            key,
+            when: self.formats.under(hold),
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! Gaps, and what operators do about them.
+
+use serde_dynamo::AttributeValue;
+
+use super::DynamoDbLeases;
+use crate::core::record::SequenceNumber;
+use crate::stores::leases::row::{self, gap_key, lease_key};
+use crate::stores::leases::{GapResolution, GapRow, Hold};
+use crate::stores::rows::dynamodb::Write;
+use crate::stores::rows::transaction::{Part, Transaction};
+
+/// What came of writing a gap down.
+enum Tried {
+    Written,
+    /// The shard is somebody else's.
+    LeaseLost,
+    /// The gap's row is another than was seen, or of a newer format.
+    RowRefused,
+}
+
+impl DynamoDbLeases {
+    pub(super) async fn write_gap(
+        &self,
+        gap: &GapRow,
+        hold: Option<&Hold>,
+    ) -> anyhow::Result<Option<()>> {
+        let mut before = None;
+        loop {
+            let (ended, seen) = self.end_of(gap).await?;
+            // A gap row of a newer format is left alone.
+            if before.as_ref() == Some(&seen) {
+                return Ok(Some(()));
+            }
+            match self.try_gap(&ended, seen.clone(), hold).await? {
+                Tried::Written => return Ok(Some(())),
+                Tried::LeaseLost => return Ok(None),
+                Tried::RowRefused => before = Some(seen),
+            }
+        }
+    }
+
+    /// Writes a gap down where the end that stands is still the one that was seen; a gap without an
+    /// end, wherever that is.
+    async fn try_gap(
+        &self,
+        gap: &GapRow,
+        seen: Option<AttributeValue>,
+        hold: Option<&Hold>,
+    ) -> anyhow::Result<Tried> {
+        let mut how = self.formats.readable_or_none();
+        if gap.first_after.is_some() {
+            how = how.when("first_after", seen);
+        }
+        let how = how
+            .fill_in(row::gap_fields(gap, self.formats.writes()))
+            .write(vec![row::gap_end(gap)])
+            .write(row::gap_resolution(None));
+        let key = self.key(&gap_key(gap));
+        let Some(hold) = hold else {
+            return Ok(match self.table.update(key, &how).await? {
+                Write::Applied(_) => Tried::Written,
+                Write::Refused(_) => Tried::RowRefused,
+            });
+        };
+        let lease = self.key(&lease_key(&hold.shard));
+        let fence = Part::Demand(lease, self.formats.under(hold));
+        let tried = self
+            .table
+            .transact(vec![fence, Part::Update(key, how)])
+            .await?;
+        Ok(match tried {
+            Transaction::Applied => Tried::Written,
+            Transaction::Refused(refused) if refused.first() == Some(&true) => Tried::LeaseLost,
+            Transaction::Refused(_) => Tried::RowRefused,
+        })
+    }
+
+    /// The gap with the end that it is to have, and the end that stands. An end that is written late
+    /// must not move back one that was found after it.
+    async fn end_of(&self, gap: &GapRow) -> anyhow::Result<(GapRow, Option<AttributeValue>)> {
+        let mut gap = gap.clone();
+        if gap.first_after.is_none() {
+            return Ok((gap, None));
+        }
+        let standing = self.table.get(self.key(&gap_key(&gap))).await?;
+        let seen = standing.and_then(|item| item.get("first_after").cloned());
+        if let Some(AttributeValue::S(digits)) = &seen {
+            gap.first_after = gap
+                .first_after
+                .max(SequenceNumber::parse(digits.as_str()).ok());
+        }
+        Ok((gap, seen))
+    }
+
+    /// Writes down that somebody dealt with a gap, as it was seen. `None`: it is not there, or it was
+    /// noticed again meanwhile and its end has moved. May be repeated; the last one stands.
+    pub async fn resolve_gap(
+        &self,
+        gap: &GapRow,
+        resolution: &GapResolution,
+    ) -> anyhow::Result<Option<()>> {
+        let (end, seen) = row::gap_end(gap);
+        let as_seen = self.formats.readable().when(end, seen);
+        let how = as_seen.write(row::gap_resolution(Some(resolution)));
+        let written = self.table.update(self.key(&gap_key(gap)), &how).await?;
+        Ok(matches!(written, Write::Applied(_)).then_some(()))
+    }
+}

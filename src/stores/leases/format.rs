@@ -1,0 +1,61 @@
+//! Which formats of rows a build reads and writes, so that two versions can share a fleet.
+//!
+//! Rows are written in the newest format that every worker of the fleet reads: each says in its
+//! own row what it reads. So a newer build writes what it alone can read only once the last older
+//! one has left. If an older one comes back, the newer ones hand over what it cannot read (to
+//! themselves, too), since that writes the row anew; a row never goes to a worker that could not read
+//! it. The rows by which builds come to know each
+//! other, the group's and the workers', always have the first format.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{FORMAT, View};
+use crate::gate::left_out;
+
+/// The format of the group's row and of the workers' rows.
+pub(super) const FIRST: u32 = 1;
+
+/// What one process reads and writes.
+#[derive(Debug, Clone)]
+pub(in crate::stores::leases) struct Formats {
+    reads: u32,
+    writes: Arc<AtomicU32>,
+}
+
+impl Default for Formats {
+    fn default() -> Self {
+        Self::of_build(FORMAT)
+    }
+}
+
+impl Formats {
+    /// Those of a build that reads rows up to this format.
+    pub fn of_build(reads: u32) -> Self {
+        Self {
+            reads,
+            writes: Arc::new(AtomicU32::new(reads)),
+        }
+    }
+
+    /// The newest format that this build reads.
+    pub fn reads(&self) -> u32 {
+        self.reads
+    }
+
+    /// The newest format that everybody reads, as far as the last look told.
+    pub fn writes(&self) -> u32 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// A look showed who is there.
+    pub fn saw(&self, view: &View) {
+        let all = view.read_by_all().min(self.reads);
+        let written = if left_out!(FormatIgnored) {
+            self.reads
+        } else {
+            all
+        };
+        self.writes.store(written, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,435 @@
+//! A stream in memory that does what the service does and no emulator shows: splits, rollovers,
+//! trims, late children, expired iterators.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde_dynamo::Item;
+use tokio::time::Instant;
+
+use super::{Batch, Description, ListedStream, ShardIterator, SourceError, StreamSource};
+use crate::core::hash::hash;
+use crate::core::record::{Event, Position, Record, SequenceNumber, StreamView};
+use crate::core::shard::{Shard, ShardId};
+
+/// How long an iterator lives.
+///
+/// Source: [GetShardIterator](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html).
+pub const ITERATOR_LIFE: Duration = Duration::from_mins(15);
+
+/// A stream that lives as long as its last clone.
+#[derive(Debug, Clone)]
+pub struct MemoryStream {
+    state: Arc<Mutex<State>>,
+    started: Instant,
+    batch: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    shards: BTreeMap<ShardId, Held>,
+    /// The table's streams, oldest first. A stream that was never replaced has no label.
+    streams: Vec<ListedStream>,
+    /// Whether the newest stream is switched on.
+    off: bool,
+    records: u64,
+    made: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    parent: Option<ShardId>,
+    /// The hashes of the keys that it takes, from and to, both included.
+    range: (u64, u64),
+    records: Vec<Record>,
+    trimmed: usize,
+    closed: bool,
+    hidden: bool,
+    forgotten: bool,
+}
+
+/// A change that is committed to the stream.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// What happened.
+    pub event: Event,
+    /// The item's key.
+    pub keys: Item,
+    /// The item before.
+    pub old_image: Option<Item>,
+    /// The item after.
+    pub new_image: Option<Item>,
+    /// When.
+    pub created: SystemTime,
+}
+
+impl MemoryStream {
+    /// A stream of `shards` open shards that answers at most `batch` records a read.
+    pub fn new(shards: u64, batch: usize) -> Self {
+        let stream = Self {
+            state: Arc::default(),
+            started: Instant::now(),
+            batch: batch.max(1),
+        };
+        stream.state().open_stream("", None, shards);
+        stream
+    }
+
+    /// A table's first stream with this label, switched on at this time.
+    pub fn labelled(label: &str, created: SystemTime, shards: u64, batch: usize) -> Self {
+        let stream = Self {
+            state: Arc::default(),
+            started: Instant::now(),
+            batch: batch.max(1),
+        };
+        stream.state().open_stream(label, Some(created), shards);
+        stream
+    }
+
+    /// Switches the stream off: its shards end without children, and changes go nowhere.
+    pub fn switch_off(&self) {
+        let mut state = self.state();
+        state.off = true;
+        for held in state.shards.values_mut() {
+            held.closed = true;
+            held.hidden = false;
+        }
+    }
+
+    /// Switches another stream on, with this label and so many shards. The one before ends.
+    pub fn switch_on(&self, label: &str, created: SystemTime, shards: u64) {
+        self.switch_off();
+        self.state().open_stream(label, Some(created), shards);
+    }
+
+    /// Drops a stream that is not the newest altogether, as the service does 24 hours after its
+    /// end. Answers the records that were dropped just now.
+    pub fn forget_stream(&self, label: &str) -> Vec<Record> {
+        let mut state = self.state();
+        let newest = state.streams.last().map(|stream| stream.label.clone());
+        if !state.off && newest.as_deref() == Some(label) {
+            return Vec::new();
+        }
+        state.streams.retain(|stream| *stream.label != *label);
+        let of_stream = |id: &ShardId| id.label() == Some(label);
+        let shards = state.shards.iter_mut().filter(|(id, _)| of_stream(id));
+        let mut dropped = Vec::new();
+        for (_, held) in shards {
+            dropped.extend_from_slice(&held.records[held.trimmed..]);
+            held.trimmed = held.records.len();
+            held.forgotten = true;
+        }
+        dropped
+    }
+
+    /// Commits a change: it is appended to the open shard of its key, if the stream is enabled.
+    pub fn commit(&self, commit: Commit) -> (Record, Option<ShardId>) {
+        self.state().append(commit)
+    }
+
+    /// Closes a shard and opens one child in its place, or two if it is split.
+    pub fn end(&self, shard: &ShardId, split: bool) -> Vec<ShardId> {
+        self.state().end(shard, split)
+    }
+
+    /// Closes a shard without a child, as a disabled stream does.
+    pub fn close(&self, shard: &ShardId) {
+        self.state().change(shard, |held| held.closed = true);
+    }
+
+    /// Drops the records of a shard that were committed before `time`, as the stream does after 24
+    /// hours. Answers those that were dropped just now.
+    pub fn trim(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
+        let mut state = self.state();
+        let Some(held) = state.shards.get_mut(shard) else {
+            return Vec::new();
+        };
+        let end = held
+            .records
+            .partition_point(|record| record.created < time)
+            .max(held.trimmed);
+        let dropped = held.records[held.trimmed..end].to_vec();
+        held.trimmed = end;
+        dropped
+    }
+
+    /// Drops a closed shard altogether, if all its records were committed before `time`. Shards go
+    /// in the order of their lineage, as they ended.
+    pub fn forget(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
+        let old = self.state().is_forgettable(shard, time);
+        if !old {
+            return Vec::new();
+        }
+        let dropped = self.trim(shard, time);
+        self.state().change(shard, |held| held.forgotten = true);
+        dropped
+    }
+
+    /// Hides a shard from listings and look-ups, as a child is for a while, or shows it again.
+    pub fn hide(&self, shard: &ShardId, hidden: bool) {
+        self.state().change(shard, |held| held.hidden = hidden);
+    }
+
+    /// The shards that take records now.
+    pub fn open_shards(&self) -> Vec<ShardId> {
+        let state = self.state();
+        state
+            .shards
+            .iter()
+            .filter(|(_, held)| !held.closed)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// All shards that the stream ever had, with how many records of each are trimmed and how many
+    /// there were.
+    pub fn census(&self) -> Vec<(Shard, usize, usize)> {
+        let state = self.state();
+        let census = state.shards.iter().map(|(id, held)| {
+            let shard = Shard {
+                id: id.clone(),
+                parent: held.parent.clone(),
+            };
+            (shard, held.trimmed, held.records.len())
+        });
+        census.collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cursor(&self, shard: &ShardId, index: usize) -> ShardIterator {
+        ShardIterator(format!(
+            "{}|{index}|{shard}",
+            self.started.elapsed().as_millis()
+        ))
+    }
+}
+
+impl State {
+    fn open_stream(&mut self, label: &str, created: Option<SystemTime>, shards: u64) {
+        self.off = false;
+        self.streams.push(ListedStream {
+            label: label.into(),
+            created,
+            view: Some(StreamView::NewAndOldImages),
+        });
+        let count = shards.max(1);
+        let width = u64::MAX / count;
+        for i in 0..count {
+            let end = if i + 1 == count {
+                u64::MAX
+            } else {
+                (i + 1) * width - 1
+            };
+            self.open(None, (i * width, end));
+        }
+    }
+
+    fn open(&mut self, parent: Option<ShardId>, range: (u64, u64)) -> ShardId {
+        self.made += 1;
+        let id = format!("shardId-{:020}-{:08x}", self.made, self.made);
+        let label = self.streams.last().map(|stream| stream.label.clone());
+        let id = match label.filter(|label| !label.is_empty()) {
+            Some(label) => ShardId::of_stream(&label, &id),
+            None => ShardId::new(id),
+        };
+        let held = Held {
+            parent,
+            range,
+            records: Vec::new(),
+            trimmed: 0,
+            closed: false,
+            hidden: false,
+            forgotten: false,
+        };
+        self.shards.insert(id.clone(), held);
+        id
+    }
+
+    fn change(&mut self, shard: &ShardId, change: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.shards.get_mut(shard) {
+            change(held);
+        }
+    }
+
+    fn append(&mut self, commit: Commit) -> (Record, Option<ShardId>) {
+        self.records += 1;
+        let record = Record {
+            event_id: format!("event-{}", self.records),
+            event: commit.event,
+            keys: commit.keys,
+            new_image: commit.new_image,
+            old_image: commit.old_image,
+            sequence_number: sequence_number(self.records),
+            created: commit.created,
+            view: StreamView::NewAndOldImages,
+            size_bytes: 256,
+            by_ttl: false,
+        };
+        let place = spread(hash(record.key().as_str()));
+        let taker = self
+            .shards
+            .iter_mut()
+            .find(|(_, held)| !held.closed && (held.range.0..=held.range.1).contains(&place));
+        let shard = taker.map(|(id, held)| {
+            held.records.push(record.clone());
+            id.clone()
+        });
+        (record, shard)
+    }
+
+    fn end(&mut self, shard: &ShardId, split: bool) -> Vec<ShardId> {
+        let Some(held) = self.shards.get_mut(shard).filter(|held| !held.closed) else {
+            return Vec::new();
+        };
+        held.closed = true;
+        let (from, to) = held.range;
+        let middle = from + (to - from) / 2;
+        let ranges = if split {
+            vec![(from, middle), (middle + 1, to)]
+        } else {
+            vec![(from, to)]
+        };
+        ranges
+            .into_iter()
+            .map(|range| self.open(Some(shard.clone()), range))
+            .collect()
+    }
+
+    fn is_forgettable(&self, shard: &ShardId, time: SystemTime) -> bool {
+        let there = |id: &ShardId| self.shards.get(id).is_some_and(|held| !held.forgotten);
+        self.shards.get(shard).is_some_and(|held| {
+            held.closed
+                && held
+                    .records
+                    .last()
+                    .is_some_and(|record| record.created < time)
+                && !held.parent.as_ref().is_some_and(there)
+        })
+    }
+
+    fn listed(&self) -> impl Iterator<Item = Shard> {
+        let seen = self.shards.iter().filter(|(id, _)| self.is_visible(id));
+        seen.map(|(id, held)| Shard {
+            id: id.clone(),
+            parent: held.parent.clone(),
+        })
+    }
+
+    /// No shard is listed before its parent.
+    fn is_visible(&self, shard: &ShardId) -> bool {
+        let mut at = Some(shard);
+        while let Some((id, held)) = at.and_then(|id| self.shards.get_key_value(id)) {
+            if held.forgotten {
+                return id != shard;
+            }
+            if held.hidden {
+                return false;
+            }
+            at = held.parent.as_ref();
+        }
+        true
+    }
+
+    fn held(&self, shard: &ShardId) -> Result<&Held, SourceError> {
+        self.shards
+            .get(shard)
+            .filter(|held| !held.forgotten)
+            .ok_or(SourceError::Gone)
+    }
+}
+
+/// Keys that differ only at their end differ in all bits.
+fn spread(hash: u64) -> u64 {
+    let mixed = (hash ^ (hash >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 29)
+}
+
+/// 21 digits, as the service's are at least.
+fn sequence_number(count: u64) -> SequenceNumber {
+    match SequenceNumber::parse(format!("{:021}", u128::from(count) * 100)) {
+        Ok(number) => number,
+        Err(_) => unreachable!("21 digits are a sequence number"),
+    }
+}
+
+impl StreamSource for MemoryStream {
+    async fn describe(&self, from: Option<&str>) -> Result<Description, SourceError> {
+        let state = self.state();
+        let shards = state.listed().filter(|shard| shard.id.label() >= from);
+        let off = "the table has no stream: switch one on";
+        Ok(Description {
+            streams: state.streams.clone(),
+            shards: shards.collect(),
+            trouble: state.off.then(|| off.to_owned()),
+        })
+    }
+
+    async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {
+        let state = self.state();
+        // As the service does, for a shard that it does not have any more.
+        state.held(parent)?;
+        let children = state.listed();
+        let children = children.filter(|shard| shard.parent.as_ref() == Some(parent));
+        Ok(children.collect())
+    }
+
+    async fn iterator(
+        &self,
+        shard: &ShardId,
+        position: &Position,
+    ) -> Result<ShardIterator, SourceError> {
+        let state = self.state();
+        let held = state.held(shard)?;
+        let index = match position {
+            Position::Horizon => held.trimmed,
+            Position::After(number) => held
+                .records
+                .partition_point(|record| record.sequence_number <= *number),
+        };
+        let trimmed = |number: &SequenceNumber| {
+            let last = held
+                .trimmed
+                .checked_sub(1)
+                .and_then(|i| held.records.get(i));
+            last.is_some_and(|last| *number <= last.sequence_number)
+        };
+        if matches!(position, Position::After(number) if trimmed(number)) {
+            return Err(SourceError::Trimmed);
+        }
+        Ok(self.cursor(shard, index))
+    }
+
+    async fn read(&self, iterator: &ShardIterator) -> Result<Batch, SourceError> {
+        let mut parts = iterator.0.splitn(3, '|');
+        let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok());
+        let (Some(made), Some(index)) = (number(), number()) else {
+            return Err(SourceError::Other(anyhow::anyhow!(
+                "no iterator: {iterator:?}"
+            )));
+        };
+        let shard = ShardId::new(parts.next().unwrap_or_default());
+        if self
+            .started
+            .elapsed()
+            .saturating_sub(Duration::from_millis(made))
+            > ITERATOR_LIFE
+        {
+            return Err(SourceError::Expired);
+        }
+        let state = self.state();
+        let held = state.held(&shard)?;
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        if index < held.trimmed {
+            return Err(SourceError::Trimmed);
+        }
+        let end = (index + self.batch).min(held.records.len());
+        let records = held.records.get(index..end).unwrap_or_default().to_vec();
+        let over = held.closed && end == held.records.len();
+        let next = (!over).then(|| self.cursor(&shard, end.max(index)));
+        Ok(Batch { records, next })
+    }
+}
