@@ -79,6 +79,8 @@ mod gate;
 #[doc(hidden)]
 pub mod internal;
 pub mod monitor;
+#[cfg(feature = "mail")]
+mod once;
 #[cfg(feature = "simulation")]
 #[cfg_attr(docsrs, doc(cfg(feature = "simulation")))]
 pub mod simulation;

@@ -10,14 +10,11 @@
 //! AMBIGUOUS. Nothing is ever sent a second time without that word standing in the ledger.
 
 pub mod address;
-mod attempt;
-mod book;
 pub mod decimal;
 pub mod dkim;
 pub mod dynamodb;
 pub mod expression;
 mod kept;
-mod late;
 pub mod lookup;
 pub mod mail;
 pub mod mapping;
@@ -34,17 +31,17 @@ mod text;
 mod transport;
 mod values;
 pub mod wanted;
-mod window;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 pub use crate::core::claim::OnAmbiguous;
-use attempt::Memory;
-use book::Book;
+use crate::once::attempt::Memory;
+use crate::once::book::Book;
+use crate::once::late::Late;
+use crate::once::window::Window;
 use expression::Expression;
-use late::Late;
 use lookup::{AsRecorded, Looked, Lookup, address_hash};
 use mail::Letterhead;
 use mapping::Mapping;
@@ -53,7 +50,6 @@ pub use outcome::Counts;
 use setting::Setting;
 pub use transport::{Offer, Transport};
 use wanted::Wanted;
-use window::Window;
 
 use crate::core::group::Effect;
 use crate::stores::ledger::{EffectKey, Ledger, item_ref};

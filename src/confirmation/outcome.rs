@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::anyhow;
 
 use super::Confirmation;
-use super::attempt::Attempt;
-use super::book::Book;
 use super::lookup::Lookup;
 use super::mail::Mail;
 use super::send::{Ended, Job, LOOK_AGAIN};
 use super::smtp::{Cause, Delivery, Refusal, Reply, Stage};
 use super::transport::Offer;
-use super::window::{Answer, Pass};
 use crate::Failure;
 use crate::core::claim::{Entry, Happened, ItemRef, OnAmbiguous, State, other_item, transition};
 use crate::gate::left_out;
+use crate::once::attempt::Attempt;
+use crate::once::book::Book;
+use crate::once::window::{Answer, Pass};
 use crate::stores::ledger::{Ledger, Swap};
 
 /// How many mails came to what, in this process.

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::Confirmation;
-use super::attempt::{Attempt, Past};
 use super::kept::{pack, unpack};
 use super::lookup::Lookup;
 use super::mail::{Frozen, Mail};
@@ -18,6 +17,7 @@ use crate::core::claim::{
     Ask, Claimant, Entry, Happened, ItemRef, Kept, Liveness, OnAmbiguous, State, Verdict, claim,
 };
 use crate::gate::left_out;
+use crate::once::attempt::{Attempt, Past};
 use crate::stores::ledger::{EffectKey, Ledger, Swap};
 use crate::{Context, Failure};
 

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The mails of one process. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Window(Arc<Shared>);
+pub(crate) struct Window(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -51,17 +51,17 @@ struct State {
 
 /// When an attempt began, in doubts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Began(u64);
+pub(crate) struct Began(u64);
 
 /// The right to pass the point of no return.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(crate) struct Pass {
     window: Window,
 }
 
 /// How a mail that passed came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// A definite reply came.
     Definite,
     /// Nobody can tell.
@@ -93,7 +93,7 @@ impl Window {
     }
 
     /// Begins an attempt. `None`: the server has no room for it now, so the attempt must not start.
-    pub(super) fn begin(&self) -> Option<Began> {
+    pub(crate) fn begin(&self) -> Option<Began> {
         let state = &mut *self.state();
         // A server that answers will soon have room. One that left a mail in doubt, or has stopped
         // answering, may not have it for long.
@@ -106,7 +106,7 @@ impl Window {
 
     /// Waits for a place. `None`: none became free in time, or a mail came into doubt since the attempt
     /// began.
-    pub(super) async fn pass(&self, began: Began) -> Option<Pass> {
+    pub(crate) async fn pass(&self, began: Began) -> Option<Pass> {
         let wait = async {
             loop {
                 let freed = self.0.freed.notified();
@@ -132,7 +132,7 @@ impl Window {
 
 impl Pass {
     /// Tells how it came out.
-    pub(super) fn end(self, answer: Answer) {
+    pub(crate) fn end(self, answer: Answer) {
         let state = &mut *self.window.state();
         match answer {
             Answer::Definite => {

@@ -19,11 +19,11 @@ use crate::gate::left_out;
 
 /// The sends that nobody waits for. They end with it.
 #[derive(Debug, Default)]
-pub(super) struct Late(Mutex<JoinSet<()>>);
+pub(crate) struct Late(Mutex<JoinSet<()>>);
 
 impl Late {
     /// A send. If it is dropped after `begun`, it goes on by itself.
-    pub(super) fn see_through<T: Send + 'static>(
+    pub(crate) fn see_through<T: Send + 'static>(
         &self,
         begun: Arc<AtomicBool>,
         send: impl Future<Output = T> + Send + 'static,
@@ -36,7 +36,7 @@ impl Late {
     }
 
     /// Waits for what is still under way, so long at most; says how much is left.
-    pub(super) async fn finish(&self, limit: Duration) -> usize {
+    pub(crate) async fn finish(&self, limit: Duration) -> usize {
         let mut sends = std::mem::take(&mut *self.sends());
         let all = async { while sends.join_next().await.is_some() {} };
         // What is left is told, and ends here.
@@ -50,7 +50,7 @@ impl Late {
 }
 
 /// See [`Late::see_through`].
-pub(super) struct SeenThrough<'a, T: Send + 'static> {
+pub(crate) struct SeenThrough<'a, T: Send + 'static> {
     late: &'a Late,
     begun: Arc<AtomicBool>,
     send: Option<Pin<Box<dyn Future<Output = T> + Send>>>,

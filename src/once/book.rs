@@ -11,27 +11,27 @@ use anyhow::{Context as _, anyhow};
 const ROUNDS: u32 = 16;
 
 /// The ledger, with a second try.
-pub(super) struct Book<L> {
+pub(crate) struct Book<L> {
     ledger: L,
     clock: Clock,
 }
 
 impl<L: Ledger> Book<L> {
-    pub(super) fn new(ledger: L, clock: Clock) -> Self {
+    pub(crate) fn new(ledger: L, clock: Clock) -> Self {
         Self { ledger, clock }
     }
 
-    pub(super) fn ledger(&self) -> &L {
+    pub(crate) fn ledger(&self) -> &L {
         &self.ledger
     }
 
     /// The row as it stands.
-    pub(super) async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
+    pub(crate) async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
         repeated(LEDGER, key, || self.ledger.read(key)).await
     }
 
     /// Writes one row over another, or tells which one stands.
-    pub(super) async fn swap(
+    pub(crate) async fn swap(
         &self,
         key: &EffectKey,
         before: Option<&Entry>,
@@ -44,7 +44,7 @@ impl<L: Ledger> Book<L> {
     /// Writes what happened, on top of whatever stands, and returns the row that stands then.
     ///
     /// `row` is the row as last seen. Something that cannot happen to the row is logged and left.
-    pub(super) async fn record(
+    pub(crate) async fn record(
         &self,
         key: &EffectKey,
         row: Option<Entry>,

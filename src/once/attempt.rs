@@ -17,32 +17,32 @@ const MOST: usize = 10_000;
 
 /// What earlier attempts at one effect left behind.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Past {
+pub(crate) struct Past {
     /// Nonces of claims whose effect never began.
-    pub(super) abandoned: Vec<u64>,
+    pub(crate) abandoned: Vec<u64>,
     /// Outcomes that the ledger does not have yet.
-    pub(super) unwritten: Vec<Happened>,
+    pub(crate) unwritten: Vec<Happened>,
 }
 
 /// The effects that are not settled.
 #[derive(Debug, Default)]
-pub(super) struct Memory(Mutex<BTreeMap<EffectKey, Past>>);
+pub(crate) struct Memory(Mutex<BTreeMap<EffectKey, Past>>);
 
 impl Memory {
     /// What is remembered of an effect; `None`: nothing.
-    pub(super) fn past(&self, key: &EffectKey) -> Option<Past> {
+    pub(crate) fn past(&self, key: &EffectKey) -> Option<Past> {
         self.map().get(key).cloned()
     }
 
     /// The outcome is in the ledger now.
-    pub(super) fn written(&self, key: &EffectKey, happened: &Happened) {
+    pub(crate) fn written(&self, key: &EffectKey, happened: &Happened) {
         if let Some(past) = self.map().get_mut(key) {
             past.unwritten.retain(|one| one != happened);
         }
     }
 
     /// Somebody else is at it: the next attempt looks first.
-    pub(super) fn busy(&self, key: &EffectKey) {
+    pub(crate) fn busy(&self, key: &EffectKey) {
         let mut map = self.map();
         if map.len() < MOST {
             map.entry(key.clone()).or_default();
@@ -51,7 +51,7 @@ impl Memory {
 
     /// Nothing more can come of this effect's claims. Outcomes that are not written yet stay: the
     /// order may have come twice.
-    pub(super) fn forget(&self, key: &EffectKey) {
+    pub(crate) fn forget(&self, key: &EffectKey) {
         let mut map = self.map();
         if map.get(key).is_some_and(|past| past.unwritten.is_empty()) {
             map.remove(key);
@@ -76,16 +76,16 @@ enum Point {
 
 /// One attempt at one effect. Dropping it leaves in the memory what the next one must know.
 #[derive(Debug)]
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     memory: Arc<Memory>,
-    pub(super) key: EffectKey,
-    pub(super) nonce: u64,
+    pub(crate) key: EffectKey,
+    pub(crate) nonce: u64,
     point: Point,
     begun: Arc<AtomicBool>,
 }
 
 impl Attempt {
-    pub(super) fn new(memory: &Arc<Memory>, key: &EffectKey, nonce: u64) -> Self {
+    pub(crate) fn new(memory: &Arc<Memory>, key: &EffectKey, nonce: u64) -> Self {
         Self {
             memory: memory.clone(),
             key: key.clone(),
@@ -97,22 +97,22 @@ impl Attempt {
 
     /// Turns true where it must be seen through: from here on the mail may be accepted, or what
     /// became of it is known.
-    pub(super) fn must_be_seen_through(&self) -> Arc<AtomicBool> {
+    pub(crate) fn must_be_seen_through(&self) -> Arc<AtomicBool> {
         self.begun.clone()
     }
 
     /// The claim goes to the ledger.
-    pub(super) fn claiming(&mut self) {
+    pub(crate) fn claiming(&mut self) {
         self.point = Point::Claiming;
     }
 
     /// The ledger did not take the claim, and never will; or it has the outcome.
-    pub(super) fn over(&mut self) {
+    pub(crate) fn over(&mut self) {
         self.point = Point::Nowhere;
     }
 
     /// It is known what became of it.
-    pub(super) fn known(&mut self, happened: Happened) {
+    pub(crate) fn known(&mut self, happened: Happened) {
         self.point = Point::Known(happened);
         self.begun.store(true, Ordering::SeqCst);
     }
