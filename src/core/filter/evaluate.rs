@@ -2,7 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::decimal::Decimal;
+use bigdecimal::BigDecimal;
+
+use super::decimal;
 use super::leaf::lower;
 use super::pattern::{Bound, Leaf, Literal, Node, Object, Part, Sign, Test};
 use super::subject::{Scalar, Sort, View};
@@ -133,15 +135,15 @@ fn text<'a>(scalar: &'a Scalar<'_>) -> Option<&'a str> {
 }
 
 /// The value as a number. A DynamoDB number is one too: 300 is 300.0.
-fn number(scalar: &Scalar<'_>) -> Option<Decimal> {
+fn number(scalar: &Scalar<'_>) -> Option<BigDecimal> {
     match scalar {
-        Scalar::Digits(digits) => Decimal::parse(digits),
-        Scalar::Number(number) => Some(Decimal::whole(*number)),
+        Scalar::Digits(digits) => decimal::parse(digits),
+        Scalar::Number(number) => Some((*number).into()),
         Scalar::Text(_) | Scalar::Truth(_) => None,
     }
 }
 
-fn within(bound: &Bound, number: &Decimal) -> bool {
+fn within(bound: &Bound, number: &BigDecimal) -> bool {
     let order = number.cmp(&bound.limit);
     match bound.sign {
         Sign::Is => order == Ordering::Equal,

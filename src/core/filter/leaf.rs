@@ -1,7 +1,9 @@
 //! Reading the list that stands at a field of a pattern: values and operators.
 
+use bigdecimal::BigDecimal;
+
 use super::Mistake;
-use super::decimal::Decimal;
+use super::decimal;
 use super::json::{Kind, Value};
 use super::pattern::{Bound, Literal, Sign, Test};
 
@@ -90,7 +92,7 @@ fn literal(value: &Value<'_>, path: &str) -> Result<Literal, Mistake> {
     }
 }
 
-fn number(value: &Value<'_>, path: &str) -> Result<Decimal, Mistake> {
+fn number(value: &Value<'_>, path: &str) -> Result<BigDecimal, Mistake> {
     let Kind::Number(spelled) = value.kind else {
         return Err(expected(
             "numeric",
@@ -99,7 +101,7 @@ fn number(value: &Value<'_>, path: &str) -> Result<Decimal, Mistake> {
             path,
         ));
     };
-    Decimal::parse(spelled).ok_or_else(|| {
+    decimal::parse(spelled).ok_or_else(|| {
         let problem = format!("the number {spelled} is out of all range");
         Mistake::new(value.at, path, problem)
     })

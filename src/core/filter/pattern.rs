@@ -1,6 +1,7 @@
 //! A pattern, compiled: what must stand where.
 
-use super::decimal::Decimal;
+use bigdecimal::BigDecimal;
+
 use super::evaluate::passes_text;
 use super::json::{Kind, Member, Value};
 use super::leaf;
@@ -73,14 +74,14 @@ pub(super) enum Test {
 #[derive(Debug, Clone)]
 pub(super) enum Literal {
     Text(String),
-    Number(Decimal),
+    Number(BigDecimal),
     Truth(bool),
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Bound {
     pub(super) sign: Sign,
-    pub(super) limit: Decimal,
+    pub(super) limit: BigDecimal,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
