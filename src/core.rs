@@ -11,6 +11,7 @@ pub mod fleet;
 mod golden;
 pub mod group;
 pub mod hash;
+pub mod millis;
 mod now;
 pub mod overload;
 // Some of it serves Lambda only.

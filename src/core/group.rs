@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// The longest name of a group or an effect, in bytes.
 const LONGEST_NAME: usize = 64;
 
@@ -144,7 +146,8 @@ impl fmt::Display for GroupTable {
 /// The settings that decide which record becomes which effect, by name: the effect's name, how the
 /// id is derived, filters. Written once in the group's row. Two workers of a group whose identities
 /// differ would perform one effect under two keys, so the second one is refused.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Identity(BTreeMap<String, String>);
 
 impl Identity {

@@ -3,13 +3,16 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A stream's position marker: a numeric string of up to 40 digits.
 ///
 /// Ordered as a number ("9" < "10", leading zeros do not count), kept as the string that the
 /// stream gave, because that string is what `AFTER_SEQUENCE_NUMBER` wants back.
 ///
 /// Source: [StreamRecord](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_StreamRecord.html).
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SequenceNumber(String);
 
 impl SequenceNumber {
@@ -58,6 +61,20 @@ impl SequenceNumber {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("sequence number {0:?} is not 1 to 40 digits")]
 pub struct InvalidSequenceNumber(String);
+
+impl TryFrom<String> for SequenceNumber {
+    type Error = InvalidSequenceNumber;
+
+    fn try_from(digits: String) -> Result<Self, Self::Error> {
+        Self::parse(digits)
+    }
+}
+
+impl From<SequenceNumber> for String {
+    fn from(number: SequenceNumber) -> Self {
+        number.0
+    }
+}
 
 impl Ord for SequenceNumber {
     fn cmp(&self, other: &Self) -> Ordering {

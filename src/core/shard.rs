@@ -3,11 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// A shard of one of the table's streams: `<stream label>#<shard id>`.
 ///
 /// Labels are times of equal length, so that shards sort by the age of their stream. A source that
 /// has one stream only may leave the label out.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct ShardId(Arc<str>);
 
 impl ShardId {
@@ -34,6 +37,18 @@ impl ShardId {
     /// The id that the stream gave to the shard.
     pub fn id(&self) -> &str {
         self.0.split_once('#').map_or(&*self.0, |(_, id)| id)
+    }
+}
+
+impl From<String> for ShardId {
+    fn from(id: String) -> Self {
+        Self::new(id)
+    }
+}
+
+impl From<ShardId> for String {
+    fn from(id: ShardId) -> Self {
+        id.as_str().to_owned()
     }
 }
 

@@ -133,9 +133,10 @@ async fn a_damaged_row_is_reported_and_disturbs_no_other(server: OnServer) {
     for row in &view.unreadable {
         assert!(matches!(row.why, Unfit::Malformed { .. }), "{row:?}");
     }
-    let epoch = &view.unreadable[0].why;
-    let what = "epoch is not a whole number in range".to_owned();
-    assert_eq!(*epoch, Unfit::Malformed { what });
+    let Unfit::Malformed { what } = &view.unreadable[0].why else {
+        unreachable!();
+    };
+    assert!(what.starts_with("epoch: "), "{what}");
 }
 
 async fn a_damaged_lease_is_healed_and_its_epoch_never_falls(server: OnServer) {
@@ -367,7 +368,13 @@ async fn a_look_reads_every_page(server: OnServer) {
     let rows: Vec<_> = rows.collect();
     store.create(&rows).await.unwrap();
     let view = server.look().await;
-    assert_eq!(view.leases.into_values().collect::<Vec<_>>(), rows);
+    let read: Vec<_> = view.leases.into_values().collect();
+    assert!(
+        read == rows,
+        "{} of {} rows were read",
+        read.len(),
+        rows.len()
+    );
 }
 
 async fn groups_on_one_table_do_not_see_each_other(server: OnServer) {

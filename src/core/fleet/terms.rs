@@ -4,11 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::core::shard::ShardId;
 
 /// One start of one worker process: `<worker id>/<random>`. A restarted worker is another
 /// incarnation and inherits nothing by name.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct Incarnation(Arc<str>);
 
 impl Incarnation {
@@ -30,6 +33,18 @@ impl Incarnation {
     /// The whole name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for Incarnation {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<Incarnation> for String {
+    fn from(name: Incarnation) -> Self {
+        name.as_str().to_owned()
     }
 }
 

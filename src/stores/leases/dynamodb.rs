@@ -18,8 +18,8 @@ use super::fence::{is_taken, stays_and_reads};
 use super::format::Formats;
 use super::row::{self, GROUP_TABLE, ROW, lease_key, worker_key};
 use super::{
-    Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
-    Report, Sighting, StreamRow, Take, Unfit, View, WorkerRow,
+    Checkpoint, Consistency, Epoch, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow,
+    LeaseStore, Report, Sighting, StreamRow, Take, Unfit, View, WorkerRow,
 };
 use crate::core::group::{GroupTable, Identity};
 use crate::core::record::Position;
@@ -31,6 +31,7 @@ use crate::stores::rows::expression::Expression;
 use crate::stores::rows::fence::Demand;
 use crate::stores::rows::fields::{Fields, number, text};
 use crate::stores::rows::transaction::{MOST_PARTS, Part, Transaction};
+use crate::stores::rows::typed::Attributes;
 
 /// Puts in flight while leases are created.
 const PUTS_AT_ONCE: usize = 16;
@@ -77,27 +78,48 @@ impl DynamoDbLeases {
         ]
     }
 
-    fn lease_item(&self, lease: &LeaseRow) -> Item {
-        let fields = row::lease_fields(lease, self.formats.writes());
-        row::item(&self.group_table, &lease_key(&lease.shard), fields)
+    fn lease_item(&self, lease: &LeaseRow) -> anyhow::Result<Item> {
+        let attributes = row::attributes(lease, self.formats.writes())?;
+        Ok(row::item(
+            &self.group_table,
+            &lease_key(&lease.shard),
+            attributes,
+        ))
+    }
+
+    /// What a change of a lease's checkpoint writes; with a new epoch for a lease that changes hands.
+    fn settled(
+        &self,
+        checkpoint: &Checkpoint,
+        report: &Report,
+        given_up: Option<(Epoch, Option<&Incarnation>)>,
+    ) -> anyhow::Result<Attributes> {
+        let settled = row::Settled { checkpoint, report };
+        let mut attributes = row::attributes(&settled, self.formats.writes())?;
+        if let Some((epoch, to)) = given_up {
+            let (owner, to) = row::owner(to);
+            attributes.insert(owner.to_owned(), to);
+            attributes.insert("epoch".to_owned(), Some(number(epoch)));
+        }
+        Ok(attributes)
     }
 
     /// The lease as it stands, to see whether a write of mine was applied. A row that cannot be
     /// read shows nobody's write.
     async fn standing(&self, shard: &ShardId) -> anyhow::Result<Option<LeaseRow>> {
         let item = self.table.get(self.key(&lease_key(shard))).await?;
-        Ok(item.and_then(|item| self.read(shard, &item)))
+        Ok(item.and_then(|item| self.read(shard, item)))
     }
 
-    fn read(&self, shard: &ShardId, item: &Item) -> Option<LeaseRow> {
-        row::lease(shard.clone(), item, self.formats.reads()).ok()
+    fn read(&self, shard: &ShardId, item: Item) -> Option<LeaseRow> {
+        row::lease(shard, item, self.formats.reads()).ok()
     }
 
     /// Changes a lease under its fence. A refusal is success if the row shows my write.
     async fn change(
         &self,
         hold: &Hold,
-        fields: Fields,
+        fields: Attributes,
         is_mine: impl FnOnce(&LeaseRow) -> bool,
     ) -> anyhow::Result<Option<()>> {
         let key = self.key(&lease_key(&hold.shard));
@@ -109,7 +131,7 @@ impl DynamoDbLeases {
             Write::Applied(_) => return Ok(Some(())),
             Write::Refused(old) => old,
         };
-        let lease = refused.and_then(|item| self.read(&hold.shard, &item));
+        let lease = refused.and_then(|item| self.read(&hold.shard, item));
         Ok(lease.filter(is_mine).map(|_| ()))
     }
 
@@ -117,7 +139,7 @@ impl DynamoDbLeases {
         let key = self.key(&lease_key(&take.shard));
         let (Write::Applied(item) | Write::Refused(item)) =
             self.table.update(key, &self.formats.taking(take)).await?;
-        let lease = item.and_then(|item| self.read(&take.shard, &item));
+        let lease = item.and_then(|item| self.read(&take.shard, item));
         Ok(lease.filter(|lease| is_taken(lease, take)))
     }
 
@@ -150,16 +172,15 @@ impl DynamoDbLeases {
         children: &[LeaseRow],
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let mut fields = row::progress_fields(end, report, self.formats.writes());
-        fields.push(row::owner_field(None));
-        fields.push(("epoch", Some(number(hold.epoch + 1))));
-        let ending = self.formats.under(hold).write(fields);
+        let ended = self.settled(end, report, Some((hold.epoch + 1, None)))?;
+        let ending = self.formats.under(hold).write(ended);
         let mut missing: Vec<_> = children.iter().collect();
         loop {
             let parent = self.key(&lease_key(&hold.shard));
             let mut parts = vec![Part::Update(parent, ending.clone())];
-            let puts = missing.iter().map(|child| self.lease_item(child));
-            parts.extend(puts.map(|item| Part::Put(item, Expression::on_none(ROW))));
+            for child in &missing {
+                parts.push(Part::Put(self.lease_item(child)?, Expression::on_none(ROW)));
+            }
             let refused = match self.table.transact(parts).await? {
                 Transaction::Applied => return Ok(Some(())),
                 Transaction::Refused(refused) => refused,
@@ -190,7 +211,7 @@ impl LeaseStore for DynamoDbLeases {
         let strong = consistency == Consistency::Strong;
         let mut view = View::default();
         for item in self.table.query(&of, strong).await? {
-            view.add(&item, self.formats.reads());
+            view.add(item, self.formats.reads());
         }
         self.formats.saw(&view);
         Ok(view)
@@ -210,7 +231,8 @@ impl LeaseStore for DynamoDbLeases {
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
         let key = worker_key(&row.incarnation);
-        let item = row::item(&self.group_table, &key, row::worker_fields(row));
+        let attributes = row::attributes(row, row::FIRST_FORMAT)?;
+        let item = row::item(&self.group_table, &key, attributes);
         if let Write::Applied(_) = self.table.put(item, &Expression::on_none(ROW)).await? {
             return Ok(());
         }
@@ -231,7 +253,7 @@ impl LeaseStore for DynamoDbLeases {
             .formats
             .readable()
             .when_below("beat", number(row.beat))
-            .write(row::worker_fields(row));
+            .write(row::attributes(row, row::FIRST_FORMAT)?);
         let old = match self.table.update(key, &raise).await? {
             Write::Applied(_) => return Ok(Some(())),
             Write::Refused(old) => old,
@@ -257,7 +279,8 @@ impl LeaseStore for DynamoDbLeases {
 
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
         let when = &Expression::on_none(ROW);
-        let items: Vec<_> = rows.iter().map(|row| self.lease_item(row)).collect();
+        let items = rows.iter().map(|row| self.lease_item(row));
+        let items = items.collect::<anyhow::Result<Vec<_>>>()?;
         let puts = items
             .into_iter()
             .map(|item| async move { self.table.put(item, when).await });
@@ -272,7 +295,7 @@ impl LeaseStore for DynamoDbLeases {
             return Ok(());
         };
         if !matches!(
-            row::lease(row.shard.clone(), &damaged, self.formats.reads()),
+            row::lease(&row.shard, damaged.clone(), self.formats.reads()),
             Err(Unfit::Malformed { .. })
         ) {
             return Ok(());
@@ -282,8 +305,10 @@ impl LeaseStore for DynamoDbLeases {
             ..row.clone()
         };
         // Only if nothing that reading depends on has changed since.
-        let when = row::unchanged(&damaged, row::LEASE_ATTRIBUTES);
-        self.table.put(self.lease_item(&free), &when).await?;
+        let attributes = row::attributes(&free, self.formats.writes())?;
+        let when = row::unchanged(&damaged, &attributes);
+        let item = row::item(&self.group_table, &key, attributes);
+        self.table.put(item, &when).await?;
         Ok(())
     }
 
@@ -303,12 +328,7 @@ impl LeaseStore for DynamoDbLeases {
     ) -> anyhow::Result<Option<()>> {
         let checkpoint = Checkpoint::At(checkpoint.clone());
         let (epoch, format) = (hold.epoch + 1, self.formats.writes());
-        let fields = |to| {
-            let mut fields = row::progress_fields(&checkpoint, report, format);
-            fields.push(row::owner_field(to));
-            fields.push(("epoch", Some(number(epoch))));
-            fields
-        };
+        let fields = |to| self.settled(&checkpoint, report, Some((epoch, to)));
         let is_mine = |lease: &LeaseRow| {
             (lease.owner.is_none() || lease.owner.as_ref() == to)
                 && lease.epoch == epoch
@@ -317,7 +337,7 @@ impl LeaseStore for DynamoDbLeases {
         if let Some(taker) = to {
             let lease = self.key(&lease_key(&hold.shard));
             let parts = vec![
-                Part::Update(lease, self.formats.under(hold).write(fields(to))),
+                Part::Update(lease, self.formats.under(hold).write(fields(to)?)),
                 Part::Demand(self.key(&worker_key(taker)), stays_and_reads(format)),
             ];
             match self.table.transact(parts).await? {
@@ -330,7 +350,7 @@ impl LeaseStore for DynamoDbLeases {
                 Transaction::Refused(_) => {}
             }
         }
-        self.change(hold, fields(None), is_mine).await
+        self.change(hold, fields(None)?, is_mine).await
     }
 
     async fn checkpoint(
@@ -340,7 +360,7 @@ impl LeaseStore for DynamoDbLeases {
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
         let checkpoint = Checkpoint::At(checkpoint.clone());
-        let fields = row::progress_fields(&checkpoint, report, self.formats.writes());
+        let fields = self.settled(&checkpoint, report, None)?;
         // A repeat meets its own condition again, so a refusal is never mine.
         self.change(hold, fields, |_| false).await
     }

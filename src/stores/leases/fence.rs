@@ -1,6 +1,6 @@
 //! The conditions under which leases are written.
 
-use super::format::{FIRST, Formats};
+use super::format::Formats;
 use super::row;
 use super::{Hold, LeaseRow, Take};
 use crate::stores::rows::expression::Expression;
@@ -32,7 +32,7 @@ impl Formats {
             .when("epoch", Some(number(take.seen_epoch)))
             .unless("checkpoint", text(row::END))
             .write(vec![
-                row::owner_field(Some(&take.owner)),
+                row::owner(Some(&take.owner)),
                 ("epoch", Some(number(take.epoch))),
             ])
     }
@@ -43,7 +43,7 @@ pub(super) fn stays_and_reads(format: u32) -> Expression {
     let stays = Expression::default().when("draining", Some(AttributeValue::Bool(false)));
     match format {
         // Who does not say what it reads, reads this.
-        ..=FIRST => stays,
+        ..=row::FIRST_FORMAT => stays,
         newer => stays.when_at_least("reads", number(newer)),
     }
 }

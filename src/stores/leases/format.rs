@@ -13,9 +13,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{FORMAT, View};
 use crate::gate::left_out;
 
-/// The format of the group's row and of the workers' rows.
-pub(super) const FIRST: u32 = 1;
-
 /// What one process reads and writes.
 #[derive(Debug, Clone)]
 pub(in crate::stores::leases) struct Formats {

@@ -12,8 +12,9 @@ use super::EffectKey;
 use crate::core::claim::{
     Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
+use crate::core::millis::Millis;
 use crate::stores::rows::fields::{Reader, Unexpected, cut, text};
-use crate::stores::rows::typed::{Bytes, Millis, from_row, to_row};
+use crate::stores::rows::typed::{Bytes, from_row, to_row};
 
 /// The format version that this build writes into every row.
 pub(super) const FORMAT: u32 = 1;
@@ -151,7 +152,7 @@ pub(super) fn entry(item: &Item) -> Result<Entry, Unfit> {
     if format > FORMAT {
         return Err(Unfit::Newer(format));
     }
-    let row: Row = from_row(item).map_err(Unfit::Malformed)?;
+    let row: Row = from_row(item.clone()).map_err(Unfit::Malformed)?;
     row.entry().map_err(Unfit::Malformed)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_dynamo::AttributeValue;
 
-use super::fields::{Fields, number};
+use super::fields::number;
 
 /// What a write changes, and under which condition: all of the conditions must hold.
 ///
@@ -52,8 +52,12 @@ impl Expression {
     }
 
     /// Writes these attributes, and removes those that are `None`.
-    pub(crate) fn write(mut self, fields: Fields) -> Self {
+    pub(crate) fn write<N: AsRef<str>>(
+        mut self,
+        fields: impl IntoIterator<Item = (N, Option<AttributeValue>)>,
+    ) -> Self {
         for (name, value) in fields {
+            let name = name.as_ref();
             let name_in = self.name(name);
             match value {
                 Some(value) => {
@@ -67,8 +71,12 @@ impl Expression {
     }
 
     /// Writes these attributes as far as the row does not have them.
-    pub(crate) fn fill_in(mut self, fields: Fields) -> Self {
+    pub(crate) fn fill_in<N: AsRef<str>>(
+        mut self,
+        fields: impl IntoIterator<Item = (N, Option<AttributeValue>)>,
+    ) -> Self {
         for (name, value) in fields {
+            let name = name.as_ref();
             if let Some(value) = value {
                 let name_in = self.name(name);
                 let value = self.value(name, value);

@@ -118,22 +118,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A truth that must be there.
-    pub(crate) fn truth(&self, name: &'static str) -> Result<bool, Unexpected> {
-        match self.attribute(name) {
-            Some(AttributeValue::Bool(truth)) => Ok(*truth),
-            _ => Err(Unexpected {
-                name,
-                expected: "true or false",
-            }),
-        }
-    }
-
-    /// A truth that is `false` where nothing is said.
-    pub(crate) fn truth_if_any(&self, name: &'static str) -> Result<bool, Unexpected> {
-        self.attribute(name).map_or(Ok(false), |_| self.truth(name))
-    }
-
     /// A time that must be there.
     pub(crate) fn time(&self, name: &'static str) -> Result<SystemTime, Unexpected> {
         self.time_if_any(name)?.ok_or(Unexpected {

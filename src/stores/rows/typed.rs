@@ -1,11 +1,24 @@
 //! A row as one struct, written and read by serde.
 
-use std::time::{Duration, SystemTime};
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context as _;
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_dynamo::{AttributeValue, Item};
+
+/// The attributes of a row by name; `None`: the row has no such attribute.
+pub(crate) type Attributes = BTreeMap<String, Option<AttributeValue>>;
+
+/// The attributes that hold this struct, with those that it does without.
+///
+/// # Errors
+///
+/// The struct is not a map of attributes.
+pub(crate) fn attributes<T: Serialize>(row: &T) -> anyhow::Result<Attributes> {
+    let item: Item = serde_dynamo::to_item(row).context("a row cannot be written")?;
+    Ok(item.into_inner().into_iter().map(present).collect())
+}
 
 /// The row that holds this struct. What is `None` or an empty list takes no attribute, so that the
 /// struct's field must be an `Option` or have a default.
@@ -14,8 +27,9 @@ use serde_dynamo::{AttributeValue, Item};
 ///
 /// The struct is not a map of attributes.
 pub(crate) fn to_row<T: Serialize>(row: &T) -> anyhow::Result<Item> {
-    let item: Item = serde_dynamo::to_item(row).context("a row cannot be written")?;
-    Ok(without_absent(item.into_inner()).into())
+    let present = attributes(row)?.into_iter();
+    let present = present.filter_map(|(name, value)| Some((name, value?)));
+    Ok(present.collect::<HashMap<_, _>>().into())
 }
 
 /// The struct that a row holds.
@@ -23,54 +37,30 @@ pub(crate) fn to_row<T: Serialize>(row: &T) -> anyhow::Result<Item> {
 /// # Errors
 ///
 /// Names the attribute that does not fit.
-pub(crate) fn from_row<T: DeserializeOwned>(row: &Item) -> anyhow::Result<T> {
-    let row = AttributeValue::M(row.inner().clone());
+pub(crate) fn from_row<T: DeserializeOwned>(row: Item) -> anyhow::Result<T> {
+    let row = AttributeValue::M(row.into_inner());
     serde_path_to_error::deserialize(serde_dynamo::Deserializer::from_attribute_value(row))
         .map_err(anyhow::Error::from)
 }
 
-type Attributes = std::collections::HashMap<String, AttributeValue>;
-
-fn without_absent(attributes: Attributes) -> Attributes {
-    let present = attributes.into_iter().filter_map(|(name, value)| {
-        let value = match value {
-            AttributeValue::Null(_) => return None,
-            AttributeValue::L(list) if list.is_empty() => return None,
-            AttributeValue::L(list) => AttributeValue::L(list.into_iter().map(inner).collect()),
-            other => inner(other),
-        };
-        Some((name, value))
-    });
-    present.collect()
+fn present((name, value): (String, AttributeValue)) -> (String, Option<AttributeValue>) {
+    let value = match value {
+        AttributeValue::Null(_) => None,
+        AttributeValue::L(list) if list.is_empty() => None,
+        AttributeValue::L(list) => Some(AttributeValue::L(list.into_iter().map(inner).collect())),
+        other => Some(inner(other)),
+    };
+    (name, value)
 }
 
+/// A map within a row has no attribute for what is absent, either.
 fn inner(value: AttributeValue) -> AttributeValue {
-    match value {
-        AttributeValue::M(map) => AttributeValue::M(without_absent(map)),
-        other => other,
-    }
-}
-
-/// A time in milliseconds since 1970. What lies before is kept as 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "u64", try_from = "u64")]
-pub(crate) struct Millis(pub SystemTime);
-
-impl From<Millis> for u64 {
-    fn from(Millis(time): Millis) -> Self {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH);
-        let millis = since.unwrap_or_default().as_millis();
-        Self::try_from(millis).unwrap_or(Self::MAX)
-    }
-}
-
-impl TryFrom<u64> for Millis {
-    type Error = &'static str;
-
-    fn try_from(millis: u64) -> Result<Self, Self::Error> {
-        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis));
-        time.map(Self).ok_or("it is not a time")
-    }
+    let AttributeValue::M(map) = value else {
+        return value;
+    };
+    let present = map.into_iter().map(present);
+    let present = present.filter_map(|(name, value)| Some((name, value?)));
+    AttributeValue::M(present.collect())
 }
 
 /// Bytes. Without this type, serde makes a list of numbers of them.
@@ -111,6 +101,7 @@ impl Visitor<'_> for OfBytes {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+    use crate::core::millis::Millis;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Row {
@@ -150,7 +141,7 @@ mod tests {
             Some(&AttributeValue::N("1780000000123".to_owned()))
         );
         assert_eq!(item.get("mail"), Some(&AttributeValue::B(vec![0, 255])));
-        assert_eq!(from_row::<Row>(&item).unwrap(), row());
+        assert_eq!(from_row::<Row>(item).unwrap(), row());
         let bare = Row {
             at: None,
             mail: None,
@@ -159,21 +150,18 @@ mod tests {
         };
         let item = to_row(&bare).unwrap();
         assert_eq!(item.inner().len(), 1);
-        assert_eq!(from_row::<Row>(&item).unwrap(), bare);
+        assert_eq!(from_row::<Row>(item).unwrap(), bare);
     }
 
     #[test]
     fn an_attribute_that_does_not_fit_is_named() {
         let mut item = to_row(&row()).unwrap().into_inner();
-        let step = std::collections::HashMap::from([(
-            "fence".to_owned(),
-            AttributeValue::S("seven".to_owned()),
-        )]);
+        let step = HashMap::from([("fence".to_owned(), AttributeValue::S("seven".to_owned()))]);
         item.insert(
             "steps".to_owned(),
             AttributeValue::L(vec![AttributeValue::M(step)]),
         );
-        let error = from_row::<Row>(&item.into()).unwrap_err().to_string();
+        let error = from_row::<Row>(item.into()).unwrap_err().to_string();
         assert!(error.starts_with("steps[0].fence: "), "{error}");
     }
 }

@@ -1,23 +1,21 @@
 //! The group's own row, and those of the table's streams.
 
 use anyhow::{anyhow, bail};
-use serde_dynamo::AttributeValue;
 use tracing::warn;
 
 use super::DynamoDbLeases;
 use crate::core::group::Identity;
-use crate::stores::leases::format::FIRST;
 use crate::stores::leases::row::{self, GROUP_ROW, ROW};
-use crate::stores::leases::{GroupRow, Stage, StreamRow, Unfit};
+use crate::stores::leases::{GroupRow, StreamRow, Unfit};
 use crate::stores::rows::dynamodb::Write;
 use crate::stores::rows::expression::Expression;
-use crate::stores::rows::fields::{number, time};
 
 impl DynamoDbLeases {
     /// Writes the group's row if there is none, or a malformed one; answers with the one in the
     /// table.
     pub(super) async fn bootstrapped(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
-        let item = row::item(&self.group_table, GROUP_ROW, row::group_fields(&row));
+        let attributes = row::attributes(&row, row::FIRST_FORMAT)?;
+        let item = row::item(&self.group_table, GROUP_ROW, attributes.clone());
         let old = match self
             .table
             .put(item.clone(), &Expression::on_none(ROW))
@@ -28,7 +26,7 @@ impl DynamoDbLeases {
         };
         let old =
             old.ok_or_else(|| anyhow!("the group's row appeared and disappeared: try again"))?;
-        match row::group(&old, self.formats.reads()) {
+        match row::group(old.clone(), self.formats.reads()) {
             Ok(standing) => Ok(standing),
             Err(Unfit::Newer { format }) => bail!(
                 "the lease table's row for {} has format {format}, this build reads up to \
@@ -39,7 +37,7 @@ impl DynamoDbLeases {
             Err(Unfit::Malformed { what }) => {
                 warn!(group_table = %self.group_table, what, "the group's row is malformed and is rewritten");
                 // Only if nothing has changed since.
-                let when = row::unchanged(&old, row::GROUP_ATTRIBUTES);
+                let when = row::unchanged(&old, &attributes);
                 match self.table.put(item, &when).await? {
                     Write::Applied(_) => Ok(row),
                     Write::Refused(_) => {
@@ -56,30 +54,23 @@ impl DynamoDbLeases {
         seen: &Identity,
         new: &Identity,
     ) -> anyhow::Result<Option<()>> {
-        let (name, value) = row::identity_field(seen);
-        let unchanged = self.formats.readable().when(name, value);
-        let change = unchanged.write(vec![row::identity_field(new)]);
+        let of = |identity: &Identity| serde_dynamo::to_attribute_value(identity).map(Some);
+        let unchanged = self.formats.readable().when("identity", of(seen)?);
+        let change = unchanged.write([("identity", of(new)?)]);
         let old = match self.table.update(self.key(GROUP_ROW), &change).await? {
             Write::Applied(_) => return Ok(Some(())),
             Write::Refused(old) => old,
         };
-        let row = old.and_then(|old| row::group(&old, self.formats.reads()).ok());
+        let row = old.and_then(|old| row::group(old, self.formats.reads()).ok());
         Ok(row.filter(|row| row.identity == *new).map(|_| ()))
     }
 
     /// Writes a stream's row. Its stage is two attributes that are only ever added, so that it never
     /// falls.
     pub(super) async fn stream_noted(&self, row: &StreamRow) -> anyhow::Result<()> {
-        let mut fields = vec![
-            ("format", Some(number(FIRST))),
-            ("newest_at", Some(time(row.newest_at))),
-        ];
-        for (stage, name) in [(Stage::Begun, "begun"), (Stage::Finished, "finished")] {
-            if row.stage >= stage {
-                fields.push((name, Some(AttributeValue::Bool(true))));
-            }
-        }
-        let how = self.formats.readable_or_none().write(fields);
+        let mut attributes = row::attributes(row, row::FIRST_FORMAT)?;
+        attributes.retain(|_, value| value.is_some());
+        let how = self.formats.readable_or_none().write(attributes);
         let key = self.key(&row::stream_key(&row.label));
         self.table.update(key, &how).await?;
         Ok(())

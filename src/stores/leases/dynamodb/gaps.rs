@@ -47,14 +47,15 @@ impl DynamoDbLeases {
         seen: Option<AttributeValue>,
         hold: Option<&Hold>,
     ) -> anyhow::Result<Tried> {
+        let mut first = row::attributes(gap, self.formats.writes())?;
+        first.retain(|name, _| name != "first_after" && name != "resolved");
         let mut how = self.formats.readable_or_none();
         if gap.first_after.is_some() {
             how = how.when("first_after", seen);
         }
         let how = how
-            .fill_in(row::gap_fields(gap, self.formats.writes()))
-            .write(vec![row::gap_end(gap)])
-            .write(row::gap_resolution(None));
+            .fill_in(first)
+            .write([row::gap_end(gap), row::gap_resolution(None)?]);
         let key = self.key(&gap_key(gap));
         let Some(hold) = hold else {
             return Ok(match self.table.update(key, &how).await? {
@@ -101,7 +102,7 @@ impl DynamoDbLeases {
     ) -> anyhow::Result<Option<()>> {
         let (end, seen) = row::gap_end(gap);
         let as_seen = self.formats.readable().when(end, seen);
-        let how = as_seen.write(row::gap_resolution(Some(resolution)));
+        let how = as_seen.write([row::gap_resolution(Some(resolution))?]);
         let written = self.table.update(self.key(&gap_key(gap)), &how).await?;
         Ok(matches!(written, Write::Applied(_)).then_some(()))
     }
