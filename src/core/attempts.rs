@@ -3,10 +3,15 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
+use super::millis;
+
 /// An attempt that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// When it failed.
+    /// When it failed. A row has it to the millisecond.
+    #[serde(with = "millis")]
     pub at: SystemTime,
     /// How.
     pub error: String,
@@ -14,9 +19,11 @@ pub struct Attempt {
 
 /// The attempts at a record: how many, and the last [`Attempts::KEPT`] of them, each with at most
 /// [`Attempts::LONGEST`] bytes of its error.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempts {
+    #[serde(rename = "attempts_made")]
     made: u32,
+    #[serde(rename = "attempts", default)]
     last: VecDeque<Attempt>,
 }
 
@@ -35,12 +42,6 @@ impl Attempts {
         }
         let error = error[..error.floor_char_boundary(Self::LONGEST)].to_owned();
         self.last.push_back(Attempt { at, error });
-    }
-
-    /// The same, of which there were so many altogether.
-    #[must_use]
-    pub fn of_all(self, made: u32) -> Self {
-        Self { made, ..self }
     }
 
     /// How many there were.

@@ -90,7 +90,8 @@ name! {
 /// The table is named by its ARN, so that tables of one name in two accounts or Regions never
 /// collide. A stream's ARN is accepted as well: its label is cut off, because a group outlives the
 /// streams of its table.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct GroupTable {
     group: Group,
     table: Arc<str>,
@@ -134,6 +135,20 @@ impl GroupTable {
     pub fn parse(text: &str) -> Option<Self> {
         let (group, table) = text.split_once('#')?;
         Some(Self::new(Group::new(group).ok()?, table))
+    }
+}
+
+impl TryFrom<String> for GroupTable {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or_else(|| format!("{text:?} is not a group and a table"))
+    }
+}
+
+impl From<GroupTable> for String {
+    fn from(at: GroupTable) -> Self {
+        at.to_string()
     }
 }
 

@@ -13,10 +13,12 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_dynamo::{AttributeValue, Item};
 
 /// What happened to the item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Event {
     /// The item is new. Deleting and putting it again is a second `Insert`.
     Insert,
@@ -181,7 +183,8 @@ fn push_part(text: &mut String, part: &str) {
 }
 
 /// The primary key of an item in one canonical spelling.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct ItemKey(std::sync::Arc<str>);
 
 impl ItemKey {
@@ -209,6 +212,18 @@ impl ItemKey {
     /// The spelling. Stable across versions: dead letters are keyed by it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for ItemKey {
+    fn from(text: String) -> Self {
+        Self::from_row(text)
+    }
+}
+
+impl From<ItemKey> for String {
+    fn from(key: ItemKey) -> Self {
+        key.as_str().to_owned()
     }
 }
 

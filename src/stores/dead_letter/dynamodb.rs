@@ -52,10 +52,8 @@ impl DynamoDbDeadLetters {
         read: &ParkedKey,
         fields: Fields,
     ) -> anyhow::Result<bool> {
-        let mut unchanged = Expression::on_readable(FORMAT);
-        for (name, value) in row::claim_fields(read.claim.as_ref()) {
-            unchanged = unchanged.when(name, value);
-        }
+        let (name, value) = row::claim_field(read.claim.as_ref())?;
+        let unchanged = Expression::on_readable(FORMAT).when(name, value);
         let key = row::mark_key(at, &read.key);
         let written = self.table.update(key, &unchanged.write(fields)).await?;
         Ok(matches!(written, Write::Applied(_)))
@@ -212,7 +210,7 @@ impl DeadLetters for DynamoDbDeadLetters {
             }
             let mark = self.mark(&id.at, &id.key).await?;
             let open = Expression::on_readable(FORMAT).when("settled", None);
-            let settle = open.write(row::settling(&standing, deed));
+            let settle = open.write(row::settling(&standing, deed)?);
             let mark_key = row::mark_key(&id.at, &id.key);
             let parts = vec![
                 Part::Update(row::letter_key(id), settle),
@@ -244,7 +242,7 @@ impl DeadLetters for DynamoDbDeadLetters {
             let unchanged = Expression::on_readable(FORMAT)
                 .when("settled", None)
                 .when("attempts_made", Some(made));
-            let change = unchanged.write(row::attempt_fields(&attempts));
+            let change = unchanged.write(row::attempt_fields(&attempts)?);
             let written = self.table.update(row::letter_key(id), &change).await?;
             if matches!(written, Write::Applied(_)) {
                 return Ok(Some(()));
@@ -274,7 +272,7 @@ impl DeadLetters for DynamoDbDeadLetters {
             if !mark.is_free_for(claim) {
                 return Ok(None);
             }
-            let fields = row::claim_fields(Some(claim));
+            let fields = vec![row::claim_field(Some(claim))?];
             if self.change_claim(at, &mark, fields).await? {
                 return Ok(Some(()));
             }
@@ -295,7 +293,7 @@ impl DeadLetters for DynamoDbDeadLetters {
             let Some(mark) = mark.filter(mine) else {
                 return Ok(());
             };
-            let mut fields = row::claim_fields(None);
+            let mut fields = vec![row::claim_field(None)?];
             if let Some(reason) = because {
                 fields.push(("reason", Some(text(reason.word()))));
             }

@@ -19,9 +19,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_dynamo::Item;
 
 use crate::core::group::{Group, GroupTable};
+use crate::core::millis;
 use crate::core::record::{Event, ItemKey, Record, SequenceNumber};
 use crate::core::shard::ShardId;
 
@@ -43,9 +45,10 @@ pub use parked::{Claim, ParkedKey, ParkedPage};
 pub const KEPT_AFTER: Duration = Duration::from_hours(30 * 24);
 
 /// What an operator, or a worker, did with a letter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deed {
-    /// When it was done.
+    /// When it was done. A row has it to the millisecond.
+    #[serde(with = "millis")]
     pub at: SystemTime,
     /// Who did it.
     pub by: String,
@@ -56,7 +59,8 @@ pub struct Deed {
 }
 
 /// How a letter was finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Settled {
     /// It was handled.
     Redriven,

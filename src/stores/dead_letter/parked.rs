@@ -2,9 +2,11 @@
 
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use serde_dynamo::Item;
 
 use super::Reason;
+use crate::core::millis;
 use crate::core::record::ItemKey;
 
 /// A key with open letters.
@@ -37,13 +39,15 @@ pub struct ParkedPage {
 }
 
 /// Somebody redrives a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// Who: a name that no other process has.
     pub by: String,
-    /// When it was made or put off.
+    /// When it was made or put off. A row has both times to the millisecond.
+    #[serde(with = "millis")]
     pub at: SystemTime,
     /// Until when nobody else may.
+    #[serde(with = "millis")]
     pub until: SystemTime,
 }
 

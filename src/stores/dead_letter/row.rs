@@ -9,22 +9,23 @@
 //!
 //! Source: [item size](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html#limits-items).
 
-use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_dynamo::{AttributeValue, Item};
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    Attempts, Claim, Deed, Envelope, KEPT_AFTER, Letter, LetterId, ParkedKey, Reason, Settled,
-};
+use super::{Attempts, Claim, Deed, Envelope, KEPT_AFTER, Letter, LetterId, ParkedKey, Reason};
 use crate::core::group::GroupTable;
+use crate::core::millis;
 use crate::core::record::{Event, ItemKey, Record, SequenceNumber, lambda_event};
 use crate::core::shard::ShardId;
-use crate::stores::rows::fields::{Fields, Reader, number, seconds, text, time, to_item, words};
+use crate::stores::rows::fields::{Fields, Reader, cut, number, seconds, text, time, to_item};
+use crate::stores::rows::typed::{Attributes, attributes, from_row, to_row};
 
 /// The format version that this build writes into every row.
 pub(super) const FORMAT: u32 = 1;
@@ -143,73 +144,84 @@ pub(super) fn part(id: &LetterId, n: usize, piece: &str, written: SystemTime) ->
     to_item(fields)
 }
 
+/// A letter without its record, attribute by attribute.
+#[derive(Serialize, Deserialize)]
+struct LetterRow {
+    group_table: GroupTable,
+    key: ItemKey,
+    keys: Item,
+    sequence_number: SequenceNumber,
+    event: Event,
+    created_ns: u64,
+    shard: ShardId,
+    reason: Reason,
+    #[serde(with = "millis")]
+    written: SystemTime,
+    #[serde(flatten)]
+    attempts: Attempts,
+    #[serde(default, with = "millis::if_any")]
+    settled: Option<SystemTime>,
+    #[serde(default)]
+    deeds: Vec<Deed>,
+}
+
 /// The attributes that a letter is written with: what was done with an earlier one stays.
-pub(super) fn letter_fields(letter: &Letter, pieces: &[String]) -> Fields {
-    let envelope = &letter.envelope;
+pub(super) fn letter_fields(letter: &Letter, pieces: &[String]) -> anyhow::Result<Attributes> {
+    let envelope = letter.envelope.clone();
     let (record, parts) = match pieces {
         [one] => (Some(text(one)), None),
         several => (None, Some(number(several.len() as u64))),
     };
-    let mut fields = vec![
+    let mut fields = attributes(&LetterRow {
+        group_table: envelope.id.at,
+        key: envelope.id.key,
+        keys: envelope.keys,
+        sequence_number: envelope.id.sequence_number,
+        event: envelope.event,
+        created_ns: nanos(envelope.created),
+        shard: envelope.shard,
+        reason: envelope.reason,
+        written: envelope.written,
+        attempts: envelope.attempts,
+        settled: None,
+        deeds: Vec::new(),
+    })?;
+    fields.remove("deeds");
+    let others = [
         ("format", Some(number(FORMAT))),
         ("kind", Some(text("letter"))),
-        ("group_table", Some(text(envelope.id.at.to_string()))),
-        ("key", Some(text(envelope.id.key.as_str()))),
-        (
-            "keys",
-            Some(AttributeValue::M(envelope.keys.inner().clone())),
-        ),
-        (
-            "sequence_number",
-            Some(text(envelope.id.sequence_number.as_str())),
-        ),
-        ("event", Some(text(envelope.event.to_string()))),
-        ("created_ns", Some(nanos(envelope.created))),
-        ("shard", Some(text(envelope.shard.as_str()))),
-        ("reason", Some(text(envelope.reason.word()))),
-        ("written", Some(time(envelope.written))),
         ("record", record),
         ("parts", parts),
-        ("settled", None),
         ("expires", None),
     ];
-    fields.extend(attempt_fields(&envelope.attempts));
-    fields
+    fields.extend(others.map(|(name, value)| (name.to_owned(), value)));
+    Ok(fields)
 }
 
-/// The attributes that tell the attempts.
-pub(super) fn attempt_fields(attempts: &Attempts) -> Fields {
-    let maps = attempts.last().map(|one| {
-        let fields = vec![
-            ("at", Some(time(one.at))),
-            ("error", Some(words(&one.error))),
-        ];
-        AttributeValue::M(to_item(fields).into_inner())
-    });
-    vec![
-        ("attempts_made", Some(number(attempts.made()))),
-        ("attempts", Some(AttributeValue::L(maps.collect()))),
-    ]
+/// The attributes of the attempts.
+pub(super) fn attempt_fields(attempts: &Attempts) -> anyhow::Result<Attributes> {
+    attributes(attempts)
 }
 
 /// The attributes that settle a letter.
-pub(super) fn settling(before: &Envelope, deed: &Deed) -> Fields {
-    let deeds = before.deeds.iter().chain([deed]);
+pub(super) fn settling(before: &Envelope, deed: &Deed) -> anyhow::Result<Fields> {
+    let deed = Deed {
+        by: cut(&deed.by).to_owned(),
+        why: deed.why.as_deref().map(|why| cut(why).to_owned()),
+        ..deed.clone()
+    };
+    let (settled, expires) = (time(deed.at), expiry(&deed));
     let skipped = (before.deeds.len() + 1).saturating_sub(DEEDS);
-    let maps = deeds.skip(skipped).map(|one| {
-        let fields = vec![
-            ("at", Some(time(one.at))),
-            ("by", Some(words(&one.by))),
-            ("what", Some(text(one.what.word()))),
-            ("why", one.why.as_deref().map(words)),
-        ];
-        AttributeValue::M(to_item(fields).into_inner())
-    });
-    vec![
-        ("settled", Some(time(deed.at))),
-        ("expires", Some(expiry(deed))),
-        ("deeds", Some(AttributeValue::L(maps.collect()))),
-    ]
+    let deeds = before.deeds.iter().chain([&deed]).skip(skipped);
+    let deeds = deeds.map(|deed| Ok(AttributeValue::M(to_row(deed)?.into_inner())));
+    Ok(vec![
+        ("settled", Some(settled)),
+        ("expires", Some(expires)),
+        (
+            "deeds",
+            Some(AttributeValue::L(deeds.collect::<anyhow::Result<_>>()?)),
+        ),
+    ])
 }
 
 /// When a settled letter may be removed.
@@ -217,37 +229,45 @@ pub(super) fn expiry(deed: &Deed) -> AttributeValue {
     seconds(deed.at.checked_add(KEPT_AFTER).unwrap_or(deed.at))
 }
 
+/// A mark, attribute by attribute.
+#[derive(Serialize, Deserialize)]
+struct MarkRow {
+    group_table: GroupTable,
+    key: ItemKey,
+    keys: Item,
+    #[serde(with = "millis")]
+    since: SystemTime,
+    reason: Option<String>,
+    #[serde(skip_serializing)]
+    letters: u64,
+    #[serde(skip_serializing)]
+    claim: Option<Claim>,
+}
+
 /// The attributes of a mark that are written once.
-pub(super) fn mark_fields(letter: &Envelope) -> Fields {
-    vec![
-        ("kind", Some(text("mark"))),
-        ("group_table", Some(text(letter.id.at.to_string()))),
-        ("key", Some(text(letter.id.key.as_str()))),
-        ("keys", Some(AttributeValue::M(letter.keys.inner().clone()))),
-        ("since", Some(time(letter.written))),
-        ("reason", Some(text(letter.reason.word()))),
-    ]
+pub(super) fn mark_fields(letter: &Envelope) -> anyhow::Result<Attributes> {
+    let mut fields = attributes(&MarkRow {
+        group_table: letter.id.at.clone(),
+        key: letter.id.key.clone(),
+        keys: letter.keys.clone(),
+        since: letter.written,
+        reason: Some(letter.reason.word().to_owned()),
+        letters: 0,
+        claim: None,
+    })?;
+    fields.insert("kind".to_owned(), Some(text("mark")));
+    Ok(fields)
 }
 
-/// The fields of a mark that tell who has its key in hand.
-pub(super) fn claim_fields(claim: Option<&Claim>) -> Fields {
-    vec![
-        ("claimed_by", claim.map(|claim| text(&*claim.by))),
-        ("claimed_at", claim.map(|claim| time(claim.at))),
-        ("claimed_until", claim.map(|claim| time(claim.until))),
-    ]
-}
-
-/// Reads who has a mark's key in hand.
-fn claim(reader: &Reader<'_>) -> anyhow::Result<Option<Claim>> {
-    let Some(by) = reader.text_if_any("claimed_by")? else {
-        return Ok(None);
-    };
-    Ok(Some(Claim {
-        by: by.to_owned(),
-        at: reader.time("claimed_at")?,
-        until: reader.time("claimed_until")?,
-    }))
+/// Who has a mark's key in hand.
+pub(super) fn claim_field(
+    claim: Option<&Claim>,
+) -> anyhow::Result<(&'static str, Option<AttributeValue>)> {
+    let claim = claim.map(to_row).transpose()?;
+    Ok((
+        "claim",
+        claim.map(|row| AttributeValue::M(row.into_inner())),
+    ))
 }
 
 /// Whether a newer build wrote the row.
@@ -256,65 +276,50 @@ pub(super) fn is_newer(item: &Item) -> bool {
     format.is_ok_and(|format| format > FORMAT)
 }
 
-/// Refuses a row of a format that this build does not know.
-pub(super) fn readable(item: &Item) -> anyhow::Result<Reader<'_>> {
-    let reader = Reader(item);
-    let format: u32 = reader.number("format")?;
+/// Reads a row of a format that this build knows.
+fn read<T: DeserializeOwned>(item: &Item) -> anyhow::Result<T> {
+    let format: u32 = Reader(item).number("format")?;
     if format > FORMAT {
         bail!(
             "it is written in format {format}, and this build reads up to {FORMAT}: update this program"
         );
     }
-    Ok(reader)
+    from_row(item.clone())
 }
 
 /// Reads a mark.
 pub(super) fn mark(item: &Item) -> anyhow::Result<ParkedKey> {
-    let reader = readable(item)?;
+    let row: MarkRow = read(item)?;
     Ok(ParkedKey {
-        key: ItemKey::from_row(reader.text("key")?),
-        keys: map(item, "keys")?,
-        letters: reader.number("letters")?,
-        since: reader.time("since")?,
-        reason: reader.text_if_any("reason")?.and_then(Reason::from_word),
-        claim: claim(&reader)?,
+        key: row.key,
+        keys: row.keys,
+        letters: row.letters,
+        since: row.since,
+        reason: row.reason.as_deref().and_then(Reason::from_word),
+        claim: row.claim,
     })
 }
 
 /// Reads a letter without its record.
 pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
-    let reader = readable(item)?;
-    let reason = reader.text("reason")?;
-    let event = match reader.text("event")? {
-        "INSERT" => Event::Insert,
-        "MODIFY" => Event::Modify,
-        "REMOVE" => Event::Remove,
-        other => bail!("{other:?} is not an event"),
-    };
-    let deeds = reader.list("deeds")?.iter().map(deed);
-    let shard = ShardId::new(reader.text("shard")?);
+    let row: LetterRow = read(item)?;
     Ok(Envelope {
         id: LetterId {
-            at: group_table(&reader)?,
-            key: ItemKey::from_row(reader.text("key")?),
-            label: shard.label().unwrap_or_default().into(),
-            sequence_number: SequenceNumber::parse(reader.text("sequence_number")?)?,
+            at: row.group_table,
+            key: row.key,
+            label: row.shard.label().unwrap_or_default().into(),
+            sequence_number: row.sequence_number,
         },
-        keys: map(item, "keys")?,
-        event,
-        created: from_nanos(reader.number("created_ns")?)?,
-        shard,
-        reason: Reason::from_word(reason).with_context(|| format!("{reason:?} is not a reason"))?,
-        attempts: attempts(&reader)?,
-        written: reader.time("written")?,
-        open: reader.time_if_any("settled")?.is_none(),
-        deeds: deeds.collect::<anyhow::Result<_>>()?,
+        keys: row.keys,
+        event: row.event,
+        created: UNIX_EPOCH + Duration::from_nanos(row.created_ns),
+        shard: row.shard,
+        reason: row.reason,
+        attempts: row.attempts,
+        written: row.written,
+        open: row.settled.is_none(),
+        deeds: row.deeds,
     })
-}
-
-fn group_table(reader: &Reader<'_>) -> anyhow::Result<GroupTable> {
-    let text = reader.text("group_table")?;
-    GroupTable::parse(text).with_context(|| format!("{text:?} is not a group and a table"))
 }
 
 /// What a letter's row has of the record: all of it, or how many parts there are.
@@ -340,57 +345,8 @@ pub(super) fn record(body: &str, envelope: &Envelope) -> anyhow::Result<Record> 
     Ok(Record { created, ..record })
 }
 
-fn map(item: &Item, name: &str) -> anyhow::Result<Item> {
-    match item.get(name) {
-        Some(AttributeValue::M(map)) => Ok(Item::from(map.clone())),
-        _ => bail!("{name} is not a map"),
-    }
-}
-
-fn inner(value: &AttributeValue) -> anyhow::Result<Item> {
-    match value {
-        AttributeValue::M(map) => Ok(Item::from(HashMap::clone(map))),
-        _ => bail!("an entry of a list is not a map"),
-    }
-}
-
-fn attempts(reader: &Reader<'_>) -> anyhow::Result<Attempts> {
-    let mut attempts = Attempts::default();
-    for one in reader.list("attempts")? {
-        let one = inner(one)?;
-        let one = Reader(&one);
-        attempts.push(one.time("at")?, one.text("error")?);
-    }
-    Ok(attempts.of_all(reader.number("attempts_made")?))
-}
-
-fn deed(value: &AttributeValue) -> anyhow::Result<Deed> {
-    let item = inner(value)?;
-    let reader = Reader(&item);
-    Ok(Deed {
-        at: reader.time("at")?,
-        by: reader.text("by")?.to_owned(),
-        what: match reader.text("what")? {
-            "redriven" => Settled::Redriven,
-            "discarded" => Settled::Discarded,
-            other => bail!("{other:?} is not a known action"),
-        },
-        why: reader.text_if_any("why")?.map(str::to_owned),
-    })
-}
-
-const NANOS: u128 = 1_000_000_000;
-
-/// A time to the nanosecond: a record's is kept as it came.
-fn nanos(value: SystemTime) -> AttributeValue {
-    let since = value.duration_since(SystemTime::UNIX_EPOCH);
-    number(since.unwrap_or_default().as_nanos())
-}
-
-fn from_nanos(nanos: u128) -> anyhow::Result<SystemTime> {
-    let seconds = u64::try_from(nanos / NANOS).ok();
-    let rest = u32::try_from(nanos % NANOS).unwrap_or_default();
-    let since = seconds.map(|seconds| Duration::new(seconds, rest));
-    let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-    time.context("created_ns is not a time")
+/// A time to the nanosecond: a record's is kept as it came. It fits until the year 2554.
+fn nanos(value: SystemTime) -> u64 {
+    let since = value.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -35,16 +35,16 @@ enum There {
 
 impl Coming {
     /// What a letter does to the mark of its key.
-    fn mark(self, letter: &Envelope) -> Part {
+    fn mark(self, letter: &Envelope) -> anyhow::Result<Part> {
         let mark = match self {
             Self::First => Expression::on_readable_or_none(FORMAT)
                 .when_none_or("letters")
                 .write(vec![("format", Some(number(FORMAT)))])
-                .fill_in(row::mark_fields(letter)),
+                .fill_in(row::mark_fields(letter)?),
             Self::Behind => Expression::on_readable(FORMAT).when_at_least("letters", number(1_u32)),
         };
         let key = row::mark_key(&letter.id.at, &letter.id.key);
-        Part::Update(key, mark.add("letters", 1))
+        Ok(Part::Update(key, mark.add("letters", 1)))
     }
 }
 
@@ -87,14 +87,14 @@ impl DynamoDbDeadLetters {
                 self.table.put(part, &Expression::default()).await?;
             }
         }
-        let (mut damaged, mut mark) = (false, coming.mark(envelope));
+        let (mut damaged, mut mark) = (false, coming.mark(envelope)?);
         for _ in 0..TRIES {
             let open_not = if damaged {
                 Expression::unless_newer(FORMAT)
             } else {
                 Expression::on_readable_or_none(FORMAT).when_none_or("settled")
             };
-            let fields = row::letter_fields(letter, &pieces);
+            let fields = row::letter_fields(letter, &pieces)?;
             let parts = vec![
                 Part::Update(row::letter_key(id), open_not.write(fields)),
                 mark.clone(),
@@ -119,7 +119,7 @@ impl DynamoDbDeadLetters {
             mark = match standing {
                 None if coming == Coming::Behind => return Ok(Written::KeyFree),
                 Some(standing) if row::mark(&standing).is_err() => foreign_mark(id, &standing),
-                _ => coming.mark(envelope),
+                _ => coming.mark(envelope)?,
             };
         }
         bail!("cannot write a dead letter: other processes changed its key {TRIES} times meanwhile")
@@ -131,10 +131,13 @@ impl DynamoDbDeadLetters {
         let (at, key) = (&letter.id.at, &letter.id.key);
         if !self.is_parked(at, key).await? {
             let open = self.count_open(at, key).await?;
-            let mut fields = row::mark_fields(letter);
-            fields.push(("format", Some(number(FORMAT))));
-            fields.push(("letters", Some(number(open.max(1)))));
-            let mark = Expression::on_none(ITEM).write(fields);
+            let counted = [
+                ("format", Some(number(FORMAT))),
+                ("letters", Some(number(open.max(1)))),
+            ];
+            let mark = Expression::on_none(ITEM)
+                .write(row::mark_fields(letter)?)
+                .write(counted);
             self.table.update(row::mark_key(at, key), &mark).await?;
         }
         Ok(Written::Done)
