@@ -60,6 +60,7 @@ struct Item<R> {
     blame: Blame,
     /// Attempts that the handler did not end itself.
     crashes: u32,
+    /// On the clock of [`Pipeline::up`].
     failing_since: Option<Duration>,
     /// Since it was first found to be old enough to be rescued.
     due_since: Option<Duration>,
@@ -90,6 +91,8 @@ pub struct Pipeline<K, P, R> {
     /// When records that still fail are deferred, once the source has ended.
     defer_at: Option<Duration>,
     held: Option<Held>,
+    /// How long the dependency has been down.
+    downtime: Duration,
     closed: Option<Closing>,
 }
 
@@ -105,6 +108,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
             rescue: Rescue::default(),
             defer_at: None,
             held: None,
+            downtime: Duration::ZERO,
             closed: None,
             rules,
         }
@@ -147,6 +151,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
     /// What to do now. Ask until it says to wait, and again whenever something was pushed or
     /// ended.
     pub fn next<B: Admit>(&mut self, now: Now, breaker: &mut B) -> Next<K, R, B::Permit> {
+        self.downtime = breaker.downtime();
         while let Some(key) = self.timers.due(now.elapsed) {
             self.queues.resume(&key);
         }
@@ -259,11 +264,12 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         match ended {
             Ended::Handled => self.finish(key, None),
             Ended::Failed { kind, error, blame } => {
+                let up = self.up(now);
                 let item = self.queues.first(key)?;
                 item.blame = blame;
                 if kind.burns() {
                     item.attempts.push(now.time, &error);
-                    item.failing_since.get_or_insert(now.elapsed);
+                    item.failing_since.get_or_insert(up);
                     item.crashes += u32::from(kind == FailureKind::Crash);
                 }
                 self.failed(key, kind, now, rng)
@@ -280,6 +286,11 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
                 Some(Change::LeaseLost)
             }
         }
+    }
+
+    /// The time without that for which the dependency was down: an outage ages no record.
+    fn up(&self, now: Now) -> Duration {
+        now.elapsed.saturating_sub(self.downtime)
     }
 
     fn learn(&mut self, key: &K, parked: bool) -> Change<R> {
@@ -302,13 +313,14 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         now: Now,
         rng: &mut fastrand::Rng,
     ) -> Option<Change<R>> {
+        let up = self.up(now);
         let item = self.queues.first(key)?;
-        let since = item.failing_since.unwrap_or(now.elapsed);
+        let since = item.failing_since.unwrap_or(up);
         let attempts = item.attempts.made();
         let tried = Tried {
             attempts,
             crashes: item.crashes,
-            failing_for: now.elapsed.saturating_sub(since),
+            failing_for: up.saturating_sub(since),
         };
         let record = item.record.clone();
         let verdict = self.rules.verdict(kind, tried, rng);

@@ -5,7 +5,7 @@
 //! ([`crate::core::breaker::circuit`]); the number of calls at a time is halved when there are too many and
 //! grows again; calls are held back where most are refused; retries stay below a tenth of the first
 //! tries, or one a second; and a rate may be set ([`crate::core::breaker::throttle`]). A record that alone
-//! finds it down, again and again, is to blame itself and opens no circuit ([`crate::core::breaker::blame`]).
+//! is not served, again and again, is to blame itself and opens no circuit ([`crate::core::breaker::blame`]).
 //!
 //! It keeps nothing across restarts: a new worker finds out by itself.
 
@@ -191,13 +191,21 @@ impl Dependency {
 
     /// Who is to blame that a call was not served, and why it was not.
     fn judge(&self, how: Unserved, why: &str, blame: &mut Blame) -> Guilty {
+        let now = self.now();
         let state = &mut *self.state();
         let open = state.circuit.open_since().is_some();
-        let guilty = blame.unserved(how, &mut state.streak, open);
+        let guilty = blame.unserved(how, &mut state.streak, open, now);
         if guilty == Guilty::Dependency {
             state.why = Some(without_addresses(why));
         }
         guilty
+    }
+
+    /// A call was served, for a record that has seen this.
+    fn served(&self, blame: Blame) {
+        let state = &mut *self.state();
+        state.streak.served(blame);
+        state.overloaded = None;
     }
 
     /// A call was asked to come later: what that says of the dependency.
@@ -225,12 +233,12 @@ impl Dependency {
         let (limit, limited) = {
             let state = &mut *self.state();
             let limit = state.concurrency.limit();
-            if load == Load::Served {
-                state.streak.served();
-                state.overloaded = None;
-            }
+            let open = state.circuit.open_since();
             state.concurrency.end(now, permit, load);
             state.circuit.end(now, ticket, answer, &mut state.rng);
+            if state.circuit.open_since() != open {
+                state.streak.is_at_fault();
+            }
             match (answer, load) {
                 (_, Load::Overload) => state.rejection.refused(now),
                 (circuit::Answer::Up, _) => state.rejection.accepted(now),
@@ -296,7 +304,10 @@ impl Turn {
         let result = result.map_err(|failure| self.blamed(failure, blame));
         let (answer, load) = match &result {
             Ok(()) if !context.has_asked() => (Unknown, Load::Unknown),
-            Ok(()) => (Up, Load::Served),
+            Ok(()) => {
+                self.of.served(*blame);
+                (Up, Load::Served)
+            }
             Err(Failure::Overloaded(error)) => {
                 (self.of.overloaded(&format!("{error:#}")), Load::Overload)
             }

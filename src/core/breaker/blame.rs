@@ -6,14 +6,17 @@
 //! tells them apart is how the others fare:
 //!
 //! - Where several different records in a row are not served, and none in between is, **the dependency**
-//!   or our own settings are to blame ([`Streak`]). One call that finds it down is enough.
-//! - Where the dependency has served [`Blame::PROOF`] calls since it first failed the record, at least
-//!   one of them since it last did, and its circuit is closed, **the record** is to blame.
+//!   or our own settings are to blame ([`Streak`]). One call that finds it down is enough, and so are two
+//!   effects in doubt within ten minutes: each of those may need a person.
+//! - Each time a record is refused, others having been served since it last failed, it gets a strike.
+//!   After [`Blame::STRIKES`] **the record** is to blame. All strikes are void once the dependency is known
+//!   to be at fault: its circuit breaker opens, or it serves a record that it refused before.
 //! - Until then it is **unknown**, and the record is tried again.
 //!
-//! A dependency that is down serves nobody, so that an outage is not blamed on a record; a call that
-//! succeeds without asking it counts for nothing. A call from before an outage is taken for being served:
-//! where the dependency comes and goes, a record can be blamed so.
+//! So an outage is not blamed on a record, however often it comes back, nor is a relay of which one node is
+//! sick. A call that succeeds without asking the dependency counts for nothing.
+
+use std::time::Duration;
 
 /// How a call ended that the dependency did not serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,9 @@ pub enum Guilty {
     Unknown,
 }
 
+/// Two records in doubt within this time are the dependency's fault, whoever was served in between.
+const DOUBTS: Duration = Duration::from_mins(10);
+
 /// How the calls of all records ended of late.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Streak {
@@ -58,13 +64,25 @@ pub struct Streak {
     served: u64,
     /// Different records whose calls were not served since.
     unserved: u32,
+    /// How often the dependency was found to be at fault.
+    faults: u64,
+    /// When the effect of a record was last in doubt for the first time.
+    doubt: Option<Duration>,
 }
 
 impl Streak {
-    /// A call was served.
-    pub fn served(&mut self) {
+    /// A call was served, for a record that has seen this.
+    pub fn served(&mut self, blame: Blame) {
         self.served += 1;
         self.unserved = 0;
+        if blame.0.is_some_and(|seen| seen.refused) {
+            self.is_at_fault();
+        }
+    }
+
+    /// The dependency is at fault: no refusal so far says anything of a record.
+    pub fn is_at_fault(&mut self) {
+        self.faults += 1;
     }
 }
 
@@ -72,79 +90,154 @@ impl Streak {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Blame(Option<Seen>);
 
-/// How many calls the dependency had served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    /// When it first did not serve the record.
-    first: u64,
-    /// When it last did not.
-    last: u64,
+    /// How many calls had been served when it was last not served.
+    served: u64,
+    /// How often the dependency had been found to be at fault then.
+    faults: u64,
+    /// Refusals with others served in between, none of which the dependency was at fault for.
+    strikes: u32,
+    /// It was refused at some time.
+    refused: bool,
+    /// Its effect was in doubt at some time.
+    doubted: bool,
 }
 
 impl Blame {
-    /// So many others are served before a record is blamed.
-    pub const PROOF: u64 = 10;
+    /// After so many strikes a record is to blame.
+    pub const STRIKES: u32 = 5;
 
-    /// A call for the record was not served; `open`: the dependency's circuit is open.
-    pub fn unserved(&mut self, how: Unserved, streak: &mut Streak, open: bool) -> Guilty {
-        let served = streak.served;
+    /// A call for the record was not served; `open`: the circuit breaker is open.
+    pub fn unserved(
+        &mut self,
+        how: Unserved,
+        streak: &mut Streak,
+        open: bool,
+        now: Duration,
+    ) -> Guilty {
+        let before = self.0;
         // Each record counts once in a streak, however often it is tried.
-        if self.0.is_none_or(|seen| seen.last != served) {
-            streak.unserved = streak.unserved.saturating_add(1);
+        let is_next = before.is_none_or(|seen| seen.served != streak.served);
+        streak.unserved = streak.unserved.saturating_add(u32::from(is_next));
+        let first_doubt = how == Unserved::InDoubt && !before.is_some_and(|seen| seen.doubted);
+        let lately = |at: Duration| now.saturating_sub(at) < DOUBTS;
+        let is_down = open
+            || match how {
+                // It failed before, and others were served since: it is not believed alone.
+                Unserved::Down if is_next && before.is_some() => streak.unserved > 1,
+                Unserved::InDoubt if first_doubt && streak.doubt.is_some_and(lately) => true,
+                _ => streak.unserved >= how.in_a_row(),
+            };
+        if first_doubt {
+            streak.doubt = Some(now);
         }
-        let now = Seen {
-            first: served,
-            last: served,
-        };
-        let before = self.0.unwrap_or(now);
+        let is_refused = how == Unserved::Refused;
+        let held = before.filter(|seen| seen.faults == streak.faults);
+        let strikes = held.map_or(0, |seen| seen.strikes);
+        let strikes = strikes + u32::from(is_refused && is_next && !is_down);
         self.0 = Some(Seen {
-            last: served,
-            ..before
+            served: streak.served,
+            faults: streak.faults,
+            strikes,
+            refused: is_refused || before.is_some_and(|seen| seen.refused),
+            doubted: how == Unserved::InDoubt || before.is_some_and(|seen| seen.doubted),
         });
-        let others_are = served.saturating_sub(before.first) >= Self::PROOF && served > before.last;
-        if others_are && !open {
-            Guilty::Record
-        } else if open || streak.unserved >= how.in_a_row() {
-            Guilty::Dependency
-        } else {
-            Guilty::Unknown
+        match how {
+            _ if is_down => Guilty::Dependency,
+            Unserved::Down => Guilty::Record,
+            Unserved::Refused if strikes >= Self::STRIKES => Guilty::Record,
+            _ => Guilty::Unknown,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn after(served: u64) -> Streak {
-        Streak {
-            served,
-            unserved: 0,
+    const NOW: Duration = Duration::from_secs(1);
+
+    fn refused(blame: &mut Blame, streak: &mut Streak) -> Guilty {
+        blame.unserved(Unserved::Refused, streak, false, NOW)
+    }
+
+    /// So many others are served that were never refused.
+    fn serve(streak: &mut Streak, others: u32) {
+        for _ in 0..others {
+            streak.served(Blame::default());
         }
     }
 
     #[test]
-    fn a_record_is_to_blame_once_ten_others_were_served_and_one_more_each_time() {
-        for how in [Unserved::Down, Unserved::Refused] {
-            let mut blame = Blame::default();
-            let found = [100, 101, 109, 110, 110, 111]
-                .map(|served| blame.unserved(how, &mut after(served), false) == Guilty::Record);
-            assert_eq!(found, [false, false, false, true, false, true], "{how:?}");
+    fn a_record_that_is_refused_time_and_again_while_others_are_served_is_to_blame() {
+        let (mut blame, mut streak) = (Blame::default(), Streak::default());
+        for _ in 1..Blame::STRIKES {
+            assert_eq!(refused(&mut blame, &mut streak), Guilty::Unknown);
+            // Tried again with nobody served in between, it says nothing new.
+            for _ in 0..10 {
+                assert_eq!(refused(&mut blame, &mut streak), Guilty::Unknown);
+            }
+            serve(&mut streak, 1);
+        }
+        assert_eq!(refused(&mut blame, &mut streak), Guilty::Record);
+    }
+
+    #[test]
+    fn refusals_of_two_outages_do_not_add_up_however_many_are_served_in_between() {
+        let (mut blame, mut streak) = (Blame::default(), Streak::default());
+        for _ in 0..10 {
+            // It begins the streak that opens the breaker, and probes it.
+            for _ in 0..4 {
+                assert_eq!(refused(&mut blame, &mut streak), Guilty::Unknown);
+                assert_eq!(
+                    refused(&mut Blame::default(), &mut streak),
+                    if streak.unserved < 5 {
+                        Guilty::Unknown
+                    } else {
+                        Guilty::Dependency
+                    }
+                );
+            }
+            streak.is_at_fault();
+            let probe = blame.unserved(Unserved::Refused, &mut streak, true, NOW);
+            assert_eq!(probe, Guilty::Dependency);
+            serve(&mut streak, 10);
         }
     }
 
     #[test]
-    fn an_outage_is_never_blamed_on_a_record() {
-        let (mut blame, mut streak) = (Blame::default(), after(7));
-        for _ in 0..1000 {
-            let guilty = blame.unserved(Unserved::Down, &mut streak, false);
-            assert_eq!(guilty, Guilty::Dependency);
+    fn a_server_that_serves_what_it_refused_before_is_not_believed_about_others() {
+        let (mut blame, mut streak) = (Blame::default(), Streak::default());
+        for _ in 0..100 {
+            let mut other = Blame::default();
+            assert_eq!(refused(&mut blame, &mut streak), Guilty::Unknown);
+            serve(&mut streak, 3);
+            assert_eq!(refused(&mut other, &mut streak), Guilty::Unknown);
+            streak.served(other);
         }
-        // What others had in hand is served; the circuit is open, and the record tries it.
-        for served in 8..1000 {
-            let guilty = blame.unserved(Unserved::Down, &mut after(served), true);
-            assert_eq!(guilty, Guilty::Dependency);
+    }
+
+    #[test]
+    fn a_record_that_finds_it_down_while_others_are_served_is_not_believed_alone() {
+        let (mut blame, mut streak) = (Blame::default(), Streak::default());
+        let mut down = |streak: &mut Streak| blame.unserved(Unserved::Down, streak, false, NOW);
+        assert_eq!(down(&mut streak), Guilty::Dependency);
+        for _ in 0..100 {
+            serve(&mut streak, 1);
+            assert_eq!(down(&mut streak), Guilty::Record);
         }
+        // Another one finds it down as well; or nobody is served any more.
+        serve(&mut streak, 1);
+        let other = Blame::default().unserved(Unserved::Down, &mut streak, false, NOW);
+        assert_eq!(other, Guilty::Dependency);
+        assert_eq!(down(&mut streak), Guilty::Dependency);
+        serve(&mut streak, 1);
+        assert_eq!(down(&mut streak), Guilty::Record);
+        assert_eq!(down(&mut streak), Guilty::Dependency);
     }
 
     #[test]
@@ -155,17 +248,20 @@ mod tests {
             (Unserved::Deferred, 5),
             (Unserved::Refused, 5),
         ] {
-            let mut streak = after(3);
+            let mut streak = Streak::default();
+            let mut fails = |blame: &mut Blame| blame.unserved(how, &mut streak, false, NOW);
             for record in 1..limit {
                 let mut blame = Blame::default();
                 // Tried three times, it counts once.
                 for _ in 0..3 {
-                    let guilty = blame.unserved(how, &mut streak, false);
-                    assert_eq!(guilty, Guilty::Unknown, "{how:?}, record {record}");
+                    assert_eq!(
+                        fails(&mut blame),
+                        Guilty::Unknown,
+                        "{how:?}, record {record}"
+                    );
                 }
             }
-            let guilty = Blame::default().unserved(how, &mut streak, false);
-            assert_eq!(guilty, Guilty::Dependency, "{how:?}");
+            assert_eq!(fails(&mut Blame::default()), Guilty::Dependency, "{how:?}");
         }
     }
 
@@ -174,10 +270,116 @@ mod tests {
         let mut streak = Streak::default();
         for _ in 0..100 {
             for _ in 0..4 {
-                let guilty = Blame::default().unserved(Unserved::Refused, &mut streak, false);
-                assert_eq!(guilty, Guilty::Unknown);
+                assert_eq!(refused(&mut Blame::default(), &mut streak), Guilty::Unknown);
             }
-            streak.served();
+            serve(&mut streak, 1);
+        }
+    }
+
+    #[test]
+    fn two_records_in_doubt_within_ten_minutes_are_its_fault_and_one_record_twice_is_not() {
+        let mut streak = Streak::default();
+        let mut poison = Blame::default();
+        for (minute, fresh, guilty) in [
+            (0, false, Guilty::Unknown),
+            (2, false, Guilty::Unknown),
+            (9, true, Guilty::Dependency),
+            (20, true, Guilty::Unknown),
+            (29, true, Guilty::Dependency),
+        ] {
+            serve(&mut streak, 100);
+            let mut other = Blame::default();
+            let blame = if fresh { &mut other } else { &mut poison };
+            let now = Duration::from_mins(minute);
+            let found = blame.unserved(Unserved::InDoubt, &mut streak, false, now);
+            assert_eq!(found, guilty, "minute {minute}");
+        }
+    }
+
+    /// A mail server's clients: whoever is not served is tried again, in an order of chance.
+    struct Clients {
+        rng: fastrand::Rng,
+        streak: Streak,
+        open: bool,
+        /// By record, as long as it is not served; with whether it is bad.
+        waiting: Vec<(Blame, bool)>,
+        opened: u32,
+    }
+
+    impl Clients {
+        fn new(seed: u64) -> Self {
+            Self {
+                rng: fastrand::Rng::with_seed(seed),
+                streak: Streak::default(),
+                open: false,
+                waiting: Vec::new(),
+                opened: 0,
+            }
+        }
+
+        /// Each one that waits is tried once. Answers how many are found to be bad that are not.
+        fn round(&mut self, well: bool) -> usize {
+            let mut wrong = 0;
+            self.rng.shuffle(&mut self.waiting);
+            for (mut blame, bad) in std::mem::take(&mut self.waiting) {
+                if well && !bad {
+                    self.streak.served(blame);
+                    if std::mem::take(&mut self.open) {
+                        self.streak.is_at_fault();
+                    }
+                    continue;
+                }
+                let how = Unserved::Refused;
+                match blame.unserved(how, &mut self.streak, self.open, NOW) {
+                    Guilty::Dependency if !self.open => {
+                        self.open = true;
+                        self.opened += 1;
+                        self.streak.is_at_fault();
+                    }
+                    Guilty::Record => {
+                        wrong += usize::from(!bad);
+                        continue;
+                    }
+                    Guilty::Dependency | Guilty::Unknown => {}
+                }
+                self.waiting.push((blame, bad));
+            }
+            wrong
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_and_goes_no_good_record_is_blamed(
+            seed: u64,
+            spells in prop::collection::vec((2_usize..9, 1_usize..4, 1_usize..9), 1..30),
+        ) {
+            let mut all = Clients::new(seed);
+            for (arrive, rounds, served) in spells {
+                all.waiting.extend((0..arrive).map(|_| (Blame::default(), false)));
+                for _ in 0..rounds {
+                    prop_assert_eq!(all.round(false), 0);
+                }
+                // It is well, and serves some of those that wait, and some that come.
+                let later = all.waiting.split_off(served.min(all.waiting.len()));
+                all.waiting.extend((0..10).map(|_| (Blame::default(), false)));
+                prop_assert_eq!(all.round(true), 0);
+                all.waiting.extend(later);
+            }
+        }
+
+        #[test]
+        fn every_bad_record_among_good_ones_is_blamed_and_opens_nothing(
+            seed: u64,
+            bad in 1_usize..4,
+        ) {
+            let mut all = Clients::new(seed);
+            all.waiting.extend((0..bad).map(|_| (Blame::default(), true)));
+            for _ in 0..10 * Blame::STRIKES {
+                all.waiting.extend((0..6).map(|_| (Blame::default(), false)));
+                prop_assert_eq!(all.round(true), 0);
+            }
+            prop_assert_eq!((all.waiting.len(), all.opened), (0, 0));
         }
     }
 }

@@ -24,20 +24,22 @@ impl Default for Probing {
 }
 
 impl Probing {
-    /// How a dependency that answered so is tried.
-    fn after(self, answer: Answer) -> Self {
-        match answer {
-            Answer::Broken => Self {
-                first: self.first.max(BROKEN.first),
-                longest: self.longest.max(BROKEN.longest),
-            },
-            _ => self,
-        }
+    /// Between half and all of this share of the time that it has been down, within the bounds:
+    /// circuits that open together do not probe together.
+    fn wait(self, share: f64, down: Duration, rng: &mut fastrand::Rng) -> Duration {
+        let ceiling = down.mul_f64(share).clamp(self.first, self.longest);
+        ceiling.mul_f64(0.5 + rng.f64() / 2.0)
     }
 }
 
+/// What is down is tried again within this share of the time that it has been down.
+const DOWN: f64 = 0.25;
+
+/// What breaks off is tried again when twice the time has passed that it has been broken.
+const BROKEN: f64 = 1.0;
+
 /// Between tries of a dependency that breaks off after it may have acted.
-const BROKEN: Probing = Probing {
+const BROKEN_PROBING: Probing = Probing {
     first: Duration::from_mins(2),
     longest: Duration::from_hours(1),
 };
@@ -88,15 +90,32 @@ pub struct Circuit {
     /// Raised each time the circuit opens or closes, so that calls from before do not count.
     generation: u64,
     open: Option<Open>,
+    broken: Option<Broken>,
+    /// How long it was open, without the present time.
+    was_open: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Open {
     since: Duration,
-    /// Probes that found it down.
-    failed: u32,
     next: Duration,
     probe_running: bool,
+}
+
+/// A dependency that breaks off.
+#[derive(Debug, Clone, Copy)]
+struct Broken {
+    since: Duration,
+    /// When the circuit closed again.
+    until: Option<Duration>,
+}
+
+impl Broken {
+    /// Whether a break is another one of the same trouble: it was well for a shorter time than it was not.
+    fn lasts(&self, now: Duration) -> bool {
+        self.until
+            .is_none_or(|until| now.saturating_sub(until) < until.saturating_sub(self.since))
+    }
 }
 
 impl Circuit {
@@ -106,12 +125,20 @@ impl Circuit {
             probing,
             generation: 0,
             open: None,
+            broken: None,
+            was_open: Duration::ZERO,
         }
     }
 
     /// Since when it is open; `None`: it is closed.
     pub fn open_since(&self) -> Option<Duration> {
         self.open.map(|open| open.since)
+    }
+
+    /// How long it has been open altogether.
+    pub fn open_for(&self, now: Duration) -> Duration {
+        let open = self.open.map(|open| now.saturating_sub(open.since));
+        self.was_open + open.unwrap_or_default()
     }
 
     /// Asks for a call.
@@ -145,32 +172,48 @@ impl Circuit {
                 self.generation += 1;
                 self.open = Some(Open {
                     since: now,
-                    failed: 0,
-                    next: now + wait(self.probing.after(answer), 0, rng),
+                    next: now + self.wait(answer, now, now, rng),
                     probe_running: false,
                 });
             }
-            (Some(open), Answer::Down | Answer::Broken) => {
-                open.failed = open.failed.saturating_add(1);
-                open.next = now + wait(self.probing.after(answer), open.failed, rng);
-                open.probe_running = false;
+            (Some(Open { since, .. }), Answer::Down | Answer::Broken) => {
+                let since = *since;
+                self.open = Some(Open {
+                    since,
+                    next: now + self.wait(answer, since, now, rng),
+                    probe_running: false,
+                });
             }
             (Some(_), Answer::Up) => {
                 self.generation += 1;
+                self.was_open = self.open_for(now);
                 self.open = None;
+                if let Some(broken) = &mut self.broken {
+                    broken.until.get_or_insert(now);
+                }
             }
             // The next caller tries.
             (Some(open), Answer::Unknown) => open.probe_running = false,
             (None, Answer::Up | Answer::Unknown) => {}
         }
     }
-}
 
-/// Between half and all of `first * 2^failed`, at most `longest`: circuits that open together do not
-/// probe together.
-fn wait(probing: Probing, failed: u32, rng: &mut fastrand::Rng) -> Duration {
-    let ceiling = probing.first.saturating_mul(1 << failed.min(31));
-    ceiling.min(probing.longest).mul_f64(0.5 + rng.f64() / 2.0)
+    /// How long until the next try, after this answer.
+    fn wait(
+        &mut self,
+        answer: Answer,
+        since: Duration,
+        now: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Duration {
+        if answer != Answer::Broken {
+            return self.probing.wait(DOWN, now.saturating_sub(since), rng);
+        }
+        let lasts = self.broken.filter(|broken| broken.lasts(now));
+        let since = lasts.map_or(now, |broken| broken.since);
+        self.broken = Some(Broken { since, until: None });
+        BROKEN_PROBING.wait(BROKEN, now.saturating_sub(since), rng)
+    }
 }
 
 #[cfg(test)]
@@ -206,43 +249,82 @@ mod tests {
         all
     }
 
-    #[test]
-    fn a_shut_gate_is_probed_ever_more_rarely_and_opens_at_the_first_answer() {
-        let mut rng = fastrand::Rng::with_seed(3);
+    /// A circuit that has just opened.
+    fn opened(answer: Answer, rng: &mut fastrand::Rng) -> Circuit {
         let mut circuit = Circuit::new(Probing::default());
         let call = ticket(&mut circuit, at(10));
         assert!(!call.is_probe());
-        circuit.end(at(10), call, Answer::Down, &mut rng);
-        let back = at(10) + Duration::from_hours(48);
-        let probes = probes(&mut circuit, back, &mut rng);
-        let gaps: Vec<_> = probes
-            .windows(2)
-            .map(|two| two[1].saturating_sub(two[0]))
-            .collect();
-        assert!(gaps.iter().all(|gap| *gap <= at(60)));
-        assert!(gaps[10..].iter().all(|gap| *gap >= at(30)));
-        assert!(gaps[0] < at(2) && probes[0] <= at(11));
-        assert!(probes.last().unwrap().saturating_sub(back) <= at(60));
-        assert!(!ticket(&mut circuit, back * 2).is_probe());
+        circuit.end(at(10), call, answer, rng);
+        circuit
+    }
+
+    #[test]
+    fn an_end_of_an_outage_is_noticed_within_a_quarter_of_its_length_and_a_minute_at_most() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for seconds in [1, 5, 40, 180, 3_600, 48 * 3_600] {
+            for _ in 0..20 {
+                let mut circuit = opened(Answer::Down, &mut rng);
+                let back = at(10) + at(seconds);
+                let probes = probes(&mut circuit, back, &mut rng);
+                let late = probes.last().unwrap().saturating_sub(back);
+                let most = (at(seconds) / 4).clamp(at(1), at(60));
+                assert!(late <= most, "{late:?} after {seconds} s");
+                assert!(!ticket(&mut circuit, back * 2).is_probe());
+                // Twenty in the first minutes, and then one or two a minute.
+                assert!(probes.len() as u64 <= 40 + seconds / 30, "{}", probes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_breaks_off_again_soon_after_it_was_well_is_tried_ever_more_rarely() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut circuit = opened(Answer::Broken, &mut rng);
+        let mut now = at(10);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            let Pass::Wait(wait) = circuit.ask(now) else {
+                panic!("it does not wait");
+            };
+            waits.push(wait);
+            now += wait;
+            let probe = ticket(&mut circuit, now);
+            circuit.end(now, probe, Answer::Up, &mut rng);
+            now += at(20);
+            let call = ticket(&mut circuit, now);
+            circuit.end(now, call, Answer::Broken, &mut rng);
+        }
+        assert!((at(60)..at(120)).contains(&waits[0]), "{waits:?}");
+        assert!(waits[9] >= Duration::from_mins(30), "{waits:?}");
+        // Well for longer than it was not: that trouble is over.
+        let (began, Pass::Wait(wait)) = (now, circuit.ask(now)) else {
+            panic!("it does not wait");
+        };
+        now += wait;
+        let probe = ticket(&mut circuit, now);
+        circuit.end(now, probe, Answer::Up, &mut rng);
+        now += began + wait;
+        let call = ticket(&mut circuit, now);
+        circuit.end(now, call, Answer::Broken, &mut rng);
+        assert!(matches!(circuit.ask(now), Pass::Wait(wait) if wait < at(120)));
     }
 
     #[test]
     fn one_call_probes_at_a_time_and_a_lost_probe_lets_the_next_one_try() {
         let mut rng = fastrand::Rng::with_seed(3);
-        let mut circuit = Circuit::new(Probing::default());
-        let call = ticket(&mut circuit, at(1));
-        circuit.end(at(1), call, Answer::Down, &mut rng);
-        let probe = ticket(&mut circuit, at(9));
+        let mut circuit = opened(Answer::Down, &mut rng);
+        let probe = ticket(&mut circuit, at(19));
         assert!(probe.is_probe());
-        assert_eq!(circuit.ask(at(9)), Pass::Wait(at(1)));
-        circuit.end(at(9), probe, Answer::Unknown, &mut rng);
-        let again = ticket(&mut circuit, at(9));
-        circuit.end(at(9), again, Answer::Up, &mut rng);
+        assert_eq!(circuit.ask(at(19)), Pass::Wait(at(1)));
+        circuit.end(at(19), probe, Answer::Unknown, &mut rng);
+        let again = ticket(&mut circuit, at(19));
+        circuit.end(at(19), again, Answer::Up, &mut rng);
         assert_eq!(circuit.open_since(), None);
+        assert_eq!(circuit.open_for(at(99)), at(9));
     }
 
     #[test]
-    fn calls_from_before_do_not_move_the_gate() {
+    fn calls_from_before_do_not_move_the_circuit() {
         let mut rng = fastrand::Rng::with_seed(3);
         let mut circuit = Circuit::new(Probing::default());
         let [down, late_up, late_down] = std::array::from_fn(|_| ticket(&mut circuit, at(1)));
@@ -256,13 +338,11 @@ mod tests {
     }
 
     #[test]
-    fn gates_that_shut_together_do_not_probe_together() {
+    fn circuits_that_open_together_do_not_probe_together() {
         let down_at = |seed| {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut circuit = Circuit::new(Probing::default());
-            let call = ticket(&mut circuit, at(0));
-            circuit.end(at(0), call, Answer::Down, &mut rng);
-            probes(&mut circuit, at(600), &mut rng)
+            let mut circuit = opened(Answer::Down, &mut rng);
+            probes(&mut circuit, at(610), &mut rng)
         };
         let mut all: Vec<_> = (0..20).flat_map(down_at).collect();
         all.sort_unstable();

@@ -71,6 +71,9 @@ pub trait Admit {
     /// Whether the dependency is down.
     fn is_down(&self) -> bool;
 
+    /// How long it has been down altogether.
+    fn downtime(&self) -> Duration;
+
     /// There is nothing to ask for: a place in line is given up.
     fn leave(&mut self);
 }

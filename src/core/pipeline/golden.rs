@@ -15,8 +15,14 @@ use crate::core::breaker::blame::Blame;
 use crate::core::golden;
 
 /// Says what it was last set to say.
+#[derive(Debug, Default)]
+struct Breaker {
+    says: Says,
+    downtime: Duration,
+}
+
 #[derive(Debug, Clone, Copy, Default)]
-enum Breaker {
+enum Says {
     #[default]
     Closed,
     /// The dependency is down, and asked again after this long.
@@ -31,15 +37,19 @@ impl Admit for Breaker {
     type Permit = ();
 
     fn admit(&mut self, which: Try) -> Admission<()> {
-        match *self {
-            Self::Open(wait) | Self::Full(wait) => Admission::Wait(wait),
-            Self::Later(wait) if which == Try::Again => Admission::Later(wait),
-            Self::Closed | Self::Later(_) => Admission::Go(()),
+        match self.says {
+            Says::Open(wait) | Says::Full(wait) => Admission::Wait(wait),
+            Says::Later(wait) if which == Try::Again => Admission::Later(wait),
+            Says::Closed | Says::Later(_) => Admission::Go(()),
         }
     }
 
     fn is_down(&self) -> bool {
-        matches!(self, Self::Open(_))
+        matches!(self.says, Says::Open(_))
+    }
+
+    fn downtime(&self) -> Duration {
+        self.downtime
     }
 
     fn leave(&mut self) {}
@@ -95,7 +105,7 @@ impl Script {
     fn new(rules: Rules) -> Self {
         Self {
             pipeline: Pipeline::new(rules),
-            breaker: Breaker::Closed,
+            breaker: Breaker::default(),
             elapsed: Duration::ZERO,
             rng: fastrand::Rng::with_seed(1),
         }
@@ -124,13 +134,13 @@ impl Script {
             ["block", number] => self.pipeline.block(number.parse().unwrap(), None),
             ["parked", ref keys @ .., "all"] => self.know(keys, true),
             ["parked", ref keys @ .., "and-others"] => self.know(keys, false),
-            ["breaker", "closed"] => self.breaker = Breaker::Closed,
-            ["breaker", "open", wait] => self.breaker = Breaker::Open(duration(wait)),
-            ["breaker", "full", wait] => self.breaker = Breaker::Full(duration(wait)),
-            ["breaker", "later", wait] => self.breaker = Breaker::Later(duration(wait)),
+            ["breaker", "closed"] => self.breaker.says = Says::Closed,
+            ["breaker", "open", wait] => self.breaker.says = Says::Open(duration(wait)),
+            ["breaker", "full", wait] => self.breaker.says = Says::Full(duration(wait)),
+            ["breaker", "later", wait] => self.breaker.says = Says::Later(duration(wait)),
             ["end"] => self.pipeline.source_ended(self.now()),
             ["room"] => self.pipeline.ask_again(),
-            ["wait", time] => self.elapsed += duration(time),
+            ["wait", time] => self.wait(duration(time)),
             ["close", why] => self.pipeline.close(closing(why)),
             ["done", key, how, ..] => self.done(key, how, words.get(3).copied(), said),
             ["next"] => self.next(said),
@@ -139,6 +149,13 @@ impl Script {
         let after = self.pipeline.watermark().copied();
         if let Some((number, _)) = after.filter(|_| after != before) {
             writeln!(said, "watermark {number}").unwrap();
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.elapsed += time;
+        if self.breaker.is_down() {
+            self.breaker.downtime += time;
         }
     }
 

@@ -35,6 +35,10 @@ impl Admit for Weather {
         self.down
     }
 
+    fn downtime(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn leave(&mut self) {}
 }
 

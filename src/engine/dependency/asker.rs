@@ -136,6 +136,10 @@ impl Admit for Asker {
         self.of.state().circuit.open_since().is_some()
     }
 
+    fn downtime(&self) -> Duration {
+        self.of.state().circuit.open_for(self.of.now())
+    }
+
     fn leave(&mut self) {
         Self::leave(self);
     }

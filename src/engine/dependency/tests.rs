@@ -191,11 +191,11 @@ async fn a_record_that_is_refused_while_others_are_served_is_rejected_and_opens_
     let it = dependency(&Limits::default());
     let refused = || Err(Failure::refused("550 no such mailbox"));
     let mut bad = [Blame::default(), Blame::default()];
-    for blame in &mut bad {
-        let failed = end_of(turn(&it), refused(), blame);
-        assert!(matches!(failed, Err(Failure::Retry(_))), "{failed:?}");
-    }
-    for _ in 0..10 {
+    for _ in 1..Blame::STRIKES {
+        for blame in &mut bad {
+            let failed = end_of(turn(&it), refused(), blame);
+            assert!(matches!(failed, Err(Failure::Retry(_))), "{failed:?}");
+        }
         end(turn(&it), Ok(()));
     }
     for blame in &mut bad {
@@ -203,6 +203,27 @@ async fn a_record_that_is_refused_while_others_are_served_is_rejected_and_opens_
         assert!(matches!(failed, Err(Failure::Reject(_))), "{failed:?}");
     }
     assert_eq!(it.down_for(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_of_two_outages_reject_no_record_however_many_are_served_in_between() {
+    let it = dependency(&Limits::default());
+    let refused = || Err(Failure::refused("550 not your sender"));
+    let mut unlucky = Blame::default();
+    for _ in 0..10 {
+        let failed = end_of(turn(&it), refused(), &mut unlucky);
+        assert!(matches!(failed, Err(Failure::Retry(_))), "{failed:?}");
+        while it.down().is_none() {
+            end(turn(&it), refused());
+        }
+        tokio::time::advance(waits(&it)).await;
+        let failed = end_of(turn(&it), refused(), &mut unlucky);
+        assert!(matches!(failed, Err(Failure::Unavailable(_))), "{failed:?}");
+        tokio::time::advance(waits(&it)).await;
+        for _ in 0..20 {
+            end(turn(&it), Ok(()));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
