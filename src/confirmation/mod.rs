@@ -143,17 +143,18 @@ impl<L: Ledger> Confirmation<L> {
         rules: Rules,
         rng: fastrand::Rng,
     ) -> Self {
+        let transport = transport.into();
         Self {
             book: Arc::new(Book::new(ledger, rules.clock.clone())),
             lookup: AsRecorded,
             suppress_when: None,
             wanted: Wanted::default(),
-            transport: transport.into(),
+            window: Window::new(transport.connections()),
+            transport,
             letterhead,
             rules,
             nonces: Mutex::new(rng),
             memory: Arc::default(),
-            window: Window::default(),
             late: Late::default(),
             counts: Arc::default(),
             events: &[Event::Insert],

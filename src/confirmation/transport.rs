@@ -64,6 +64,15 @@ impl Transport {
         }
     }
 
+    /// How many mails it takes at a time.
+    pub(super) fn connections(&self) -> usize {
+        match self {
+            Self::Smtp(smtp) => smtp.settings().max_connections,
+            #[cfg(feature = "ses")]
+            Self::Ses(_) => usize::MAX,
+        }
+    }
+
     /// The longest time from the claim to the point of no return.
     pub(super) fn longest_start(&self) -> Duration {
         match self {

@@ -2,9 +2,10 @@
 //!
 //! Each of them becomes a doubt if the mail server breaks off at its last step, and nobody can call it
 //! back. So no more of them are out than the server has lately shown that it answers: four at first and
-//! after a rest, and as many as it has answered within ten seconds while it is busy. After a doubt it is
-//! one at a time, until one is answered. And whatever was in hand when the doubt came up goes back to the
-//! engine, whose circuit breaker may have opened meanwhile.
+//! after a rest, as many as it has answered within ten seconds while it is busy, and never more than five,
+//! or half of the connections where that is more. After a doubt it is one at a time, until one is answered;
+//! after two in a row nobody passes for a moment, as the engine's circuit opens. And whatever was in hand
+//! when a doubt came up goes back to the engine.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,22 +17,31 @@ use tokio::time::{Instant, timeout};
 /// So many may be out without any proof.
 const UNPROVEN: usize = 4;
 
+/// So many may be out however few connections there are.
+const FEW: usize = 5;
+
+/// However many connections there are, no more answers need be remembered.
+const MOST: usize = 1024;
+
 /// An answer proves something for so long.
 const PROOF: Duration = Duration::from_secs(10);
 
-/// More answers than this need not be remembered.
-const MOST: usize = 1024;
+/// Nobody passes for so long after two doubts in a row: whoever comes then was let through before the
+/// circuit opened.
+const REST: Duration = Duration::from_secs(10);
 
 /// So long a mail waits for its turn before it goes back to the engine.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The mails of one process. Clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Window(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// So many are out at most.
+    most: usize,
     freed: Notify,
 }
 
@@ -43,8 +53,10 @@ struct State {
     answers: VecDeque<Instant>,
     /// How often a mail was in doubt.
     doubts: u64,
-    /// None was answered since the last doubt.
-    suspect: bool,
+    /// Doubts since the last answer.
+    in_a_row: u32,
+    /// When the latest doubt came up.
+    doubted: Option<Instant>,
     /// When the latest mail passed.
     passed: Option<Instant>,
 }
@@ -71,23 +83,33 @@ pub(crate) enum Answer {
 }
 
 impl State {
-    fn has_room(&mut self) -> bool {
+    fn has_room(&mut self, most: usize) -> bool {
         let now = Instant::now();
         while let Some(oldest) = self.answers.front()
             && now.duration_since(*oldest) > PROOF
         {
             self.answers.pop_front();
         }
-        let most = if self.suspect {
-            1
-        } else {
-            self.answers.len().max(UNPROVEN)
+        let rests = self.doubted.is_some_and(|at| now.duration_since(at) < REST);
+        let most = match self.in_a_row {
+            0 => self.answers.len().clamp(UNPROVEN, most),
+            1 => 1,
+            _ => usize::from(!rests),
         };
         self.out < most
     }
 }
 
 impl Window {
+    /// For a server that so many connections lead to.
+    pub(crate) fn new(connections: usize) -> Self {
+        Self(Arc::new(Shared {
+            state: Mutex::default(),
+            most: (connections / 2).clamp(FEW, MOST),
+            freed: Notify::new(),
+        }))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,10 +119,10 @@ impl Window {
         let state = &mut *self.state();
         // A server that answers will soon have room. One that left a mail in doubt, or has stopped
         // answering, may not have it for long.
-        let has_room = state.has_room();
+        let has_room = state.has_room(self.0.most);
         let waits = state.passed.is_some_and(|at| at.elapsed() > PATIENCE);
         let is_silent = waits && state.answers.is_empty();
-        let may_begin = has_room || !(state.suspect || is_silent);
+        let may_begin = has_room || !(state.in_a_row > 0 || is_silent);
         may_begin.then_some(Began(state.doubts))
     }
 
@@ -115,7 +137,7 @@ impl Window {
                     if began.0 != state.doubts {
                         return None;
                     }
-                    if state.has_room() {
+                    if state.has_room(self.0.most) {
                         state.out += 1;
                         state.passed = Some(Instant::now());
                         return Some(Pass {
@@ -136,14 +158,15 @@ impl Pass {
         let state = &mut *self.window.state();
         match answer {
             Answer::Definite => {
-                state.suspect = false;
-                if state.answers.len() == MOST {
+                state.in_a_row = 0;
+                if state.answers.len() == self.window.0.most {
                     state.answers.pop_front();
                 }
                 state.answers.push_back(Instant::now());
             }
             Answer::Doubt => {
-                state.suspect = true;
+                state.in_a_row += 1;
+                state.doubted = Some(Instant::now());
                 state.doubts += 1;
                 state.answers.clear();
             }
@@ -177,42 +200,64 @@ mod tests {
         out
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn as_many_are_out_as_the_server_has_lately_answered_and_four_at_least() {
-        let window = Window::default();
-        let out = all(&window).await;
-        assert_eq!(out.len(), UNPROVEN);
-        drop(out);
-        for _ in 0..12 {
-            next(&window).await.unwrap().end(Answer::Definite);
+    /// A busy server: so many are answered.
+    async fn answered(window: &Window, count: usize) {
+        for _ in 0..count {
+            next(window).await.unwrap().end(Answer::Definite);
         }
-        let out = all(&window).await;
-        assert_eq!(out.len(), 12);
-        drop(out);
-        tokio::time::advance(PROOF * 2).await;
-        assert_eq!(all(&window).await.len(), UNPROVEN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_are_out_as_the_server_has_lately_answered_and_five_or_half_at_most() {
+        for (connections, busy) in [(1, 5), (8, 5), (64, 32)] {
+            let window = Window::new(connections);
+            assert_eq!(all(&window).await.len(), UNPROVEN);
+            answered(&window, 100).await;
+            assert_eq!(all(&window).await.len(), busy);
+            tokio::time::advance(PROOF * 2).await;
+            assert_eq!(all(&window).await.len(), UNPROVEN);
+        }
+        let window = Window::new(64);
+        answered(&window, 12).await;
+        assert_eq!(all(&window).await.len(), 12);
     }
 
     #[tokio::test(start_paused = true)]
     async fn after_a_doubt_what_was_in_hand_goes_back_and_one_goes_at_a_time() {
-        let window = Window::default();
+        let window = Window::new(8);
         let in_hand = window.begin().unwrap();
         next(&window).await.unwrap().end(Answer::Doubt);
         assert!(window.pass(in_hand).await.is_none());
         let probe = next(&window).await.unwrap();
         assert!(window.begin().is_none());
         probe.end(Answer::None);
-        next(&window).await.unwrap().end(Answer::Definite);
+        answered(&window, 1).await;
         let both = (next(&window).await, next(&window).await);
         assert!(both.0.is_some() && both.1.is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_has_stopped_answering_gets_no_more() {
-        let window = Window::default();
-        for _ in 0..20 {
-            next(&window).await.unwrap().end(Answer::Definite);
+    async fn a_busy_server_that_breaks_leaves_no_more_in_doubt_than_were_out() {
+        let window = Window::new(8);
+        answered(&window, 100).await;
+        let out = all(&window).await;
+        assert_eq!(out.len(), 5);
+        for pass in out {
+            pass.end(Answer::Doubt);
+            // Who comes now was let through before the circuit opened.
+            assert!(next(&window).await.is_none());
         }
+        tokio::time::advance(REST).await;
+        let probe = next(&window).await.unwrap();
+        assert!(window.begin().is_none());
+        probe.end(Answer::Doubt);
+        assert!(window.begin().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_has_stopped_answering_gets_no_more() {
+        let window = Window::new(8);
+        answered(&window, 20).await;
         let mut out = Vec::new();
         for _ in 0..UNPROVEN {
             out.push(next(&window).await.unwrap());
