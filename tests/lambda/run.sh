@@ -14,4 +14,4 @@ export PATH=$home/bin:$PATH
 
 cd "$here/../.."
 # As localstack/test.sh builds it, so that nothing is built twice.
-cargo test --all-features --test suite "$@" -- --ignored real_lambda::
+cargo test --all-features --test suite "$@" -- --ignored lambda::real_runtime::

@@ -15,4 +15,4 @@ export AFTERCOMMIT_AIOSMTPD_PYTHON=$home/python/bin/python
 
 cd "$here/../.."
 # As localstack/test.sh builds it, so that nothing is built twice.
-cargo test --all-features --test suite "$@" -- --ignored real_servers::
+cargo test --all-features --test suite "$@" -- --ignored confirmation::real_servers::

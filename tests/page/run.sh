@@ -12,4 +12,4 @@ cd "$here/../.."
 # As localstack/test.sh builds it, so that nothing is built twice.
 cargo build --all-features --example demo
 # A browser is a heavy thing: two at a time.
-cargo test --all-features --test suite "$@" -- --ignored --test-threads 2 page::
+cargo test --all-features --test suite "$@" -- --ignored --test-threads 2 monitor::page::

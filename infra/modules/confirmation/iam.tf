@@ -1,4 +1,4 @@
-# Only what `aftercommit run` calls; tests/suite/iam.rs compares. A transaction needs the permission
+# Only what `aftercommit run` calls; tests/suite/repository/iam.rs compares. A transaction needs the permission
 # of each of its parts.
 data "aws_iam_policy_document" "this" {
   statement {

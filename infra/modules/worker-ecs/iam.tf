@@ -18,7 +18,7 @@ data "aws_iam_policy_document" "assume" {
 data "aws_caller_identity" "this" {}
 
 # What the worker does, besides confirming: it reads the stream, and shares it with others. Only what
-# `aftercommit run` calls; tests/suite/iam.rs compares.
+# `aftercommit run` calls; tests/suite/repository/iam.rs compares.
 data "aws_iam_policy_document" "worker" {
   source_policy_documents = [var.confirmation.policy]
 

@@ -12,6 +12,7 @@ use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
     Select, TransactWriteItem, Update,
@@ -81,15 +82,24 @@ impl Table {
         AwsError::new(error).on(at).into()
     }
 
-    /// The failure of a write of one row, which a transaction on that row refuses.
-    fn write_failed<E>(&self, error: &SdkError<E, HttpResponse>) -> anyhow::Error
+    /// A write of one row that failed: refused by its condition, with the row as it stands, or an
+    /// error. A transaction on the row refuses it as well, in passing.
+    fn refusal<E>(
+        &self,
+        error: &SdkError<E, HttpResponse>,
+        refused: impl FnOnce(&E) -> Option<&ConditionalCheckFailedException>,
+    ) -> anyhow::Result<Write>
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        match error.code() {
+        if let Some(refused) = error.as_service_error().and_then(refused) {
+            let row = refused.item().cloned();
+            return Ok(Write::Refused(row.map(Item::from)));
+        }
+        Err(match error.code() {
             Some("TransactionConflictException") => self.failed(error).context(Passing),
             _ => self.failed(error),
-        }
+        })
     }
 
     /// Reads a row consistently.
@@ -243,12 +253,10 @@ impl Table {
             Ok(answer) => return Ok(Write::Applied(answer.attributes.map(Item::from))),
             Err(error) => error,
         };
-        match error.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
-                refused.item().map(|item| item.clone().into()),
-            )),
-            _ => Err(self.write_failed(&error)),
-        }
+        self.refusal(&error, |error| match error {
+            UpdateItemError::ConditionalCheckFailedException(refused) => Some(refused),
+            _ => None,
+        })
     }
 
     /// Writes a whole row.
@@ -269,12 +277,10 @@ impl Table {
         let Err(error) = answer else {
             return Ok(Write::Applied(None));
         };
-        match error.as_service_error() {
-            Some(PutItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
-                refused.item().map(|item| item.clone().into()),
-            )),
-            _ => Err(self.write_failed(&error)),
-        }
+        self.refusal(&error, |error| match error {
+            PutItemError::ConditionalCheckFailedException(refused) => Some(refused),
+            _ => None,
+        })
     }
 
     /// Removes a row.
@@ -295,12 +301,10 @@ impl Table {
         let Err(error) = answer else {
             return Ok(Write::Applied(None));
         };
-        match error.as_service_error() {
-            Some(DeleteItemError::ConditionalCheckFailedException(refused)) => Ok(Write::Refused(
-                refused.item().map(|item| item.clone().into()),
-            )),
-            _ => Err(self.write_failed(&error)),
-        }
+        self.refusal(&error, |error| match error {
+            DeleteItemError::ConditionalCheckFailedException(refused) => Some(refused),
+            _ => None,
+        })
     }
 
     /// Applies all parts or none: 100 at most.

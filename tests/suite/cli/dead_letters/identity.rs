@@ -1,0 +1,74 @@
+//! What a redrive needs to know of its group, it reads in the ledger.
+
+use std::time::Duration;
+
+use aftercommit::Effect;
+use aftercommit::engine::Identity;
+use aftercommit::internal::claim::State;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::registration::Registration;
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
+
+use super::{Shop, lines};
+use crate::cli::start::complaint;
+
+#[tokio::test]
+async fn a_redrive_mails_no_order_that_its_group_does_not_confirm() {
+    let not_before = Identity::default()
+        .with("not-before", "2026-01-01")
+        // 1970.
+        .with("created-at", "total");
+    for identity in [
+        Identity::default().with("only", "currency == 'USD'"),
+        not_before,
+    ] {
+        let shop = Shop::with_letters().await;
+        let retention = Duration::from_hours(24 * 401);
+        let ledger = DynamoDbLedger::new(shop.client.clone(), "aftercommit-ledger", retention);
+        let fleet = Registration {
+            of: shop.at.clone(),
+            effect: Effect::default(),
+            identity,
+            join_effect: false,
+            accept_new_identity: false,
+        };
+        ledger.register(&fleet).await.unwrap().unwrap();
+        let told = lines(&shop.redrive(&["--key", "1"]).await);
+        assert!(told[0].starts_with("1 letter redriven"), "{told:?}");
+        assert_eq!(shop.mail.count(), 0);
+    }
+}
+
+/// Another id would be another effect key, and so a second mail for an order that was mailed.
+#[tokio::test]
+async fn a_redrive_takes_the_id_and_the_effect_from_its_group_and_refuses_a_flag_that_differs() {
+    let shop = Shop::with_letters().await;
+    let retention = Duration::from_hours(24 * 401);
+    let ledger = DynamoDbLedger::new(shop.client.clone(), "aftercommit-ledger", retention);
+    let fleet = Registration {
+        of: shop.at.clone(),
+        effect: Effect::new("placed").unwrap(),
+        identity: Identity::default().with("id", "email"),
+        join_effect: false,
+        accept_new_identity: false,
+    };
+    ledger.register(&fleet).await.unwrap().unwrap();
+    let one = ["--key", "1"];
+    let other_id = [&one[..], &["--id", "id"]].concat();
+    let refused = complaint(&shop.redrive(&other_id).await);
+    assert!(
+        refused.contains("takes the order's id from \"email\""),
+        "{refused}"
+    );
+    let refused = complaint(
+        &shop
+            .redrive(&[&one[..], &["--effect", "mail"]].concat())
+            .await,
+    );
+    assert!(refused.contains("sends under placed"), "{refused}");
+    assert!(shop.mail.accepted().is_empty());
+    lines(&shop.redrive(&one).await);
+    let key = EffectKey::new(&fleet.effect, "ada@example.com");
+    let row = ledger.read(&key).await.unwrap().unwrap();
+    assert_eq!(row.state, State::Sent);
+}

@@ -1,0 +1,8 @@
+//! The commands, as a shell sees them.
+
+mod dead_letters;
+pub mod ledger;
+pub mod send;
+pub mod start;
+mod status;
+pub mod tables;

@@ -1,0 +1,10 @@
+//! Workers that share a stream: real processes, and streams that split and end.
+
+mod no_stream;
+pub mod process;
+mod stopping;
+mod storm;
+mod stuck;
+pub mod wire_fleet;
+pub mod wire_streams;
+mod wire_table;

@@ -1,0 +1,6 @@
+//! AWS Lambda.
+
+mod batch;
+mod moving;
+pub mod process;
+mod real_runtime;

@@ -1,0 +1,7 @@
+//! What stands beside the code: layout, documents, infrastructure.
+
+pub mod arrows;
+mod documents;
+mod iam;
+mod infra;
+mod runbook;
