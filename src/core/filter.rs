@@ -51,6 +51,7 @@
 //! that both conditions hold, as that example means it. Lists of one name are a mistake. Lambda
 //! takes up to 4,096 characters; a longer pattern works here, with a remark.
 
+mod compiler;
 mod decimal;
 mod evaluate;
 mod home;
@@ -64,9 +65,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use compiler::Compiler;
 use evaluate::Fit;
 pub use home::{BadHomeRegion, HomeRegion};
-use pattern::{Compiler, Object};
+use pattern::Object;
 pub use subject::Subject;
 use subject::View;
 
@@ -115,7 +117,7 @@ impl Filter {
     /// Whether a change of an item gets through whatever the item was before: then any later write to
     /// an old item does, which had its effect long ago or never should.
     pub fn passes_any_change(&self) -> bool {
-        self.pattern.passes_any_change()
+        evaluate::passes_any_change(&self.pattern)
     }
 
     /// What is allowed, but is probably not meant, or is not the same with Lambda.

@@ -3,8 +3,7 @@
 //! The caller pushes records and asks what to do ([`Pipeline::next`]); it does that, and reports how
 //! it ended ([`Pipeline::done`]). Everything that is decided on the way is decided here:
 //!
-//! - **Order.** Records of one key are handled one after another; different keys side by side, up to
-//!   a bound.
+//! - **Order.** Records of one key run one after another; different keys in parallel, up to a bound.
 //! - **Retries.** A record that failed stays the first of its key and holds no place while it waits.
 //! - **The circuit breaker.** Each attempt needs a permit. A dependency that is down costs nobody an
 //!   attempt.
@@ -14,8 +13,7 @@
 //! - **The source's end.** What follows the source waits until everything here has ended, so a record
 //!   that still fails soon after the end is deferred: it becomes a dead letter that is redriven.
 //! - **The watermark.** Everything up to it has ended; only that may be reported to the source.
-//! - **Closing.** Nothing is handled any more; what happens to the rest depends on why
-//!   ([`Closing`]).
+//! - **Closing.** Nothing more is handled; what happens to the rest depends on why ([`Closing`]).
 //!
 //! ```text
 //!  push --> waiting --next--> Handle --done--> ended --> watermark
@@ -32,6 +30,7 @@ use super::{Attempts, Reason};
 use crate::core::breaker::blame::Blame;
 
 mod events;
+mod item;
 mod parked;
 mod queues;
 mod rescue;
@@ -43,39 +42,13 @@ pub use events::{
     Admission, Admit, Change, Closing, DeadLetter, DeadLetterRules, Ended, Handle, LeftOut, Next,
     Rules, Try,
 };
+use item::{Held, Item, Place};
 use parked::Parked;
 use queues::Queues;
 use rescue::{DEFER_AFTER, Rescue};
 use timers::Timers;
 pub use verdict::{FailureKind, Tried, Verdict};
-use watermark::{Ticket, Watermark};
-
-/// A record that waits or is worked on.
-#[derive(Debug)]
-struct Item<R> {
-    record: R,
-    created: SystemTime,
-    ticket: Ticket,
-    attempts: Attempts,
-    blame: Blame,
-    /// Attempts that the handler did not end itself.
-    crashes: u32,
-    /// On the clock of [`Pipeline::up`].
-    failing_since: Option<Duration>,
-    /// Since it was first found to be old enough to be rescued.
-    due_since: Option<Duration>,
-}
-
-/// Where a record is in its source, and when it was committed, if that is known.
-type Place<P> = (P, Option<SystemTime>);
-
-/// The breaker lets nobody pass before then.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    until: Duration,
-    /// Because the dependency is down.
-    down: bool,
-}
+use watermark::Watermark;
 
 /// The records of one source in flight.
 #[derive(Debug)]
@@ -161,17 +134,14 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         {
             return Next::DeadLetter(letter);
         }
-        match self.closed {
-            Some(why) if !why.has_last_look() => {
-                breaker.leave();
-                return Next::Idle;
-            }
-            Some(_) => {}
-            None => {
-                if let Some(letter) = self.next_rescue(now, breaker) {
-                    return Next::DeadLetter(letter);
-                }
-            }
+        if self.closed.is_some_and(|why| !why.has_last_look()) {
+            breaker.leave();
+            return Next::Idle;
+        }
+        if self.closed.is_none()
+            && let Some(letter) = self.next_rescue(now, breaker)
+        {
+            return Next::DeadLetter(letter);
         }
         let over = |held: &Held| held.until <= now.elapsed || (held.down && !breaker.is_down());
         if self.held.as_ref().is_some_and(over) {
@@ -206,21 +176,14 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
                 }
                 continue;
             }
-            let attempts = item.attempts.made();
-            let which = if attempts == 0 {
-                Try::First
-            } else {
-                Try::Again
-            };
-            match breaker.admit(which) {
+            let attempt = item.attempts.made() + 1;
+            match breaker.admit(Try::of(attempt)) {
                 Admission::Go(permit) => {
-                    let (record, blame) = (item.record.clone(), item.blame);
-                    let attempt = attempts + 1;
                     return Next::Handle(Handle {
+                        record: item.record.clone(),
+                        blame: item.blame,
                         key,
-                        record,
                         attempt,
-                        blame,
                         permit,
                     });
                 }

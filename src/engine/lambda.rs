@@ -42,11 +42,9 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
-use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use tracing::{error, warn};
@@ -54,7 +52,6 @@ use tracing::{error, warn};
 use crate::core::filter::{Filters, HomeRegion};
 use crate::core::group::GroupTable;
 use crate::core::record::Record;
-use crate::core::record::lambda_event::NotARecord;
 use crate::engine::dependency::{Dependency, Limits};
 use crate::engine::handler::{OUTSIDE, RecordHandler};
 use crate::engine::progress::{Counters, Histogram};
@@ -63,15 +60,20 @@ use crate::stores::clock::Clock;
 use crate::stores::dead_letter::DeadLetters;
 use crate::stores::leases::GapRow;
 
+mod answer;
 mod behind;
 mod event;
 mod invocation;
 mod latest;
+mod runtime;
 
+use answer::Failed;
+pub use answer::{Answer, Invoked, Refused};
 use behind::Gaps;
 use event::Records;
 use invocation::Invocation;
 use latest::LatestStream;
+pub use runtime::run;
 
 /// How long before the end of an invocation nothing is started any more: time for a mail server's
 /// answer to the final dot, and for the ledger.
@@ -83,79 +85,10 @@ const SHORT: Duration = Duration::from_secs(30);
 /// How long before the end of an invocation records in flight are given up and the answer is sent.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// The answer to a batch, in the form that an event source mapping with `ReportBatchItemFailures`
-/// expects.
-///
-/// Source: [batch item failures](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Answer {
-    #[serde(rename = "batchItemFailures")]
-    failures: Vec<Failed>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Failed {
-    #[serde(rename = "itemIdentifier")]
-    sequence_number: String,
-}
-
-impl Answer {
-    /// The sequence number of the first record that is not finished: it and all that follow are
-    /// delivered again. `None`: all are finished.
-    pub fn unsettled(&self) -> Option<&str> {
-        let first = self.failures.first();
-        first.map(|failed| failed.sequence_number.as_str())
-    }
-}
-
-/// How an invocation left its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invoked {
-    /// All records are finished.
-    Settled,
-    /// One is not: the first of them was committed then; `None`: it cannot be read, and does not say.
-    Waiting(Option<SystemTime>),
-}
-
 type Told = Arc<dyn Fn(Invoked) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// So long whoever is told may take.
 const TELLING: Duration = Duration::from_secs(2);
-
-/// Why an event is not answered: the whole batch is delivered again.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refused {
-    /// A record that has no number to report cannot be read.
-    #[error("cannot read the event: {0}")]
-    Unreadable(NotARecord),
-    /// The event source fell behind by most of a day, and the gap cannot be recorded.
-    #[error(
-        "the event source of {stream} fell so far behind that records may be lost, and the gap cannot be \
-         recorded: {why}. See that the function may write to the lease table"
-    )]
-    FellBehind {
-        /// The stream's ARN.
-        stream: String,
-        /// Why the gap is not recorded.
-        why: String,
-    },
-    /// The event is of a table that this function does not follow.
-    #[error(
-        "the records come from {stream}, which is not a stream of a table that this function \
-         follows: name the table, or remove the event source mapping"
-    )]
-    Foreign {
-        /// The stream's ARN.
-        stream: String,
-    },
-}
-
-impl From<NotARecord> for Refused {
-    fn from(error: NotARecord) -> Self {
-        Self::Unreadable(error)
-    }
-}
 
 /// Handles the batches of one table's streams.
 ///
@@ -424,81 +357,4 @@ impl<H> Function<H> {
 /// A stream's table, in its ARN: a re-enabled stream is another one of the same table.
 fn table(stream: &str) -> &str {
     stream.split("/stream/").next().unwrap_or(stream)
-}
-
-/// Answers Lambda's invocations until the process ends: each is handled by the function of the
-/// table that its records come from.
-///
-/// Reads the environment of Lambda: `AWS_LAMBDA_RUNTIME_API`,
-/// `AWS_LAMBDA_FUNCTION_NAME`, `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, `AWS_LAMBDA_FUNCTION_VERSION`.
-///
-/// # Errors
-///
-/// Lambda's runtime API does not answer.
-///
-/// # Panics
-///
-/// One of these variables is not set.
-pub async fn run<H: RecordHandler>(functions: Vec<Function<H>>) -> anyhow::Result<()> {
-    let functions = Arc::new(functions);
-    let service = service_fn(move |event: LambdaEvent<Value>| {
-        let functions = functions.clone();
-        async move { invoked(&functions, &event).await }
-    });
-    lambda_runtime::run(service)
-        .await
-        .map_err(anyhow::Error::from_boxed)
-}
-
-/// One invocation.
-async fn invoked<H: RecordHandler>(
-    functions: &[Function<H>],
-    event: &LambdaEvent<Value>,
-) -> Result<Answer, Diagnostic> {
-    let stream = event::stream(&event.payload);
-    let its = |function: &&Function<H>| stream.is_none_or(|arn| table(arn) == function.at.table());
-    let answer = match functions.iter().find(its) {
-        Some(function) => {
-            let left = left(event.context.deadline, function.clock.now());
-            let ends = Instant::now() + left;
-            function.handle(&event.payload, ends).await
-        }
-        None => Err(Refused::Foreign {
-            stream: stream.unwrap_or_default().to_owned(),
-        }),
-    };
-    // The runtime logs it.
-    answer.map_err(|refused| Diagnostic {
-        error_type: "Refused".to_owned(),
-        error_message: refused.to_string(),
-    })
-}
-
-/// The longest that an invocation may take.
-///
-/// Source: [quotas](https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html).
-const LONGEST: Duration = Duration::from_mins(15);
-
-/// How long an invocation has left. Lambda passes its end, in milliseconds since 1970; the emulator of
-/// cargo-lambda passes a duration instead.
-fn left(deadline: u64, now: SystemTime) -> Duration {
-    let told = Duration::from_millis(deadline);
-    if told <= LONGEST {
-        return told;
-    }
-    let ends = SystemTime::UNIX_EPOCH + told;
-    ends.duration_since(now).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_invocation_has_until_its_end_or_for_as_long_as_an_emulator_says() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
-        assert_eq!(left(1_800_000_030_500, now), Duration::from_millis(30_500));
-        assert_eq!(left(1_799_999_999_000, now), Duration::ZERO);
-        assert_eq!(left(600_000, now), Duration::from_mins(10));
-    }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::stores::dead_letter::Reason;
 use crate::stores::ledger::Needed;
 
-use super::report::{ShardState, ShardStatus, StreamStatus, Verdict, WorkerStatus};
+use super::stream::{ShardState, ShardStatus, StreamStatus, Verdict, WorkerStatus};
 
 /// A record that waits for so long is worth a look: thirty takeovers could have happened meanwhile.
 const LAG: f64 = 5.0 * 60.0;

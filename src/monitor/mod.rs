@@ -39,11 +39,13 @@ pub mod metrics;
 pub mod process;
 pub mod report;
 mod rows;
+pub mod stream;
 mod watch;
 mod watched;
 
 pub use crate::engine::progress::{Beats, Counters, Histogram, Progress, ShardNow};
 pub use findings::{Finding, FindingKind, ResolvedBy};
-pub use report::{FleetStatus, ShardState, StreamStatus, Verdict};
+pub use report::FleetStatus;
+pub use stream::{ShardState, StreamStatus, Verdict};
 pub use watch::Status;
 pub use watched::Watch;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::metrics::Mails;
-use super::report::rfc3339;
+use super::stream::rfc3339;
 
 /// The process that answers: a part of `status.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

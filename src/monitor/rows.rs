@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::report::{
+use super::stream::{
     Gap, Resolved, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
 };
 use crate::core::group::GroupTable;

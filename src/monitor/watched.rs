@@ -8,7 +8,7 @@ use futures_util::future::join;
 use super::asked::{Attention, Parked};
 use super::levels::Levels;
 use super::metrics::{Facts, FleetNow, Labels, Mails, Sample};
-use super::report::StreamStatus;
+use super::stream::StreamStatus;
 use crate::core::group::Effect;
 use crate::engine::consumer::Consumer;
 use crate::engine::handler::RecordHandler;

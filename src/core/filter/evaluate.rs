@@ -97,6 +97,25 @@ fn any_scalar(pattern: &Leaf, view: View<'_>) -> Option<bool> {
 }
 
 /// Whether a text passes the test.
+/// Whether a MODIFY gets through and nothing is asked of the old image.
+pub(super) fn passes_any_change(pattern: &Object) -> bool {
+    !pattern.parts.iter().any(|part| match part {
+        Part::Field(name, Node::Leaf(leaf)) if name == "eventName" => {
+            !leaf.tests.iter().any(|test| passes_text(test, "MODIFY"))
+        }
+        Part::Field(name, Node::Object(change)) => name == "dynamodb" && asks_of_old(change),
+        Part::AnyOf(all) => !all.iter().any(passes_any_change),
+        Part::Field(..) => false,
+    })
+}
+
+fn asks_of_old(pattern: &Object) -> bool {
+    pattern.parts.iter().any(|part| match part {
+        Part::Field(name, _) => name == "OldImage",
+        Part::AnyOf(all) => all.iter().all(asks_of_old),
+    })
+}
+
 pub(super) fn passes_text(test: &Test, value: &str) -> bool {
     passes(test, &Scalar::Text(value.into()))
 }

@@ -49,6 +49,15 @@ pub enum Try {
     Again,
 }
 
+impl Try {
+    pub(super) fn of(attempt: u32) -> Self {
+        match attempt {
+            ..=1 => Self::First,
+            _ => Self::Again,
+        }
+    }
+}
+
 /// What asking the circuit breaker came to.
 #[derive(Debug)]
 pub enum Admission<P> {

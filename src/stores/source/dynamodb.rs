@@ -13,7 +13,6 @@ use aws_sdk_dynamodbstreams::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodbstreams::types as sdk;
 use aws_sdk_dynamodbstreams::types::{ShardFilter, ShardFilterType};
 
-use super::streams::dynamodb::TableStreams;
 use super::{Batch, Description, ListedStream, ShardIterator, SourceError, StreamSource};
 use crate::core::record::{Position, StreamView};
 use crate::core::shard::{Shard, ShardId};
@@ -22,8 +21,10 @@ use crate::stores::clock::dynamodb::Dates;
 use crate::stores::clock::{Clock, ServiceTime};
 
 mod record;
+mod streams;
 
 use record::record;
+use streams::TableStreams;
 
 /// Between two pages of listings of one process, whichever of its streams and tasks wants them: 4
 /// calls a second at most, which leaves more than half of the account's 10 `DescribeStream` calls a

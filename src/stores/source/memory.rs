@@ -1,16 +1,18 @@
 //! A stream in memory that does what the service does and no emulator shows: splits, rollovers,
 //! trims, late children, expired iterators.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_dynamo::Item;
 use tokio::time::Instant;
 
-use super::{Batch, Description, ListedStream, ShardIterator, SourceError, StreamSource};
-use crate::core::hash::hash;
-use crate::core::record::{Event, Position, Record, SequenceNumber, StreamView};
+mod shards;
+
+use shards::Shards;
+
+use super::{Batch, Description, ShardIterator, SourceError, StreamSource};
+use crate::core::record::{Event, Position, Record, SequenceNumber};
 use crate::core::shard::{Shard, ShardId};
 
 /// How long an iterator lives.
@@ -21,32 +23,9 @@ pub const ITERATOR_LIFE: Duration = Duration::from_mins(15);
 /// A stream that lives as long as its last clone.
 #[derive(Debug, Clone)]
 pub struct MemoryStream {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Shards>>,
     started: Instant,
     batch: usize,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    shards: BTreeMap<ShardId, Held>,
-    /// The table's streams, oldest first. A stream that was never replaced has no label.
-    streams: Vec<ListedStream>,
-    /// Whether the newest stream is switched on.
-    off: bool,
-    records: u64,
-    made: u64,
-}
-
-#[derive(Debug, Clone)]
-struct Held {
-    parent: Option<ShardId>,
-    /// The hashes of the keys that it takes, from and to, both included.
-    range: (u64, u64),
-    records: Vec<Record>,
-    trimmed: usize,
-    closed: bool,
-    hidden: bool,
-    forgotten: bool,
 }
 
 /// A change that is committed to the stream.
@@ -91,7 +70,7 @@ impl MemoryStream {
     pub fn switch_off(&self) {
         let mut state = self.state();
         state.off = true;
-        for held in state.shards.values_mut() {
+        for held in state.by_id.values_mut() {
             held.closed = true;
             held.hidden = false;
         }
@@ -113,7 +92,7 @@ impl MemoryStream {
         }
         state.streams.retain(|stream| *stream.label != *label);
         let of_stream = |id: &ShardId| id.label() == Some(label);
-        let shards = state.shards.iter_mut().filter(|(id, _)| of_stream(id));
+        let shards = state.by_id.iter_mut().filter(|(id, _)| of_stream(id));
         let mut dropped = Vec::new();
         for (_, held) in shards {
             dropped.extend_from_slice(&held.records[held.trimmed..]);
@@ -142,7 +121,7 @@ impl MemoryStream {
     /// hours. Answers those that were dropped just now.
     pub fn trim(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
         let mut state = self.state();
-        let Some(held) = state.shards.get_mut(shard) else {
+        let Some(held) = state.by_id.get_mut(shard) else {
             return Vec::new();
         };
         let end = held
@@ -175,7 +154,7 @@ impl MemoryStream {
     pub fn open_shards(&self) -> Vec<ShardId> {
         let state = self.state();
         state
-            .shards
+            .by_id
             .iter()
             .filter(|(_, held)| !held.closed)
             .map(|(id, _)| id.clone())
@@ -186,7 +165,7 @@ impl MemoryStream {
     /// there were.
     pub fn census(&self) -> Vec<(Shard, usize, usize)> {
         let state = self.state();
-        let census = state.shards.iter().map(|(id, held)| {
+        let census = state.by_id.iter().map(|(id, held)| {
             let shard = Shard {
                 id: id.clone(),
                 parent: held.parent.clone(),
@@ -196,7 +175,7 @@ impl MemoryStream {
         census.collect()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Shards> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -205,154 +184,6 @@ impl MemoryStream {
             "{}|{index}|{shard}",
             self.started.elapsed().as_millis()
         ))
-    }
-}
-
-impl State {
-    fn open_stream(&mut self, label: &str, created: Option<SystemTime>, shards: u64) {
-        self.off = false;
-        self.streams.push(ListedStream {
-            label: label.into(),
-            created,
-            view: Some(StreamView::NewAndOldImages),
-        });
-        let count = shards.max(1);
-        let width = u64::MAX / count;
-        for i in 0..count {
-            let end = if i + 1 == count {
-                u64::MAX
-            } else {
-                (i + 1) * width - 1
-            };
-            self.open(None, (i * width, end));
-        }
-    }
-
-    fn open(&mut self, parent: Option<ShardId>, range: (u64, u64)) -> ShardId {
-        self.made += 1;
-        let id = format!("shardId-{:020}-{:08x}", self.made, self.made);
-        let label = self.streams.last().map(|stream| stream.label.clone());
-        let id = match label.filter(|label| !label.is_empty()) {
-            Some(label) => ShardId::of_stream(&label, &id),
-            None => ShardId::new(id),
-        };
-        let held = Held {
-            parent,
-            range,
-            records: Vec::new(),
-            trimmed: 0,
-            closed: false,
-            hidden: false,
-            forgotten: false,
-        };
-        self.shards.insert(id.clone(), held);
-        id
-    }
-
-    fn change(&mut self, shard: &ShardId, change: impl FnOnce(&mut Held)) {
-        if let Some(held) = self.shards.get_mut(shard) {
-            change(held);
-        }
-    }
-
-    fn append(&mut self, commit: Commit) -> (Record, Option<ShardId>) {
-        self.records += 1;
-        let record = Record {
-            event_id: format!("event-{}", self.records),
-            event: commit.event,
-            keys: commit.keys,
-            new_image: commit.new_image,
-            old_image: commit.old_image,
-            sequence_number: sequence_number(self.records),
-            created: commit.created,
-            view: StreamView::NewAndOldImages,
-            size_bytes: 256,
-            by_ttl: false,
-        };
-        let place = spread(hash(record.key().as_str()));
-        let taker = self
-            .shards
-            .iter_mut()
-            .find(|(_, held)| !held.closed && (held.range.0..=held.range.1).contains(&place));
-        let shard = taker.map(|(id, held)| {
-            held.records.push(record.clone());
-            id.clone()
-        });
-        (record, shard)
-    }
-
-    fn end(&mut self, shard: &ShardId, split: bool) -> Vec<ShardId> {
-        let Some(held) = self.shards.get_mut(shard).filter(|held| !held.closed) else {
-            return Vec::new();
-        };
-        held.closed = true;
-        let (from, to) = held.range;
-        let middle = from + (to - from) / 2;
-        let ranges = if split {
-            vec![(from, middle), (middle + 1, to)]
-        } else {
-            vec![(from, to)]
-        };
-        ranges
-            .into_iter()
-            .map(|range| self.open(Some(shard.clone()), range))
-            .collect()
-    }
-
-    fn is_forgettable(&self, shard: &ShardId, time: SystemTime) -> bool {
-        let there = |id: &ShardId| self.shards.get(id).is_some_and(|held| !held.forgotten);
-        self.shards.get(shard).is_some_and(|held| {
-            held.closed
-                && held
-                    .records
-                    .last()
-                    .is_some_and(|record| record.created < time)
-                && !held.parent.as_ref().is_some_and(there)
-        })
-    }
-
-    fn listed(&self) -> impl Iterator<Item = Shard> {
-        let seen = self.shards.iter().filter(|(id, _)| self.is_visible(id));
-        seen.map(|(id, held)| Shard {
-            id: id.clone(),
-            parent: held.parent.clone(),
-        })
-    }
-
-    /// No shard is listed before its parent.
-    fn is_visible(&self, shard: &ShardId) -> bool {
-        let mut at = Some(shard);
-        while let Some((id, held)) = at.and_then(|id| self.shards.get_key_value(id)) {
-            if held.forgotten {
-                return id != shard;
-            }
-            if held.hidden {
-                return false;
-            }
-            at = held.parent.as_ref();
-        }
-        true
-    }
-
-    fn held(&self, shard: &ShardId) -> Result<&Held, SourceError> {
-        self.shards
-            .get(shard)
-            .filter(|held| !held.forgotten)
-            .ok_or(SourceError::Gone)
-    }
-}
-
-/// Keys that differ only at their end differ in all bits.
-fn spread(hash: u64) -> u64 {
-    let mixed = (hash ^ (hash >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 29)
-}
-
-/// 21 digits, as the service's are at least.
-fn sequence_number(count: u64) -> SequenceNumber {
-    match SequenceNumber::parse(format!("{:021}", u128::from(count) * 100)) {
-        Ok(number) => number,
-        Err(_) => unreachable!("21 digits are a sequence number"),
     }
 }
 

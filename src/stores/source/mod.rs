@@ -9,9 +9,6 @@ pub use crate::core::shard::{Shard, ShardId};
 
 pub mod dynamodb;
 pub mod memory;
-mod streams {
-    pub(super) mod dynamodb;
-}
 
 /// A stream of records, cut into shards.
 ///

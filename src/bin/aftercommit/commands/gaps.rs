@@ -1,6 +1,6 @@
 //! `aftercommit gaps`: what left the stream before it was read, for operators.
 
-use aftercommit::monitor::report::Gap;
+use aftercommit::monitor::stream::Gap;
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::leases::{Consistency, GapResolution, GapRow, LeaseStore as _};
 use aftercommit::{Clock, GroupTable};

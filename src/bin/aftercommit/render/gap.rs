@@ -1,6 +1,6 @@
 //! A gap as text.
 
-use aftercommit::monitor::report::Gap;
+use aftercommit::monitor::stream::Gap;
 
 use crate::render::out::{moment, plain};
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use aftercommit::monitor::report::{ShardStatus, StreamStatus, WorkerStatus};
+use aftercommit::monitor::stream::{ShardStatus, StreamStatus, WorkerStatus};
 use aftercommit::monitor::{FleetStatus, ResolvedBy, ShardState, Verdict};
 
 use crate::render::gap;

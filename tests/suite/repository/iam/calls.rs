@@ -157,7 +157,9 @@ fn walk(top: &Path, folder: &Path, into: &mut Vec<PathBuf>) {
         let path = folder.join(entry.file_name());
         if entry.path().is_dir() {
             walk(top, &path, into);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
+        } else if path.extension().is_some_and(|ending| ending == "rs")
+            && !path.ends_with("tests.rs")
+        {
             into.push(path);
         }
     }

@@ -43,7 +43,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/stores/source/streams/dynamodb.rs",
+        file: "src/stores/source/dynamodb/streams.rs",
         table: None,
         on: &[("dynamodb:", STREAM)],
         ecs: &["listed"],
@@ -51,7 +51,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/stores/source/streams/dynamodb.rs",
+        file: "src/stores/source/dynamodb/streams.rs",
         table: None,
         on: &[("dynamodb:", ORDERS)],
         ecs: &["table"],

@@ -7,13 +7,13 @@ use aws_sdk_dynamodb::error::ProvideErrorMetadata as _;
 use aws_sdk_dynamodb::types::TableDescription;
 use aws_sdk_dynamodbstreams::Client;
 
+use super::failed;
 use crate::stores::aws_error::AwsError;
 use crate::stores::source::SourceError;
-use crate::stores::source::dynamodb::failed;
 
 /// Finds the streams of a table.
 #[derive(Debug, Clone)]
-pub(in crate::stores::source) struct TableStreams {
+pub(super) struct TableStreams {
     tables: aws_sdk_dynamodb::Client,
     /// As the user names it.
     name: Arc<str>,
@@ -23,7 +23,7 @@ pub(in crate::stores::source) struct TableStreams {
 
 /// The streams of a table.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::stores::source) struct Found {
+pub(super) struct Found {
     /// The labels, oldest first.
     pub labels: BTreeSet<Arc<str>>,
     /// Why nothing that is committed now comes into any of them.

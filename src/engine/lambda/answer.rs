@@ -1,0 +1,76 @@
+//! What an invocation is answered.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::core::record::lambda_event::NotARecord;
+
+/// The answer to a batch, in the form that an event source mapping with `ReportBatchItemFailures`
+/// expects.
+///
+/// Source: [batch item failures](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    #[serde(rename = "batchItemFailures")]
+    pub(super) failures: Vec<Failed>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Failed {
+    #[serde(rename = "itemIdentifier")]
+    pub(super) sequence_number: String,
+}
+
+impl Answer {
+    /// The sequence number of the first record that is not finished: it and all that follow are
+    /// delivered again. `None`: all are finished.
+    pub fn unsettled(&self) -> Option<&str> {
+        let first = self.failures.first();
+        first.map(|failed| failed.sequence_number.as_str())
+    }
+}
+
+/// How an invocation left its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invoked {
+    /// All records are finished.
+    Settled,
+    /// One is not: the first of them was committed then; `None`: it cannot be read, and does not say.
+    Waiting(Option<SystemTime>),
+}
+
+/// Why an event is not answered: the whole batch is delivered again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// A record that has no number to report cannot be read.
+    #[error("cannot read the event: {0}")]
+    Unreadable(NotARecord),
+    /// The event source fell behind by most of a day, and the gap cannot be recorded.
+    #[error(
+        "the event source of {stream} fell so far behind that records may be lost, and the gap cannot be \
+         recorded: {why}. See that the function may write to the lease table"
+    )]
+    FellBehind {
+        /// The stream's ARN.
+        stream: String,
+        /// Why the gap is not recorded.
+        why: String,
+    },
+    /// The event is of a table that this function does not follow.
+    #[error(
+        "the records come from {stream}, which is not a stream of a table that this function \
+         follows: name the table, or remove the event source mapping"
+    )]
+    Foreign {
+        /// The stream's ARN.
+        stream: String,
+    },
+}
+
+impl From<NotARecord> for Refused {
+    fn from(error: NotARecord) -> Self {
+        Self::Unreadable(error)
+    }
+}
