@@ -60,10 +60,10 @@ pub enum BadDkim {
 pub struct Dkim {
     domain: String,
     selector: String,
-    key: Key,
+    key: SigningKey,
 }
 
-enum Key {
+enum SigningKey {
     Rsa(Box<RsaKeyPair>),
     Ed25519(Ed25519KeyPair),
 }
@@ -98,7 +98,7 @@ impl Dkim {
         Ok(Self {
             domain,
             selector: selector.to_owned(),
-            key: Key::read(&key)?,
+            key: SigningKey::read(&key)?,
         })
     }
 
@@ -148,7 +148,7 @@ impl Dkim {
     }
 }
 
-impl Key {
+impl SigningKey {
     fn read(der: &PrivateKeyDer<'_>) -> Result<Self, BadDkim> {
         let der = match der {
             PrivateKeyDer::Pkcs1(der) => {

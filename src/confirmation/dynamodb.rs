@@ -10,7 +10,7 @@ use serde_dynamo::Item;
 use super::lookup::{Lookup, Now, address_hash};
 use crate::stores::rows::dynamodb::{Table, Write};
 use crate::stores::rows::expression::Expression;
-use crate::stores::rows::fields::{Reader, text, time, to_item, words};
+use crate::stores::rows::fields::{RowReader, text, time, to_item, words};
 use crate::stores::tables::dynamodb::ADDRESS;
 
 /// Looks into DynamoDB for what is true now.
@@ -137,7 +137,7 @@ impl SuppressionList {
             let told = read(item);
             if let Err(error) = &told {
                 // What is no hash may be an address that somebody wrote by hand.
-                let row = Reader(item).text(ADDRESS).unwrap_or_default();
+                let row = RowReader(item).text(ADDRESS).unwrap_or_default();
                 let is_hash = row.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let row = if is_hash { row } else { "no hash" };
                 tracing::warn!(row, %error, "skipping a row of the suppression list that cannot \
@@ -146,7 +146,7 @@ impl SuppressionList {
             told.ok()
         });
         let all = all.collect();
-        let next = last.map(|key| Reader(&key).text(ADDRESS).map(str::to_owned));
+        let next = last.map(|key| RowReader(&key).text(ADDRESS).map(str::to_owned));
         Ok((all, next.transpose()?))
     }
 
@@ -156,7 +156,7 @@ impl SuppressionList {
 }
 
 fn read(item: &Item) -> anyhow::Result<Suppressed> {
-    let reader = Reader(item);
+    let reader = RowReader(item);
     Ok(Suppressed {
         hash: reader.text(ADDRESS)?.to_owned(),
         reason: reader.text("reason")?.to_owned(),

@@ -69,8 +69,8 @@ use compiler::Compiler;
 use evaluate::Fit;
 pub use home::{BadHomeRegion, HomeRegion};
 use pattern::Object;
+use subject::RecordView;
 pub use subject::Subject;
-use subject::View;
 
 use crate::core::record::Record;
 
@@ -104,13 +104,13 @@ impl Filter {
 
     /// Whether the record gets through.
     pub fn matches<'a>(&self, subject: impl Into<Subject<'a>>) -> bool {
-        evaluate::object(&self.pattern, View::Event(subject.into())) != Fit::No
+        evaluate::object(&self.pattern, RecordView::Event(subject.into())) != Fit::No
     }
 
     /// The first reason, in the pattern's order, why the record does not get through; `None`: it
     /// does.
     pub fn mismatch<'a>(&self, subject: impl Into<Subject<'a>>) -> Option<Mismatch> {
-        let event = View::Event(subject.into());
+        let event = RecordView::Event(subject.into());
         evaluate::explain(&self.pattern, event, &mut Vec::new())
     }
 

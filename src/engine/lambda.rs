@@ -67,7 +67,7 @@ mod invocation;
 mod latest;
 mod runtime;
 
-use answer::Failed;
+use answer::FailedItem;
 pub use answer::{Answer, Invoked, Refused};
 use behind::Gaps;
 use event::Records;
@@ -283,7 +283,7 @@ impl<H: RecordHandler> Function<H> {
         match (unsettled, unread) {
             (None, Some(unread)) => Err(unread.error.into()),
             (unsettled, _) => {
-                let failed = unsettled.map(|(number, _)| Failed {
+                let failed = unsettled.map(|(number, _)| FailedItem {
                     sequence_number: number.as_str().to_owned(),
                 });
                 let failures = failed.into_iter().collect();

@@ -26,7 +26,7 @@ mod shard;
 
 pub use beats::Beats;
 pub use counters::Counters;
-pub use histogram::{BOUNDS, BUCKETS, Buckets, Held, Histogram};
+pub use histogram::{BOUNDS, BUCKETS, BucketCounts, Buckets, Histogram};
 pub use ready::{HeldBack, NotReady};
 use shard::Board;
 pub use shard::ShardNow;

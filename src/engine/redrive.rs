@@ -66,7 +66,7 @@ impl How {
 
 /// A key whose letters are redriven.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
+pub struct RedrivenKey {
     /// The group, and the item's table.
     pub at: GroupTable,
     /// The item's key.
@@ -75,24 +75,24 @@ pub struct Key {
 
 /// What happened to a letter or a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum RedriveStep {
     /// A letter was handled and finished.
     Redriven(LetterId),
     /// A key has no more letters and is free.
-    Free(Key),
+    Free(RedrivenKey),
     /// A key stopped.
     Stopped {
         /// The key.
-        key: Key,
+        key: RedrivenKey,
         /// Why. May quote the record's content.
         why: String,
         /// `Some`: its letter failed for good, and it waits for an operator from now on.
         because: Option<Reason>,
     },
     /// A key was not tried, because a dependency is down or it was stopped.
-    Untried(Key),
+    Untried(RedrivenKey),
     /// Another process is redriving the key.
-    Taken(Key),
+    Taken(RedrivenKey),
 }
 
 /// What was done, in numbers.
@@ -119,9 +119,9 @@ pub struct Summary {
 pub async fn redrive<H: RecordHandler>(
     letters: &dyn DeadLetters,
     handler: &H,
-    keys: Vec<Key>,
+    keys: Vec<RedrivenKey>,
     how: (&How, &mut fastrand::Rng),
-    mut told: impl FnMut(&Step),
+    mut told: impl FnMut(&RedriveStep),
 ) -> Summary {
     let (how, rng) = how;
     let redrive = Redrive {
@@ -160,13 +160,13 @@ pub async fn redrive<H: RecordHandler>(
 }
 
 impl Summary {
-    fn count(&mut self, step: &Step) {
+    fn count(&mut self, step: &RedriveStep) {
         match step {
-            Step::Redriven(_) => self.redriven += 1,
-            Step::Free(_) => self.free += 1,
-            Step::Stopped { .. } => self.stopped += 1,
-            Step::Untried(_) => self.untried += 1,
-            Step::Taken(_) => self.taken += 1,
+            RedriveStep::Redriven(_) => self.redriven += 1,
+            RedriveStep::Free(_) => self.free += 1,
+            RedriveStep::Stopped { .. } => self.stopped += 1,
+            RedriveStep::Untried(_) => self.untried += 1,
+            RedriveStep::Taken(_) => self.taken += 1,
         }
     }
 }

@@ -34,16 +34,16 @@ type Untold = String;
 
 /// The keys that wait behind dead letters.
 #[derive(Debug)]
-pub(super) struct Parked {
+pub(super) struct ParkedKeys {
     letters: Arc<dyn DeadLetters>,
-    last: Last<Vec<Option<Reason>>>,
+    last: LastAnswer<Vec<Option<Reason>>>,
 }
 
-impl Parked {
+impl ParkedKeys {
     pub fn of(letters: Arc<dyn DeadLetters>) -> Self {
         Self {
             letters,
-            last: Last::default(),
+            last: LastAnswer::default(),
         }
     }
 
@@ -56,19 +56,19 @@ impl Parked {
 }
 
 /// The orders that need a person's attention.
-pub(super) struct Attention {
+pub(super) struct OrdersInNeed {
     count: Box<dyn Fn() -> BoxFuture<'static, anyhow::Result<Needed>> + Send + Sync>,
-    last: Last<Needed>,
+    last: LastAnswer<Needed>,
 }
 
-impl Attention {
+impl OrdersInNeed {
     pub fn by<F>(count: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = anyhow::Result<Needed>> + Send + 'static,
     {
         Self {
             count: Box::new(move || Box::pin(count())),
-            last: Last::default(),
+            last: LastAnswer::default(),
         }
     }
 
@@ -79,7 +79,7 @@ impl Attention {
     }
 }
 
-impl fmt::Debug for Attention {
+impl fmt::Debug for OrdersInNeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attention").finish_non_exhaustive()
     }
@@ -90,10 +90,10 @@ impl fmt::Debug for Attention {
 /// A task of its own asks, so that its answer is there at the next look even if whoever looked first
 /// has gone.
 #[derive(Debug)]
-struct Last<T>(Arc<watch::Sender<Answer<T>>>);
+struct LastAnswer<T>(Arc<watch::Sender<Asked<T>>>);
 
 #[derive(Debug)]
-struct Answer<T> {
+struct Asked<T> {
     /// What was told last, and when.
     told: Option<(T, Instant)>,
     /// Why the last question was not answered.
@@ -104,9 +104,9 @@ struct Answer<T> {
     again_at: Option<Instant>,
 }
 
-impl<T> Default for Last<T> {
+impl<T> Default for LastAnswer<T> {
     fn default() -> Self {
-        let nothing = Answer {
+        let nothing = Asked {
             told: None,
             failed: None,
             asking_until: None,
@@ -116,13 +116,13 @@ impl<T> Default for Last<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Last<T> {
+impl<T: Clone + Send + Sync + 'static> LastAnswer<T> {
     async fn or_ask<F>(&self, what: &'static str, ask: impl FnOnce() -> F) -> Result<T, Untold>
     where
         F: Future<Output = anyhow::Result<T>> + Send + 'static,
     {
         let mut answers = self.0.subscribe();
-        let begins = self.0.send_if_modified(Answer::begin);
+        let begins = self.0.send_if_modified(Asked::begin);
         if begins {
             tokio::spawn(asked(self.0.clone(), what, ask()));
         }
@@ -133,7 +133,7 @@ impl<T: Clone + Send + Sync + 'static> Last<T> {
     }
 }
 
-impl<T: Clone> Answer<T> {
+impl<T: Clone> Asked<T> {
     /// Whether somebody is to ask now.
     fn begin(&mut self) -> bool {
         let now = Instant::now();
@@ -159,7 +159,7 @@ impl<T: Clone> Answer<T> {
 
 /// Asks, and leaves the answer for whoever looks.
 async fn asked<T>(
-    to: Arc<watch::Sender<Answer<T>>>,
+    to: Arc<watch::Sender<Asked<T>>>,
     what: &'static str,
     ask: impl Future<Output = anyhow::Result<T>>,
 ) {

@@ -15,8 +15,8 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::metrics::{Labels, Metric, Sample, Unit, Value};
-use crate::engine::progress::{Buckets, Held};
+use super::metrics::{Metric, MetricLabels, MetricUnit, MetricValue, Sample};
+use crate::engine::progress::{BucketCounts, Buckets};
 
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "aftercommit";
@@ -60,7 +60,7 @@ const MOST: u64 = 100;
 #[derive(Debug, Default)]
 pub struct Emf {
     /// By labels and metric.
-    before: BTreeMap<(Labels, &'static str), Value>,
+    before: BTreeMap<(MetricLabels, &'static str), MetricValue>,
 }
 
 impl Emf {
@@ -87,7 +87,7 @@ impl Emf {
         members.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
         let directive = json!({
             "Namespace": NAMESPACE,
-            "Dimensions": [Labels::NAMES],
+            "Dimensions": [MetricLabels::NAMES],
             "Metrics": definitions,
         });
         let about = json!({ "Timestamp": millis, "CloudWatchMetrics": [directive] });
@@ -98,35 +98,35 @@ impl Emf {
 
 fn definition(metric: &Metric) -> Json {
     let unit = match metric.unit {
-        Unit::Count => "Count",
-        Unit::Seconds => "Seconds",
-        Unit::Bytes => "Bytes",
+        MetricUnit::Count => "Count",
+        MetricUnit::Seconds => "Seconds",
+        MetricUnit::Bytes => "Bytes",
     };
     json!({ "Name": metric.name, "Unit": unit })
 }
 
 /// The value in a line; `None`: there is nothing to tell.
-fn number(value: &Value, before: Option<&Value>) -> Option<Json> {
+fn number(value: &MetricValue, before: Option<&MetricValue>) -> Option<Json> {
     match (value, before) {
-        (Value::Counter(now), Some(Value::Counter(before))) => {
+        (MetricValue::Counter(now), Some(MetricValue::Counter(before))) => {
             Some(now.saturating_sub(*before).into())
         }
-        (Value::Counter(now), _) => Some((*now).into()),
-        (Value::Gauge(value) | Value::Process(value), _) => Some((*value).into()),
-        (Value::Each(each), _) => each.joined().map(Json::from),
-        (Value::Times(now), Some(Value::Times(before))) => times(now, before),
-        (Value::Times(now), _) => times(now, &Buckets::default()),
-        (Value::Build, _) => None,
+        (MetricValue::Counter(now), _) => Some((*now).into()),
+        (MetricValue::Gauge(value) | MetricValue::Process(value), _) => Some((*value).into()),
+        (MetricValue::Each(each), _) => each.joined().map(Json::from),
+        (MetricValue::Times(now), Some(MetricValue::Times(before))) => times(now, before),
+        (MetricValue::Times(now), _) => times(now, &Buckets::default()),
+        (MetricValue::Build, _) => None,
     }
 }
 
 fn times(now: &Buckets, before: &Buckets) -> Option<Json> {
-    let new = now.iter().zip(before).map(|(now, before)| Held {
+    let new = now.iter().zip(before).map(|(now, before)| BucketCounts {
         count: now.count.saturating_sub(before.count),
         seconds: (now.seconds - before.seconds).max(0.0),
     });
     #[expect(clippy::cast_precision_loss, reason = "a mean need not be exact")]
-    let mean = |held: &Held| held.seconds / held.count as f64;
+    let mean = |held: &BucketCounts| held.seconds / held.count as f64;
     let new: Vec<_> = new.filter(|held| held.count > 0).collect();
     let total: u64 = new.iter().map(|held| held.count).sum();
     let most = total.min(MOST);
@@ -135,7 +135,7 @@ fn times(now: &Buckets, before: &Buckets) -> Option<Json> {
     let at = |rank: u64| {
         let mut before = 0;
         let mut buckets = new.iter();
-        let holds = |held: &&Held| {
+        let holds = |held: &&BucketCounts| {
             before += held.count;
             rank < before
         };

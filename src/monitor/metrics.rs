@@ -56,7 +56,7 @@ impl Mails {
 
 /// Whose metrics these are: labels in Prometheus, dimensions in CloudWatch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Labels {
+pub struct MetricLabels {
     /// The group that handles the changes.
     pub group: Group,
     /// The effect that it performs.
@@ -65,7 +65,7 @@ pub struct Labels {
     pub table: String,
 }
 
-impl Labels {
+impl MetricLabels {
     /// The names of the labels.
     pub const NAMES: [&str; 3] = ["group", "effect", "table"];
 
@@ -84,7 +84,7 @@ impl Labels {
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// Whose they are.
-    pub labels: &'a Labels,
+    pub labels: &'a MetricLabels,
     /// What was done so far.
     pub counters: &'a Counters,
     /// How long attempts took.
@@ -118,15 +118,15 @@ pub struct Metric {
     /// What it says, in a line.
     pub help: &'static str,
     /// What it is counted in.
-    pub unit: Unit,
+    pub unit: MetricUnit,
     /// Who writes it.
-    pub source: Source,
+    pub source: Measured,
     read: Read,
 }
 
 /// Who writes a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum Measured {
     /// Each worker of a fleet, of itself.
     Worker,
     /// Each worker of a fleet and each Lambda function, of itself.
@@ -137,7 +137,7 @@ pub enum Source {
     Lister,
 }
 
-impl Source {
+impl Measured {
     /// Whether there is one on Lambda.
     pub fn on_lambda(self) -> bool {
         matches!(self, Self::Process | Self::Group)
@@ -156,7 +156,7 @@ impl Source {
 
 /// What a metric is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum MetricUnit {
     /// Things.
     Count,
     /// Seconds.
@@ -165,7 +165,7 @@ pub enum Unit {
     Bytes,
 }
 
-impl Unit {
+impl MetricUnit {
     /// In words.
     pub fn words(self) -> &'static str {
         match self {
@@ -205,7 +205,7 @@ enum Read {
 
 /// The value of a metric at a moment.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum MetricValue {
     /// Only ever rises.
     Counter(u64),
     /// Of the table.
@@ -247,9 +247,9 @@ impl Each {
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// Whose they are.
-    pub labels: Labels,
+    pub labels: MetricLabels,
     /// Each metric that has a value.
-    pub values: Vec<(&'static Metric, Value)>,
+    pub values: Vec<(&'static Metric, MetricValue)>,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "what is held at a time is few")]
@@ -259,38 +259,38 @@ fn float(count: u64) -> f64 {
 
 impl Metric {
     /// The value, if there is one.
-    fn value(&self, facts: &Facts<'_>) -> Option<Value> {
+    fn value(&self, facts: &Facts<'_>) -> Option<MetricValue> {
         if facts.fleet.is_none() && !self.source.on_lambda() {
             return None;
         }
         let fleet = facts.fleet.as_ref();
         Some(match self.read {
-            Read::Counter(of) => Value::Counter(of(facts.counters).load(Ordering::Relaxed)),
-            Read::Mails(of) => Value::Counter(of(facts.mails.as_ref()?)),
+            Read::Counter(of) => MetricValue::Counter(of(facts.counters).load(Ordering::Relaxed)),
+            Read::Mails(of) => MetricValue::Counter(of(facts.mails.as_ref()?)),
             Read::Shards(of, joined) => {
                 let value = |one: &ShardNow| Some((one.shard.to_string(), of(one)?.as_secs_f64()));
-                Value::Each(Each {
+                MetricValue::Each(Each {
                     label: "shard",
                     values: facts.shards.iter().filter_map(value).collect(),
                     joined,
                 })
             }
-            Read::Table(of) => Value::Gauge(float(of(facts.shards))),
-            Read::Level(of) => Value::Gauge(float(of(facts.levels?)?)),
+            Read::Table(of) => MetricValue::Gauge(float(of(facts.shards))),
+            Read::Level(of) => MetricValue::Gauge(float(of(facts.levels?)?)),
             Read::ByReason => {
                 let by_reason = facts.levels?.parked.as_ref()?.iter();
                 let values = by_reason.map(|(reason, keys)| ((*reason).to_owned(), float(*keys)));
-                Value::Each(Each {
+                MetricValue::Each(Each {
                     label: "reason",
                     values: values.collect(),
                     joined: Joined::Sum,
                 })
             }
-            Read::Down => Value::Process(facts.down_for.as_secs_f64()),
-            Read::Process(of) => Value::Process(of(fleet?)),
-            Read::Handling => Value::Times(Box::new(facts.handling.buckets())),
-            Read::Settling => Value::Times(Box::new(fleet?.settling.buckets())),
-            Read::Build => Value::Build,
+            Read::Down => MetricValue::Process(facts.down_for.as_secs_f64()),
+            Read::Process(of) => MetricValue::Process(of(fleet?)),
+            Read::Handling => MetricValue::Times(Box::new(facts.handling.buckets())),
+            Read::Settling => MetricValue::Times(Box::new(fleet?.settling.buckets())),
+            Read::Build => MetricValue::Build,
         })
     }
 
@@ -310,7 +310,7 @@ impl Metric {
     }
 }
 
-impl Value {
+impl MetricValue {
     /// The value of two consumers of one table.
     fn join(&mut self, other: &Self) {
         match (self, other) {
@@ -368,7 +368,7 @@ impl Sample {
     }
 
     /// The value of a metric.
-    pub fn value(&self, name: &str) -> Option<&Value> {
+    pub fn value(&self, name: &str) -> Option<&MetricValue> {
         let found = self.values.iter().find(|(metric, _)| metric.name == name);
         found.map(|(_, value)| value)
     }

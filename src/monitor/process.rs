@@ -31,12 +31,12 @@ pub struct Process {
     /// For how long what the handler depends on has been down, in seconds; 0: it is up.
     pub dependency_down_seconds: f64,
     /// One moment every five seconds, for half an hour.
-    pub history: Vec<Moment>,
+    pub history: Vec<ProcessMoment>,
 }
 
 /// How it was at a moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Moment {
+pub struct ProcessMoment {
     /// When.
     #[serde(serialize_with = "rfc3339")]
     pub at: SystemTime,
@@ -58,14 +58,14 @@ const KEPT: usize = 360;
 
 /// The last half hour.
 #[derive(Debug, Default)]
-pub(super) struct History {
-    moments: VecDeque<Moment>,
+pub(super) struct ProcessHistory {
+    moments: VecDeque<ProcessMoment>,
     due: Duration,
 }
 
-impl History {
+impl ProcessHistory {
     /// Keeps the moment, if one is due.
-    pub fn add(&mut self, now: Duration, moment: Moment) {
+    pub fn add(&mut self, now: Duration, moment: ProcessMoment) {
         if now < self.due {
             return;
         }
@@ -77,7 +77,7 @@ impl History {
     }
 
     /// The oldest first.
-    pub fn moments(&self) -> impl Iterator<Item = &Moment> {
+    pub fn moments(&self) -> impl Iterator<Item = &ProcessMoment> {
         self.moments.iter()
     }
 }
@@ -88,9 +88,9 @@ mod tests {
 
     #[test]
     fn the_history_is_half_an_hour_in_steps_of_five_seconds() {
-        let mut history = History::default();
+        let mut history = ProcessHistory::default();
         for second in 0..3_600 {
-            let moment = Moment {
+            let moment = ProcessMoment {
                 at: SystemTime::UNIX_EPOCH,
                 lag_seconds: None,
                 until_trim_seconds: None,

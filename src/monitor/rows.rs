@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::stream::{
-    Gap, Resolved, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
+    Gap, ResolvedGap, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
 };
 use crate::core::group::GroupTable;
 use crate::core::rate::faded;
@@ -186,7 +186,7 @@ impl From<&GapRow> for Gap {
             last_handled_time: row.last_handled_time,
             first_after: place(&row.first_after),
             detected: row.detected,
-            resolved: row.resolved.as_ref().map(|one| Resolved {
+            resolved: row.resolved.as_ref().map(|one| ResolvedGap {
                 by: one.by.clone(),
                 at: one.at,
                 note: one.note.clone(),

@@ -132,12 +132,12 @@ pub struct Gap {
     #[serde(serialize_with = "rfc3339")]
     pub detected: SystemTime,
     /// What an operator found out about them; `None`: nobody has dealt with them.
-    pub resolved: Option<Resolved>,
+    pub resolved: Option<ResolvedGap>,
 }
 
 /// That somebody dealt with a gap.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Resolved {
+pub struct ResolvedGap {
     /// Who says so.
     pub by: String,
     /// When.

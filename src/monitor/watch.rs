@@ -7,10 +7,10 @@ use futures_util::future::{join, join_all};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::asked::Attention;
+use super::asked::OrdersInNeed;
 use super::health::{self, HeldBack, NotReady, Stuck};
 use super::metrics::{Mails, Sample};
-use super::process::{History, Moment, Process};
+use super::process::{Process, ProcessHistory, ProcessMoment};
 use super::report::FleetStatus;
 use super::watched::Watch;
 use crate::core::overload::Overload;
@@ -27,10 +27,10 @@ const SUSTAINED: u32 = 6;
 /// A process and its consumers, watched. Clones are the same.
 #[derive(Clone)]
 pub struct Status {
-    inner: Arc<Inner>,
+    inner: Arc<Watching>,
 }
 
-struct Inner {
+struct Watching {
     clock: Clock,
     since: SystemTime,
     origin: Instant,
@@ -38,7 +38,7 @@ struct Inner {
     watched: OnceLock<Vec<Watch>>,
     /// Why the last attempt to start failed.
     start_error: Mutex<Option<String>>,
-    attention: OnceLock<Attention>,
+    attention: OnceLock<OrdersInNeed>,
     recent: Mutex<Recent>,
 }
 
@@ -47,7 +47,7 @@ struct Inner {
 struct Recent {
     overload: Overload,
     overloaded: Option<(Duration, HeldBack)>,
-    history: History,
+    history: ProcessHistory,
     /// Whether it was ready at the last look.
     ready: bool,
 }
@@ -64,7 +64,7 @@ impl Status {
     /// The status of a process that has no consumers yet, because it is still looking for its tables.
     /// Serve it from the beginning, so that probes learn why the process is not ready.
     pub fn starting(clock: Clock) -> Self {
-        let inner = Inner {
+        let inner = Watching {
             since: clock.now(),
             clock,
             origin: Instant::now(),
@@ -113,7 +113,7 @@ impl Status {
     where
         F: Future<Output = anyhow::Result<Needed>> + Send + 'static,
     {
-        let _ = self.inner.attention.set(Attention::by(count));
+        let _ = self.inner.attention.set(OrdersInNeed::by(count));
     }
 
     /// The metrics of this process as they are now, a sample for each table.
@@ -246,7 +246,7 @@ impl Status {
             .filter_map(|one| one.progress.timing());
         let lease_duration = timings.map(|timing| timing.lease_duration).max();
         let window = lease_duration.unwrap_or_default() * SUSTAINED;
-        let moment = Moment {
+        let moment = ProcessMoment {
             at: self.now(),
             lag_seconds: lag.map(|lag| lag.as_secs_f64()),
             until_trim_seconds: shards()

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::join;
 
-use super::asked::{Attention, Parked};
+use super::asked::{OrdersInNeed, ParkedKeys};
 use super::levels::Levels;
-use super::metrics::{Facts, FleetNow, Labels, Mails, Sample};
+use super::metrics::{Facts, FleetNow, Mails, MetricLabels, Sample};
 use super::stream::StreamStatus;
 use crate::core::group::Effect;
 use crate::engine::consumer::Consumer;
@@ -22,9 +22,9 @@ use crate::stores::source::StreamSource;
 #[derive(Clone)]
 pub struct Watch {
     pub(super) progress: Arc<Progress>,
-    labels: Labels,
+    labels: MetricLabels,
     mails: Option<Arc<dyn Fn() -> Mails + Send + Sync>>,
-    parked: Option<Arc<Parked>>,
+    parked: Option<Arc<ParkedKeys>>,
 }
 
 impl Watch {
@@ -35,7 +35,7 @@ impl Watch {
         let progress = consumer.progress();
         let table = progress.at().table_name();
         Self {
-            labels: Labels {
+            labels: MetricLabels {
                 group: progress.at().group().clone(),
                 effect: Effect::default(),
                 table: table.to_owned(),
@@ -44,7 +44,7 @@ impl Watch {
             mails: None,
             parked: consumer
                 .letters()
-                .map(|letters| Arc::new(Parked::of(letters))),
+                .map(|letters| Arc::new(ParkedKeys::of(letters))),
         }
     }
 
@@ -88,7 +88,7 @@ impl Watch {
 
     /// What waits in the tables, if it is this worker that speaks for its group. What is not answered
     /// in time is left out.
-    pub(super) async fn levels(&self, orders: Option<&Attention>) -> Option<Levels> {
+    pub(super) async fn levels(&self, orders: Option<&OrdersInNeed>) -> Option<Levels> {
         if !self.progress.is_lister() {
             return None;
         }

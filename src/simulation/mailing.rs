@@ -23,7 +23,7 @@ use crate::core::record::{Event, Record};
 use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::stores::clock::Clock;
 use crate::stores::ledger::memory::MemoryLedger;
-use crate::stores::ledger::{EffectKey, Ledger, Page, Swap};
+use crate::stores::ledger::{EffectKey, EntryPage, Ledger, Swap};
 use crate::stores::source::memory::Commit;
 
 mod server;
@@ -327,7 +327,7 @@ impl Ledger for Network {
         self.write("swap", apply).await
     }
 
-    async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<Page> {
+    async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<EntryPage> {
         self.ledger()?.list(state, from).await
     }
 }

@@ -50,16 +50,16 @@ impl fmt::Debug for Clock {
 /// machine is suspended its monotonic clock stands still: this time is behind by as much until the
 /// next answer.
 #[derive(Debug, Clone, Default)]
-pub struct ServiceTime(Arc<Mutex<Option<Known>>>);
+pub struct ServiceTime(Arc<Mutex<Option<Offset>>>);
 
 /// The time at a moment of the monotonic clock.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct Offset {
     time: SystemTime,
     at: Instant,
 }
 
-impl Known {
+impl Offset {
     fn now(self, now: Instant) -> SystemTime {
         self.time + now.saturating_duration_since(self.at)
     }
@@ -74,7 +74,7 @@ impl ServiceTime {
         let before = known.map(|known| known.now(at));
         let before = before.filter(|before| *before <= date + ANSWER);
         let time = before.map_or(date, |before| before.max(date));
-        *known = Some(Known { time, at });
+        *known = Some(Offset { time, at });
     }
 
     /// The time now; `None`: no answer has arrived yet.
@@ -89,7 +89,7 @@ impl ServiceTime {
         Clock::new(move || time.now().unwrap_or_else(|| own.now()))
     }
 
-    fn known(&self) -> MutexGuard<'_, Option<Known>> {
+    fn known(&self) -> MutexGuard<'_, Option<Offset>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

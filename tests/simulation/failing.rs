@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use aftercommit::engine::Timing;
-use aftercommit::engine::redrive::{How, Key, redrive};
+use aftercommit::engine::redrive::{How, RedrivenKey, redrive};
 use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
@@ -263,7 +263,7 @@ impl Run {
             let parked = self.letters.parked(&place()).await.unwrap().keys;
             let keys: Vec<_> = parked
                 .into_iter()
-                .map(|parked| Key {
+                .map(|parked| RedrivenKey {
                     at: place(),
                     key: parked.key,
                 })

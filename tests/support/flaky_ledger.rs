@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use aftercommit::internal::claim::{Entry, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
-use aftercommit::stores::ledger::{EffectKey, Ledger, Page, Swap};
+use aftercommit::stores::ledger::{EffectKey, EntryPage, Ledger, Swap};
 use anyhow::bail;
 
 /// What becomes of one swap.
@@ -86,7 +86,7 @@ impl Ledger for FlakyLedger {
         bail!("no answer")
     }
 
-    async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<Page> {
+    async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<EntryPage> {
         self.inner.list(state, from).await
     }
 }

@@ -1,9 +1,9 @@
 //! Compiles a pattern, and remarks on what can never hold.
 
 use super::evaluate::passes_text;
-use super::json::{Kind, Member, Value};
+use super::json::{JsonKind, JsonMember, JsonValue};
 use super::leaf;
-use super::pattern::{Leaf, Literal, Node, Object, Part, Test};
+use super::pattern::{Clause, Leaf, Literal, Node, Object, Test};
 use super::shape::Shape;
 use super::{Mistake, Remark, place};
 
@@ -15,12 +15,12 @@ pub(super) struct Compiler {
 
 impl Compiler {
     /// Compiles a whole pattern.
-    pub(super) fn compile(value: &Value<'_>) -> Result<(Object, Vec<Remark>), Mistake> {
+    pub(super) fn compile(value: &JsonValue<'_>) -> Result<(Object, Vec<Remark>), Mistake> {
         let mut compiler = Self {
             remarks: Vec::new(),
             path: Vec::new(),
         };
-        let Kind::Object(members) = &value.kind else {
+        let JsonKind::Object(members) = &value.kind else {
             let found = value.kind.word();
             let problem = format!("a pattern is a JSON object such as {EXAMPLE}, this is {found}");
             return Err(Mistake::new(value.at, "", problem));
@@ -40,8 +40,8 @@ impl Compiler {
 
     fn object(
         &mut self,
-        value: &Value<'_>,
-        members: &[&Member<'_>],
+        value: &JsonValue<'_>,
+        members: &[&JsonMember<'_>],
         shape: Option<Shape>,
     ) -> Result<Object, Mistake> {
         if members.is_empty() {
@@ -54,7 +54,7 @@ impl Compiler {
                 continue;
             }
             let same: Vec<_> = members.iter().filter(|one| one.name == *name).collect();
-            if let (true, Kind::List(alternatives)) = (name == "$or", &member.value.kind) {
+            if let (true, JsonKind::List(alternatives)) = (name == "$or", &member.value.kind) {
                 if let Some(again) = same.get(1) {
                     return Err(self.twice(again));
                 }
@@ -63,7 +63,7 @@ impl Compiler {
             } else {
                 self.path.push(name.clone());
                 let node = self.field(&same, shape)?;
-                parts.push(Part::Field(name.clone(), node));
+                parts.push(Clause::Field(name.clone(), node));
             }
             self.path.pop();
         }
@@ -71,7 +71,7 @@ impl Compiler {
         Ok(Object { parts, text })
     }
 
-    fn twice(&self, again: &Member<'_>) -> Mistake {
+    fn twice(&self, again: &JsonMember<'_>) -> Mistake {
         let name = &again.name;
         let problem = format!(
             "{name:?} is named twice: put both conditions into one (objects that are named twice \
@@ -81,21 +81,21 @@ impl Compiler {
     }
 
     /// A field, which several members may name: objects of one name are one object.
-    fn field(&mut self, same: &[&&Member<'_>], parent: Option<Shape>) -> Result<Node, Mistake> {
+    fn field(&mut self, same: &[&&JsonMember<'_>], parent: Option<Shape>) -> Result<Node, Mistake> {
         let first = same[0];
         let shape = self.shape_of(first, parent);
         let mut members = Vec::new();
         for member in same {
             match &member.value.kind {
-                Kind::Object(more) => members.extend(more),
-                Kind::List(tests) if same.len() == 1 => {
+                JsonKind::Object(more) => members.extend(more),
+                JsonKind::List(tests) if same.len() == 1 => {
                     let tests = leaf::read(&member.value, tests, &self.path())?;
                     let text = one_line(member.value.text);
                     let leaf = Leaf { tests, text };
                     self.doubt_leaf(&leaf, shape);
                     return Ok(Node::Leaf(leaf));
                 }
-                Kind::List(_) => return Err(self.twice(member)),
+                JsonKind::List(_) => return Err(self.twice(member)),
                 other => {
                     let (found, text) = (other.word(), one_line(member.value.text));
                     let problem = format!(
@@ -115,17 +115,17 @@ impl Compiler {
 
     fn any_of(
         &mut self,
-        value: &Value<'_>,
-        alternatives: &[Value<'_>],
+        value: &JsonValue<'_>,
+        alternatives: &[JsonValue<'_>],
         shape: Option<Shape>,
-    ) -> Result<Part, Mistake> {
+    ) -> Result<Clause, Mistake> {
         if alternatives.len() < 2 {
             let problem = "$or needs at least two objects to choose from";
             return Err(self.mistake(value.at, problem));
         }
         let mut objects = Vec::new();
         for alternative in alternatives {
-            let Kind::Object(members) = &alternative.kind else {
+            let JsonKind::Object(members) = &alternative.kind else {
                 let found = alternative.kind.word();
                 let problem = format!("$or chooses between objects, found {found}");
                 return Err(self.mistake(alternative.at, problem));
@@ -133,11 +133,11 @@ impl Compiler {
             let members: Vec<_> = members.iter().collect();
             objects.push(self.object(alternative, &members, shape)?);
         }
-        Ok(Part::AnyOf(objects))
+        Ok(Clause::AnyOf(objects))
     }
 
     /// What a stream record has at this field, as far as that is known.
-    fn shape_of(&mut self, member: &Member<'_>, parent: Option<Shape>) -> Option<Shape> {
+    fn shape_of(&mut self, member: &JsonMember<'_>, parent: Option<Shape>) -> Option<Shape> {
         let parent = parent?;
         let shape = parent.field(&member.name);
         if shape.is_none() && !asks_for_absence(&member.value) {
@@ -229,14 +229,14 @@ fn impossible(test: &Test, shape: Shape) -> Option<String> {
 }
 
 /// Whether nothing is allowed here.
-fn asks_for_absence(value: &Value<'_>) -> bool {
-    let nothing = |test: &Value<'_>| match &test.kind {
-        Kind::Object(operator) => operator
+fn asks_for_absence(value: &JsonValue<'_>) -> bool {
+    let nothing = |test: &JsonValue<'_>| match &test.kind {
+        JsonKind::Object(operator) => operator
             .iter()
-            .any(|one| one.name == "exists" && matches!(one.value.kind, Kind::Truth(false))),
+            .any(|one| one.name == "exists" && matches!(one.value.kind, JsonKind::Truth(false))),
         _ => false,
     };
-    matches!(&value.kind, Kind::List(tests) if tests.iter().any(nothing))
+    matches!(&value.kind, JsonKind::List(tests) if tests.iter().any(nothing))
 }
 
 const EXAMPLE: &str = r#"{"eventName": ["INSERT"]}"#;

@@ -6,8 +6,8 @@ use bigdecimal::BigDecimal;
 
 use super::decimal;
 use super::leaf::lower;
-use super::pattern::{Bound, Leaf, Literal, Node, Object, Part, Sign, Test};
-use super::subject::{Scalar, Sort, View};
+use super::pattern::{Bound, Clause, Leaf, Literal, Node, Object, Sign, Test};
+use super::subject::{RecordView, Scalar, Sort};
 use super::{Mismatch, place};
 
 /// How far a pattern holds. In a list this makes a difference: what only asks that something is
@@ -22,7 +22,7 @@ pub(super) enum Fit {
     Present,
 }
 
-pub(super) fn object(pattern: &Object, view: View<'_>) -> Fit {
+pub(super) fn object(pattern: &Object, view: RecordView<'_>) -> Fit {
     let Sort::List(len) = view.sort() else {
         return object_at(pattern, view);
     };
@@ -35,13 +35,13 @@ pub(super) fn object(pattern: &Object, view: View<'_>) -> Fit {
         }
     }
     match (absent == len, len) {
-        (true, 0) => object_at(pattern, View::Missing),
+        (true, 0) => object_at(pattern, RecordView::Missing),
         (true, _) => Fit::Absent,
         (false, _) => Fit::No,
     }
 }
 
-fn object_at(pattern: &Object, view: View<'_>) -> Fit {
+fn object_at(pattern: &Object, view: RecordView<'_>) -> Fit {
     let mut all = Fit::Absent;
     for part in &pattern.parts {
         match part_at(part, view) {
@@ -52,24 +52,24 @@ fn object_at(pattern: &Object, view: View<'_>) -> Fit {
     all
 }
 
-fn part_at(part: &Part, view: View<'_>) -> Fit {
+fn part_at(part: &Clause, view: RecordView<'_>) -> Fit {
     match part {
-        Part::Field(name, pattern) => node(pattern, view.field(name)),
-        Part::AnyOf(alternatives) => {
+        Clause::Field(name, pattern) => node(pattern, view.field(name)),
+        Clause::AnyOf(alternatives) => {
             let fits = alternatives.iter().map(|one| object_at(one, view));
             fits.max().unwrap_or(Fit::No)
         }
     }
 }
 
-fn node(pattern: &Node, view: View<'_>) -> Fit {
+fn node(pattern: &Node, view: RecordView<'_>) -> Fit {
     match pattern {
         Node::Object(pattern) => object(pattern, view),
         Node::Leaf(pattern) => leaf(pattern, view),
     }
 }
 
-fn leaf(pattern: &Leaf, view: View<'_>) -> Fit {
+fn leaf(pattern: &Leaf, view: RecordView<'_>) -> Fit {
     match any_scalar(pattern, view) {
         Some(true) => Fit::Present,
         Some(false) => Fit::No,
@@ -85,7 +85,7 @@ fn leaf(pattern: &Leaf, view: View<'_>) -> Fit {
 }
 
 /// Whether one of the plain values here passes; `None`: there is none.
-fn any_scalar(pattern: &Leaf, view: View<'_>) -> Option<bool> {
+fn any_scalar(pattern: &Leaf, view: RecordView<'_>) -> Option<bool> {
     match view.sort() {
         Sort::Missing | Sort::Object => None,
         Sort::Scalar(scalar) => Some(pattern.tests.iter().any(|test| passes(test, &scalar))),
@@ -100,19 +100,19 @@ fn any_scalar(pattern: &Leaf, view: View<'_>) -> Option<bool> {
 /// Whether a MODIFY gets through and nothing is asked of the old image.
 pub(super) fn passes_any_change(pattern: &Object) -> bool {
     !pattern.parts.iter().any(|part| match part {
-        Part::Field(name, Node::Leaf(leaf)) if name == "eventName" => {
+        Clause::Field(name, Node::Leaf(leaf)) if name == "eventName" => {
             !leaf.tests.iter().any(|test| passes_text(test, "MODIFY"))
         }
-        Part::Field(name, Node::Object(change)) => name == "dynamodb" && asks_of_old(change),
-        Part::AnyOf(all) => !all.iter().any(passes_any_change),
-        Part::Field(..) => false,
+        Clause::Field(name, Node::Object(change)) => name == "dynamodb" && asks_of_old(change),
+        Clause::AnyOf(all) => !all.iter().any(passes_any_change),
+        Clause::Field(..) => false,
     })
 }
 
 fn asks_of_old(pattern: &Object) -> bool {
     pattern.parts.iter().any(|part| match part {
-        Part::Field(name, _) => name == "OldImage",
-        Part::AnyOf(all) => all.iter().all(asks_of_old),
+        Clause::Field(name, _) => name == "OldImage",
+        Clause::AnyOf(all) => all.iter().all(asks_of_old),
     })
 }
 
@@ -176,7 +176,7 @@ fn within(bound: &Bound, number: &BigDecimal) -> bool {
 /// The first reason, in the pattern's order, why it does not hold.
 pub(super) fn explain(
     pattern: &Object,
-    view: View<'_>,
+    view: RecordView<'_>,
     path: &mut Vec<String>,
 ) -> Option<Mismatch> {
     if object(pattern, view) != Fit::No {
@@ -187,7 +187,7 @@ pub(super) fn explain(
             path.push("[0]".to_owned());
             return explain(pattern, view.element(0), path);
         }
-        Sort::List(0) => View::Missing,
+        Sort::List(0) => RecordView::Missing,
         Sort::List(_) => return Some(mismatch(path, &pattern.text, view)),
         _ => view,
     };
@@ -196,7 +196,7 @@ pub(super) fn explain(
         .iter()
         .find(|part| part_at(part, view) == Fit::No)?;
     match failed {
-        Part::Field(name, pattern) => {
+        Clause::Field(name, pattern) => {
             path.push(name.clone());
             let view = view.field(name);
             match pattern {
@@ -204,16 +204,16 @@ pub(super) fn explain(
                 Node::Leaf(pattern) => Some(mismatch(path, &pattern.text, view)),
             }
         }
-        Part::AnyOf(alternatives) => {
+        Clause::AnyOf(alternatives) => {
             path.push("$or[0]".to_owned());
             explain(alternatives.first()?, view, path)
         }
     }
 }
 
-fn mismatch(path: &[String], expected: &str, view: View<'_>) -> Mismatch {
+fn mismatch(path: &[String], expected: &str, view: RecordView<'_>) -> Mismatch {
     let found = match view {
-        View::Missing => None,
+        RecordView::Missing => None,
         there => Some(there.json().to_string()),
     };
     Mismatch {

@@ -11,32 +11,32 @@ const DEEPEST: usize = 128;
 
 /// A value, the byte at which it began, and how it was written.
 #[derive(Debug, Clone)]
-pub(super) struct Value<'a> {
+pub(super) struct JsonValue<'a> {
     pub(super) at: usize,
     pub(super) text: &'a str,
-    pub(super) kind: Kind<'a>,
+    pub(super) kind: JsonKind<'a>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Kind<'a> {
+pub(super) enum JsonKind<'a> {
     Null,
     Truth(bool),
     /// As it was spelled.
     Number(&'a str),
     Text(String),
-    List(Vec<Value<'a>>),
-    Object(Vec<Member<'a>>),
+    List(Vec<JsonValue<'a>>),
+    Object(Vec<JsonMember<'a>>),
 }
 
 /// A name and its value.
 #[derive(Debug, Clone)]
-pub(super) struct Member<'a> {
+pub(super) struct JsonMember<'a> {
     pub(super) at: usize,
     pub(super) name: String,
-    pub(super) value: Value<'a>,
+    pub(super) value: JsonValue<'a>,
 }
 
-impl Kind<'_> {
+impl JsonKind<'_> {
     /// What it is, in words.
     pub(super) fn word(&self) -> &'static str {
         match self {
@@ -51,8 +51,8 @@ impl Kind<'_> {
 }
 
 /// Reads one JSON value and nothing behind it.
-pub(super) fn read(text: &str) -> Result<Value<'_>, Mistake> {
-    let mut reader = Reader { text, at: 0 };
+pub(super) fn read(text: &str) -> Result<JsonValue<'_>, Mistake> {
+    let mut reader = JsonReader { text, at: 0 };
     let value = reader.value(0)?;
     reader.skip_space();
     match reader.peek() {
@@ -61,12 +61,12 @@ pub(super) fn read(text: &str) -> Result<Value<'_>, Mistake> {
     }
 }
 
-struct Reader<'a> {
+struct JsonReader<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> JsonReader<'a> {
     fn peek(&self) -> Option<char> {
         self.text[self.at..].chars().next()
     }
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value<'a>, Mistake> {
+    fn value(&mut self, depth: usize) -> Result<JsonValue<'a>, Mistake> {
         self.skip_space();
         if depth > DEEPEST {
             return Err(self.error(format_args!("nested deeper than {DEEPEST} levels")));
@@ -113,19 +113,19 @@ impl<'a> Reader<'a> {
         let kind = match self.peek() {
             Some('{') => self.object(depth)?,
             Some('[') => self.list(depth)?,
-            Some('"') => Kind::Text(self.string()?),
+            Some('"') => JsonKind::Text(self.string()?),
             Some('-' | '0'..='9') => self.number()?,
             _ => self.word()?,
         };
         let text = &self.text[at..self.at];
-        Ok(Value { at, text, kind })
+        Ok(JsonValue { at, text, kind })
     }
 
-    fn word(&mut self) -> Result<Kind<'a>, Mistake> {
+    fn word(&mut self) -> Result<JsonKind<'a>, Mistake> {
         for (word, kind) in [
-            ("null", Kind::Null),
-            ("true", Kind::Truth(true)),
-            ("false", Kind::Truth(false)),
+            ("null", JsonKind::Null),
+            ("true", JsonKind::Truth(true)),
+            ("false", JsonKind::Truth(false)),
         ] {
             if self.text[self.at..].starts_with(word) {
                 self.at += word.len();
@@ -135,12 +135,12 @@ impl<'a> Reader<'a> {
         Err(self.expected("a JSON value"))
     }
 
-    fn object(&mut self, depth: usize) -> Result<Kind<'a>, Mistake> {
+    fn object(&mut self, depth: usize) -> Result<JsonKind<'a>, Mistake> {
         self.next();
         let mut members = Vec::new();
         self.skip_space();
         if self.accept('}') {
-            return Ok(Kind::Object(members));
+            return Ok(JsonKind::Object(members));
         }
         loop {
             self.skip_space();
@@ -154,10 +154,10 @@ impl<'a> Reader<'a> {
                 return Err(self.expected("':' behind the name"));
             }
             let value = self.value(depth + 1)?;
-            members.push(Member { at, name, value });
+            members.push(JsonMember { at, name, value });
             self.skip_space();
             if self.accept('}') {
-                return Ok(Kind::Object(members));
+                return Ok(JsonKind::Object(members));
             }
             if !self.accept(',') {
                 return Err(self.expected("',' or '}'"));
@@ -165,18 +165,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Kind<'a>, Mistake> {
+    fn list(&mut self, depth: usize) -> Result<JsonKind<'a>, Mistake> {
         self.next();
         let mut values = Vec::new();
         self.skip_space();
         if self.accept(']') {
-            return Ok(Kind::List(values));
+            return Ok(JsonKind::List(values));
         }
         loop {
             values.push(self.value(depth + 1)?);
             self.skip_space();
             if self.accept(']') {
-                return Ok(Kind::List(values));
+                return Ok(JsonKind::List(values));
             }
             if !self.accept(',') {
                 return Err(self.expected("',' or ']'"));
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<Kind<'a>, Mistake> {
+    fn number(&mut self) -> Result<JsonKind<'a>, Mistake> {
         let start = self.at;
         self.accept('-');
         if !self.accept('0') {
@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
             let _ = self.accept('+') || self.accept('-');
             self.digits()?;
         }
-        Ok(Kind::Number(&self.text[start..self.at]))
+        Ok(JsonKind::Number(&self.text[start..self.at]))
     }
 
     fn string(&mut self) -> Result<String, Mistake> {

@@ -4,15 +4,15 @@ use bigdecimal::BigDecimal;
 
 use super::Mistake;
 use super::decimal;
-use super::json::{Kind, Value};
+use super::json::{JsonKind, JsonValue};
 use super::pattern::{Bound, Literal, Sign, Test};
 
 const OPERATORS: &str = "anything-but, prefix, suffix, equals-ignore-case, numeric, exists";
 
 /// Reads the tests of a field; `path` names it in mistakes.
 pub(super) fn read(
-    list: &Value<'_>,
-    tests: &[Value<'_>],
+    list: &JsonValue<'_>,
+    tests: &[JsonValue<'_>],
     path: &str,
 ) -> Result<Vec<Test>, Mistake> {
     if tests.is_empty() {
@@ -22,16 +22,16 @@ pub(super) fn read(
     tests.iter().map(|one| test(one, path)).collect()
 }
 
-fn test(value: &Value<'_>, path: &str) -> Result<Test, Mistake> {
+fn test(value: &JsonValue<'_>, path: &str) -> Result<Test, Mistake> {
     let mistake = |problem: String| Mistake::new(value.at, path, problem);
     match &value.kind {
-        Kind::Null => Ok(Test::Null),
-        Kind::Truth(truth) => Ok(Test::Is(Literal::Truth(*truth))),
-        Kind::Number(_) | Kind::Text(_) => literal(value, path).map(Test::Is),
-        Kind::List(_) => Err(mistake(
+        JsonKind::Null => Ok(Test::Null),
+        JsonKind::Truth(truth) => Ok(Test::Is(Literal::Truth(*truth))),
+        JsonKind::Number(_) | JsonKind::Text(_) => literal(value, path).map(Test::Is),
+        JsonKind::List(_) => Err(mistake(
             "a list inside of a list: lists stand at fields".to_owned(),
         )),
-        Kind::Object(members) => match members.as_slice() {
+        JsonKind::Object(members) => match members.as_slice() {
             [one] => operator(&one.name, &one.value, one.at, path),
             [] => Err(mistake(format!(
                 "an empty operator: expected one of {OPERATORS}"
@@ -44,7 +44,7 @@ fn test(value: &Value<'_>, path: &str) -> Result<Test, Mistake> {
     }
 }
 
-fn operator(name: &str, value: &Value<'_>, at: usize, path: &str) -> Result<Test, Mistake> {
+fn operator(name: &str, value: &JsonValue<'_>, at: usize, path: &str) -> Result<Test, Mistake> {
     match name {
         "prefix" => text(name, value, path).map(Test::Prefix),
         "suffix" => text(name, value, path).map(Test::Suffix),
@@ -53,7 +53,7 @@ fn operator(name: &str, value: &Value<'_>, at: usize, path: &str) -> Result<Test
             Ok(Test::SameLetters(lower(&letters)))
         }
         "exists" => match value.kind {
-            Kind::Truth(there) => Ok(Test::Exists(there)),
+            JsonKind::Truth(there) => Ok(Test::Exists(there)),
             _ => Err(expected(name, "true or false", value, path)),
         },
         "anything-but" => anything_but(value, path),
@@ -72,28 +72,28 @@ fn operator(name: &str, value: &Value<'_>, at: usize, path: &str) -> Result<Test
     }
 }
 
-fn expected(operator: &str, what: &str, value: &Value<'_>, path: &str) -> Mistake {
+fn expected(operator: &str, what: &str, value: &JsonValue<'_>, path: &str) -> Mistake {
     let problem = format!("{operator} takes {what}, found {}", value.kind.word());
     Mistake::new(value.at, path, problem)
 }
 
-fn text(operator: &str, value: &Value<'_>, path: &str) -> Result<String, Mistake> {
+fn text(operator: &str, value: &JsonValue<'_>, path: &str) -> Result<String, Mistake> {
     match &value.kind {
-        Kind::Text(text) => Ok(text.clone()),
+        JsonKind::Text(text) => Ok(text.clone()),
         _ => Err(expected(operator, "a text", value, path)),
     }
 }
 
-fn literal(value: &Value<'_>, path: &str) -> Result<Literal, Mistake> {
+fn literal(value: &JsonValue<'_>, path: &str) -> Result<Literal, Mistake> {
     match &value.kind {
-        Kind::Text(text) => Ok(Literal::Text(text.clone())),
-        Kind::Number(_) => number(value, path).map(Literal::Number),
+        JsonKind::Text(text) => Ok(Literal::Text(text.clone())),
+        JsonKind::Number(_) => number(value, path).map(Literal::Number),
         _ => Err(expected("anything-but", "texts or numbers", value, path)),
     }
 }
 
-fn number(value: &Value<'_>, path: &str) -> Result<BigDecimal, Mistake> {
-    let Kind::Number(spelled) = value.kind else {
+fn number(value: &JsonValue<'_>, path: &str) -> Result<BigDecimal, Mistake> {
+    let JsonKind::Number(spelled) = value.kind else {
         return Err(expected(
             "numeric",
             "a number without quotes here",
@@ -107,14 +107,14 @@ fn number(value: &Value<'_>, path: &str) -> Result<BigDecimal, Mistake> {
     })
 }
 
-fn anything_but(value: &Value<'_>, path: &str) -> Result<Test, Mistake> {
+fn anything_but(value: &JsonValue<'_>, path: &str) -> Result<Test, Mistake> {
     const WHAT: &str = "a text, a number, or a list of either";
     let literals = match &value.kind {
-        Kind::List(list) if !list.is_empty() => {
+        JsonKind::List(list) if !list.is_empty() => {
             let literals: Result<Vec<_>, _> = list.iter().map(|one| literal(one, path)).collect();
             literals?
         }
-        Kind::Text(_) | Kind::Number(_) => vec![literal(value, path)?],
+        JsonKind::Text(_) | JsonKind::Number(_) => vec![literal(value, path)?],
         _ => return Err(expected("anything-but", WHAT, value, path)),
     };
     let texts = literals
@@ -129,10 +129,10 @@ fn anything_but(value: &Value<'_>, path: &str) -> Result<Test, Mistake> {
 }
 
 /// `["=", n]`, or a lower bound, an upper bound, or both in this order.
-fn numeric(value: &Value<'_>, path: &str) -> Result<Test, Mistake> {
+fn numeric(value: &JsonValue<'_>, path: &str) -> Result<Test, Mistake> {
     const WHAT: &str =
         r#"a list such as ["=", 5], [">", 0] or [">=", 0, "<", 10], the lower bound first"#;
-    let Kind::List(list) = &value.kind else {
+    let JsonKind::List(list) = &value.kind else {
         return Err(expected("numeric", WHAT, value, path));
     };
     let mistake = |at, what: &str| Mistake::new(at, path, format!("{what}: numeric takes {WHAT}"));
@@ -142,7 +142,7 @@ fn numeric(value: &Value<'_>, path: &str) -> Result<Test, Mistake> {
             return Err(mistake(pair[0].at, "a comparison without a number"));
         };
         let sign = match &sign.kind {
-            Kind::Text(sign) => match sign.as_str() {
+            JsonKind::Text(sign) => match sign.as_str() {
                 "=" => Some(Sign::Is),
                 "<" => Some(Sign::Below),
                 "<=" => Some(Sign::AtMost),

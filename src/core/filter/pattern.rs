@@ -5,13 +5,13 @@ use bigdecimal::BigDecimal;
 /// All of these must hold, in the pattern's order.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<Clause>,
     /// As it was written.
     pub(super) text: String,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Part {
+pub(super) enum Clause {
     Field(String, Node),
     /// One of these must hold: `$or`.
     AnyOf(Vec<Object>),

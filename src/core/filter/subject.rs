@@ -44,7 +44,7 @@ impl<'a> From<&'a Record> for Subject<'a> {
 
 /// A part of the event.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum View<'a> {
+pub(super) enum RecordView<'a> {
     Missing,
     Event(Subject<'a>),
     Change(&'a Record),
@@ -81,7 +81,7 @@ pub(super) enum Sort<'a> {
     Scalar(Scalar<'a>),
 }
 
-impl<'a> View<'a> {
+impl<'a> RecordView<'a> {
     pub(super) fn sort(self) -> Sort<'a> {
         match self {
             Self::Missing => Sort::Missing,
@@ -104,13 +104,13 @@ impl<'a> View<'a> {
     /// The element of a list.
     pub(super) fn element(self, n: usize) -> Self {
         let found = match self {
-            Self::Attributes(list) => list.get(n).map(View::Attribute),
-            Self::Texts(list) => list.get(n).map(|text| View::Text(text)),
-            Self::Numbers(list) => list.get(n).map(|digits| View::Digits(digits)),
-            Self::Blobs(list) => list.get(n).map(|bytes| View::Blob(bytes)),
+            Self::Attributes(list) => list.get(n).map(RecordView::Attribute),
+            Self::Texts(list) => list.get(n).map(|text| RecordView::Text(text)),
+            Self::Numbers(list) => list.get(n).map(|digits| RecordView::Digits(digits)),
+            Self::Blobs(list) => list.get(n).map(|bytes| RecordView::Blob(bytes)),
             _ => None,
         };
-        found.unwrap_or(View::Missing)
+        found.unwrap_or(RecordView::Missing)
     }
 
     /// The field of an object; missing where this is none.
@@ -119,18 +119,18 @@ impl<'a> View<'a> {
             Self::Event(subject) => event_field(subject, name),
             Self::Change(record) => change_field(record, name),
             Self::ByTtl => match name {
-                "type" => Some(View::Text("Service")),
-                "principalId" => Some(View::Text("dynamodb.amazonaws.com")),
+                "type" => Some(RecordView::Text("Service")),
+                "principalId" => Some(RecordView::Text("dynamodb.amazonaws.com")),
                 _ => None,
             },
-            Self::Image(image) => image.get(name).map(View::Attribute),
+            Self::Image(image) => image.get(name).map(RecordView::Attribute),
             Self::Attribute(attribute) => {
                 let (letter, value) = typed(attribute);
                 (letter == name).then_some(value)
             }
             _ => None,
         };
-        found.unwrap_or(View::Missing)
+        found.unwrap_or(RecordView::Missing)
     }
 
     /// The part as JSON.
@@ -142,7 +142,7 @@ impl<'a> View<'a> {
             Self::ByTtl => self.object(&["type", "principalId"]),
             Self::Image(image) => image
                 .iter()
-                .map(|(name, value)| (name.clone(), View::Attribute(value).json()))
+                .map(|(name, value)| (name.clone(), RecordView::Attribute(value).json()))
                 .collect(),
             Self::Attribute(attribute) => {
                 let (letter, value) = typed(attribute);
@@ -165,7 +165,7 @@ impl<'a> View<'a> {
         names
             .iter()
             .map(|name| (*name, self.field(name)))
-            .filter(|(_, value)| !matches!(value, View::Missing))
+            .filter(|(_, value)| !matches!(value, RecordView::Missing))
             .map(|(name, value)| (name.to_owned(), value.json()))
             .collect()
     }
@@ -194,37 +194,37 @@ pub(super) const CHANGE_FIELDS: &[&str] = &[
     "StreamViewType",
 ];
 
-fn event_field<'a>(subject: Subject<'a>, name: &str) -> Option<View<'a>> {
+fn event_field<'a>(subject: Subject<'a>, name: &str) -> Option<RecordView<'a>> {
     let Subject { record, stream } = subject;
     Some(match name {
-        "eventID" => View::Text(&record.event_id),
-        "eventName" => View::Text(match record.event {
+        "eventID" => RecordView::Text(&record.event_id),
+        "eventName" => RecordView::Text(match record.event {
             Event::Insert => "INSERT",
             Event::Modify => "MODIFY",
             Event::Remove => "REMOVE",
         }),
-        "eventVersion" => View::Text("1.1"),
-        "eventSource" => View::Text("aws:dynamodb"),
-        "awsRegion" => View::Text(stream?.split(':').nth(3)?),
-        "dynamodb" => View::Change(record),
-        "eventSourceARN" => View::Text(stream?),
-        "userIdentity" if record.by_ttl => View::ByTtl,
+        "eventVersion" => RecordView::Text("1.1"),
+        "eventSource" => RecordView::Text("aws:dynamodb"),
+        "awsRegion" => RecordView::Text(stream?.split(':').nth(3)?),
+        "dynamodb" => RecordView::Change(record),
+        "eventSourceARN" => RecordView::Text(stream?),
+        "userIdentity" if record.by_ttl => RecordView::ByTtl,
         _ => return None,
     })
 }
 
-fn change_field<'a>(record: &'a Record, name: &str) -> Option<View<'a>> {
+fn change_field<'a>(record: &'a Record, name: &str) -> Option<RecordView<'a>> {
     Some(match name {
         "ApproximateCreationDateTime" => {
             let since = record.created.duration_since(SystemTime::UNIX_EPOCH);
-            View::Number(since.unwrap_or_default().as_secs())
+            RecordView::Number(since.unwrap_or_default().as_secs())
         }
-        "Keys" => View::Image(record.keys.inner()),
-        "NewImage" => View::Image(record.new_image.as_ref()?.inner()),
-        "OldImage" => View::Image(record.old_image.as_ref()?.inner()),
-        "SequenceNumber" => View::Text(record.sequence_number.as_str()),
-        "SizeBytes" => View::Number(record.size_bytes),
-        "StreamViewType" => View::Text(match record.view {
+        "Keys" => RecordView::Image(record.keys.inner()),
+        "NewImage" => RecordView::Image(record.new_image.as_ref()?.inner()),
+        "OldImage" => RecordView::Image(record.old_image.as_ref()?.inner()),
+        "SequenceNumber" => RecordView::Text(record.sequence_number.as_str()),
+        "SizeBytes" => RecordView::Number(record.size_bytes),
+        "StreamViewType" => RecordView::Text(match record.view {
             StreamView::KeysOnly => "KEYS_ONLY",
             StreamView::OldImage => "OLD_IMAGE",
             StreamView::NewImage => "NEW_IMAGE",
@@ -235,17 +235,17 @@ fn change_field<'a>(record: &'a Record, name: &str) -> Option<View<'a>> {
 }
 
 /// The type letter and what stands behind it.
-fn typed(attribute: &AttributeValue) -> (&'static str, View<'_>) {
+fn typed(attribute: &AttributeValue) -> (&'static str, RecordView<'_>) {
     match attribute {
-        AttributeValue::S(text) => ("S", View::Text(text)),
-        AttributeValue::N(digits) => ("N", View::Digits(digits)),
-        AttributeValue::B(bytes) => ("B", View::Blob(bytes)),
-        AttributeValue::Bool(truth) => ("BOOL", View::Truth(*truth)),
-        AttributeValue::Null(null) => ("NULL", View::Truth(*null)),
-        AttributeValue::M(map) => ("M", View::Image(map)),
-        AttributeValue::L(list) => ("L", View::Attributes(list)),
-        AttributeValue::Ss(texts) => ("SS", View::Texts(texts)),
-        AttributeValue::Ns(numbers) => ("NS", View::Numbers(numbers)),
-        AttributeValue::Bs(blobs) => ("BS", View::Blobs(blobs)),
+        AttributeValue::S(text) => ("S", RecordView::Text(text)),
+        AttributeValue::N(digits) => ("N", RecordView::Digits(digits)),
+        AttributeValue::B(bytes) => ("B", RecordView::Blob(bytes)),
+        AttributeValue::Bool(truth) => ("BOOL", RecordView::Truth(*truth)),
+        AttributeValue::Null(null) => ("NULL", RecordView::Truth(*null)),
+        AttributeValue::M(map) => ("M", RecordView::Image(map)),
+        AttributeValue::L(list) => ("L", RecordView::Attributes(list)),
+        AttributeValue::Ss(texts) => ("SS", RecordView::Texts(texts)),
+        AttributeValue::Ns(numbers) => ("NS", RecordView::Numbers(numbers)),
+        AttributeValue::Bs(blobs) => ("BS", RecordView::Blobs(blobs)),
     }
 }

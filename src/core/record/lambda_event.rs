@@ -66,11 +66,11 @@ pub fn read_all(event: &Value) -> Result<Vec<Received>, NotARecord> {
 ///
 /// No change (`dynamodb`), no sequence number, or anything that is there but of another kind.
 pub fn read(record: &Value) -> Result<Received, NotARecord> {
-    let outer = Fields::of(record, "")?;
+    let outer = EventFields::of(record, "")?;
     let change = record.get("dynamodb").ok_or_else(|| {
         NotARecord::new("dynamodb", "not there: is this a DynamoDB stream record?")
     })?;
-    let change = Fields::of(change, "dynamodb")?;
+    let change = EventFields::of(change, "dynamodb")?;
     let sequence_number = change
         .text("SequenceNumber")?
         .ok_or_else(|| NotARecord::new("dynamodb.SequenceNumber", "not there"))?;
@@ -122,7 +122,7 @@ pub fn read(record: &Value) -> Result<Received, NotARecord> {
 /// When a record was committed, even if it cannot be read.
 #[cfg(feature = "lambda")]
 pub(crate) fn created(record: &Value) -> Option<SystemTime> {
-    let change = Fields::of(record.get("dynamodb")?, "dynamodb").ok()?;
+    let change = EventFields::of(record.get("dynamodb")?, "dynamodb").ok()?;
     let created = change.time("ApproximateCreationDateTime").ok()?;
     Some(created).filter(|created| *created != SystemTime::UNIX_EPOCH)
 }
@@ -140,12 +140,12 @@ fn by_ttl(identity: Option<&Value>) -> bool {
 }
 
 /// The fields of a JSON object. `null` counts as not there.
-struct Fields<'a> {
+struct EventFields<'a> {
     of: &'a Map<String, Value>,
     path: &'a str,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> EventFields<'a> {
     fn of(value: &'a Value, path: &'a str) -> Result<Self, NotARecord> {
         let name = if path.is_empty() { "the record" } else { path };
         let of = value

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::engine::Engine;
 use crate::engine::handler::RecordHandler;
 use crate::engine::progress::Counters;
-use crate::engine::redrive::{How, Key, Step, redrive};
+use crate::engine::redrive::{How, RedriveStep, RedrivenKey, redrive};
 use crate::stores::dead_letter::{DeadLetters, Reason};
 use crate::stores::leases::Incarnation;
 
@@ -97,7 +97,7 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
             let rescued = page.keys.into_iter();
             let rescued =
                 rescued.filter(|key| key.reason.is_some_and(Reason::is_redriven_by_itself));
-            let keys = rescued.map(|parked| Key {
+            let keys = rescued.map(|parked| RedrivenKey {
                 at: at.clone(),
                 key: parked.key,
             });
@@ -113,16 +113,16 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
     }
 
     /// Answers how many keys were not tried, because a dependency is down.
-    async fn redrive(&mut self, letters: &dyn DeadLetters, mut keys: Vec<Key>) -> u64 {
+    async fn redrive(&mut self, letters: &dyn DeadLetters, mut keys: Vec<RedrivenKey>) -> u64 {
         if keys.is_empty() {
             return 0;
         }
         // Each worker begins elsewhere.
         self.rng.shuffle(&mut keys);
         let counters = self.engine.progress.counters.clone();
-        let told = |step: &Step| match step {
-            Step::Redriven(_) => Counters::add(&counters.redriven),
-            Step::Stopped { why, because, .. } => {
+        let told = |step: &RedriveStep| match step {
+            RedriveStep::Redriven(_) => Counters::add(&counters.redriven),
+            RedriveStep::Stopped { why, because, .. } => {
                 warn!(
                     error = why,
                     "a rescued or deferred record cannot be redriven"
@@ -131,7 +131,7 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
                     Counters::add(&counters.dead_letters);
                 }
             }
-            Step::Free(_) | Step::Untried(_) | Step::Taken(_) => {}
+            RedriveStep::Free(_) | RedriveStep::Untried(_) | RedriveStep::Taken(_) => {}
         };
         let handler = &self.engine.handler;
         let with = (&self.how, &mut self.rng);

@@ -13,11 +13,11 @@ use crate::core::record::lambda_event::NotARecord;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answer {
     #[serde(rename = "batchItemFailures")]
-    pub(super) failures: Vec<Failed>,
+    pub(super) failures: Vec<FailedItem>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Failed {
+pub(super) struct FailedItem {
     #[serde(rename = "itemIdentifier")]
     pub(super) sequence_number: String,
 }

@@ -21,11 +21,11 @@ use crate::stores::leases::GapRow;
 /// How long writing a gap row may take.
 const CALL: Duration = Duration::from_secs(5);
 
-type Write = Box<dyn Fn(GapRow) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
+type RecordGap = Box<dyn Fn(GapRow) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
 /// Where gaps are recorded.
 pub(super) struct Gaps {
-    write: Write,
+    write: RecordGap,
     /// The last one that this process has recorded: one a day and stream is enough.
     recorded: Mutex<Option<ShardId>>,
 }

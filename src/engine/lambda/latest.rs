@@ -18,16 +18,16 @@ const BELIEVED: Duration = Duration::from_mins(5);
 const CALL: Duration = Duration::from_secs(3);
 
 /// The ARN of the stream that the table has now, or `None` if it has none or does not answer.
-type Answer = BoxFuture<'static, Option<Arc<str>>>;
+type AskedStream = BoxFuture<'static, Option<Arc<str>>>;
 
 /// The latest stream of a table, asked for at most once in five minutes.
 pub(super) struct LatestStream {
-    ask: Box<dyn Fn() -> Answer + Send + Sync>,
-    known: Mutex<Option<Known>>,
+    ask: Box<dyn Fn() -> AskedStream + Send + Sync>,
+    known: Mutex<Option<Latest>>,
 }
 
 /// The latest stream, and when the table said so.
-struct Known {
+struct Latest {
     stream: Arc<str>,
     at: SystemTime,
 }
@@ -52,7 +52,7 @@ impl LatestStream {
             let latest = timeout(CALL, (self.ask)()).await.ok().flatten()?;
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             let (stream, at) = (latest.clone(), now);
-            *known = Some(Known { stream, at });
+            *known = Some(Latest { stream, at });
             latest
         };
         (&*latest > stream).then_some(latest)
@@ -60,7 +60,7 @@ impl LatestStream {
 
     fn known(&self, now: SystemTime) -> Option<Arc<str>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { stream, at } = known.as_ref()?;
+        let Latest { stream, at } = known.as_ref()?;
         let age = now.duration_since(*at).ok()?;
         (age < BELIEVED).then(|| stream.clone())
     }

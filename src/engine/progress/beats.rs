@@ -9,10 +9,10 @@ use crate::stores::leases::{Incarnation, View, WorkerRow};
 
 /// The heartbeats that an observer has seen. The clocks of other machines do not count.
 #[derive(Debug, Clone, Default)]
-pub struct Beats(BTreeMap<Incarnation, Beat>);
+pub struct Beats(BTreeMap<Incarnation, Pulse>);
 
 #[derive(Debug, Clone, Copy)]
-struct Beat {
+struct Pulse {
     count: u64,
     /// When it was first seen with this count.
     since: Instant,
@@ -26,13 +26,13 @@ impl Beats {
         self.0.retain(|worker, _| view.workers.contains_key(worker));
         for row in view.workers.values() {
             let count = row.beat;
-            let beat = self.0.entry(row.incarnation.clone()).or_insert(Beat {
+            let beat = self.0.entry(row.incarnation.clone()).or_insert(Pulse {
                 count,
                 since: now,
                 moved: false,
             });
             if beat.count != count {
-                *beat = Beat {
+                *beat = Pulse {
                     count,
                     since: now,
                     moved: true,

@@ -25,7 +25,7 @@ struct Bucket {
 
 /// What a bucket held at a moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Held {
+pub struct BucketCounts {
     /// How many durations fell into it.
     pub count: u64,
     /// Their sum, in seconds.
@@ -33,7 +33,7 @@ pub struct Held {
 }
 
 /// What a [`Histogram`] held at a moment, bucket by bucket.
-pub type Buckets = [Held; BUCKETS];
+pub type Buckets = [BucketCounts; BUCKETS];
 
 impl Histogram {
     /// Counts one.
@@ -51,7 +51,7 @@ impl Histogram {
     pub fn buckets(&self) -> Buckets {
         std::array::from_fn(|place| {
             let bucket = &self.0[place];
-            Held {
+            BucketCounts {
                 count: bucket.count.load(Ordering::Relaxed),
                 seconds: Duration::from_micros(bucket.micros.load(Ordering::Relaxed)).as_secs_f64(),
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::{How, Key, Step};
+use super::{How, RedriveStep, RedrivenKey};
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::claim::Liveness;
 use crate::core::pipeline::{Change, Closing, DeadLetterRules, LeftOut, Rules, Verdict};
@@ -52,17 +52,22 @@ pub(super) struct Redrive<'a, H> {
     pub down: AtomicU32,
 }
 
-pub(super) type Steps = tokio::sync::mpsc::UnboundedSender<Step>;
+pub(super) type Steps = tokio::sync::mpsc::UnboundedSender<RedriveStep>;
 
 impl<H: RecordHandler> Redrive<'_, H> {
     /// Redrives a key until it is free or stops.
-    pub async fn key(&self, key: &Key, steps: &Steps, mut rng: fastrand::Rng) -> Step {
+    pub async fn key(
+        &self,
+        key: &RedrivenKey,
+        steps: &Steps,
+        mut rng: fastrand::Rng,
+    ) -> RedriveStep {
         if self.is_over() {
-            return Step::Untried(key.clone());
+            return RedriveStep::Untried(key.clone());
         }
         let (why, because) = match self.all_letters(key, steps, &mut rng).await {
-            Ok(()) => return Step::Free(key.clone()),
-            Err(Halt::Taken) => return Step::Taken(key.clone()),
+            Ok(()) => return RedriveStep::Free(key.clone()),
+            Err(Halt::Taken) => return RedriveStep::Taken(key.clone()),
             Err(Halt::Failed(why, because)) => (why, because),
             Err(Halt::Down(why)) => {
                 self.down.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +85,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         let key = key.clone();
         // Where that could not be written, the key is tried again.
         let because = because.filter(|_| released.is_ok());
-        Step::Stopped { key, why, because }
+        RedriveStep::Stopped { key, why, because }
     }
 
     /// The claim on a key, from now on for as long as one letter may take.
@@ -93,7 +98,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
 
     async fn all_letters(
         &self,
-        key: &Key,
+        key: &RedrivenKey,
         steps: &Steps,
         rng: &mut fastrand::Rng,
     ) -> Result<(), Halt> {
@@ -137,7 +142,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
             let settle = || self.letters.settle(&id, &deed);
             // `None`: somebody else settled it meanwhile. It is settled.
             repeated(settle, rng).await?;
-            let _ = steps.send(Step::Redriven(id.clone()));
+            let _ = steps.send(RedriveStep::Redriven(id.clone()));
             settled = Some(id);
         }
     }

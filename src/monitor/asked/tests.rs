@@ -11,10 +11,10 @@ fn orders(ambiguous: u64) -> Needed {
 }
 
 /// Counts how often it is asked, and answers with that after this long.
-fn slow(takes: Duration) -> (Arc<AtomicU64>, Attention) {
+fn slow(takes: Duration) -> (Arc<AtomicU64>, OrdersInNeed) {
     let asked = Arc::new(AtomicU64::new(0));
     let count = asked.clone();
-    let attention = Attention::by(move || {
+    let attention = OrdersInNeed::by(move || {
         let nth = count.fetch_add(1, Ordering::Relaxed) + 1;
         async move {
             tokio::time::sleep(takes).await;
@@ -53,7 +53,7 @@ async fn an_answer_is_good_for_twenty_times_as_long_as_it_took() {
 async fn the_last_answer_is_told_for_five_minutes_while_no_other_comes_and_then_why_not() {
     let hangs = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let does = hangs.clone();
-    let attention = Attention::by(move || {
+    let attention = OrdersInNeed::by(move || {
         let hangs = does.load(Ordering::Relaxed);
         async move {
             if hangs {

@@ -6,13 +6,13 @@ use super::*;
 use crate::core::group::{Effect, Group};
 use crate::engine::progress::{Counters, Histogram, ShardNow};
 use crate::monitor::levels::Levels;
-use crate::monitor::metrics::{Facts, FleetNow, Labels, METRICS, Mails};
+use crate::monitor::metrics::{Facts, FleetNow, METRICS, Mails, MetricLabels};
 use crate::stores::ledger::Needed;
 
 const AT: SystemTime = SystemTime::UNIX_EPOCH;
 
-fn labels(table: &str) -> Labels {
-    Labels {
+fn labels(table: &str) -> MetricLabels {
+    MetricLabels {
         group: Group::new("shop").unwrap(),
         effect: Effect::new("placed").unwrap(),
         table: table.to_owned(),

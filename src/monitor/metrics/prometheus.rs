@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::{METRICS, Metric, Sample, Value};
+use super::{METRICS, Metric, MetricValue, Sample};
 use crate::engine::progress::{BOUNDS, Buckets};
 
 /// The type of the text.
@@ -66,19 +66,19 @@ fn described(metric: &Metric) -> (&'static str, MetricType) {
 }
 
 /// All values of one metric. What is of the process is written once, without labels.
-fn encode(mut encoder: MetricEncoder<'_>, values: Vec<(Pairs, Value)>) -> fmt::Result {
-    let mut of_process: Option<Value> = None;
+fn encode(mut encoder: MetricEncoder<'_>, values: Vec<(Pairs, MetricValue)>) -> fmt::Result {
+    let mut of_process: Option<MetricValue> = None;
     for (pairs, value) in values {
         match (&value, &mut of_process) {
-            (Value::Process(_) | Value::Build, Some(process)) => process.join(&value),
-            (Value::Process(_) | Value::Build, None) => of_process = Some(value),
-            (Value::Counter(count), _) => {
+            (MetricValue::Process(_) | MetricValue::Build, Some(process)) => process.join(&value),
+            (MetricValue::Process(_) | MetricValue::Build, None) => of_process = Some(value),
+            (MetricValue::Counter(count), _) => {
                 let mut of = encoder.encode_family(&pairs)?;
                 of.encode_counter::<NoLabelSet, _, u64>(count, None)?;
             }
-            (Value::Gauge(value), _) => gauge(encoder.encode_family(&pairs)?, *value)?,
-            (Value::Times(buckets), _) => times(encoder.encode_family(&pairs)?, buckets)?,
-            (Value::Each(each), _) => {
+            (MetricValue::Gauge(value), _) => gauge(encoder.encode_family(&pairs)?, *value)?,
+            (MetricValue::Times(buckets), _) => times(encoder.encode_family(&pairs)?, buckets)?,
+            (MetricValue::Each(each), _) => {
                 for (of, value) in &each.values {
                     let mut pairs = pairs.clone();
                     pairs.push((each.label, of.clone()));
@@ -88,7 +88,7 @@ fn encode(mut encoder: MetricEncoder<'_>, values: Vec<(Pairs, Value)>) -> fmt::R
         }
     }
     match of_process {
-        Some(Value::Process(value)) => gauge(encoder, value),
+        Some(MetricValue::Process(value)) => gauge(encoder, value),
         Some(_) => encoder.encode_info(&[("version", env!("CARGO_PKG_VERSION"))]),
         None => Ok(()),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FleetNow, Joined, Metric, Read, Source, Unit};
+use super::{FleetNow, Joined, Measured, Metric, MetricUnit, Read};
 use crate::engine::progress::{Counters, ShardNow};
 use crate::monitor::levels::Levels;
 use std::sync::atomic::AtomicU64;
@@ -16,8 +16,8 @@ const fn counter(
     Metric {
         name,
         help,
-        unit: Unit::Count,
-        source: Source::Worker,
+        unit: MetricUnit::Count,
+        source: Measured::Worker,
         read: Read::Counter(of),
     }
 }
@@ -26,8 +26,8 @@ const fn mails(name: &'static str, help: &'static str, of: fn(&super::Mails) -> 
     Metric {
         name,
         help,
-        unit: Unit::Count,
-        source: Source::Process,
+        unit: MetricUnit::Count,
+        source: Measured::Process,
         read: Read::Mails(of),
     }
 }
@@ -41,8 +41,8 @@ const fn shards(
     Metric {
         name,
         help,
-        unit: Unit::Seconds,
-        source: Source::Process,
+        unit: MetricUnit::Seconds,
+        source: Measured::Process,
         read: Read::Shards(of, joined),
     }
 }
@@ -51,8 +51,8 @@ const fn table(name: &'static str, help: &'static str, of: fn(&[ShardNow]) -> u6
     Metric {
         name,
         help,
-        unit: Unit::Count,
-        source: Source::Worker,
+        unit: MetricUnit::Count,
+        source: Measured::Worker,
         read: Read::Table(of),
     }
 }
@@ -62,8 +62,8 @@ const fn level(name: &'static str, help: &'static str, of: fn(&Levels) -> Option
     Metric {
         name,
         help,
-        unit: Unit::Count,
-        source: Source::Group,
+        unit: MetricUnit::Count,
+        source: Measured::Group,
         read: Read::Level(of),
     }
 }
@@ -71,14 +71,14 @@ const fn level(name: &'static str, help: &'static str, of: fn(&Levels) -> Option
 const fn process(
     name: &'static str,
     help: &'static str,
-    unit: Unit,
+    unit: MetricUnit,
     of: fn(&FleetNow<'_>) -> f64,
 ) -> Metric {
     Metric {
         name,
         help,
         unit,
-        source: Source::Worker,
+        source: Measured::Worker,
         read: Read::Process(of),
     }
 }
@@ -87,10 +87,10 @@ const fn times(name: &'static str, help: &'static str, read: Read) -> Metric {
     Metric {
         name,
         help,
-        unit: Unit::Seconds,
+        unit: MetricUnit::Seconds,
         source: match read {
-            Read::Handling => Source::Process,
-            _ => Source::Worker,
+            Read::Handling => Measured::Process,
+            _ => Measured::Worker,
         },
         read,
     }
@@ -100,7 +100,7 @@ impl Metric {
     /// The same, on Lambda too.
     const fn everywhere(self) -> Self {
         Self {
-            source: Source::Process,
+            source: Measured::Process,
             ..self
         }
     }
@@ -295,27 +295,27 @@ pub const METRICS: &[Metric] = &[
     process(
         "aftercommit_buffered_bytes",
         "Bytes of records in memory, and of reads under way.",
-        Unit::Bytes,
+        MetricUnit::Bytes,
         |fleet| bytes(fleet.budget.map(crate::engine::budget::Budget::taken)),
     ),
     process(
         "aftercommit_buffer_limit_bytes",
         "How many bytes there may be.",
-        Unit::Bytes,
+        MetricUnit::Bytes,
         |fleet| bytes(fleet.budget.map(crate::engine::budget::Budget::limit)),
     ),
     Metric {
         name: "aftercommit_dependency_down_seconds",
         help: "For how long what the handler depends on has been down; 0: it is up, and the circuit breaker is closed.",
-        unit: Unit::Seconds,
-        source: Source::Process,
+        unit: MetricUnit::Seconds,
+        source: Measured::Process,
         read: Read::Down,
     },
     Metric {
         name: "aftercommit_parked_keys",
         help: "Keys that wait behind a dead letter, by its reason.",
-        unit: Unit::Count,
-        source: Source::Group,
+        unit: MetricUnit::Count,
+        source: Measured::Group,
         read: Read::ByReason,
     },
     level(
@@ -344,7 +344,7 @@ pub const METRICS: &[Metric] = &[
         |levels| Some(levels.orders?.released),
     ),
     Metric {
-        source: Source::Lister,
+        source: Measured::Lister,
         ..level(
             "aftercommit_gaps_open",
             "Gaps that nobody has resolved.",
@@ -364,8 +364,8 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "aftercommit_build_info",
         help: "The build that runs; always 1.",
-        unit: Unit::Count,
-        source: Source::Worker,
+        unit: MetricUnit::Count,
+        source: Measured::Worker,
         read: Read::Build,
     },
 ];

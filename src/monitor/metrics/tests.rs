@@ -6,15 +6,15 @@ use super::*;
 use crate::core::shard::ShardId;
 use crate::stores::dead_letter::Reason;
 
-fn labels(effect: &str, table: &str) -> Labels {
-    Labels {
+fn labels(effect: &str, table: &str) -> MetricLabels {
+    MetricLabels {
         group: Group::new("shop").unwrap(),
         effect: Effect::new(effect).unwrap(),
         table: table.to_owned(),
     }
 }
 
-static LABELS: LazyLock<Labels> = LazyLock::new(|| labels("placed", "orders"));
+static LABELS: LazyLock<MetricLabels> = LazyLock::new(|| labels("placed", "orders"));
 
 fn behind(shard: &str, lag: u64) -> ShardNow {
     ShardNow {
@@ -99,8 +99,8 @@ fn two_streams_of_a_table_are_one_and_two_tables_or_effects_are_two() {
     ]);
     let handled = |sample: &Sample| sample.value("aftercommit_records_handled_total").cloned();
     assert_eq!(joined.len(), 3);
-    assert_eq!(handled(&joined[0]), Some(Value::Counter(10)));
-    assert_eq!(handled(&joined[1]), Some(Value::Counter(5)));
+    assert_eq!(handled(&joined[0]), Some(MetricValue::Counter(10)));
+    assert_eq!(handled(&joined[1]), Some(MetricValue::Counter(5)));
     let text = text(joined).unwrap();
     let info = text
         .lines()
@@ -161,9 +161,9 @@ fn names_are_as_prometheus_wants_them() {
             "{name}"
         );
         let unit = match metric.unit {
-            Unit::Seconds => name.ends_with("_seconds"),
-            Unit::Bytes => name.ends_with("_bytes"),
-            Unit::Count => !name.ends_with("_seconds") && !name.ends_with("_bytes"),
+            MetricUnit::Seconds => name.ends_with("_seconds"),
+            MetricUnit::Bytes => name.ends_with("_bytes"),
+            MetricUnit::Count => !name.ends_with("_seconds") && !name.ends_with("_bytes"),
         };
         assert!(unit, "{name}");
     }

@@ -10,14 +10,14 @@ use serde_dynamo::{AttributeValue, Item};
 
 use super::row::{self, FORMAT, ITEM, ROW};
 use super::{
-    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, Page, ParkedKey,
-    ParkedPage, Reason, Selection, Written,
+    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, LetterPage,
+    ParkedKey, ParkedPage, Reason, Selection, Written,
 };
 use crate::core::group::GroupTable;
 use crate::core::record::ItemKey;
 use crate::stores::rows::dynamodb::{Table, Write};
 use crate::stores::rows::expression::Expression;
-use crate::stores::rows::fields::{Fields, Reader, number, text, to_item};
+use crate::stores::rows::fields::{Fields, RowReader, number, text, to_item};
 use crate::stores::rows::transaction::{Part, Transaction};
 
 /// So often a write is tried that others get in the way of.
@@ -97,7 +97,7 @@ impl DynamoDbDeadLetters {
 
 fn read_mark(row: &Item) -> anyhow::Result<ParkedKey> {
     row::mark(row).with_context(|| {
-        let mark = Reader(row).text(ROW).unwrap_or_default();
+        let mark = RowReader(row).text(ROW).unwrap_or_default();
         if row::is_newer(row) {
             format!("the mark {mark} of a parked key cannot be read")
         } else {
@@ -126,7 +126,7 @@ fn listed(row: &Item) -> Option<Envelope> {
 }
 
 fn failed(row: &Item) -> String {
-    let number = Reader(row).text(ROW).unwrap_or_default();
+    let number = RowReader(row).text(ROW).unwrap_or_default();
     format!("the dead letter {number} cannot be read")
 }
 
@@ -173,7 +173,7 @@ impl DeadLetters for DynamoDbDeadLetters {
                 Err(error) => page.unreadable.push(format!("{error:#}")),
             }
         }
-        let next = next.as_ref().map(|key| Reader(key).text(ROW));
+        let next = next.as_ref().map(|key| RowReader(key).text(ROW));
         page.next = next.transpose()?.map(str::to_owned);
         Ok(page)
     }
@@ -327,7 +327,7 @@ impl DeadLetters for DynamoDbDeadLetters {
         Ok(rows.iter().filter_map(listed).collect())
     }
 
-    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page> {
+    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<LetterPage> {
         let mut filter = Expression::default().when("kind", Some(text("letter")));
         if !which.settled_too {
             filter = filter.when("settled", None);
@@ -335,7 +335,7 @@ impl DeadLetters for DynamoDbDeadLetters {
         let filter = filter.only(row::OF_ENVELOPE);
         let after = from.map(place).transpose()?;
         let (rows, next) = self.table.scan(&filter, after).await?;
-        let mut page = Page::default();
+        let mut page = LetterPage::default();
         for row in rows {
             match read(&row) {
                 Ok(letter) if which.allows(&letter) => page.letters.push(letter),

@@ -8,8 +8,8 @@ use anyhow::bail;
 use async_trait::async_trait;
 
 use super::{
-    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, Page, ParkedKey,
-    ParkedPage, Reason, Selection, Written,
+    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, LetterPage,
+    ParkedKey, ParkedPage, Reason, Selection, Written,
 };
 use crate::core::group::GroupTable;
 use crate::core::record::{ItemKey, SequenceNumber};
@@ -18,13 +18,13 @@ use crate::stores::rows::fence::Demand;
 /// The letters of a key, in order, and why it is parked.
 #[derive(Debug, Default)]
 struct OfKey {
-    letters: BTreeMap<Place, Letter>,
+    letters: BTreeMap<LetterPlace, Letter>,
     reason: Option<Reason>,
     claim: Option<Claim>,
 }
 
 /// A letter's place among those of its key: its stream's label, and its place in the stream.
-type Place = (Arc<str>, SequenceNumber);
+type LetterPlace = (Arc<str>, SequenceNumber);
 
 type Keys = BTreeMap<(GroupTable, ItemKey), OfKey>;
 
@@ -36,7 +36,7 @@ fn of_key(at: &GroupTable, key: &ItemKey) -> (GroupTable, ItemKey) {
     (at.clone(), key.clone())
 }
 
-fn place(id: &LetterId) -> Place {
+fn place(id: &LetterId) -> LetterPlace {
     (id.label.clone(), id.sequence_number.clone())
 }
 
@@ -223,14 +223,14 @@ impl DeadLetters for MemoryDeadLetters {
         Ok(letters.map(|letter| letter.envelope.clone()).collect())
     }
 
-    async fn list(&self, which: &Selection, _from: Option<&str>) -> anyhow::Result<Page> {
+    async fn list(&self, which: &Selection, _from: Option<&str>) -> anyhow::Result<LetterPage> {
         let all = self.all();
         let letters = all.values().flat_map(|of| of.letters.values());
         let letters = letters.map(|letter| &letter.envelope);
         let letters = letters.filter(|letter| which.allows(letter)).cloned();
-        Ok(Page {
+        Ok(LetterPage {
             letters: letters.collect(),
-            ..Page::default()
+            ..LetterPage::default()
         })
     }
 }

@@ -234,7 +234,7 @@ impl Selection {
 
 /// A page of letters.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Page {
+pub struct LetterPage {
     /// The letters, without their records.
     pub letters: Vec<Envelope>,
     /// Rows that cannot be read, each with what is wrong and what to do.
@@ -348,5 +348,5 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>>;
 
     /// Lists letters, a page at a time, in no order. Reads the whole table: for operators.
-    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page>;
+    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<LetterPage>;
 }

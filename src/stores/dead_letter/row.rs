@@ -24,7 +24,7 @@ use crate::core::group::GroupTable;
 use crate::core::millis;
 use crate::core::record::{Event, ItemKey, Record, SequenceNumber, lambda_event};
 use crate::core::shard::ShardId;
-use crate::stores::rows::fields::{Fields, Reader, cut, number, seconds, text, time, to_item};
+use crate::stores::rows::fields::{Fields, RowReader, cut, number, seconds, text, time, to_item};
 use crate::stores::rows::typed::{Attributes, attributes, from_row, to_row};
 
 /// The format version that this build writes into every row.
@@ -272,13 +272,13 @@ pub(super) fn claim_field(
 
 /// Whether a newer build wrote the row.
 pub(super) fn is_newer(item: &Item) -> bool {
-    let format = Reader(item).number::<u32>("format");
+    let format = RowReader(item).number::<u32>("format");
     format.is_ok_and(|format| format > FORMAT)
 }
 
 /// Reads a row of a format that this build knows.
 fn read<T: DeserializeOwned>(item: &Item) -> anyhow::Result<T> {
-    let format: u32 = Reader(item).number("format")?;
+    let format: u32 = RowReader(item).number("format")?;
     if format > FORMAT {
         bail!(
             "it is written in format {format}, and this build reads up to {FORMAT}: update this program"
@@ -330,7 +330,7 @@ pub(super) enum Body<'a> {
 
 /// Reads where the record is.
 pub(super) fn body(item: &Item) -> anyhow::Result<Body<'_>> {
-    let reader = Reader(item);
+    let reader = RowReader(item);
     Ok(match reader.text_if_any("record")? {
         Some(record) => Body::Whole(record),
         None => Body::Parts(reader.number("parts")?),

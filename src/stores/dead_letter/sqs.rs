@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::on_failure::message;
 use super::{
-    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, Page, ParkedPage,
-    Reason, Selection, Written,
+    Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, LetterPage,
+    ParkedPage, Reason, Selection, Written,
 };
 use crate::core::group::GroupTable;
 use crate::core::record::ItemKey;
@@ -263,7 +263,7 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
         self.letters.of_key(at, key).await
     }
 
-    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<Page> {
+    async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<LetterPage> {
         self.letters.list(which, from).await
     }
 }

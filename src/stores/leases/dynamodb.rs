@@ -94,7 +94,7 @@ impl DynamoDbLeases {
         report: &Report,
         given_up: Option<(Epoch, Option<&Incarnation>)>,
     ) -> anyhow::Result<Attributes> {
-        let settled = row::Settled { checkpoint, report };
+        let settled = row::SettledLease { checkpoint, report };
         let mut attributes = row::attributes(&settled, self.formats.writes())?;
         if let Some((epoch, to)) = given_up {
             let (owner, to) = row::owner(to);

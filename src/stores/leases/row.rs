@@ -11,7 +11,7 @@ use super::{
 use crate::core::record::SequenceNumber;
 use crate::core::shard::ShardId;
 use crate::stores::rows::expression::Expression;
-use crate::stores::rows::fields::{Reader, Unexpected, cut, number, text};
+use crate::stores::rows::fields::{RowReader, Unexpected, cut, number, text};
 use crate::stores::rows::typed::{self, Attributes, from_row};
 
 /// The partition key: `<group>#<table ARN>`.
@@ -63,7 +63,7 @@ pub(super) fn owner(owner: Option<&Incarnation>) -> (&'static str, Option<Attrib
 
 /// Whatever a change of a lease's checkpoint writes.
 #[derive(Serialize)]
-pub(super) struct Settled<'a> {
+pub(super) struct SettledLease<'a> {
     #[serde(flatten)]
     pub checkpoint: &'a Checkpoint,
     #[serde(flatten)]
@@ -108,7 +108,7 @@ impl View {
     /// Sorts one row of the table into the view of a build that reads rows up to this format. A row
     /// that cannot be read is listed with its reason and disturbs no other.
     pub(super) fn add(&mut self, item: Item, reads: u32) {
-        let row = Reader(&item).text(ROW).unwrap_or_default().to_owned();
+        let row = RowReader(&item).text(ROW).unwrap_or_default().to_owned();
         if let Err(why) = self.sort_in(&row, item, reads) {
             self.unreadable.push(Unreadable { row, why });
         }
@@ -150,7 +150,7 @@ fn read<T: DeserializeOwned>(item: Item, id: Option<(&str, &str)>, reads: u32) -
 
 /// The row's format has to be one that a build reads which reads up to `reads`.
 fn check_format(item: &Item, reads: u32) -> Result<(), Unfit> {
-    match Reader(item).number("format")? {
+    match RowReader(item).number("format")? {
         format if format > reads => Err(Unfit::Newer { format }),
         _ => Ok(()),
     }
@@ -176,12 +176,12 @@ pub(super) fn lease(shard: &ShardId, item: Item, reads: u32) -> Result<LeaseRow,
 
 /// The epoch of a row that may be damaged otherwise; 0 if it cannot be read.
 pub(super) fn epoch(item: &Item) -> u64 {
-    Reader(item).number("epoch").unwrap_or(0)
+    RowReader(item).number("epoch").unwrap_or(0)
 }
 
 /// The beat of a row that may be damaged otherwise.
 pub(super) fn beat(item: &Item) -> Option<u64> {
-    Reader(item).number("beat").ok()
+    RowReader(item).number("beat").ok()
 }
 
 /// That the attributes of this row still stand as they were seen.

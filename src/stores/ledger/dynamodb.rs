@@ -14,16 +14,16 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_dynamo::Item;
 
 use super::registration::{
-    EffectRow, GroupRow, Refused as NotRegistered, Registration, Rows, effect_key, group_key,
+    EffectRow, Registration, RegistrationRefused, RegistrationRow, Rows, effect_key, group_key,
     is_reserved,
 };
 use super::row::{self, ATTENTION, ATTENTION_INDEX, EFFECT, EXPIRES, FORMAT};
-use super::{EffectKey, Ledger, Needed, Page, Swap};
+use super::{EffectKey, EntryPage, Ledger, Needed, Swap};
 use crate::core::claim::{Attention, Entry, State};
 use crate::core::group::{Group, Identity};
 use crate::stores::rows::dynamodb::{Table, Write};
 use crate::stores::rows::expression::Expression;
-use crate::stores::rows::fields::{Reader, Unexpected, number, text, to_item};
+use crate::stores::rows::fields::{RowReader, Unexpected, number, text, to_item};
 
 /// Rows that are read at a time when the index names them.
 const AT_A_TIME: usize = 16;
@@ -79,7 +79,11 @@ impl DynamoDbLedger {
     /// # Errors
     ///
     /// As [`DynamoDbLedger::needing`].
-    pub async fn list_needing(&self, why: Attention, from: Option<&str>) -> anyhow::Result<Page> {
+    pub async fn list_needing(
+        &self,
+        why: Attention,
+        from: Option<&str>,
+    ) -> anyhow::Result<EntryPage> {
         let these = Expression::default().when(ATTENTION, Some(row::attention(why)));
         let after = from.map(|effect| {
             to_item(vec![
@@ -101,7 +105,7 @@ impl DynamoDbLedger {
             .try_collect()
             .await?;
         let last = last.map(|key| row::key(&key)).transpose()?;
-        Ok(Page {
+        Ok(EntryPage {
             // The index lags behind the rows.
             entries: rows
                 .into_iter()
@@ -120,7 +124,7 @@ impl DynamoDbLedger {
     pub async fn register(
         &self,
         registration: &Registration,
-    ) -> anyhow::Result<Result<(), NotRegistered>> {
+    ) -> anyhow::Result<Result<(), RegistrationRefused>> {
         let effect = effect_key(&registration.effect);
         let group = group_key(registration.of.group());
         for _ in 0..ROUNDS {
@@ -129,7 +133,10 @@ impl DynamoDbLedger {
                     .row(&effect, EffectRow::read)
                     .await?
                     .unwrap_or_default(),
-                group: self.row(&group, GroupRow::read).await?.unwrap_or_default(),
+                group: self
+                    .row(&group, RegistrationRow::read)
+                    .await?
+                    .unwrap_or_default(),
             };
             let next = match registration.over(&rows) {
                 Ok(next) => next,
@@ -156,7 +163,7 @@ impl DynamoDbLedger {
     ///
     /// The ledger does not answer.
     pub async fn identities(&self, group: &Group) -> anyhow::Result<BTreeMap<String, Identity>> {
-        let row = self.row(&group_key(group), GroupRow::read).await?;
+        let row = self.row(&group_key(group), RegistrationRow::read).await?;
         Ok(row.unwrap_or_default().tables)
     }
 
@@ -188,23 +195,23 @@ impl DynamoDbLedger {
         key: &EffectKey,
         item: Item,
         when: &Expression,
-    ) -> anyhow::Result<Option<Refused>> {
+    ) -> anyhow::Result<Option<SwapRefused>> {
         let item = match self.table.put(item, when).await? {
             Write::Applied(_) => return Ok(None),
             Write::Refused(old) => old,
         };
         let standing = item.as_ref().map(|item| read(key, item)).transpose()?;
-        Ok(Some(Refused { item, standing }))
+        Ok(Some(SwapRefused { item, standing }))
     }
 }
 
 /// What stands in the way of a write.
-struct Refused {
+struct SwapRefused {
     item: Option<Item>,
     standing: Option<Entry>,
 }
 
-impl Refused {
+impl SwapRefused {
     /// What that makes of a swap which was to write this.
     fn against(self, written: &Entry) -> Swap {
         if self.standing.as_ref() == Some(written) {
@@ -257,7 +264,7 @@ impl Ledger for DynamoDbLedger {
         Ok(refused.map_or(Swap::Written, |refused| refused.against(&written)))
     }
 
-    async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<Page> {
+    async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<EntryPage> {
         let filter = Expression::default();
         let filter = match state {
             Some(state) => filter.when("state", Some(text(state.word()))),
@@ -265,9 +272,9 @@ impl Ledger for DynamoDbLedger {
         };
         let after = from.map(|effect| vec![(EFFECT, Some(text(effect)))]);
         let (items, last) = self.table.scan(&filter, after).await?;
-        let mut page = Page::default();
+        let mut page = EntryPage::default();
         for item in items {
-            if Reader(&item).text(EFFECT).is_ok_and(is_reserved) {
+            if RowReader(&item).text(EFFECT).is_ok_and(is_reserved) {
                 continue;
             }
             match row::key(&item).and_then(|key| Ok((key, row::entry(&item)?))) {

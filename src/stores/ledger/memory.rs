@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{EffectKey, Ledger, Page, Swap};
+use super::{EffectKey, EntryPage, Ledger, Swap};
 use crate::core::claim::{Entry, State};
 
 /// How many entries a page holds.
@@ -48,11 +48,11 @@ impl Ledger for MemoryLedger {
         Ok(Swap::Written)
     }
 
-    async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<Page> {
+    async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<EntryPage> {
         let start = from.map(EffectKey::from_row);
         let start = start.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let rows = self.rows();
-        let mut page = Page::default();
+        let mut page = EntryPage::default();
         for (key, entry) in rows.range((start, Bound::Unbounded)) {
             if page.entries.len() == PAGE {
                 page.next = page.entries.last().map(|(key, _)| key.to_string());

@@ -81,7 +81,7 @@ pub struct Needed {
 
 /// A page of entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
+pub struct EntryPage {
     /// The entries with their keys.
     pub entries: Vec<(EffectKey, Entry)>,
     /// Where the next page begins; `None` at the end.
@@ -112,5 +112,5 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         &self,
         state: Option<State>,
         from: Option<&str>,
-    ) -> impl Future<Output = anyhow::Result<Page>> + Send;
+    ) -> impl Future<Output = anyhow::Result<EntryPage>> + Send;
 }

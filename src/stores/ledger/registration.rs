@@ -14,7 +14,7 @@ use serde_dynamo::{AttributeValue, Item};
 
 use super::row::EFFECT;
 use crate::core::group::{Effect, Group, GroupTable, Identity};
-use crate::stores::rows::fields::{Reader, Unexpected, number, text, to_item};
+use crate::stores::rows::fields::{RowReader, Unexpected, number, text, to_item};
 
 /// What the key of such a row begins with.
 const RESERVED: char = '#';
@@ -39,7 +39,7 @@ pub struct Registration {
 /// Why a group may not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refused {
+pub enum RegistrationRefused {
     /// Another group performs an effect of this name.
     #[error(
         "the effect {effect} belongs to the group {groups} on this ledger, so the group {group} would \
@@ -72,7 +72,7 @@ pub enum Refused {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Rows {
     pub(super) effect: EffectRow,
-    pub(super) group: GroupRow,
+    pub(super) group: RegistrationRow,
 }
 
 /// The groups that perform an effect. Revision 0: there is no row.
@@ -84,7 +84,7 @@ pub(super) struct EffectRow {
 
 /// What a group performs, by the table that it follows. Revision 0: there is no row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct GroupRow {
+pub(super) struct RegistrationRow {
     pub(super) revision: u64,
     pub(super) tables: BTreeMap<String, Identity>,
 }
@@ -109,14 +109,14 @@ impl Registration {
     }
 
     /// The rows that follow from these; the same ones if nothing is to be written.
-    pub(super) fn over(&self, rows: &Rows) -> Result<Rows, Refused> {
+    pub(super) fn over(&self, rows: &Rows) -> Result<Rows, RegistrationRefused> {
         let group = self.of.group();
         let settings = self.settings();
         let mut next = rows.clone();
         let standing = rows.group.tables.get(self.of.table());
         let difference = standing.and_then(|standing| settings.differs_from(standing));
         if let Some(difference) = difference.filter(|_| !self.accept_new_identity) {
-            return Err(Refused::Differs {
+            return Err(RegistrationRefused::Differs {
                 difference,
                 of: self.of.clone(),
             });
@@ -124,7 +124,7 @@ impl Registration {
         let others = &rows.effect.groups;
         let joined = others.is_empty() || others.contains(group.as_str()) || self.join_effect;
         if !joined {
-            return Err(Refused::EffectTaken {
+            return Err(RegistrationRefused::EffectTaken {
                 effect: self.effect.clone(),
                 groups: others.iter().cloned().collect::<Vec<_>>().join(", "),
                 group: group.clone(),
@@ -160,7 +160,7 @@ impl EffectRow {
     }
 
     pub(super) fn read(item: &Item) -> Result<Self, Unexpected> {
-        let reader = Reader(item);
+        let reader = RowReader(item);
         let groups = reader.list("groups")?.iter();
         let groups = groups.filter_map(|group| match group {
             AttributeValue::S(group) => Some(group.clone()),
@@ -173,7 +173,7 @@ impl EffectRow {
     }
 }
 
-impl GroupRow {
+impl RegistrationRow {
     pub(super) fn item(&self, key: &str, format: u32) -> Item {
         let settings = |identity: &Identity| {
             let settings = identity.settings();
@@ -191,7 +191,7 @@ impl GroupRow {
     }
 
     pub(super) fn read(item: &Item) -> Result<Self, Unexpected> {
-        let reader = Reader(item);
+        let reader = RowReader(item);
         let identity = |value: &AttributeValue| {
             let AttributeValue::M(settings) = value else {
                 return None;
@@ -250,7 +250,7 @@ mod tests {
     fn a_second_group_with_the_same_effect_is_refused_unless_it_joins() {
         let placed = started(&of("placed", "confirmation", "SK"));
         let rows = Rows {
-            group: GroupRow::default(),
+            group: RegistrationRow::default(),
             ..placed
         };
         let mut shipped = of("shipped", "confirmation", "SK");
@@ -296,7 +296,7 @@ mod tests {
         let effect = rows.effect.item("#effect#placed", 1);
         assert_eq!(EffectRow::read(&effect).unwrap(), rows.effect);
         let group = rows.group.item("#group#placed", 1);
-        assert_eq!(GroupRow::read(&group).unwrap(), rows.group);
+        assert_eq!(RegistrationRow::read(&group).unwrap(), rows.group);
         assert_eq!(
             effect_of(&rows.group.tables[TABLE]).unwrap().as_str(),
             "placed"

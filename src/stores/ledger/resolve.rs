@@ -282,7 +282,7 @@ mod tests {
             &self,
             state: Option<State>,
             from: Option<&str>,
-        ) -> anyhow::Result<crate::stores::ledger::Page> {
+        ) -> anyhow::Result<crate::stores::ledger::EntryPage> {
             self.0.list(state, from).await
         }
     }

@@ -13,7 +13,7 @@ use crate::core::claim::{
     Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
 use crate::core::millis::Millis;
-use crate::stores::rows::fields::{Reader, Unexpected, cut, text};
+use crate::stores::rows::fields::{RowReader, Unexpected, cut, text};
 use crate::stores::rows::typed::{Bytes, from_row, to_row};
 
 /// The format version that this build writes into every row.
@@ -31,14 +31,14 @@ pub(crate) const ATTENTION_INDEX: &str = "attention";
 
 /// Why an entry cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unfit {
+pub(super) enum UnfitEntry {
     #[error("it is written in format {0}, and this build reads up to {FORMAT}: update this worker")]
     Newer(u32),
     #[error("the row is damaged: {0:#}")]
     Malformed(anyhow::Error),
 }
 
-impl From<Unexpected> for Unfit {
+impl From<Unexpected> for UnfitEntry {
     fn from(error: Unexpected) -> Self {
         Self::Malformed(error.into())
     }
@@ -141,19 +141,19 @@ pub(super) fn attention(why: Attention) -> AttributeValue {
 }
 
 /// Which effect a row is about.
-pub(super) fn key(item: &Item) -> Result<EffectKey, Unfit> {
-    Ok(EffectKey::from_row(Reader(item).text(EFFECT)?))
+pub(super) fn key(item: &Item) -> Result<EffectKey, UnfitEntry> {
+    Ok(EffectKey::from_row(RowReader(item).text(EFFECT)?))
 }
 
 /// Reads an entry.
-pub(super) fn entry(item: &Item) -> Result<Entry, Unfit> {
+pub(super) fn entry(item: &Item) -> Result<Entry, UnfitEntry> {
     // Another format may have other attributes.
-    let format = Reader(item).number("format")?;
+    let format = RowReader(item).number("format")?;
     if format > FORMAT {
-        return Err(Unfit::Newer(format));
+        return Err(UnfitEntry::Newer(format));
     }
-    let row: Row = from_row(item.clone()).map_err(Unfit::Malformed)?;
-    row.entry().map_err(Unfit::Malformed)
+    let row: Row = from_row(item.clone()).map_err(UnfitEntry::Malformed)?;
+    row.entry().map_err(UnfitEntry::Malformed)
 }
 
 impl Row {

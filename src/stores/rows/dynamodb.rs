@@ -25,7 +25,7 @@ use super::fields::{Fields, to_item};
 use super::transaction::{Part, Transaction};
 use crate::stores::aws_error::AwsError;
 
-type Attributes = HashMap<String, AttributeValue>;
+type SdkItem = HashMap<String, AttributeValue>;
 
 /// A table, by its name.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub(crate) struct Table {
 
 /// What a query reads from, and how.
 #[derive(Debug, Clone, Copy, Default)]
-struct Source<'a> {
+struct QueryOf<'a> {
     /// An index of the table; `None`: the table itself.
     index: Option<&'a str>,
     /// The most rows of a page.
@@ -117,9 +117,9 @@ impl Table {
 
     /// Reads all rows that the key condition allows, over all pages.
     pub(crate) async fn query(&self, of: &Expression, strong: bool) -> anyhow::Result<Vec<Item>> {
-        let from = Source {
+        let from = QueryOf {
             strong,
-            ..Source::default()
+            ..QueryOf::default()
         };
         let (mut items, mut after) = (Vec::new(), None);
         loop {
@@ -140,10 +140,10 @@ impl Table {
         limit: i32,
         after: Option<Item>,
     ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
-        let from = Source {
+        let from = QueryOf {
             limit: Some(limit),
             strong: true,
-            ..Source::default()
+            ..QueryOf::default()
         };
         self.page(of, from, after).await
     }
@@ -156,9 +156,9 @@ impl Table {
         of: &Expression,
         after: Option<Item>,
     ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
-        let from = Source {
+        let from = QueryOf {
             index: Some(index),
-            ..Source::default()
+            ..QueryOf::default()
         };
         self.page(of, from, after).await
     }
@@ -166,7 +166,7 @@ impl Table {
     async fn page(
         &self,
         of: &Expression,
-        from: Source<'_>,
+        from: QueryOf<'_>,
         after: Option<Item>,
     ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
         let query = self.client.query().table_name(&*self.name);
@@ -178,7 +178,7 @@ impl Table {
             .set_projection_expression(of.projection())
             .set_expression_attribute_names(names(of))
             .set_expression_attribute_values(values(of))
-            .set_exclusive_start_key(after.map(Attributes::from))
+            .set_exclusive_start_key(after.map(SdkItem::from))
             .send()
             .await
             .map_err(|error| self.failed_on(from.index, &error))?;
@@ -387,7 +387,7 @@ fn demand(table: &str, key: Fields, when: &Expression) -> anyhow::Result<Conditi
     Ok(demand.build()?)
 }
 
-fn attributes(fields: Fields) -> Attributes {
+fn attributes(fields: Fields) -> SdkItem {
     to_item(fields).into()
 }
 
@@ -397,8 +397,8 @@ fn names(expression: &Expression) -> Option<HashMap<String, String>> {
     (!names.is_empty()).then(|| names.into_iter().collect())
 }
 
-fn values(expression: &Expression) -> Option<Attributes> {
+fn values(expression: &Expression) -> Option<SdkItem> {
     let values = expression.values.clone().into_iter();
-    let values: Attributes = values.map(|(name, value)| (name, value.into())).collect();
+    let values: SdkItem = values.map(|(name, value)| (name, value.into())).collect();
     (!values.is_empty()).then_some(values)
 }

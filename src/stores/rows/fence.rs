@@ -22,7 +22,7 @@ use super::transaction::{MOST_BYTES, MOST_PARTS, Part, Transaction};
 #[derive(Clone)]
 pub struct Fence {
     demand: Demand,
-    line: Arc<Line>,
+    line: Arc<WriteQueue>,
 }
 
 /// How a store finds out whether the lease is still held.
@@ -50,7 +50,7 @@ pub(crate) enum Fenced {
 }
 
 /// Those who wait to write.
-struct Line {
+struct WriteQueue {
     waiting: Mutex<VecDeque<Waiting>>,
     /// Whoever has it writes.
     turn: tokio::sync::Mutex<()>,
@@ -75,7 +75,7 @@ impl Fence {
     }
 
     pub(crate) fn new(demand: Demand) -> Self {
-        let line = Arc::new(Line {
+        let line = Arc::new(WriteQueue {
             waiting: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             at_once: AtomicUsize::new(MOST_PARTS),
@@ -134,7 +134,7 @@ impl Fence {
 
 const INTERRUPTED: &str = "the transaction was interrupted in which this was written";
 
-impl Line {
+impl WriteQueue {
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

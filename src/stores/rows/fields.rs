@@ -67,9 +67,9 @@ pub(crate) struct Unexpected {
 
 /// Takes a row apart. An attribute that is there but of the wrong kind is an error, also where it
 /// may be missing.
-pub(crate) struct Reader<'a>(pub(crate) &'a Item);
+pub(crate) struct RowReader<'a>(pub(crate) &'a Item);
 
-impl<'a> Reader<'a> {
+impl<'a> RowReader<'a> {
     fn attribute(&self, name: &str) -> Option<&'a AttributeValue> {
         self.0.inner().get(name)
     }

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Whether a table is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Created {
     /// It was created.
     Created,
     /// It existed.
@@ -45,13 +45,13 @@ pub enum Outcome {
 
 /// The key attributes of a table, all of them strings.
 #[derive(Debug, Clone, Copy)]
-struct Key {
+struct TableKey {
     partition: &'static str,
     sort: Option<&'static str>,
     index: Option<Index>,
 }
 
-impl Key {
+impl TableKey {
     fn of(partition: &'static str, sort: Option<&'static str>) -> Self {
         let index = None;
         Self {
@@ -68,8 +68,8 @@ impl Key {
 /// # Errors
 ///
 /// A table of this name with another key, a missing permission, no connection.
-pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let key = Key::of(GROUP_TABLE, Some(ROW));
+pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<Created> {
+    let key = TableKey::of(GROUP_TABLE, Some(ROW));
     let outcome = create(client, name, key, None).await?;
     enable_recovery(client, name).await?;
     Ok(outcome)
@@ -82,15 +82,15 @@ pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<O
 /// # Errors
 ///
 /// As [`create_lease_table`].
-pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
+pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<Created> {
     let index = Index {
         name: ATTENTION_INDEX,
         attribute: ATTENTION,
         then: EFFECT,
     };
-    let key = Key {
+    let key = TableKey {
         index: Some(index),
-        ..Key::of(EFFECT, None)
+        ..TableKey::of(EFFECT, None)
     };
     let outcome = create(client, name, key, None).await?;
     enable_expiry(client, name).await?;
@@ -104,8 +104,8 @@ pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<
 /// # Errors
 ///
 /// As [`create_lease_table`].
-pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let key = Key::of(letters::ITEM, Some(letters::ROW));
+pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Result<Created> {
+    let key = TableKey::of(letters::ITEM, Some(letters::ROW));
     let outcome = create(client, name, key, None).await?;
     enable_expiry(client, name).await?;
     enable_recovery(client, name).await?;
@@ -119,8 +119,8 @@ pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Re
 ///
 /// As [`create_lease_table`].
 #[cfg(feature = "mail")]
-pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let key = Key::of(ADDRESS, None);
+pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Result<Created> {
+    let key = TableKey::of(ADDRESS, None);
     let outcome = create(client, name, key, None).await?;
     enable_recovery(client, name).await?;
     Ok(outcome)
@@ -132,8 +132,8 @@ pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Re
 /// # Errors
 ///
 /// As [`create_lease_table`].
-pub async fn create_orders_table(client: &Client, name: &str) -> anyhow::Result<Outcome> {
-    let key = Key::of("id", None);
+pub async fn create_orders_table(client: &Client, name: &str) -> anyhow::Result<Created> {
+    let key = TableKey::of("id", None);
     let stream = StreamSpecification::builder()
         .stream_enabled(true)
         .stream_view_type(StreamViewType::NewAndOldImages)
@@ -144,9 +144,9 @@ pub async fn create_orders_table(client: &Client, name: &str) -> anyhow::Result<
 async fn create(
     client: &Client,
     name: &str,
-    key: Key,
+    key: TableKey,
     stream: Option<StreamSpecification>,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<Created> {
     let mut schema = Vec::new();
     let mut attributes = Vec::new();
     let sort = key.sort.map(|name| (name, KeyType::Range));
@@ -171,8 +171,8 @@ async fn create(
         .send()
         .await;
     let outcome = match answer {
-        Ok(_) => Outcome::Created,
-        Err(error) if error.code() == Some("ResourceInUseException") => Outcome::Existed,
+        Ok(_) => Created::Created,
+        Err(error) if error.code() == Some("ResourceInUseException") => Created::Existed,
         Err(error) => return Err(failed(name, &error).into()),
     };
     let table = tokio::time::timeout(PATIENCE, active(client, name)).await;

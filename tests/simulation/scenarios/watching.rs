@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aftercommit::monitor::Status;
 use aftercommit::monitor::health::{HeldBack, NotReady, Stuck};
-use aftercommit::monitor::metrics::{Value, prometheus};
+use aftercommit::monitor::metrics::{MetricValue, prometheus};
 use tokio::time::{advance, timeout};
 
 use super::calls::Heard;
@@ -16,9 +16,9 @@ use super::stage::{Stage, eventually, pass, secs};
 fn values(status: &Status, name: &str) -> Vec<f64> {
     let samples = status.samples();
     match samples[0].value(name) {
-        Some(Value::Each(each)) => each.values.iter().map(|(_, value)| *value).collect(),
-        Some(Value::Gauge(value) | Value::Process(value)) => vec![*value],
-        Some(Value::Counter(count)) => vec![f64::from(u32::try_from(*count).unwrap())],
+        Some(MetricValue::Each(each)) => each.values.iter().map(|(_, value)| *value).collect(),
+        Some(MetricValue::Gauge(value) | MetricValue::Process(value)) => vec![*value],
+        Some(MetricValue::Counter(count)) => vec![f64::from(u32::try_from(*count).unwrap())],
         other => panic!("{name}: {other:?}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aftercommit::engine::redrive::{How, Key, Summary, redrive};
+use aftercommit::engine::redrive::{How, RedrivenKey, Summary, redrive};
 use aftercommit::internal::backoff::{AttemptLimits, Backoff};
 use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
@@ -31,7 +31,7 @@ async fn place_bad(shop: &Shop) {
 }
 
 /// Waits for so many parked keys.
-async fn parked(shop: &Shop, count: usize) -> Vec<Key> {
+async fn parked(shop: &Shop, count: usize) -> Vec<RedrivenKey> {
     loop {
         let parked = shop
             .dead_letters()
@@ -40,7 +40,7 @@ async fn parked(shop: &Shop, count: usize) -> Vec<Key> {
             .unwrap()
             .keys;
         if parked.len() == count {
-            let key = |parked: aftercommit::stores::dead_letter::ParkedKey| Key {
+            let key = |parked: aftercommit::stores::dead_letter::ParkedKey| RedrivenKey {
                 at: shop.group_table(),
                 key: parked.key,
             };
@@ -51,7 +51,7 @@ async fn parked(shop: &Shop, count: usize) -> Vec<Key> {
 }
 
 /// Redrives as an operator does.
-async fn redriven(shop: &Shop, mails: &MailServer, keys: Vec<Key>) -> Summary {
+async fn redriven(shop: &Shop, mails: &MailServer, keys: Vec<RedrivenKey>) -> Summary {
     let handler = worker(shop.ledger(), quick(mails), rules(POLICY));
     let how = How::new("operator", "operator/1", Clock::system());
     let mut rng = fastrand::Rng::new();

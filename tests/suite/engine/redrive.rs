@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::engine::redrive::{How, Key, Step, Summary, redrive};
+use aftercommit::engine::redrive::{How, RedriveStep, RedrivenKey, Summary, redrive};
 use aftercommit::internal::shard::ShardId;
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
@@ -132,15 +132,19 @@ fn how(parallel: usize) -> How {
     how
 }
 
-async fn run(letters: &MemoryDeadLetters, handler: &Scripted, how: How) -> (Summary, Vec<Step>) {
+async fn run(
+    letters: &MemoryDeadLetters,
+    handler: &Scripted,
+    how: How,
+) -> (Summary, Vec<RedriveStep>) {
     let parked = letters.parked(&place()).await.unwrap().keys;
-    let keys = parked.into_iter().map(|parked| Key {
+    let keys = parked.into_iter().map(|parked| RedrivenKey {
         at: place(),
         key: parked.key,
     });
     let mut steps = Vec::new();
     let mut rng = fastrand::Rng::with_seed(1);
-    let told = |step: &Step| steps.push(step.clone());
+    let told = |step: &RedriveStep| steps.push(step.clone());
     let summary = redrive(letters, handler, keys.collect(), (&how, &mut rng), told).await;
     (summary, steps)
 }
@@ -211,7 +215,7 @@ async fn a_key_stops_at_its_first_failure_and_the_others_go_on() {
         assert!(
             steps
                 .iter()
-                .any(|step| matches!(step, Step::Stopped { why, .. } if why == told))
+                .any(|step| matches!(step, RedriveStep::Stopped { why, .. } if why == told))
         );
         let left = [("2".to_owned(), 2), ("3".to_owned(), 1)];
         assert_eq!(open(&letters).await, left);

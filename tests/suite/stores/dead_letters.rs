@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use aftercommit::engine::redrive::{How, Key, redrive};
+use aftercommit::engine::redrive::{How, RedrivenKey, redrive};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{
     Claim, DeadLetters as _, Envelope, KEPT_AFTER, Letter, Reason, Selection, Settled,
@@ -248,7 +248,7 @@ async fn a_key_with_many_letters_is_redriven_with_a_few_queries_for_each() {
         letters.park(letter).await.unwrap();
     }
     queries.0.store(0, Ordering::Relaxed);
-    let key = Key {
+    let key = RedrivenKey {
         at: place.clone(),
         key: id(&all[0]).key.clone(),
     };

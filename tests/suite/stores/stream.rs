@@ -8,7 +8,7 @@ use aftercommit::record::{Position, SequenceNumber, StreamView};
 use aftercommit::stores::source::dynamodb::DynamoDbStream;
 use aftercommit::stores::source::{ShardIterator, SourceError, StreamSource as _};
 use aftercommit::stores::tables::dynamodb::{
-    Outcome, ResolveError, TableStream, create_lease_table, create_ledger_table,
+    Created, ResolveError, TableStream, create_lease_table, create_ledger_table,
     create_orders_table,
 };
 use aftercommit::{Clock, Event, Record};
@@ -307,7 +307,7 @@ async fn tables_are_made_once(client: &Client, name: &str) {
     let lease = format!("{name}-leases");
     let ledger = format!("{name}-ledger");
     let orders = format!("{name}-orders");
-    for expected in [Outcome::Created, Outcome::Existed] {
+    for expected in [Created::Created, Created::Existed] {
         assert_eq!(create_lease_table(client, &lease).await.unwrap(), expected);
         assert_eq!(
             create_ledger_table(client, &ledger).await.unwrap(),

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::internal::claim::{Attention, Entry, State};
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::stores::ledger::{Ledger as _, Page};
+use aftercommit::stores::ledger::{EntryPage, Ledger as _};
 use anyhow::anyhow;
 use clap::Args;
 
@@ -79,7 +79,11 @@ impl FilterArgs {
     }
 
     /// A page of the selected orders.
-    pub async fn page(&self, ledger: &DynamoDbLedger, from: Option<&str>) -> anyhow::Result<Page> {
+    pub async fn page(
+        &self,
+        ledger: &DynamoDbLedger,
+        from: Option<&str>,
+    ) -> anyhow::Result<EntryPage> {
         let mut page = match (self.attention(), self.state) {
             ([], Some(Wanted::State(state))) => ledger.list(Some(state), from).await?,
             ([], _) => ledger.list(None, from).await?,
@@ -102,11 +106,11 @@ async fn indexed(
     ledger: &DynamoDbLedger,
     reasons: &[Attention],
     from: Option<&str>,
-) -> anyhow::Result<Page> {
+) -> anyhow::Result<EntryPage> {
     let (place, key) = from.and_then(|from| from.split_once(' ')).unzip();
     let place: usize = place.map_or(Ok(0), str::parse)?;
     let Some(reason) = reasons.get(place) else {
-        return Ok(Page::default());
+        return Ok(EntryPage::default());
     };
     let key = key.filter(|key| !key.is_empty());
     let mut page = ledger.list_needing(*reason, key).await?;

@@ -30,12 +30,12 @@ Exit codes: 0 every record gets through, 1 one does not, 2 a pattern or the file
 pub enum FilterCommand {
     /// Say whether a record gets through, or the first reason why not
     #[command(after_long_help = EXAMPLES)]
-    Explain(ExplainArgs),
+    Explain(FilterArgs),
 }
 
 /// Arguments of `filter explain`.
 #[derive(Debug, Args)]
-pub struct ExplainArgs {
+pub struct FilterArgs {
     /// An event filter pattern as AWS Lambda has them; of several, one must hold
     #[arg(long = "pattern", value_name = "JSON", required = true)]
     patterns: Vec<String>,
@@ -45,7 +45,7 @@ pub struct ExplainArgs {
 }
 
 /// Tells what becomes of each record.
-pub fn explain(args: &ExplainArgs) -> Result<(), Fault> {
+pub fn explain(args: &FilterArgs) -> Result<(), Fault> {
     let filters = read_filters(&args.patterns)?;
     let records = read_text(&args.record)
         .map_err(anyhow::Error::new)

@@ -1,7 +1,7 @@
 //! `aftercommit tables`: makes what the worker needs.
 
 use aftercommit::stores::tables::dynamodb::{
-    Outcome, create_dead_letter_table, create_lease_table, create_ledger_table,
+    Created, create_dead_letter_table, create_lease_table, create_ledger_table,
     create_orders_table, create_suppression_table,
 };
 use clap::{Args, Subcommand};
@@ -64,10 +64,10 @@ pub async fn create(args: &CreateArgs) -> Result<(), Fault> {
     Ok(())
 }
 
-fn report(table: &str, outcome: Outcome) -> anyhow::Result<()> {
+fn report(table: &str, outcome: Created) -> anyhow::Result<()> {
     let outcome = match outcome {
-        Outcome::Created => "created",
-        Outcome::Existed => "exists",
+        Created::Created => "created",
+        Created::Existed => "exists",
     };
     print_all(&format!("{table}: {outcome}\n"))
 }

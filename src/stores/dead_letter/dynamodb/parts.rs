@@ -7,7 +7,7 @@ use super::{DynamoDbDeadLetters, failed, read};
 use crate::stores::dead_letter::row::{self, Body};
 use crate::stores::dead_letter::{Deed, Envelope, Letter, LetterId};
 use crate::stores::rows::expression::Expression;
-use crate::stores::rows::fields::{Reader, time};
+use crate::stores::rows::fields::{RowReader, time};
 
 impl DynamoDbDeadLetters {
     /// The letter of a row, with its record.
@@ -30,7 +30,7 @@ impl DynamoDbDeadLetters {
                 let number = &id.sequence_number;
                 format!("part {n} of {count} of the dead letter {number} is missing")
             })?;
-            body.push_str(Reader(&part).text("piece")?);
+            body.push_str(RowReader(&part).text("piece")?);
         }
         Ok(body)
     }

@@ -10,7 +10,7 @@ use crate::stores::rows::dynamodb::Write;
 use crate::stores::rows::transaction::{Part, Transaction};
 
 /// What came of writing a gap down.
-enum Tried {
+enum GapWrite {
     Written,
     /// The shard is somebody else's.
     LeaseLost,
@@ -32,9 +32,9 @@ impl DynamoDbLeases {
                 return Ok(Some(()));
             }
             match self.try_gap(&ended, seen.clone(), hold).await? {
-                Tried::Written => return Ok(Some(())),
-                Tried::LeaseLost => return Ok(None),
-                Tried::RowRefused => before = Some(seen),
+                GapWrite::Written => return Ok(Some(())),
+                GapWrite::LeaseLost => return Ok(None),
+                GapWrite::RowRefused => before = Some(seen),
             }
         }
     }
@@ -46,7 +46,7 @@ impl DynamoDbLeases {
         gap: &GapRow,
         seen: Option<AttributeValue>,
         hold: Option<&Hold>,
-    ) -> anyhow::Result<Tried> {
+    ) -> anyhow::Result<GapWrite> {
         let mut first = row::attributes(gap, self.formats.writes())?;
         first.retain(|name, _| name != "first_after" && name != "resolved");
         let mut how = self.formats.readable_or_none();
@@ -59,8 +59,8 @@ impl DynamoDbLeases {
         let key = self.key(&gap_key(gap));
         let Some(hold) = hold else {
             return Ok(match self.table.update(key, &how).await? {
-                Write::Applied(_) => Tried::Written,
-                Write::Refused(_) => Tried::RowRefused,
+                Write::Applied(_) => GapWrite::Written,
+                Write::Refused(_) => GapWrite::RowRefused,
             });
         };
         let lease = self.key(&lease_key(&hold.shard));
@@ -70,9 +70,9 @@ impl DynamoDbLeases {
             .transact(vec![fence, Part::Update(key, how)])
             .await?;
         Ok(match tried {
-            Transaction::Applied => Tried::Written,
-            Transaction::Refused(refused) if refused.first() == Some(&true) => Tried::LeaseLost,
-            Transaction::Refused(_) => Tried::RowRefused,
+            Transaction::Applied => GapWrite::Written,
+            Transaction::Refused(refused) if refused.first() == Some(&true) => GapWrite::LeaseLost,
+            Transaction::Refused(_) => GapWrite::RowRefused,
         })
     }
 

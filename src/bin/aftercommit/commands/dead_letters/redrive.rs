@@ -8,7 +8,7 @@ use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::engine::redrive::{How, Key, Step, Summary, redrive};
+use aftercommit::engine::redrive::{How, RedriveStep, RedrivenKey, Summary, redrive};
 use aftercommit::stores::dead_letter::Envelope;
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
@@ -156,22 +156,22 @@ async fn redrive_all(
         .iter()
         .map(|letter| (letter.id.key.clone(), plain(&letter.key_in_words())))
         .collect();
-    let name = |key: &Key| names.get(&key.key).map_or("", String::as_str);
+    let name = |key: &RedrivenKey| names.get(&key.key).map_or("", String::as_str);
     let mut progress = Progress::towards(selected.len());
-    let mut tell = |step: &Step| match step {
-        Step::Redriven(_) => progress.step(),
-        Step::Stopped { key, why, .. } => {
+    let mut tell = |step: &RedriveStep| match step {
+        RedriveStep::Redriven(_) => progress.step(),
+        RedriveStep::Stopped { key, why, .. } => {
             progress.say(&format!("{} stopped: {}", name(key), plain(why)));
         }
-        Step::Taken(key) => {
+        RedriveStep::Taken(key) => {
             progress.say(&format!("{}: another process is redriving it", name(key)));
         }
-        Step::Free(_) | Step::Untried(_) => {}
+        RedriveStep::Free(_) | RedriveStep::Untried(_) => {}
     };
     let mut sum = Summary::default();
     for (at, of_table) in by_table(selected) {
         let handler = handler(args, clients, smtp, (at, of_table[0])).await?;
-        let keys = of_table.iter().map(|letter| Key {
+        let keys = of_table.iter().map(|letter| RedrivenKey {
             at: at.clone(),
             key: letter.id.key.clone(),
         });

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use aftercommit::engine::lambda::{Function, Invoked};
 use aftercommit::monitor::emf::Emf;
 use aftercommit::monitor::levels::Levels;
-use aftercommit::monitor::metrics::{Facts, Labels, Sample};
+use aftercommit::monitor::metrics::{Facts, MetricLabels, Sample};
 use aftercommit::monitor::{Counters, Histogram, ShardNow};
 use aftercommit::stores::dead_letter::DeadLetters;
 use aftercommit::stores::leases::LeaseStore as _;
@@ -78,8 +78,8 @@ fn function(
     if !args.watch.writes_emf() {
         return Ok(function);
     }
-    let lines = Arc::new(Lines {
-        labels: Labels {
+    let lines = Arc::new(LambdaLog {
+        labels: MetricLabels {
             group: followed.at.group().clone(),
             effect: args.group.effect.or_default(),
             table: followed.at.table_name().to_owned(),
@@ -107,8 +107,8 @@ async fn latest_stream(client: aws_sdk_dynamodb::Client, table: String) -> Optio
 }
 
 /// Writes a line of metrics after each event.
-struct Lines {
-    labels: Labels,
+struct LambdaLog {
+    labels: MetricLabels,
     at: GroupTable,
     counters: Arc<Counters>,
     handling: Arc<Histogram>,
@@ -130,7 +130,7 @@ struct Asked {
 /// What waits in the tables is asked for after an event that added to it, and otherwise once in this time.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
-impl Lines {
+impl LambdaLog {
     async fn write(&self, invoked: Invoked) {
         let age = |since| SystemTime::now().duration_since(since).unwrap_or_default();
         let lag = match invoked {
