@@ -16,6 +16,10 @@ pub mod dependency {
 pub mod handler {
     pub use crate::engine::handler::*;
 }
+#[cfg(feature = "mail")]
+pub mod once {
+    pub use crate::once::*;
+}
 pub mod progress {
     pub use crate::engine::progress::*;
 }

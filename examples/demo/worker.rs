@@ -7,9 +7,8 @@ use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
-use aftercommit::confirmation::{Confirmation, Counts, Rules};
+use aftercommit::confirmation::{Confirmation, ConfirmationSettings};
 use aftercommit::engine::{Place, Timing};
-use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::monitor::metrics::Mails;
 use aftercommit::monitor::{Status, Watch, http};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
@@ -89,19 +88,16 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
         "Demo Shop <orders@example.com>".parse()?,
     );
     let smtp = Smtp::new(SmtpSettings::from_url(&site.smtp, None)?)?;
-    let rules = Rules {
-        mapping: Mapping::new("id")?,
-        on_ambiguous: OnAmbiguous::Resend,
-        retention: RETENTION,
-        clock,
-    };
+    let mut confirmation = ConfirmationSettings::new(Mapping::new("id")?);
+    confirmation.retention = RETENTION;
+    confirmation.clock = clock;
     let rng = fastrand::Rng::new();
     let ledger = site.ledger();
     let handler = Arc::new(Confirmation::new(
         ledger.clone(),
         smtp,
         letterhead,
-        rules,
+        confirmation,
         rng,
     ));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -123,7 +119,7 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
     let consumer = Consumer::new(site.place(), source, site.leases(), handler.clone());
     let letters = DynamoDbDeadLetters::new(clients::dynamodb(&site.tables), LETTERS);
     let consumer = consumer.settings(settings).dead_letters(letters);
-    let watch = Watch::of(&consumer).mails(move || mails(handler.counts()));
+    let watch = Watch::of(&consumer).mails(move || Mails::of(handler.tally()));
     let status = Status::new(Clock::system(), [watch]);
     status.attention(move || {
         let ledger = ledger.clone();
@@ -132,18 +128,5 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
     tokio::select! {
         ended = consumer.run(stop) => ended,
         served = http::serve(listener, status) => Ok(served?),
-    }
-}
-
-fn mails(counts: &Counts) -> Mails {
-    Mails {
-        accepted: counts.accepted(),
-        failed: counts.refused(),
-        ambiguous: counts.ambiguous(),
-        second_acceptances: counts.second_acceptances(),
-        parked: counts.parked(),
-        suppressed: counts.suppressed(),
-        collisions: counts.collisions(),
-        deferred: counts.deferred(),
     }
 }

@@ -3,16 +3,17 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use lettre::Address;
 use lettre::address::Envelope;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
-use sha2::{Digest, Sha256};
 
 use super::address;
 use super::dkim::Dkim;
 use super::order::{Order, OrderError};
 use super::template::{Content, Shop, Templates};
+use crate::once::payload::digest;
 use crate::stores::ledger::EffectKey;
 
 /// The first second whose year has five digits: a `Date` header cannot tell it.
@@ -64,15 +65,46 @@ pub struct Mail {
 
 impl Mail {
     /// The mail of an effect with this envelope and these bytes.
-    pub(super) fn of_bytes(key: &EffectKey, envelope: Envelope, bytes: Vec<u8>) -> Self {
+    fn new(key: &EffectKey, envelope: Envelope, bytes: Vec<u8>) -> Self {
         let domain = envelope.from().map_or("", |from| from.domain());
         Self {
             message_id: message_id(key, domain),
             key: key.clone(),
-            digest: hex(&Sha256::digest(&bytes)),
+            digest: digest(&bytes),
             envelope,
             bytes,
         }
+    }
+
+    /// Envelope and message as the ledger keeps them: sender and recipient, a line each, an empty line,
+    /// the message.
+    pub(super) fn to_payload(&self) -> Vec<u8> {
+        let mut head = String::new();
+        let to = self.envelope.to().iter();
+        for address in self.envelope.from().into_iter().chain(to) {
+            head.push_str(address.as_ref());
+            head.push('\n');
+        }
+        head.push('\n');
+        [head.as_bytes(), &self.bytes].concat()
+    }
+
+    /// The mail that the ledger kept.
+    pub(super) fn of_payload(key: &EffectKey, payload: &[u8]) -> anyhow::Result<Self> {
+        let end = payload.windows(2).position(|two| two == b"\n\n");
+        let end = end.context("the email kept in the ledger has no envelope")?;
+        let (envelope, bytes) = payload.split_at(end);
+        let addresses: Result<Vec<Address>, _> = std::str::from_utf8(envelope)?
+            .lines()
+            .map(str::parse)
+            .collect();
+        let mut addresses = addresses?.into_iter();
+        let (Some(from), Some(to)) = (addresses.next(), addresses.next()) else {
+            bail!("the email kept in the ledger has no recipient");
+        };
+        let bytes = bytes.get(2..).unwrap_or_default().to_vec();
+        let envelope = Envelope::new(Some(from), vec![to])?;
+        Ok(Self::new(key, envelope, bytes))
     }
 }
 
@@ -216,7 +248,7 @@ impl Letterhead {
             bytes.splice(..0, header.into_bytes());
         }
         let envelope = message.envelope().clone();
-        Ok(Mail::of_bytes(&frozen.key, envelope, bytes))
+        Ok(Mail::new(&frozen.key, envelope, bytes))
     }
 }
 
@@ -259,14 +291,5 @@ fn message_id(key: &EffectKey, domain: &str) -> String {
 /// What stands before the `@` in the `Message-ID` of an effect's mail, the same in every attempt: what
 /// to look for in a mail server's log.
 pub fn message_id_local(key: &EffectKey) -> String {
-    hex(&Sha256::digest(key.as_str()))
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let digit = |four: u8| char::from_digit(u32::from(four), 16).unwrap_or('0');
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
-        text
-    })
+    digest(key.as_str().as_bytes())
 }

@@ -4,17 +4,15 @@
 //! MAIL, RCPT accepted -> claim in the ledger -> DATA, message, final dot, reply -> outcome
 //! ```
 //!
-//! Whatever fails before the claim is certainly not sent. After it every outcome is written down:
-//! SENT, FAILED, RETRY, or AMBIGUOUS where no definite reply came. A crash between the two writes
-//! leaves a claim that others find, wait for as long as its claimant may live, and then call
-//! AMBIGUOUS. Nothing is ever sent a second time without that word standing in the ledger.
+//! Whatever fails before the claim is certainly not sent. The claim, the outcome and what happens if
+//! either is lost are the business of the crate's `once`, which knows no mail: here is what a mail is
+//! made from, how it is sent, and what the mail server's answers mean.
 
 pub mod address;
 pub mod decimal;
 pub mod dkim;
 pub mod dynamodb;
 pub mod expression;
-mod kept;
 pub mod lookup;
 pub mod mail;
 pub mod mapping;
@@ -33,25 +31,24 @@ mod values;
 pub mod wanted;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use crate::core::claim::OnAmbiguous;
-use crate::once::attempt::Memory;
-use crate::once::book::Book;
-use crate::once::late::Late;
-use crate::once::window::Window;
+pub use crate::once::{Counted, Tally};
 use expression::Expression;
 use lookup::{AsRecorded, Looked, Lookup, address_hash};
 use mail::Letterhead;
 use mapping::Mapping;
 use order::Order;
-pub use outcome::Counts;
+use send::Sender;
 use setting::Setting;
 pub use transport::{Offer, Transport};
 use wanted::Wanted;
 
+use crate::core::claim::ClaimRule;
 use crate::core::group::Effect;
+use crate::once::{Once, OnceSettings};
 use crate::stores::ledger::{EffectKey, Ledger, item_ref};
 use crate::{Clock, Context, Event, Failure, Record, RecordHandler};
 
@@ -59,18 +56,22 @@ use crate::{Clock, Context, Event, Failure, Record, RecordHandler};
 /// apart.
 const RECIPIENT_DIGITS: usize = 16;
 
-/// What is configured about sending.
+/// How orders are confirmed.
 #[derive(Debug, Clone)]
-pub struct Rules {
+#[non_exhaustive]
+pub struct ConfirmationSettings {
     /// How an item becomes an order.
     pub mapping: Mapping,
-    /// What to do where nobody can tell whether a mail was accepted.
+    /// What to do if nobody can tell whether a mail was accepted: send it once more, unless set
+    /// otherwise.
     pub on_ambiguous: OnAmbiguous,
-    /// How long the ledger keeps a row. An order that was committed longer ago may have been
-    /// confirmed under a row that is gone: it is refused, not sent.
+    /// How long the ledger keeps a row; 401 days. An order that was committed longer ago may have been
+    /// confirmed under a row that is gone: it is rejected, not sent.
     pub retention: Duration,
-    /// The time of day.
+    /// The time of day: the system's, unless set otherwise.
     pub clock: Clock,
+    /// The rule that a simulation leaves out.
+    pub(crate) left_out: Option<ClaimRule>,
 }
 
 /// How long a stream holds its records.
@@ -93,7 +94,18 @@ pub struct RetentionTooShort {
     needed_hours: u64,
 }
 
-impl Rules {
+impl ConfirmationSettings {
+    /// Orders as the mapping reads them.
+    pub fn new(mapping: Mapping) -> Self {
+        Self {
+            mapping,
+            on_ambiguous: OnAmbiguous::default(),
+            retention: STREAM_HOLDS + REPLAY_HORIZON,
+            clock: Clock::system(),
+            left_out: None,
+        }
+    }
+
     /// Checks that the ledger outlives every record that may still come: those that the stream
     /// holds, and those that are replayed from up to `replay_horizon` ago. A ledger that forgets
     /// sooner sends a second mail. Call it before anything is read.
@@ -117,46 +129,45 @@ impl Rules {
 /// Sends one confirmation for each order that is inserted; lets every other change pass, unless told
 /// otherwise ([`Confirmation::of_modified_orders_too`]).
 pub struct Confirmation<L, K = AsRecorded> {
-    book: Arc<Book<L>>,
+    once: Once<L>,
+    sender: Arc<Sender>,
     lookup: K,
     suppress_when: Option<Expression>,
     wanted: Wanted,
-    transport: Transport,
-    letterhead: Letterhead,
-    rules: Rules,
-    nonces: Mutex<fastrand::Rng>,
-    memory: Arc<Memory>,
-    window: Window,
-    late: Late,
-    counts: Arc<Counts>,
+    settings: ConfirmationSettings,
     events: &'static [Event],
     effect: Effect,
 }
 
 impl<L: Ledger> Confirmation<L> {
-    /// A handler that claims in `ledger` and sends over SMTP or another way. `rng` makes the nonces of claims:
-    /// seed it differently in every process.
+    /// A handler that claims in `ledger` and sends over SMTP or another way. `rng` makes the nonces of
+    /// claims: seed it differently in every process.
     pub fn new(
         ledger: L,
         transport: impl Into<Transport>,
         letterhead: Letterhead,
-        rules: Rules,
+        settings: ConfirmationSettings,
         rng: fastrand::Rng,
     ) -> Self {
         let transport = transport.into();
+        let once = OnceSettings {
+            on_ambiguous: settings.on_ambiguous,
+            clock: settings.clock.clone(),
+            longest_start: transport.longest_start(),
+            longest_effect: transport.longest_delivery(),
+            at_a_time: transport.connections(),
+            left_out: settings.left_out,
+        };
         Self {
-            book: Arc::new(Book::new(ledger, rules.clock.clone())),
+            once: Once::new(ledger, once, rng),
+            sender: Arc::new(Sender {
+                transport,
+                letterhead,
+            }),
             lookup: AsRecorded,
             suppress_when: None,
             wanted: Wanted::default(),
-            window: Window::new(transport.connections()),
-            transport,
-            letterhead,
-            rules,
-            nonces: Mutex::new(rng),
-            memory: Arc::default(),
-            late: Late::default(),
-            counts: Arc::default(),
+            settings,
             events: &[Event::Insert],
             effect: Effect::default(),
         }
@@ -166,18 +177,12 @@ impl<L: Ledger> Confirmation<L> {
     #[must_use]
     pub fn looking_up<K: Lookup>(self, lookup: K) -> Confirmation<L, K> {
         Confirmation {
-            book: self.book,
+            once: self.once,
+            sender: self.sender,
             lookup,
             suppress_when: self.suppress_when,
             wanted: self.wanted,
-            transport: self.transport,
-            letterhead: self.letterhead,
-            rules: self.rules,
-            nonces: self.nonces,
-            memory: self.memory,
-            window: self.window,
-            late: self.late,
-            counts: self.counts,
+            settings: self.settings,
             events: self.events,
             effect: self.effect,
         }
@@ -219,35 +224,20 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         Self { effect, ..self }
     }
 
-    /// What came of it so far in this process.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    /// How many orders came to what so far, in this process.
+    pub fn tally(&self) -> &Tally {
+        self.once.tally()
     }
 
-    /// Waits for mails whose record is handled elsewhere by now and whose reply is still on its way,
-    /// so long at most, and says how many are left. Call it before the process ends: what is left
-    /// becomes AMBIGUOUS.
+    /// Waits, at most this long, for mails whose outcome is not recorded yet, and returns how many are
+    /// left. Call it before the process ends: those become AMBIGUOUS.
     pub async fn finish(&self, limit: Duration) -> usize {
-        self.late.finish(limit).await
+        self.once.finish(limit).await
     }
 
     /// What was sent.
     pub fn ledger(&self) -> &L {
-        self.book.ledger()
-    }
-
-    /// The time in whole milliseconds, as the ledger keeps it.
-    fn now(&self) -> SystemTime {
-        let now = self.rules.clock.now();
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        now - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
-    }
-
-    fn nonce(&self) -> u64 {
-        let mut rng = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        rng.u64(..)
+        self.once.ledger()
     }
 
     /// The order of the record; `None` if its item is not wanted.
@@ -272,15 +262,15 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
             return Ok(None);
         }
         let order = self
-            .rules
+            .settings
             .mapping
             .order(item)
             .map_err(|error| match error.setting {
                 Setting::Id => named(error.into()),
                 _ => Failure::Reject(error.into()),
             })?;
-        let age = self.rules.clock.now().duration_since(record.created);
-        if age.is_ok_and(|age| age >= self.rules.retention) {
+        let age = self.settings.clock.now().duration_since(record.created);
+        if age.is_ok_and(|age| age >= self.settings.retention) {
             return Err(Failure::reject(format!(
                 "order {} was committed longer ago than the ledger keeps rows, so it is unknown \
                  whether it was confirmed; it is not sent",
@@ -302,36 +292,35 @@ impl<L: Ledger, K: Lookup> RecordHandler for Confirmation<L, K> {
             return Ok(());
         };
         let key = EffectKey::new(&self.effect, &order.id);
-        let of = |order: &Order| {
+        let item = |order: &Order| {
             let recipient = address_hash(&order.email);
             let recipient = recipient.get(..RECIPIENT_DIGITS).map(str::to_owned);
             item_ref(context.stream(), &record.keys, recipient)
         };
-        let result = match self.look(record, order.clone()).await? {
+        match self.look(record, order.clone()).await? {
             Looked::Send(order) => {
-                let subject = (&*order, &key, of(&order));
-                self.confirm(subject, context).await
+                let send = |attempt| {
+                    let (sender, order, key) = (self.sender.clone(), order.clone(), key.clone());
+                    async move { sender.send(&order, key, attempt).await }
+                };
+                let item = item(&order);
+                self.once.perform(&key, &item, context, send).await
             }
             Looked::Suppress(reason) => {
                 context.did_not_ask();
-                let subject = (&order, &key, of(&order));
-                self.suppress(subject, context, reason).await
+                tracing::info!(order = order.id, reason, "not confirmed");
+                let item = item(&order);
+                self.once.suppress(&key, &item, context, reason).await
             }
-        };
-        match &result {
-            Ok(()) | Err(Failure::Reject(_)) => self.memory.forget(&key),
-            Err(Failure::Busy(_)) => self.memory.busy(&key),
-            Err(_) => {}
         }
-        result
     }
 }
 
 impl<L, K> fmt::Debug for Confirmation<L, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Confirmation")
-            .field("rules", &self.rules)
-            .field("counts", &self.counts)
+            .field("settings", &self.settings)
+            .field("once", &self.once)
             .finish_non_exhaustive()
     }
 }

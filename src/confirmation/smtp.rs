@@ -47,8 +47,6 @@ pub use stage::{Cause, Delivery, Refusal, Stage};
 pub(super) use wire::ascii_domain;
 use wire::{Flight, Stuffed};
 
-use crate::gate::left_out;
-
 /// So long the send that rides behind a dot waits for that dot's reply before it looks for
 /// another connection.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -347,7 +345,6 @@ impl Smtp {
         };
         let delivery = match reply.class() {
             Class::Done => Delivery::Accepted(reply.clone()),
-            Class::GoOn if left_out!(AnyReplyIsYes) => Delivery::Accepted(reply.clone()),
             _ => match Delivery::refused(reply.clone()) {
                 Ok(delivery) => delivery,
                 Err(reply) => {

@@ -23,8 +23,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::gate::left_out;
-
 mod entry;
 mod history;
 #[cfg(test)]
@@ -47,6 +45,32 @@ pub enum OnAmbiguous {
     Park,
 }
 
+/// A rule of the once-only protocol. The simulation leaves them out one by one, to show that each is
+/// needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimRule {
+    /// An effect begins only if its own claim is in the ledger.
+    OwnClaim,
+    /// The claim of a dead worker is in doubt.
+    DeadClaimIsDoubt,
+    /// An effect without a definite answer may have taken place.
+    NoAnswerIsNotNo,
+    /// An effect without a definite answer may not have taken place.
+    NoAnswerIsNotYes,
+    /// An effect that has begun is seen through, whatever happens to its caller.
+    SeenThrough,
+    /// An effect that was in doubt twice waits for an operator.
+    OneResend,
+    /// [`OnAmbiguous::Park`] is respected.
+    Park,
+    /// A later claim that ends definitely does not hide an earlier one that did not.
+    DoubtRemains,
+    /// An effect that is performed again is the same, byte for byte.
+    SameBytes,
+    /// A record whose effect another worker performs is not finished yet.
+    BusyIsNotDone,
+}
+
 /// What is known of a claimant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
@@ -54,7 +78,7 @@ pub enum Liveness {
     Alive,
     /// It cannot start anything any more.
     Dead,
-    /// There is no fleet to ask: its deadline decides.
+    /// There is no fleet to ask, so the claim's deadline decides.
     Unknown,
 }
 
@@ -74,21 +98,46 @@ pub struct Ask {
     pub abandoned: Vec<u64>,
     /// The user's policy.
     pub policy: OnAmbiguous,
-    /// Whether the record comes again to a worker until it is settled, and is not handled once only
-    /// because a person asked for it.
+    /// Whether the record is delivered until it is finished. If not, a person asked for one attempt.
     pub comes_again: bool,
+    /// When the attempt began: the date of an effect that was never claimed before.
+    pub began: SystemTime,
     /// The time, for the record and for deadlines.
     pub now: SystemTime,
+    /// The rule that a simulation leaves out.
+    pub left_out: Option<ClaimRule>,
 }
 
-/// What a claim comes to.
+impl Ask {
+    /// A claim for a record that comes once, of an effect without content, by an attempt that begins now.
+    pub fn new(claimant: Claimant, policy: OnAmbiguous, now: SystemTime) -> Self {
+        Self {
+            claimant,
+            digest: None,
+            item: None,
+            kept: None,
+            abandoned: Vec::new(),
+            policy,
+            comes_again: false,
+            began: now,
+            now,
+            left_out: None,
+        }
+    }
+
+    fn keeps(&self, rule: ClaimRule) -> bool {
+        self.left_out != Some(rule)
+    }
+}
+
+/// The answer to a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Write this entry; if that succeeds, the effect is mine to begin.
     Claim(Entry),
     /// Write this entry (the claimant died), then ask again.
     Doubt(Entry),
-    /// My own claim stands already: its answer was lost. The effect is mine to begin.
+    /// The row already holds this claim: the answer to its write was lost. The effect may begin.
     Mine(Entry),
     /// Somebody alive is at it: wait, at most this long.
     Busy(Duration),
@@ -96,12 +145,12 @@ pub enum Verdict {
     Done(State),
     /// In doubt, and to wait for an operator.
     Parked,
-    /// The row stands for another item: two items have one effect key, and only one of them can be
-    /// performed under it.
+    /// The row is about another item: two items have one effect key, and the effect is performed for
+    /// only one of them.
     Collision(ItemRef),
 }
 
-/// Decides what a claim of `current` comes to.
+/// Decides about a claim of `current`.
 ///
 /// Unless an operator has a hand in it, at most two mails of one effect are ever accepted under
 /// `resend`, and at most one under `park`.
@@ -124,18 +173,18 @@ pub fn claim(current: Option<&Entry>, ask: &Ask, claimant: Liveness) -> Verdict 
     }
 }
 
-/// The item that the row stands for, if it is another than `item`: two items with one effect key.
+/// The item that the row is about, if it is not `item`: two items have one effect key.
 ///
-/// A later image of one item is no other item, and neither is one that was moved to another table:
-/// it keeps its key and its recipient. A row that is SUPPRESSED stands for whoever comes next, as
-/// no mail was ever begun under it.
+/// A later image is the same item, and so is an item that was moved to another table: it keeps its
+/// key and its recipient. A row that is SUPPRESSED is free for any item, as no effect ever began under
+/// it.
 pub fn other_item<'a>(entry: &'a Entry, item: Option<&ItemRef>) -> Option<&'a ItemRef> {
     let (before, now) = (entry.item.as_ref()?, item?);
     let free = entry.state == State::Suppressed;
     (!before.is(now) && !before.may_have_moved_to(now) && !free).then_some(before)
 }
 
-/// A doubt about a claim of mine that never began is none: others gave it up before it was told.
+/// A claim of mine that never began is not in doubt, even if another worker recorded it so.
 fn ambiguous(entry: &Entry, ask: &Ask) -> Verdict {
     let mut entry = entry.clone();
     let nonce = entry.claimant.as_ref().map(|c| c.nonce);
@@ -152,8 +201,8 @@ fn ambiguous(entry: &Entry, ask: &Ask) -> Verdict {
 /// Once more: the same bytes where they are kept, so that whoever keeps mails apart by their content
 /// sees one mail, and in any case the same Message-ID.
 fn may_resend(entry: &Entry, ask: &Ask) -> bool {
-    (ask.policy == OnAmbiguous::Resend || left_out!(ParkIgnored))
-        && (entry.doubtful.len() < 2 || left_out!(EndlessResend))
+    (ask.policy == OnAmbiguous::Resend || !ask.keeps(ClaimRule::Park))
+        && (entry.doubtful.len() < 2 || !ask.keeps(ClaimRule::OneResend))
 }
 
 fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
@@ -168,7 +217,7 @@ fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
     let left = deadline.and_then(|deadline| deadline.duration_since(ask.now).ok());
     match (liveness, left) {
         (Liveness::Alive | Liveness::Unknown, Some(left)) if !left.is_zero() => Verdict::Busy(left),
-        _ if left_out!(DeadClaimIsFree) => Verdict::Claim(claimed(entry, ask)),
+        _ if !ask.keeps(ClaimRule::DeadClaimIsDoubt) => Verdict::Claim(claimed(entry, ask)),
         _ => Verdict::Doubt(entry.doubted("its claimant is gone and left no word", ask.now)),
     }
 }
@@ -183,7 +232,7 @@ fn claimed(before: &Entry, ask: &Ask) -> Entry {
         _ => false,
     };
     let repeatable = before.digest.is_some() && (before.kept.is_some() || !differs);
-    let stays = in_doubt && repeatable && !left_out!(FreshDate);
+    let stays = in_doubt && repeatable && ask.keeps(ClaimRule::SameBytes);
     if !stays {
         next.digest.clone_from(&ask.digest);
         next.kept.clone_from(&ask.kept);
@@ -192,7 +241,7 @@ fn claimed(before: &Entry, ask: &Ask) -> Entry {
     next.fence += 1;
     next.claimant = Some(ask.claimant.clone());
     next.resends = ask.comes_again && ask.policy == OnAmbiguous::Resend;
-    next.first_claimed = before.first_claimed.or(Some(ask.now));
+    next.first_claimed = before.first_claimed.or(Some(ask.began));
     if in_doubt && differs && !stays {
         let why = "the first mail was not kept: this one has the same Message-ID and other bytes";
         next.add(StepKind::Rewritten, Some(next.fence), why);

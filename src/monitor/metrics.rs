@@ -11,6 +11,8 @@ use crate::core::group::{Effect, Group};
 use crate::engine::budget::Budget;
 use crate::engine::progress::{Buckets, Counters, Histogram, ShardNow};
 use crate::monitor::levels::Levels;
+#[cfg(feature = "mail")]
+use crate::once::{Counted, Tally};
 
 #[cfg(feature = "http")]
 pub mod prometheus;
@@ -40,6 +42,21 @@ pub struct Mails {
 }
 
 impl Mails {
+    /// What a handler has counted so far.
+    #[cfg(feature = "mail")]
+    pub fn of(tally: &Tally) -> Self {
+        Self {
+            accepted: tally.of(Counted::Accepted),
+            failed: tally.of(Counted::Refused),
+            ambiguous: tally.of(Counted::Ambiguous),
+            second_acceptances: tally.of(Counted::SecondAcceptances),
+            parked: tally.of(Counted::Parked),
+            suppressed: tally.of(Counted::Suppressed),
+            deferred: tally.of(Counted::Deferred),
+            collisions: tally.of(Counted::Collisions),
+        }
+    }
+
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
             accepted: self.accepted + other.accepted,

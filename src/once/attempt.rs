@@ -1,139 +1,138 @@
-//! What this process remembers of its own attempts, so that it never has to doubt them.
-//!
-//! A future may be dropped at any await. What it leaves behind is written down by the attempt's
-//! `Drop`: a claim that never began may be taken back, and an outcome that the ledger did not take is
-//! written by the next attempt. One that began is seen through ([`super::late`]).
+//! What an effect is given: the facts of the attempt, and the way to its claim.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
-use crate::core::claim::Happened;
-use crate::gate::left_out;
-use crate::stores::ledger::EffectKey;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-/// More than this many effects are not remembered; a forgotten one waits for its deadline.
-const MOST: usize = 10_000;
+use super::claims::LOOK_AGAIN;
+use crate::engine::handler::{Context, Failure};
 
-/// What earlier attempts at one effect left behind.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Past {
-    /// Nonces of claims whose effect never began.
-    pub(crate) abandoned: Vec<u64>,
-    /// Outcomes that the ledger does not have yet.
-    pub(crate) unwritten: Vec<Happened>,
-}
-
-/// The effects that are not settled.
-#[derive(Debug, Default)]
-pub(crate) struct Memory(Mutex<BTreeMap<EffectKey, Past>>);
-
-impl Memory {
-    /// What is remembered of an effect; `None`: nothing.
-    pub(crate) fn past(&self, key: &EffectKey) -> Option<Past> {
-        self.map().get(key).cloned()
-    }
-
-    /// The outcome is in the ledger now.
-    pub(crate) fn written(&self, key: &EffectKey, happened: &Happened) {
-        if let Some(past) = self.map().get_mut(key) {
-            past.unwritten.retain(|one| one != happened);
-        }
-    }
-
-    /// Somebody else is at it: the next attempt looks first.
-    pub(crate) fn busy(&self, key: &EffectKey) {
-        let mut map = self.map();
-        if map.len() < MOST {
-            map.entry(key.clone()).or_default();
-        }
-    }
-
-    /// Nothing more can come of this effect's claims. Outcomes that are not written yet stay: the
-    /// order may have come twice.
-    pub(crate) fn forget(&self, key: &EffectKey) {
-        let mut map = self.map();
-        if map.get(key).is_some_and(|past| past.unwritten.is_empty()) {
-            map.remove(key);
-        }
-    }
-
-    fn map(&self) -> MutexGuard<'_, BTreeMap<EffectKey, Past>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How far an attempt got.
+/// One attempt at an effect.
 #[derive(Debug)]
-enum Point {
-    /// No claim of its own stands, or ever will.
-    Nowhere,
-    /// A claim may be on its way to the ledger, or stand there.
-    Claiming,
-    /// It is known what became of it.
-    Known(Happened),
+pub struct EffectAttempt {
+    date: SystemTime,
+    to_repeat: Option<Vec<u8>>,
+    payload: Option<Vec<u8>>,
+    claims: oneshot::Sender<Request>,
 }
 
-/// One attempt at one effect. Dropping it leaves in the memory what the next one must know.
+/// The effect wants to be claimed.
 #[derive(Debug)]
-pub(crate) struct Attempt {
-    memory: Arc<Memory>,
-    pub(crate) key: EffectKey,
-    pub(crate) nonce: u64,
-    point: Point,
-    begun: Arc<AtomicBool>,
+pub(super) struct Request {
+    pub(super) payload: Option<Vec<u8>>,
+    pub(super) answer: oneshot::Sender<Claimed>,
 }
 
-impl Attempt {
-    pub(crate) fn new(memory: &Arc<Memory>, key: &EffectKey, nonce: u64) -> Self {
+impl EffectAttempt {
+    pub(super) fn new(
+        date: SystemTime,
+        to_repeat: Option<Vec<u8>>,
+    ) -> (Self, oneshot::Receiver<Request>) {
+        let (claims, requests) = oneshot::channel();
+        let attempt = Self {
+            date,
+            to_repeat,
+            payload: None,
+            claims,
+        };
+        (attempt, requests)
+    }
+
+    /// When the effect was first claimed, or this attempt began if it never was: the same time in
+    /// every later attempt, in whole milliseconds.
+    pub fn date(&self) -> SystemTime {
+        self.date
+    }
+
+    /// The payload of an earlier attempt that is in doubt. It must be repeated byte for byte.
+    pub fn to_repeat(&self) -> Option<&[u8]> {
+        self.to_repeat.as_deref()
+    }
+
+    /// Keeps what the effect is about to send with the claim, if it is small enough, so that it can be
+    /// repeated byte for byte after a deployment.
+    #[must_use]
+    pub fn keeping(self, payload: Vec<u8>) -> Self {
         Self {
-            memory: memory.clone(),
-            key: key.clone(),
-            nonce,
-            point: Point::Nowhere,
-            begun: Arc::default(),
+            payload: Some(payload),
+            ..self
         }
     }
 
-    /// Turns true where it must be seen through: from here on the mail may be accepted, or what
-    /// became of it is known.
-    pub(crate) fn must_be_seen_through(&self) -> Arc<AtomicBool> {
-        self.begun.clone()
+    /// Claims the effect, and returns only if the claim succeeds. Otherwise the attempt ends here: its
+    /// future is dropped.
+    pub async fn claim(self) -> Claimed {
+        let (answer, claimed) = oneshot::channel();
+        let request = Request {
+            payload: self.payload,
+            answer,
+        };
+        let sent = self.claims.send(request).is_ok();
+        match claimed.await {
+            Ok(claimed) if sent => claimed,
+            _ => std::future::pending().await,
+        }
     }
 
-    /// The claim goes to the ledger.
-    pub(crate) fn claiming(&mut self) {
-        self.point = Point::Claiming;
-    }
-
-    /// The ledger did not take the claim, and never will; or it has the outcome.
-    pub(crate) fn over(&mut self) {
-        self.point = Point::Nowhere;
-    }
-
-    /// It is known what became of it.
-    pub(crate) fn known(&mut self, happened: Happened) {
-        self.point = Point::Known(happened);
-        self.begun.store(true, Ordering::SeqCst);
+    /// Claims the effect and begins it. From here on it is seen through, whatever happens to its caller.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`]: the effect must not begin any more.
+    pub async fn point_of_no_return(self) -> Result<(), Failure> {
+        if self.claim().await.begin() {
+            return Ok(());
+        }
+        Err(Failure::Busy(LOOK_AGAIN))
     }
 }
 
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if matches!(self.point, Point::Nowhere) {
-            return;
-        }
-        let mut map = self.memory.map();
-        if map.len() >= MOST && !map.contains_key(&self.key) {
-            map.pop_first();
-        }
-        let past = map.entry(self.key.clone()).or_default();
-        match std::mem::replace(&mut self.point, Point::Nowhere) {
-            Point::Nowhere => {}
-            // The process ends: its claim stands until others hold it dead.
-            Point::Claiming if self.begun.load(Ordering::SeqCst) && !left_out!(BegunForgotten) => {}
-            Point::Claiming => past.abandoned.push(self.nonce),
-            Point::Known(happened) => past.unwritten.push(happened),
-        }
+/// A claim that is in the ledger. An effect that takes further steps before it can take place begins only
+/// with the last of them.
+#[derive(Debug)]
+pub struct Claimed {
+    context: Context,
+    start_by: Instant,
+    begun: Begun,
+}
+
+impl Claimed {
+    pub(super) fn new(context: &Context, start_by: Instant) -> (Self, Begun) {
+        let begun = Begun::default();
+        let claimed = Self {
+            context: context.clone(),
+            start_by,
+            begun: begun.clone(),
+        };
+        (claimed, begun)
+    }
+
+    /// Whether the effect may still begin. A process that was frozen since its claim, for longer than
+    /// other workers wait, must not perform it any more.
+    pub fn may_begin(&self) -> bool {
+        self.context.may_act() && Instant::now() <= self.start_by
+    }
+
+    /// Begins the effect: ask right before it may take place. From then on it is seen through. `false`:
+    /// it must not begin any more.
+    pub fn begin(&self) -> bool {
+        self.may_begin() && self.begun.begin()
+    }
+}
+
+/// Whether the effect has begun, or was given up before it could: what comes first is final.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Begun(Arc<OnceLock<bool>>);
+
+impl Begun {
+    fn begin(&self) -> bool {
+        *self.0.get_or_init(|| true)
+    }
+
+    /// Keeps the effect from beginning; `false` if it has begun.
+    pub(super) fn give_up(&self) -> bool {
+        !*self.0.get_or_init(|| false)
     }
 }

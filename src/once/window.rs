@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The mails of one process. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct Window(Arc<Shared>);
+pub(super) struct Window(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -63,17 +63,17 @@ struct State {
 
 /// When an attempt began, in doubts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Began(u64);
+pub(super) struct Began(u64);
 
 /// The right to pass the point of no return.
 #[derive(Debug)]
-pub(crate) struct Pass {
+pub(super) struct Pass {
     window: Window,
 }
 
 /// How a mail that passed came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(super) enum Answer {
     /// A definite reply came.
     Definite,
     /// Nobody can tell.
@@ -102,7 +102,7 @@ impl State {
 
 impl Window {
     /// For a server that so many connections lead to.
-    pub(crate) fn new(connections: usize) -> Self {
+    pub(super) fn new(connections: usize) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             most: (connections / 2).clamp(FEW, MOST),
@@ -115,7 +115,7 @@ impl Window {
     }
 
     /// Begins an attempt. `None`: the server has no room for it now, so the attempt must not start.
-    pub(crate) fn begin(&self) -> Option<Began> {
+    pub(super) fn begin(&self) -> Option<Began> {
         let state = &mut *self.state();
         // A server that answers will soon have room. One that left a mail in doubt, or has stopped
         // answering, may not have it for long.
@@ -128,7 +128,7 @@ impl Window {
 
     /// Waits for a place. `None`: none became free in time, or a mail came into doubt since the attempt
     /// began.
-    pub(crate) async fn pass(&self, began: Began) -> Option<Pass> {
+    pub(super) async fn pass(&self, began: Began) -> Option<Pass> {
         let wait = async {
             loop {
                 let freed = self.0.freed.notified();
@@ -154,7 +154,7 @@ impl Window {
 
 impl Pass {
     /// Tells how it came out.
-    pub(crate) fn end(self, answer: Answer) {
+    pub(super) fn end(self, answer: Answer) {
         let state = &mut *self.window.state();
         match answer {
             Answer::Definite => {

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use crate::core::claim::ClaimRule;
+
 thread_local! {
     static FLAW: Cell<Option<Flaw>> = const { Cell::new(None) };
 }
@@ -51,8 +53,8 @@ pub enum Flaw {
     DeadClaimIsFree,
     /// A reply that never came counts as a mail that was not accepted.
     NoReplyIsNoMail,
-    /// Any reply to the final dot that is no refusal counts as acceptance.
-    AnyReplyIsYes,
+    /// A reply that never came counts as a mail that was accepted.
+    NoReplyIsMail,
     /// A send that was dropped after its dot counts as never begun.
     BegunForgotten,
     /// An order in doubt is sent again as often as it takes.
@@ -75,7 +77,7 @@ impl Flaw {
         Self::ClaimIgnored,
         Self::DeadClaimIsFree,
         Self::NoReplyIsNoMail,
-        Self::AnyReplyIsYes,
+        Self::NoReplyIsMail,
         Self::BegunForgotten,
         Self::EndlessResend,
         Self::ParkIgnored,
@@ -106,6 +108,25 @@ impl Flaw {
         Self::FormatIgnored,
         Self::OwnClock,
     ];
+}
+
+impl Flaw {
+    /// The rule of the once-only protocol that it leaves out, if it is one of those.
+    pub(super) fn claim_rule(self) -> Option<ClaimRule> {
+        Some(match self {
+            Self::ClaimIgnored => ClaimRule::OwnClaim,
+            Self::DeadClaimIsFree => ClaimRule::DeadClaimIsDoubt,
+            Self::NoReplyIsNoMail => ClaimRule::NoAnswerIsNotNo,
+            Self::NoReplyIsMail => ClaimRule::NoAnswerIsNotYes,
+            Self::BegunForgotten => ClaimRule::SeenThrough,
+            Self::EndlessResend => ClaimRule::OneResend,
+            Self::ParkIgnored => ClaimRule::Park,
+            Self::DoubtForgotten => ClaimRule::DoubtRemains,
+            Self::FreshDate => ClaimRule::SameBytes,
+            Self::BusyIsDone => ClaimRule::BusyIsNotDone,
+            _ => return None,
+        })
+    }
 }
 
 /// Whether this thread simulates a system with this flaw.

@@ -62,7 +62,7 @@ impl Gate {
     /// Runs `future`, and whatever it spawns, behind this gate.
     pub async fn around<F: Future>(self, future: F) -> F::Output {
         let gated = Gated {
-            gate: Some(self.clone()),
+            gate: self.clone(),
             future: Box::pin(future),
         };
         GATE.scope(self, gated).await
@@ -79,7 +79,7 @@ impl Gate {
 
 /// A future behind a gate.
 struct Gated<F> {
-    gate: Option<Gate>,
+    gate: Gate,
     future: Pin<Box<F>>,
 }
 
@@ -87,22 +87,21 @@ impl<F: Future> Future for Gated<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        if self
-            .gate
-            .as_ref()
-            .is_some_and(|gate| gate.is_shut_for(context.waker()))
-        {
+        if self.gate.is_shut_for(context.waker()) {
             return Poll::Pending;
         }
         self.future.as_mut().poll(context)
     }
 }
 
-/// Puts what a worker spawns behind the worker's own gate.
+/// Puts what a worker spawns, and whatever that spawns, behind the worker's own gate.
 pub(crate) fn gated<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    Gated {
-        gate: GATE.try_with(Clone::clone).ok(),
-        future: Box::pin(future),
+    let gate = GATE.try_with(Clone::clone).ok();
+    async move {
+        match gate {
+            Some(gate) => gate.around(future).await,
+            None => future.await,
+        }
     }
 }
 

@@ -9,14 +9,14 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use serde_dynamo::{AttributeValue, Item};
 
-use super::flaw::{Flaw, has};
+use super::flaw::Flaw;
 use super::network::Network;
 use super::world::World;
 use crate::confirmation::mail::Letterhead;
 use crate::confirmation::mapping::Mapping;
 use crate::confirmation::smtp::{Smtp, SmtpSettings};
 use crate::confirmation::template::Templates;
-use crate::confirmation::{Confirmation, Rules};
+use crate::confirmation::{Confirmation, ConfirmationSettings};
 use crate::core::claim::{Entry, OnAmbiguous, State};
 use crate::core::group::Effect;
 use crate::core::record::{Event, Record};
@@ -226,17 +226,24 @@ impl Mailer {
         shorten(&mut settings);
         let dialled = world.clone();
         let settings = settings.dialled_by(move || Ok(server::dial(&dialled)));
-        let rules = Rules {
-            mapping: Mapping::new("order")?,
+        let confirmation = ConfirmationSettings {
             on_ambiguous: mailing.policy,
             retention: RETENTION,
             clock,
+            left_out: world.flaw.and_then(Flaw::claim_rule),
+            ..ConfirmationSettings::new(Mapping::new("order")?)
         };
         let from = "Shop <shop@example.com>".parse().context("the sender")?;
         let letterhead = Letterhead::new(Templates::built_in()?, from);
         let rng = fastrand::Rng::with_seed(seed);
         Ok(Some(Self {
-            confirmation: Confirmation::new(network, Smtp::new(settings)?, letterhead, rules, rng),
+            confirmation: Confirmation::new(
+                network,
+                Smtp::new(settings)?,
+                letterhead,
+                confirmation,
+                rng,
+            ),
             world: world.clone(),
         }))
     }
@@ -306,7 +313,7 @@ impl Ledger for Network {
         let (key, entry, mut expected) = (key.clone(), entry.clone(), expected);
         let worker = self.worker();
         let apply = async move {
-            if has(Flaw::SwapWithoutRevision) {
+            if world.flaw == Some(Flaw::SwapWithoutRevision) {
                 expected = ledger.read(&key).await?.map(|row| row.revision);
             }
             let swap = ledger.swap(&key, expected, &entry).await?;

@@ -13,7 +13,7 @@ use super::streams::Streams;
 use super::trace::describe_change;
 use super::witness::Witness;
 use super::worker::Worker;
-use super::{Counts, Outcome, Scenario, weather};
+use super::{Counts, Flaw, Outcome, Scenario, weather};
 use crate::core::record::Event;
 use crate::core::shard::ShardId;
 use crate::engine::handler::RecordHandler;
@@ -44,6 +44,8 @@ pub(super) struct World {
     pub climate: Climate,
     commits: Commits,
     pub mailing: Option<Mailing>,
+    /// What is deliberately broken.
+    pub flaw: Option<Flaw>,
     pub streams: Mutex<Streams>,
 }
 
@@ -124,6 +126,7 @@ impl World {
             climate,
             commits,
             mailing: scenario.mail.map(Mailing::new),
+            flaw: scenario.flaw,
         }
     }
 

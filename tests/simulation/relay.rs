@@ -9,7 +9,7 @@ use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Login, Secret, Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
-use aftercommit::confirmation::{Confirmation, Rules};
+use aftercommit::confirmation::{Confirmation, ConfirmationSettings};
 use aftercommit::engine::Timing;
 use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
@@ -111,12 +111,9 @@ impl Shop {
         });
         let server = self.server.clone();
         let smtp = smtp.dialled_by(move || server.dial());
-        let rules = Rules {
-            mapping: Mapping::new("id").unwrap(),
-            on_ambiguous: policy,
-            retention: Duration::from_hours(24 * 400),
-            clock: self.clock.clone(),
-        };
+        let mut rules = ConfirmationSettings::new(Mapping::new("id").unwrap());
+        rules.on_ambiguous = policy;
+        rules.clock = self.clock.clone();
         let from = "Shop <shop@example.com>".parse().unwrap();
         let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
         let rng = fastrand::Rng::with_seed(seed);

@@ -9,13 +9,13 @@ use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
-use aftercommit::confirmation::{Confirmation, Rules};
+use aftercommit::confirmation::{Confirmation, ConfirmationSettings};
 use aftercommit::internal::claim::{Entry, OnAmbiguous};
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::stores::ledger::{EffectKey, Ledger};
-use aftercommit::{Clock, Event, Record};
+use aftercommit::{Event, Record};
 use serde_dynamo::to_item;
 
 use super::mail_server::{MailServer, Step};
@@ -92,21 +92,23 @@ pub fn inserted(id: &str, email: &str) -> Record {
     }
 }
 
-pub fn rules(on_ambiguous: OnAmbiguous) -> Rules {
-    Rules {
-        mapping: Mapping::new("id").unwrap(),
-        on_ambiguous,
-        retention: Duration::from_hours(24 * 400),
-        clock: Clock::system(),
-    }
+/// Orders that are confirmed under this policy.
+pub fn rules(on_ambiguous: OnAmbiguous) -> ConfirmationSettings {
+    let mut settings = ConfirmationSettings::new(Mapping::new("id").unwrap());
+    settings.on_ambiguous = on_ambiguous;
+    settings
 }
 
 /// A worker of its own, with its own connections and memory.
-pub fn worker<L: Ledger>(ledger: L, settings: SmtpSettings, rules: Rules) -> Confirmation<L> {
+pub fn worker<L: Ledger>(
+    ledger: L,
+    smtp: SmtpSettings,
+    settings: ConfirmationSettings,
+) -> Confirmation<L> {
     let from = "Shop <shop@example.com>".parse().unwrap();
     let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
-    let smtp = Smtp::new(settings).unwrap();
-    Confirmation::new(ledger, smtp, letterhead, rules, fastrand::Rng::new())
+    let smtp = Smtp::new(smtp).unwrap();
+    Confirmation::new(ledger, smtp, letterhead, settings, fastrand::Rng::new())
 }
 
 pub async fn row(ledger: &MemoryLedger, id: &str) -> Option<Entry> {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::history::{History, Step, StepKind, cut};
-use crate::gate::left_out;
 
 /// The longest reply that a row keeps, in bytes.
 const REPLY_BYTES: usize = 1_000;
@@ -12,7 +11,7 @@ const REPLY_BYTES: usize = 1_000;
 /// What is known of one effect: at most one row per effect key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where the effect stands.
+    /// The state of the effect.
     pub state: State,
     /// Raised by every claim: the fence of the claimant's later writes.
     pub fence: u64,
@@ -25,7 +24,7 @@ pub struct Entry {
     /// SHA-256 (hex) of the mail as first claimed, so that a resend that is not byte-identical can
     /// be told.
     pub digest: Option<String>,
-    /// The item of the table that the effect is of; `None`: nobody said.
+    /// The item that the effect is about; `None`: unknown.
     pub item: Option<ItemRef>,
     /// The mail of the last claim, while nobody can tell whether it was accepted; `None` also where
     /// it was too large to keep.
@@ -34,7 +33,7 @@ pub struct Entry {
     pub reply: Option<String>,
     /// How many windows of doubt the effect has been through.
     pub ambiguities: u32,
-    /// The fences of the claims of which nobody knows whether they were accepted.
+    /// The fences of the claims that are in doubt.
     pub doubtful: Vec<u64>,
     /// The fences of the claims that the mail server accepted: more than one is more than one
     /// mail.
@@ -51,7 +50,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An effect of which nothing has happened yet. Never stands in the table: its revision is 0.
+    /// An effect that was never claimed. It is never written as it is: its revision is 0.
     pub(super) fn blank(now: SystemTime) -> Self {
         Self {
             state: State::Retry,
@@ -151,7 +150,7 @@ impl Entry {
     pub(super) fn settled_or(&self, otherwise: State) -> State {
         match (self.accepted.is_empty(), self.doubtful.is_empty()) {
             (false, _) => State::Sent,
-            (true, false) if !left_out!(DoubtForgotten) => State::Ambiguous,
+            (true, false) => State::Ambiguous,
             (true, _) => otherwise,
         }
     }
@@ -160,7 +159,7 @@ impl Entry {
 /// The item of a table that an effect is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemRef {
-    /// The table's ARN; empty where nobody said.
+    /// The table's ARN; empty if it is unknown.
     pub table: String,
     /// The item's key attributes as DynamoDB JSON: `{"id":{"S":"1042"}}`.
     pub key: String,
@@ -204,10 +203,10 @@ impl fmt::Debug for Kept {
     }
 }
 
-/// Where an effect stands.
+/// The state of an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Claimed: whoever claimed it may be past the point of no return.
+    /// Claimed: its claimant may be past the point of no return.
     Sending,
     /// Accepted by the mail server.
     Sent,
@@ -215,14 +214,14 @@ pub enum State {
     Failed,
     /// Certainly not accepted: may be claimed again.
     Retry,
-    /// Accepted or not: nobody can tell.
+    /// Accepted or not: it is unknown.
     Ambiguous,
     /// Deliberately not sent.
     Suppressed,
 }
 
 impl State {
-    /// The word that stands in the table.
+    /// The word in the table.
     pub fn word(self) -> &'static str {
         match self {
             Self::Sending => "SENDING",
@@ -270,9 +269,9 @@ pub struct Claimant {
 /// Why a person should look at an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Attention {
-    /// Nobody can tell whether it was accepted.
+    /// It is unknown whether it was accepted.
     Ambiguous,
-    /// The same, and nobody has to: whoever has its record sends it once more.
+    /// The same, but the worker that has its record sends it once more by itself.
     Resending,
     /// An operator let it be sent, and it is not sent yet.
     Released,

@@ -1,4 +1,4 @@
-//! What happened to an effect, in time: for whoever asks later why a mail went out, or did not.
+//! What happened to an effect, in order: it explains later why a mail went out, or did not.
 
 use std::time::SystemTime;
 
@@ -23,7 +23,7 @@ pub enum StepKind {
     Refused,
     /// The mail was certainly not accepted, and may be tried again.
     Deferred,
-    /// Nobody can tell whether the mail was accepted.
+    /// It is unknown whether the mail was accepted.
     Doubted,
     /// The mail server refused the sender or the recipient before any claim.
     TurnedAway,
@@ -34,7 +34,7 @@ pub enum StepKind {
     /// The mail of an earlier claim could not be repeated byte for byte: another one took its place
     /// under the same Message-ID.
     Rewritten,
-    /// The row stands for another item from here on.
+    /// The row is about another item from here on.
     Moved,
 }
 
@@ -77,7 +77,7 @@ impl StepKind {
 /// One thing that happened to an effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// When, by the clock of whoever wrote it.
+    /// When, by the clock of the process that recorded it.
     pub at: SystemTime,
     /// What kind of thing.
     pub kind: StepKind,
@@ -161,7 +161,7 @@ impl History {
     }
 }
 
-/// At most so many bytes of a text, and whole characters only.
+/// The first bytes of a text, cut between characters.
 pub(super) fn cut(text: &str, bytes: usize) -> String {
     let end = text.floor_char_boundary(bytes);
     text.get(..end).unwrap_or_default().to_owned()

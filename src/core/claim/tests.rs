@@ -7,19 +7,15 @@ pub(super) fn at(seconds: u64) -> SystemTime {
 }
 
 pub(super) fn ask(nonce: u64, policy: OnAmbiguous) -> Ask {
+    let claimant = Claimant {
+        incarnation: format!("worker/{nonce}"),
+        nonce,
+        deadline: at(100),
+    };
     Ask {
-        claimant: Claimant {
-            incarnation: format!("worker/{nonce}"),
-            nonce,
-            deadline: at(100),
-        },
         digest: Some("d".into()),
-        item: None,
-        kept: None,
-        abandoned: Vec::new(),
-        policy,
         comes_again: true,
-        now: at(0),
+        ..Ask::new(claimant, policy, at(0))
     }
 }
 

@@ -108,8 +108,8 @@ pub fn transition(
     })
 }
 
-/// An acceptance is never thrown away, however late and under whichever fence. While somebody else
-/// is at it, it only stands on the row, and decides once that claim has ended.
+/// An acceptance is never thrown away, however late and under whichever fence. While another claim is
+/// open, the row keeps it, and it decides when that claim has ended.
 fn accepted(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<Entry> {
     if fence == 0 || fence > entry.fence {
         return None;
@@ -128,8 +128,8 @@ fn accepted(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<E
     Some(next)
 }
 
-/// The claim under `fence` was certainly not accepted, and comes to `state` if it is the current
-/// one.
+/// The claim under `fence` was certainly not accepted. If it is the current one, the effect becomes
+/// `state`.
 ///
 /// Once a claim is called AMBIGUOUS its record may be settled, so that nobody would ever look at a
 /// RETRY: it stays AMBIGUOUS, with a doubt less. Who still has the record may claim it; if nobody

@@ -97,21 +97,13 @@ fn overdue(entry: &Entry, now: SystemTime) -> Option<Entry> {
         return None;
     }
     let standing = entry.claimant.as_ref().map_or(0, |by| by.nonce);
-    let ask = Ask {
-        claimant: Claimant {
-            incarnation: String::new(),
-            // Nobody's: this asks, and never claims.
-            nonce: !standing,
-            deadline: now,
-        },
-        digest: None,
-        item: None,
-        kept: None,
-        abandoned: Vec::new(),
-        policy: OnAmbiguous::Park,
-        comes_again: false,
-        now,
+    let nobody = Claimant {
+        incarnation: String::new(),
+        // This asks, and never claims.
+        nonce: !standing,
+        deadline: now,
     };
+    let ask = Ask::new(nobody, OnAmbiguous::Park, now);
     match claim(Some(entry), &ask, Liveness::Unknown) {
         Verdict::Doubt(doubt) => Some(doubt),
         _ => None,
@@ -144,19 +136,14 @@ mod tests {
 
     /// A ledger with one effect, claimed until minute 20.
     async fn claimed() -> (MemoryLedger, EffectKey, Entry) {
+        let claimant = Claimant {
+            incarnation: "worker/1".into(),
+            nonce: 7,
+            deadline: at(20),
+        };
         let ask = Ask {
-            claimant: Claimant {
-                incarnation: "worker/1".into(),
-                nonce: 7,
-                deadline: at(20),
-            },
-            digest: Some("d".into()),
-            item: None,
-            kept: None,
-            abandoned: Vec::new(),
-            policy: OnAmbiguous::Resend,
             comes_again: true,
-            now: at(0),
+            ..Ask::new(claimant, OnAmbiguous::Resend, at(0))
         };
         let Verdict::Claim(entry) = claim(None, &ask, Liveness::Unknown) else {
             panic!("a new effect can be claimed");

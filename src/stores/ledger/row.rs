@@ -255,23 +255,20 @@ mod tests {
 
     fn claimed(current: Option<&Entry>, nonce: u64) -> Entry {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
+        let claimant = Claimant {
+            incarnation: "ip-10-0-12-34.eu-central-1.compute.internal-17/1a2b3c4d5e6f".into(),
+            nonce,
+            deadline: now + Duration::from_mins(20),
+        };
         let ask = Ask {
-            claimant: Claimant {
-                incarnation: "ip-10-0-12-34.eu-central-1.compute.internal-17/1a2b3c4d5e6f".into(),
-                nonce,
-                deadline: now + Duration::from_mins(20),
-            },
             digest: Some("d".repeat(64)),
             item: Some(ItemRef {
                 table: "arn:aws:dynamodb:eu-central-1:123456789012:table/shop-orders".into(),
                 key: r#"{"PK":{"S":"CUST#123456"},"SK":{"S":"ORDER#12345678"}}"#.into(),
                 recipient: Some("0123456789abcdef".into()),
             }),
-            kept: None,
-            abandoned: Vec::new(),
-            policy: OnAmbiguous::Resend,
             comes_again: true,
-            now,
+            ..Ask::new(claimant, OnAmbiguous::Resend, now)
         };
         match claim(current, &ask, Liveness::Dead) {
             Verdict::Claim(entry) => entry,

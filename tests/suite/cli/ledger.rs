@@ -43,19 +43,14 @@ pub async fn cannot(shop: &Shop, arguments: &[&str]) -> String {
 }
 
 fn ask(deadline: SystemTime) -> Ask {
+    let claimant = Claimant {
+        incarnation: "worker-a/17".into(),
+        nonce: fastrand::u64(..),
+        deadline,
+    };
     Ask {
-        claimant: Claimant {
-            incarnation: "worker-a/17".into(),
-            nonce: fastrand::u64(..),
-            deadline,
-        },
         digest: Some("d".into()),
-        item: None,
-        kept: None,
-        abandoned: Vec::new(),
-        policy: OnAmbiguous::Resend,
-        comes_again: false,
-        now: now(),
+        ..Ask::new(claimant, OnAmbiguous::Resend, now())
     }
 }
 

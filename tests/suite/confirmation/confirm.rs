@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use aftercommit::confirmation::Counted;
 use aftercommit::internal::claim::{
     Decision, Happened, Liveness, OnAmbiguous, Resolution, State, transition,
 };
@@ -171,6 +172,21 @@ async fn an_outcome_that_cannot_be_written_is_written_by_the_next_attempt_not_se
     }
 }
 
+/// Its record may have moved to another worker, which cannot know the outcome.
+#[tokio::test]
+async fn an_outcome_that_cannot_be_recorded_is_recorded_later_without_another_attempt() {
+    let server = MailServer::start(Script::default()).await;
+    let fates = [Fate::Fine].into_iter().chain([Fate::RequestLost; 70]);
+    let ledger = FlakyLedger::new(fates);
+    let worker = worker(ledger.clone(), smtp_settings(&server), rules(RESEND));
+    let record = inserted("o1", "ann@example.com");
+    let result = worker.handle(&record, &me()).await;
+    assert!(matches!(result, Err(Failure::Unavailable(_))), "{result:?}");
+    assert_eq!(worker.finish(Duration::from_hours(1)).await, 0);
+    let row = row(&ledger.inner, "o1").await.unwrap();
+    assert_eq!((row.state, row.ambiguities), (State::Sent, 0));
+}
+
 #[tokio::test]
 async fn an_outcome_that_dies_with_its_worker_is_a_doubt_for_the_next() {
     for (policy, mails) in [(OnAmbiguous::Resend, 2), (OnAmbiguous::Park, 1)] {
@@ -255,7 +271,7 @@ async fn a_late_reply_turns_doubt_into_sent() {
     let row = row(&ledger, "o1").await.unwrap();
     assert_eq!((row.state, row.ambiguities), (State::Sent, 1));
     assert_eq!(server.accepted().len(), 1);
-    assert_eq!(next.counts().parked(), 1);
+    assert_eq!(next.tally().of(Counted::Parked), 1);
 }
 
 /// The same with `resend`: two mails, and both stand on the row.
@@ -278,7 +294,7 @@ async fn a_second_acceptance_is_recorded_and_counted() {
     let row = row(&ledger, "o1").await.unwrap();
     assert_eq!((row.state, row.ambiguities), (State::Sent, 1));
     assert_eq!(row.second_acceptances(), 1);
-    assert_eq!(slow.counts().second_acceptances(), 1);
+    assert_eq!(slow.tally().of(Counted::SecondAcceptances), 1);
     let mails = server.accepted();
     assert_eq!(mails.len(), 2);
     assert_eq!(

@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use aftercommit::Effect;
+use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::address::parse_mailbox;
 use aftercommit::confirmation::dkim::{BadDkim, Dkim};
 use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::confirmation::template::Templates;
-use aftercommit::confirmation::{Confirmation, Rules};
 use aftercommit::internal::claim::{Liveness, OnAmbiguous};
 use aftercommit::stores::ledger::EffectKey;
 use aftercommit::stores::ledger::memory::MemoryLedger;
@@ -211,10 +211,8 @@ async fn a_mail_that_is_sent_again_is_byte_for_byte_the_same_with_its_signature(
         let smtp = Smtp::new(quick(&server)).unwrap();
         // A signature of the moment would be another one by then.
         let later = now + Duration::from_secs(after);
-        let rules = Rules {
-            clock: Clock::new(move || later),
-            ..rules(OnAmbiguous::Resend)
-        };
+        let mut rules = rules(OnAmbiguous::Resend);
+        rules.clock = Clock::new(move || later);
         let rng = fastrand::Rng::new();
         let worker = Confirmation::new(ledger.clone(), smtp, letterhead(RSA), rules, rng);
         let context = Context::detached().of_worker(who, Liveness::Dead);

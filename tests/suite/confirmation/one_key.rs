@@ -1,10 +1,10 @@
 //! What the ledger's row keeps beside the outcome: the item that it stands for, and the mail that may
 //! have to be repeated.
 
-use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::smtp::Smtp;
 use aftercommit::confirmation::template::Templates;
+use aftercommit::confirmation::{Confirmation, Counted};
 use aftercommit::internal::claim::{Liveness, OnAmbiguous, State, StepKind};
 use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::ledger::memory::MemoryLedger;
@@ -47,7 +47,7 @@ async fn a_second_item_with_the_id_of_an_order_is_a_dead_letter_that_names_both(
         assert!(error.contains("ORDER#1") && error.contains(key), "{error}");
         assert!(error.contains(table) && !error.contains('@'), "{error}");
     }
-    assert_eq!(worker.counts().collisions(), 2);
+    assert_eq!(worker.tally().of(Counted::Collisions), 2);
     // A later image of the item is no other item, nor is the item in the table of what is done.
     let changed = Record {
         event: Event::Modify,
@@ -56,7 +56,10 @@ async fn a_second_item_with_the_id_of_an_order_is_a_dead_letter_that_names_both(
     worker.handle(&changed, &of_table("orders")).await.unwrap();
     worker.handle(&first, &of_table("done")).await.unwrap();
     assert_eq!(
-        (server.accepted().len(), worker.counts().collisions()),
+        (
+            server.accepted().len(),
+            worker.tally().of(Counted::Collisions)
+        ),
         (1, 2)
     );
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use aftercommit::confirmation::Counted;
 use aftercommit::internal::claim::{
     Ask, Claimant, Entry, Liveness, OnAmbiguous, State, Verdict, claim,
 };
@@ -15,20 +16,12 @@ use crate::support::orders::{inserted, key, quick, row, rules, worker};
 /// A claim of `other/1`, for an hour.
 fn claimed() -> Entry {
     let now = SystemTime::now();
-    let ask = Ask {
-        claimant: Claimant {
-            incarnation: "other/1".to_owned(),
-            nonce: 7,
-            deadline: now + Duration::from_hours(1),
-        },
-        digest: None,
-        item: None,
-        kept: None,
-        abandoned: Vec::new(),
-        policy: OnAmbiguous::Resend,
-        comes_again: false,
-        now,
+    let claimant = Claimant {
+        incarnation: "other/1".to_owned(),
+        nonce: 7,
+        deadline: now + Duration::from_hours(1),
     };
+    let ask = Ask::new(claimant, OnAmbiguous::Resend, now);
     match claim(None, &ask, Liveness::Unknown) {
         Verdict::Claim(entry) => entry,
         verdict => panic!("{verdict:?}"),
@@ -61,7 +54,7 @@ async fn a_dead_claimants_mail_is_in_doubt_whatever_the_server_says_to_the_next_
             assert!(burns, "{reply}: {failure:?}");
             let row = row(&ledger, "o1").await.unwrap();
             assert_eq!((row.state, row.ambiguities), (State::Ambiguous, 1));
-            assert_eq!(worker.counts().ambiguous(), 1);
+            assert_eq!(worker.tally().of(Counted::Ambiguous), 1);
         }
     }
 }

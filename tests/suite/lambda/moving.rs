@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::Clock;
-use aftercommit::confirmation::{Confirmation, Rules};
+use aftercommit::confirmation::Confirmation;
 use aftercommit::engine::lambda::Function;
 use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
@@ -137,10 +137,8 @@ async fn a_claim_of_a_killed_invocation_is_waited_for_until_its_end_and_is_then_
     );
     let function = |later: Duration| {
         let clock = Clock::new(move || SystemTime::now() + later);
-        let rules = Rules {
-            clock,
-            ..rules(POLICY)
-        };
+        let mut rules = rules(POLICY);
+        rules.clock = clock;
         let settings = smtp_settings(&mails);
         Function::new(place.clone(), worker(ledger.clone(), settings, rules))
     };

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use aftercommit::Clock;
 use aftercommit::confirmation::dynamodb::{DynamoDbLookup, SuppressionList};
 use aftercommit::confirmation::expression::Expression;
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::confirmation::{Confirmation, Rules, Transport};
+use aftercommit::confirmation::{Confirmation, ConfirmationSettings, Transport};
 use aftercommit::internal::claim::OnAmbiguous as Policy;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aws_sdk_dynamodb::Client;
@@ -48,13 +47,13 @@ pub struct SendingArgs {
 }
 
 impl SendingArgs {
-    /// The rules of sending. An error if the ledger would forget too soon.
-    pub fn rules(&self, mapping: Mapping) -> Result<Rules, Fault> {
+    /// How orders are confirmed. An error if the ledger would forget too soon.
+    pub fn settings(&self, mapping: Mapping) -> Result<ConfirmationSettings, Fault> {
         let policy = match self.on_ambiguous {
             OnAmbiguous::Resend => Policy::Resend,
             OnAmbiguous::Park => Policy::Park,
         };
-        self.retention.rules(mapping, policy)
+        self.retention.settings(mapping, policy)
     }
 
     /// How long the ledger keeps a row.
@@ -81,15 +80,13 @@ impl SendingArgs {
         transport: &Transport,
     ) -> Result<Confirmation<DynamoDbLedger, DynamoDbLookup>, Fault> {
         let (client, retention) = (&clients.dynamodb, self.retention.ledger_retention);
-        let rules = Rules {
-            clock: clients.clock(),
-            ..self.rules(mapping)?
-        };
+        let mut settings = self.settings(mapping)?;
+        settings.clock = clients.clock();
         let handler = Confirmation::new(
             DynamoDbLedger::new(client.clone(), &ledger.ledger_table, retention),
             transport.clone(),
             letter.letterhead()?,
-            rules,
+            settings,
             fastrand::Rng::new(),
         );
         // Which changes are confirmed, filters say.
@@ -168,23 +165,24 @@ pub struct RetentionArgs {
 }
 
 impl RetentionArgs {
-    /// The rules of sending. An error if the ledger would forget too soon.
-    pub fn rules(&self, mapping: Mapping, on_ambiguous: Policy) -> Result<Rules, Fault> {
-        let rules = Rules {
-            mapping,
-            on_ambiguous,
-            retention: self.ledger_retention,
-            clock: Clock::system(),
-        };
-        let checked = rules.check_retention(self.replay_horizon);
+    /// How orders are confirmed. An error if the ledger would forget too soon.
+    pub fn settings(
+        &self,
+        mapping: Mapping,
+        on_ambiguous: Policy,
+    ) -> Result<ConfirmationSettings, Fault> {
+        let mut settings = ConfirmationSettings::new(mapping);
+        settings.on_ambiguous = on_ambiguous;
+        settings.retention = self.ledger_retention;
+        let checked = settings.check_retention(self.replay_horizon);
         let told = "--ledger-retention is shorter than --replay-horizon and 24 h";
         checked.map_err(|short| Fault::Setting(anyhow::Error::new(short).context(told)))?;
-        Ok(rules)
+        Ok(settings)
     }
 
     /// How long the ledger keeps a row. Refused where that is too short.
     pub fn checked(&self) -> Result<Duration, Fault> {
         let mapping = Mapping::new("id").map_err(Fault::setting)?;
-        Ok(self.rules(mapping, Policy::Park)?.retention)
+        Ok(self.settings(mapping, Policy::Park)?.retention)
     }
 }

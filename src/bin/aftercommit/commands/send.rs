@@ -3,7 +3,7 @@
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Lookup as _, Now};
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::confirmation::{Confirmation, Rules, Transport};
+use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::internal::claim::{Decision, Entry, Liveness, OnAmbiguous, Resolution, State};
 use aftercommit::internal::handler::ONCE;
 use aftercommit::internal::shard::ShardId;
@@ -271,16 +271,14 @@ impl<'a> Mailer<'a> {
         (place, key, mapping): (&Place, &EffectKey, Mapping),
     ) -> Result<(), Fault> {
         // An order in doubt is left to the operator, who has the last word.
-        let rules = Rules {
-            // Other claims are judged by their deadlines, and this machine's clock may be wrong.
-            clock: self.clients.clock(),
-            ..self.args.retention.rules(mapping, OnAmbiguous::Park)?
-        };
+        let mut settings = self.args.retention.settings(mapping, OnAmbiguous::Park)?;
+        // Other claims are judged by their deadlines, and this machine's clock may be wrong.
+        settings.clock = self.clients.clock();
         let mut handler = Confirmation::new(
             self.ledger.clone(),
             self.smtp.clone(),
             self.args.mail.letter.letterhead()?,
-            rules,
+            settings,
             fastrand::Rng::new(),
         )
         .effect(Effect::new(key.effect()).map_err(Fault::setting)?)

@@ -122,7 +122,7 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     args.mail.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
     args.sending
-        .rules(args.mail.fields.with_default_id("id")?)?;
+        .settings(args.mail.fields.with_default_id("id")?)?;
     let smtp = args.mail.transport().await?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use aftercommit::confirmation::Counted;
 use aftercommit::engine::lambda::{Function, Invoked};
 use aftercommit::monitor::emf::Emf;
 use aftercommit::monitor::levels::Levels;
-use aftercommit::monitor::metrics::{Facts, MetricLabels, Sample};
+use aftercommit::monitor::metrics::{Facts, Mails, MetricLabels, Sample};
 use aftercommit::monitor::{Counters, Histogram, ShardNow};
 use aftercommit::stores::dead_letter::DeadLetters;
 use aftercommit::stores::leases::LeaseStore as _;
@@ -144,7 +145,7 @@ impl LambdaLog {
             labels: &self.labels,
             counters: &self.counters,
             handling: &self.handling,
-            mails: Some(watch::mails(self.handler.counts())),
+            mails: Some(Mails::of(self.handler.tally())),
             shards: shard.as_slice(),
             down_for: self.dependency.down_for().unwrap_or_default(),
             levels: levels.as_ref(),
@@ -194,6 +195,6 @@ impl LambdaLog {
             &counters.rescued,
         ];
         let letters = letters.map(|counter| counter.load(Ordering::Relaxed));
-        letters.iter().sum::<u64>() + self.handler.counts().ambiguous()
+        letters.iter().sum::<u64>() + self.handler.tally().of(Counted::Ambiguous)
     }
 }

@@ -9,6 +9,7 @@ use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::engine::{Budget, IdentityDiffers};
 use aftercommit::filter::Filters;
+use aftercommit::monitor::metrics::Mails;
 use aftercommit::monitor::{Status, Watch};
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::ledger::Needed;
@@ -233,7 +234,7 @@ async fn prepared<'a>(
     args.mail.letter.letterhead()?;
     args.sending.sparing().suppress_when()?;
     args.sending
-        .rules(args.mail.fields.with_default_id("id")?)?;
+        .settings(args.mail.fields.with_default_id("id")?)?;
     let endpoint = args.streams_endpoint_url.as_deref();
     let mut clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
     if leases.is_none() {
@@ -343,7 +344,7 @@ impl Worker {
         let handler = self.handler.clone();
         Watch::of(&self.consumer)
             .effect(self.effect.clone())
-            .mails(move || watch::mails(handler.counts()))
+            .mails(move || Mails::of(handler.tally()))
     }
 
     /// Follows the table until `stop`, and then logs the totals.
@@ -351,9 +352,8 @@ impl Worker {
         let counters = self.consumer.counters();
         let consumer = self.consumer.budget(budget);
         Box::pin(consumer.run(stop.cancelled_owned())).await?;
-        let (counts, of) = (self.handler.counts(), |counter: &AtomicU64| {
-            counter.load(Ordering::Relaxed)
-        });
+        let mails = Mails::of(self.handler.tally());
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         info!(
             group = %self.at.group(),
             table = self.at.table(),
@@ -368,11 +368,11 @@ impl Worker {
             failed_attempts = of(&counters.failed_attempts),
             gaps = of(&counters.gaps),
             lapses = of(&counters.lapses),
-            accepted = counts.accepted(),
-            refused = counts.refused(),
-            deferred = counts.deferred(),
-            ambiguous = counts.ambiguous(),
-            parked = counts.parked(),
+            accepted = mails.accepted,
+            refused = mails.failed,
+            deferred = mails.deferred,
+            ambiguous = mails.ambiguous,
+            parked = mails.parked,
             "stopped"
         );
         Ok(())

@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::confirmation::Counts;
 use aftercommit::monitor::emf::Emf;
-use aftercommit::monitor::metrics::Mails;
 #[cfg(feature = "lambda")]
 use aftercommit::monitor::metrics::Sample;
 use aftercommit::monitor::{Status, http};
@@ -165,19 +163,5 @@ pub fn write(emf: &mut Emf, samples: &[Sample]) {
         if let Err(error) = crate::render::out::print_all(&format!("{line}\n")) {
             warn!(error = format!("{error:#}"), "cannot write metrics");
         }
-    }
-}
-
-/// The counters of a handler.
-pub fn mails(counts: &Counts) -> Mails {
-    Mails {
-        accepted: counts.accepted(),
-        failed: counts.refused(),
-        ambiguous: counts.ambiguous(),
-        second_acceptances: counts.second_acceptances(),
-        parked: counts.parked(),
-        suppressed: counts.suppressed(),
-        collisions: counts.collisions(),
-        deferred: counts.deferred(),
     }
 }

@@ -1,37 +1,31 @@
-//! Writing claims and outcomes into the ledger, however often it takes.
+//! Rows of the ledger, however often a call takes.
 
-use crate::Clock;
-use crate::core::claim::{Entry, Happened, transition};
+use anyhow::{Context as _, anyhow};
+
+use crate::core::claim::{ClaimRule, Entry, Happened, transition};
 use crate::core::hash::hash;
+use crate::stores::clock::Clock;
 use crate::stores::ledger::{EffectKey, Ledger, Swap};
 use crate::stores::retry::{LEDGER, OUTCOME, Policy};
-use anyhow::{Context as _, anyhow};
 
 /// Rounds of losing a race before giving up for now.
 const ROUNDS: u32 = 16;
 
 /// The ledger, with a second try.
-pub(crate) struct Book<L> {
-    ledger: L,
-    clock: Clock,
+pub(super) struct Rows<L> {
+    pub(super) ledger: L,
+    pub(super) clock: Clock,
+    pub(super) left_out: Option<ClaimRule>,
 }
 
-impl<L: Ledger> Book<L> {
-    pub(crate) fn new(ledger: L, clock: Clock) -> Self {
-        Self { ledger, clock }
-    }
-
-    pub(crate) fn ledger(&self) -> &L {
-        &self.ledger
-    }
-
-    /// The row as it stands.
-    pub(crate) async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
+impl<L: Ledger> Rows<L> {
+    /// The row as it is.
+    pub(super) async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
         repeated(LEDGER, key, || self.ledger.read(key)).await
     }
 
-    /// Writes one row over another, or tells which one stands.
-    pub(crate) async fn swap(
+    /// Replaces a row, unless another one is there by now.
+    pub(super) async fn swap(
         &self,
         key: &EffectKey,
         before: Option<&Entry>,
@@ -41,17 +35,21 @@ impl<L: Ledger> Book<L> {
         repeated(LEDGER, key, || self.ledger.swap(key, revision, next)).await
     }
 
-    /// Writes what happened, on top of whatever stands, and returns the row that stands then.
-    ///
-    /// `row` is the row as last seen. Something that cannot happen to the row is logged and left.
-    pub(crate) async fn record(
+    /// Records what happened over whatever row is there, which was `row` when it was last seen, and
+    /// returns the row that is there then. What cannot happen to the row is logged and ignored.
+    pub(super) async fn record(
         &self,
         key: &EffectKey,
-        row: Option<Entry>,
+        mut row: Option<Entry>,
         happened: &Happened,
     ) -> anyhow::Result<Option<Entry>> {
-        let mut row = row;
         for _ in 0..ROUNDS {
+            if let Some(row) = row
+                .as_mut()
+                .filter(|_| self.left_out == Some(ClaimRule::DoubtRemains))
+            {
+                row.doubtful.clear();
+            }
             let next = match transition(row.as_ref(), happened, self.clock.now()) {
                 Ok(next) => next,
                 Err(illegal) => {

@@ -1,0 +1,56 @@
+//! One attempt at one effect, and why it stops.
+
+use std::time::{Duration, SystemTime};
+
+use super::past::Past;
+use crate::core::claim::{Claimant, Entry, ItemRef, Kept, State};
+use crate::engine::handler::Context;
+use crate::stores::ledger::EffectKey;
+
+/// One attempt at one effect.
+pub(super) struct Job {
+    pub(super) key: EffectKey,
+    pub(super) item: ItemRef,
+    pub(super) context: Context,
+    /// The ledger's row, as far as it is known.
+    pub(super) row: Option<Entry>,
+    pub(super) began: SystemTime,
+    pub(super) past: Past,
+}
+
+/// What an attempt prepares its effect from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Basis {
+    /// When the effect was first claimed; if it never was, when the attempt began.
+    pub(super) date: SystemTime,
+    /// What an earlier attempt sent that is in doubt, packed.
+    pub(super) to_repeat: Option<Kept>,
+}
+
+/// Why an attempt stops before its effect begins.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Nothing is left to do.
+    Done,
+    /// It is unknown whether the effect took place, and a person decides.
+    Parked,
+    /// Another worker performs it: look again after this long.
+    Busy(Duration),
+    /// The effect key belongs to another item.
+    Collision(ItemRef),
+    /// What the effect was prepared from has changed.
+    Changed,
+    /// The ledger does not answer.
+    Unavailable(anyhow::Error),
+}
+
+impl Job {
+    /// The payload that must be repeated, because an earlier claim is in doubt, or is about to be: its
+    /// claimant is another one.
+    pub(super) fn to_repeat<'a>(&self, row: &'a Entry) -> Option<&'a Kept> {
+        let mine = |by: &Claimant| self.past.abandoned.contains(&by.nonce);
+        let claimed = row.state == State::Sending && !row.claimant.as_ref().is_some_and(mine);
+        let in_doubt = claimed || !row.doubtful.is_empty();
+        row.kept.as_ref().filter(|_| in_doubt)
+    }
+}

@@ -1,0 +1,186 @@
+//! An effect from its claim on, in a task of its own.
+//!
+//! A shard moves, or a time limit passes, while the answer is on its way. Nobody waits for it here any
+//! more, but only this process can still learn what became of the effect.
+
+use std::any::Any;
+use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::attempt::{Begun, Claimed, Request};
+use super::claims::{Claims, LOOK_AGAIN, SLACK};
+use super::job::{Job, Stop};
+use super::outcome::Outcome;
+use super::payload::Payload;
+use super::window::Pass;
+use crate::core::claim::{ClaimRule, Entry, Happened, OnAmbiguous};
+use crate::engine::handler::Failure;
+use crate::stores::ledger::{EffectKey, Ledger};
+
+/// The future of an effect.
+pub(super) type Effect = BoxFuture<'static, Result<Outcome, Failure>>;
+
+/// An effect that is to be claimed, and performed if that succeeds.
+pub(super) struct Performance<L> {
+    pub(super) claims: Arc<Claims<L>>,
+    pub(super) job: Job,
+    pub(super) nonce: u64,
+    pub(super) effect: Effect,
+    pub(super) request: Request,
+    pub(super) pass: Pass,
+    pub(super) report: oneshot::Sender<Report>,
+}
+
+/// What the caller learns, if it still waits.
+pub(super) enum Report {
+    /// The attempt has ended.
+    Ended(Result<(), Failure>),
+    /// The row has changed what is to be performed.
+    Again(Box<Job>),
+    /// The effect panicked.
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// How the effect ended.
+enum End {
+    Returned(Result<Outcome, Failure>),
+    Panicked(Box<dyn Any + Send>),
+    /// Nobody waits for it any more, and it has not begun.
+    GivenUp,
+}
+
+impl<L: Ledger> Performance<L> {
+    pub(super) async fn run(self) {
+        let Self {
+            claims,
+            mut job,
+            nonce,
+            mut effect,
+            request,
+            pass,
+            mut report,
+        } = self;
+        let start_by = Instant::now() + claims.settings.longest_start + SLACK / 2;
+        // Under `park` nothing is ever repeated.
+        let repeats = claims.settings.on_ambiguous == OnAmbiguous::Resend;
+        let payload = request.payload.map(|bytes| Payload::of(&bytes, repeats));
+        let payload = payload.unwrap_or_default();
+        let entry = match claims.claim(&mut job, &payload, nonce).await {
+            Ok(entry) => entry,
+            Err(Stop::Changed) => return tell(Some(report), Report::Again(Box::new(job))),
+            Err(stop) => {
+                let result = claims.stopped(&job, stop);
+                return tell(Some(report), Report::Ended(result));
+            }
+        };
+        let (claimed, begun) = Claimed::new(&job.context, start_by);
+        // The effect waits for it.
+        let _ = request.answer.send(claimed);
+        let forgets = !claims.keeps(ClaimRule::SeenThrough);
+        let end = tokio::select! {
+            biased;
+            end = AssertUnwindSafe(&mut effect).catch_unwind() => match end {
+                Ok(ended) => End::Returned(ended),
+                Err(panic) => End::Panicked(panic),
+            },
+            () = given_up(&mut report, &begun, forgets) => End::GivenUp,
+        };
+        drop(effect);
+        let (outcome, panic) = end.outcome(&begun);
+        let meaning = outcome.meaning(entry.fence, claims.settings.left_out);
+        pass.end(meaning.answer);
+        let mut report = Some(report);
+        let failed = |error| {
+            let result = Err(Failure::Unavailable(error));
+            tell(report.take(), Report::Ended(result));
+        };
+        let (key, happened) = (&job.key, &meaning.happened);
+        let row = record(&claims, key, &entry, happened, failed).await;
+        let result = claims.concluded(&job, row.as_ref(), (meaning.counted, meaning.result));
+        tell(
+            report,
+            panic.map_or(Report::Ended(result), Report::Panicked),
+        );
+    }
+}
+
+/// The caller may be gone, or know of a failure already.
+fn tell(report: Option<oneshot::Sender<Report>>, what: Report) {
+    if let Some(report) = report {
+        let _ = report.send(what);
+    }
+}
+
+/// Waits until the caller is gone. An effect that has begun by then is not given up.
+async fn given_up(report: &mut oneshot::Sender<Report>, begun: &Begun, forgets: bool) {
+    report.closed().await;
+    if !begun.give_up() && !forgets {
+        pending().await
+    }
+}
+
+/// Records the outcome of a claim. A ledger that does not answer is asked again for as long as this
+/// process lives: nobody else knows the outcome. `failed` learns of it once.
+async fn record<L: Ledger>(
+    claims: &Claims<L>,
+    key: &EffectKey,
+    entry: &Entry,
+    happened: &Happened,
+    failed: impl FnOnce(anyhow::Error),
+) -> Option<Entry> {
+    let mut failed = Some(failed);
+    loop {
+        let row = Some(entry.clone());
+        match claims.rows.record(key, row, happened).await {
+            Ok(row) => {
+                claims.memory.written(key, happened);
+                return row;
+            }
+            Err(error) => {
+                tracing::error!(
+                    effect = %key,
+                    outcome = ?happened,
+                    error = format!("{error:#}"),
+                    "cannot record the outcome; retrying. If this process ends first, the \
+                     effect becomes AMBIGUOUS"
+                );
+                if let Some(failed) = failed.take() {
+                    claims.memory.unwritten(key, happened.clone());
+                    failed(error);
+                }
+            }
+        }
+    }
+}
+
+impl End {
+    /// What became of the effect, and the panic that ended it. Whatever does not say so itself is a
+    /// doubt if the effect has begun.
+    fn outcome(self, begun: &Begun) -> (Outcome, Option<Box<dyn Any + Send>>) {
+        let (why, failure, panic) = match self {
+            Self::Returned(Ok(outcome)) => return (outcome, None),
+            Self::Returned(Err(failure)) => (failure.to_string(), failure, None),
+            Self::Panicked(panic) => {
+                let why = "the effect panicked".to_owned();
+                (why.clone(), Failure::retry(why), Some(panic))
+            }
+            Self::GivenUp => {
+                let why = "given up before it began: its worker stopped waiting";
+                let busy = Failure::Busy(LOOK_AGAIN);
+                return (Outcome::NotBegun(why.to_owned(), busy), None);
+            }
+        };
+        let outcome = if begun.give_up() {
+            Outcome::NotBegun(why, failure)
+        } else {
+            Outcome::Unknown(why)
+        };
+        (outcome, panic)
+    }
+}
