@@ -7,13 +7,13 @@ use aws_sdk_dynamodb::Client;
 use lettre::Address;
 use serde_dynamo::Item;
 
-use super::lookup::{Lookup, Now, address_hash};
+use super::lookup::{Current, Lookup, address_hash};
 use crate::stores::rows::dynamodb::{Table, Write};
 use crate::stores::rows::expression::Expression;
 use crate::stores::rows::fields::{RowReader, text, time, to_item, words};
 use crate::stores::tables::dynamodb::ADDRESS;
 
-/// Looks into DynamoDB for what is true now.
+/// Reads the current order and the suppression list from DynamoDB.
 #[derive(Debug, Clone, Default)]
 pub struct DynamoDbLookup {
     orders: Option<Table>,
@@ -44,12 +44,12 @@ impl DynamoDbLookup {
 }
 
 impl Lookup for DynamoDbLookup {
-    async fn order(&self, keys: &Item) -> anyhow::Result<Now> {
+    async fn order(&self, keys: &Item) -> anyhow::Result<Current> {
         let Some(orders) = &self.orders else {
-            return Ok(Now::AsRecorded);
+            return Ok(Current::AsRecorded);
         };
         let item = orders.get_by(keys.clone()).await?;
-        Ok(item.map_or(Now::Gone, Now::Item))
+        Ok(item.map_or(Current::Gone, Current::Item))
     }
 
     async fn is_suppressed(&self, hash: &str) -> anyhow::Result<bool> {
@@ -136,7 +136,7 @@ impl SuppressionList {
         let all = items.iter().filter_map(|item| {
             let told = read(item);
             if let Err(error) = &told {
-                // What is no hash may be an address that somebody wrote by hand.
+// A value that is not a hash may be an address that a person typed in.
                 let row = RowReader(item).text(ADDRESS).unwrap_or_default();
                 let is_hash = row.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let row = if is_hash { row } else { "no hash" };

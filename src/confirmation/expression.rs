@@ -71,7 +71,7 @@ pub(super) fn key_part(value: &Value) -> Option<String> {
     }
 }
 
-/// The values that `[a, b]|key` joined; `None` if the text is no such key.
+/// The values that `[a, b]|key` joined; `None` if the text is not such a key.
 pub fn key_parts(text: &str) -> Option<Vec<String>> {
     let part = |part: &str| {
         let bad = part.match_indices('~').any(|(at, _)| {
@@ -165,7 +165,7 @@ impl Expression {
         self.compiled.undeclared_variables(false).is_empty()
     }
 
-    /// What it comes to for an item, or why it fails.
+    /// Its value for an item, or why it fails.
     pub(super) fn value(&self, names: &Value) -> Result<Value, String> {
         self.compiled
             .eval(names.clone())
@@ -181,7 +181,7 @@ impl Expression {
         self.of_item(item).map(|value| value.is_true())
     }
 
-    /// What it comes to for an item.
+    /// Its value for an item.
     pub(super) fn of_item(&self, item: &Item) -> Result<Value, ExpressionError> {
         self.value(&names(item.inner()))
             .map_err(|why| ExpressionError {

@@ -18,10 +18,10 @@ use crate::{Failure, Record};
 
 /// The order as a lookup found it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Now {
+pub enum Current {
     /// Not looked up: what the record says counts.
     AsRecorded,
-    /// The item as it stands.
+    /// The item as the table has it.
     Item(Item),
     /// The item was deleted.
     Gone,
@@ -30,7 +30,7 @@ pub enum Now {
 /// Looks up what is true now.
 pub trait Lookup: Send + Sync + 'static {
     /// The order with these key attributes, read consistently.
-    fn order(&self, keys: &Item) -> impl Future<Output = anyhow::Result<Now>> + Send;
+    fn order(&self, keys: &Item) -> impl Future<Output = anyhow::Result<Current>> + Send;
 
     /// Whether the address with this [`address_hash`] is not to be mailed.
     fn is_suppressed(&self, hash: &str) -> impl Future<Output = anyhow::Result<bool>> + Send;
@@ -41,8 +41,8 @@ pub trait Lookup: Send + Sync + 'static {
 pub struct AsRecorded;
 
 impl Lookup for AsRecorded {
-    async fn order(&self, _: &Item) -> anyhow::Result<Now> {
-        Ok(Now::AsRecorded)
+    async fn order(&self, _: &Item) -> anyhow::Result<Current> {
+        Ok(Current::AsRecorded)
     }
 
     async fn is_suppressed(&self, _: &str) -> anyhow::Result<bool> {
@@ -56,7 +56,7 @@ pub fn address_hash(address: &Address) -> String {
     digest(address.to_string().to_lowercase().as_bytes())
 }
 
-/// What a look at the tables comes to.
+/// What the tables say about an order.
 pub(super) enum Looked {
     /// Confirm this.
     Send(Arc<Order>),
@@ -69,9 +69,9 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     pub(super) async fn look(&self, record: &Record, order: Order) -> Result<Looked, Failure> {
         let now = self.lookup.order(&record.keys).await;
         let (item, order) = match now.map_err(Failure::Unavailable)? {
-            Now::AsRecorded => (record.new_image.clone(), order),
-            Now::Gone => return Ok(Looked::Suppress("the order is gone".to_owned())),
-            Now::Item(item) => {
+            Current::AsRecorded => (record.new_image.clone(), order),
+            Current::Gone => return Ok(Looked::Suppress("the order is gone".to_owned())),
+            Current::Item(item) => {
                 let now = self.settings.mapping.order(&item);
                 (
                     Some(item),

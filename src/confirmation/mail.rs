@@ -16,7 +16,7 @@ use super::template::{Content, Shop, Templates};
 use crate::once::payload::digest;
 use crate::stores::ledger::EffectKey;
 
-/// The first second whose year has five digits: a `Date` header cannot tell it.
+/// The first second whose year has five digits: a `Date` header cannot show it.
 const YEAR_10000: u64 = 253_402_300_800;
 /// The longest effect key that goes into a header as it is; a longer one goes as its hash.
 const PLAIN_KEY_BYTES: usize = 200;
@@ -252,7 +252,7 @@ impl Letterhead {
     }
 }
 
-/// A mail from a machine that answers nobody in particular:
+/// A mail that a machine wrote, and not as a reply:
 /// [RFC 3834](https://www.rfc-editor.org/rfc/rfc3834#section-5), so that no holiday notice comes back.
 fn auto_submitted() -> HeaderValue {
     let name = HeaderName::new_from_ascii_str("Auto-Submitted");
@@ -288,8 +288,8 @@ fn message_id(key: &EffectKey, domain: &str) -> String {
     format!("<{}@{domain}>", message_id_local(key))
 }
 
-/// What stands before the `@` in the `Message-ID` of an effect's mail, the same in every attempt: what
-/// to look for in a mail server's log.
+/// The part before the `@` in the `Message-ID` of an effect's mail, the same in every attempt: search a
+/// mail server's log for it.
 pub fn message_id_local(key: &EffectKey) -> String {
     digest(key.as_str().as_bytes())
 }

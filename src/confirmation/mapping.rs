@@ -10,7 +10,7 @@ use super::address::{Domains, Mailbox, mailbox, parse_address};
 use super::decimal::Decimal;
 use super::expression::{Expression, ExpressionError, attribute, key_part, names};
 use super::money::{Amount, Currency, Money, describe};
-use super::order::{Line, Order, OrderError};
+use super::order::{Order, OrderError, OrderLine};
 use super::setting::Setting;
 use super::text::clean_line;
 
@@ -121,13 +121,13 @@ impl Mapping {
     /// [`OrderError`] where the id or the email cannot be read.
     pub fn order(&self, item: &Item) -> Result<Order, OrderError> {
         let names = names(item.inner());
-        let nameless = Reader {
+        let nameless = ItemReader {
             mapping: self,
             names: &names,
             order: "(without id)",
         };
         let id = nameless.id()?;
-        let reader = Reader {
+        let reader = ItemReader {
             order: &id,
             ..nameless
         };
@@ -202,14 +202,14 @@ fn misuse(setting: Setting, expression: &Expression) -> Option<&'static str> {
 
 /// Reads one item.
 #[derive(Clone, Copy)]
-struct Reader<'a> {
+struct ItemReader<'a> {
     mapping: &'a Mapping,
     names: &'a Value,
     /// The order's id, for messages.
     order: &'a str,
 }
 
-impl Reader<'_> {
+impl ItemReader<'_> {
     fn error(&self, setting: Setting, problem: &str) -> OrderError {
         OrderError {
             order: self.order.to_owned(),
@@ -230,7 +230,7 @@ impl Reader<'_> {
         self.error(setting, &format!("is {found}; expected {expected}"))
     }
 
-    /// What a setting's expression comes to.
+    /// The value of a setting's expression.
     fn value(&self, setting: Setting) -> Result<Value, OrderError> {
         let Some(expression) = self.mapping.expression(setting) else {
             return Ok(Value::from(()));
@@ -295,7 +295,7 @@ impl Reader<'_> {
         &self,
         currency: Option<Currency>,
         unreadable: &mut Vec<OrderError>,
-    ) -> (Vec<Line>, usize) {
+    ) -> (Vec<OrderLine>, usize) {
         let value = self.optional(Setting::Lines, unreadable);
         // Many tables keep a mere count of articles there.
         let is_list = |value: &Value| value.kind() == ValueKind::Seq;
@@ -312,7 +312,7 @@ impl Reader<'_> {
     }
 
     /// A line, as far as it can be read. Without a name it cannot be shown.
-    fn line(&self, line: &Value, currency: Option<Currency>) -> Option<Line> {
+    fn line(&self, line: &Value, currency: Option<Currency>) -> Option<OrderLine> {
         let mut names: BTreeMap<String, Value> = BTreeMap::new();
         if line.kind() == ValueKind::Map {
             for key in line.try_iter().into_iter().flatten() {
@@ -340,7 +340,7 @@ impl Reader<'_> {
             let amount = value.downcast_object_ref::<Amount>()?;
             amount.money(currency?).ok()
         });
-        Some(Line {
+        Some(OrderLine {
             name,
             quantity,
             unit_price,

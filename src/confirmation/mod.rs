@@ -173,7 +173,7 @@ impl<L: Ledger> Confirmation<L> {
         }
     }
 
-    /// Looks up what is true now before it claims.
+    /// Looks up the current order, and the suppression list, before it claims.
     #[must_use]
     pub fn looking_up<K: Lookup>(self, lookup: K) -> Confirmation<L, K> {
         Confirmation {
@@ -224,7 +224,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         Self { effect, ..self }
     }
 
-    /// How many orders came to what so far, in this process.
+    /// How many orders had which outcome so far, in this process.
     pub fn tally(&self) -> &Tally {
         self.once.tally()
     }

@@ -70,7 +70,7 @@ pub struct Money {
 }
 
 impl Money {
-    /// `quantity` times this amount; `None` where that is no whole number of minor units, or too much
+    /// `quantity` times this amount; `None` if that is not a whole number of minor units, or too much
     /// to count.
     pub fn times(self, quantity: Decimal) -> Option<Self> {
         let minor = Decimal::from(self.minor).times(quantity)?.in_units(0)?;
@@ -137,7 +137,7 @@ pub(super) enum Unit {
     Minor,
 }
 
-/// An amount whose currency is not known yet: what `19.99|decimal` and `1999|minor` come to.
+/// An amount whose currency is not known yet, such as `19.99|decimal` and `1999|minor` give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Amount {
     number: Decimal,

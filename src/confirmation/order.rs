@@ -34,10 +34,10 @@ pub struct OrderError {
 
 /// What one line of the order says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct OrderLine {
     /// The article.
     pub name: String,
-    /// How many, 1 where the order does not say it; `None` where it says it and that is no number.
+    /// How many: 1 if the order does not say, `None` if what it says is not a number.
     pub quantity: Option<Decimal>,
     /// What one costs, where the order says it; negative for a rebate.
     pub unit_price: Option<Money>,
@@ -59,7 +59,7 @@ pub struct Order {
     /// In which currency.
     pub currency: Option<Currency>,
     /// The lines that can be shown.
-    pub lines: Vec<Line>,
+    pub lines: Vec<OrderLine>,
     /// How many lines cannot.
     pub lines_left_out: usize,
     /// The customer's language, such as `de`.
@@ -78,7 +78,7 @@ impl Order {
         let line = |name: &str, quantity: i64, minor| {
             let quantity = Decimal::from(quantity);
             let unit = Money { minor, currency };
-            Line {
+            OrderLine {
                 name: name.to_owned(),
                 quantity: Some(quantity),
                 unit_price: Some(unit),
@@ -117,7 +117,7 @@ impl Order {
         Value::from(merged)
     }
 
-    /// The item for templates, as it stands in the table.
+    /// The item of the table, for templates.
     pub(super) fn template_item(&self) -> Value {
         match &self.item {
             Some(_) => Value::from(self.attributes()),

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use super::smtp::{Cause, Delivery, Refusal, Reply, Stage};
+use super::smtp::{Cause, Delivery, Refusal, Reply, SendStage};
 use crate::engine::handler::Failure;
 use crate::once::{LOOK_AGAIN, Outcome};
 
@@ -52,7 +52,7 @@ pub(super) fn delivered(order: &str, delivery: Delivery) -> Outcome {
             let failure = match (stage, why) {
                 (_, Cause::NotAllowed) => Failure::Busy(LOOK_AGAIN),
                 // The connection, not the message.
-                (Stage::Data | Stage::Call, _) => Failure::Unavailable(error),
+                (SendStage::Data | SendStage::Call, _) => Failure::Unavailable(error),
                 _ => Failure::Retry(error),
             };
             Outcome::NotBegun(reply, failure)

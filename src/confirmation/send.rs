@@ -3,7 +3,7 @@
 use super::mail::{Frozen, Letterhead, Mail};
 use super::order::Order;
 use super::outcome::{delivered, not_offered};
-use super::smtp::{Delivery, Stage};
+use super::smtp::{Delivery, SendStage};
 use super::transport::Transport;
 use crate::engine::handler::Failure;
 use crate::once::{EffectAttempt, Outcome};
@@ -31,7 +31,7 @@ impl Sender {
         };
         let claimed = attempt.keeping(mail.to_payload()).claim().await;
         let may_pass = |stage| match stage {
-            Stage::AfterDot => claimed.begin(),
+            SendStage::AfterDot => claimed.begin(),
             _ => claimed.may_begin(),
         };
         let delivery = offer.deliver(&mail, &may_pass).await;

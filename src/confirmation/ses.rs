@@ -1,16 +1,16 @@
-//! The second way out: the API of Amazon SES, version 2.
+//! The second transport: the API of Amazon SES, version 2.
 //!
-//! One call takes envelope and message, so the claim comes right before the call. Its outcome is told
-//! in the codes that the SMTP interface of SES has for it: 250, 554 for a mail that SES will never
-//! take, 454 for "not now", be it for the rate or for the account.
+//! One call takes envelope and message, so the claim comes right before the call. Its outcome has the
+//! code that the SMTP interface of SES would answer: 250, 554 for a mail that SES will never take, 454
+//! if the rate or the account does not allow it now.
 //!
 //! Two things differ from SMTP. SES puts a `Message-ID` and a `Date` of its own into every mail
-//! ([header fields](https://docs.aws.amazon.com/ses/latest/dg/header-fields.html)), so a mail that is
-//! sent again is not known to be the same by whoever gets it. And the call has no idempotency token
+//! ([header fields](https://docs.aws.amazon.com/ses/latest/dg/header-fields.html)), so the
+//! recipient cannot recognise a mail that is sent again. And the call has no idempotency token
 //! ([SendEmail](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html)): the SDK
 //! must not repeat it, and does not. Each mail carries the effect as a tag, which SES repeats in its
-//! [events](https://docs.aws.amazon.com/ses/latest/dg/event-publishing-send-email.html): there is
-//! where to look for one that is in doubt.
+//! [events](https://docs.aws.amazon.com/ses/latest/dg/event-publishing-send-email.html): search them
+//! for a mail that is in doubt.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use lettre::Address;
 use lettre::address::Envelope;
 
 use super::mail::{Mail, message_id_local};
-use super::smtp::{Cause, Delivery, Refusal, Reply, Stage, ascii_domain};
+use super::smtp::{Cause, Delivery, Refusal, Reply, SendStage, ascii_domain};
 use crate::stores::ledger::EffectKey;
 
 /// For the whole call. Shorter makes duplicates.
@@ -71,7 +71,7 @@ impl Ses {
         }
     }
 
-    /// A call may take so long; then nobody can tell whether the mail was accepted.
+    /// The longest time for a call. After it, it is unknown whether the mail was accepted.
     #[must_use]
     pub fn within(self, limit: Duration) -> Self {
         Self { limit, ..self }
@@ -83,8 +83,8 @@ impl Ses {
 
     /// Only local parts in ASCII can be mailed.
     pub(super) fn offer(&self, envelope: &Envelope) -> Result<Self, Refusal> {
-        let from = envelope.from().map(|from| (from, Stage::Mail));
-        let to = envelope.to().iter().map(|to| (to, Stage::Rcpt));
+        let from = envelope.from().map(|from| (from, SendStage::Mail));
+        let to = envelope.to().iter().map(|to| (to, SendStage::Rcpt));
         for (address, stage) in from.into_iter().chain(to) {
             spelled(address, stage)?;
         }
@@ -94,14 +94,14 @@ impl Ses {
     pub(super) async fn deliver(
         &self,
         mail: &Mail,
-        may_pass: &(dyn Fn(Stage) -> bool + Sync),
+        may_pass: &(dyn Fn(SendStage) -> bool + Sync),
     ) -> Delivery {
-        let stage = Stage::Call;
+        let stage = SendStage::Call;
         let call = match self.call(mail) {
             Ok(call) => call,
             Err(why) => return Delivery::NotSent { stage, why },
         };
-        if !may_pass(Stage::Data) || !may_pass(Stage::AfterDot) {
+        if !may_pass(SendStage::Data) || !may_pass(SendStage::AfterDot) {
             let why = Cause::NotAllowed;
             return Delivery::NotSent { stage, why };
         }
@@ -126,8 +126,15 @@ impl Ses {
     fn call(&self, mail: &Mail) -> Result<SendEmailFluentBuilder, Cause> {
         let unfit = |_| Cause::Unsuitable("the mail does not fit the API of Amazon SES");
         let spell = |address, stage| spelled(address, stage).map_err(|refusal| refusal.cause);
-        let from = mail.envelope.from().map(|from| spell(from, Stage::Mail));
-        let to = mail.envelope.to().iter().map(|to| spell(to, Stage::Rcpt));
+        let from = mail
+            .envelope
+            .from()
+            .map(|from| spell(from, SendStage::Mail));
+        let to = mail
+            .envelope
+            .to()
+            .iter()
+            .map(|to| spell(to, SendStage::Rcpt));
         let to = to.collect::<Result<_, _>>()?;
         let raw = RawMessage::builder().data(Blob::new(mail.bytes.clone()));
         let content = EmailContent::builder().raw(raw.build().map_err(unfit)?);
@@ -144,7 +151,7 @@ impl Ses {
     }
 
     fn failed(&self, error: &SdkError<SendEmailError>, left: bool) -> Delivery {
-        let stage = Stage::Call;
+        let stage = SendStage::Call;
         let why = match error {
             SdkError::ServiceError(answer) => {
                 let status = answer.raw().status().as_u16();
@@ -168,8 +175,8 @@ impl Ses {
     }
 }
 
-/// The tag that tells the effect: its kind, and its id or, where a tag cannot hold that, the hash of
-/// the effect that is the local part of the `Message-ID`, too.
+/// The tag that names the effect: its kind, and its id. If a tag cannot hold the id, it has the local part
+/// of the `Message-ID`.
 fn tag(key: &EffectKey) -> (String, String) {
     let fits = |text: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
@@ -184,7 +191,7 @@ fn tag(key: &EffectKey) -> (String, String) {
 
 /// SES takes domains in ASCII, and no other local parts
 /// ([SendEmail](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html)).
-fn spelled(address: &Address, stage: Stage) -> Result<String, Refusal> {
+fn spelled(address: &Address, stage: SendStage) -> Result<String, Refusal> {
     if !address.user().is_ascii() {
         let what = "Amazon SES takes no address with letters beyond ASCII before the @";
         return Err(Refusal::at(stage)(Cause::Unsuitable(what)));
@@ -196,14 +203,14 @@ fn accepted(answer: &SendEmailOutput) -> Delivery {
     match answer.message_id() {
         Some(id) => Delivery::Accepted(Reply::told(250, id)),
         None => Delivery::NoReply {
-            stage: Stage::Call,
+            stage: SendStage::Call,
             why: Cause::Protocol("it answered without a message id".to_owned()),
         },
     }
 }
 
-/// What a definite no comes to. A failure on the server's side is none: it may have come after the
-/// mail was taken.
+/// What a definite refusal means. A failure on the server's side is not one: the mail may have been taken
+/// before it.
 ///
 /// Source: [SendEmail, errors](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html#API_SendEmail_Errors).
 fn refusal(status: u16, error: &SendEmailError) -> Result<Delivery, Cause> {
@@ -223,7 +230,7 @@ fn refusal(status: u16, error: &SendEmailError) -> Result<Delivery, Cause> {
         _ if throttled => Ok(Delivery::Deferred(Reply::told(454, &words))),
         // The account or its settings, not this mail.
         _ if (400..500).contains(&status) => Ok(Delivery::NotSent {
-            stage: Stage::Call,
+            stage: SendStage::Call,
             why: Cause::Reply(Reply::told(454, &words)),
         }),
         _ => Err(Cause::Protocol(format!("status {status}, {words}"))),

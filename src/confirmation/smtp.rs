@@ -1,11 +1,11 @@
-//! The SMTP transport: offers a mail, and tells exactly what became of it.
+//! The SMTP transport: offers a mail, and reports exactly what became of it.
 //!
 //! A mail takes two steps, with the caller's claim between them:
 //!
 //! 1. [`Smtp::offer`] goes as far as the server's acceptance of the recipient. Whatever fails
 //!    here, the mail is certainly not sent.
-//! 2. [`Offer::deliver`] sends the message and waits for the reply to the final dot. Its
-//!    [`Delivery`] says accepted, refused, deferred, certainly not sent, or: nobody can tell.
+//! 2. [`SmtpOffer::deliver`] sends the message and waits for the reply to the final dot. Its
+//!    [`Delivery`] says accepted, refused, deferred, certainly not sent, or unknown.
 //!
 //! Where the server offers PIPELINING
 //! ([RFC 2920](https://www.rfc-editor.org/rfc/rfc2920)), MAIL and RCPT travel together, and the
@@ -24,6 +24,7 @@ mod settings;
 mod stage;
 mod stream;
 mod tls;
+mod url;
 mod wire;
 
 use std::sync::Arc;
@@ -42,7 +43,7 @@ use secrets::Secrets;
 pub use settings::{
     BadSettings, Login, Mechanism, Secret, Security, SmtpSettings, Timeouts, TlsIdentity,
 };
-pub use stage::{Cause, Delivery, Refusal, Stage};
+pub use stage::{Cause, Delivery, Refusal, SendStage};
 #[cfg(feature = "ses")]
 pub(super) use wire::ascii_domain;
 use wire::{Flight, Stuffed};
@@ -56,9 +57,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A mail server and the connections to it. Clones share them.
 #[derive(Clone)]
-pub struct Smtp(Arc<Inner>);
+pub struct Smtp(Arc<Relay>);
 
-struct Inner {
+struct Relay {
     settings: SmtpSettings,
     tls: Option<TlsConnector>,
     secrets: Option<Secrets>,
@@ -67,7 +68,7 @@ struct Inner {
 
 /// An envelope that the server has accepted. Nothing is sent yet, and nothing will be if this is
 /// dropped.
-pub struct Offer {
+pub struct SmtpOffer {
     connection: Option<Connection>,
     smtp: Smtp,
 }
@@ -78,7 +79,7 @@ impl Smtp {
     /// # Errors
     ///
     /// [`BadSettings`] when root certificates cannot be read or there are none, or when the EHLO
-    /// name is no name.
+    /// name is not a name.
     pub fn new(settings: SmtpSettings) -> Result<Self, BadSettings> {
         let odd = |c: char| c.is_whitespace() || c.is_control();
         if let Some(name) = &settings.hello
@@ -91,7 +92,7 @@ impl Smtp {
             Security::Implicit | Security::StartTls => Some(tls::connector(&settings)?),
         };
         let login = settings.login.as_ref();
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Relay {
             pool: Pool::new(&settings),
             secrets: login.map(|login| Secrets::new(login.secret.clone(), settings.reload.clone())),
             settings,
@@ -111,9 +112,9 @@ impl Smtp {
     ///
     /// [`Refusal`]: the mail is certainly not sent. It says at which step it ended, and whether
     /// that is about this mail or about the server.
-    pub async fn offer(&self, envelope: &Envelope) -> Result<Offer, Refusal> {
+    pub async fn offer(&self, envelope: &Envelope) -> Result<SmtpOffer, Refusal> {
         let settings = &self.0.settings;
-        // A connection that was idle may be dead without a sign; a fresh one tells the truth.
+        // An idle connection may be dead without a sign; then a fresh one is opened.
         for _ in 0..=settings.max_connections {
             let attempt = match self.0.pool.get(envelope).await {
                 Got::Slot(slot) => match self.open(slot).await? {
@@ -129,12 +130,12 @@ impl Smtp {
                 settled => return settled,
             }
         }
-        Err(Refusal::at(Stage::Connect)(Cause::Closed))
+        Err(Refusal::at(SendStage::Connect)(Cause::Closed))
     }
 
     /// Opens a connection. `None`: the server refused the secret, and there is another one by now.
     async fn open(&self, slot: OwnedSemaphorePermit) -> Result<Option<Connection>, Refusal> {
-        let Inner {
+        let Relay {
             settings,
             tls,
             secrets,
@@ -159,8 +160,8 @@ impl Smtp {
         &self,
         mut connection: Connection,
         envelope: &Envelope,
-    ) -> Result<Offer, Refusal> {
-        let gone = Refusal::at(Stage::Mail);
+    ) -> Result<SmtpOffer, Refusal> {
+        let gone = Refusal::at(SendStage::Mail);
         if !connection.is_in_step() || !self.0.pool.is_fit(&connection) {
             return Err(gone(Cause::Closed));
         }
@@ -182,7 +183,7 @@ impl Smtp {
         &self,
         mut connection: Connection,
         envelope: &Envelope,
-    ) -> Result<Offer, Refusal> {
+    ) -> Result<SmtpOffer, Refusal> {
         let flight = match Flight::of(envelope, &connection.server) {
             Ok(flight) => flight,
             Err(refusal) => {
@@ -198,7 +199,7 @@ impl Smtp {
         &self,
         mut connection: Connection,
         envelope: &Envelope,
-    ) -> Result<Offer, Refusal> {
+    ) -> Result<SmtpOffer, Refusal> {
         let flight = Flight::of(envelope, &connection.server)?;
         let answer = connection.envelope_replies(&flight, &self.0.settings).await;
         self.offered(connection, answer)
@@ -208,9 +209,9 @@ impl Smtp {
         &self,
         connection: Connection,
         answer: Result<(), Refusal>,
-    ) -> Result<Offer, Refusal> {
+    ) -> Result<SmtpOffer, Refusal> {
         match answer {
-            Ok(()) => Ok(Offer {
+            Ok(()) => Ok(SmtpOffer {
                 connection: Some(connection),
                 smtp: self.clone(),
             }),
@@ -232,7 +233,7 @@ impl Smtp {
         }
     }
 
-    /// Takes leave of the server on every connection that rests.
+    /// Says QUIT on every idle connection.
     pub async fn close(&self) {
         for connection in self.0.pool.drain() {
             connection.quit(FAREWELL).await;
@@ -240,7 +241,7 @@ impl Smtp {
     }
 }
 
-impl Offer {
+impl SmtpOffer {
     /// How many bytes the server takes, if it says so
     /// ([RFC 1870](https://www.rfc-editor.org/rfc/rfc1870)).
     pub(super) fn most_bytes(&self) -> Option<u64> {
@@ -249,45 +250,45 @@ impl Offer {
 
     /// Sends the message and waits for the reply to its final dot, up to 10 minutes.
     ///
-    /// `may_pass` is asked right before DATA ([`Stage::Data`]) and again right before the final dot
-    /// leaves ([`Stage::AfterDot`]); once it says no, the mail is certainly not sent. `mail` is
+    /// `may_pass` is asked right before DATA ([`SendStage::Data`]) and again right before the final dot
+    /// leaves ([`SendStage::AfterDot`]); once it says no, the mail is certainly not sent. `mail` is
     /// 7-bit text with headers and body.
     ///
     /// Dropping this future closes the connection; whether the mail was accepted is then unknown.
     pub async fn deliver(
         mut self,
         mail: &[u8],
-        may_pass: &(dyn Fn(Stage) -> bool + Sync),
+        may_pass: &(dyn Fn(SendStage) -> bool + Sync),
     ) -> Delivery {
         let (smtp, limits) = (self.smtp.clone(), self.smtp.0.settings.timeouts);
         let not_sent = |stage, why| Delivery::NotSent { stage, why };
-        if !may_pass(Stage::Data) {
-            return not_sent(Stage::Data, Cause::NotAllowed);
+        if !may_pass(SendStage::Data) {
+            return not_sent(SendStage::Data, Cause::NotAllowed);
         }
         let connection = self.connection.take();
         let Some(mut connection) = connection.and_then(Connection::if_in_step) else {
-            return not_sent(Stage::Data, Cause::Closed);
+            return not_sent(SendStage::Data, Cause::Closed);
         };
         connection.mails += 1;
         match connection.data(limits.data).await {
             Ok(()) => {}
             Err(Cause::Reply(reply)) => return smtp.turned_down(connection, reply),
-            Err(why) => return not_sent(Stage::Data, why),
+            Err(why) => return not_sent(SendStage::Data, why),
         }
         let (first, mut last) = Stuffed::new(mail).into_parts();
         if !first.is_empty()
             && let Err(why) = connection.send(&first, limits.body).await
         {
-            return not_sent(Stage::Body, why);
+            return not_sent(SendStage::Body, why);
         }
         if !connection.is_in_step() {
             return not_sent(
-                Stage::Body,
+                SendStage::Body,
                 Cause::Protocol("it spoke during the message".into()),
             );
         }
-        if !may_pass(Stage::AfterDot) {
-            return not_sent(Stage::Body, Cause::NotAllowed);
+        if !may_pass(SendStage::AfterDot) {
+            return not_sent(SendStage::Body, Cause::NotAllowed);
         }
         let dot_end = last.len();
         let rider = smtp.rider(&connection);
@@ -297,10 +298,10 @@ impl Offer {
         });
         match connection.send_dot(&last, dot_end, limits.body).await {
             Ok(()) => {}
-            Err(WriteFailed::BeforeDot(why)) => return not_sent(Stage::Body, why),
+            Err(WriteFailed::BeforeDot(why)) => return not_sent(SendStage::Body, why),
             Err(WriteFailed::Unknown(why)) => {
                 return Delivery::NoReply {
-                    stage: Stage::Body,
+                    stage: SendStage::Body,
                     why,
                 };
             }
@@ -318,7 +319,7 @@ impl Smtp {
     /// 4xx or 5xx to DATA.
     fn turned_down(&self, connection: Connection, reply: Reply) -> Delivery {
         self.keep(connection, &reply);
-        let stage = Stage::Data;
+        let stage = SendStage::Data;
         Delivery::refused(reply).unwrap_or_else(|reply| Delivery::NotSent {
             stage,
             why: Cause::unexpected(reply),
@@ -327,7 +328,7 @@ impl Smtp {
 
     /// Waits for the reply to the final dot and passes the connection on.
     async fn verdict(&self, mut connection: Connection, rider: Option<Waiter>) -> Delivery {
-        let stage = Stage::AfterDot;
+        let stage = SendStage::AfterDot;
         let limit = self.0.settings.timeouts.after_dot;
         let carries = rider.is_some();
         let (reply, rider) = {
@@ -366,7 +367,7 @@ impl Smtp {
 }
 
 /// All its replies are read, so the connection can carry another mail, after RSET.
-impl Drop for Offer {
+impl Drop for SmtpOffer {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
             self.smtp.0.pool.put_back(connection);

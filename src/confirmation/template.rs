@@ -38,7 +38,7 @@ const BODY_BYTES: usize = 512 * 1024;
 /// `body.de-AT.txt` or `body.de.txt` in place of `body.txt`, where there is such a file. They see
 /// `order` (every attribute of the item, and over them what the mapping read: `id`, `email`, `name`,
 /// `total`, `currency`, `language`, `lines` with `name`, `quantity`, `unit_price`, `price`, and
-/// `more_lines`, the number of lines that are not listed), `item` (the item as it stands in the table)
+/// `more_lines`, the number of lines that are not listed), `item` (the item as the table has it)
 /// and `shop` (`name`, `email`). `order.shipping|money` shows an attribute of your own as an amount in
 /// the order's currency: minor units, or `order.shipping|decimal|money` for `4.90`. `body.html` is
 /// escaped by itself; to print what is not there is an error, to ask for it (`{% if order.coupon %}`)
@@ -259,7 +259,7 @@ impl Templates {
     }
 
     /// Fills a sample order in, to find what is wrong whatever the order: an unknown filter, an
-    /// included file that is not there. An attribute that the sample lacks is no mistake.
+    /// included file that is not there. An attribute that the sample lacks is not a mistake.
     fn probe(&mut self) -> Result<(), TemplateError> {
         let (order, shop) = (
             Order::sample(Address::new_dangerous("ada", "example.com")),

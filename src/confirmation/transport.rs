@@ -1,13 +1,13 @@
 //! The ways out: a mail server over SMTP, or the API of Amazon SES.
 //!
-//! What is claimed, told and written down is the same for both.
+//! What is claimed and recorded is the same for both.
 
 use std::time::Duration;
 
 use super::mail::Mail;
 #[cfg(feature = "ses")]
 use super::ses::Ses;
-use super::smtp::{self, Cause, Delivery, Refusal, Smtp, Stage};
+use super::smtp::{self, Cause, Delivery, Refusal, SendStage, Smtp};
 
 /// How mails leave. Clones share connections.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub enum Transport {
 /// A mail that may be handed over. Nothing is sent yet, and nothing will be if this is dropped.
 pub enum Offer {
     /// An envelope that the mail server has accepted.
-    Smtp(smtp::Offer),
+    Smtp(smtp::SmtpOffer),
     /// The API takes envelope and message in one call.
     #[cfg(feature = "ses")]
     Ses(Ses),
@@ -54,7 +54,10 @@ impl Transport {
                 let bytes = u64::try_from(mail.bytes.len()).unwrap_or(u64::MAX);
                 match offer.most_bytes() {
                     Some(most) if bytes > most => {
-                        Err(Refusal::at(Stage::Mail)(Cause::TooLarge { bytes, most }))
+                        Err(Refusal::at(SendStage::Mail)(Cause::TooLarge {
+                            bytes,
+                            most,
+                        }))
                     }
                     _ => Ok(Offer::Smtp(offer)),
                 }
@@ -91,7 +94,7 @@ impl Transport {
         }
     }
 
-    /// Takes leave of the server on every connection that rests.
+    /// Says QUIT on every idle connection.
     pub async fn close(&self) {
         match self {
             Self::Smtp(smtp) => smtp.close().await,
@@ -113,12 +116,16 @@ impl std::fmt::Display for Transport {
 }
 
 impl Offer {
-    /// Hands the mail over and waits for the answer. `may_pass` is asked at [`Stage::Data`] and
-    /// again right before the point of no return ([`Stage::AfterDot`]); once it says no, the mail
+    /// Hands the mail over and waits for the answer. `may_pass` is asked at [`SendStage::Data`] and
+    /// again right before the point of no return ([`SendStage::AfterDot`]); once it says no, the mail
     /// is certainly not sent.
     ///
     /// Dropping this future leaves it unknown whether the mail was accepted.
-    pub async fn deliver(self, mail: &Mail, may_pass: &(dyn Fn(Stage) -> bool + Sync)) -> Delivery {
+    pub async fn deliver(
+        self,
+        mail: &Mail,
+        may_pass: &(dyn Fn(SendStage) -> bool + Sync),
+    ) -> Delivery {
         match self {
             Self::Smtp(offer) => offer.deliver(&mail.bytes, may_pass).await,
             #[cfg(feature = "ses")]

@@ -7,15 +7,15 @@ use serde_dynamo::AttributeValue;
 
 use super::decimal::Decimal;
 use super::money::Money;
-use super::order::{Line, Order};
+use super::order::{Order, OrderLine};
 
-/// How many lines the mail lists; the rest is told as a number.
+/// How many lines the mail lists; it gives the number of the others.
 const LISTED_LINES: usize = 100;
 
 /// What was read, under the names that templates use.
 pub(super) fn known(order: &Order) -> BTreeMap<String, Value> {
     let money = |money: Option<Money>| money.map_or(Value::from(()), Value::from_object);
-    let line = |line: &Line| {
+    let line = |line: &OrderLine| {
         Value::from(BTreeMap::from([
             ("name", Value::from(line.name.as_str())),
             ("quantity", line.quantity.map_or(Value::from(()), quantity)),

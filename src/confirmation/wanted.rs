@@ -21,7 +21,7 @@ pub struct Wanted {
     since: Option<(SystemTime, Arc<Expression>)>,
 }
 
-/// Why it cannot be told whether an item is wanted.
+/// Why it is unknown whether an item is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WantedError {
@@ -39,7 +39,7 @@ pub enum WantedError {
     NoTime {
         /// The expression.
         expression: String,
-        /// What it comes to.
+        /// What the expression gives.
         found: String,
     },
 }
@@ -68,7 +68,7 @@ impl Wanted {
     ///
     /// # Errors
     ///
-    /// [`WantedError`] where that cannot be told.
+    /// [`WantedError`] if that is unknown.
     pub fn wants(&self, item: &Item) -> Result<bool, WantedError> {
         if let Some(only) = &self.only
             && !only.holds(item).map_err(WantedError::Only)?

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::reply::{Capabilities, Class, Reply};
 use super::settings::{Login, Mechanism, Secret, Security, SmtpSettings};
-use super::stage::{Cause, Refusal, Stage};
+use super::stage::{Cause, Refusal, SendStage};
 use super::stream::{Stream, connect, handshake};
 use super::wire::Flight;
 
@@ -53,11 +53,11 @@ impl Connection {
     ) -> Result<Self, Refusal> {
         let limits = settings.timeouts;
         let tcp = connect(settings).await;
-        let mut stream = tcp.map_err(Refusal::at(Stage::Connect))?;
+        let mut stream = tcp.map_err(Refusal::at(SendStage::Connect))?;
         if let (Security::Implicit, Some(tls)) = (settings.security, tls) {
             stream = within(limits.tls, handshake(stream, tls, &settings.host))
                 .await
-                .map_err(Refusal::at(Stage::Tls))?;
+                .map_err(Refusal::at(SendStage::Tls))?;
         }
         let now = Instant::now();
         let mut connection = Self {
@@ -73,18 +73,18 @@ impl Connection {
         let greeting = connection.reply(limits.greeting).await;
         greeting
             .and_then(done)
-            .map_err(Refusal::at(Stage::Greeting))?;
+            .map_err(Refusal::at(SendStage::Greeting))?;
         connection.hello(settings).await?;
         if let (Security::StartTls, Some(tls)) = (settings.security, tls) {
             connection = connection
                 .starttls(settings, tls)
                 .await
-                .map_err(Refusal::at(Stage::Tls))?;
+                .map_err(Refusal::at(SendStage::Tls))?;
             connection.hello(settings).await?;
         }
         if let (Some(login), Some(secret)) = (&settings.login, secret) {
             let authenticated = connection.authenticate(login, secret, limits.auth).await;
-            authenticated.map_err(Refusal::at(Stage::Auth))?;
+            authenticated.map_err(Refusal::at(SendStage::Auth))?;
         }
         Ok(connection)
     }
@@ -97,23 +97,25 @@ impl Connection {
         };
         let ehlo = format!("EHLO {name}\r\n");
         let reply = self.command(ehlo.as_bytes(), limit).await;
-        let reply = reply.map_err(Refusal::at(Stage::Hello))?;
+        let reply = reply.map_err(Refusal::at(SendStage::Hello))?;
         if !matches!(reply.code(), 500 | 502) {
-            let reply = done(reply).map_err(Refusal::at(Stage::Hello))?;
+            let reply = done(reply).map_err(Refusal::at(SendStage::Hello))?;
             self.server = Capabilities::of(&reply);
             self.server.pipelining &= settings.pipelining;
             return Ok(());
         }
         // It knows no extensions, and both TLS and a login are some.
         if settings.security == Security::StartTls || settings.login.is_some() {
-            return Err(Refusal::at(Stage::Hello)(Cause::Unsuitable(
+            return Err(Refusal::at(SendStage::Hello)(Cause::Unsuitable(
                 "the mail server does not know EHLO, so it offers neither STARTTLS nor a login; \
                  use another server, or tls=none and no user in the SMTP URL",
             )));
         }
         let helo = format!("HELO {name}\r\n");
         let reply = self.command(helo.as_bytes(), limit).await;
-        reply.and_then(done).map_err(Refusal::at(Stage::Hello))?;
+        reply
+            .and_then(done)
+            .map_err(Refusal::at(SendStage::Hello))?;
         self.server = Capabilities::default();
         Ok(())
     }
@@ -234,12 +236,12 @@ impl Connection {
             };
             bytes.extend(flight.bytes());
             let sent = self.send(&bytes, limits.mail).await;
-            sent.map_err(Refusal::at(Stage::Mail))?;
+            sent.map_err(Refusal::at(SendStage::Mail))?;
             if reset {
                 let reply = self.reply(limits.hello).await;
                 reply
                     .and_then(was_reset)
-                    .map_err(Refusal::at(Stage::Mail))?;
+                    .map_err(Refusal::at(SendStage::Mail))?;
             }
             return self.envelope_replies(flight, settings).await;
         }
@@ -247,13 +249,13 @@ impl Connection {
             let reply = self.command(b"RSET\r\n", limits.hello).await;
             reply
                 .and_then(was_reset)
-                .map_err(Refusal::at(Stage::Mail))?;
+                .map_err(Refusal::at(SendStage::Mail))?;
         }
         let reply = self.command(flight.mail.as_bytes(), limits.mail).await;
-        reply.and_then(done).map_err(Refusal::at(Stage::Mail))?;
+        reply.and_then(done).map_err(Refusal::at(SendStage::Mail))?;
         for rcpt in &flight.rcpts {
             let reply = self.command(rcpt.as_bytes(), limits.rcpt).await;
-            reply.and_then(done).map_err(Refusal::at(Stage::Rcpt))?;
+            reply.and_then(done).map_err(Refusal::at(SendStage::Rcpt))?;
         }
         Ok(())
     }
@@ -268,16 +270,16 @@ impl Connection {
         let limits = &settings.timeouts;
         self.open_transaction = true;
         let reply = self.reply(limits.mail).await;
-        let reply = reply.map_err(Refusal::at(Stage::Mail))?;
-        let mut refused = done(reply).map_err(Refusal::at(Stage::Mail)).err();
+        let reply = reply.map_err(Refusal::at(SendStage::Mail))?;
+        let mut refused = done(reply).map_err(Refusal::at(SendStage::Mail)).err();
         for _ in &flight.rcpts {
             let reply = match self.reply(limits.rcpt).await {
                 Ok(reply) => reply,
                 // It said 421 and hung up: that says more than the missing reply does.
                 Err(_) if refused.as_ref().is_some_and(|r| r.cause.is_disconnect()) => break,
-                Err(cause) => return Err(Refusal::at(Stage::Rcpt)(cause)),
+                Err(cause) => return Err(Refusal::at(SendStage::Rcpt)(cause)),
             };
-            let next = done(reply).map_err(Refusal::at(Stage::Rcpt)).err();
+            let next = done(reply).map_err(Refusal::at(SendStage::Rcpt)).err();
             refused = refused.or(next);
         }
         refused.map_or(Ok(()), Err)

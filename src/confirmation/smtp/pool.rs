@@ -38,7 +38,7 @@ impl Waiter {
     /// Gives the waiter the connection on which its envelope is on its way, or gives it back if
     /// the waiter has gone.
     pub(super) fn hand_over(self, connection: Connection) {
-        // If it has gone, the connection has replies to come that nobody wants: it is closed.
+        // If it has gone, replies that nobody reads are on their way: the connection is closed.
         let _ = self.hand.send(Handed::Riding(connection));
     }
 }
@@ -141,7 +141,7 @@ impl Pool {
         stock.idle.retain(|connection| connection.used > since);
     }
 
-    /// The connections that rest, to be closed.
+    /// The idle connections, to be closed.
     pub(super) fn drain(&self) -> Vec<Connection> {
         std::mem::take(&mut self.stock().idle)
     }

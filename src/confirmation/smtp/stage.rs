@@ -9,7 +9,7 @@ use super::reply::{Class, Reply};
 /// A step of the conversation with the mail server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-pub enum Stage {
+pub enum SendStage {
     /// Looking the name up and opening the TCP connection.
     Connect,
     /// STARTTLS and the TLS handshake.
@@ -34,7 +34,7 @@ pub enum Stage {
     Call,
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for SendStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "connecting",
@@ -117,13 +117,13 @@ impl Cause {
 #[error("{stage}: {cause}")]
 pub struct Refusal {
     /// The step at which it ended.
-    pub stage: Stage,
+    pub stage: SendStage,
     /// Why.
     pub cause: Cause,
 }
 
 impl Refusal {
-    pub(in crate::confirmation) fn at(stage: Stage) -> impl Fn(Cause) -> Self + Copy {
+    pub(in crate::confirmation) fn at(stage: SendStage) -> impl Fn(Cause) -> Self + Copy {
         move |cause| Self { stage, cause }
     }
 
@@ -132,10 +132,12 @@ impl Refusal {
     /// authentication (530) is about the settings.
     pub fn is_about_the_mail(&self) -> bool {
         match (&self.cause, self.stage) {
-            (Cause::Reply(reply), Stage::Mail | Stage::Rcpt) => {
+            (Cause::Reply(reply), SendStage::Mail | SendStage::Rcpt) => {
                 !reply.throttles() && reply.code() != 530
             }
-            (Cause::Unsuitable(_) | Cause::TooLarge { .. }, Stage::Mail | Stage::Rcpt) => true,
+            (Cause::Unsuitable(_) | Cause::TooLarge { .. }, SendStage::Mail | SendStage::Rcpt) => {
+                true
+            }
             _ => false,
         }
     }
@@ -144,15 +146,15 @@ impl Refusal {
     /// refusal may be about the sender, the login, or what the server was set up to take.
     pub fn is_about_the_order(&self) -> bool {
         match (&self.cause, self.stage) {
-            (Cause::TooLarge { .. }, _) | (Cause::Unsuitable(_), Stage::Rcpt) => true,
-            (Cause::Reply(reply), Stage::Rcpt) => reply.is_about_the_recipient(),
+            (Cause::TooLarge { .. }, _) | (Cause::Unsuitable(_), SendStage::Rcpt) => true,
+            (Cause::Reply(reply), SendStage::Rcpt) => reply.is_about_the_recipient(),
             _ => false,
         }
     }
 
     /// Whether the server does not accept the login: 5xx to AUTH, such as 535 for a wrong password.
     pub(super) fn is_of_the_login(&self) -> bool {
-        self.stage == Stage::Auth && self.is_permanent()
+        self.stage == SendStage::Auth && self.is_permanent()
     }
 
     /// Whether trying again cannot help: 5xx, or an address that this server cannot take.
@@ -177,22 +179,22 @@ pub enum Delivery {
     /// It ended before the final dot left: certainly not accepted.
     NotSent {
         /// The step at which it ended.
-        stage: Stage,
+        stage: SendStage,
         /// Why.
         why: Cause,
     },
     /// The final dot may have reached the server, and no definite reply came back: accepted or
-    /// not, nobody here can tell.
+    /// not, it is unknown.
     NoReply {
         /// The step at which it ended.
-        stage: Stage,
+        stage: SendStage,
         /// Why.
         why: Cause,
     },
 }
 
 impl Delivery {
-    /// What a reply to DATA or to the final dot comes to, if it is a definite one.
+    /// What a definite refusal of DATA or of the final dot means; `Err`: it is neither.
     pub(super) fn refused(reply: Reply) -> Result<Self, Reply> {
         match reply.class() {
             Class::Never => Ok(Self::Refused(reply)),

@@ -6,7 +6,7 @@ use lettre::transport::smtp::commands::{Mail, Rcpt};
 use lettre::transport::smtp::extension::MailParameter;
 
 use super::reply::Capabilities;
-use super::stage::{Cause, Refusal, Stage};
+use super::stage::{Cause, Refusal, SendStage};
 
 /// Longer messages go out in two parts, so that the right to send is asked again right before
 /// the part with the dot.
@@ -28,11 +28,11 @@ impl Flight {
         let unicode = everyone.clone().any(|address| !address.user().is_ascii());
         if unicode && !server.smtputf8 {
             let what = "an address needs SMTPUTF8, which the mail server does not offer";
-            return Err(Refusal::at(Stage::Rcpt)(Cause::Unsuitable(what)));
+            return Err(Refusal::at(SendStage::Rcpt)(Cause::Unsuitable(what)));
         }
         let from = envelope
             .from()
-            .map(|address| on_the_wire(address, Stage::Mail));
+            .map(|address| on_the_wire(address, SendStage::Mail));
         let parameters = if unicode {
             vec![MailParameter::SmtpUtfEight]
         } else {
@@ -43,7 +43,7 @@ impl Flight {
             rcpts: envelope
                 .to()
                 .iter()
-                .map(|to| Ok(Rcpt::new(on_the_wire(to, Stage::Rcpt)?, Vec::new()).to_string()))
+                .map(|to| Ok(Rcpt::new(on_the_wire(to, SendStage::Rcpt)?, Vec::new()).to_string()))
                 .collect::<Result<_, Refusal>>()?,
         })
     }
@@ -58,7 +58,7 @@ impl Flight {
     }
 }
 
-fn on_the_wire(address: &Address, stage: Stage) -> Result<Address, Refusal> {
+fn on_the_wire(address: &Address, stage: SendStage) -> Result<Address, Refusal> {
     let refuse = |what| Refusal::at(stage)(Cause::Unsuitable(what));
     let text: &str = address.as_ref();
     if text.contains(|c: char| c.is_control() || matches!(c, '<' | '>')) {
@@ -72,7 +72,7 @@ fn on_the_wire(address: &Address, stage: Stage) -> Result<Address, Refusal> {
 /// The address with its domain in ASCII.
 pub(in crate::confirmation) fn ascii_domain(
     address: &Address,
-    stage: Stage,
+    stage: SendStage,
 ) -> Result<Address, Refusal> {
     let refuse = |what| Refusal::at(stage)(Cause::Unsuitable(what));
     if address.domain().is_ascii() {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use aftercommit::confirmation::smtp::{Delivery, Smtp, Stage};
+use aftercommit::confirmation::smtp::{Delivery, SendStage, Smtp};
 
 use crate::confirmation::smtp::{MESSAGE, Outcome, envelope, send, smtp};
 use crate::support::mail_server::{Act, Fault, MailServer, Script, ServerTls, Step};
@@ -79,7 +79,10 @@ async fn a_server_that_reads_slowly_but_steadily_gets_the_whole_mail() {
     assert!(server.accepted()[0].bytes == mail, "not the same mail");
     // It was held up on the way, and the right to send is asked after that.
     let asked = asked.into_inner().unwrap();
-    assert_eq!((asked[0].0, asked[1].0), (Stage::Data, Stage::AfterDot));
+    assert_eq!(
+        (asked[0].0, asked[1].0),
+        (SendStage::Data, SendStage::AfterDot)
+    );
     let took = asked[1].1 - asked[0].1;
     assert!(took > Duration::from_millis(50), "{took:?}");
 }
@@ -94,7 +97,10 @@ async fn a_server_that_stops_reading_is_left_within_the_bodys_limit_and_has_no_m
     let mail = message(1_500_000);
     let sent = send(&smtp, "ann@example.com", &mail);
     let outcome = tokio::time::timeout(Duration::from_mins(1), sent).await;
-    assert_eq!(outcome.expect("it is left"), Outcome::NotSent(Stage::Body));
+    assert_eq!(
+        outcome.expect("it is left"),
+        Outcome::NotSent(SendStage::Body)
+    );
     server.release();
     let cut = server.wait_cut().await;
     assert!(cut.len() < mail.len() && mail.starts_with(&cut));
@@ -109,13 +115,13 @@ async fn a_mail_that_may_no_longer_pass_between_its_parts_gets_no_dot() {
     let smtp = smtp(&server);
     let mail = message(2_000);
     let offer = smtp.offer(&envelope("ann@example.com")).await.unwrap();
-    let may_pass = |stage| stage == Stage::Data;
+    let may_pass = |stage| stage == SendStage::Data;
     let delivery = offer.deliver(&mail, &may_pass).await;
     assert!(
         matches!(
             delivery,
             Delivery::NotSent {
-                stage: Stage::Body,
+                stage: SendStage::Body,
                 ..
             }
         ),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use aftercommit::confirmation::dynamodb::{DynamoDbLookup, SuppressionList};
-use aftercommit::confirmation::lookup::{Lookup, Now, address_hash};
+use aftercommit::confirmation::lookup::{Current, Lookup, address_hash};
 use aftercommit::stores::tables::dynamodb::{create_orders_table, create_suppression_table};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_dynamo::to_item;
@@ -18,7 +18,7 @@ async fn an_order_is_read_back_as_it_stands() {
     create_orders_table(&client, "orders").await.unwrap();
     let lookup = DynamoDbLookup::new().refetching(client.clone(), "orders");
     let keys = to_item(serde_json::json!({ "id": "o1" })).unwrap();
-    assert_eq!(lookup.order(&keys).await.unwrap(), Now::Gone);
+    assert_eq!(lookup.order(&keys).await.unwrap(), Current::Gone);
     let put = client.put_item().table_name("orders");
     let put = put.item("id", AttributeValue::S("o1".into()));
     put.item("total", AttributeValue::N("5".into()))
@@ -26,9 +26,9 @@ async fn an_order_is_read_back_as_it_stands() {
         .await
         .unwrap();
     let item = to_item(serde_json::json!({ "id": "o1", "total": 5 })).unwrap();
-    assert_eq!(lookup.order(&keys).await.unwrap(), Now::Item(item));
+    assert_eq!(lookup.order(&keys).await.unwrap(), Current::Item(item));
     let unasked = DynamoDbLookup::new();
-    assert_eq!(unasked.order(&keys).await.unwrap(), Now::AsRecorded);
+    assert_eq!(unasked.order(&keys).await.unwrap(), Current::AsRecorded);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aftercommit::confirmation::smtp::{
-    Delivery, Refusal, Reload, Secret, Security, Smtp, SmtpSettings, Stage,
+    Delivery, Refusal, Reload, Secret, Security, SendStage, Smtp, SmtpSettings,
 };
 use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
@@ -34,12 +34,12 @@ pub fn smtp(server: &MailServer) -> Smtp {
 /// What a send came to, in one word and a stage.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    NotOffered(Stage),
+    NotOffered(SendStage),
     Accepted,
     Refused,
     Deferred,
-    NotSent(Stage),
-    NoReply(Stage),
+    NotSent(SendStage),
+    NoReply(SendStage),
 }
 
 pub async fn send(smtp: &Smtp, to: &str, message: &[u8]) -> Outcome {
@@ -127,7 +127,7 @@ async fn a_mail_that_may_not_pass_is_not_sent() {
         let asked = std::sync::atomic::AtomicUsize::new(0);
         let may_pass = |_| asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < passes;
         let delivery = offer.deliver(MESSAGE, &may_pass).await;
-        let at = [Stage::Data, Stage::Body][passes];
+        let at = [SendStage::Data, SendStage::Body][passes];
         assert!(
             matches!(delivery, Delivery::NotSent { stage, .. } if stage == at),
             "{delivery:?}"
@@ -145,10 +145,18 @@ async fn a_mail_that_may_not_pass_is_not_sent() {
 async fn starttls_is_demanded_and_a_foreign_certificate_is_refused() {
     for (offered, trusted, outcome) in [
         (ServerTls::StartTls, true, Outcome::Accepted),
-        (ServerTls::StartTls, false, Outcome::NotOffered(Stage::Tls)),
-        (ServerTls::None, true, Outcome::NotOffered(Stage::Tls)),
+        (
+            ServerTls::StartTls,
+            false,
+            Outcome::NotOffered(SendStage::Tls),
+        ),
+        (ServerTls::None, true, Outcome::NotOffered(SendStage::Tls)),
         (ServerTls::Implicit, true, Outcome::Accepted),
-        (ServerTls::Implicit, false, Outcome::NotOffered(Stage::Tls)),
+        (
+            ServerTls::Implicit,
+            false,
+            Outcome::NotOffered(SendStage::Tls),
+        ),
     ] {
         let server = MailServer::start(Script {
             tls: offered,
@@ -189,16 +197,21 @@ async fn every_login_mechanism_works_and_a_wrong_password_is_about_the_server() 
             "XOAUTH2 PLAIN",
             "?auth=xoauth2",
             "wrong",
-            Outcome::NotOffered(Stage::Auth),
+            Outcome::NotOffered(SendStage::Auth),
         ),
-        ("PLAIN", "", "wrong", Outcome::NotOffered(Stage::Auth)),
+        ("PLAIN", "", "wrong", Outcome::NotOffered(SendStage::Auth)),
         (
             "PLAIN",
             "?auth=login",
             PASSWORD,
-            Outcome::NotOffered(Stage::Auth),
+            Outcome::NotOffered(SendStage::Auth),
         ),
-        ("CRAM-MD5", "", PASSWORD, Outcome::NotOffered(Stage::Auth)),
+        (
+            "CRAM-MD5",
+            "",
+            PASSWORD,
+            Outcome::NotOffered(SendStage::Auth),
+        ),
     ] {
         let server = MailServer::start(Script {
             auth: offered,
@@ -236,7 +249,7 @@ async fn a_changed_password_is_read_again_once_the_server_has_refused_the_old_on
         async move { Ok(now) }
     }));
     let smtp = Smtp::new(settings).unwrap();
-    let refused = Outcome::NotOffered(Stage::Auth);
+    let refused = Outcome::NotOffered(SendStage::Auth);
     let sent = async || send(&smtp, "ann@example.com", MESSAGE).await;
     assert_eq!(sent().await, refused, "the new one is not there yet");
     assert_eq!(sent().await, refused, "and not yet");
@@ -466,7 +479,7 @@ async fn words_that_come_between_starttls_and_tls_end_the_connection() {
         .await
         .err()
         .unwrap();
-    assert_eq!(refusal.stage, Stage::Tls);
+    assert_eq!(refusal.stage, SendStage::Tls);
     let told = "it spoke between STARTTLS and TLS";
     assert!(refusal.to_string().contains(told), "{refusal}");
 }

@@ -130,7 +130,7 @@ async fn only_2xx_to_the_final_dot_is_an_acceptance() {
         ("250 2.0.0 ok", Outcome::Accepted),
         (
             "354 go on",
-            Outcome::NoReply(aftercommit::confirmation::smtp::Stage::AfterDot),
+            Outcome::NoReply(aftercommit::confirmation::smtp::SendStage::AfterDot),
         ),
         ("451 4.3.0 later", Outcome::Deferred),
         ("554 5.7.1 never", Outcome::Refused),

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use aftercommit::confirmation::expression::Expression;
-use aftercommit::confirmation::lookup::{Lookup, Now, address_hash};
+use aftercommit::confirmation::lookup::{Current, Lookup, address_hash};
 use aftercommit::internal::claim::{Liveness, OnAmbiguous, State};
 use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::ledger::memory::MemoryLedger;
@@ -15,12 +15,12 @@ use crate::support::orders::{inserted, quick, row, rules, worker};
 
 /// Answers what it is told to.
 struct Told {
-    now: Mutex<Option<Now>>,
+    now: Mutex<Option<Current>>,
     spared: Option<String>,
 }
 
 impl Told {
-    fn now(now: Option<Now>) -> Self {
+    fn now(now: Option<Current>) -> Self {
         Self {
             now: Mutex::new(now),
             spared: None,
@@ -29,7 +29,7 @@ impl Told {
 }
 
 impl Lookup for Told {
-    async fn order(&self, _: &Item) -> anyhow::Result<Now> {
+    async fn order(&self, _: &Item) -> anyhow::Result<Current> {
         let now = self.now.lock().unwrap().clone();
         now.ok_or_else(|| anyhow::anyhow!("the table does not answer"))
     }
@@ -39,11 +39,11 @@ impl Lookup for Told {
     }
 }
 
-fn order(status: &str, email: &str) -> Now {
+fn order(status: &str, email: &str) -> Current {
     let item = serde_json::json!({
         "id": "o1", "email": email, "total": 2500, "currency": "EUR", "status": status,
     });
-    Now::Item(to_item(item).unwrap())
+    Current::Item(to_item(item).unwrap())
 }
 
 fn cancelled() -> Expression {
@@ -71,10 +71,10 @@ async fn what_is_true_now_is_confirmed_not_what_was_recorded() {
 async fn an_order_that_is_gone_or_cancelled_or_spared_is_suppressed_until_a_later_record() {
     let spared = Told {
         spared: Some(address_hash(&"ANN@example.com".parse().unwrap())),
-        ..Told::now(Some(Now::AsRecorded))
+        ..Told::now(Some(Current::AsRecorded))
     };
     for (lookup, reason) in [
-        (Told::now(Some(Now::Gone)), "gone"),
+        (Told::now(Some(Current::Gone)), "gone"),
         (
             Told::now(Some(order("CANCELLED", "ann@example.com"))),
             "CANCELLED",
@@ -125,7 +125,7 @@ async fn an_order_that_moved_to_another_followed_table_is_mailed_once_in_either_
             let stream = format!("arn:aws:dynamodb:us-east-1:0:table/{table}/stream/2026");
             Context::detached().of_shard(&stream, &ShardId::new("s"))
         };
-        let (here, there) = (worker_of(Now::Gone), worker_of(Now::AsRecorded));
+        let (here, there) = (worker_of(Current::Gone), worker_of(Current::AsRecorded));
         let (orders, archive) = (of_table("orders"), of_table("archive"));
         if gone_first {
             here.handle(&record, &orders).await.unwrap();
@@ -149,7 +149,7 @@ async fn an_order_cannot_be_suppressed_once_its_mail_may_be_out() {
     let context = Context::detached().of_worker("first", Liveness::Dead);
     first.handle(&record, &context).await.unwrap_err();
     let next = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
-    let next = next.looking_up(Told::now(Some(Now::Gone)));
+    let next = next.looking_up(Told::now(Some(Current::Gone)));
     next.handle(&record, &Context::detached().of_attempt(2))
         .await
         .unwrap();

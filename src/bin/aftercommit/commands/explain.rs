@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aftercommit::GroupTable;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
-use aftercommit::confirmation::lookup::{Lookup as _, Now};
+use aftercommit::confirmation::lookup::{Current, Lookup as _};
 use aftercommit::internal::claim::{Entry, State};
 use aftercommit::record::ItemKey;
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
@@ -69,7 +69,7 @@ struct Found {
     row: Option<Row>,
     letters: Vec<Letter>,
     /// Where its item is, and the item as it is now.
-    item: Option<(Place, Now)>,
+    item: Option<(Place, Current)>,
     /// The shards in which it may wait.
     waits: Vec<Waiting>,
 }
@@ -182,7 +182,7 @@ async fn waits(leases: &DynamoDbLeases) -> anyhow::Result<Vec<Waiting>> {
 impl Found {
     fn present(&self) -> Option<&Item> {
         match &self.item {
-            Some((_, Now::Item(item))) => Some(item),
+            Some((_, Current::Item(item))) => Some(item),
             _ => None,
         }
     }

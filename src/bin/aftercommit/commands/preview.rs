@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use aftercommit::Clock;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
-use aftercommit::confirmation::lookup::{Lookup as _, Now};
+use aftercommit::confirmation::lookup::{Current, Lookup as _};
 use aftercommit::confirmation::mail::{Frozen, Letterhead};
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::order::Order;
@@ -199,7 +199,7 @@ async fn items(
     };
     let orders = DynamoDbLookup::new().refetching(client.clone(), table);
     match orders.order(&keys_of(found, key)?).await? {
-        Now::Item(item) => Ok(vec![item]),
+        Current::Item(item) => Ok(vec![item]),
         _ => Err(Fault::Work(anyhow!(
             "table {table} has no item with the key {key}"
         ))),

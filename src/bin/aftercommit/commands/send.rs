@@ -1,7 +1,7 @@
 //! `aftercommit send`: the email of one order, sent by an operator through the ledger.
 
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
-use aftercommit::confirmation::lookup::{Lookup as _, Now};
+use aftercommit::confirmation::lookup::{Current, Lookup as _};
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::internal::claim::{Decision, Entry, Liveness, OnAmbiguous, Resolution, State};
@@ -237,7 +237,7 @@ impl<'a> Mailer<'a> {
     ) -> Result<Record, Fault> {
         let table = &place.table;
         let orders = DynamoDbLookup::new().refetching(self.clients.dynamodb.clone(), table);
-        let Now::Item(item) = orders.order(&place.keys).await? else {
+        let Current::Item(item) = orders.order(&place.keys).await? else {
             return Err(Fault::Work(anyhow!(
                 "order {order} is not in table {table} (key {}): nothing was sent",
                 key_in_words(&place.keys)

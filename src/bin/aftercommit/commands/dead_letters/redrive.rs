@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
-use aftercommit::confirmation::lookup::{Lookup as _, Now};
+use aftercommit::confirmation::lookup::{Current, Lookup as _};
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::engine::redrive::{How, RedriveStep, RedrivenKey, Summary, redrive};
 use aftercommit::stores::dead_letter::Envelope;
@@ -98,19 +98,19 @@ impl RecordHandler for Handler {
         };
         let now = orders.items.order(&record.keys).await;
         match now.map_err(Failure::Unavailable)? {
-            Now::Item(item) => {
+            Current::Item(item) => {
                 let as_it_is = Record {
                     new_image: Some(item),
                     ..record.clone()
                 };
                 self.confirmation.handle(&as_it_is, context).await
             }
-            Now::Gone if !orders.gone_is_suppressed => Err(Failure::reject(format!(
+            Current::Gone if !orders.gone_is_suppressed => Err(Failure::reject(format!(
                 "the item is no longer in table {}: discard the letter, or redrive it with \
                  --as-recorded",
                 orders.name
             ))),
-            Now::Gone | Now::AsRecorded => self.confirmation.handle(record, context).await,
+            Current::Gone | Current::AsRecorded => self.confirmation.handle(record, context).await,
         }
     }
 }
