@@ -78,25 +78,20 @@ impl<L: Ledger> Claims<L> {
         item: &ItemRef,
         context: &Context,
     ) -> anyhow::Result<Job> {
-        let past = self.memory.of(key);
-        let row = match &past {
+        let abandoned = self.memory.of(key);
+        let row = match &abandoned {
             // Lambda delivers what was done again, together with what failed.
             None if context.attempt() == 1 && context.ends().is_none() => None,
             _ => self.rows.read(key).await?,
         };
-        let mut job = Job {
+        Ok(Job {
             key: key.clone(),
             item: item.clone(),
             context: context.clone(),
             row,
             began: self.now(),
-            past: past.unwrap_or_default(),
-        };
-        for happened in &job.past.unwritten {
-            job.row = self.rows.record(key, job.row.take(), happened).await?;
-            self.memory.written(key, happened);
-        }
-        Ok(job)
+            abandoned: abandoned.unwrap_or_default(),
+        })
     }
 
     /// What the effect of this attempt is prepared from.
@@ -191,7 +186,7 @@ impl<L: Ledger> Claims<L> {
             digest: claims.and_then(|(payload, _)| payload.digest.clone()),
             item: Some(job.item.clone()),
             kept: claims.and_then(|(payload, _)| payload.kept.clone()),
-            abandoned: job.past.abandoned.clone(),
+            abandoned: job.abandoned.clone(),
             comes_again: job.context.comes_again(),
             began: job.began,
             left_out: self.settings.left_out,

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::past::Past;
 use crate::core::claim::{Claimant, Entry, ItemRef, Kept, State};
 use crate::engine::handler::Context;
 use crate::stores::ledger::EffectKey;
@@ -15,7 +14,8 @@ pub(super) struct Job {
     /// The ledger's row, as far as it is known.
     pub(super) row: Option<Entry>,
     pub(super) began: SystemTime,
-    pub(super) past: Past,
+    /// The nonces of claims of this process that never began.
+    pub(super) abandoned: Vec<u64>,
 }
 
 /// What an attempt prepares its effect from.
@@ -48,7 +48,7 @@ impl Job {
     /// The payload that must be repeated, because an earlier claim is in doubt, or is about to be: its
     /// claimant is another one.
     pub(super) fn to_repeat<'a>(&self, row: &'a Entry) -> Option<&'a Kept> {
-        let mine = |by: &Claimant| self.past.abandoned.contains(&by.nonce);
+        let mine = |by: &Claimant| self.abandoned.contains(&by.nonce);
         let claimed = row.state == State::Sending && !row.claimant.as_ref().is_some_and(mine);
         let in_doubt = claimed || !row.doubtful.is_empty();
         row.kept.as_ref().filter(|_| in_doubt)

@@ -96,12 +96,8 @@ impl<L: Ledger> Performance<L> {
         let meaning = outcome.meaning(entry.fence, claims.settings.left_out);
         pass.end(meaning.answer);
         let mut report = Some(report);
-        let failed = |error| {
-            let result = Err(Failure::Unavailable(error));
-            tell(report.take(), Report::Ended(result));
-        };
-        let (key, happened) = (&job.key, &meaning.happened);
-        let row = record(&claims, key, &entry, happened, failed).await;
+        let happened = &meaning.happened;
+        let row = recorded(&claims, &job.key, &entry, happened, &mut report).await;
         let result = claims.concluded(&job, row.as_ref(), (meaning.counted, meaning.result));
         tell(
             report,
@@ -125,23 +121,20 @@ async fn given_up(report: &mut oneshot::Sender<Report>, begun: &Begun, forgets: 
     }
 }
 
-/// Records the outcome of a claim. A ledger that does not answer is asked again for as long as this
-/// process lives: nobody else knows the outcome. `failed` learns of it once.
-async fn record<L: Ledger>(
+/// Records the outcome of a claim, and returns the row that is there then. A ledger that does not answer
+/// is asked again for as long as this process lives: nobody else knows the outcome. The caller is not
+/// kept waiting for that.
+async fn recorded<L: Ledger>(
     claims: &Claims<L>,
     key: &EffectKey,
     entry: &Entry,
     happened: &Happened,
-    failed: impl FnOnce(anyhow::Error),
+    report: &mut Option<oneshot::Sender<Report>>,
 ) -> Option<Entry> {
-    let mut failed = Some(failed);
     loop {
         let row = Some(entry.clone());
         match claims.rows.record(key, row, happened).await {
-            Ok(row) => {
-                claims.memory.written(key, happened);
-                return row;
-            }
+            Ok(row) => return row,
             Err(error) => {
                 tracing::error!(
                     effect = %key,
@@ -150,10 +143,8 @@ async fn record<L: Ledger>(
                     "cannot record the outcome; retrying. If this process ends first, the \
                      effect becomes AMBIGUOUS"
                 );
-                if let Some(failed) = failed.take() {
-                    claims.memory.unwritten(key, happened.clone());
-                    failed(error);
-                }
+                let unavailable = Err(Failure::Unavailable(error));
+                tell(report.take(), Report::Ended(unavailable));
             }
         }
     }

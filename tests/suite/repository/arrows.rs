@@ -294,6 +294,10 @@ fn a_wrong_arrow_is_found_however_it_is_written() {
         wrong("engine/member.rs", "use crate::stores::leases::View;"),
         0
     );
+    assert_eq!(
+        wrong("once/claims.rs", "use crate::confirmation::mail::Mail;"),
+        1
+    );
     let foreign = |path: &str, text: &str| foreign(&File::new(path, text)).len();
     assert_eq!(
         foreign("stores/leases/row.rs", "use aws_sdk_dynamodb::Client;"),
