@@ -120,6 +120,8 @@ impl<L: Ledger> Claims<L> {
         for _ in 0..ROUNDS {
             let next = match self.next(job, Some((payload, nonce)))? {
                 Next::Claim(_) if self.basis(job) != basis => return Err(Stop::Changed),
+                // The record may be finished by its next owner, so that nobody would claim again.
+                Next::Claim(_) if !job.context.may_act() => break,
                 Next::Claim(next) => next,
                 Next::Begin(entry) => return Ok(entry),
                 Next::Doubt(next) => {

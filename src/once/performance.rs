@@ -117,7 +117,7 @@ fn tell(report: Option<oneshot::Sender<Report>>, what: Report) {
 async fn given_up(report: &mut oneshot::Sender<Report>, begun: &Begun, forgets: bool) {
     report.closed().await;
     if !begun.give_up() && !forgets {
-        pending().await
+        pending::<()>().await;
     }
 }
 
