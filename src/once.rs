@@ -121,7 +121,7 @@ impl<L: Ledger> Once<L> {
         E: Future<Output = Result<Outcome, Failure>> + Send + 'static,
     {
         let result = match self.claims.job(key, item, context).await {
-            Ok(job) => self.rounds(job, effect).await,
+            Ok(job) => Box::pin(self.rounds(job, effect)).await,
             Err(error) => Err(Failure::Unavailable(error)),
         };
         self.claims.memory.ended(key, &result);
