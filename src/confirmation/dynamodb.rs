@@ -136,7 +136,7 @@ impl SuppressionList {
         let all = items.iter().filter_map(|item| {
             let told = read(item);
             if let Err(error) = &told {
-// A value that is not a hash may be an address that a person typed in.
+                // A value that is not a hash may be an address that a person typed in.
                 let row = RowReader(item).text(ADDRESS).unwrap_or_default();
                 let is_hash = row.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let row = if is_hash { row } else { "no hash" };
