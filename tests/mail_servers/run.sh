@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the tests against real mail servers, which it gets first (install.sh).
 #
-#   tests/mail_servers/run.sh [ARGUMENTS FOR `cargo test`]
+#   tests/mail_servers/run.sh               all but the one of ten minutes
+#   tests/mail_servers/run.sh ten_minutes   that one
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,4 +16,8 @@ export AFTERCOMMIT_AIOSMTPD_PYTHON=$home/python/bin/python
 
 cd "$here/../.."
 # As localstack/test.sh builds it, so that nothing is built twice.
-cargo test --all-features --test suite "$@" -- --ignored confirmation::real_servers::
+case ${1:-} in
+    "") tests=(confirmation::real_servers:: --skip ten_minutes) ;;
+    *) tests=("confirmation::real_servers::$1") ;;
+esac
+cargo test --all-features --test suite -- --ignored "${tests[@]}"

@@ -2,18 +2,23 @@
 //!
 //! Run by `tests/mail_servers/run.sh`, which gets them.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
 use aftercommit::confirmation::smtp::SmtpSettings;
 use aftercommit::internal::claim::{Entry, Liveness, OnAmbiguous, State};
+use aftercommit::stores::dead_letter::{DeadLetters as _, Selection};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, RecordHandler as _};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::fleet::process::{Process, command_to};
+use crate::support::embedded::Embedded;
 use crate::support::orders::{inserted, row, rules, worker};
+use crate::support::shop::{Shop, address};
 
 /// A mail server's process. Killed when dropped.
 struct Server {
@@ -54,17 +59,13 @@ async fn sink() -> Server {
     }
 }
 
-/// aiosmtpd; it keeps each mail in the folder, and aborts after the first ones.
-async fn aiosmtpd(folder: &Path, aborts: u32) -> Server {
+/// aiosmtpd, as one of the scripts beside `run.sh` sets it up.
+async fn aiosmtpd(script: &str, arguments: &[&str]) -> (Server, ChildStdin) {
     let python = std::env::var("AFTERCOMMIT_AIOSMTPD_PYTHON");
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/mail_servers/abort_server.py"
-    );
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mail_servers/");
     let mut process = Command::new(python.as_deref().unwrap_or("python3"))
-        .arg(script)
-        .arg(folder)
-        .arg(aborts.to_string())
+        .arg(format!("{scripts}{script}"))
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -74,10 +75,13 @@ async fn aiosmtpd(folder: &Path, aborts: u32) -> Server {
     let mut out = BufReader::new(process.stdout.take().unwrap());
     out.read_line(&mut told).await.unwrap();
     let port = told.trim().parse();
-    Server {
+    let port = port.expect("aiosmtpd: run tests/mail_servers/run.sh");
+    let stdin = process.stdin.take().unwrap();
+    let server = Server {
         _process: process,
-        port: port.expect("aiosmtpd: run tests/mail_servers/run.sh"),
-    }
+        port,
+    };
+    (server, stdin)
 }
 
 /// A worker that is gone after its try, as often as told; what stands in the ledger then.
@@ -123,7 +127,8 @@ async fn aiosmtpd_that_accepts_and_aborts_gets_the_same_bytes_once_more_or_never
         (OnAmbiguous::Park, State::Ambiguous, 1),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let server = aiosmtpd(folder.path(), 1).await;
+        let kept_in = folder.path().to_str().unwrap();
+        let (server, _runs) = aiosmtpd("abort_server.py", &[kept_in, "1"]).await;
         let row = tried(&server, policy, 4).await;
         assert_eq!((row.state, row.ambiguities), (state, 1), "{row:?}");
         let kept = std::fs::read_dir(folder.path()).unwrap().count();
@@ -131,5 +136,75 @@ async fn aiosmtpd_that_accepts_and_aborts_gets_the_same_bytes_once_more_or_never
         let mail = |n: usize| std::fs::read(folder.path().join(n.to_string())).unwrap();
         assert!(mail(1).ends_with(b"\r\n"));
         assert_eq!(mail(1), mail(mails), "byte for byte the same");
+    }
+}
+
+/// The faults of ten minutes, and how long each is followed by a server that is well. One that broke off
+/// after the final dot is tried again within two minutes.
+const FAULTS: [(&str, u64); 10] = [
+    ("451 at MAIL", 15),
+    ("away", 15),
+    ("550 at RCPT", 15),
+    ("hangs up after the dot", 130),
+    ("452 at RCPT", 15),
+    ("454 at the dot", 15),
+    ("keeps the mail and hangs up", 130),
+    ("550 at the dot", 15),
+    ("hangs up at RCPT", 15),
+    ("451 at MAIL", 15),
+];
+
+/// How long each fault lasts.
+const LASTS: Duration = Duration::from_secs(22);
+
+/// Between two orders.
+const PAUSE: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+#[ignore = "needs aiosmtpd and ten minutes: run tests/mail_servers/run.sh ten_minutes"]
+async fn ten_minutes_of_faults_cost_no_order_its_mail() {
+    let database = Embedded::start();
+    let shop = Shop::open(database.url()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let (server, mut faults) = aiosmtpd("faulty_server.py", &[kept.to_str().unwrap()]).await;
+    let url = format!("smtp://127.0.0.1:{}", server.port);
+    let mut process = Process::start(command_to(&shop, &url, None, "one"), folder.path(), "one");
+    let mut placed = 0;
+    for (fault, rest) in FAULTS {
+        for (now, lasts) in [(fault, LASTS), ("well", Duration::from_secs(rest))] {
+            faults
+                .write_all(format!("{now}\n").as_bytes())
+                .await
+                .unwrap();
+            let end = Instant::now() + lasts;
+            while Instant::now() < end {
+                shop.place([placed]).await;
+                placed += 1;
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    let settled = shop.settled(placed, OnAmbiguous::Resend);
+    let rows = timeout(Duration::from_mins(5), settled).await.unwrap();
+    process.stop().await;
+    assert!(placed > 500, "{placed} orders");
+    let all = Selection::default();
+    let letters = shop.dead_letters().list(&all, None).await.unwrap().letters;
+    assert!(letters.is_empty(), "{letters:?}");
+    // Two of the faults leave orders in doubt.
+    let doubts = rows.values().filter(|row| row.ambiguities > 0).count();
+    assert!((2..=10).contains(&doubts), "{doubts} orders in doubt");
+    let mut mails = BTreeMap::<String, usize>::new();
+    for recipient in std::fs::read_to_string(kept).unwrap().lines() {
+        *mails.entry(recipient.to_owned()).or_default() += 1;
+    }
+    for (order, row) in rows {
+        let mails = mails.get(&address(order)).copied().unwrap_or_default();
+        assert!(
+            (1..=2).contains(&mails),
+            "{mails} mails of {order}: {row:?}"
+        );
+        assert!(mails == 1 || row.ambiguities > 0, "{order}: {row:?}");
     }
 }

@@ -45,11 +45,16 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// `aftercommit run` on a shop's tables. `streams` is the streams' own endpoint, if they have one.
 pub fn command(shop: &Shop, mails: &MailServer, streams: Option<&str>, name: &str) -> Command {
+    command_to(shop, &mails.url(), streams, name)
+}
+
+/// The same, to the mail server at this URL.
+pub fn command_to(shop: &Shop, mails: &str, streams: Option<&str>, name: &str) -> Command {
     let mut command = on_shop(shop);
     command
         .arg("run")
         .args(["--mail-from", "Shop <shop@example.com>"])
-        .args(["--smtp-url", &mails.url()])
+        .args(["--smtp-url", mails])
         .args(["--start", "trim-horizon", "--worker-id", name]);
     if let Some(url) = streams {
         command.args(["--streams-endpoint-url", url]);
