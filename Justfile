@@ -13,9 +13,11 @@ test *ARGUMENTS:
 sim *ARGUMENTS:
     cargo test --profile sim --test simulation {{ARGUMENTS}}
 
-# Writes the pages that are generated from the code: docs/settings.md and docs/metrics.md.
+# Writes what is generated from the code: docs/settings.md, docs/metrics.md, the tables of docs/guarantees.md.
 docs:
     AFTERCOMMIT_WRITE_DOCS=1 cargo test --all-features --bin aftercommit docs::
+    AFTERCOMMIT_WRITE_DOCS=1 cargo test --all-features --test suite fault_table::
+    AFTERCOMMIT_WRITE_DOCS=1 cargo test --profile sim --test simulation lasting::
 
 # A whole shop in one process: DynamoDB, mail server, workers, and crashes. Shows its page's address.
 demo *ARGUMENTS:

@@ -7,6 +7,7 @@ mod fault_cases;
 mod fleet;
 mod handler;
 mod lanes;
+mod lasting;
 mod mail;
 #[path = "../support/mail_server.rs"]
 mod mail_server;
@@ -17,3 +18,4 @@ mod scenarios;
 mod seeds;
 mod smoke;
 mod soak;
+mod spells;

@@ -21,6 +21,7 @@ use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::stores::source::memory::{Commit, MemoryStream};
 use aftercommit::{Clock, Consumer, Event, Group, GroupTable, Settings};
 use serde_dynamo::{AttributeValue, Item};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::mail_server::{MailServer, PASSWORD, Script, Step, USER};
@@ -30,14 +31,34 @@ pub fn customer(order: usize) -> String {
     format!("{order}@example.com")
 }
 
+/// Who works in a shop.
+#[derive(Debug, Clone, Copy)]
+pub struct Staff {
+    pub workers: u64,
+    pub policy: OnAmbiguous,
+    pub seed: u64,
+}
+
 /// A running shop. Its workers end with their runtime.
 pub struct Shop {
     pub server: Arc<MailServer>,
+    staff: Staff,
+    workers: Vec<JoinHandle<()>>,
     stream: MemoryStream,
+    leases: MemoryLeases,
     letters: MemoryDeadLetters,
     ledger: MemoryLedger,
     clock: Clock,
     committed: usize,
+    hired: u64,
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            worker.abort();
+        }
+    }
 }
 
 /// What became of a shop's orders.
@@ -52,32 +73,43 @@ pub struct Fate {
     pub in_doubt: usize,
     /// Orders that were in doubt at some time.
     pub ever_in_doubt: usize,
+    /// Orders that a worker will still do something about.
+    pub waiting: usize,
     pub letters: BTreeMap<Reason, usize>,
 }
 
 impl Shop {
-    /// Opens with so many workers.
-    pub fn open(workers: u64, policy: OnAmbiguous, script: Script, seed: u64) -> Self {
+    /// Opens before this mail server.
+    pub fn open(staff: Staff, script: Script) -> Self {
         let began = Instant::now();
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
         let clock = Clock::new(move || start + began.elapsed());
-        let shop = Self {
+        let mut shop = Self {
             server: Arc::new(MailServer::in_memory(script)),
-            stream: MemoryStream::new(workers, 100),
+            staff,
+            workers: Vec::new(),
+            stream: MemoryStream::new(staff.workers, 100),
+            leases: MemoryLeases::new(),
             letters: MemoryDeadLetters::default(),
             ledger: MemoryLedger::new(),
             clock,
             committed: 0,
+            hired: 0,
         };
-        let leases = MemoryLeases::new();
-        for worker in 0..workers {
-            shop.employ(&leases, policy, (seed << 8) + worker);
-        }
+        shop.workers = (0..staff.workers).map(|_| shop.employ()).collect();
         shop
     }
 
+    /// A worker dies, and another one starts in its place.
+    pub fn crash(&mut self, worker: usize) {
+        self.workers[worker].abort();
+        self.workers[worker] = self.employ();
+    }
+
     /// Starts a worker.
-    fn employ(&self, leases: &MemoryLeases, policy: OnAmbiguous, seed: u64) {
+    fn employ(&mut self) -> JoinHandle<()> {
+        let seed = (self.staff.seed << 8) + self.hired;
+        self.hired += 1;
         let settings = Settings {
             start: InitialPosition::TrimHorizon,
             seed,
@@ -93,16 +125,22 @@ impl Shop {
             ..Settings::default()
         };
         let at = GroupTable::new(Group::default(), "arn");
-        let handler = self.sender(policy, seed);
-        let consumer = Consumer::new(at, self.stream.clone(), leases.clone(), handler);
+        let consumer = Consumer::new(
+            at,
+            self.stream.clone(),
+            self.leases.clone(),
+            self.sender(seed),
+        );
         let consumer = consumer
             .settings(settings)
             .clock(self.clock.clone())
             .dead_letters(self.letters.clone());
-        tokio::spawn(consumer.run(std::future::pending()));
+        tokio::spawn(async move {
+            consumer.run(std::future::pending()).await.unwrap();
+        })
     }
 
-    fn sender(&self, policy: OnAmbiguous, seed: u64) -> Confirmation<MemoryLedger> {
+    fn sender(&self, seed: u64) -> Confirmation<MemoryLedger> {
         let mut smtp = SmtpSettings::from_url("smtp://127.0.0.1:25", None).unwrap();
         smtp.login = Some(Login {
             user: USER.to_owned(),
@@ -112,7 +150,7 @@ impl Shop {
         let server = self.server.clone();
         let smtp = smtp.dialled_by(move || server.dial());
         let mut rules = ConfirmationSettings::new(Mapping::new("id").unwrap());
-        rules.on_ambiguous = policy;
+        rules.on_ambiguous = self.staff.policy;
         rules.clock = self.clock.clone();
         let from = "Shop <shop@example.com>".parse().unwrap();
         let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
@@ -165,11 +203,18 @@ impl Shop {
             twice: mails.values().filter(|count| **count > 1).count(),
             ..Fate::default()
         };
-        let mut from = None;
+        let most = match self.staff.policy {
+            OnAmbiguous::Resend => 2,
+            OnAmbiguous::Park => 1,
+        };
+        let (mut resolved, mut from) = (0, None);
         loop {
             let page = self.ledger.list(None, from.as_deref()).await.unwrap();
             for (_, row) in &page.entries {
-                fate.in_doubt += usize::from(row.state == State::Ambiguous);
+                let in_doubt = row.state == State::Ambiguous;
+                let is_parked = in_doubt && row.ambiguities >= most;
+                resolved += usize::from(is_parked || row.state == State::Sent);
+                fate.in_doubt += usize::from(in_doubt);
                 fate.ever_in_doubt += usize::from(row.ambiguities > 0);
             }
             from = page.next;
@@ -185,6 +230,13 @@ impl Shop {
         for letter in letters.letters {
             *fate.letters.entry(letter.reason).or_default() += 1;
         }
+        let comes_again = |reason: &Reason| matches!(reason, Reason::Rescued | Reason::Deferred);
+        let letters = fate
+            .letters
+            .iter()
+            .filter(|(reason, _)| !comes_again(reason));
+        let letters: usize = letters.map(|(_, count)| count).sum();
+        fate.waiting = fate.orders.saturating_sub(resolved + letters);
         fate
     }
 }

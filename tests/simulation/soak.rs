@@ -6,7 +6,7 @@ use aftercommit::internal::claim::OnAmbiguous;
 
 use crate::fault_cases::{Case, table};
 use crate::mail_server::{Act, Fault, Script, Step};
-use crate::relay::{Shop, customer, is_of_the_connection};
+use crate::relay::{Shop, Staff, customer, is_of_the_connection};
 
 const WORKERS: u64 = 3;
 
@@ -71,7 +71,12 @@ async fn hour(seed: u64, policy: OnAmbiguous) {
         !fault.one || !matches!(fault.act, Act::Say(words) if words.starts_with('5'))
     });
     rng.shuffle(&mut all);
-    let mut shop = Shop::open(WORKERS, policy, script, seed);
+    let staff = Staff {
+        workers: WORKERS,
+        policy,
+        seed,
+    };
+    let mut shop = Shop::open(staff, script);
     shop.orders(40, Duration::from_mins(2)).await;
     for fault in all {
         let before = shop.fate().await.ever_in_doubt;

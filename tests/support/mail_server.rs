@@ -25,7 +25,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use script::{Act, Fault, Script, ServerTls, Step};
+pub use script::{Act, Fault, Script, ServerTls, Step, Whose};
 use wire::Breakable;
 
 /// What one direction of a connection in memory holds.

@@ -94,13 +94,12 @@ fn a_fault_that_strikes_once_costs_what_the_page_says() {
     let (before, rest) = page.split_once(BEGIN).unwrap();
     let (shown, after) = rest.split_once(END).unwrap();
     let table = rendered();
-    if std::env::var_os("AFTERCOMMIT_WRITE_GOLDEN").is_some() {
+    if std::env::var_os("AFTERCOMMIT_WRITE_DOCS").is_some() {
         std::fs::write(path, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
         return;
     }
     assert!(
         shown == table,
-        "docs/guarantees.md has changed; write it with AFTERCOMMIT_WRITE_GOLDEN=1 cargo test \
-         --all-features --test suite fault_table. The table is now\n{table}"
+        "docs/guarantees.md has changed: write it with `just docs`. The table is now\n{table}"
     );
 }

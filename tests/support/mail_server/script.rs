@@ -51,6 +51,15 @@ pub enum Act {
     Twice,
 }
 
+/// Whom a fault meets that meets one in so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Connections, as where one node of several is sick.
+    Connection,
+    /// Recipients whose address begins with a number; from [`Step::Rcpt`] on.
+    Recipient,
+}
+
 /// One line of the script.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -58,8 +67,9 @@ pub struct Fault {
     pub(super) act: Act,
     pub(super) left: u32,
     pub(super) skip: u32,
-    pub(super) connection: Option<usize>,
-    pub(super) recipient: Option<String>,
+    connection: Option<usize>,
+    recipient: Option<String>,
+    one_in: Option<(Whose, usize)>,
     keeps: bool,
 }
 
@@ -73,6 +83,7 @@ impl Fault {
             skip: 0,
             connection: None,
             recipient: None,
+            one_in: None,
             keeps: false,
         }
     }
@@ -112,6 +123,30 @@ impl Fault {
             recipient: Some(address.to_owned()),
             ..self
         }
+    }
+
+    /// Only for one in so many of them.
+    pub fn for_one_in(self, of: usize, whose: Whose) -> Self {
+        let one_in = Some((whose, of));
+        Self { one_in, ..self }
+    }
+
+    /// Whether it meets this connection, or a mail to these addresses.
+    pub(super) fn meets(&self, connection: usize, to: &[String]) -> bool {
+        let is_to = |address: &String| to.contains(address);
+        let one_in = match self.one_in {
+            None => true,
+            Some((Whose::Connection, of)) => connection.is_multiple_of(of),
+            Some((Whose::Recipient, of)) => to.iter().any(|address| {
+                let digits = address.split('@').next().unwrap_or_default();
+                digits
+                    .parse()
+                    .is_ok_and(|number: usize| number.is_multiple_of(of))
+            }),
+        };
+        one_in
+            && self.connection.is_none_or(|number| number == connection)
+            && self.recipient.as_ref().is_none_or(is_to)
     }
 
     /// Whether the mail is accepted all the same.

@@ -60,13 +60,7 @@ impl Session<'_> {
     fn fault(&self, step: Step) -> Option<Fault> {
         let mut state = lock(&self.shared.state);
         let fault = state.faults.iter_mut().find(|fault| {
-            fault.step == step
-                && fault.left > 0
-                && fault.connection.is_none_or(|number| number == self.number)
-                && fault
-                    .recipient
-                    .as_ref()
-                    .is_none_or(|to| self.to.contains(to))
+            fault.step == step && fault.left > 0 && fault.meets(self.number, &self.to)
         })?;
         if fault.skip > 0 {
             fault.skip -= 1;
