@@ -11,9 +11,10 @@
 //! its `beat` every `heartbeat_interval`. No clock is compared: whoever sees the same beat for a whole
 //! `lease_duration`, on its own monotonic clock, knows that the worker is dead ([`membership`]).
 //!
-//! **Looks.** Each member reads the whole lease table about once a second. The rows show who is alive, and
-//! so which shards it should have ([`assign`]): every member computes the same answer. It takes free
-//! leases and those of dead workers, and gives away what is another's ([`plan`]).
+//! **Looks.** Each member reads the heartbeats about once a second, and the leases as often while there
+//! is something to do, or while they are few; else once in a lease duration ([`looks`]). The rows show
+//! who is alive, and so which shards it should have ([`assign`]): every member computes the same answer.
+//! It takes free leases and those of dead workers, and gives away what is another's ([`plan`]).
 //!
 //! **Takes.** A take raises the lease's epoch, and applies only if owner and epoch are those that were
 //! seen, and if a dead owner's beat has not moved since. Every later write of the owner demands owner
@@ -21,8 +22,9 @@
 //!
 //! **Trust.** Until its next write, a worker that was frozen would still begin records of a shard that
 //! somebody else has taken. So it trusts its leases for a fifth less than others wait, counted from the
-//! beginning of its last heartbeat, and of its last consistent look ([`validity`]). When either runs
-//! out, all of its leases are void, for good. Only a consistent look that began after the answer to the
+//! beginning of its last heartbeat; and for three times as long from the beginning of its last
+//! consistent look, as a row that was deleted is replaced after three lease durations ([`validity`]).
+//! When either runs out, all of its leases are void, for good. Only a consistent look that began after the answer to the
 //! next heartbeat shows what is still its own ([`holdings`]).
 //!
 //! **Hand-over.** A shard that is given away is drained first: nothing more begins, what is in flight
@@ -30,7 +32,8 @@
 //! so with all, then looks once more for leases in its name, such as a take whose answer was lost.
 //!
 //! **Repair.** A shard's end creates its children's leases. Whatever is missed, one member finds: it
-//! compares the stream's listing with the lease table once a minute ([`repair`], [`lineage`]).
+//! compares the stream's listing with the lease table once a minute ([`repair`], [`lineage`]). It also
+//! archives the leases of ended shards whose children have theirs: only this comparison needs them.
 //!
 //! # The states of a worker, and of a shard in its eyes
 //!
@@ -38,8 +41,8 @@
 //!               heartbeat           consistent look
 //!   start --> [no trust] -------> [beating] -------> [trusted] --leave--> [draining] --> left
 //!                 ^                   |                  |                     |
-//!                 +---- no heartbeat, or no consistent look, for 0.8 lease durations; or my row is
-//!                       gone (it is then another incarnation)
+//!                 +---- no heartbeat for 0.8 lease durations, or no consistent look for 2.4; or my
+//!                       row is gone (it is then another incarnation)
 //!
 //!                  take, or a look that names me
 //!   [another's or free] ------------------------> [mine] --plan--> [draining] --> [given]
@@ -49,6 +52,7 @@
 //!
 //! Without trust a worker owns, takes and starts nothing. In every state it beats and looks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,7 +97,7 @@ use looks::Begun;
 use repair::{Repair, begun_stream};
 use rows::GroupRow;
 use shards::{Next, Shards};
-use snapshot::{Snapshot, View};
+use snapshot::{Reach, Snapshot, View};
 use terms::{Incarnation, Lease};
 use upkeep::{Look, Upkeep};
 use validity::Validity;
@@ -108,6 +112,9 @@ pub struct Fleet {
     agreement: Agreement,
     shards: Shards,
     upkeep: Upkeep,
+    /// Among whom shards were shared last, and last when each had its own.
+    live: BTreeSet<Incarnation>,
+    settled_among: BTreeSet<Incarnation>,
     leaving: Option<Leaving>,
 }
 
@@ -122,6 +129,8 @@ impl Fleet {
             agreement: Agreement::new(rules.accepts_new_identity),
             shards: Shards::new(me, rules.lease_duration, rules.left_out),
             upkeep: Upkeep::new(rules.lease_duration, now),
+            live: BTreeSet::new(),
+            settled_among: BTreeSet::new(),
             leaving: None,
             rules,
         }
@@ -227,6 +236,7 @@ impl Fleet {
     /// A lapse of trust, however short, voids everything. Nothing is done before it is noticed.
     fn pass(&mut self, now: Duration) {
         if self.contact.has_lapsed(now) {
+            self.contact.looks.settle(false, now, &self.rules);
             self.shards.lapse(&mut self.out);
         }
     }
@@ -242,16 +252,17 @@ impl Fleet {
             }));
         }
         let is_last = self.leaving.is_some_and(|leaving| leaving.is_empty());
-        let view = &self.shards.snapshot.view;
-        let look = self.contact.begin_look(is_last, view, &self.rules, now);
-        if let Some(consistency) = look {
-            self.out.push(Command::Look(consistency));
+        let reach = self.upkeep.reach();
+        let look = self.contact.begin_look(is_last, reach, &self.rules, now);
+        if let Some(begun) = look {
+            let look = Command::Look(begun.reach, begun.consistency());
+            self.out.push(look);
         }
         if let Some(generation) = self.contact.trusted() {
             self.shards.begin_takes(generation, &mut self.out);
         }
         if self.upkeep.listing.due(now) <= now {
-            let ended = self.shards.ended();
+            let ended = self.upkeep.ended(self.shards.ended());
             let listing = &mut self.upkeep.listing;
             listing.begin(ended, now, &self.rules, &mut self.rng);
             let from = begun_stream(self.shards.known()).map(str::to_owned);
@@ -278,27 +289,48 @@ impl Fleet {
         };
         let (rules, rng) = (&self.rules, &mut self.rng);
         let Ok(view) = result else {
-            return self.contact.look_failed(now.elapsed, rules, rng);
+            let now = now.elapsed;
+            return self.contact.look_failed(begun.reach, now, rules, rng);
         };
-        self.contact.looks.succeeded(begun);
+        self.contact.looks.succeeded(begun, &view);
+        if begun.reach == Reach::Workers {
+            return self.watched(&view, now.elapsed);
+        }
         let vouches = self.contact.vouches(begun, rules);
         let trusted = vouches && (begun.consistent || self.contact.validity.is_open());
         self.take_in(begun, view.clone(), now.elapsed);
         self.shards.see(trusted, now.elapsed, &mut self.out);
         let death = self.shards.members.next_death(now.elapsed);
-        self.contact.looks.no_later_than(death);
+        self.contact.looks.expect_death(death);
         if vouches && begun.consistent {
             self.contact.renew(begun, now.elapsed, &self.rules);
             let look = Look {
                 view: &view,
+                reach: begun.reach,
                 holdings: &self.shards.holdings,
                 rules: &self.rules,
                 now,
             };
             self.upkeep.mind_streams(&view, now.elapsed, &mut self.out);
             self.upkeep.repair(&look, &mut self.out);
+            if !self.upkeep.is_settled() {
+                // Only looks that come often prove that a row is missing all the time.
+                let soon = begun.at + self.rules.lease_duration / 5;
+                self.contact.looks.consistent_by(soon);
+            }
         }
         self.act(now.elapsed);
+    }
+
+    /// A look at the heartbeats alone: the leases are looked at once it is others that live.
+    fn watched(&mut self, seen: &View, now: Duration) {
+        self.shards.see_workers(seen, now);
+        let members = &self.shards.members;
+        self.contact.looks.expect_death(members.next_death(now));
+        let view = &self.shards.snapshot.view;
+        if members.live(view, now, self.leaving.is_some()) != self.live {
+            self.contact.looks.hurry(now);
+        }
     }
 
     /// What a look says, whoever owns what.
@@ -306,7 +338,7 @@ impl Fleet {
         for (row, format) in self.contact.looks.report_newer(&view) {
             self.out.note(Note::NewerRow(row, format));
         }
-        self.upkeep.remember(&view, begun.consistent, now);
+        self.upkeep.remember(&view, begun, now);
         let group = view.group.clone().filter(|_| begun.consistent);
         self.shards.remember(Snapshot {
             view,
@@ -347,6 +379,7 @@ impl Fleet {
     fn act(&mut self, now: Duration) {
         let may_act = self.agreement.holds() || self.leaving.is_some();
         if self.contact.trusted().is_none() || !may_act {
+            self.contact.looks.settle(false, now, &self.rules);
             return;
         }
         let view = self.shards.snapshot.view.clone();
@@ -354,7 +387,15 @@ impl Fleet {
         let live = members.live(&view, now, self.leaving.is_some());
         self.upkeep.listing.elect(&live, &view, members.me());
         let dead = members.removable(&view, now);
-        self.shards.follow_plan(&live, now, &mut self.out);
+        let looks = &mut self.contact.looks;
+        let gives = live != self.settled_among || looks.all_have_looked(now, &self.rules);
+        let settled = self.shards.follow_plan(&live, gives, now, &mut self.out);
+        let settled = settled && self.upkeep.is_settled() && self.leaving.is_none();
+        looks.settle(settled, now, &self.rules);
+        self.live = live;
+        if settled {
+            self.settled_among.clone_from(&self.live);
+        }
         if !dead.is_empty() && self.upkeep.listing.is_mine() {
             self.out.push(Command::Repair(Box::new(Repair {
                 dead,

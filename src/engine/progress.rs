@@ -16,7 +16,7 @@ use crate::engine::budget::Budget;
 use crate::engine::dependency::Dependency;
 use crate::engine::settings::Timing;
 use crate::stores::clock::Clock;
-use crate::stores::leases::View;
+use crate::stores::leases::{Reach, View};
 
 mod beats;
 mod counters;
@@ -325,12 +325,21 @@ impl Progress {
         std::mem::replace(&mut why_not, why)
     }
 
-    pub(crate) fn saw(&self, view: Arc<View>, at: SystemTime) {
+    pub(crate) fn saw(&self, view: &Arc<View>, reach: Reach, at: SystemTime) {
         let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
-        beats.see(&view, Instant::now());
+        beats.see(view, Instant::now());
         drop(beats);
-        let seen = Some(Seen { view, at });
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *seen {
+            Some(seen) if reach == Reach::Workers => {
+                Arc::make_mut(&mut seen.view).update_workers(view);
+                seen.at = at;
+            }
+            seen => {
+                let view = view.clone();
+                *seen = Some(Seen { view, at });
+            }
+        }
     }
 
     /// A shard is read from now on. It is told of as long as the answer lives.

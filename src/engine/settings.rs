@@ -9,6 +9,10 @@ use crate::core::pipeline::{DeadLetterRules, LeftOut, Rules};
 use crate::gate::left_out;
 use crate::stores::leases::InitialPosition;
 
+/// So many rows of the lease table are read every `look_interval` in any case. They are some 400 bytes
+/// each, so that it costs about as much as heartbeats do (a write costs as much as five reads).
+const FEW_ROWS: usize = 100;
+
 /// How a consumer works. Write `..Settings::default()` for the rest: more fields will be added.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -179,6 +183,7 @@ impl Settings {
             trust: timing.trust(),
             heartbeat_interval: timing.heartbeat_interval,
             look_interval: timing.look_interval,
+            few_rows: FEW_ROWS,
             listing_interval: timing.listing_interval,
             handover_timeout: timing.handover_timeout,
             call_timeout: timing.call_timeout(),

@@ -17,7 +17,7 @@ use crate::core::shard::{Shard, ShardId};
 use crate::engine::settings::Timing;
 use crate::stores::leases::memory::MemoryLeases;
 use crate::stores::leases::{
-    Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
+    Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Reach, Report,
     StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
 };
 use crate::stores::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
@@ -190,10 +190,10 @@ impl LeaseStore for Network {
         told.then(|| self.world.now())
     }
 
-    async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
+    async fn look_at(&self, reach: Reach, consistency: Consistency) -> anyhow::Result<View> {
         let (world, table, clocks) = (self.world.clone(), self.table.clone(), self.clocks);
         let apply = async move {
-            let mut view = table.seeing(world.view(consistency));
+            let mut view = table.seeing(&world.view(consistency), reach);
             for row in view.workers.values_mut() {
                 row.lease_duration = clocks.measure(row.lease_duration);
             }
@@ -331,6 +331,12 @@ impl LeaseStore for Network {
             table.finish(&hold, &children, &report).await
         })
         .await
+    }
+
+    async fn archive(&self, shard: &ShardId) -> anyhow::Result<()> {
+        let (table, shard) = (self.table.clone(), shard.clone());
+        self.write("archive", async move { table.archive(&shard).await })
+            .await
     }
 
     async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {

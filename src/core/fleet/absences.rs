@@ -7,7 +7,7 @@ use super::snapshot::View;
 use crate::core::shard::{Shard, ShardId};
 
 /// Since when shards have had no row. Only consistent looks count: nobody can still be acting on a row
-/// that was deleted once it has been missing for a lease duration.
+/// that was deleted once it has been missing for longer than a look keeps trust alive.
 #[derive(Debug, Clone, Default)]
 pub struct Absences {
     shards: BTreeMap<ShardId, Absent>,
@@ -32,6 +32,11 @@ impl Absent {
 }
 
 impl Absences {
+    /// Whether no shard is without its row.
+    pub fn is_empty(&self) -> bool {
+        self.shards.is_empty()
+    }
+
     /// Rows count as missing after `patience`.
     pub fn new(patience: Duration) -> Self {
         Self {

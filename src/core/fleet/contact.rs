@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::events::{Answer, Failed, Rule, Rules};
 use super::heartbeat::Heartbeat;
 use super::looks::{Begun, Looks};
-use super::snapshot::{Consistency, View};
-use super::validity::{Generation, Validity};
+use super::snapshot::Reach;
+use super::validity::{Generation, LOOKS_LAST, Validity};
 
 /// When to beat and to look, and what that gives.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Contact {
 
     /// When the next heartbeat or look is due. `None`: not before something else has happened.
     pub fn due(&self, now: Duration, rules: &Rules) -> Option<Duration> {
-        let look = self.looks.due().filter(|_| self.is_registered());
+        let look = self.looks.due(rules).filter(|_| self.is_registered());
         let beat = self.heartbeat.due(self.looks.is_blind(now, rules));
         [beat, look].into_iter().flatten().min()
     }
@@ -66,31 +66,29 @@ impl Contact {
         is_due.then(|| self.heartbeat.begin(now, rules.heartbeat_interval))
     }
 
-    /// Begins a look if one is due; `view` is what the last one saw. The last one of a worker that
-    /// leaves is consistent, and so is each one without trust.
+    /// Begins a look if one is due; one at the leases reaches as far as this. The last one of a worker
+    /// that leaves is consistent, and so is each one without trust.
     pub fn begin_look(
         &mut self,
         is_last: bool,
-        view: &View,
+        reach: Reach,
         rules: &Rules,
         now: Duration,
-    ) -> Option<Consistency> {
-        let is_due = self.looks.due().is_some_and(|due| due <= now);
+    ) -> Option<Begun> {
+        let is_due = self.looks.due(rules).is_some_and(|due| due <= now);
         if !is_due || !self.is_registered() {
             return None;
         }
-        let is_consistent_due = self.looks.is_consistent_due(now);
+        let leases = self.looks.are_leases_due(now);
+        let needed = is_last || self.looks.is_consistent_due(now) || !self.validity.is_open();
         let begun = Begun {
             at: now,
-            consistent: is_last || is_consistent_due || !self.validity.is_open(),
+            reach: if leases { reach } else { Reach::Workers },
+            consistent: leases && (needed || reach == Reach::All),
             generation: self.validity.beating(),
         };
-        self.looks.begin(begun, view, rules);
-        Some(if begun.consistent {
-            Consistency::Strong
-        } else {
-            Consistency::Eventual
-        })
+        self.looks.begin(begun, rules);
+        Some(begun)
     }
 
     /// A heartbeat was answered. Answers `false` if this incarnation's row is gone.
@@ -132,9 +130,15 @@ impl Contact {
     }
 
     /// A look failed: the next one comes soon.
-    pub fn look_failed(&mut self, now: Duration, rules: &Rules, rng: &mut fastrand::Rng) {
+    pub fn look_failed(
+        &mut self,
+        reach: Reach,
+        now: Duration,
+        rules: &Rules,
+        rng: &mut fastrand::Rng,
+    ) {
         let failures = self.looks.failed();
-        self.looks.again_at(now + rules.wait(failures, rng));
+        self.looks.again_at(reach, now + rules.wait(failures, rng));
     }
 
     /// Whether a look shows what is mine: a heartbeat vouched for it when it began, and no trust was
@@ -155,7 +159,7 @@ impl Contact {
         } else {
             begun.at
         };
-        self.validity.seen(counts_from + rules.trust);
+        self.validity.seen(counts_from + rules.trust * LOOKS_LAST);
         self.validity.pass(now);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::repair::Repair;
 use super::rows::{GroupRow, InitialPosition, LeaseRow, Report};
-use super::snapshot::{Consistency, View};
+use super::snapshot::{Consistency, Reach, View};
 use super::terms::{Epoch, Hold, Incarnation, Take};
 use super::validity::Generation;
 use crate::core::backoff::Backoff;
@@ -32,8 +32,10 @@ pub struct Rules {
     pub trust: Duration,
     /// How often a heartbeat is written.
     pub heartbeat_interval: Duration,
-    /// How often the lease table is read, while it is small.
+    /// How often the heartbeats are read, and the leases while they are few.
     pub look_interval: Duration,
+    /// So many leases are read as often as the heartbeats even while there is nothing to do.
+    pub few_rows: usize,
     /// How often one worker of the fleet lists the stream.
     pub listing_interval: Duration,
     /// How long records in flight may take when their shard is handed over.
@@ -157,8 +159,8 @@ pub enum Stopped {
 pub enum Command {
     /// Write the heartbeat.
     Heartbeat(Beat),
-    /// Read the whole lease table.
-    Look(Consistency),
+    /// Read these rows of the lease table.
+    Look(Reach, Consistency),
     /// Write the group row, if there is none.
     Bootstrap(GroupRow),
     /// Replace the group's identity, if it is still this.

@@ -16,7 +16,7 @@ use super::events::{
 };
 use super::repair::Repair;
 use super::rows::{Checkpoint, GroupRow, InitialPosition, LeaseRow, Report, WorkerRow};
-use super::snapshot::{Consistency, Unfit, Unreadable, View};
+use super::snapshot::{Consistency, Reach, Unfit, Unreadable, View};
 use super::terms::{Incarnation, Sighting, Take};
 use super::{Fleet, Now};
 use crate::core::golden;
@@ -24,7 +24,7 @@ use crate::core::group::Identity;
 use crate::core::position::{Position, SequenceNumber};
 use crate::core::shard::{Shard, ShardId};
 
-const LEASE: Duration = Duration::from_secs(10);
+pub(super) const LEASE: Duration = Duration::from_secs(10);
 
 /// The rules of every script.
 pub(super) fn rules(worker: &str) -> Rules {
@@ -37,6 +37,7 @@ pub(super) fn rules(worker: &str) -> Rules {
         trust: LEASE.mul_f64(0.8),
         heartbeat_interval: Duration::from_secs(2),
         look_interval: Duration::from_secs(1),
+        few_rows: 100,
         listing_interval: Duration::from_mins(1),
         handover_timeout: Duration::from_secs(30),
         call_timeout: Duration::from_secs(3),
@@ -217,8 +218,8 @@ impl Script {
                 }
                 Event::Heartbeat(done(()))
             }
-            Command::Look(_) if failed => Event::Snapshot(Err(Failed)),
-            Command::Look(_) => Event::Snapshot(Ok(Arc::new(self.table.clone()))),
+            Command::Look(..) if failed => Event::Snapshot(Err(Failed)),
+            Command::Look(reach, _) => Event::Snapshot(Ok(Arc::new(self.table.within(reach)))),
             Command::Bootstrap(_) if failed => Event::Bootstrapped(Err(Failed)),
             Command::Bootstrap(row) => {
                 let row = self.table.group.get_or_insert(row).clone();
@@ -261,7 +262,9 @@ impl Script {
         for row in repair.create.into_iter().chain(repair.heal) {
             self.table.leases.entry(row.shard.clone()).or_insert(row);
         }
+        self.table.archived.extend(repair.archived);
         for shard in repair.ended {
+            self.table.archived.remove(&shard);
             self.table.leases.remove(&shard);
         }
         for (name, _) in repair.dead {
@@ -361,8 +364,18 @@ fn describe(command: &Command) -> (Option<String>, String) {
             let number = beat.beat;
             named("beat", format!("beat {number}{first}{draining}{unable}"))
         }
-        Command::Look(Consistency::Strong) => named("look", "look, consistently".to_owned()),
-        Command::Look(Consistency::Eventual) => named("look", "look".to_owned()),
+        Command::Look(reach, consistency) => {
+            let at = match reach {
+                Reach::Workers => " at the heartbeats",
+                Reach::Current => "",
+                Reach::All => " at all rows",
+            };
+            let how = match consistency {
+                Consistency::Strong => ", consistently",
+                Consistency::Eventual => "",
+            };
+            named("look", format!("look{at}{how}"))
+        }
         Command::Bootstrap(GroupRow { initial, .. }) => {
             named("bootstrap", format!("bootstrap from {initial:?}"))
         }
@@ -424,6 +437,9 @@ fn describe_repair(repair: &Repair) -> String {
     }
     if !repair.heal.is_empty() {
         write!(line, " heal {}", rows(&repair.heal)).unwrap();
+    }
+    for shard in &repair.archived {
+        write!(line, " archive {shard}").unwrap();
     }
     for shard in &repair.ended {
         write!(line, " remove {shard}").unwrap();

@@ -109,6 +109,27 @@ impl<'a> Tree<'a> {
         removable.map(|row| row.shard.clone()).collect()
     }
 
+    /// The rows of ended shards that only a comparison with the listing still needs: of those that are
+    /// not `archived` yet, the ones that are continued, and whose children all have rows.
+    pub fn archivable(&self, archived: &BTreeSet<ShardId>) -> Vec<ShardId> {
+        let listed = self.listed.iter();
+        let listed = listed.filter_map(|(id, parent)| Some((parent.as_ref()?, id)));
+        let has_row = |child: &ShardId| self.rows.contains_key(child);
+        let (begun, waiting): (Vec<_>, Vec<_>) = listed.partition(|(_, child)| has_row(child));
+        let begun: BTreeSet<_> = begun.into_iter().map(|(parent, _)| parent).collect();
+        let waiting: BTreeSet<_> = waiting.into_iter().map(|(parent, _)| parent).collect();
+        let ended = self.rows.values().flatten().filter_map(|row| {
+            let Checkpoint::End { children } = &row.checkpoint else {
+                return None;
+            };
+            let id = &row.shard;
+            let is_continued = !children.is_empty() || begun.contains(id);
+            let all = children.iter().all(has_row) && !waiting.contains(id);
+            (is_continued && all && !archived.contains(id)).then_some(id)
+        });
+        ended.cloned().collect()
+    }
+
     /// Whether the shard needs no more reading, since something that continues it has a row.
     pub fn is_passed(&self, shard: &ShardId) -> bool {
         self.passed().contains(shard)

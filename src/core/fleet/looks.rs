@@ -1,15 +1,19 @@
-//! When a worker looks at the lease table.
+//! When a worker looks at the lease table, and at which rows.
+//!
+//! A look at a small table reads all that is current, every `look_interval`. A look at a large one is
+//! dear, and nothing in it changes most of the time: only heartbeats do. So while the plan leaves
+//! nothing to do, a worker reads the heartbeats alone every `look_interval`, and the leases once in a
+//! lease duration, or as soon as somebody joins, leaves or dies.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::events::Rules;
-use super::snapshot::{Unfit, View};
-use super::validity::Generation;
+use super::snapshot::{Consistency, Reach, Unfit, View};
+use super::validity::{Generation, LOOKS_LAST};
 
-/// So many rows are looked at every `look_interval`; more rows, less often, so that looks cost no
-/// more than heartbeats (a write costs as much as five reads, and rows are some 250 bytes).
-const ROWS_PER_LOOK: usize = 80;
+/// So many rows are read every `look_interval` while there is something to do: some 50 read units.
+const MANY_ROWS: usize = 1_000;
 
 /// After so many lease durations without a look at the lease table a worker stops beating.
 const BLIND_AFTER: u32 = 2;
@@ -18,19 +22,41 @@ const BLIND_AFTER: u32 = 2;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Begun {
     pub at: Duration,
+    pub reach: Reach,
     pub consistent: bool,
     /// The generation in which it began, if a heartbeat vouched for it then.
     pub generation: Option<Generation>,
+}
+
+impl Begun {
+    pub fn consistency(self) -> Consistency {
+        if self.consistent {
+            Consistency::Strong
+        } else {
+            Consistency::Eventual
+        }
+    }
 }
 
 /// When to look.
 #[derive(Debug, Clone)]
 pub(super) struct Looks {
     in_flight: Option<Begun>,
+    /// When to look at the leases, and when at the heartbeats alone.
     due: Duration,
+    workers_due: Duration,
     consistent_due: Duration,
+    /// When a worker dies, unless it beats until then.
+    death: Option<Duration>,
+    /// When the last look at the leases began.
+    began: Duration,
     /// When the last consistent one began that was answered.
     seen_at: Duration,
+    /// How many rows that one saw.
+    rows: usize,
+    /// Whether it left nothing to do, and when one did.
+    settled: bool,
+    settled_at: Duration,
     /// How many in a row failed.
     failures: u32,
     /// The rows of a newer version that were reported.
@@ -42,16 +68,29 @@ impl Looks {
         Self {
             in_flight: None,
             due: now,
+            workers_due: now,
             consistent_due: now,
+            death: None,
+            began: now,
             seen_at: now,
+            rows: 0,
+            settled: false,
+            settled_at: now,
             failures: 0,
             newer: BTreeSet::new(),
         }
     }
 
     /// When the next one begins, if nothing else happens. `None`: not before this one has ended.
-    pub fn due(&self) -> Option<Duration> {
-        self.in_flight.is_none().then_some(self.due)
+    pub fn due(&self, rules: &Rules) -> Option<Duration> {
+        let workers = self.is_large(rules).then_some(self.workers_due);
+        let dues = [Some(self.due), self.death, workers].into_iter().flatten();
+        dues.min().filter(|_| self.in_flight.is_none())
+    }
+
+    /// Whether the leases are to be looked at now, not the heartbeats alone.
+    pub fn are_leases_due(&self, now: Duration) -> bool {
+        self.due <= now || self.death.is_some_and(|death| death <= now)
     }
 
     /// Whether the next one is consistent in any case.
@@ -65,16 +104,45 @@ impl Looks {
         self.consistent_due = now;
     }
 
-    /// The next one begins no later than then.
-    pub fn no_later_than(&mut self, at: Option<Duration>) {
-        self.due = at.map_or(self.due, |at| self.due.min(at));
+    /// The next consistent one begins no later than then.
+    pub fn consistent_by(&mut self, at: Duration) {
+        self.due = self.due.min(at);
+        self.consistent_due = self.consistent_due.min(at);
     }
 
-    /// Begins one; `view` is what the last one saw.
-    pub fn begin(&mut self, begun: Begun, view: &View, rules: &Rules) {
-        let rows = view.leases.len() + view.workers.len() + view.newer_workers().count();
+    /// The next death, as the last look tells it: the leases are to be looked at then.
+    pub fn expect_death(&mut self, at: Option<Duration>) {
+        self.death = at;
+    }
+
+    /// Whether everything is as the plan has it now.
+    pub fn settle(&mut self, settled: bool, now: Duration, rules: &Rules) {
+        if settled {
+            self.settled_at = now;
+        } else if self.settled {
+            self.due = self.due.min(self.began + self.interval(rules));
+        }
+        self.settled = settled;
+    }
+
+    /// Whether every worker has looked at the leases since everything was as the plan had it, and so
+    /// waits for what it is to get. A change among the workers they see sooner.
+    pub fn all_have_looked(&self, now: Duration, rules: &Rules) -> bool {
+        !self.is_large(rules) || now.saturating_sub(self.settled_at) > rules.lease_duration
+    }
+
+    pub fn begin(&mut self, begun: Begun, rules: &Rules) {
         self.in_flight = Some(begun);
-        self.due = begun.at + interval(rules, rows);
+        self.workers_due = begun.at + rules.look_interval;
+        if begun.reach != Reach::Workers {
+            let pause = if self.settled && self.is_large(rules) {
+                rules.lease_duration
+            } else {
+                self.interval(rules)
+            };
+            (self.began, self.due) = (begun.at, begun.at + pause);
+            self.death = None;
+        }
     }
 
     /// It is answered, somehow.
@@ -88,26 +156,44 @@ impl Looks {
         self.failures
     }
 
-    /// The next one begins then.
-    pub fn again_at(&mut self, at: Duration) {
-        self.due = at;
+    /// One of this reach failed: the next one begins then.
+    pub fn again_at(&mut self, reach: Reach, at: Duration) {
+        if reach == Reach::Workers {
+            self.workers_due = at;
+        } else {
+            self.due = at;
+        }
     }
 
-    pub fn succeeded(&mut self, begun: Begun) {
+    pub fn succeeded(&mut self, begun: Begun, view: &View) {
         self.failures = 0;
+        if begun.reach != Reach::Workers {
+            self.rows = view.rows();
+        }
         if begun.consistent {
             self.seen_at = begun.at;
         }
     }
 
-    /// Consistent ones keep trust alive: the next is due a fifth of a lease after this one.
+    /// Consistent ones keep trust alive: there is time for several tries before it ends.
     pub fn renew(&mut self, begun: Begun, rules: &Rules) {
-        self.consistent_due = begun.at + rules.lease_duration / 5;
+        self.consistent_due = begun.at + rules.lease_duration * LOOKS_LAST / 3;
     }
 
     /// Whether the lease table could not be seen for so long that others had better go on.
     pub fn is_blind(&self, now: Duration, rules: &Rules) -> bool {
         now.saturating_sub(self.seen_at) > rules.lease_duration * BLIND_AFTER
+    }
+
+    /// How often the leases are read while there is something to do: of very many, less often.
+    fn interval(&self, rules: &Rules) -> Duration {
+        let many = u32::try_from(self.rows / MANY_ROWS).unwrap_or(u32::MAX);
+        let interval = rules.look_interval.saturating_mul(many.max(1));
+        interval.min(rules.lease_duration / 4)
+    }
+
+    fn is_large(&self, rules: &Rules) -> bool {
+        self.rows > rules.few_rows
     }
 
     /// Rows that a newer version wrote, with their formats: each is reported once.
@@ -123,12 +209,4 @@ impl Looks {
         let is_new = |(row, _): &(String, u32)| !before.contains(row);
         newer.into_iter().filter(is_new).collect()
     }
-}
-
-/// How often the lease table is read while it has so many rows. Trust lives on looks, too: they must
-/// come several times in its window.
-fn interval(rules: &Rules, rows: usize) -> Duration {
-    let many = u32::try_from(rows / ROWS_PER_LOOK).unwrap_or(u32::MAX);
-    let interval = rules.look_interval.saturating_mul(many.max(1));
-    interval.min(rules.lease_duration / 4)
 }

@@ -24,6 +24,15 @@ pub enum Action {
     HandOver(ShardId, Option<Incarnation>),
 }
 
+/// What is to be done, and whether everything is as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What to do next.
+    pub actions: Vec<Action>,
+    /// Nothing is to be done, and each lease is whose it is to be.
+    pub settled: bool,
+}
+
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Planner<'a> {
@@ -39,18 +48,20 @@ pub struct Planner<'a> {
 
 impl Planner<'_> {
     /// What I should do, if shards are shared among `live`. Needs trust.
-    pub fn plan(&self, live: &BTreeSet<Incarnation>, now: Duration) -> Vec<Action> {
+    pub fn plan(&self, live: &BTreeSet<Incarnation>, now: Duration) -> Plan {
         let open = self.view.leases.iter().filter(|(_, row)| !row.ended());
         let read_by_all = self.view.workers.values().map(|worker| worker.reads).min();
         let targets = assign(live, open.clone().map(|(id, row)| (id, row.owner.as_ref())));
         let dead = self.members.dead(now);
         let mut targets = InStep::new(targets);
         let mut holdings = InStep::new(self.holdings.all());
-        let mut actions = Vec::new();
+        let (mut actions, mut settled) = (Vec::new(), true);
         for (shard, row) in open {
             let mine = holdings.at(shard).copied().unwrap_or_default();
             let target = targets.at(shard);
+            settled &= target.is_some() && target == row.owner.as_ref();
             if mine.giving.is_some() {
+                settled = false;
                 continue;
             }
             if mine.is_mine() {
@@ -67,7 +78,10 @@ impl Planner<'_> {
                 actions.push(Action::Take(self.take(row, mine, evidence)));
             }
         }
-        actions
+        Plan {
+            settled: settled && actions.is_empty(),
+            actions,
+        }
     }
 
     /// Whether a lease that is not mine is for me to take now.

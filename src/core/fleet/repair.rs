@@ -24,6 +24,8 @@ pub struct Repair {
     pub create: Vec<LeaseRow>,
     /// Leases that take the place of damaged rows.
     pub heal: Vec<LeaseRow>,
+    /// Leases of ended shards that looks need no more.
+    pub archived: Vec<ShardId>,
     /// Leases of ended shards that nobody needs any more.
     pub ended: Vec<ShardId>,
     /// Heartbeats of dead workers, with the beat that they must still show, where they can be read
@@ -38,6 +40,7 @@ impl Repair {
     pub fn is_empty(&self) -> bool {
         self.create.is_empty()
             && self.heal.is_empty()
+            && self.archived.is_empty()
             && self.ended.is_empty()
             && self.dead.is_empty()
             && self.streams.is_empty()
@@ -71,6 +74,7 @@ impl Findings<'_> {
     /// The shards whose rows are damaged. Rows of a newer format are not ours to heal.
     pub fn damaged(&self) -> Vec<Shard> {
         let damaged = self.view.unreadable.iter().filter(|row| !row.is_newer());
+        let damaged = damaged.filter(|row| !row.is_archived());
         let with_parent = |id: ShardId| {
             let mut listed = self.known.listed.shards.iter();
             let listed = listed.find(|shard| shard.id == id).cloned();
@@ -87,6 +91,7 @@ impl Findings<'_> {
         let damaged = self.damaged();
         let is_damaged = |id: &ShardId| damaged.iter().any(|shard| shard.id == *id);
         let mut repair = Repair {
+            archived: self.tree.archivable(&self.view.archived),
             ended: self.removable(),
             dead: damaged_workers(self.view),
             ..Repair::default()

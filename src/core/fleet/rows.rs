@@ -24,6 +24,8 @@ pub const GROUP_ROW: &str = "group";
 pub const WORKER: &str = "worker#";
 /// What the sort key of a shard's lease begins with.
 pub const SHARD: &str = "shard#";
+/// What the sort key of an ended shard's lease begins with, once looks need it no more.
+pub const ARCHIVE: &str = "archive#";
 
 /// Where a group started from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,14 +1,15 @@
 //! The shards of one worker: what it takes, starts, drains and gives away.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::{Answer, Command, HandOver, Note, Outbox, Rule, Start, Stopped};
 use super::holdings::{Holdings, Sight};
 use super::membership::{Members, REMOVED_AFTER};
-use super::plan::{Action, Planner};
+use super::plan::{Action, Plan, Planner};
 use super::rows::{Checkpoint, LeaseRow, Report};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, View};
 use super::tasks::{Draining, Ended, Tasks};
 use super::terms::{Epoch, Hold, Incarnation, Take};
 use super::validity::Generation;
@@ -135,6 +136,12 @@ impl Shards {
         }
     }
 
+    /// A look at the heartbeats alone is answered.
+    pub fn see_workers(&mut self, seen: &View, now: Duration) {
+        Arc::make_mut(&mut self.snapshot.view).update_workers(seen);
+        self.members.see(&self.snapshot.view, now);
+    }
+
     /// What the last look says of the workers and of what is mine. `trusted`: trust holds and nothing
     /// has lapsed since before the look began.
     pub fn see(&mut self, trusted: bool, now: Duration, out: &mut Outbox) {
@@ -150,22 +157,31 @@ impl Shards {
         }
     }
 
-    /// Does what the plan says, if shards are shared among `live`. Needs trust.
-    pub fn follow_plan(&mut self, live: &BTreeSet<Incarnation>, now: Duration, out: &mut Outbox) {
+    /// Does what the plan says, if shards are shared among `live`; `gives`: those who are to get
+    /// shards of mine know that. Needs trust. Answers whether each lease is whose it is to be.
+    pub fn follow_plan(
+        &mut self,
+        live: &BTreeSet<Incarnation>,
+        gives: bool,
+        now: Duration,
+        out: &mut Outbox,
+    ) -> bool {
         let planner = Planner {
             view: &self.snapshot.view,
             members: &self.members,
             holdings: &self.holdings,
             left_out: self.left_out,
         };
-        let actions = planner.plan(live, now);
+        let Plan { actions, settled } = planner.plan(live, now);
         self.wanted.clear();
         for action in actions {
             match action {
                 Action::Take(take) => self.wanted.push_back(take),
-                Action::HandOver(shard, to) => self.give_up(&shard, to, out),
+                Action::HandOver(shard, to) if gives => self.give_up(&shard, to, out),
+                Action::HandOver(..) => {}
             }
         }
+        settled && self.taking.is_empty()
     }
 
     /// Starts the tasks of the shards that are mine and have none. Needs trust.

@@ -1,11 +1,11 @@
 //! What one look at the lease table saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::rows::{
-    FORMAT, GROUP_ROW, GapRow, GroupRow, LeaseRow, SHARD, StreamRow, WORKER, WorkerRow,
+    ARCHIVE, FORMAT, GROUP_ROW, GapRow, GroupRow, LeaseRow, SHARD, StreamRow, WORKER, WorkerRow,
 };
 use super::terms::Incarnation;
 use crate::core::shard::ShardId;
@@ -21,6 +21,8 @@ pub struct View {
     pub workers: BTreeMap<Incarnation, WorkerRow>,
     /// The leases.
     pub leases: BTreeMap<ShardId, LeaseRow>,
+    /// Those of the leases that are archived.
+    pub archived: BTreeSet<ShardId>,
     /// The gaps.
     pub gaps: Vec<GapRow>,
     /// Rows that this build cannot read, with the reason.
@@ -28,6 +30,50 @@ pub struct View {
 }
 
 impl View {
+    /// The rows within this reach.
+    #[must_use]
+    pub fn within(&self, reach: Reach) -> Self {
+        let unreadable = |is_there: fn(&Unreadable) -> bool| {
+            let rows = self.unreadable.iter().filter(|row| is_there(row));
+            rows.cloned().collect()
+        };
+        match reach {
+            Reach::All => self.clone(),
+            Reach::Current => {
+                let leases = self.leases.iter();
+                let current = leases.filter(|(shard, _)| !self.archived.contains(*shard));
+                Self {
+                    group: self.group.clone(),
+                    streams: self.streams.clone(),
+                    workers: self.workers.clone(),
+                    leases: current.map(|(id, row)| (id.clone(), row.clone())).collect(),
+                    archived: BTreeSet::new(),
+                    gaps: self.gaps.clone(),
+                    unreadable: unreadable(|row| !row.is_archived()),
+                }
+            }
+            Reach::Workers => Self {
+                workers: self.workers.clone(),
+                unreadable: unreadable(|row| row.worker().is_some()),
+                ..Self::default()
+            },
+        }
+    }
+
+    /// Replaces the heartbeats by those of a later look at them alone.
+    pub fn update_workers(&mut self, later: &Self) {
+        self.workers.clone_from(&later.workers);
+        self.unreadable.retain(|row| row.worker().is_none());
+        self.unreadable.extend_from_slice(&later.unreadable);
+    }
+
+    /// How many rows a look at the current ones reads, as far as their number grows.
+    pub fn rows(&self) -> usize {
+        let leases = self.leases.keys();
+        let current = leases.filter(|shard| !self.archived.contains(*shard));
+        current.count() + self.workers.len() + self.newer_workers().count()
+    }
+
     /// Whether the shard has a lease, be it one that cannot be read.
     pub fn has_lease(&self, shard: &ShardId) -> bool {
         let is_it = |row: &Unreadable| row.shard().is_some_and(|id| id == *shard);
@@ -106,6 +152,17 @@ pub enum Unfit {
     },
 }
 
+/// Which rows a look reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The heartbeats alone.
+    Workers,
+    /// All but the archived leases.
+    Current,
+    /// All of them.
+    All,
+}
+
 /// How fresh a look has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
@@ -118,18 +175,28 @@ pub enum Consistency {
 impl Unreadable {
     /// The shard, if the row is a lease.
     pub fn shard(&self) -> Option<ShardId> {
-        self.row.strip_prefix(SHARD).map(ShardId::new)
+        self.lease().map(ShardId::new)
     }
 
     /// The label of the shard's stream, if the row is a lease and has one.
     pub fn label(&self) -> Option<&str> {
-        let shard = self.row.strip_prefix(SHARD)?;
-        shard.split_once('#').map(|(label, _)| label)
+        self.lease()?.split_once('#').map(|(label, _)| label)
+    }
+
+    fn lease(&self) -> Option<&str> {
+        let row = &self.row;
+        row.strip_prefix(SHARD)
+            .or_else(|| row.strip_prefix(ARCHIVE))
     }
 
     /// The worker, if the row is a heartbeat.
     pub fn worker(&self) -> Option<Incarnation> {
         self.row.strip_prefix(WORKER).map(Incarnation::from_row)
+    }
+
+    /// Whether it is an archived lease.
+    pub fn is_archived(&self) -> bool {
+        self.row.starts_with(ARCHIVE)
     }
 
     /// Whether it is the group's own row.

@@ -1,5 +1,6 @@
 //! The group's row, the stream's listing, and the repair of the lease table.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::absences::Absences;
@@ -8,11 +9,13 @@ use super::holdings::Holdings;
 use super::horizon::Horizon;
 use super::lineage::Tree;
 use super::listing::{Known, Listing};
+use super::looks::Begun;
 use super::repair::{Findings, Repair, begun_stream, group_row, to_the_millisecond};
 use super::rows::GroupRow;
-use super::snapshot::{Unfit, View};
+use super::snapshot::{Reach, Unfit, View};
+use super::validity::LOOKS_LAST;
 use crate::core::Now;
-use crate::core::shard::Shard;
+use crate::core::shard::{Shard, ShardId};
 
 /// Why nothing is read for a moment.
 pub const NEXT_FOUND: &str = "the table's next stream is found, and is about to be read";
@@ -25,6 +28,7 @@ const NONE_LATER: &str = "every shard that is known of the table's streams is re
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look<'a> {
     pub view: &'a View,
+    pub reach: Reach,
     pub holdings: &'a Holdings,
     pub rules: &'a Rules,
     pub now: Now,
@@ -35,6 +39,8 @@ pub(super) struct Look<'a> {
 pub(super) struct Upkeep {
     pub listing: Listing,
     absences: Absences,
+    /// The archived shards, as the last look at all rows saw them.
+    archived: BTreeSet<ShardId>,
     /// The group's row, as it was when it was first seen.
     pub group: Option<GroupRow>,
     /// The group row is being written: this one.
@@ -52,7 +58,8 @@ impl Upkeep {
     pub fn new(patience: Duration, now: Duration) -> Self {
         Self {
             listing: Listing::new(now),
-            absences: Absences::new(patience),
+            absences: Absences::new(patience * LOOKS_LAST),
+            archived: BTreeSet::new(),
             group: None,
             bootstrapping: None,
             repairing: false,
@@ -62,12 +69,35 @@ impl Upkeep {
         }
     }
 
+    /// How far a look at the leases has to reach: what is archived counts only beside a listing.
+    pub fn reach(&self) -> Reach {
+        if self.listing.known.is_some() {
+            Reach::All
+        } else {
+            Reach::Current
+        }
+    }
+
+    /// Whether no row is missing, and none is being repaired.
+    pub fn is_settled(&self) -> bool {
+        self.absences.is_empty() && !self.repairing
+    }
+
+    /// The shards that are known to have ended: these, and the archived ones.
+    pub fn ended(&self, mut current: BTreeSet<ShardId>) -> BTreeSet<ShardId> {
+        current.extend(self.archived.iter().cloned());
+        current
+    }
+
     /// A look is answered.
-    pub fn remember(&mut self, view: &View, consistent: bool, now: Duration) {
+    pub fn remember(&mut self, view: &View, begun: Begun, now: Duration) {
+        if begun.reach == Reach::All {
+            self.archived.clone_from(&view.archived);
+        }
         if self.group.is_none() {
             self.group.clone_from(&view.group);
         }
-        if consistent {
+        if begun.consistent {
             self.absences.see(view, now);
         }
     }
@@ -134,7 +164,7 @@ impl Upkeep {
             self.bootstrap(look, out);
             return;
         }
-        if self.repairing {
+        if self.repairing || look.reach != Reach::All {
             return;
         }
         let Some(known) = self.listing.known.take() else {
@@ -196,7 +226,7 @@ impl Upkeep {
         if missing.len() < due.len() {
             // The rest has not been missing for long enough. An old listing must not bring back what
             // the stream has forgotten meanwhile, so the stream is listed again.
-            let soon = now.elapsed + rules.lease_duration / 4;
+            let soon = now.elapsed + rules.lease_duration / 2;
             self.listing.again_at(soon);
         }
         let highest = |shard: Shard| {

@@ -2,9 +2,10 @@
 //!
 //! Others take a worker's leases once they have seen its heartbeat stand still for
 //! `lease_duration`. So the worker itself stops earlier. It trusts its leases for a while (a margin
-//! less than `lease_duration`) after it *began* its last successful heartbeat, and for as long after
-//! it *began* its last consistent look at the lease rows: the first keeps out those who would take
-//! over, the second those who would replace a row that was deleted.
+//! less than `lease_duration`) after it *began* its last successful heartbeat, and for
+//! [`LOOKS_LAST`] times as long after it *began* its last consistent look at the lease rows: the first
+//! keeps out those who would take over, the second those who would replace a row that was deleted. They
+//! wait as much longer, too, because a look at a large table costs more than a heartbeat.
 //!
 //! A lapse of either, however short, ends the generation for good. The next one opens with a
 //! consistent look that began after the answer to a heartbeat that restored trust.
@@ -12,6 +13,10 @@
 use std::time::Duration;
 
 use super::events::Rule;
+
+/// A deleted row is replaced after so many lease durations, and a look keeps trust alive for as many
+/// times longer than a heartbeat.
+pub(super) const LOOKS_LAST: u32 = 3;
 
 /// Which unbroken stretch of trust; a later one has a higher number.
 pub type Generation = u64;

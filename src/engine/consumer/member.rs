@@ -28,7 +28,9 @@ use crate::engine::handler::RecordHandler;
 use crate::engine::progress::{Counters, Standing};
 use crate::engine::trust::{Published, Trust};
 use crate::gate::left_out;
-use crate::stores::leases::{Consistency, GroupRow, Incarnation, LeaseStore, Take, WorkerRow};
+use crate::stores::leases::{
+    Consistency, GroupRow, Incarnation, LeaseStore, Reach, Take, WorkerRow,
+};
 use crate::stores::source::{Description, StreamSource};
 
 /// A call in flight.
@@ -161,7 +163,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
             let engine = self.engine.clone();
             match command {
                 Command::Heartbeat(beat) => self.call(engine.beat(beat)),
-                Command::Look(consistency) => self.call(engine.look(consistency)),
+                Command::Look(reach, how) => self.call(engine.look(reach, how)),
                 Command::Bootstrap(row) => self.call(engine.bootstrap(row)),
                 Command::ChangeIdentity { seen, new } => {
                     self.call(engine.change_identity(seen, new));
@@ -284,12 +286,12 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
         Event::Heartbeat(answer("a heartbeat", result))
     }
 
-    async fn look(self: Arc<Self>, consistency: Consistency) -> Event {
+    async fn look(self: Arc<Self>, reach: Reach, consistency: Consistency) -> Event {
         let patience = if left_out!(EarlyReread) { 100 } else { 1 };
-        let look = self.leases.look(consistency);
+        let look = self.leases.look_at(reach, consistency);
         let result = within(self.limit() * patience, look).await.map(Arc::new);
         if let Ok(view) = &result {
-            self.progress.saw(view.clone(), self.clock.now());
+            self.progress.saw(view, reach, self.clock.now());
         }
         Event::Snapshot(answer("a look at the lease table", result))
     }
@@ -383,6 +385,9 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
         }
         for row in &repair.heal {
             within(limit, leases.heal(row)).await?;
+        }
+        for shard in &repair.archived {
+            within(limit, leases.archive(shard)).await?;
         }
         for shard in &repair.ended {
             within(limit, leases.remove_ended(shard)).await?;

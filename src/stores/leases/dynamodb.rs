@@ -16,10 +16,10 @@ use serde_dynamo::Item;
 
 use super::fence::{is_taken, stays_and_reads};
 use super::format::Formats;
-use super::row::{self, GROUP_TABLE, ROW, lease_key, worker_key};
+use super::row::{self, GROUP_TABLE, ROW, archive_key, lease_key, worker_key};
 use super::{
     Checkpoint, Consistency, Epoch, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow,
-    LeaseStore, Report, Sighting, StreamRow, Take, Unfit, View, WorkerRow,
+    LeaseStore, Reach, Report, Sighting, StreamRow, Take, Unfit, View, WorkerRow,
 };
 use crate::core::group::{GroupTable, Identity};
 use crate::core::record::Position;
@@ -37,7 +37,7 @@ use crate::stores::rows::typed::Attributes;
 const PUTS_AT_ONCE: usize = 16;
 
 /// Children that fit into the transaction that ends their parent.
-const CHILDREN_PER_TRANSACTION: usize = MOST_PARTS - 1;
+const CHILDREN_PER_TRANSACTION: usize = (MOST_PARTS - 1) / 2;
 
 /// The rows of a group on a table.
 #[derive(Debug, Clone)]
@@ -102,6 +102,21 @@ impl DynamoDbLeases {
             attributes.insert("epoch".to_owned(), Some(number(epoch)));
         }
         Ok(attributes)
+    }
+
+    /// Writes a lease that is not there yet, and was not archived.
+    fn put_new(&self, lease: &LeaseRow) -> anyhow::Result<[Part; 2]> {
+        let archived = self.key(&archive_key(&lease.shard));
+        Ok([
+            Part::Put(self.lease_item(lease)?, Expression::on_none(ROW)),
+            Part::Demand(archived, Expression::on_none(ROW)),
+        ])
+    }
+
+    /// A lease of a shard that has ended.
+    fn ended(&self) -> Expression {
+        let readable = self.formats.readable();
+        readable.when("checkpoint", Some(text(row::END)))
     }
 
     /// The lease as it stands, to see whether a write of mine was applied. A row that cannot be
@@ -179,7 +194,7 @@ impl DynamoDbLeases {
             let parent = self.key(&lease_key(&hold.shard));
             let mut parts = vec![Part::Update(parent, ending.clone())];
             for child in &missing {
-                parts.push(Part::Put(self.lease_item(child)?, Expression::on_none(ROW)));
+                parts.extend(self.put_new(child)?);
             }
             let refused = match self.table.transact(parts).await? {
                 Transaction::Applied => return Ok(Some(())),
@@ -192,7 +207,7 @@ impl DynamoDbLeases {
                     |lease: &LeaseRow| lease.epoch == hold.epoch + 1 && lease.checkpoint == *end;
                 return Ok(lease.filter(mine).map(|_| ()));
             }
-            missing.retain(|_| refused.next() != Some(true));
+            missing.retain(|_| [refused.next(), refused.next()] == [Some(false); 2]);
         }
     }
 }
@@ -206,8 +221,8 @@ impl LeaseStore for DynamoDbLeases {
         self.time.now()
     }
 
-    async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
-        let of = Expression::default().when(GROUP_TABLE, Some(text(&*self.group_table)));
+    async fn look_at(&self, reach: Reach, consistency: Consistency) -> anyhow::Result<View> {
+        let of = row::range(reach).when(GROUP_TABLE, Some(text(&*self.group_table)));
         let strong = consistency == Consistency::Strong;
         let mut view = View::default();
         for item in self.table.query(&of, strong).await? {
@@ -278,12 +293,9 @@ impl LeaseStore for DynamoDbLeases {
     }
 
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
-        let when = &Expression::on_none(ROW);
-        let items = rows.iter().map(|row| self.lease_item(row));
-        let items = items.collect::<anyhow::Result<Vec<_>>>()?;
-        let puts = items
-            .into_iter()
-            .map(|item| async move { self.table.put(item, when).await });
+        let puts = rows.iter().map(|row| self.put_new(row));
+        let puts = puts.collect::<anyhow::Result<Vec<_>>>()?;
+        let puts = puts.into_iter().map(|put| self.table.transact(put.into()));
         let mut puts = stream::iter(puts).buffer_unordered(PUTS_AT_ONCE);
         while puts.try_next().await?.is_some() {}
         Ok(())
@@ -385,14 +397,29 @@ impl LeaseStore for DynamoDbLeases {
         Ok(ended)
     }
 
+    async fn archive(&self, shard: &ShardId) -> anyhow::Result<()> {
+        let key = self.key(&lease_key(shard));
+        let Some(item) = self.table.get(key.clone()).await? else {
+            return Ok(());
+        };
+        if self
+            .read(shard, item.clone())
+            .is_some_and(|row| row.ended())
+        {
+            let archived = row::under_key(item, &archive_key(shard));
+            let parts = vec![
+                Part::Delete(key, self.ended()),
+                Part::Put(archived, Expression::default()),
+            ];
+            self.table.transact(parts).await?;
+        }
+        Ok(())
+    }
+
     async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
-        let ended = self
-            .formats
-            .readable()
-            .when("checkpoint", Some(text(row::END)));
-        self.table
-            .delete(self.key(&lease_key(shard)), &ended)
-            .await?;
+        for key in [lease_key(shard), archive_key(shard)] {
+            self.table.delete(self.key(&key), &self.ended()).await?;
+        }
         Ok(())
     }
 

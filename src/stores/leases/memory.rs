@@ -9,7 +9,7 @@ use super::format::Formats;
 use super::row::{GROUP_ROW, lease_key, worker_key};
 use super::{
     Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
-    Report, Sighting, StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
+    Reach, Report, Sighting, StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
 };
 use crate::core::group::Identity;
 use crate::core::record::Position;
@@ -57,7 +57,8 @@ impl MemoryLeases {
     }
 
     /// What this build sees where these rows stand.
-    pub(crate) fn seeing(&self, mut view: View) -> View {
+    pub(crate) fn seeing(&self, view: &View, reach: Reach) -> View {
+        let mut view = view.within(reach);
         let newer = |_: &ShardId, row: &mut LeaseRow| row.format > self.formats.reads();
         let newer: Vec<_> = view.leases.extract_if(.., newer).collect();
         view.unreadable
@@ -79,6 +80,11 @@ impl MemoryLeases {
         })
     }
 
+    fn is_ended(&self, table: &View, shard: &ShardId) -> bool {
+        let row = table.leases.get(shard);
+        row.is_some_and(|row| row.ended() && row.format <= self.formats.reads())
+    }
+
     /// Writes a row anew, in the format that everybody reads.
     fn write(&self, row: &mut LeaseRow, checkpoint: Checkpoint, report: &Report) {
         row.format = self.formats.writes();
@@ -93,7 +99,10 @@ impl MemoryLeases {
                 format,
                 ..row.clone()
             };
-            table.leases.entry(row.shard.clone()).or_insert_with(new);
+            if !table.leases.contains_key(&row.shard) {
+                table.archived.remove(&row.shard);
+                table.leases.insert(row.shard.clone(), new());
+            }
         }
     }
 
@@ -139,8 +148,8 @@ impl LeaseStore for MemoryLeases {
         self.clock.as_ref().map(Clock::now)
     }
 
-    async fn look(&self, _: Consistency) -> anyhow::Result<View> {
-        Ok(self.seeing(self.snapshot()))
+    async fn look_at(&self, reach: Reach, _: Consistency) -> anyhow::Result<View> {
+        Ok(self.seeing(&self.rows(), reach))
     }
 
     async fn bootstrap(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
@@ -310,10 +319,20 @@ impl LeaseStore for MemoryLeases {
         Ok(repeated.then_some(()))
     }
 
+    async fn archive(&self, shard: &ShardId) -> anyhow::Result<()> {
+        let mut table = self.rows();
+        if self.is_ended(&table, shard) {
+            table.archived.insert(shard.clone());
+        }
+        Ok(())
+    }
+
     async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
-        self.rows()
-            .leases
-            .retain(|id, row| id != shard || !row.ended() || row.format > self.formats.reads());
+        let mut table = self.rows();
+        if self.is_ended(&table, shard) {
+            table.archived.remove(shard);
+            table.leases.remove(shard);
+        }
         Ok(())
     }
 

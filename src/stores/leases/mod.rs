@@ -1,6 +1,7 @@
 //! The lease table: who reads which shard, from where, and who is alive.
 //!
-//! One partition per group and table holds all rows of the fleet, so that one query sees everything:
+//! One partition per group and table holds all rows of the fleet, so that one query sees everything,
+//! or a range of it:
 //!
 //! | row | holds |
 //! |---|---|
@@ -8,6 +9,7 @@
 //! | `stream#<label>` | a stream of the table, and whether it was begun |
 //! | `worker#<incarnation>` | one heartbeat per process, not one per lease |
 //! | `shard#<stream label>#<shard>` | owner, epoch, checkpoint |
+//! | `archive#<stream label>#<shard>` | the same of an ended shard whose children have rows: looks do not read it |
 //! | `gap#<stream label>#<shard>#<last handled>` | what was trimmed before it could be read |
 //!
 //! Every row carries its format version. Rows of a newer one than this build reads ([`FORMAT`]) are
@@ -32,7 +34,7 @@ pub use crate::core::fleet::rows::{
     Checkpoint, FORMAT, GapResolution, GapRow, GroupRow, InitialPosition, LeaseRow, Report, Stage,
     StreamRow, WorkerRow,
 };
-pub use crate::core::fleet::snapshot::{Consistency, Unfit, Unreadable, View};
+pub use crate::core::fleet::snapshot::{Consistency, Reach, Unfit, Unreadable, View};
 pub use crate::core::fleet::terms::{Epoch, Hold, Incarnation, Sighting, Take};
 pub use crate::stores::rows::fence::Fence;
 
@@ -52,8 +54,17 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// [`ServiceTime`](crate::stores::clock::ServiceTime) is: what is decided by it allows for a minute.
     fn service_time(&self) -> Option<SystemTime>;
 
+    /// Reads the rows of the group on its table that are within this reach.
+    fn look_at(
+        &self,
+        reach: Reach,
+        consistency: Consistency,
+    ) -> impl Future<Output = anyhow::Result<View>> + Send;
+
     /// Reads all rows of the group on its table.
-    fn look(&self, consistency: Consistency) -> impl Future<Output = anyhow::Result<View>> + Send;
+    fn look(&self, consistency: Consistency) -> impl Future<Output = anyhow::Result<View>> + Send {
+        self.look_at(Reach::All, consistency)
+    }
 
     /// Writes the group row if there is none, and returns the one in the table.
     fn bootstrap(&self, row: GroupRow) -> impl Future<Output = anyhow::Result<GroupRow>> + Send;
@@ -124,7 +135,11 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
         report: &Report,
     ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
 
-    /// Removes the lease of an ended shard; one that has not ended stays.
+    /// Moves the lease of an ended shard to where [`Reach::Current`] does not reach; one that has not
+    /// ended stays. It counts as there still: nothing creates it again.
+    fn archive(&self, shard: &ShardId) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// Removes the lease of an ended shard, archived or not; one that has not ended stays.
     fn remove_ended(&self, shard: &ShardId) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Writes a gap down. Idempotent on (shard, last handled). A gap that is noticed again, or whose

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_dynamo::{AttributeValue, Item};
 
 use super::{
-    Checkpoint, GapResolution, GapRow, GroupRow, Incarnation, LeaseRow, Report, StreamRow, Unfit,
-    Unreadable, View, WorkerRow,
+    Checkpoint, GapResolution, GapRow, GroupRow, Incarnation, LeaseRow, Reach, Report, StreamRow,
+    Unfit, Unreadable, View, WorkerRow,
 };
 use crate::core::record::SequenceNumber;
 use crate::core::shard::ShardId;
@@ -14,11 +14,15 @@ use crate::stores::rows::expression::Expression;
 use crate::stores::rows::fields::{RowReader, Unexpected, cut, number, text};
 use crate::stores::rows::typed::{self, Attributes, from_row};
 
+#[cfg(test)]
+pub(crate) mod size;
+
 /// The partition key: `<group>#<table ARN>`.
 pub const GROUP_TABLE: &str = "group_table";
 /// The sort key: which row of the group.
 pub const ROW: &str = "row";
 pub use crate::core::fleet::rows::GROUP_ROW;
+use crate::core::fleet::rows::{ARCHIVE, WORKER};
 pub(super) use crate::core::fleet::rows::{END, FIRST_FORMAT, HORIZON};
 
 /// The sort key of a worker's row.
@@ -34,6 +38,23 @@ pub fn stream_key(label: &str) -> String {
 /// The sort key of a shard's lease.
 pub fn lease_key(shard: &ShardId) -> String {
     format!("shard#{shard}")
+}
+
+/// The sort key of a shard's lease, once it is archived.
+pub fn archive_key(shard: &ShardId) -> String {
+    format!("{ARCHIVE}{shard}")
+}
+
+/// The rows within this reach: a range of sort keys, as archived leases come before all other rows and
+/// heartbeats after them.
+pub(super) fn range(reach: Reach) -> Expression {
+    let from = |row: &str| Expression::default().when_at_least(ROW, text(row));
+    match reach {
+        Reach::All => Expression::default(),
+        // The character after `#` is `$`.
+        Reach::Current => from(&ARCHIVE.replace('#', "$")),
+        Reach::Workers => from(WORKER),
+    }
 }
 
 /// The sort key of a gap: one for each place at which a shard may tear.
@@ -104,6 +125,13 @@ pub(super) fn item(group_table: &str, row: &str, attributes: Attributes) -> Item
     item.into()
 }
 
+/// The row under another sort key.
+pub(super) fn under_key(item: Item, row: &str) -> Item {
+    let mut attributes = item.into_inner();
+    attributes.insert(ROW.to_owned(), text(row));
+    attributes.into()
+}
+
 impl View {
     /// Sorts one row of the table into the view of a build that reads rows up to this format. A row
     /// that cannot be read is listed with its reason and disturbs no other.
@@ -125,6 +153,11 @@ impl View {
             self.workers.insert(worker.incarnation.clone(), worker);
         } else if let Some(id) = row.strip_prefix("shard#") {
             let lease = lease(&ShardId::new(id), item, reads)?;
+            self.archived.remove(&lease.shard);
+            self.leases.insert(lease.shard.clone(), lease);
+        } else if let Some(id) = row.strip_prefix(ARCHIVE) {
+            let lease = lease(&ShardId::new(id), item, reads)?;
+            self.archived.insert(lease.shard.clone());
             self.leases.insert(lease.shard.clone(), lease);
         } else if row.starts_with("gap#") {
             self.gaps.push(read(item, None, reads)?);

@@ -11,8 +11,8 @@ use aftercommit::internal::shard::{Shard, ShardId};
 use aftercommit::record::Position;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{
-    Consistency, Epoch, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Report,
-    StreamRow, Take, View, WorkerRow,
+    Consistency, Epoch, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Reach,
+    Report, StreamRow, Take, View, WorkerRow,
 };
 use aftercommit::stores::source::memory::MemoryStream;
 use aftercommit::stores::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
@@ -115,8 +115,13 @@ impl LeaseStore for Heard {
         self.inner.service_time()
     }
 
-    async fn look(&self, consistency: Consistency) -> anyhow::Result<View> {
-        self.call("look", 1, self.inner.look(consistency)).await
+    async fn look_at(&self, reach: Reach, consistency: Consistency) -> anyhow::Result<View> {
+        let look = self.inner.look_at(reach, consistency);
+        self.call("look", 1, look).await
+    }
+
+    async fn archive(&self, shard: &ShardId) -> anyhow::Result<()> {
+        self.call("archive", 1, self.inner.archive(shard)).await
     }
 
     async fn bootstrap(&self, row: GroupRow) -> anyhow::Result<GroupRow> {

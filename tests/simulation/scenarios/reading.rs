@@ -219,7 +219,7 @@ async fn a_worker_that_leaves_while_its_shard_comes_to_a_halt_hands_it_over_all_
     stage.leases.bootstrap(start).await.unwrap();
     let one = stage.worker("one");
     stage.commit("a", "of which nobody knows what was before");
-    eventually(secs(30), "the gap", || stage.view().gaps.len() == 1).await;
+    eventually(secs(60), "the gap", || stage.view().gaps.len() == 1).await;
     let left = tokio::time::timeout(secs(5), one.leave()).await;
     assert!(left.is_ok(), "it waits for a shard that has halted");
     assert_eq!(stage.owner(&only), None);
@@ -241,7 +241,7 @@ async fn a_shard_that_is_first_read_long_after_the_start_begins_with_a_gap_row()
     assert_eq!(stage.stream.trim(&only, stage.now()).len(), 5);
     let left = stage.commit_many("left", 3);
     let _one = stage.worker("one");
-    eventually(secs(30), "what is left", || stage.hand.values() == left).await;
+    eventually(secs(60), "what is left", || stage.hand.values() == left).await;
     let gaps = stage.view().gaps;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!((&gaps[0].shard, &gaps[0].last_handled), (&only, &None));
@@ -265,7 +265,7 @@ async fn a_child_that_stays_invisible_for_long_is_found_by_the_full_listing() {
     assert!(stage.row(&child).is_none());
     stage.stream.hide(&child, false);
     // The next listing, and the time for which a row must have been missing.
-    eventually(secs(66 + 12), "the child", || stage.hand.done().len() == 1).await;
+    eventually(secs(66 + 36), "the child", || stage.hand.done().len() == 1).await;
     assert_eq!(stage.hand.done()[0].shard, child);
 }
 

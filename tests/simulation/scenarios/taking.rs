@@ -97,7 +97,8 @@ impl Member {
             holdings: &self.holdings,
             left_out: None,
         };
-        planner.plan(&self.members.live(view, now, false), now)
+        let plan = planner.plan(&self.members.live(view, now, false), now);
+        plan.actions
     }
 
     pub fn gain(&mut self, shard: &ShardId, epoch: Epoch, now: Duration) -> Option<Epoch> {

@@ -138,7 +138,7 @@ async fn a_row_of_a_newer_worker_is_left_alone_and_the_rest_is_read() {
     stage.leases.tamper(|view| view.unreadable = newer.to_vec());
     let names = stage.commit_many("item", 40);
     let _older = stage.worker("older");
-    eventually(secs(20), "the rest", || stage.owned_by("older") == 3).await;
+    eventually(secs(60), "the rest", || stage.owned_by("older") == 3).await;
     pass(secs(600)).await;
     let view = stage.view();
     assert_eq!(view.unreadable, newer, "reported, and as they were");

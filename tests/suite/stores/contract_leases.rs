@@ -8,7 +8,7 @@ use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{
     Checkpoint, Consistency, GapRow, GroupRow, Hold, Incarnation, InitialPosition, LeaseRow,
-    LeaseStore, Report, Sighting, Take, View, WorkerRow,
+    LeaseStore, Reach, Report, Sighting, Take, View, WorkerRow,
 };
 
 use crate::stores::leases::OnServer;
@@ -56,6 +56,8 @@ on_each_store! {
     finishing_with_very_many_children_creates_them_all,
     an_error_of_any_length_stops_no_write,
     only_ended_leases_are_removed,
+    an_archived_lease_is_out_of_reach_and_there_still,
+    a_look_at_the_heartbeats_reads_nothing_else,
     a_gap_keeps_its_first_detection_and_takes_its_newest_end,
     an_end_of_a_gap_that_is_written_late_moves_no_later_one_back,
     a_former_owner_writes_no_gap,

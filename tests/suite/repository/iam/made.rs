@@ -63,7 +63,8 @@ const SOURCES: &[Source] = &[
         table: Some(".table."),
         on: &[("dynamodb:", LEASES)],
         ecs: &[
-            "look",
+            "archive",
+            "look_at",
             "register",
             "heartbeat",
             "remove_worker",

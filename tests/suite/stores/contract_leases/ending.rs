@@ -124,6 +124,43 @@ pub(super) async fn only_ended_leases_are_removed(store: impl LeaseStore) {
     assert!(look(&store).await.leases.is_empty());
 }
 
+pub(super) async fn an_archived_lease_is_out_of_reach_and_there_still(store: impl LeaseStore) {
+    let hold = held_by_one(&store).await;
+    store.archive(&shard("a")).await.unwrap();
+    let current = || store.look_at(Reach::Current, Consistency::Strong);
+    let view = current().await.unwrap();
+    assert!(view.leases.contains_key(&shard("a")), "it has not ended");
+    let rows = children(&["b"]);
+    let ended = store.finish(&hold, &rows, &report()).await;
+    ended.unwrap().unwrap();
+    let before = lease(&store, "a").await;
+    for _ in 0..2 {
+        store.archive(&shard("a")).await.unwrap();
+        let view = current().await.unwrap();
+        let shards: Vec<_> = view.leases.keys().cloned().collect();
+        assert_eq!(shards, [shard("b")]);
+        assert!(view.archived.is_empty());
+        let all = look(&store).await;
+        assert_eq!(all.leases[&shard("a")], before);
+        assert_eq!(all.archived, [shard("a")].into());
+        // A worker that was frozen since it missed the row.
+        let late = LeaseRow::new(shard("a"), None, 9);
+        store.create(&[late]).await.unwrap();
+    }
+    store.remove_ended(&shard("a")).await.unwrap();
+    let all = look(&store).await;
+    assert!(!all.leases.contains_key(&shard("a")) && all.archived.is_empty());
+}
+
+pub(super) async fn a_look_at_the_heartbeats_reads_nothing_else(store: impl LeaseStore) {
+    held_by_one(&store).await;
+    let beats = store.look_at(Reach::Workers, Consistency::Eventual).await;
+    let mut all = look(&store).await;
+    assert!(!all.leases.is_empty());
+    all.leases.clear();
+    assert_eq!(beats.unwrap(), all);
+}
+
 pub(super) async fn a_gap_keeps_its_first_detection_and_takes_its_newest_end(
     store: impl LeaseStore,
 ) {
