@@ -13,6 +13,7 @@ pub mod redrive;
 mod run_pipeline;
 pub(crate) mod settings;
 mod shard_task;
+pub(crate) mod simulated;
 pub(crate) mod trust;
 
 pub use crate::core::backoff::{AttemptLimits, Backoff};
@@ -55,6 +56,7 @@ pub(crate) struct Engine<S, L, H> {
     pub budget: Budget,
     pub progress: Arc<Progress>,
     pub liveness: LivenessOf,
+    pub simulated: simulated::Simulated,
 }
 
 impl<S, L, H> Engine<S, L, H> {

@@ -90,7 +90,7 @@ pub mod upkeep;
 pub mod validity;
 
 use contact::Contact;
-use events::{Answer, Beat, Command, Event, Failed, Note, Outbox, Rules};
+use events::{Answer, Beat, Command, Event, Failed, Note, Outbox, Rule, Rules};
 use identity::{Agreement, Compared};
 use leaving::{Leaving, Step};
 use looks::Begun;
@@ -121,6 +121,8 @@ pub struct Fleet {
 impl Fleet {
     /// A worker that has seen nothing. `nonce` must never repeat for its name.
     pub fn new(rules: Rules, nonce: u64, rng: fastrand::Rng, now: Duration) -> Self {
+        let by_name = rules.left_out == Some(Rule::NothingByName);
+        let nonce = if by_name { 0 } else { nonce };
         let me = Incarnation::new(&rules.worker_id, nonce);
         Self {
             rng,

@@ -39,7 +39,7 @@ mod verdict;
 mod watermark;
 
 pub use events::{
-    Admission, Admit, Change, Closing, DeadLetter, DeadLetterRules, Ended, Handle, LeftOut, Next,
+    Admission, Admit, Change, Closing, DeadLetter, DeadLetterRules, Ended, Handle, Next, Rule,
     Rules, Try,
 };
 use item::{Held, Item, Place};
@@ -292,7 +292,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
             Verdict::DeadLetter(reason) => self.given_up.push_back((key.clone(), reason)),
             Verdict::Leave => self.queues.suspend(key),
             Verdict::Again(wait) => {
-                if self.rules.left_out.order {
+                if self.rules.left_out == Some(Rule::Order) {
                     self.queues.lose_turn(key);
                 }
                 self.queues.suspend(key);
@@ -345,7 +345,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
 
     /// The last record up to which all have ended, and when it was committed.
     pub fn watermark(&self) -> Option<&Place<P>> {
-        if self.rules.left_out.contiguous {
+        if self.rules.left_out == Some(Rule::Contiguous) {
             return self.watermark.first().or(self.watermark.reached());
         }
         self.watermark.reached()

@@ -16,7 +16,7 @@ use crate::engine::dependency::{Dependency, Limits};
 use crate::engine::handler::{OUTSIDE, RecordHandler};
 use crate::engine::progress::{Counters, Progress, Run};
 use crate::engine::settings::Settings;
-use crate::gate::left_out;
+use crate::engine::simulated::Simulated;
 use crate::stores::clock::Clock;
 use crate::stores::dead_letter::DeadLetters;
 use crate::stores::leases::{Incarnation, LeaseStore};
@@ -75,6 +75,7 @@ pub struct Consumer<S, L, H> {
     home: Option<HomeRegion>,
     dependency: Option<Dependency>,
     progress: Arc<Progress>,
+    simulated: Simulated,
 }
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
@@ -96,6 +97,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             filters: Filters::default(),
             home: None,
             dependency: None,
+            simulated: Simulated::default(),
         }
     }
 
@@ -176,6 +178,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
+    /// As a simulation has it.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub(crate) fn simulated(self, simulated: Simulated) -> Self {
+        Self { simulated, ..self }
+    }
+
     pub(crate) fn letters(&self) -> Option<Arc<dyn DeadLetters>> {
         self.letters.clone()
     }
@@ -203,13 +212,9 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         let clock = clock_of(self.source.clone(), self.leases.clone(), self.clock);
         let mut rng = fastrand::Rng::with_seed(self.settings.seed);
         let mut own_rng = fastrand::Rng::with_seed(!self.settings.seed);
-        let nonce = if left_out!(TrustingStart) {
-            0
-        } else {
-            rng.u64(..)
-        };
+        let nonce = rng.u64(..);
         let origin = Instant::now();
-        let mut rules = self.settings.fleet_rules();
+        let mut rules = self.settings.fleet_rules(&self.simulated);
         rules.identity = self.identity;
         rules.accepts_new_identity = self.accepts_new_identity;
         let machine = Fleet::new(rules, nonce, rng, origin.elapsed());
@@ -244,6 +249,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             budget,
             progress: self.progress,
             liveness: liveness_of(machine.clone()),
+            simulated: self.simulated,
         };
         let engine = Arc::new(engine);
         let rescued = Rescued::new(engine.clone(), &me, own_rng.fork());

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::core::backoff::{AttemptLimits, Backoff};
-use crate::core::fleet::events::{self as fleet, Rule};
+use crate::core::fleet::events as fleet;
 use crate::core::group::Identity;
-use crate::core::pipeline::{DeadLetterRules, LeftOut, Rules};
-use crate::gate::left_out;
+use crate::core::pipeline::{DeadLetterRules, Rule, Rules};
+use crate::engine::simulated::Simulated;
 use crate::stores::leases::InitialPosition;
 
 /// So many rows of the lease table are read every `look_interval` in any case. They are some 400 bytes
@@ -136,8 +136,7 @@ impl Timing {
     /// How long a worker trusts its leases after it began its last successful heartbeat: a fifth
     /// less than `lease_duration`, so that clocks may run 20 % apart.
     pub fn trust(&self) -> Duration {
-        self.lease_duration
-            .mul_f64(if left_out!(TrustTooLong) { 0.95 } else { 0.8 })
+        self.lease_duration.mul_f64(0.8)
     }
 
     /// So old a record that waits is rescued; `None`: it never is.
@@ -154,7 +153,7 @@ impl Timing {
 
 impl Settings {
     /// What the records of a shard go by.
-    pub(crate) fn rules(&self, has_letters: bool) -> Rules {
+    pub(crate) fn rules(&self, has_letters: bool, left_out: Option<Rule>) -> Rules {
         let dead_letters = DeadLetterRules {
             limits: self.attempts,
             rescue_age: self.timing.rescue_age(),
@@ -164,32 +163,34 @@ impl Settings {
             backoff: self.backoff,
             dead_letters: has_letters.then_some(dead_letters),
             comes_again: false,
-            left_out: LeftOut {
-                contiguous: left_out!(FrontierOffByOne),
-                order: left_out!(TurnLost),
-            },
+            left_out,
         }
     }
 
     /// What a member of the fleet goes by.
-    pub(crate) fn fleet_rules(&self) -> fleet::Rules {
+    pub(crate) fn fleet_rules(&self, simulated: &Simulated) -> fleet::Rules {
         let timing = &self.timing;
+        let trust = if simulated.leaves_out(fleet::Rule::TrustMargin) {
+            timing.lease_duration.mul_f64(0.95)
+        } else {
+            timing.trust()
+        };
         fleet::Rules {
             worker_id: self.worker_id.clone(),
             start: self.start,
             identity: Identity::default(),
             accepts_new_identity: false,
             lease_duration: timing.lease_duration,
-            trust: timing.trust(),
+            trust,
             heartbeat_interval: timing.heartbeat_interval,
             look_interval: timing.look_interval,
-            few_rows: FEW_ROWS,
+            few_rows: simulated.few_rows.unwrap_or(FEW_ROWS),
             listing_interval: timing.listing_interval,
             handover_timeout: timing.handover_timeout,
             call_timeout: timing.call_timeout(),
             shortest_wait: timing.idle_min,
             retention: timing.retention,
-            left_out: fleet_rule_left_out(),
+            left_out: simulated.fleet,
         }
     }
 
@@ -222,24 +223,6 @@ impl Settings {
         }
         Ok(())
     }
-}
-
-/// The rule of the fleet that the simulation leaves out.
-fn fleet_rule_left_out() -> Option<Rule> {
-    let rules = [
-        (Rule::RereadAfterLapse, left_out!(NoReread)),
-        (Rule::FreshLook, left_out!(EarlyReread)),
-        (Rule::NoStaleEpoch, left_out!(StaleAdopt)),
-        (Rule::NothingByName, left_out!(TrustingStart)),
-        (Rule::DrainFirst, left_out!(HandOverTooEarly)),
-        (Rule::ListingRepairs, left_out!(ChildForgotten)),
-        (Rule::PatientRepair, left_out!(HealTooEarly)),
-        (Rule::FormatForAll, left_out!(FormatIgnored)),
-        (Rule::OneStreamAtATime, left_out!(StreamsAtOnce)),
-        (Rule::ParentFirst, left_out!(ChildBeforeParent)),
-    ];
-    let mut left_out = rules.into_iter().filter(|(_, left_out)| *left_out);
-    left_out.next().map(|(rule, _)| rule)
 }
 
 /// Settings that contradict each other.

@@ -283,7 +283,9 @@ fn in_flight<S, L: LeaseStore, H: RecordHandler>(
         handling: engine.progress.handling.clone(),
         clock: engine.clock.clone(),
     };
-    let rules = engine.settings.rules(engine.letters.is_some());
+    let rules = engine
+        .settings
+        .rules(engine.letters.is_some(), engine.simulated.pipeline);
     InFlight::new(rules, work, engine.dependency.asker(), rng)
 }
 

@@ -1,12 +1,8 @@
 //! Deliberate mistakes, one at a time, to show that the simulation notices each.
 
-use std::cell::Cell;
-
 use crate::core::claim::ClaimRule;
-
-thread_local! {
-    static FLAW: Cell<Option<Flaw>> = const { Cell::new(None) };
-}
+use crate::core::fleet::events::Rule as FleetRule;
+use crate::core::pipeline::Rule as PipelineRule;
 
 /// A rule of the protocol that is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +68,33 @@ pub enum Flaw {
 }
 
 impl Flaw {
+    /// The rule of the fleet that it leaves out.
+    pub(super) fn of_fleet(self) -> Option<FleetRule> {
+        Some(match self {
+            Self::NoReread => FleetRule::RereadAfterLapse,
+            Self::EarlyReread => FleetRule::FreshLook,
+            Self::StaleAdopt => FleetRule::NoStaleEpoch,
+            Self::TrustingStart => FleetRule::NothingByName,
+            Self::TrustTooLong => FleetRule::TrustMargin,
+            Self::HandOverTooEarly => FleetRule::DrainFirst,
+            Self::ChildForgotten => FleetRule::ListingRepairs,
+            Self::HealTooEarly => FleetRule::PatientRepair,
+            Self::FormatIgnored => FleetRule::FormatForAll,
+            Self::StreamsAtOnce => FleetRule::OneStreamAtATime,
+            Self::ChildBeforeParent => FleetRule::ParentFirst,
+            _ => return None,
+        })
+    }
+
+    /// The rule of the pipeline that it leaves out.
+    pub(super) fn of_pipeline(self) -> Option<PipelineRule> {
+        match self {
+            Self::FrontierOffByOne => Some(PipelineRule::Contiguous),
+            Self::TurnLost => Some(PipelineRule::Order),
+            _ => None,
+        }
+    }
+
     /// Those of the sender, which a simulation with [`Scenario::mail`](super::Scenario::mail) notices.
     pub const OF_THE_SENDER: [Self; 11] = [
         Self::ClaimIgnored,
@@ -126,26 +149,5 @@ impl Flaw {
             Self::BusyIsDone => ClaimRule::BusyIsNotDone,
             _ => return None,
         })
-    }
-}
-
-/// Whether this thread simulates a system with this flaw.
-pub(crate) fn has(flaw: Flaw) -> bool {
-    FLAW.get() == Some(flaw)
-}
-
-/// While it lives, this thread's system is broken in one way.
-pub(super) struct Broken;
-
-impl Broken {
-    pub fn by(flaw: Option<Flaw>) -> Self {
-        FLAW.set(flaw);
-        Self
-    }
-}
-
-impl Drop for Broken {
-    fn drop(&mut self) {
-        FLAW.set(None);
     }
 }

@@ -203,7 +203,6 @@ pub fn simulate_handler<H: RecordHandler>(
     handler: impl Fn() -> H + Send + Sync + 'static,
     change: impl Fn(&mut fastrand::Rng, SystemTime) -> Commit + Send + Sync + 'static,
 ) -> Outcome {
-    let _broken = flaw::Broken::by(scenario.flaw);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

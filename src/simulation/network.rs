@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use tokio::sync::oneshot;
 
 use super::clocks::Clocks;
-use super::flaw::{Flaw, has};
+use super::flaw::Flaw;
 use super::world::World;
 use crate::core::group::Identity;
 use crate::core::record::Position;
@@ -56,7 +56,10 @@ impl Network {
         clocks: Clocks,
         blind: Arc<AtomicBool>,
     ) -> Self {
-        let table = world.table.of_build(reads);
+        let mut table = world.table.of_build(reads);
+        if world.has(Flaw::FormatIgnored) {
+            table = table.careless();
+        }
         Self {
             world,
             worker,
@@ -186,7 +189,7 @@ impl LeaseStore for Network {
     }
 
     fn service_time(&self) -> Option<SystemTime> {
-        let told = self.answered.load(Ordering::Relaxed) && !has(Flaw::OwnClock);
+        let told = self.answered.load(Ordering::Relaxed) && !self.world.has(Flaw::OwnClock);
         told.then(|| self.world.now())
     }
 
@@ -258,13 +261,13 @@ impl LeaseStore for Network {
     }
 
     async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
-        let (table, mut take) = (self.table.clone(), take.clone());
+        let (world, table, mut take) = (self.world.clone(), self.table.clone(), take.clone());
         let apply = async move {
-            if has(Flaw::TakeWithoutBeat) {
+            if world.has(Flaw::TakeWithoutBeat) {
                 take.from = take.from.map(|(owner, _)| (owner, None));
             }
             let row = table.snapshot().leases.remove(&take.shard);
-            if let Some(row) = row.filter(|_| has(Flaw::TakeWithoutEpoch)) {
+            if let Some(row) = row.filter(|_| world.has(Flaw::TakeWithoutEpoch)) {
                 take.from = row.owner.map(|owner| (owner, None));
                 (take.seen_epoch, take.epoch) = (row.epoch, row.epoch + 1);
             }
@@ -301,7 +304,7 @@ impl LeaseStore for Network {
         let (checkpoint, report) = (checkpoint.clone(), report.clone());
         let apply = async move {
             let row = table.snapshot().leases.remove(&hold.shard);
-            if let Some(row) = row.filter(|_| has(Flaw::CheckpointWithoutEpoch)) {
+            if let Some(row) = row.filter(|_| world.has(Flaw::CheckpointWithoutEpoch)) {
                 hold.epoch = row.epoch;
                 hold.owner = row.owner.unwrap_or(hold.owner);
             }
@@ -349,9 +352,10 @@ impl LeaseStore for Network {
     }
 
     async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
-        let (table, gap, hold) = (self.table.clone(), gap.clone(), hold.cloned());
+        let (world, table) = (self.world.clone(), self.table.clone());
+        let (gap, hold) = (gap.clone(), hold.cloned());
         let apply = async move {
-            if has(Flaw::SilentGap) {
+            if world.has(Flaw::SilentGap) {
                 Ok(Some(()))
             } else {
                 table.record_gap(&gap, hold.as_ref()).await

@@ -98,7 +98,8 @@ impl<H: RecordHandler> Worker<H> {
         let at = GroupTable::new(Group::default(), "simulated");
         let consumer = Consumer::new(at, network.clone(), network, handler)
             .settings(settings)
-            .clock(clock);
+            .clock(clock)
+            .simulated(self.world.simulated());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         self.account();
         self.counters = consumer.counters();

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::time::Instant;
 
+use super::flaw::Flaw;
 use super::mailing::{self, Mailing};
 use super::streams::Streams;
 use super::trace::describe_change;
@@ -17,6 +18,7 @@ use super::{Counts, Flaw, Outcome, Scenario, weather};
 use crate::core::record::Event;
 use crate::core::shard::ShardId;
 use crate::engine::handler::RecordHandler;
+use crate::engine::simulated::Simulated;
 use crate::stores::leases::memory::MemoryLeases;
 use crate::stores::leases::{Consistency, Epoch, Hold, LeaseRow, View};
 use crate::stores::source::memory::{Commit, MemoryStream};
@@ -68,6 +70,8 @@ pub(super) struct Climate {
     /// In how many of a thousand moments the stream is switched off or replaced. In a fourth as many
     /// everybody leaves for a while, which may be longer than the stream keeps a record.
     pub replaced: u32,
+    /// So many leases are few: of more, a worker reads the heartbeats alone most of the time.
+    pub few_rows: usize,
     /// How long an operator leaves the table alone, at the start and after every change behind the
     /// fleet's back.
     pub peace: Duration,
@@ -83,6 +87,7 @@ impl Climate {
             retention: Duration::from_secs(rng.u64(12..40)),
             replaced: [0, 0, 4, 12][rng.usize(..4)],
             peace: Duration::from_secs([4, 15, 60][rng.usize(..3)]),
+            few_rows: [0, 100][rng.usize(..2)],
         }
     }
 }
@@ -123,10 +128,25 @@ impl World {
             state: Mutex::new(state),
             origin: Instant::now(),
             traced: scenario.traced,
+            flaw: scenario.flaw,
             climate,
             commits,
             mailing: scenario.mail.map(Mailing::new),
-            flaw: scenario.flaw,
+        }
+    }
+
+    /// Whether what is simulated has this flaw.
+    pub fn has(&self, flaw: Flaw) -> bool {
+        self.flaw == Some(flaw)
+    }
+
+    /// What the simulation changes of each consumer, beside its gate.
+    pub fn simulated(&self) -> Simulated {
+        Simulated {
+            fleet: self.flaw.and_then(Flaw::of_fleet),
+            pipeline: self.flaw.and_then(Flaw::of_pipeline),
+            few_rows: Some(self.climate.few_rows),
+            ..Simulated::default()
         }
     }
 

@@ -84,6 +84,8 @@ pub enum Rule {
     OneStreamAtATime,
     /// A child is read only once its parent is finished.
     ParentFirst,
+    /// Trust ends before others lose patience.
+    TrustMargin,
 }
 
 /// A call failed; it is not known whether it was applied.

@@ -18,17 +18,17 @@ pub struct Rules {
     pub dead_letters: Option<DeadLetterRules>,
     /// The source brings records again that have not ended, as Lambda does.
     pub comes_again: bool,
-    /// What a simulation leaves out.
-    pub left_out: LeftOut,
+    /// The rule that a simulation leaves out.
+    pub left_out: Option<Rule>,
 }
 
-/// Rules that a simulation leaves out, to see that it notices. All are kept by default.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LeftOut {
+/// Rules that a simulation leaves out, one at a time, to see that it notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
     /// The watermark waits for the records below it.
-    pub contiguous: bool,
+    Contiguous,
     /// A record that failed stays the first of its key.
-    pub order: bool,
+    Order,
 }
 
 /// When records become dead letters.

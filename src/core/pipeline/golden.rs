@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, LeftOut, Next, Now,
-    Pipeline, Rules, Try, Verdict,
+    Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, Next, Now, Pipeline,
+    Rules, Try, Verdict,
 };
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::breaker::blame::Blame;
@@ -97,7 +97,7 @@ fn rules(words: &[&str]) -> Rules {
         backoff: Backoff::default(),
         dead_letters: (!words.contains(&"no-dead-letters")).then_some(dead_letters),
         comes_again: words.contains(&"comes-again"),
-        left_out: LeftOut::default(),
+        left_out: None,
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 
 use super::{
-    Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, LeftOut, Next, Now,
-    Pipeline, Reason, Rules, Try,
+    Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, Next, Now, Pipeline,
+    Reason, Rules, Try,
 };
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::breaker::blame::Blame;
@@ -71,7 +71,7 @@ impl Play {
             backoff: Backoff::default(),
             dead_letters: Some(DeadLetterRules { limits, rescue_age }),
             comes_again: true,
-            left_out: LeftOut::default(),
+            left_out: None,
         };
         let rng = fastrand::Rng::with_seed(seed);
         let mut pipeline = Pipeline::new(rules);

@@ -112,7 +112,7 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DeadLetterRules, LeftOut};
+    use super::super::DeadLetterRules;
     use super::*;
     use crate::core::backoff::{AttemptLimits, Backoff};
 
@@ -129,7 +129,7 @@ mod tests {
             backoff: Backoff::default(),
             dead_letters: dead_letters.then_some(DeadLetterRules { limits, rescue_age }),
             comes_again,
-            left_out: LeftOut::default(),
+            left_out: None,
         }
     }
 

@@ -19,7 +19,7 @@ use super::tasks::Tasks;
 use crate::core::Now;
 use crate::core::fleet::Fleet;
 use crate::core::fleet::events::{
-    Beat, Command, Event, Failed, HandOver, Listed, ListedStream, Note, Start, Stopped,
+    Beat, Command, Event, Failed, HandOver, Listed, ListedStream, Note, Rule, Start, Stopped,
 };
 use crate::core::fleet::repair::Repair;
 use crate::core::fleet::upkeep::NEXT_FOUND;
@@ -27,7 +27,6 @@ use crate::engine::Engine;
 use crate::engine::handler::RecordHandler;
 use crate::engine::progress::{Counters, Standing};
 use crate::engine::trust::{Published, Trust};
-use crate::gate::left_out;
 use crate::stores::leases::{
     Consistency, GroupRow, Incarnation, LeaseStore, Reach, Take, WorkerRow,
 };
@@ -287,7 +286,8 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
     }
 
     async fn look(self: Arc<Self>, reach: Reach, consistency: Consistency) -> Event {
-        let patience = if left_out!(EarlyReread) { 100 } else { 1 };
+        let endless = self.simulated.leaves_out(Rule::FreshLook);
+        let patience = if endless { 100 } else { 1 };
         let look = self.leases.look_at(reach, consistency);
         let result = within(self.limit() * patience, look).await.map(Arc::new);
         if let Ok(view) = &result {

@@ -74,7 +74,7 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         };
         let rules = Rules {
             comes_again: true,
-            ..function.settings.rules(function.letters.is_some())
+            ..function.settings.rules(function.letters.is_some(), None)
         };
         let asker = function.dependency.asker();
         Self {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{How, RedriveStep, RedrivenKey};
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::claim::Liveness;
-use crate::core::pipeline::{Change, Closing, DeadLetterRules, LeftOut, Rules, Verdict};
+use crate::core::pipeline::{Change, Closing, DeadLetterRules, Rules, Verdict};
 use crate::engine::dependency::{Try, Turn};
 use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::engine::run_pipeline::{Buried, Bury, InFlight, Work};
@@ -237,7 +237,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
             },
             dead_letters: Some(DeadLetterRules { limits, rescue_age }),
             comes_again: false,
-            left_out: LeftOut::default(),
+            left_out: None,
         };
         let context = Context::detached()
             .of_worker(&how.incarnation, Liveness::Unknown)

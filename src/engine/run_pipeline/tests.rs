@@ -50,7 +50,7 @@ fn in_flight(handler: &Arc<Count>, until: Instant) -> InFlight<'static, Arc<Coun
     };
     let rng = || fastrand::Rng::with_seed(7);
     let asker = Dependency::new(&Limits::default(), rng()).asker();
-    InFlight::new(Settings::default().rules(false), work, asker, rng())
+    InFlight::new(Settings::default().rules(false, None), work, asker, rng())
 }
 
 #[tokio::test(start_paused = true)]

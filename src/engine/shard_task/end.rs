@@ -7,13 +7,13 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::{Ahead, ShardTask, Stopped, gap_row, next_order, until};
+use crate::core::fleet::events::Rule;
 use crate::core::record::SequenceNumber;
 use crate::core::shard::{Shard, ShardId};
 use crate::engine::Engine;
 use crate::engine::handler::RecordHandler;
 use crate::engine::progress::Counters;
 use crate::engine::settings::OnGap;
-use crate::gate::left_out;
 use crate::stores::leases::{GapRow, Hold, LeaseRow, LeaseStore, Report};
 use crate::stores::retry::{UNTIL_ANSWERED, persist};
 use crate::stores::source::{SourceError, StreamSource};
@@ -143,7 +143,7 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
     report: Report,
     mut rng: fastrand::Rng,
 ) -> Stopped {
-    let children = find_children(&engine.source, &hold.shard, &mut rng).await;
+    let children = find_children(&engine, &hold.shard, &mut rng).await;
     let ids: Vec<_> = children.iter().map(|child| child.id.as_str()).collect();
     info!(shard = %hold.shard, children = ?ids, "the shard ended");
     // Ending the parent raises its epoch once more; its children begin above that.
@@ -172,11 +172,12 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// A child becomes visible some time after its parent was closed, so an empty answer is asked for
 /// again before the full listing decides. An error other than a throttle also lets the full listing
 /// decide: a stream that has forgotten the parent refuses the question, and will always refuse it.
-async fn find_children<S: StreamSource>(
-    source: &S,
+async fn find_children<S: StreamSource, L, H>(
+    engine: &Engine<S, L, H>,
     parent: &ShardId,
     rng: &mut fastrand::Rng,
 ) -> Vec<Shard> {
+    let source = &engine.source;
     let (mut empty, mut refused) = (0, false);
     for attempt in 1.. {
         let answer = if refused || empty >= EMPTY_ANSWERS {
@@ -189,7 +190,7 @@ async fn find_children<S: StreamSource>(
             source.children(parent).await
         };
         match answer {
-            Ok(shards) if left_out!(ChildForgotten) => return shards,
+            Ok(shards) if engine.simulated.leaves_out(Rule::ListingRepairs) => return shards,
             Ok(mut shards) => {
                 shards.retain(|shard| shard.parent.as_ref() == Some(parent));
                 if !shards.is_empty() || empty >= EMPTY_ANSWERS {

@@ -51,6 +51,16 @@ impl MemoryLeases {
         }
     }
 
+    /// As a build would use it that writes rows that others may not read.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub(crate) fn careless(self) -> Self {
+        Self {
+            formats: self.formats.careless(),
+            ..self
+        }
+    }
+
     /// The rows as they stand.
     pub fn snapshot(&self) -> View {
         self.rows().clone()

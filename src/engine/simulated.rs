@@ -1,0 +1,22 @@
+//! What a simulation does to a consumer. One that is not simulated keeps all rules.
+
+use crate::core::fleet::events::Rule as FleetRule;
+use crate::core::pipeline::Rule as PipelineRule;
+
+/// What a simulation does to a consumer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Simulated {
+    /// The rule of the fleet that is left out.
+    pub fleet: Option<FleetRule>,
+    /// The rule of the pipeline that is left out.
+    pub pipeline: Option<PipelineRule>,
+    /// So many leases are few, in place of the usual number.
+    pub few_rows: Option<usize>,
+}
+
+impl Simulated {
+    /// Whether this rule of the fleet is left out.
+    pub fn leaves_out(&self, rule: FleetRule) -> bool {
+        self.fleet == Some(rule)
+    }
+}
