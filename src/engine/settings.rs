@@ -24,7 +24,8 @@ pub struct Settings {
     /// How many records of one shard are handled at once, each of another item.
     pub concurrency: usize,
     /// How much memory the records of the process may take, in bytes, over all its shards
-    /// ([`Budget`](crate::engine::budget::Budget)). At least 1 MiB, which is what one read may bring.
+    /// ([`Budget`](crate::engine::budget::Budget)). At least 1 MiB; less than the 2.5 MiB
+    /// that one read may take counts as that.
     pub memory_budget: usize,
     /// What to do after records were trimmed before they could be read.
     pub on_gap: OnGap,

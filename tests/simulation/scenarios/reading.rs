@@ -44,7 +44,7 @@ async fn thirty_two_lanes_and_a_handler_of_five_milliseconds_pass_6_000_records_
 #[tokio::test(start_paused = true)]
 async fn a_shard_whose_handler_hangs_stops_no_other_however_much_it_could_read() {
     let mut stage = Stage::new(3);
-    stage.settings.memory_budget = 2 << 20;
+    stage.settings.memory_budget = 5 << 20;
     let stuck = stage.stream.open_shards()[0].clone();
     stage.hand.stick(&stuck);
     let _one = stage.worker("one");
