@@ -100,10 +100,10 @@ impl Worker {
 impl Play {
     fn new(seed: u64, left_out: Option<Rule>) -> Self {
         // Every other history is that of a large table.
-        let few_rows = if seed % 2 == 0 { 100 } else { 0 };
+        let few_rows = if seed.is_multiple_of(2) { 100 } else { 0 };
         let rules = |name: &str| Rules {
-            left_out,
             few_rows,
+            left_out,
             ..rules(name)
         };
         let workers = ["one", "two", "three"].iter().zip(seed..);

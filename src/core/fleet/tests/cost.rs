@@ -133,7 +133,7 @@ impl Large {
         while !holds(&self.current()) {
             self.run(STEP);
         }
-        self.elapsed - began
+        self.elapsed.saturating_sub(began)
     }
 
     fn turn(&mut self, at: usize) {
