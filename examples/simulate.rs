@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         shards: arguments.shards,
         weather: Duration::from_secs(arguments.weather),
         // A claim that nobody can tell about holds its order for minutes.
-        calm: Duration::from_mins(if arguments.mail.is_some() { 10 } else { 5 }),
+        calm: Duration::from_mins(15),
         mail: arguments.mail,
         flaw: arguments.flaw,
         ..Scenario::seeded(seed)

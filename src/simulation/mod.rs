@@ -67,7 +67,7 @@ impl Scenario {
             workers: 3,
             shards: 2,
             weather: Duration::from_mins(2),
-            calm: Duration::from_mins(5),
+            calm: Duration::from_mins(15),
             mail: None,
             flaw: None,
             traced: false,

@@ -28,6 +28,9 @@ pub(super) struct Listing {
     in_flight: Option<Asked>,
     /// How many times in a row listing failed.
     failures: u32,
+    /// Whether some lease cannot be read, and so not what it leaves due. It may be an archived one,
+    /// which only those see who list.
+    pub unread: bool,
     /// Whether the stream ever answered me.
     reached: bool,
     /// There is no group yet: what the stream lists now is what it starts from.
@@ -91,9 +94,9 @@ impl Listing {
         self.mine
     }
 
-    /// Whether listing has failed for a while.
+    /// Whether listing has failed for a while, or is of no use.
     pub fn is_unable(&self) -> bool {
-        self.failures >= FAILURES
+        self.failures >= FAILURES || self.unread
     }
 
     /// The stream answered me, be it by a read of a shard.

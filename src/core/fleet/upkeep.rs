@@ -12,7 +12,7 @@ use super::listing::{Known, Listing};
 use super::looks::Begun;
 use super::repair::{Findings, Repair, begun_stream, group_row, to_the_millisecond};
 use super::rows::GroupRow;
-use super::snapshot::{Reach, Unfit, View};
+use super::snapshot::{Reach, Unfit, Unreadable, View};
 use super::validity::LOOKS_LAST;
 use crate::core::Now;
 use crate::core::shard::{Shard, ShardId};
@@ -93,6 +93,8 @@ impl Upkeep {
     pub fn remember(&mut self, view: &View, begun: Begun, now: Duration) {
         if begun.reach == Reach::All {
             self.archived.clone_from(&view.archived);
+            let newer = |row: &Unreadable| row.is_newer() && row.shard().is_some();
+            self.listing.unread = view.unreadable.iter().any(newer);
         }
         if self.group.is_none() {
             self.group.clone_from(&view.group);
