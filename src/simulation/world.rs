@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::time::Instant;
 
-use super::flaw::Flaw;
 use super::mailing::{self, Mailing};
 use super::streams::Streams;
 use super::trace::describe_change;
@@ -146,7 +145,6 @@ impl World {
             fleet: self.flaw.and_then(Flaw::of_fleet),
             pipeline: self.flaw.and_then(Flaw::of_pipeline),
             few_rows: Some(self.climate.few_rows),
-            ..Simulated::default()
         }
     }
 
