@@ -1,22 +1,14 @@
 //! An order, as the confirmation needs it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use lettre::Address;
-use minijinja::value::Value;
 use serde_dynamo::Item;
 
 use super::address::Mailbox;
 use super::decimal::Decimal;
 use super::money::{Currency, Money};
 use super::setting::Setting;
-use super::values::{known, plain_map};
-
-/// What templates see as it was read, or not at all, whatever attribute has the name.
-const READ: [&str; 7] = [
-    "id", "email", "name", "total", "currency", "lines", "language",
-];
 
 /// Why an item, or a part of it, cannot be read. Names the order and the setting, never an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,30 +96,6 @@ impl Order {
             unreadable: Vec::new(),
             item: None,
         }
-    }
-
-    /// The order for templates: every attribute of the item, and over them what was read. What
-    /// could not be read is not there, whatever attribute has its name.
-    pub(super) fn template_value(&self) -> Value {
-        let mut merged = self.attributes();
-        for read in READ {
-            merged.remove(read);
-        }
-        merged.extend(known(self));
-        Value::from(merged)
-    }
-
-    /// The item of the table, for templates.
-    pub(super) fn template_item(&self) -> Value {
-        match &self.item {
-            Some(_) => Value::from(self.attributes()),
-            None => Value::from(known(self)),
-        }
-    }
-
-    fn attributes(&self) -> BTreeMap<String, Value> {
-        let item = self.item.as_ref();
-        item.map(|item| plain_map(item.inner())).unwrap_or_default()
     }
 }
 

@@ -39,10 +39,9 @@ use connection::{Connection, WriteFailed};
 use pool::{Got, Pool, Waiter};
 pub use reply::{Class, Reply};
 pub use secrets::Reload;
+pub use secrets::Secret;
 use secrets::Secrets;
-pub use settings::{
-    BadSettings, Login, Mechanism, Secret, Security, SmtpSettings, Timeouts, TlsIdentity,
-};
+pub use settings::{BadSettings, Login, Mechanism, Security, SmtpSettings, Timeouts, TlsIdentity};
 pub use stage::{Cause, Delivery, Refusal, SendStage};
 #[cfg(feature = "ses")]
 pub(super) use wire::ascii_domain;

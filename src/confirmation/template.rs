@@ -15,6 +15,7 @@ use super::expression::add_filters;
 use super::order::Order;
 use super::setting::Setting;
 use super::text::{clean_body, clean_line};
+use super::values;
 
 const SUBJECT: &str = "subject.txt";
 const TEXT: &str = "body.txt";
@@ -234,8 +235,8 @@ impl Templates {
 
     fn try_fill(&self, name: &str, order: &Order, shop: &Shop) -> Result<String, minijinja::Error> {
         let context = context! {
-            order => order.template_value(),
-            item => order.template_item(),
+            order => values::order(order),
+            item => values::item(order),
             shop => context! { name => shop.name.as_str(), email => shop.email.as_str() },
         };
         self.environment.get_template(name)?.render(context)

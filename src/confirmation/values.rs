@@ -12,8 +12,37 @@ use super::order::{Order, OrderLine};
 /// How many lines the mail lists; it gives the number of the others.
 const LISTED_LINES: usize = 100;
 
+/// What templates see as it was read, or not at all, whatever attribute has the name.
+const READ: [&str; 7] = [
+    "id", "email", "name", "total", "currency", "lines", "language",
+];
+
+/// The order for templates: every attribute of the item, and over them what was read. What could not
+/// be read is absent, whatever attribute has its name.
+pub(super) fn order(order: &Order) -> Value {
+    let mut merged = attributes(order);
+    for read in READ {
+        merged.remove(read);
+    }
+    merged.extend(known(order));
+    Value::from(merged)
+}
+
+/// The item for templates, as it is in the table.
+pub(super) fn item(order: &Order) -> Value {
+    match &order.item {
+        Some(_) => Value::from(attributes(order)),
+        None => Value::from(known(order)),
+    }
+}
+
+fn attributes(order: &Order) -> BTreeMap<String, Value> {
+    let item = order.item.as_ref();
+    item.map(|item| plain_map(item.inner())).unwrap_or_default()
+}
+
 /// What was read, under the names that templates use.
-pub(super) fn known(order: &Order) -> BTreeMap<String, Value> {
+fn known(order: &Order) -> BTreeMap<String, Value> {
     let money = |money: Option<Money>| money.map_or(Value::from(()), Value::from_object);
     let line = |line: &OrderLine| {
         Value::from(BTreeMap::from([

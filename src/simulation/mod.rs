@@ -25,10 +25,10 @@ use crate::core::claim::OnAmbiguous;
 mod clocks;
 pub mod flaw;
 pub(crate) mod gate;
-mod mailing;
+mod mailer;
 mod network;
 mod operator;
-mod streams;
+mod run;
 mod trace;
 mod weather;
 mod witness;
@@ -208,7 +208,7 @@ pub fn simulate_handler<H: RecordHandler>(
         .start_paused(true)
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(world::run(scenario, Arc::new(handler), Box::new(change))),
+        Ok(runtime) => runtime.block_on(run::run(scenario, Arc::new(handler), Box::new(change))),
         Err(error) => {
             let violation = Some(format!("no runtime for the simulation: {error}"));
             Outcome {

@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::operator;
 use super::worker::Worker;
-use super::world::World;
-use super::{operator, streams};
+use super::world::{LATE, World, streams};
 use crate::core::shard::{Shard, ShardId};
 use crate::engine::handler::RecordHandler;
-
-/// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
-pub(super) const LATE: Duration = Duration::from_secs(25);
 
 /// Things go wrong for so long.
 pub(super) async fn storm<H: RecordHandler>(

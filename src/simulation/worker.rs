@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 
 use super::clocks::Clocks;
 use super::gate::Gate;
-use super::mailing::{self, Mailer};
+use super::mailer::Mailer;
 use super::network::Network;
-use super::world::World;
+use super::world::{World, mailing};
 use crate::core::group::{Group, GroupTable};
 use crate::core::record::Record;
 use crate::engine::consumer::{Consumer, clock_of};

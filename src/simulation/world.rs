@@ -2,26 +2,28 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_dynamo::{AttributeValue, Item};
 use tokio::time::Instant;
 
-use super::mailing::{self, Mailing};
-use super::streams::Streams;
 use super::trace::describe_change;
 use super::witness::Witness;
-use super::worker::Worker;
-use super::{Counts, Flaw, Outcome, Scenario, weather};
+use super::{Counts, Flaw, Outcome, Scenario};
 use crate::core::record::Event;
 use crate::core::shard::ShardId;
-use crate::engine::handler::RecordHandler;
 use crate::engine::simulated::Simulated;
 use crate::stores::leases::memory::MemoryLeases;
 use crate::stores::leases::{Consistency, Epoch, Hold, LeaseRow, View};
 use crate::stores::source::memory::{Commit, MemoryStream};
 use crate::stores::source::{Batch, ShardIterator, SourceError};
+
+pub mod mailing;
+pub mod streams;
+
+use mailing::Mailing;
+use streams::Streams;
 
 /// How many past states of the table an eventually consistent look may still see.
 const PAST: usize = 6;
@@ -29,9 +31,8 @@ const PAST: usize = 6;
 /// How many changes are made to reach every shard.
 const LAST_COMMITS: usize = 60;
 
-/// Within this time a fleet that is settled handles what is committed: an attempt that mails takes
-/// some of it.
-const SOON: Duration = Duration::from_mins(1);
+/// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
+pub(super) const LATE: Duration = Duration::from_secs(25);
 
 /// How many different items are changed.
 const KEYS: u64 = 12;
@@ -102,7 +103,7 @@ struct State {
 }
 
 impl World {
-    fn new(scenario: &Scenario, commits: Commits) -> Self {
+    pub fn new(scenario: &Scenario, commits: Commits) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
         let mut climate = Climate::of(&mut rng);
         if scenario.mail.is_some() {
@@ -299,7 +300,7 @@ impl World {
     }
 
     /// Commits changes until every open shard has one, or chance will not have it so.
-    fn commit_everywhere(&self) {
+    pub fn commit_everywhere(&self) {
         let mut quiet: BTreeSet<_> = self.stream.open_shards().into_iter().collect();
         for _ in 0..LAST_COMMITS {
             if quiet.is_empty() {
@@ -308,6 +309,21 @@ impl World {
             if let Some(shard) = self.commit() {
                 quiet.remove(&shard);
             }
+        }
+    }
+
+    /// From now on nothing goes wrong by chance.
+    pub fn clear_up(&self) {
+        self.state().fair = true;
+    }
+
+    /// What became of it.
+    pub fn outcome(&self) -> Outcome {
+        let state = &mut *self.state();
+        Outcome {
+            violation: state.violation.take(),
+            counts: std::mem::take(&mut state.counts),
+            trace: std::mem::take(&mut state.trace),
         }
     }
 
@@ -329,7 +345,7 @@ impl World {
     }
 
     /// Whether everything is handled, or told to be lost, and all shards are shared among `workers`.
-    fn settled(&self, workers: usize) -> Result<(), String> {
+    pub fn settled(&self, workers: usize) -> Result<(), String> {
         let view = self.table.snapshot();
         self.witness(|witness| witness.unsettled(&view))?;
         self.witness(|witness| witness.unshared(&view, workers))?;
@@ -356,47 +372,4 @@ pub(super) fn change_of_few(rng: &mut fastrand::Rng, created: SystemTime) -> Com
         new_image: Some(keys),
         created,
     }
-}
-
-pub(super) async fn run<H: RecordHandler>(
-    scenario: &Scenario,
-    handler: Arc<dyn Fn() -> H + Send + Sync>,
-    commits: Commits,
-) -> Outcome {
-    let world = Arc::new(World::new(scenario, commits));
-    world.shards_changed();
-    let mut workers: Vec<_> = (0..scenario.workers)
-        .map(|index| Worker::new(world.clone(), handler.clone(), index))
-        .collect();
-    workers.iter_mut().for_each(Worker::start);
-    weather::storm(&world, &mut workers, scenario.weather).await;
-    weather::clear(&world, &mut workers);
-    world.state().fair = true;
-    // A worker whose last mails ended in doubt tries the server again minutes later.
-    let soon = scenario.mail.map_or(SOON, |_| scenario.calm);
-    for within in [scenario.calm, soon] {
-        world.commit_everywhere();
-        settle(&world, &mut workers, within).await;
-    }
-    workers.iter_mut().for_each(Worker::crash);
-    workers.iter().for_each(Worker::account);
-    let state = &mut *world.state();
-    Outcome {
-        violation: state.violation.take(),
-        counts: std::mem::take(&mut state.counts),
-        trace: std::mem::take(&mut state.trace),
-    }
-}
-
-/// Waits until everything is settled, which must be within this time. Who was about to leave when
-/// the weather cleared is started anew.
-async fn settle<H: RecordHandler>(world: &World, workers: &mut [Worker<H>], within: Duration) {
-    let limit = Instant::now() + within;
-    let mut settled = world.settled(workers.len());
-    while settled.is_err() && Instant::now() < limit && !world.is_violated() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        weather::start_all(workers);
-        settled = world.settled(workers.len());
-    }
-    world.judge(settled.map_err(|left| format!("not settled after {within:?}: {left}")));
 }

@@ -16,8 +16,9 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::reply::{Capabilities, Class, Reply};
-use super::settings::{Login, Mechanism, Secret, Security, SmtpSettings};
-use super::stage::{Cause, Refusal, SendStage};
+use super::secrets::Secret;
+use super::settings::{Login, Mechanism, Security, SmtpSettings};
+use super::stage::{Cause, Refusal, SendStage, within};
 use super::stream::{Stream, connect, handshake};
 use super::wire::Flight;
 
@@ -352,16 +353,6 @@ impl Connection {
             .unwrap_or(Err(Cause::Timeout(limit)))?;
         self.used = Instant::now();
         Ok(reply)
-    }
-}
-
-pub(super) async fn within<T>(
-    limit: Duration,
-    step: impl Future<Output = io::Result<T>>,
-) -> Result<T, Cause> {
-    match timeout(limit, step).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(Cause::Timeout(limit)),
     }
 }
 

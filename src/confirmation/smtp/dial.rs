@@ -9,8 +9,22 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use super::connection::within;
 use super::stage::Cause;
+use super::stage::within;
+
+/// Connects to a simulated server.
+#[cfg(feature = "simulation")]
+#[derive(Clone)]
+pub(super) struct Dial(
+    pub(super) std::sync::Arc<dyn Fn() -> std::io::Result<tokio::io::DuplexStream> + Send + Sync>,
+);
+
+#[cfg(feature = "simulation")]
+impl std::fmt::Debug for Dial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dial")
+    }
+}
 
 /// The next address is tried after so long, while those before it have not answered
 /// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305#section-5)).

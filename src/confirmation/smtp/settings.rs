@@ -1,34 +1,8 @@
 //! Where the mail server is and how to talk to it.
 
-use std::fmt;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
-use super::secrets::Reload;
-use super::url;
-
-/// A secret: wiped from memory when dropped, never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Keeps a secret.
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The secret itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(...)")
-    }
-}
+use super::secrets::{Reload, Secret};
 
 /// How the connection is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +165,7 @@ pub struct SmtpSettings {
     pub timeouts: Timeouts,
     /// Where the server is when it is simulated.
     #[cfg(feature = "simulation")]
-    pub(super) dial: Option<super::stream::Dial>,
+    pub(super) dial: Option<super::dial::Dial>,
 }
 
 /// An SMTP URL or a combination of settings that cannot work.
@@ -224,20 +198,6 @@ pub enum BadSettings {
 }
 
 impl SmtpSettings {
-    /// Reads `smtps://user@host:465` (TLS from the start), `smtp://user@host:587` (STARTTLS,
-    /// demanded) or `smtp://127.0.0.1:2525` (plain, because it is the loopback).
-    ///
-    /// After a question mark: `tls=none` allows plain SMTP to another host, `tls=required` demands
-    /// STARTTLS of a loopback host, `auth=plain|login|xoauth2` fixes the mechanism. A password is
-    /// better given apart than in the URL; one given apart wins.
-    ///
-    /// # Errors
-    ///
-    /// [`BadSettings`] says what is wrong. It never repeats a password.
-    pub fn from_url(url: &str, password: Option<Secret>) -> Result<Self, BadSettings> {
-        url::settings(url, password)
-    }
-
     /// Connects to a simulated mail server, such as a test has in memory, instead of over the network.
     #[cfg(feature = "simulation")]
     #[must_use]
@@ -246,7 +206,7 @@ impl SmtpSettings {
         dial: impl Fn() -> std::io::Result<tokio::io::DuplexStream> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            dial: Some(super::stream::Dial(std::sync::Arc::new(dial))),
+            dial: Some(super::dial::Dial(std::sync::Arc::new(dial))),
             ..self
         }
     }

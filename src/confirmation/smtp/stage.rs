@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::reply::{Class, Reply};
 
 /// A step of the conversation with the mail server.
@@ -201,5 +203,16 @@ impl Delivery {
             Class::NotNow => Ok(Self::Deferred(reply)),
             Class::Done | Class::GoOn => Err(reply),
         }
+    }
+}
+
+/// A step that takes at most `limit`.
+pub(super) async fn within<T>(
+    limit: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> Result<T, Cause> {
+    match timeout(limit, step).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Cause::Timeout(limit)),
     }
 }

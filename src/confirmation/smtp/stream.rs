@@ -12,30 +12,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::connection::within;
 use super::dial;
 use super::settings::SmtpSettings;
 use super::stage::Cause;
+use super::stage::within;
 
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     #[cfg(feature = "simulation")]
     Simulated(tokio::io::DuplexStream),
-}
-
-/// Connects to a simulated server.
-#[cfg(feature = "simulation")]
-#[derive(Clone)]
-pub(super) struct Dial(
-    pub(super) std::sync::Arc<dyn Fn() -> io::Result<tokio::io::DuplexStream> + Send + Sync>,
-);
-
-#[cfg(feature = "simulation")]
-impl std::fmt::Debug for Dial {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Dial")
-    }
 }
 
 impl AsyncRead for Stream {
@@ -89,7 +75,7 @@ impl AsyncWrite for Stream {
 /// Looks the name up and connects.
 pub(super) async fn connect(settings: &SmtpSettings) -> Result<Stream, Cause> {
     #[cfg(feature = "simulation")]
-    if let Some(Dial(dial)) = &settings.dial {
+    if let Some(dial::Dial(dial)) = &settings.dial {
         return Ok(Stream::Simulated(dial()?));
     }
     let limit = settings.timeouts.connect;

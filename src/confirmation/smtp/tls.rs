@@ -54,7 +54,8 @@ mod tests {
     use tokio_rustls::rustls::pki_types::ServerName;
     use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
-    use super::super::settings::{Secret, TlsIdentity};
+    use super::super::secrets::Secret;
+    use super::super::settings::TlsIdentity;
 
     fn own_certificate() -> (CertificateDer<'static>, TlsIdentity) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

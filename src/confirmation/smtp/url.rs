@@ -6,10 +6,26 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::settings::{BadSettings, Login, Mechanism, Secret, Security, SmtpSettings, Timeouts};
+use super::secrets::Secret;
+use super::settings::{BadSettings, Login, Mechanism, Security, SmtpSettings, Timeouts};
 
-/// See [`SmtpSettings::from_url`].
-pub(super) fn settings(url: &str, password: Option<Secret>) -> Result<SmtpSettings, BadSettings> {
+impl SmtpSettings {
+    /// Reads `smtps://user@host:465` (TLS from the start), `smtp://user@host:587` (STARTTLS,
+    /// demanded) or `smtp://127.0.0.1:2525` (plain, because it is the loopback).
+    ///
+    /// After a question mark: `tls=none` allows plain SMTP to another host, `tls=required` demands
+    /// STARTTLS of a loopback host, `auth=plain|login|xoauth2` fixes the mechanism. A password is
+    /// better given apart than in the URL; one given apart wins.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSettings`] says what is wrong. It never repeats a password.
+    pub fn from_url(url: &str, password: Option<Secret>) -> Result<Self, BadSettings> {
+        settings(url, password)
+    }
+}
+
+fn settings(url: &str, password: Option<Secret>) -> Result<SmtpSettings, BadSettings> {
     let bad = |what: &str| BadSettings::Url(what.to_owned());
     let url = Url::parse(url).map_err(|e| bad(&format!("the SMTP URL is malformed ({e})")))?;
     let implicit = match url.scheme() {

@@ -26,15 +26,15 @@ const AWS_FILES: &[&str] = &[
     "lambda.rs",
 ];
 
-struct File {
+pub struct File {
     /// Below `src`, such as `leases/row.rs`.
-    path: String,
+    pub path: String,
     /// Without comments and without the tests at its end.
-    code: Vec<String>,
+    pub code: Vec<String>,
 }
 
 impl File {
-    fn new(path: &str, text: &str) -> Self {
+    pub fn new(path: &str, text: &str) -> Self {
         let mut code = Vec::new();
         for line in text.lines() {
             if line == "mod tests {" {
@@ -178,7 +178,7 @@ pub fn files(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-fn sources() -> Vec<File> {
+pub fn sources() -> Vec<File> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     files(&src, &mut paths);

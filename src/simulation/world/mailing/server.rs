@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::time::sleep;
 
-use super::super::world::World;
+use crate::simulation::world::World;
 
 /// What one direction of a connection holds.
 const WINDOW: usize = 64 * 1024;
@@ -27,7 +27,7 @@ enum Act {
 }
 
 /// A new connection to the server.
-pub(super) fn dial(world: &Arc<World>) -> DuplexStream {
+pub(in crate::simulation) fn dial(world: &Arc<World>) -> DuplexStream {
     let (near, far) = tokio::io::duplex(WINDOW);
     let world = world.clone();
     tokio::spawn(async move {

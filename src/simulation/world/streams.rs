@@ -6,15 +6,14 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::weather::LATE;
-use super::world::World;
+use super::{LATE, World};
 
 /// How many shards a new stream has at most.
 const SHARDS: u64 = 3;
 
 /// Which streams the table has.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(in crate::simulation) struct Streams {
     newest: String,
     is_on: bool,
     /// Those that were switched off, and when each is gone.
@@ -76,12 +75,12 @@ fn of(world: &World) -> MutexGuard<'_, Streams> {
 }
 
 /// The stream is switched off; what is committed until one is switched on produces no record.
-pub(super) fn switch_off(world: &World) {
+pub(in crate::simulation) fn switch_off(world: &World) {
     of(world).end(world);
 }
 
 /// A stream is switched on, if none is.
-pub(super) fn switch_on(world: &World) {
+pub(in crate::simulation) fn switch_on(world: &World) {
     let mut streams = of(world);
     if !streams.is_on {
         streams.begin(world);
@@ -89,7 +88,7 @@ pub(super) fn switch_on(world: &World) {
 }
 
 /// The stream is replaced so many times in a row.
-pub(super) fn replace(world: &World, times: u32) {
+pub(in crate::simulation) fn replace(world: &World, times: u32) {
     let mut streams = of(world);
     for _ in 0..times {
         streams.end(world);
@@ -98,7 +97,7 @@ pub(super) fn replace(world: &World, times: u32) {
 }
 
 /// The streams that were switched off long ago are gone.
-pub(super) fn forget(world: &World) {
+pub(in crate::simulation) fn forget(world: &World) {
     let now = Instant::now();
     let gone: Vec<_> = of(world)
         .ending
