@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::core::backoff::{AttemptLimits, Backoff};
-use crate::core::fleet::events as fleet;
+use crate::core::fleet::rules as fleet;
 use crate::core::group::Identity;
 use crate::core::pipeline::{DeadLetterRules, Rule, Rules};
 use crate::engine::simulated::Simulated;

@@ -1,6 +1,6 @@
 //! What a simulation does to a consumer. One that is not simulated keeps all rules.
 
-use crate::core::fleet::events::Rule as FleetRule;
+use crate::core::fleet::rules::Rule as FleetRule;
 use crate::core::pipeline::Rule as PipelineRule;
 
 /// What a simulation does to a consumer.

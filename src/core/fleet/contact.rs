@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::events::{Answer, Failed, Rule, Rules};
+use super::events::{Answer, Failed};
 use super::heartbeat::Heartbeat;
 use super::looks::{Begun, Looks};
+use super::rules::{Rule, Rules};
 use super::snapshot::Reach;
 use super::validity::{Generation, LOOKS_LAST, Validity};
 

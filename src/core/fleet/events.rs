@@ -2,91 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
+use super::listed::Listed;
 use super::repair::Repair;
 use super::rows::{GroupRow, InitialPosition, LeaseRow, Report};
 use super::snapshot::{Consistency, Reach, View};
 use super::terms::{Epoch, Hold, Incarnation, Take};
 use super::validity::Generation;
-use crate::core::backoff::Backoff;
 use crate::core::group::Identity;
 use crate::core::position::Position;
-use crate::core::shard::{Shard, ShardId};
-
-/// What a member goes by.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// Names the worker; each start of it is an [`Incarnation`] of its own.
-    pub worker_id: String,
-    /// Where a new group starts from.
-    pub start: InitialPosition,
-    /// The settings that decide which record becomes which effect.
-    pub identity: Identity,
-    /// Whether this worker may replace the group's identity by its own, once.
-    pub accepts_new_identity: bool,
-    /// How long a heartbeat must stand still before its worker counts as dead.
-    pub lease_duration: Duration,
-    /// How long I trust my leases after I began a heartbeat or a consistent look: less than others
-    /// wait.
-    pub trust: Duration,
-    /// How often a heartbeat is written.
-    pub heartbeat_interval: Duration,
-    /// How often the heartbeats are read, and the leases while they are few.
-    pub look_interval: Duration,
-    /// So many leases are read as often as the heartbeats even while there is nothing to do.
-    pub few_rows: usize,
-    /// How often one worker of the fleet lists the stream.
-    pub listing_interval: Duration,
-    /// How long records in flight may take when their shard is handed over.
-    pub handover_timeout: Duration,
-    /// After how long a call to the lease table is given up.
-    pub call_timeout: Duration,
-    /// The shortest wait before a failed call is repeated.
-    pub shortest_wait: Duration,
-    /// How long the stream keeps a record.
-    pub retention: Duration,
-    /// A rule that a simulation leaves out.
-    pub left_out: Option<Rule>,
-}
-
-impl Rules {
-    /// How long to wait before a call to the lease table is repeated that failed so often in a row.
-    pub(super) fn wait(&self, failures: u32, rng: &mut fastrand::Rng) -> Duration {
-        let backoff = Backoff {
-            base: self.shortest_wait * 2,
-            cap: self.lease_duration / 10,
-        };
-        backoff.wait(failures, rng).max(self.shortest_wait)
-    }
-}
-
-/// Rules that a simulation leaves out, one at a time, to see that it notices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
-    /// A lapse of trust voids every lease until a look that began afterwards.
-    RereadAfterLapse,
-    /// A look counts from its beginning, and only if nothing lapsed since.
-    FreshLook,
-    /// No epoch is adopted that is lower than one that was seen, or that was given up.
-    NoStaleEpoch,
-    /// A restarted worker inherits nothing by name.
-    NothingByName,
-    /// A shard is drained before it is given away.
-    DrainFirst,
-    /// A listing repairs what was missed.
-    ListingRepairs,
-    /// A row that is missing is replaced only once nobody can still be acting on it.
-    PatientRepair,
-    /// A row is written in a format that every worker reads.
-    FormatForAll,
-    /// A stream is read only once the earlier ones are finished.
-    OneStreamAtATime,
-    /// A child is read only once its parent is finished.
-    ParentFirst,
-    /// Trust ends before others lose patience.
-    TrustMargin,
-}
+use crate::core::shard::ShardId;
 
 /// A call failed; it is not known whether it was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,26 +43,6 @@ pub enum Event {
     Stopped(ShardId, Stopped),
     /// The worker is asked to leave.
     Leave,
-}
-
-/// What the stream says of itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listed {
-    /// All shards of the streams.
-    pub shards: Vec<Shard>,
-    /// The streams, oldest first.
-    pub streams: Vec<ListedStream>,
-    /// Why nothing that is committed from now on can be read.
-    pub trouble: Option<String>,
-}
-
-/// One of the table's streams.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedStream {
-    /// The label; empty where the source has one stream only and knows no label.
-    pub label: Arc<str>,
-    /// When it was switched on; nothing in it is older.
-    pub created: Option<SystemTime>,
 }
 
 /// How a shard's task ended.

@@ -11,11 +11,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::events::{
-    Command, Event, Failed, HandOver, Listed, ListedStream, Note, Rules, Start, Stopped,
-};
+use super::events::{Command, Event, Failed, HandOver, Note, Start, Stopped};
+use super::listed::{FoundStream, Listed};
 use super::repair::Repair;
 use super::rows::{Checkpoint, GroupRow, InitialPosition, LeaseRow, Report, WorkerRow};
+use super::rules::Rules;
 use super::snapshot::{Consistency, Reach, Unfit, Unreadable, View};
 use super::terms::{Incarnation, Sighting, Take};
 use super::{Fleet, Now};
@@ -329,7 +329,7 @@ fn listed(words: &[&str]) -> Listed {
     };
     Listed {
         shards: words.iter().map(shard).collect(),
-        streams: vec![ListedStream {
+        streams: vec![FoundStream {
             label: "".into(),
             created: None,
         }],

@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::events::Rule;
 use super::rows::LeaseRow;
+use super::rules::Rule;
 use super::snapshot::Snapshot;
 use super::terms::{Epoch, Incarnation};
 use crate::core::shard::ShardId;

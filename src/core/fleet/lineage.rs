@@ -13,8 +13,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::events::Rule;
 use super::rows::{Checkpoint, LeaseRow};
+use super::rules::Rule;
 use super::snapshot::{Unreadable, View};
 use crate::core::position::Position;
 use crate::core::shard::{Shard, ShardId};

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::assign::lister;
-use super::events::{Listed, Rules};
+use super::listed::Listed;
+use super::rules::Rules;
 use super::snapshot::View;
 use super::terms::Incarnation;
 use crate::core::shard::ShardId;

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::events::Rules;
+use super::rules::Rules;
 use super::snapshot::{Consistency, Reach, Unfit, View};
 use super::validity::{Generation, LOOKS_LAST};
 

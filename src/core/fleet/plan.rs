@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::assign::assign;
-use super::events::Rule;
 use super::holdings::{Holding, Holdings};
 use super::membership::Members;
 use super::rows::LeaseRow;
+use super::rules::Rule;
 use super::snapshot::View;
 use super::step::InStep;
 use super::terms::{Incarnation, Sighting, Take};

@@ -5,11 +5,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::events::Rules;
 use super::horizon::Horizon;
 use super::lineage::Tree;
 use super::listing::Known;
 use super::rows::{Checkpoint, GapRow, GroupRow, InitialPosition, LeaseRow, StreamRow};
+use super::rules::Rules;
 use super::snapshot::{Unreadable, View};
 use super::streams::{self, Moment};
 use super::terms::{Epoch, Incarnation};

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::{Answer, Command, HandOver, Note, Outbox, Rule, Start, Stopped};
+use super::events::{Answer, Command, HandOver, Note, Outbox, Start, Stopped};
 use super::holdings::{Holdings, Sight};
 use super::membership::{Members, REMOVED_AFTER};
 use super::plan::{Action, Plan, Planner};
 use super::rows::{Checkpoint, LeaseRow, Report};
+use super::rules::Rule;
 use super::snapshot::{Snapshot, View};
 use super::tasks::{Draining, Ended, Tasks};
 use super::terms::{Epoch, Hold, Incarnation, Take};

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
-use super::events::ListedStream;
+use super::listed::FoundStream;
 use super::rows::{BEFORE_STREAM, GapRow, LeaseRow, Stage, StreamRow, WHOLE_STREAM};
 use super::snapshot::{Unreadable, View};
 use crate::core::shard::ShardId;
@@ -46,7 +46,7 @@ pub(super) struct Writing {
 /// What a listing and the leases that are to be created tell of the streams.
 pub(super) fn writing(
     view: &View,
-    listed: &[ListedStream],
+    listed: &[FoundStream],
     new: &[LeaseRow],
     at: &Moment,
 ) -> Writing {
@@ -83,7 +83,7 @@ struct Labels<'a> {
 }
 
 impl<'a> Labels<'a> {
-    fn of(view: &'a View, listed: &'a [ListedStream], new: &'a [LeaseRow]) -> Self {
+    fn of(view: &'a View, listed: &'a [FoundStream], new: &'a [LeaseRow]) -> Self {
         let unreadable = view.unreadable.iter().filter_map(Unreadable::label);
         let leased = view.leases.keys().filter_map(ShardId::label);
         let leased: BTreeSet<_> = leased.chain(unreadable).collect();

@@ -10,9 +10,11 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::Fleet;
-use super::events::{Command, Event, Failed, Listed, ListedStream, Rule, Rules, Stopped};
+use super::events::{Command, Event, Failed, Stopped};
 use super::golden::{beating, now, rules};
+use super::listed::{FoundStream, Listed};
 use super::rows::Report;
+use super::rules::{Rule, Rules};
 use super::snapshot::{Consistency, View};
 use super::terms::{Epoch, Lease};
 use crate::core::position::Position;
@@ -376,7 +378,7 @@ fn listed() -> Listed {
     };
     Listed {
         shards: SHARDS.map(shard).into(),
-        streams: vec![ListedStream {
+        streams: vec![FoundStream {
             label: "".into(),
             created: None,
         }],

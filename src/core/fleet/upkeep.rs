@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::absences::Absences;
-use super::events::{Command, Failed, Listed, Note, Outbox, Rule, Rules};
+use super::events::{Command, Failed, Note, Outbox};
 use super::holdings::Holdings;
 use super::horizon::Horizon;
 use super::lineage::Tree;
+use super::listed::Listed;
 use super::listing::{Known, Listing};
 use super::looks::Begun;
 use super::repair::{Findings, Repair, begun_stream, group_row, to_the_millisecond};
 use super::rows::GroupRow;
+use super::rules::{Rule, Rules};
 use super::snapshot::{Reach, Unfit, Unreadable, View};
 use super::validity::LOOKS_LAST;
 use crate::core::Now;

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::events::Rule;
+use super::rules::Rule;
 
 /// A deleted row is replaced after so many lease durations, and a look keeps trust alive for as many
 /// times longer than a heartbeat.

@@ -18,10 +18,10 @@ use super::IdentityDiffers;
 use super::tasks::Tasks;
 use crate::core::Now;
 use crate::core::fleet::Fleet;
-use crate::core::fleet::events::{
-    Beat, Command, Event, Failed, HandOver, Listed, ListedStream, Note, Rule, Start, Stopped,
-};
+use crate::core::fleet::events::{Beat, Command, Event, Failed, HandOver, Note, Start, Stopped};
+use crate::core::fleet::listed::{FoundStream, Listed};
 use crate::core::fleet::repair::Repair;
+use crate::core::fleet::rules::Rule;
 use crate::core::fleet::upkeep::NEXT_FOUND;
 use crate::engine::Engine;
 use crate::engine::handler::RecordHandler;
@@ -404,7 +404,7 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
 
 fn listed(description: Description) -> Listed {
     let streams = description.streams.into_iter();
-    let streams = streams.map(|stream| ListedStream {
+    let streams = streams.map(|stream| FoundStream {
         label: stream.label,
         created: stream.created,
     });

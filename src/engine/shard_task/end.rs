@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::{Ahead, ShardTask, Stopped, gap_row, next_order, until};
-use crate::core::fleet::events::Rule;
+use crate::core::fleet::rules::Rule;
 use crate::core::record::SequenceNumber;
 use crate::core::shard::{Shard, ShardId};
 use crate::engine::Engine;

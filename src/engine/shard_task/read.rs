@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fetch::Fetched;
+use super::fetch::{Fetched, record_memory};
 use super::{Ahead, ShardTask, Stopped};
 use crate::core::record::Record;
 use crate::engine::budget::Room;
@@ -12,15 +12,6 @@ use crate::engine::handler::RecordHandler;
 use crate::engine::progress::Counters;
 use crate::stores::leases::LeaseStore;
 use crate::stores::source::StreamSource;
-
-/// What a record that waits takes beside itself: its place in its lane and in the frontier, its key
-/// three times, and what is known of its attempts. `bench -- memory` compares it with the process.
-const PLACE: usize = 900;
-
-/// How much memory a record takes that waits.
-pub(super) fn record_memory(record: &Record) -> usize {
-    record.memory() + PLACE
-}
 
 /// Reading takes seconds at the worst; who has not read for so long cannot.
 const SILENCE: Duration = Duration::from_mins(1);

@@ -1,6 +1,7 @@
 //! What stands beside the code: layout, documents, infrastructure.
 
 pub mod arrows;
+mod circles;
 mod documents;
 mod iam;
 mod infra;

@@ -23,8 +23,8 @@ fn moment(hours: u64) -> Moment {
     }
 }
 
-fn listed(which: &[usize]) -> Vec<ListedStream> {
-    let stream = |n: &usize| ListedStream {
+fn listed(which: &[usize]) -> Vec<FoundStream> {
+    let stream = |n: &usize| FoundStream {
         label: LABELS[*n].into(),
         created: None,
     };

@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 
 use super::super::Fleet;
-use super::super::events::{Command, Event, Listed, ListedStream, Rules, Stopped};
+use super::super::events::{Command, Event, Stopped};
 use super::super::golden::{LEASE, now, rules};
+use super::super::listed::{FoundStream, Listed};
 use super::super::rows::{Checkpoint, LeaseRow, Report, WorkerRow};
+use super::super::rules::Rules;
 use super::super::snapshot::{Consistency, Reach, View};
 use super::super::terms::{Hold, Incarnation};
 use crate::core::position::{Position, SequenceNumber};
@@ -181,7 +183,7 @@ impl Large {
                 }
                 Command::List(_) => Event::Listed(Ok(Listed {
                     shards: self.listed.clone(),
-                    streams: vec![ListedStream {
+                    streams: vec![FoundStream {
                         label: LABEL.into(),
                         created: None,
                     }],

@@ -1,0 +1,81 @@
+//! What a member goes by.
+
+use std::time::Duration;
+
+use super::rows::InitialPosition;
+use crate::core::backoff::Backoff;
+use crate::core::group::Identity;
+
+/// What a member goes by.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Names the worker; each start of it is an [`Incarnation`](super::terms::Incarnation) of its own.
+    pub worker_id: String,
+    /// Where a new group starts from.
+    pub start: InitialPosition,
+    /// The settings that decide which record becomes which effect.
+    pub identity: Identity,
+    /// Whether this worker may replace the group's identity by its own, once.
+    pub accepts_new_identity: bool,
+    /// How long a heartbeat must stand still before its worker counts as dead.
+    pub lease_duration: Duration,
+    /// How long I trust my leases after I began a heartbeat or a consistent look: less than others
+    /// wait.
+    pub trust: Duration,
+    /// How often a heartbeat is written.
+    pub heartbeat_interval: Duration,
+    /// How often the heartbeats are read, and the leases while they are few.
+    pub look_interval: Duration,
+    /// So many leases are read as often as the heartbeats even while there is nothing to do.
+    pub few_rows: usize,
+    /// How often one worker of the fleet lists the stream.
+    pub listing_interval: Duration,
+    /// How long records in flight may take when their shard is handed over.
+    pub handover_timeout: Duration,
+    /// After how long a call to the lease table is given up.
+    pub call_timeout: Duration,
+    /// The shortest wait before a failed call is repeated.
+    pub shortest_wait: Duration,
+    /// How long the stream keeps a record.
+    pub retention: Duration,
+    /// A rule that a simulation leaves out.
+    pub left_out: Option<Rule>,
+}
+
+impl Rules {
+    /// How long to wait before a call to the lease table is repeated that failed so often in a row.
+    pub(super) fn wait(&self, failures: u32, rng: &mut fastrand::Rng) -> Duration {
+        let backoff = Backoff {
+            base: self.shortest_wait * 2,
+            cap: self.lease_duration / 10,
+        };
+        backoff.wait(failures, rng).max(self.shortest_wait)
+    }
+}
+
+/// Rules that a simulation leaves out, one at a time, to see that it notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// A lapse of trust voids every lease until a look that began afterwards.
+    RereadAfterLapse,
+    /// A look counts from its beginning, and only if nothing lapsed since.
+    FreshLook,
+    /// No epoch is adopted that is lower than one that was seen, or that was given up.
+    NoStaleEpoch,
+    /// A restarted worker inherits nothing by name.
+    NothingByName,
+    /// A shard is drained before it is given away.
+    DrainFirst,
+    /// A listing repairs what was missed.
+    ListingRepairs,
+    /// A row that is missing is replaced only once nobody can still be acting on it.
+    PatientRepair,
+    /// A row is written in a format that every worker reads.
+    FormatForAll,
+    /// A stream is read only once the earlier ones are finished.
+    OneStreamAtATime,
+    /// A child is read only once its parent is finished.
+    ParentFirst,
+    /// Trust ends before others lose patience.
+    TrustMargin,
+}
