@@ -1,4 +1,7 @@
 //! What a mail server answers: strict, bounded parsing.
+//!
+//! Our own, because the parser of `smtp-proto` 0.2 takes `250-a`, `354 b` for a 250, and 000 and 999 for
+//! replies: what cannot be read after the final dot has to be a doubt, never an acceptance.
 
 use std::fmt;
 

