@@ -125,6 +125,8 @@ pub struct FleetNow<'a> {
     pub settling: &'a Histogram,
     /// The memory budget, once it runs.
     pub budget: Option<&'a Budget>,
+    /// Lines of the log that were dropped since the start of the process.
+    pub lines_dropped: u64,
 }
 
 /// A metric: its name, and what it says.

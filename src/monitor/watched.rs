@@ -25,6 +25,7 @@ pub struct Watch {
     labels: MetricLabels,
     mails: Option<Arc<dyn Fn() -> Mails + Send + Sync>>,
     parked: Option<Arc<ParkedKeys>>,
+    lines_dropped: fn() -> u64,
 }
 
 impl Watch {
@@ -45,6 +46,7 @@ impl Watch {
             parked: consumer
                 .letters()
                 .map(|letters| Arc::new(ParkedKeys::of(letters))),
+            lines_dropped: || 0,
         }
     }
 
@@ -61,6 +63,15 @@ impl Watch {
         let mails: Arc<dyn Fn() -> Mails + Send + Sync> = Arc::new(counts);
         Self {
             mails: Some(mails),
+            ..self
+        }
+    }
+
+    /// With how many lines of the log the process dropped, because their reader stalled.
+    #[must_use]
+    pub fn lines_dropped(self, count: fn() -> u64) -> Self {
+        Self {
+            lines_dropped: count,
             ..self
         }
     }
@@ -82,6 +93,7 @@ impl Watch {
             fleet: Some(FleetNow {
                 settling: &self.progress.settling,
                 budget: self.progress.budget(),
+                lines_dropped: (self.lines_dropped)(),
             }),
         })
     }

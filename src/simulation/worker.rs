@@ -157,6 +157,8 @@ impl<H: RecordHandler> Worker<H> {
             ("takes", of(&counters.takes)),
             ("hand-overs", of(&counters.hand_overs)),
             ("refused writes", of(&counters.refused)),
+            ("failed reads", of(&counters.reads_failed)),
+            ("throttled reads", of(&counters.reads_throttled)),
         ];
         for (what, count) in told {
             self.world.count_many(what, count);

@@ -57,6 +57,8 @@ fn every_kind_of_bad_weather_comes() {
         "lost requests",
         "lost replies",
         "throttles",
+        "failed reads",
+        "throttled reads",
         "failed attempts",
         "lapses",
         "gaps",

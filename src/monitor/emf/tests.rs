@@ -38,6 +38,7 @@ fn sample(counters: &Counters, times: &Histogram) -> Sample {
         fleet: Some(FleetNow {
             settling: times,
             budget: None,
+            lines_dropped: 3,
         }),
     })
 }

@@ -106,12 +106,13 @@ impl Metric {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a budget is far below 2^52 bytes"
-)]
+#[expect(clippy::cast_precision_loss, reason = "it is far below 2^52")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
 fn bytes(count: Option<usize>) -> f64 {
-    count.unwrap_or_default() as f64
+    number(count.unwrap_or_default() as u64)
 }
 
 /// Every metric. Shards and orders are no dimensions in CloudWatch, where each costs.
@@ -303,6 +304,12 @@ pub const METRICS: &[Metric] = &[
         "How many bytes there may be.",
         MetricUnit::Bytes,
         |fleet| bytes(fleet.budget.map(crate::engine::budget::Budget::limit)),
+    ),
+    process(
+        "aftercommit_log_lines_dropped",
+        "Lines of the log and of metrics that were dropped since the start, because their reader stalled.",
+        MetricUnit::Count,
+        |fleet| number(fleet.lines_dropped),
     ),
     Metric {
         name: "aftercommit_dependency_down_seconds",

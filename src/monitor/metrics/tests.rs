@@ -45,6 +45,7 @@ fn facts<'a>(counters: &'a Counters, times: &'a Histogram) -> Facts<'a> {
         fleet: Some(FleetNow {
             settling: times,
             budget: None,
+            lines_dropped: 3,
         }),
     }
 }
@@ -65,6 +66,7 @@ fn the_text_is_what_prometheus_reads() {
         "aftercommit_lag_seconds{group=\"shop\",effect=\"placed\",table=\"orders\",shard=\"a\"} 3",
         "aftercommit_until_trim_seconds{group=\"shop\",effect=\"placed\",table=\"orders\",shard=\"b\"} 86400",
         "aftercommit_buffered_bytes 0",
+        "aftercommit_log_lines_dropped 3",
         "aftercommit_parked_keys{group=\"shop\",effect=\"placed\",table=\"orders\",reason=\"rejected\"} 1",
         "aftercommit_parked_keys_failed{group=\"shop\",effect=\"placed\",table=\"orders\"} 2",
         "aftercommit_parked_keys_rescued{group=\"shop\",effect=\"placed\",table=\"orders\"} 1",

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 
 use futures_util::{FutureExt, StreamExt, stream};
 
-use aftercommit::internal::claim::{Liveness, OnAmbiguous};
+use aftercommit::internal::claim::{Liveness, OnAmbiguous, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, RecordHandler};
 
-use crate::support::fault_cases::{Case, table, told};
+use crate::support::fault_cases::{Case, Told, table, told};
 use crate::support::mail_server::{
     Act, Fault, MailServer, PASSWORD, Script, ServerTls, Step, USER,
 };
 use crate::support::orders::{inserted, row, rules, short_at, smtp_settings, worker};
+use aftercommit::confirmation::Counted;
 use aftercommit::confirmation::smtp::{Login, Secret, Security, Timeouts};
 
 /// Says what differs and goes on with the other lines of the table.
@@ -103,6 +104,17 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
     check_eq!(told(&result), case.told[which], "{what}: {result:?}");
     let state = row(&ledger, "o1").await.map(|row| row.state);
     check_eq!(state, case.state, "{what}: the ledger");
+    // `aftercommit_mails_deferred_total`: certainly not sent, and neither refused nor in doubt.
+    let put_off = matches!(
+        case.told[which],
+        Told::Retry | Told::Unavailable | Told::Overloaded
+    );
+    let deferred = u64::from(put_off && case.state != Some(State::Ambiguous));
+    check_eq!(
+        first.tally().of(Counted::Deferred),
+        deferred,
+        "{what}: mails deferred"
+    );
 
     // Nothing is silent any more, and nobody away.
     settings.port = there;

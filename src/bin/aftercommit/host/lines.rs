@@ -13,6 +13,14 @@ use tracing_subscriber::fmt::MakeWriter;
 /// So many lines wait for their reader. Further ones are dropped, and counted.
 const WAITING: usize = 8192;
 
+/// All lines that this process dropped.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines this process dropped.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
 /// So long the process waits at its end for the reader.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -44,6 +52,7 @@ impl Lines {
     pub fn send(&self, line: &[u8]) {
         if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -168,6 +177,7 @@ mod tests {
         }
         let lost = lines.dropped.load(Ordering::Relaxed);
         assert!((999..=1000).contains(&lost), "{lost}");
+        assert!(dropped() >= lost, "{}", dropped());
         pipe.go_on();
         lines.flush();
         let text = pipe.text();

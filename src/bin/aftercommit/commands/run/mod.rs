@@ -33,6 +33,7 @@ use crate::args::tables::{StreamArgs, TableNames};
 use crate::fault::Fault;
 use crate::host::aws::{self, Clients, must_exist};
 use crate::host::ecs;
+use crate::host::lines;
 use crate::host::signals;
 
 use self::start::once_reached;
@@ -345,6 +346,7 @@ impl Worker {
         Watch::of(&self.consumer)
             .effect(self.effect.clone())
             .mails(move || Mails::of(handler.tally()))
+            .lines_dropped(lines::dropped)
     }
 
     /// Follows the table until `stop`, and then logs the totals.
