@@ -164,3 +164,28 @@ impl Contact {
         self.validity.pass(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::golden::rules;
+    use super::*;
+
+    #[test]
+    fn a_look_counts_from_its_beginning_however_late_its_answer_comes() {
+        let (rules, start) = (rules("one"), Duration::ZERO);
+        let late = Duration::from_secs(5);
+        let mut contact = Contact::new(&rules, start);
+        contact.begin_beat(start, &rules).unwrap();
+        let mut rng = fastrand::Rng::with_seed(0);
+        assert!(contact.beaten(Ok(Some(())), start, &rules, &mut rng));
+        let begun = contact
+            .begin_look(false, Reach::All, &rules, start)
+            .unwrap();
+        contact.validity.beat(Duration::from_hours(1));
+        assert!(contact.vouches(begun, &rules));
+        contact.renew(begun, late, &rules);
+        let until = contact.validity.until();
+        assert_eq!(until, Some(start + rules.trust * LOOKS_LAST));
+    }
+}
