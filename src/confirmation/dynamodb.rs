@@ -5,12 +5,15 @@ use std::time::SystemTime;
 use anyhow::bail;
 use aws_sdk_dynamodb::Client;
 use lettre::Address;
+use serde::{Deserialize, Serialize};
 use serde_dynamo::Item;
 
 use super::lookup::{Current, Lookup, address_hash};
+use crate::core::millis;
 use crate::stores::rows::dynamodb::{Table, Write};
 use crate::stores::rows::expression::Expression;
-use crate::stores::rows::fields::{RowReader, text, time, to_item, words};
+use crate::stores::rows::fields::{RowReader, cut, text};
+use crate::stores::rows::typed::{from_row, to_row};
 use crate::stores::tables::dynamodb::ADDRESS;
 
 /// Reads the current order and the suppression list from DynamoDB.
@@ -68,13 +71,15 @@ pub struct SuppressionList {
 }
 
 /// An address on the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suppressed {
     /// The hash of the address.
+    #[serde(rename = "address")]
     pub hash: String,
     /// Why it is on the list.
     pub reason: String,
-    /// Since when.
+    /// Since when. A row has it to the millisecond.
+    #[serde(with = "millis")]
     pub since: SystemTime,
 }
 
@@ -97,11 +102,11 @@ impl SuppressionList {
         reason: &str,
         since: SystemTime,
     ) -> anyhow::Result<bool> {
-        let item = to_item(vec![
-            (ADDRESS, Some(text(address_hash(address)))),
-            ("reason", Some(words(reason))),
-            ("since", Some(time(since))),
-        ]);
+        let item = to_row(&Suppressed {
+            hash: address_hash(address),
+            reason: cut(reason).to_owned(),
+            since,
+        })?;
         let write = self.table.put(item, &Expression::on_none(ADDRESS)).await?;
         Ok(matches!(write, Write::Applied(_)))
     }
@@ -134,8 +139,8 @@ impl SuppressionList {
         let after = from.map(|hash| vec![(ADDRESS, Some(text(hash)))]);
         let (items, last) = self.table.scan(&Expression::default(), after).await?;
         let all = items.iter().filter_map(|item| {
-            let told = read(item);
-            if let Err(error) = &told {
+            let read = from_row::<Suppressed>(item.clone());
+            if let Err(error) = &read {
                 // A value that is not a hash may be an address that a person typed in.
                 let row = RowReader(item).text(ADDRESS).unwrap_or_default();
                 let is_hash = row.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -143,7 +148,7 @@ impl SuppressionList {
                 tracing::warn!(row, %error, "skipping a row of the suppression list that cannot \
                  be read");
             }
-            told.ok()
+            read.ok()
         });
         let all = all.collect();
         let next = last.map(|key| RowReader(&key).text(ADDRESS).map(str::to_owned));
@@ -153,13 +158,4 @@ impl SuppressionList {
     async fn find(&self, hash: &str) -> anyhow::Result<Option<Item>> {
         self.table.get(vec![(ADDRESS, Some(text(hash)))]).await
     }
-}
-
-fn read(item: &Item) -> anyhow::Result<Suppressed> {
-    let reader = RowReader(item);
-    Ok(Suppressed {
-        hash: reader.text(ADDRESS)?.to_owned(),
-        reason: reader.text("reason")?.to_owned(),
-        since: reader.time("since")?,
-    })
 }

@@ -12,7 +12,7 @@
 //! `lease_duration`, on its own monotonic clock, knows that the worker is dead ([`membership`]).
 //!
 //! **Looks.** Each member reads the heartbeats about once a second, and the leases as often while there
-//! is something to do, or while they are few; else once in a lease duration ([`looks`]). The rows show
+//! is something to do, or while they are few; else once in a lease duration (`looks.rs`). The rows show
 //! who is alive, and so which shards it should have ([`assign`]): every member computes the same answer.
 //! It takes free leases and those of dead workers, and gives away what is another's ([`plan`]).
 //!

@@ -3,7 +3,7 @@
 //! Others take a worker's leases once they have seen its heartbeat stand still for
 //! `lease_duration`. So the worker itself stops earlier. It trusts its leases for a while (a margin
 //! less than `lease_duration`) after it *began* its last successful heartbeat, and for
-//! [`LOOKS_LAST`] times as long after it *began* its last consistent look at the lease rows: the first
+//! `LOOKS_LAST` times as long after it *began* its last consistent look at the lease rows: the first
 //! keeps out those who would take over, the second those who would replace a row that was deleted. They
 //! wait as much longer, too, because a look at a large table costs more than a heartbeat.
 //!

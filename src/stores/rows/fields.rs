@@ -25,13 +25,9 @@ pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
 /// is paid for by its size.
 pub(crate) const LONGEST: usize = 1000;
 
-/// Words of any length, such as an error, a name or a note, cut to [`LONGEST`] bytes. Whatever people
-/// or other programs wrote goes through here into a row, so that no write can fail by its length.
-pub(crate) fn words(value: &str) -> AttributeValue {
-    text(cut(value))
-}
-
-/// The beginning of words of any length, at most [`LONGEST`] bytes of it.
+/// The beginning of words of any length, such as an error, a name or a note: at most [`LONGEST`] bytes
+/// of it. Whatever people or other programs wrote goes through here into a row, so that no write can
+/// fail by its length.
 pub(crate) fn cut(words: &str) -> &str {
     &words[..words.floor_char_boundary(LONGEST)]
 }
@@ -118,27 +114,6 @@ impl<'a> RowReader<'a> {
         }
     }
 
-    /// A time that must be there.
-    pub(crate) fn time(&self, name: &'static str) -> Result<SystemTime, Unexpected> {
-        self.time_if_any(name)?.ok_or(Unexpected {
-            name,
-            expected: "there",
-        })
-    }
-
-    /// A time that may be missing.
-    pub(crate) fn time_if_any(&self, name: &'static str) -> Result<Option<SystemTime>, Unexpected> {
-        let millis = self.number_if_any(name)?.map(Duration::from_millis);
-        let time = millis.map(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-        time.map(|time| {
-            time.ok_or(Unexpected {
-                name,
-                expected: "a time",
-            })
-        })
-        .transpose()
-    }
-
     /// A list, empty if missing.
     pub(crate) fn list(&self, name: &'static str) -> Result<&'a [AttributeValue], Unexpected> {
         match self.attribute(name) {
@@ -158,8 +133,8 @@ mod tests {
 
     #[test]
     fn words_are_cut_between_two_characters() {
-        assert_eq!(words("short"), text("short"));
+        assert_eq!(cut("short"), "short");
         // Three bytes each: 1,000 is in the middle of one.
-        assert_eq!(words(&"\u{20ac}".repeat(500)), text("\u{20ac}".repeat(333)));
+        assert_eq!(cut(&"\u{20ac}".repeat(500)), "\u{20ac}".repeat(333));
     }
 }

@@ -19,7 +19,6 @@ pub use super::found::dynamodb::{
     FollowedTable, ResolveError, TableStream, sample, table_arn, table_key,
 };
 use super::index::dynamodb::Index;
-#[cfg(feature = "mail")]
 use crate::stores::dead_letter::row as letters;
 use crate::stores::leases::row::{GROUP_TABLE, ROW};
 use crate::stores::ledger::row::{ATTENTION, ATTENTION_INDEX, EFFECT, EXPIRES};
