@@ -32,12 +32,12 @@ const MOST: u64 = 100;
 /// use std::time::{Duration, SystemTime};
 /// use aftercommit::monitor::{Counters, Histogram, ShardNow};
 /// use aftercommit::monitor::emf::Emf;
-/// use aftercommit::monitor::metrics::{Facts, Labels, Mails, Sample};
+/// use aftercommit::monitor::metrics::{Facts, MetricLabels, Mails, Sample};
 /// use aftercommit::{Effect, Group};
 ///
 /// let (counters, handling) = (Counters::default(), Histogram::default());
 /// let mut emf = Emf::default();
-/// let labels = Labels {
+/// let labels = MetricLabels {
 ///     group: Group::default(),
 ///     effect: Effect::default(),
 ///     table: "orders".to_owned(),
