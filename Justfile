@@ -13,6 +13,10 @@ test *ARGUMENTS:
 sim *ARGUMENTS:
     cargo test --profile sim --test simulation {{ARGUMENTS}}
 
+# Breaks one rule of the protocol at a time in a copy of the code: a test has to notice each.
+mutants *NAMES:
+    tests/mutants/run.sh {{NAMES}}
+
 # Writes what is generated from the code: docs/settings.md, docs/metrics.md, the tables of docs/guarantees.md.
 docs:
     AFTERCOMMIT_WRITE_DOCS=1 cargo test --all-features --bin aftercommit docs::
