@@ -321,7 +321,7 @@ impl<L: Ledger> Claims<L> {
             Ok(Declined::Sent) => Ok(()),
             Ok(Declined::OtherItem(other)) => self.stopped(&job, Stop::Collision(other)),
             // An effect in doubt stays so: a person decides.
-            Ok(Declined::InDoubt | Declined::Recorded { .. }) => {
+            Ok(Declined::InDoubt | Declined::Recorded | Declined::Known) => {
                 self.tally.add(counted);
                 Err(failure)
             }
@@ -333,14 +333,12 @@ impl<L: Ledger> Claims<L> {
     pub(super) async fn suppress(&self, mut job: Job, reason: String) -> Result<(), Failure> {
         let suppression = Happened::Suppressed { reason };
         match self.decline(&mut job, Some(&suppression)).await {
-            Ok(Declined::Recorded { anew }) => {
-                if anew {
-                    self.tally.add(Counted::Suppressed);
-                }
+            Ok(Declined::Recorded) => {
+                self.tally.add(Counted::Suppressed);
                 Ok(())
             }
             // Nothing is to be performed for this item anyway.
-            Ok(Declined::Sent | Declined::OtherItem(_)) => Ok(()),
+            Ok(Declined::Known | Declined::Sent | Declined::OtherItem(_)) => Ok(()),
             Ok(Declined::InDoubt) => self.stopped(&job, Stop::Parked),
             Err(stop) => self.stopped(&job, stop),
         }
@@ -357,17 +355,17 @@ impl<L: Ledger> Claims<L> {
             }
             let next = match (row.map(|row| row.state), why) {
                 (Some(State::Sent), _) => return Ok(Declined::Sent),
-                (_, None) => return Ok(Declined::Recorded { anew: false }),
+                (_, None) => return Ok(Declined::Known),
                 (_, Some(why)) => transition(row, why, self.now()),
             };
             let next = match next {
-                Ok(next) if row == Some(&next) => return Ok(Declined::Recorded { anew: false }),
+                Ok(next) if row == Some(&next) => return Ok(Declined::Known),
                 Ok(next) => next.standing_for(Some(&job.item)),
                 Err(_) => return Ok(Declined::InDoubt),
             };
             let swap = self.rows.swap(&job.key, row, &next).await;
             match swap.map_err(Stop::Unavailable)? {
-                Swap::Written => return Ok(Declined::Recorded { anew: true }),
+                Swap::Written => return Ok(Declined::Recorded),
                 Swap::Lost(standing) => job.row = standing,
             }
         }
@@ -377,8 +375,10 @@ impl<L: Ledger> Claims<L> {
 
 /// Why an effect is not begun.
 enum Declined {
-    /// The ledger says why; `anew`: from now on.
-    Recorded { anew: bool },
+    /// The reason was recorded just now.
+    Recorded,
+    /// The ledger had it already, or there is none to record.
+    Known,
     /// It took place before.
     Sent,
     /// It is unknown whether it took place.

@@ -25,7 +25,7 @@ use crate::core::millis;
 use crate::core::record::{Event, ItemKey, Record, SequenceNumber, lambda_event};
 use crate::core::shard::ShardId;
 use crate::stores::rows::fields::{Fields, RowReader, cut, number, seconds, text, time, to_item};
-use crate::stores::rows::typed::{Attributes, attributes, from_row, to_row};
+use crate::stores::rows::typed::{Attributes, attributes, from_row, to_map};
 
 /// The format version that this build writes into every row.
 pub(super) const FORMAT: u32 = 1;
@@ -213,7 +213,7 @@ pub(super) fn settling(before: &Envelope, deed: &Deed) -> anyhow::Result<Fields>
     let (settled, expires) = (time(deed.at), expiry(&deed));
     let skipped = (before.deeds.len() + 1).saturating_sub(DEEDS);
     let deeds = before.deeds.iter().chain([&deed]).skip(skipped);
-    let deeds = deeds.map(|deed| Ok(AttributeValue::M(to_row(deed)?.into_inner())));
+    let deeds = deeds.map(to_map);
     Ok(vec![
         ("settled", Some(settled)),
         ("expires", Some(expires)),
@@ -263,11 +263,7 @@ pub(super) fn mark_fields(letter: &Envelope) -> anyhow::Result<Attributes> {
 pub(super) fn claim_field(
     claim: Option<&Claim>,
 ) -> anyhow::Result<(&'static str, Option<AttributeValue>)> {
-    let claim = claim.map(to_row).transpose()?;
-    Ok((
-        "claim",
-        claim.map(|row| AttributeValue::M(row.into_inner())),
-    ))
+    Ok(("claim", claim.map(to_map).transpose()?))
 }
 
 /// Whether a newer build wrote the row.
@@ -284,7 +280,10 @@ fn read<T: DeserializeOwned>(item: &Item) -> anyhow::Result<T> {
             "it is written in format {format}, and this build reads up to {FORMAT}: update this program"
         );
     }
-    from_row(item.clone())
+    // A letter's record has up to 300 KB, and is read by itself.
+    let attributes = item.inner().iter().filter(|(name, _)| *name != "record");
+    let attributes = attributes.map(|(name, value)| (name.clone(), Some(value.clone())));
+    from_row(to_item(attributes))
 }
 
 /// Reads a mark.

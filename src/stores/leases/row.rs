@@ -11,7 +11,7 @@ use super::{
 use crate::core::record::SequenceNumber;
 use crate::core::shard::ShardId;
 use crate::stores::rows::expression::Expression;
-use crate::stores::rows::fields::{RowReader, Unexpected, cut, number, text};
+use crate::stores::rows::fields::{RowReader, Unexpected, cut, number, text, to_item};
 use crate::stores::rows::typed::{self, Attributes, from_row};
 
 #[cfg(test)]
@@ -106,23 +106,15 @@ pub(super) fn gap_resolution(
         note: cut(&by.note).to_owned(),
         ..by.clone()
     };
-    let row = resolved.map(|by| typed::to_row(&resolution(by)));
-    let row = row.transpose()?;
-    Ok((
-        "resolved",
-        row.map(|row| AttributeValue::M(row.into_inner())),
-    ))
+    let resolved = resolved.map(|by| typed::to_map(&resolution(by)));
+    Ok(("resolved", resolved.transpose()?))
 }
 
 /// A whole item: the key and the attributes.
-pub(super) fn item(group_table: &str, row: &str, attributes: Attributes) -> Item {
-    let mut item: std::collections::HashMap<_, _> = attributes
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect();
-    item.insert(GROUP_TABLE.to_owned(), text(group_table));
-    item.insert(ROW.to_owned(), text(row));
-    item.into()
+pub(super) fn item(group_table: &str, row: &str, mut attributes: Attributes) -> Item {
+    attributes.insert(GROUP_TABLE.to_owned(), Some(text(group_table)));
+    attributes.insert(ROW.to_owned(), Some(text(row)));
+    to_item(attributes)
 }
 
 /// The row under another sort key.

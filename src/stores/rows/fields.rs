@@ -10,9 +10,11 @@ use serde_dynamo::{AttributeValue, Item};
 pub(crate) type Fields = Vec<(&'static str, Option<AttributeValue>)>;
 
 /// The row that has these attributes.
-pub(crate) fn to_item(fields: Fields) -> Item {
+pub(crate) fn to_item<N: Into<String>>(
+    fields: impl IntoIterator<Item = (N, Option<AttributeValue>)>,
+) -> Item {
     let present = fields.into_iter();
-    let present = present.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let present = present.filter_map(|(name, value)| Some((name.into(), value?)));
     present.collect::<std::collections::HashMap<_, _>>().into()
 }
 

@@ -1,11 +1,13 @@
 //! A row as one struct, written and read by serde.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_dynamo::{AttributeValue, Item};
+
+use super::fields::to_item;
 
 /// The attributes of a row by name; `None`: the row has no such attribute.
 pub(crate) type Attributes = BTreeMap<String, Option<AttributeValue>>;
@@ -27,9 +29,16 @@ pub(crate) fn attributes<T: Serialize>(row: &T) -> anyhow::Result<Attributes> {
 ///
 /// The struct is not a map of attributes.
 pub(crate) fn to_row<T: Serialize>(row: &T) -> anyhow::Result<Item> {
-    let present = attributes(row)?.into_iter();
-    let present = present.filter_map(|(name, value)| Some((name, value?)));
-    Ok(present.collect::<HashMap<_, _>>().into())
+    Ok(to_item(attributes(row)?))
+}
+
+/// The attribute that holds this struct, as a map.
+///
+/// # Errors
+///
+/// The struct is not a map of attributes.
+pub(crate) fn to_map<T: Serialize>(part: &T) -> anyhow::Result<AttributeValue> {
+    Ok(AttributeValue::M(to_row(part)?.into_inner()))
 }
 
 /// The struct that a row holds.
@@ -58,9 +67,7 @@ fn inner(value: AttributeValue) -> AttributeValue {
     let AttributeValue::M(map) = value else {
         return value;
     };
-    let present = map.into_iter().map(present);
-    let present = present.filter_map(|(name, value)| Some((name, value?)));
-    AttributeValue::M(present.collect())
+    AttributeValue::M(to_item(map.into_iter().map(present)).into_inner())
 }
 
 /// Bytes. Without this type, serde makes a list of numbers of them.
@@ -156,7 +163,10 @@ mod tests {
     #[test]
     fn an_attribute_that_does_not_fit_is_named() {
         let mut item = to_row(&row()).unwrap().into_inner();
-        let step = HashMap::from([("fence".to_owned(), AttributeValue::S("seven".to_owned()))]);
+        let step = std::collections::HashMap::from([(
+            "fence".to_owned(),
+            AttributeValue::S("seven".to_owned()),
+        )]);
         item.insert(
             "steps".to_owned(),
             AttributeValue::L(vec![AttributeValue::M(step)]),
