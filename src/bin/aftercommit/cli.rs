@@ -91,7 +91,7 @@ enum Command {
     /// Create the tables that the worker needs
     #[command(subcommand)]
     Tables(TablesCommand),
-    /// Send the email of one order by hand, as the order is in its table now
+    /// Send the email of one order now, with the order as it is in its table
     #[command(after_long_help = send::EXAMPLES)]
     Send(Box<SendArgs>),
     /// Show what happened to the emails, and resolve AMBIGUOUS orders
@@ -116,12 +116,12 @@ enum Command {
     SendTest(Box<SendTestArgs>),
 }
 
-/// If it is set, the process is an AWS Lambda function.
+/// AWS Lambda sets this variable; then the process is a Lambda function.
 ///
 /// Source: [the runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 const ON_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API";
 
-/// Runs the command of the command line; on AWS Lambda, `run` with the settings of the environment.
+/// Runs the command in the arguments. On AWS Lambda, runs `run` with the settings in the environment.
 pub fn main() -> ExitCode {
     if std::env::var_os(ON_LAMBDA).is_some() {
         return on_lambda();
@@ -130,7 +130,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return report_usage(&error),
     };
-    // A worker keeps working while nobody reads its log.
+    // A log that nobody reads must not stop the worker.
     let queued = if matches!(cli.command, Command::Run(_)) {
         Some(log::init_queued(cli.log))
     } else {
@@ -163,7 +163,7 @@ fn execute(command: &Command) -> Result<(), Fault> {
     }
 }
 
-/// A function has no command line.
+/// A Lambda function has no command line.
 #[cfg(feature = "lambda")]
 fn on_lambda() -> ExitCode {
     let cli = match Cli::try_parse_from(["aftercommit", "run"]) {
@@ -180,7 +180,7 @@ fn on_lambda() -> ExitCode {
     }
 }
 
-/// This build has no function.
+/// This build does not include Lambda.
 #[cfg(not(feature = "lambda"))]
 fn on_lambda() -> ExitCode {
     let error = format!(

@@ -1,5 +1,5 @@
-//! The pages that are generated: `docs/settings.md` from the flags, `docs/metrics.md` from the
-//! metrics. The tests compare them with the files; `just docs` writes the files.
+//! The generated pages: `docs/settings.md` from the flags, `docs/metrics.md` from the metrics. The
+//! tests compare them with the files; `just docs` writes the files.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ const SETTINGS: &str = "\
 <!-- Generated from the command's flags: `just docs` writes this page. -->
 
 Every flag of `aftercommit run` is also an environment variable: `--lease-table` is `AFTERCOMMIT_LEASE_TABLE`. A flag
-overrides its variable. Flags that may be given several times take a comma-separated list in their variable, except
+overrides its variable. Flags that can be given several times take a comma-separated list in their variable, except
 `--filter`, whose variable is one pattern. On AWS Lambda only the variables are read.
 
 Credentials, Region, endpoints and proxies are found as every AWS tool finds them: profiles (SSO, `aws login`,
@@ -74,7 +74,7 @@ fn settings() -> String {
     page
 }
 
-/// Every command that does something, by its whole name.
+/// Every command that can be run, by its full name.
 fn commands<'a>(command: &'a Command, name: &str) -> Vec<(String, &'a Command)> {
     let mut all = Vec::new();
     for one in command
@@ -149,7 +149,7 @@ fn row(arg: &Arg) -> String {
     )
 }
 
-/// The help without a default that it states in words, and the default.
+/// The help and the default. A default in the help's words is cut out of the help.
 fn with_default(arg: &Arg, help: &str) -> (String, String) {
     let set = arg.get_default_values().iter();
     let set: Vec<_> = set.filter_map(|value| value.to_str()).collect();
@@ -169,7 +169,7 @@ fn sentence(text: Option<&StyledStr>) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a cell of a table may hold.
+/// The text, escaped for a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
         .replace("<selector>", "SELECTOR")
@@ -198,7 +198,7 @@ fn check(path: &str, page: &str) {
     let differs = written.lines().zip(page.lines()).find(|(a, b)| a != b);
     assert!(
         written == page,
-        "{path} is not what the code says: run `just docs`. First difference: {differs:?}"
+        "{path} differs from the code: run `just docs`. First difference: {differs:?}"
     );
 }
 

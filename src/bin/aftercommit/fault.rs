@@ -9,14 +9,14 @@ use aftercommit::stores::tables::dynamodb::ResolveError;
 
 use crate::render::out::report;
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug)]
 pub enum Fault {
-    /// A setting is wrong or missing: exit code 2, nothing was done. Exit code 1 if AWS was out of
-    /// reach, because no setting is wrong then.
+    /// A setting is wrong or missing, and nothing was done: exit code 2. Exit code 1 if AWS was
+    /// unreachable, because then no setting is wrong.
     Setting(anyhow::Error),
-    /// Something is missing that comes back by itself or with somebody else's work: `run` waits for
-    /// it, and every other command ends with exit code 1.
+    /// Something is missing that will come back by itself or that somebody else creates. `run` waits
+    /// for it; every other command ends with exit code 1.
     Missing(anyhow::Error),
     /// The work failed: exit code 1.
     Work(anyhow::Error),
@@ -34,7 +34,7 @@ impl Fault {
         Self::Setting(error.into())
     }
 
-    /// A wrong setting, in words.
+    /// A wrong setting, described in words.
     pub fn wrong(message: impl fmt::Display) -> Self {
         Self::Setting(anyhow::anyhow!("{message}"))
     }
@@ -52,7 +52,7 @@ impl Fault {
         }
     }
 
-    /// The same, for a command whose answer is unknown now.
+    /// The same, for a command that cannot answer now.
     pub fn unanswered(self) -> Self {
         match self {
             Self::Setting(error) | Self::Missing(error) | Self::Work(error) => {
@@ -62,8 +62,8 @@ impl Fault {
         }
     }
 
-    /// Whether the same may succeed later with no setting changed: AWS was out of reach, or
-    /// something is missing for now.
+    /// Whether a retry without a changed setting may succeed: AWS was unreachable, or something is
+    /// missing for now.
     pub fn passes(&self) -> bool {
         if let Self::Missing(_) = self {
             return true;
@@ -84,7 +84,7 @@ impl Fault {
     }
 }
 
-/// One line; empty if standard output has said it.
+/// One line, or nothing if standard output has the reason.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,14 +103,14 @@ impl From<anyhow::Error> for Fault {
     }
 }
 
-/// Reports a mistake in the command line in one line; prints help and version as they are.
+/// Reports a mistake in the command line in one line. Prints help and version as they are.
 pub fn report_usage(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind::{
         DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
     };
     match error.kind() {
         DisplayHelp | DisplayVersion => {
-            // A reader that closed the pipe has seen enough.
+            // If the reader has closed the pipe, it has seen enough.
             let _ = error.print();
             ExitCode::SUCCESS
         }

@@ -233,7 +233,7 @@ async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why
     for part in [
         "The ledger does not know it",
         "It may wait in shard ",
-        "; the oldest record that waits there was committed at ",
+        "; the oldest record there was committed at ",
         "last error: ",
     ] {
         assert!(explained.contains(part), "{part}: {explained}");

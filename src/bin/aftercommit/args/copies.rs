@@ -36,7 +36,7 @@ pub struct Letters {
 }
 
 impl CopyArgs {
-    /// Opens the table, and the queue or topic; an error if that does not exist.
+    /// Opens the table, and the queue or topic. An error if one of them does not exist.
     #[cfg_attr(not(feature = "sqs"), expect(clippy::unused_async))]
     pub async fn letters(&self, clients: &Clients, table: &str) -> Result<Letters, Fault> {
         #[cfg(feature = "sqs")]
@@ -57,7 +57,7 @@ impl CopyArgs {
 }
 
 impl Letters {
-    /// The consumer, with these.
+    /// The consumer, with this table and this queue or topic.
     pub fn given_to<S, L, H>(&self, consumer: Consumer<S, L, H>) -> Consumer<S, L, H>
     where
         S: StreamSource,
@@ -72,7 +72,7 @@ impl Letters {
         consumer.dead_letters(table)
     }
 
-    /// These, for a function of AWS Lambda.
+    /// The dead-letter store for a function of AWS Lambda.
     #[cfg(feature = "lambda")]
     pub fn open(&self) -> Arc<dyn DeadLetters> {
         let table = self.table.clone();

@@ -1,4 +1,4 @@
-//! Which of the ledger's rows a command selects, and how it opens the ledger.
+//! Which rows of the ledger a command selects, and how it opens the ledger.
 
 use std::time::{Duration, SystemTime};
 
@@ -33,7 +33,7 @@ pub struct FilterArgs {
     pub reason: Option<String>,
 }
 
-/// The state that is selected.
+/// The selected state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// A state of the ledger.
@@ -61,7 +61,8 @@ impl FilterArgs {
             || self.reason.is_some()
     }
 
-    /// Why these orders need attention, if the index has them; what is listed first comes first.
+    /// The reasons for which the index lists these orders, in the order of the output. `None` if the
+    /// index does not have them.
     fn attention(&self) -> &'static [Attention] {
         match self.state {
             Some(Wanted::State(State::Ambiguous)) => &[Attention::Ambiguous, Attention::Resending],
@@ -100,8 +101,8 @@ impl FilterArgs {
     }
 }
 
-/// A page of the orders that need attention for these reasons, one reason after the other. Where to
-/// go on: the reason's place, and the order's key.
+/// A page of the orders that need attention, one reason after the other. The next page starts at a
+/// reason's place and an order's key.
 async fn indexed(
     ledger: &DynamoDbLedger,
     reasons: &[Attention],
@@ -125,18 +126,18 @@ async fn indexed(
 /// The error for an order without a row.
 pub fn unknown(order: &str, table: &str) -> Fault {
     Fault::Work(anyhow!(
-        "order {order} is not in the ledger {table}: no email for it was ever started, or its row has \
+        "order {order} is not in the ledger {table}: no email was ever started for it, or its row has \
          expired. Send it with `aftercommit send {order}`"
     ))
 }
 
 /// The ledger, to read from.
 pub async fn open(name: &LedgerName) -> Result<DynamoDbLedger, Fault> {
-    // Readers write no row, so none expires by this.
+    // This command writes no row, so the retention does not matter.
     open_to_write(name, Duration::MAX).await
 }
 
-/// The ledger, to write to; rows are kept for `retention` after a change.
+/// The ledger, to write to. Rows are kept for `retention` after a change.
 pub async fn open_to_write(
     name: &LedgerName,
     retention: Duration,

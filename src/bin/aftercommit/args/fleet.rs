@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::fault::Fault;
 use crate::host::ecs::Task;
 
-/// Heartbeats per lease duration, so that a lost one does no harm.
+/// Heartbeats per lease duration, so that losing one does no harm.
 const BEATS: u32 = 5;
 
 /// How this worker shares the shards with others.
@@ -91,7 +91,7 @@ enum OnGap {
     Halt,
 }
 
-/// Where this process runs.
+/// The process that this worker runs in.
 #[derive(Debug, Clone, Default)]
 pub struct Here {
     /// The ECS task that it belongs to.
@@ -101,7 +101,7 @@ pub struct Here {
 }
 
 impl FleetArgs {
-    /// The settings of one consumer; each has a seed, and so an incarnation, of its own.
+    /// The settings of one consumer. Each has its own seed, and so its own incarnation.
     pub fn settings(&self, here: &Here) -> Result<Settings, Fault> {
         let task = here.task.as_ref();
         let of_task = || task.map(|task| task.id.clone());
@@ -145,7 +145,7 @@ fn own_name() -> String {
     format!("{}-{}", host.to_string_lossy(), std::process::id())
 }
 
-/// A lease's duration: long enough for several heartbeats and reads over a network.
+/// A lease's duration, long enough for several heartbeats and reads over a network.
 fn lease_duration(text: &str) -> Result<Duration, String> {
     const SHORTEST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_mins(10);
@@ -160,7 +160,7 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
     )
 }
 
-/// Bytes, with a unit or without.
+/// A number of bytes, with a unit or without.
 fn size(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match text[digits.len()..].trim() {

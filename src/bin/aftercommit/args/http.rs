@@ -14,7 +14,7 @@ pub struct HttpArgs {
 }
 
 impl HttpArgs {
-    /// Where the status can be asked for on this machine.
+    /// The address at which a process on this machine reaches the status.
     pub fn address_here(&self) -> Option<SocketAddr> {
         let mut address = self.http?;
         if address.ip().is_unspecified() {

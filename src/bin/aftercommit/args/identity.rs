@@ -48,12 +48,12 @@ impl EffectArg {
     }
 }
 
-/// How a group starts that shares an effect, or has new settings.
+/// How to start a group that shares an effect or has new settings.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct StartArgs {
-    /// Share the effect of another group, so that one of both mails each order once: for a move between a
-    /// fleet and Lambda
+    /// Share the effect of another group, so that only one of them mails each order: for a move between
+    /// a fleet and Lambda
     #[arg(long, env = "AFTERCOMMIT_JOIN_EFFECT")]
     join_effect: bool,
     /// Replace the settings with which the group was started: effect, order id, filters
@@ -62,7 +62,7 @@ pub struct StartArgs {
 }
 
 impl StartArgs {
-    /// The consumer, which replaces its group's identity if that was asked for.
+    /// The consumer, which replaces its group's identity if `--new-identity` was given.
     pub fn given_to<S, L, H>(&self, consumer: Consumer<S, L, H>) -> Consumer<S, L, H>
     where
         S: StreamSource,
@@ -75,8 +75,8 @@ impl StartArgs {
         consumer
     }
 
-    /// Registers the group for its effect on a table. Refused where another group has the effect, or
-    /// the group was started with other settings.
+    /// Registers the group and its effect on a table. Fails if another group has the effect, or if the
+    /// group was started with other settings.
     pub async fn register(
         &self,
         ledger: &DynamoDbLedger,
@@ -103,8 +103,8 @@ pub fn identity(mapping: &Mapping, records: &RecordArgs) -> Identity {
 }
 
 impl GroupArgs {
-    /// The effect that the group sends under: the one that is named, else the one that it was started
-    /// with, on whatever table.
+    /// The effect that the group sends under: the one in the flag, else the one that the group was
+    /// started with, on any table.
     pub async fn known_effect(&self, ledger: &DynamoDbLedger) -> Result<Effect, Fault> {
         if let Some(effect) = &self.effect.effect {
             return Ok(effect.clone());
@@ -127,9 +127,8 @@ impl GroupArgs {
         }
     }
 
-    /// The settings that the group was started with on a table, whose ARN or stream's ARN this is;
-    /// `None` where no group of this name was ever started there. Refused where --effect contradicts
-    /// them.
+    /// The settings that the group was started with on this table, given by its ARN or its stream's
+    /// ARN. `None` if no group of this name was ever started there. Fails if --effect contradicts them.
     pub async fn known(&self, ledger: &DynamoDbLedger, arn: &str) -> Result<Option<Known>, Fault> {
         let of = GroupTable::new(self.group.clone(), arn);
         let mut tables = ledger.identities(&self.group).await?;
@@ -153,7 +152,7 @@ impl GroupArgs {
     }
 }
 
-/// What is known of a group on a table.
+/// What is known about a group on a table.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// The effect that it sends under.
@@ -162,7 +161,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// How the group's items become orders. Refused where a flag contradicts it.
+    /// How the group's items become orders. Fails if a flag contradicts the group's settings.
     pub fn mapping(&self, args: &OrderArgs) -> Result<Option<Mapping>, Fault> {
         let Some(id) = self.identity.get(ID) else {
             return Ok(None);

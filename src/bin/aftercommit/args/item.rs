@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_dynamo::Item;
 use serde_json::Value;
 
-/// A file's text; of `-`, standard input's.
+/// The text of a file, or of standard input for `-`.
 pub fn read_text(path: &Path) -> io::Result<String> {
     if path.as_os_str() == "-" {
         return io::read_to_string(io::stdin());
@@ -22,7 +22,7 @@ pub fn read_item(path: &Path) -> anyhow::Result<Item> {
     item_of_json(unwrapped(value))
 }
 
-/// The item inside of what the AWS tools print around it.
+/// The item inside the JSON that the AWS tools print.
 fn unwrapped(mut value: Value) -> Value {
     for path in ["/Item", "/dynamodb/NewImage", "/NewImage"] {
         if let Some(inner) = value.pointer_mut(path).filter(|inner| inner.is_object()) {

@@ -19,14 +19,14 @@ use crate::render::dead_letter::Row;
 use crate::render::out::{json_line, print, report};
 use crate::render::progress::Listing;
 
-/// The letters that a command selects.
+/// The letters that a command works on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which letters")]
 pub struct WhichArgs {
     /// Only letters of the item with this key: 1042, id=1042, or PK=CUST#7,SK=ORDER#1042
     #[arg(long, value_name = "KEY", requires = "table")]
     key: Option<String>,
-    /// Only letters of this table (name or ARN); may be given several times
+    /// Only letters of this table (name or ARN); can be given several times
     #[arg(
         long,
         value_name = "TABLE",
@@ -34,7 +34,7 @@ pub struct WhichArgs {
         value_delimiter = ','
     )]
     table: Vec<String>,
-    /// Only letters with this reason: rejected, exhausted, too-old, rescued, deferred or followed; may be
+    /// Only letters with this reason: rejected, exhausted, too-old, rescued, deferred or followed; can be
     /// given several times
     #[arg(long, value_name = "REASON", value_parser = reason)]
     pub reason: Vec<Reason>,
@@ -73,7 +73,7 @@ impl WhichArgs {
         }
     }
 
-    /// Whether only some letters are asked for.
+    /// Whether the flags restrict the selection.
     pub fn is_set(&self) -> bool {
         self.key.is_some() || !self.reason.is_empty() || self.older_than.is_some()
     }
@@ -88,15 +88,15 @@ impl WhichArgs {
         ))
     }
 
-    /// The table, if it is there.
+    /// The ARN of the table, if `--table` names one that exists.
     pub async fn letters(&self, clients: &Clients) -> Result<DynamoDbDeadLetters, Fault> {
         let table = &self.name.dead_letter_table;
         must_exist(clients, table).await?;
         Ok(DynamoDbDeadLetters::new(clients.dynamodb.clone(), table))
     }
 
-    /// The letters that are selected, by key and in order. Those of one key are queried; without a key
-    /// the whole table is read.
+    /// The selected letters, by key and in order. Letters of one key are queried; without a key the
+    /// whole table is read.
     pub async fn selected(
         &self,
         (clients, letters): (&Clients, &DynamoDbDeadLetters),
@@ -112,7 +112,7 @@ impl WhichArgs {
         for table in &self.table {
             let key = match table_key(&clients.dynamodb, table).await {
                 Ok(key) => key,
-                // Its letters remain.
+                // The table is gone, but its letters remain.
                 Err(ResolveError::NoTable { .. }) => {
                     report(&format!(
                         "table {table} is gone, so all dead letters are read"

@@ -1,4 +1,4 @@
-//! What an email looks like and how it is sent, as the command line says it.
+//! What an email looks like and how it is sent, from the command line.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ impl MailArgs {
         self.letter.has_sender() && self.smtp.is_set()
     }
 
-    /// Sends these emails; connects to no mail server yet.
+    /// The sender of these emails. It does not connect to a mail server yet.
     pub async fn transport(&self) -> Result<Transport, Fault> {
         self.smtp.transport(&self.letter).await
     }
@@ -86,12 +86,12 @@ pub struct LetterArgs {
 }
 
 impl LetterArgs {
-    /// Whether it says who writes.
+    /// Whether a sender is set.
     fn has_sender(&self) -> bool {
         self.mail_from.is_some()
     }
 
-    /// Loads the templates and puts the rest beside them.
+    /// Loads the templates, and combines them with the other settings.
     pub fn letterhead(&self) -> Result<Letterhead, Fault> {
         let from = self.mail_from.clone().ok_or_else(|| {
             Fault::wrong(
@@ -102,7 +102,7 @@ impl LetterArgs {
         self.letterhead_of(from)
     }
 
-    /// The same, with a made-up sender where none was named: for mails that nobody gets.
+    /// The same with a made-up sender if none is set, for emails that are not sent.
     pub fn letterhead_to_look_at(&self) -> Result<Letterhead, Fault> {
         let from = match &self.mail_from {
             Some(from) => from.clone(),
@@ -154,7 +154,7 @@ enum Way {
     Ses,
 }
 
-/// The way to the mail server.
+/// How to reach the mail server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Mail server")]
 struct SmtpArgs {
@@ -252,7 +252,7 @@ impl TlsArgs {
 }
 
 impl SmtpArgs {
-    /// Whether it says by which way mails leave.
+    /// Whether these settings say how to send mail.
     fn is_set(&self) -> bool {
         self.mail == Way::Ses || self.smtp_url.is_some()
     }

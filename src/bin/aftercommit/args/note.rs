@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use aftercommit::Clock;
 use clap::Args;
 
-/// The longest note, in bytes: the history of a row holds it in full.
+/// The longest note, in bytes. A row's history holds it in full.
 const LONGEST: usize = 250;
 
 /// The operator.
@@ -30,7 +30,7 @@ fn user() -> String {
     named.unwrap_or_else(|| "(unknown)".to_owned())
 }
 
-/// The reason for what an operator does.
+/// The operator's reason.
 pub fn note(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {

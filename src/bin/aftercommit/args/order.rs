@@ -1,4 +1,4 @@
-//! How an item becomes an order, as the command line says it.
+//! How an item becomes an order, from the command line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ pub struct OrderArgs {
     /// JSON file with the expressions below by name, such as {"email": "customer.email"}; flags override it
     #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_MAP")]
     map: Option<PathBuf>,
-    /// Order id: one email is sent per id. As all of these, a Jinja expression over the item's attributes,
-    /// such as SK|replace("ORDER#", "") [default: the table's key, such as cust-7/ORDER-1]
+    /// Order id: one email is sent per id. Like all of these, a Jinja expression over the item's
+    /// attributes, such as SK|replace("ORDER#", "") [default: the table's key, such as cust-7/ORDER-1]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ID")]
     id: Option<String>,
     /// Customer's address, such as customer.email [default: email]
@@ -99,7 +99,7 @@ impl OrderArgs {
         }
     }
 
-    /// The mapping, with this expression for the id where none is set.
+    /// The mapping. If no id is set, it uses this expression.
     pub fn with_default_id(&self, id: &str) -> Result<Mapping, Fault> {
         let file = self.of_file()?;
         let mut mapping = Mapping::new(id).map_err(Fault::setting)?;
@@ -122,7 +122,7 @@ impl OrderArgs {
         Ok(mapping)
     }
 
-    /// The mapping for a table: the id is its key where none is set.
+    /// The mapping for a table. If no id is set, it is the table's key.
     pub fn of_table(&self, key: &TableKey) -> Result<Mapping, Fault> {
         let sort = key.sort.as_ref().map(|sort| &*sort.name);
         self.of_key(&key.partition.name, sort)
@@ -133,7 +133,7 @@ impl OrderArgs {
         self.with_default_id(&Mapping::key_expression(partition, sort))
     }
 
-    /// The mapping, if it says what the id is.
+    /// The mapping, if an id is set.
     pub fn named(&self) -> Result<Option<Mapping>, Fault> {
         if self.id.is_none() && !self.of_file()?.contains_key(Setting::Id.name()) {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Where the mail server's password comes from: never from a place that others read by chance.
+//! Where the mail server's password comes from. A flag would show it to other users of the machine.
 
 use std::path::PathBuf;
 
@@ -58,7 +58,7 @@ impl PasswordArgs {
 }
 
 impl PasswordArgs {
-    /// How to read it again, where it is kept in a place that can change.
+    /// How to read the password again, if its source can change.
     pub fn reload(&self) -> Option<Reload> {
         if self.smtp_password_file.is_none() && self.smtp_password_secret.is_none() {
             return None;
@@ -74,19 +74,19 @@ impl PasswordArgs {
     }
 }
 
-/// JSON with a password. Nothing else in it is kept.
+/// JSON with a password. Other members are ignored.
 #[derive(Deserialize)]
 struct WithPassword {
     password: String,
 }
 
-/// Secrets Manager's own console and rotation keep JSON.
+/// The console and the rotation of Secrets Manager store JSON.
 fn password_in(text: &str) -> Secret {
     let json: Result<WithPassword, _> = serde_json::from_str(text);
     Secret::new(json.map_or_else(|_| text.to_owned(), |json| json.password))
 }
 
-/// For a flag whose value is not to be shown.
+/// Parser for a flag whose value must not be shown.
 #[expect(clippy::unnecessary_wraps, reason = "the form that clap asks for")]
 pub fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text.to_owned()))

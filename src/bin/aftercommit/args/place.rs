@@ -1,4 +1,4 @@
-//! Where an order's item is: its table and its key.
+//! Where to find an order's item: its table and its key.
 
 use aftercommit::confirmation::expression::key_parts;
 use aftercommit::confirmation::mapping::Mapping;
@@ -14,7 +14,7 @@ use crate::args::item::item_of_json;
 use crate::fault::Fault;
 use crate::host::aws::Clients;
 
-/// Where an order's item is.
+/// Where to find an order's item.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Orders")]
 pub struct PlaceArgs {
@@ -26,8 +26,8 @@ pub struct PlaceArgs {
         value_delimiter = ','
     )]
     table: Vec<String>,
-    /// Key of the order's item, such as PK=CUST#7,SK=ORDER#1042. Not needed if it is the order id alone, or
-    /// if the ledger knows the order
+    /// Key of the order's item, such as PK=CUST#7,SK=ORDER#1042. Not needed if the order id alone is
+    /// the key, or if the ledger knows the order
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 }
@@ -37,14 +37,14 @@ pub struct PlaceArgs {
 pub struct Place {
     /// The table's ARN.
     pub arn: String,
-    /// The table, as calls name it.
+    /// The table's name in calls.
     pub table: String,
     /// The item's key.
     pub keys: Item,
 }
 
 impl PlaceArgs {
-    /// The table, if one is named.
+    /// The table from the flag, if it is set.
     pub fn table(&self) -> Option<&str> {
         match &*self.table {
             [one] => Some(one),
@@ -52,9 +52,9 @@ impl PlaceArgs {
         }
     }
 
-    /// The place of an order's item; `None`: nothing says which table it is in.
+    /// The place of an order's item, or `None` if its table is unknown.
     ///
-    /// `id` is the expression for an order's id, where it is known.
+    /// `id` is the expression for an order's id, if known.
     pub async fn find(
         &self,
         clients: &Clients,
@@ -94,7 +94,7 @@ impl PlaceArgs {
         }))
     }
 
-    /// The table as it was named, if it is this one; else its name in the ARN.
+    /// The table as the flags name it if they do, else its name from the ARN.
     fn name_of(&self, arn: &str) -> String {
         let name = arn.split_once(":table/").map_or(arn, |(_, name)| name);
         let named = self
@@ -105,7 +105,7 @@ impl PlaceArgs {
     }
 }
 
-/// The key that a text names, which is JSON or `PK=...,SK=...`.
+/// The key in a text: JSON or `PK=...,SK=...`.
 pub fn keys_of(table: &TableKey, text: &str) -> Result<Item, Fault> {
     if text.starts_with('{') {
         let value = serde_json::from_str(text).context("not valid JSON");
@@ -116,7 +116,7 @@ pub fn keys_of(table: &TableKey, text: &str) -> Result<Item, Fault> {
     item.map_err(Fault::Setting)
 }
 
-/// The key of an order whose id is its whole key.
+/// The key of an order whose id is its complete key.
 fn by_id(table: &TableKey, order: &str, id: Option<&str>) -> Result<Item, Fault> {
     let sort = table.sort.as_ref().map(|sort| &*sort.name);
     let partition = &table.partition.name;

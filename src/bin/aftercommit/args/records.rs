@@ -1,4 +1,4 @@
-//! Which records are handled, and what becomes of those that fail.
+//! Which records are handled, and what happens to those that fail.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::fault::Fault;
 
-/// Which records are handled, and what becomes of those that fail.
+/// Which records are handled, and what happens to those that fail.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Records")]
 pub struct RecordArgs {
@@ -33,7 +33,7 @@ pub struct RecordArgs {
     /// so that an order is mailed once and not once per Region
     #[arg(long, value_name = "ATTRIBUTE=REGION", env = "AFTERCOMMIT_HOME_REGION")]
     home_region: Option<HomeRegion>,
-    /// Attempts in which the handler panics or overruns its time, before the record becomes a dead letter
+    /// Attempts in which the handler panics or times out before the record becomes a dead letter
     #[arg(
         long,
         value_name = "NUMBER",
@@ -50,7 +50,7 @@ pub struct RecordArgs {
         value_parser = humantime::parse_duration
     )]
     max_age: Duration,
-    /// How long one attempt may take; more than the 10 minutes that a mail server may take
+    /// Time limit of one attempt; longer than the 10 minutes that a mail server may take
     #[arg(
         long,
         value_name = "TIME",
@@ -59,8 +59,8 @@ pub struct RecordArgs {
         value_parser = humantime::parse_duration
     )]
     handler_timeout: Duration,
-    /// How long before it leaves the stream (after 24 hours) a waiting record becomes a dead letter, which
-    /// is redriven automatically when the mail server is back; 0s: never
+    /// Time before a waiting record leaves the stream (after 24 hours) at which it becomes a dead
+    /// letter. It is redriven automatically when the mail server is back; 0s: never
     #[arg(
         long,
         value_name = "TIME",
@@ -102,7 +102,7 @@ pub struct WantedArgs {
     created_at: Option<String>,
 }
 
-/// The settings of an identity that say which items are wanted.
+/// The settings of a group's identity that say which items are wanted.
 const ONLY: &str = "only";
 const NOT_BEFORE: &str = "not-before";
 const CREATED_AT: &str = "created-at";
@@ -118,7 +118,7 @@ impl WantedArgs {
         }
     }
 
-    /// What they say.
+    /// The wanted items, parsed.
     pub fn wanted(&self) -> Result<Wanted, Fault> {
         let mut wanted = Wanted::default();
         let read = |flag: &str, text: &str| {
@@ -155,7 +155,7 @@ impl WantedArgs {
     }
 }
 
-/// How the mail server is asked.
+/// Limits on the use of the mail server.
 #[derive(Debug, Args)]
 pub struct MailServerArgs {
     /// Maximum number of emails per second, on average
@@ -164,7 +164,7 @@ pub struct MailServerArgs {
 }
 
 impl MailServerArgs {
-    /// The mail server, as far as asking it goes.
+    /// The mail server as a dependency with these limits.
     pub fn dependency(&self, name: &impl std::fmt::Display) -> Dependency {
         let limits = Limits {
             name: Some(format!("the mail server {name}")),
@@ -176,7 +176,7 @@ impl MailServerArgs {
 }
 
 impl RecordArgs {
-    /// The filters, read. What is odd about one is told.
+    /// The parsed filters. Logs a warning about a pattern that looks wrong.
     pub fn filters(&self) -> Result<Filters, Fault> {
         let mut filters = Vec::new();
         for (n, pattern) in (1..).zip(&self.filters) {
@@ -200,7 +200,7 @@ impl RecordArgs {
         if wanted.is_everything() {
             return Ok(filters);
         }
-        // What cannot be told is for the handler to reject.
+        // The handler rejects an item for which the expression fails.
         Ok(filters.and(move |record| {
             let item = record.new_image.as_ref();
             item.is_none_or(|item| wanted.wants(item).unwrap_or(true))
@@ -212,12 +212,13 @@ impl RecordArgs {
         self.wanted.wanted()
     }
 
-    /// Whether it was said whose records these are.
+    /// Whether a home Region is set.
     pub fn has_home_region(&self) -> bool {
         self.home_region.is_some()
     }
 
-    /// Whose records these are. Refused where a replica's are everybody's.
+    /// The home Region. Fails if the table is a replica and none is set: each Region would then send an
+    /// email.
     pub fn home_region(&self, table: &str, replicated: bool) -> Result<Option<HomeRegion>, Fault> {
         if replicated && self.home_region.is_none() {
             return Err(Fault::wrong(format!(
@@ -229,7 +230,7 @@ impl RecordArgs {
         Ok(self.home_region.clone())
     }
 
-    /// The settings, with what is told here.
+    /// The settings, with these flags applied.
     pub fn applied_to(&self, settings: Settings) -> Result<Settings, Fault> {
         let settings = Settings {
             attempts: AttemptLimits {
@@ -247,10 +248,10 @@ impl RecordArgs {
         Ok(settings)
     }
 
-    /// What decides here which records are handled.
+    /// Adds the settings that decide which records are handled.
     pub fn identify(&self, identity: Identity) -> Identity {
         let parsed = |pattern: &String| serde_json::from_str::<serde_json::Value>(pattern).ok();
-        // As JSON spells it, so that spaces make no difference.
+        // Serialised again, so that spaces make no difference.
         let spelled =
             |pattern: &String| parsed(pattern).map_or(pattern.clone(), |it| it.to_string());
         let mut filters: Vec<_> = self.filters.iter().map(spelled).collect();
@@ -259,7 +260,7 @@ impl RecordArgs {
             .identify(identity.with("filter", filters.join(" or ")))
     }
 
-    /// The mail server, as far as asking it goes.
+    /// The mail server as a dependency, with its limits.
     pub fn mail_server(&self, name: &impl std::fmt::Display) -> Dependency {
         self.mail_server.dependency(name)
     }
@@ -268,7 +269,7 @@ impl RecordArgs {
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok();
     rate.filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
-        .ok_or_else(|| "write how many a second, such as 14 or 0.5".to_owned())
+        .ok_or_else(|| "write a number per second, such as 14 or 0.5".to_owned())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ enum OnAmbiguous {
     Park,
 }
 
-/// When an email is sent again, and which are not sent.
+/// When an email is sent again, and when none is sent.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub struct SendingArgs {
@@ -47,7 +47,7 @@ pub struct SendingArgs {
 }
 
 impl SendingArgs {
-    /// How orders are confirmed. An error if the ledger would forget too soon.
+    /// How orders are confirmed. Fails if the ledger would forget an order too soon.
     pub fn settings(&self, mapping: Mapping) -> Result<ConfirmationSettings, Fault> {
         let policy = match self.on_ambiguous {
             OnAmbiguous::Resend => Policy::Resend,
@@ -61,7 +61,7 @@ impl SendingArgs {
         self.retention.ledger_retention
     }
 
-    /// Whether each order is read back before its mail.
+    /// Whether each order is read again before its email is sent.
     pub fn refetch(&self) -> bool {
         self.refetch
     }
@@ -89,7 +89,7 @@ impl SendingArgs {
             settings,
             fastrand::Rng::new(),
         );
-        // Which changes are confirmed, filters say.
+        // Filters decide which changes are confirmed.
         let handler = handler.of_modified_orders_too();
         let handler = handler.looking_up(self.lookup(client, orders));
         Ok(match self.sparing.suppress_when()? {
@@ -98,7 +98,7 @@ impl SendingArgs {
         })
     }
 
-    /// What is looked up before a mail to a customer of this table.
+    /// What is looked up before an email to a customer of this table.
     fn lookup(&self, client: &Client, orders: &str) -> DynamoDbLookup {
         let lookup = self.sparing.lookup(client);
         if self.refetch {
@@ -122,14 +122,14 @@ pub struct SparingArgs {
 }
 
 impl SparingArgs {
-    /// The expression, read.
+    /// The parsed expression.
     pub fn suppress_when(&self) -> Result<Option<Expression>, Fault> {
         let parsed = self.suppress_when.as_deref().map(Expression::parse);
         let parsed = parsed.transpose();
         parsed.map_err(|error| Fault::wrong(format!("--suppress-when: {error}")))
     }
 
-    /// Looks into the list, if there is one.
+    /// The suppression list, if one is named.
     pub fn lookup(&self, client: &Client) -> DynamoDbLookup {
         match &self.suppression_table {
             Some(table) => {
@@ -165,7 +165,7 @@ pub struct RetentionArgs {
 }
 
 impl RetentionArgs {
-    /// How orders are confirmed. An error if the ledger would forget too soon.
+    /// How orders are confirmed. Fails if the ledger would forget an order too soon.
     pub fn settings(
         &self,
         mapping: Mapping,
@@ -180,7 +180,7 @@ impl RetentionArgs {
         Ok(settings)
     }
 
-    /// How long the ledger keeps a row. Refused where that is too short.
+    /// How long the ledger keeps a row. Fails if that is too short.
     pub fn checked(&self) -> Result<Duration, Fault> {
         let mapping = Mapping::new("id").map_err(Fault::setting)?;
         Ok(self.settings(mapping, Policy::Park)?.retention)

@@ -18,8 +18,8 @@ pub struct GroupArg {
 /// The tables that are followed.
 #[derive(Debug, Args)]
 pub struct StreamArgs {
-    /// Table whose orders are confirmed: a name or an ARN. May be given several times; order ids must then
-    /// be unique across all of them, because one email is sent per id
+    /// Table whose orders are confirmed: a name or an ARN. Can be given several times; order ids must
+    /// then be unique across all of them, because one email is sent per id
     #[arg(
         long,
         value_name = "TABLE",
@@ -28,7 +28,7 @@ pub struct StreamArgs {
         required_unless_present = "stream_arn"
     )]
     pub table: Vec<String>,
-    /// One stream of a table, and none of its later streams, in place of --table; may be given several
+    /// One stream of a table, without its later streams, in place of --table; can be given several
     /// times
     #[arg(
         long,
@@ -56,7 +56,7 @@ impl StreamArgs {
     }
 }
 
-/// The name of the table that the workers share.
+/// The name of the lease table, which the workers share.
 #[derive(Debug, Args)]
 pub struct LeaseName {
     /// Table that holds shard leases and checkpoints
@@ -69,7 +69,7 @@ pub struct LeaseName {
     pub lease_table: String,
 }
 
-/// The names of the tables that the worker keeps.
+/// The names of the worker's tables.
 #[derive(Debug, Args)]
 pub struct TableNames {
     #[command(flatten)]

@@ -68,13 +68,13 @@ struct Found {
     entry: Option<Entry>,
     row: Option<Row>,
     letters: Vec<Letter>,
-    /// Where its item is, and the item as it is now.
+    /// The place of the order's item, and the item as it is now.
     item: Option<(Place, Current)>,
-    /// The shards in which it may wait.
+    /// The shards in which the order may wait.
     waits: Vec<Waiting>,
 }
 
-/// Prints what happened to an order.
+/// Prints the history of an order.
 pub async fn explain(args: &ExplainArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let (ledger, letters) = (&args.tables.ledger, &args.tables.letters);
@@ -110,7 +110,7 @@ pub async fn explain(args: &ExplainArgs) -> Result<(), Fault> {
 
 async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Found, Fault> {
     let (client, tables) = (&clients.dynamodb, &args.tables);
-    // Readers write no row, so none expires by this.
+    // This command writes no row, so the retention does not matter.
     let ledger = DynamoDbLedger::new(client.clone(), &tables.ledger.ledger_table, Duration::MAX);
     let key = EffectKey::new(&args.group.known_effect(&ledger).await?, &args.order);
     let entry = ledger.read(&key).await?;
@@ -145,7 +145,7 @@ async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Found, Fault> {
     Ok(found)
 }
 
-/// Where the group takes an order's id from.
+/// The expression from which the group takes an order's id.
 async fn id_expression(
     args: &ExplainArgs,
     clients: &Clients,
@@ -191,7 +191,7 @@ impl Found {
         self.letters.iter().any(|letter| letter.envelope.open)
     }
 
-    /// Whether its record may still wait in its shard.
+    /// Whether the order's record may still wait in its shard.
     fn may_wait(&self) -> bool {
         let undecided = self.entry.as_ref().is_none_or(|entry| {
             !entry.released && matches!(entry.state, State::Retry | State::Sending)

@@ -1,4 +1,4 @@
-//! `aftercommit filter`: what a pattern does with a record.
+//! `aftercommit filter`: shows how a pattern treats a record.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ Examples:
 The record is JSON as AWS Lambda hands it over: one record, or an event with Records.
 Exit codes: 0 every record gets through, 1 one does not, 2 a pattern or the file is wrong.";
 
-/// What can be done with filters.
+/// The commands for filters.
 #[derive(Debug, Subcommand)]
 pub enum FilterCommand {
     /// Say whether a record gets through, or the first reason why not
@@ -36,15 +36,15 @@ pub enum FilterCommand {
 /// Arguments of `filter explain`.
 #[derive(Debug, Args)]
 pub struct FilterArgs {
-    /// An event filter pattern as AWS Lambda has them; of several, one must hold
+    /// Event filter pattern in AWS Lambda's syntax; of several, one must match
     #[arg(long = "pattern", value_name = "JSON", required = true)]
     patterns: Vec<String>,
-    /// A file with a record; - reads standard input
+    /// File with a record; - reads standard input
     #[arg(long, value_name = "FILE")]
     record: PathBuf,
 }
 
-/// Tells what becomes of each record.
+/// Prints what happens to each record.
 pub fn explain(args: &FilterArgs) -> Result<(), Fault> {
     let filters = read_filters(&args.patterns)?;
     let records = read_text(&args.record)
@@ -61,7 +61,7 @@ pub fn explain(args: &FilterArgs) -> Result<(), Fault> {
     if all { Ok(()) } else { Err(Fault::No) }
 }
 
-/// Says whether the record gets through.
+/// Whether the record passes, as text.
 fn tell(filters: &Filters, received: &Received, told: &mut String) -> bool {
     let mut subject = Subject::new(&received.record);
     if let Some(stream) = &received.stream {
@@ -88,7 +88,7 @@ fn tell(filters: &Filters, received: &Received, told: &mut String) -> bool {
     }
 }
 
-/// Reads patterns; what is odd about one is told on standard error.
+/// Parses patterns. Prints a note about a pattern that looks wrong to standard error.
 fn read_filters(patterns: &[String]) -> Result<Filters, Fault> {
     let mut filters = Vec::new();
     for (n, pattern) in patterns.iter().enumerate() {

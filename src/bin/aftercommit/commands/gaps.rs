@@ -1,4 +1,4 @@
-//! `aftercommit gaps`: what left the stream before it was read, for operators.
+//! `aftercommit gaps`: lists and resolves gaps, the records that left the stream before they were read.
 
 use aftercommit::monitor::stream::Gap;
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
@@ -31,7 +31,7 @@ A resolved gap opens again if more records of its shard are lost.
 
 Exit codes: 0 done, 1 no such gap, 2 a setting is wrong.";
 
-/// What can be done about gaps.
+/// The commands for gaps.
 #[derive(Debug, Subcommand)]
 pub enum GapsCommand {
     /// List the gaps that are not resolved
@@ -40,7 +40,7 @@ pub enum GapsCommand {
     Resolve(ResolveArgs),
 }
 
-/// Whose gaps.
+/// The group whose gaps are meant.
 #[derive(Debug, Args)]
 struct Where {
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub struct ListArgs {
 pub struct ResolveArgs {
     #[command(flatten)]
     of: Where,
-    /// Shard that lost records, with or without its stream's label; may be given several times
+    /// Shard that lost records, with or without its stream's label; can be given several times
     #[arg(long, value_name = "SHARD", required_unless_present = "all")]
     shard: Vec<String>,
     /// All gaps
@@ -89,7 +89,7 @@ impl ResolveArgs {
     }
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub async fn gaps(command: &GapsCommand) -> Result<(), Fault> {
     match command {
         GapsCommand::List(args) => list(args).await,

@@ -19,7 +19,7 @@ Exit codes: 0 alive and making progress, 1 not alive, or no answer within 4 seco
 An outage of DynamoDB or of the mail server does not fail this check, because a restart would not help: see
 /readyz. A worker that cannot start within a minute does fail it.";
 
-/// A health check of ECS waits five seconds unless told otherwise.
+/// A health check of ECS waits five seconds by default.
 ///
 /// Source: [HealthCheck](https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_HealthCheck.html).
 const LIMIT: Duration = Duration::from_secs(4);

@@ -1,4 +1,4 @@
-//! The commands: one file for each, or a folder where a command has commands of its own.
+//! The commands: one file each, or a folder for a command with subcommands.
 
 pub mod dead_letters;
 pub mod explain;

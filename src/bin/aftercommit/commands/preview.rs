@@ -1,4 +1,4 @@
-//! `aftercommit preview`: the mails for orders, without a mail server.
+//! `aftercommit preview`: renders the emails for orders, without a mail server.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -67,7 +67,7 @@ pub struct PreviewArgs {
         conflicts_with = "sample"
     )]
     key: Option<String>,
-    /// Number of items to read, in whatever order the table returns them
+    /// Number of items to read, in any order
     #[arg(
         long,
         value_name = "NUMBER",
@@ -90,7 +90,7 @@ pub struct PreviewArgs {
     letter: LetterArgs,
 }
 
-/// Shows what becomes of an order in a file, or of items of a table.
+/// Shows the email for an order in a file, or for items of a table.
 pub async fn preview(args: &PreviewArgs) -> Result<(), Fault> {
     let letterhead = args.letter.letterhead_to_look_at()?;
     let wanted = args.wanted.wanted()?;
@@ -101,7 +101,7 @@ pub async fn preview(args: &PreviewArgs) -> Result<(), Fault> {
     }
 }
 
-/// Writes the mail as `.eml`, `.html` and `.txt`, and says where.
+/// Writes the email as `.eml`, `.html` and `.txt`, and prints the paths.
 fn of_file(
     args: &PreviewArgs,
     file: &Path,
@@ -130,7 +130,7 @@ fn of_file(
 
 const UNWANTED: &str = "not an order to confirm (--only, --not-before)";
 
-/// Says of each item which mail it becomes, or why none.
+/// Prints the email of each item, or the reason why it gets none.
 async fn of_table(
     args: &PreviewArgs,
     table: &str,
@@ -217,7 +217,7 @@ fn keys(item: &Item, table: &TableKey) -> Item {
 
 type Seen = (String, String, Vec<PathBuf>);
 
-/// The order's id, the mail's subject and its files; `None` if the item is not wanted.
+/// The order's id, the email's subject and its files. `None` if the item is not wanted.
 fn look(
     args: &PreviewArgs,
     item: &Item,
@@ -244,7 +244,7 @@ fn look(
     Ok(Some((order.id, subject, files)))
 }
 
-/// Makes the mail; writes its files where a path is given.
+/// Renders the email, and writes its files if a path is given.
 fn mail(
     args: &PreviewArgs,
     order: &Order,
@@ -269,7 +269,7 @@ fn mail(
 }
 
 fn write(name: &Path, ending: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
-    // Not `with_extension`: a name may have dots of its own.
+    // `with_extension` would replace the end of a name with dots.
     let mut path = name.as_os_str().to_owned();
     path.push(format!(".{ending}"));
     let path = PathBuf::from(path);

@@ -1,4 +1,4 @@
-//! `aftercommit send`: the email of one order, sent by an operator through the ledger.
+//! `aftercommit send`: an operator sends one order's email through the ledger.
 
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Current, Lookup as _};
@@ -44,7 +44,7 @@ the order.
 
 Exit codes: 0 the email was accepted, 1 it was not, 2 a setting is wrong.";
 
-/// How an operator sends.
+/// The settings with which an operator sends.
 #[derive(Debug, Args)]
 pub struct ByHandArgs {
     #[command(flatten)]
@@ -91,7 +91,7 @@ pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     Ok(())
 }
 
-/// One order that is to be sent.
+/// An order to send.
 pub struct Sending<'a> {
     pub order: &'a str,
     pub place: &'a PlaceArgs,
@@ -100,7 +100,7 @@ pub struct Sending<'a> {
     pub by: String,
 }
 
-/// Everything that sends.
+/// Everything that is needed to send.
 pub struct Mailer<'a> {
     args: &'a ByHandArgs,
     clients: Clients,
@@ -109,7 +109,7 @@ pub struct Mailer<'a> {
 }
 
 impl<'a> Mailer<'a> {
-    /// Checks all settings before anything is written.
+    /// Checks all settings before it writes anything.
     pub async fn new(args: &'a ByHandArgs, name: &LedgerName) -> Result<Self, Fault> {
         args.mail.letter.letterhead()?;
         args.sparing.suppress_when()?;
@@ -129,12 +129,12 @@ impl<'a> Mailer<'a> {
         })
     }
 
-    /// Reads the order as it is now, releases it, and runs the handler for it, once. Answers with the
-    /// ledger's line once the mail is out.
+    /// Reads the order as it is now, releases it, and runs the handler for it once. Returns the
+    /// ledger's line once the email is out.
     ///
-    /// Whatever the ledger says to any worker holds here, too: a worker that is quicker is not
-    /// overtaken. A fleet does not see this process, and judges its claim by the claim's deadline. If
-    /// this process dies, the order stays released, which `status` reports.
+    /// The ledger's rules apply as they do to a worker, and a worker that is quicker wins. A fleet does
+    /// not see this process, and judges its claim by the claim's deadline. If this process dies, the
+    /// order stays released, which `status` reports.
     pub async fn send(&self, one: &Sending<'_>) -> Result<String, Fault> {
         let key = EffectKey::new(&one.group.known_effect(&self.ledger).await?, one.order);
         let entry = self.ledger.read(&key).await?;
@@ -149,7 +149,7 @@ impl<'a> Mailer<'a> {
             note: one.note.to_owned(),
             decision: Decision::Send,
         };
-        // A claim whose claimant may live is left to the handler, which waits for it or doubts it.
+        // If the claimant may still live, the handler waits for it, or marks the order AMBIGUOUS.
         if entry
             .as_ref()
             .is_none_or(|entry| entry.state != State::Sending)
@@ -184,7 +184,7 @@ impl<'a> Mailer<'a> {
         one: &Sending<'_>,
         entry: Option<&Entry>,
     ) -> Result<(Place, Mapping), Fault> {
-        // With which settings the group was started, where that is known already.
+        // The settings with which the group was started, if it is known by now.
         let of_table = match one.place.table() {
             Some(table) => {
                 let arn = table_arn(&self.clients.dynamodb, table).await;
@@ -228,7 +228,7 @@ impl<'a> Mailer<'a> {
         self.args.mail.fields.of_table(&key)
     }
 
-    /// The order as it is, as if it had been committed just now.
+    /// The order as it is, as if it had just been committed.
     async fn read_back(
         &self,
         order: &str,
@@ -270,7 +270,7 @@ impl<'a> Mailer<'a> {
         record: &Record,
         (place, key, mapping): (&Place, &EffectKey, Mapping),
     ) -> Result<(), Fault> {
-        // An order in doubt is left to the operator, who has the last word.
+        // An AMBIGUOUS order is left to the operator, who decides.
         let mut settings = self.args.retention.settings(mapping, OnAmbiguous::Park)?;
         // Other claims are judged by their deadlines, and this machine's clock may be wrong.
         settings.clock = self.clients.clock();
@@ -296,7 +296,7 @@ impl<'a> Mailer<'a> {
     }
 }
 
-/// What was sent, or may have been, is not sent by hand.
+/// Fails if the order was sent, or may have been.
 fn may_be_sent(order: &str, entry: &Entry) -> Result<(), Fault> {
     match entry.state {
         State::Sent | State::Ambiguous => Err(Fault::Work(anyhow!(

@@ -1,4 +1,4 @@
-//! `aftercommit send-test`: one mail with a made-up order, to see that the way is open.
+//! `aftercommit send-test`: sends one email with a made-up order, to check the way to a mailbox.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -42,7 +42,7 @@ fn of_file(file: &Path) -> String {
     format!("--order {}", file.display())
 }
 
-/// The order that is shown, as if who gets the mail had placed it.
+/// The order in the email, as if the recipient had placed it.
 fn order(args: &SendTestArgs) -> Result<Order, Fault> {
     let Some(file) = &args.order else {
         return Ok(Order::sample(args.to.clone()));
@@ -56,7 +56,7 @@ fn order(args: &SendTestArgs) -> Result<Order, Fault> {
     Ok(order)
 }
 
-/// Sends the mail and prints what the server said. Every run is a mail of its own.
+/// Sends the email and prints the server's reply. Every run sends another email.
 pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
     let letterhead = args.mail.letter.letterhead()?;
     let server = args.mail.transport().await?;
@@ -81,7 +81,9 @@ pub async fn send_test(args: &SendTestArgs) -> Result<(), Fault> {
             Ok(())
         }
         Delivery::Refused(reply) => Err(anyhow!("{server} refused it: {reply}").into()),
-        Delivery::Deferred(reply) => Err(anyhow!("{server} put it off: {reply}; try again").into()),
+        Delivery::Deferred(reply) => {
+            Err(anyhow!("{server} deferred it: {reply}; try again").into())
+        }
         Delivery::NotSent { stage, why } => {
             Err(anyhow!("{server}: nothing was sent: {stage}: {why}").into())
         }

@@ -41,10 +41,10 @@ What the workers resolve by themselves is listed apart from what waits for a per
 Exit codes: 0 all is well, 1 something is wrong (\"verdict\" is \"attention\", or \"recovering\" where no person
 has to act), 2 unknown, because something could not be read.";
 
-/// Between two looks at heartbeats that have not moved yet.
+/// The time between two looks at heartbeats that have not moved yet.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
-/// Between two looks of `--watch`.
+/// The time between two looks of `--watch`.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// Arguments of `status`.
@@ -64,7 +64,7 @@ pub struct StatusArgs {
     watch: bool,
 }
 
-/// Tells how the fleet is doing.
+/// Prints how the fleet is doing.
 pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let exists = must_exist(&clients, &args.names.lease.lease_table).await;
@@ -127,7 +127,7 @@ async fn look(
             }
         });
     }
-    // Readers write no row, so none expires by this.
+    // This command writes no row, so the retention does not matter.
     let ledger = DynamoDbLedger::new(client.clone(), &names.ledger.ledger_table, Duration::MAX);
     let needed = ledger.attention().await;
     if let Err(error) = &needed {
@@ -138,8 +138,8 @@ async fn look(
     Ok(FleetStatus::new(now, told, needed.ok()).without(untold))
 }
 
-/// The rows, once each heartbeat was seen to move or was watched for long enough. With `once` as they
-/// are, since another look comes soon.
+/// The rows, once each heartbeat has moved or was watched for long enough. `once` returns them as they
+/// are, since another look follows soon.
 async fn watched(leases: &DynamoDbLeases, beats: &mut Beats, once: bool) -> anyhow::Result<View> {
     let mut told = false;
     loop {
@@ -161,11 +161,11 @@ async fn watched(leases: &DynamoDbLeases, beats: &mut Beats, once: bool) -> anyh
     }
 }
 
-/// What is beside the lease table may be missing, or out of reach for who asks.
+/// The tables besides the lease table may be missing, or the caller may not be allowed to read them.
 fn unread((flag, table): (&str, &str), error: &anyhow::Error) -> String {
     format!(
         "table {table} cannot be read ({error:#}); name the right one with {flag}, see that it is there \
-         (`aftercommit tables create` makes it) and that you may query it"
+         (`aftercommit tables create` makes it) and that you are allowed to query it"
     )
 }
 

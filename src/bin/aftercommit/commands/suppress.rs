@@ -35,7 +35,7 @@ pub enum SuppressCommand {
     List(ListArgs),
 }
 
-/// The table of the list.
+/// The table of suppressed addresses.
 #[derive(Debug, Args)]
 struct Name {
     /// Table of the list
@@ -89,7 +89,7 @@ async fn open(name: &Name) -> Result<SuppressionList, Fault> {
     ))
 }
 
-/// Runs one of the commands.
+/// Runs the command.
 pub async fn suppress(command: &SuppressCommand) -> Result<(), Fault> {
     match command {
         SuppressCommand::Add(args) => {

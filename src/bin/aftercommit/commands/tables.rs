@@ -1,4 +1,4 @@
-//! `aftercommit tables`: makes what the worker needs.
+//! `aftercommit tables`: creates the tables that the worker needs.
 
 use aftercommit::stores::tables::dynamodb::{
     Created, create_dead_letter_table, create_lease_table, create_ledger_table,
@@ -11,11 +11,11 @@ use crate::fault::Fault;
 use crate::host::aws;
 use crate::render::out::print_all;
 
-/// What can be done with the tables.
+/// The commands for tables.
 #[derive(Debug, Subcommand)]
 pub enum TablesCommand {
-    /// Create the lease table, the ledger and the dead letters' table, on demand, with point-in-time
-    /// recovery; existing tables are kept
+    /// Create the lease table, the ledger and the dead letters' table, with on-demand capacity and
+    /// point-in-time recovery; existing tables are kept
     Create(CreateArgs),
 }
 
@@ -40,7 +40,7 @@ pub struct CreateArgs {
     table: String,
 }
 
-/// Makes the tables and says which are new.
+/// Creates the tables and prints which are new.
 pub async fn create(args: &CreateArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let client = &clients.dynamodb;

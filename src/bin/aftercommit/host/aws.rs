@@ -1,4 +1,4 @@
-//! The AWS clients: credentials, Region and endpoints as the SDK finds them, timeouts set here.
+//! The AWS clients: credentials, Region and endpoints come from the SDK, timeouts are set here.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ use zeroize::Zeroizing;
 use crate::fault::Fault;
 use crate::host::http;
 
-/// For one try; the SDK has no limit of its own here. A read of 1 MB over a slow line fits.
+/// The timeout of one attempt; the SDK has none here. A read of 1 MB over a slow line fits.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
-/// For a call with its retries: below the 10 s after which a worker counts as dead, so that no
-/// call outlives the trust in its result by much.
+/// The timeout of a call with its retries. It is below the 10 s after which a worker counts as dead, so
+/// that a call hardly outlives the trust in its result.
 const CALL: Duration = Duration::from_secs(8);
 
-/// Tries of a call, the first one included.
+/// Attempts of a call, including the first one.
 const ATTEMPTS: u32 = 3;
 
 /// The clients that the worker needs.
@@ -34,14 +34,14 @@ const ATTEMPTS: u32 = 3;
 pub struct Clients {
     /// For the ledger, the dead letters and the orders.
     pub dynamodb: aws_sdk_dynamodb::Client,
-    /// For the lease table: heartbeats and looks share no connection, and no place in a queue, with
-    /// whatever else the process asks of DynamoDB.
+    /// For the lease table. Heartbeats and looks have connections of their own, so that they do not
+    /// wait behind the process's other calls to DynamoDB.
     pub leases: aws_sdk_dynamodb::Client,
-    /// As the answers to its calls tell it.
+    /// The clock of DynamoDB, read from its answers.
     time: ServiceTime,
     /// For the stream.
     pub streams: aws_sdk_dynamodbstreams::Client,
-    /// For further ones.
+    /// For other AWS services.
     #[cfg(feature = "sqs")]
     pub config: aws_config::SdkConfig,
 }
@@ -52,15 +52,15 @@ impl Clients {
         self.time.or(Clock::system())
     }
 
-    /// The same, by this machine's clock. AWS Lambda freezes a process between invocations, and the
-    /// monotonic clock with it, so that what an answer said is old by an unknown time; it keeps its
-    /// machines' wall clocks right.
+    /// The same, but this machine's clock. AWS Lambda freezes a process between invocations, and its
+    /// monotonic clock too, so that the time in an earlier answer is old by an unknown amount. Lambda
+    /// keeps the wall clocks of its machines right.
     pub fn by_own_clock(self) -> Self {
         let time = ServiceTime::default();
         Self { time, ..self }
     }
 
-    /// A table or stream by ARN is asked for in its own Region, and these clients have one.
+    /// Fails if an ARN is in another Region than these clients.
     pub fn must_reach(&self, named: &str) -> Result<(), Fault> {
         let here = self.dynamodb.config().region().map(AsRef::as_ref);
         match (region_of(named), here) {
@@ -74,10 +74,8 @@ impl Clients {
 }
 
 /// Builds the clients from the environment.
-///
-/// Endpoints are the SDK's own (`AWS_ENDPOINT_URL` and its forms for each service).
-/// `streams_endpoint` goes before them: inside a VPC the streams are reached under another name
-/// than the tables.
+/// The SDK finds the endpoints (`AWS_ENDPOINT_URL` and its forms for each service). `streams_endpoint`
+/// overrides the one for streams: inside a VPC they have another name than the tables.
 ///
 /// Source: [PrivateLink](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/privatelink-streams.html).
 pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> {
@@ -99,7 +97,7 @@ pub async fn clients(streams_endpoint: Option<&str>) -> anyhow::Result<Clients> 
     })
 }
 
-/// Mails by the API of Amazon SES.
+/// Sends mail through the API of Amazon SES.
 #[cfg(feature = "ses")]
 pub async fn ses(configuration_set: Option<String>) -> Result<Transport, Fault> {
     let config = config().await.map_err(Fault::Setting)?;
@@ -107,9 +105,9 @@ pub async fn ses(configuration_set: Option<String>) -> Result<Transport, Fault> 
     Ok(ses.configuration_set(configuration_set).into())
 }
 
-/// This build cannot.
+/// This build does not include Amazon SES.
 #[cfg(not(feature = "ses"))]
-#[expect(clippy::unused_async, reason = "as where it is built")]
+#[expect(clippy::unused_async, reason = "the other build awaits")]
 pub async fn ses(_: Option<String>) -> Result<Transport, Fault> {
     Err(Fault::wrong(
         "--mail ses: this build does not include Amazon SES: install one with \
@@ -117,7 +115,7 @@ pub async fn ses(_: Option<String>) -> Result<Transport, Fault> {
     ))
 }
 
-/// The text of a secret of AWS Secrets Manager.
+/// The text of a secret in AWS Secrets Manager.
 #[cfg(feature = "secrets")]
 pub async fn secret(id: &str) -> Result<Zeroizing<String>, Fault> {
     let config = config().await.map_err(Fault::Setting)?;
@@ -132,9 +130,9 @@ pub async fn secret(id: &str) -> Result<Zeroizing<String>, Fault> {
     })
 }
 
-/// This build cannot.
+/// This build cannot read secrets.
 #[cfg(not(feature = "secrets"))]
-#[expect(clippy::unused_async, reason = "as where it is built")]
+#[expect(clippy::unused_async, reason = "the other build awaits")]
 pub async fn secret(_: &str) -> Result<Zeroizing<String>, Fault> {
     Err(Fault::wrong(
         "--smtp-password-secret: this build cannot read secrets: install one with \
@@ -150,7 +148,7 @@ async fn config() -> anyhow::Result<SdkConfig> {
     Ok(config)
 }
 
-/// What every client has in common.
+/// The configuration that all clients share.
 fn configured(http: SharedHttpClient, attempt: Duration, call: Duration) -> ConfigLoader {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(attempt)
@@ -162,7 +160,7 @@ fn configured(http: SharedHttpClient, attempt: Duration, call: Duration) -> Conf
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
 }
 
-/// A table that is not there is told before anything is read from the stream.
+/// Fails if a table does not exist, before anything is read from the stream.
 pub async fn must_exist(clients: &Clients, table: &str) -> Result<(), Fault> {
     let answer = clients.dynamodb.describe_table().table_name(table).send();
     match answer.await {
@@ -197,10 +195,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-    /// So long the client of the other services lets a call take.
+    /// The time that the client of the other services gives a call.
     const SHORT: Duration = Duration::from_millis(100);
 
-    /// Sends a mail as `run --mail ses` does, with shorter limits.
+    /// Sends mail as `run --mail ses` does, with shorter limits.
     async fn send(server: SocketAddr, limit: Duration) -> Delivery {
         let config = configured(http::client().unwrap(), SHORT, SHORT)
             .region(Region::from_static("us-east-1"))
@@ -245,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_mail_for_which_there_never_was_a_connection_is_not_in_doubt() {
-        // Nobody listens there.
+        // Nobody listens on this port.
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let refusing = closed.local_addr().unwrap();
         drop(closed);

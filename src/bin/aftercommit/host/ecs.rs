@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::host::web;
 
-/// Names the endpoint, in a container of ECS.
+/// The variable with the endpoint, set in a container of ECS.
 const ENDPOINT: &str = "ECS_CONTAINER_METADATA_URI_V4";
 
 /// The endpoint is on the task's own host.
@@ -34,7 +34,7 @@ struct Metadata {
     availability_zone: Option<String>,
 }
 
-/// The task, if this process runs in one. Its names are for people: the worker runs without them.
+/// The task, if this process runs in one. Its names are only for people: the worker runs without them.
 pub async fn task() -> Option<Task> {
     let endpoint = std::env::var(ENDPOINT).ok()?;
     match ask(&endpoint).await {

@@ -1,12 +1,11 @@
-//! The HTTP client of the AWS clients: the SDK's own connector, with what the SDK's default client
-//! lacks.
+//! The HTTP client of the AWS clients: the SDK's own connector, and what its default client lacks.
 //!
 //! - Proxies come from `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. Addresses of this machine and
 //!   link-local ones (where credentials are handed out) are never proxied.
 //! - `AWS_CA_BUNDLE` replaces the platform's root certificates, as for the AWS CLI.
-//! - A call that got no answer discards every pooled connection. When a NAT gateway or a firewall
-//!   forgets its connections, each of them is dead without a sign, and the SDK would try one after
-//!   another: with 17 of them the next heartbeat took 39 s.
+//! - A call without an answer discards every pooled connection. When a NAT gateway or a firewall
+//! forgets its connections, they are all dead without a sign, and the SDK would try one after another:
+//! with 17 of them the next heartbeat took 39 s.
 //! - An error names the endpoint.
 
 use std::collections::HashMap;
@@ -36,10 +35,10 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 /// Certificates to trust in place of the platform's.
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
-/// A call that is given up after so long without an answer says that its connection is dead.
+/// A call that gives up after this time without an answer treats its connection as dead.
 const SILENT: Duration = Duration::from_secs(1);
 
-/// A connection that rested longer is closed. Gateways forget after minutes.
+/// A connection that was idle for longer is closed. Gateways forget connections after minutes.
 const IDLE: Duration = Duration::from_secs(20);
 
 /// The client that all AWS clients of this process share.
@@ -72,7 +71,7 @@ fn trust() -> anyhow::Result<TrustStore> {
     Ok(TrustStore::empty().with_pem_certificate(pem))
 }
 
-/// The connector panics on what is no certificate.
+/// The connector panics on an invalid certificate.
 fn checked(pem: &[u8]) -> anyhow::Result<()> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -94,11 +93,11 @@ struct Shared {
     pool: Mutex<Arc<Pool>>,
 }
 
-/// Connectors, each with its connections.
+/// Connectors, each with its own connections.
 #[derive(Debug, Default)]
 struct Pool(Mutex<HashMap<Use, SharedHttpConnector>>);
 
-/// What connections are kept apart for.
+/// Connections are shared only between calls with the same settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Use {
     connect_timeout: Option<Duration>,
@@ -126,7 +125,7 @@ impl Shared {
         pool.clone()
     }
 
-    /// Later calls use new connections. Calls that are under way keep theirs.
+    /// Later calls use new connections. Calls in progress keep theirs.
     fn discard(&self, dead: &Arc<Pool>) {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&pool, dead) {
@@ -194,7 +193,7 @@ impl HttpConnector for Calls {
     }
 }
 
-/// A call that has no answer yet.
+/// A call without an answer yet.
 struct Waiting {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
@@ -237,7 +236,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a proxy could not reach it: this machine, and what is only on its link.
+    /// Whether a proxy could not reach the address: this machine, or its link.
     fn is_here(&self) -> bool {
         match self.host.parse() {
             Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
@@ -248,7 +247,7 @@ impl Endpoint {
         }
     }
 
-    /// The error, with the endpoint.
+    /// Adds the endpoint to the error.
     fn on(&self, error: ConnectorError) -> ConnectorError {
         let (timeout, user, io) = (error.is_timeout(), error.is_user(), error.is_io());
         let kind = error.as_other();
@@ -265,7 +264,7 @@ impl Endpoint {
     }
 }
 
-/// EC2 and EKS hand out credentials there.
+/// EC2 and EKS hand out credentials at these addresses.
 ///
 /// Source: [instance metadata](https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html).
 fn is_metadata(host: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Lines that never block who writes them. A reader that stalls, such as a log collector behind a full
+//! Output that never blocks its writer. A reader that stalls, such as a log collector behind a full
 //! pipe, would otherwise stop the whole worker, its heartbeats included.
 
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// So many lines wait for their reader. Further ones are dropped, and counted.
+/// This many lines can wait for the reader. Further lines are dropped and counted.
 const WAITING: usize = 8192;
 
 /// All lines that this process dropped.
@@ -21,7 +21,7 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// So long the process waits at its end for the reader.
+/// The time that the process waits for the reader when it ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A queue of lines and the thread that writes them. Clones share it.
@@ -34,7 +34,7 @@ pub struct Lines {
 #[derive(Debug)]
 enum Message {
     Line(Vec<u8>),
-    /// Everything before it is written.
+    /// A mark in the queue: everything before it has been written.
     Flush(SyncSender<()>),
 }
 
@@ -48,7 +48,7 @@ impl Lines {
         Self { queue, dropped }
     }
 
-    /// Hands a line over. If the queue is full, the line is dropped and counted.
+    /// Queues a line. If the queue is full, the line is dropped and counted.
     pub fn send(&self, line: &[u8]) {
         if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -56,7 +56,7 @@ impl Lines {
         }
     }
 
-    /// Waits until everything is written, if its reader allows.
+    /// Waits until everything is written, or the time is up.
     pub fn flush(&self) {
         let end = Instant::now() + FAREWELL;
         let (written, done) = sync_channel(1);
@@ -73,7 +73,7 @@ impl Lines {
     }
 }
 
-/// Nobody is left to hear that a line could not be written.
+/// There is nowhere to report that a line could not be written.
 fn write_all(lines: &Receiver<Message>, mut output: impl Write, dropped: &AtomicU64) {
     while let Ok(message) = lines.recv() {
         match message {
@@ -136,10 +136,10 @@ mod tests {
 
     use std::sync::{Condvar, Mutex};
 
-    /// Whether it reads, and what it has read.
+    /// Whether the reader reads, and what it has read.
     type Held = Mutex<(bool, Vec<u8>)>;
 
-    /// A reader that stalls until it is told to go on.
+    /// A reader that stalls until it is released.
     #[derive(Clone, Default)]
     struct Pipe(Arc<(Held, Condvar)>);
 
@@ -171,7 +171,7 @@ mod tests {
     fn a_reader_that_stalls_blocks_nobody_and_hears_later_how_many_lines_are_missing() {
         let pipe = Pipe::default();
         let lines = Lines::to(pipe.clone());
-        // This would never end if a line could block.
+        // If a line could block, this would never end.
         for number in 0..WAITING + 1000 {
             lines.send(format!("line {number}\n").as_bytes());
         }

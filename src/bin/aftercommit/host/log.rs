@@ -17,8 +17,8 @@ pub enum LogFormat {
     Pretty,
 }
 
-/// What is logged unless `RUST_LOG` says otherwise. The SDK's search for a Region and credentials
-/// warns of every place where it finds none; what matters of that is in the error.
+/// What is logged by default. While the SDK searches for a Region and credentials, it warns about every
+/// place that has none; the final error says what matters.
 const FILTER: &str = "warn,aftercommit=info,aws_config=error";
 
 /// Starts the log: for people on a terminal, otherwise in JSON. `RUST_LOG` selects what is logged.
@@ -26,15 +26,15 @@ pub fn init(format: Option<LogFormat>) {
     begin(format, io::stderr);
 }
 
-/// The same, but a reader that stalls stops nobody. What is logged last is written when the answer is
-/// dropped.
+/// The same, but a reader that stalls does not stop the process. Dropping the returned guard writes the
+/// lines that still wait.
 pub fn init_queued(format: Option<LogFormat>) -> Queued {
     let lines = Lines::to(io::stderr());
     begin(format, lines.clone());
     Queued(lines)
 }
 
-/// Writes what still waits when it is dropped.
+/// Writes the waiting lines when it is dropped.
 pub struct Queued(Lines);
 
 impl Drop for Queued {
@@ -55,7 +55,7 @@ where
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // Its complaint about a closed standard error would go there, and panic.
+        // The subscriber would report a closed standard error there, and panic.
         .log_internal_errors(false)
         .with_writer(writer);
     match format.unwrap_or(default) {

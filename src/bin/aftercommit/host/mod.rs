@@ -1,4 +1,4 @@
-//! What the commands need of the machine that they run on: AWS clients, HTTP, signals, the log.
+//! What the commands need from the machine: AWS clients, HTTP, signals, the log.
 
 pub mod aws;
 pub mod ecs;

@@ -4,9 +4,9 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once, with exit code
-/// 143 or 130 (128 and the signal's number, as shells have it): records in flight are then
-/// handled again, as after a crash.
+/// Resolves at the first SIGTERM or SIGINT. A second signal ends the process at once, with exit code
+/// 143 or 130 (128 and the signal's number, as shells do). Records in flight are then handled again, as
+/// after a crash.
 pub fn shutdown() -> io::Result<impl Future<Output = ()>> {
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate())?,
@@ -30,7 +30,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// Waits for the next signal, and answers the exit code for it.
+    /// Waits for the next signal, and returns its exit code.
     async fn next(&mut self) -> i32 {
         tokio::select! {
             biased;

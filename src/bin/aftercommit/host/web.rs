@@ -1,4 +1,4 @@
-//! One GET over plain HTTP to this machine or its host, without a client library.
+//! One GET over plain HTTP, to this machine or its host, without a client library.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// The longest answer that is read, in bytes.
+/// The longest answer to read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// Gets `path` from `authority` (a host and its port). Answers the status and the body, if they arrive
+/// Gets `path` from `authority` (a host and its port). Returns the status and the body if they arrive
 /// within `limit`.
 ///
 /// # Errors

@@ -23,12 +23,12 @@ pub struct Row {
     attempts_made: u64,
     attempts: Vec<Attempt>,
     deeds: Vec<Deed>,
-    /// The record in the shape in which AWS Lambda receives records, where it was read.
+    /// The record in the form in which AWS Lambda receives records, if it was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<Value>,
 }
 
-/// An attempt that failed.
+/// A failed attempt.
 #[derive(Debug, Serialize)]
 struct Attempt {
     at: String,

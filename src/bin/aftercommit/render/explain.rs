@@ -1,4 +1,4 @@
-//! Everything that is known about one order: one struct, shown as text or as JSON.
+//! Everything that is known about one order, as text or as JSON.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -21,48 +21,48 @@ pub struct Explanation {
     pub waits: Vec<Waiting>,
     /// The item as it is in its table now, as plain JSON.
     pub item: Option<Value>,
-    /// Where the item is, if that is known.
+    /// The place of the item, if it is known.
     #[serde(skip)]
     pub place: Option<ItemPlace>,
     #[serde(skip)]
     pub waits_as: WaitsAs,
 }
 
-/// Something that happened.
+/// An event in the order's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Event {
     at: String,
     what: String,
 }
 
-/// A shard with records that wait.
+/// A shard with waiting records.
 #[derive(Debug, Serialize)]
 pub struct Waiting {
     pub shard: String,
-    /// When the oldest record that waits was committed.
+    /// When the oldest waiting record was committed.
     pub oldest_committed: Option<String>,
     pub last_error: Option<String>,
 }
 
-/// The table of an item, and its key as people write it.
+/// The table of an item, and its key in readable form.
 #[derive(Debug)]
 pub struct ItemPlace {
     pub table: String,
     pub key: String,
 }
 
-/// How the order's record may wait.
+/// Where the order's record may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitsAs {
     /// As an open dead letter.
     DeadLetter,
     /// In its shard.
     InShard,
-    /// Not at all.
+    /// Nowhere.
     Nothing,
 }
 
-/// Everything that happened, oldest first.
+/// All events, oldest first.
 pub fn events(row: Option<&ledger::Row>, letters: &[Letter]) -> Vec<Event> {
     let mut events: Vec<_> = row.iter().flat_map(|row| row.events.clone()).collect();
     events.extend(letters.iter().flat_map(of_letter));
@@ -100,7 +100,7 @@ fn of_letter(letter: &Letter) -> Vec<(SystemTime, String)> {
 }
 
 impl Explanation {
-    /// Everything, for people.
+    /// Everything, as text.
     pub fn text(&self) -> anyhow::Result<String> {
         let mut text = format!("order {}\n\n", plain(&self.order));
         // Writing into a String cannot fail.
@@ -149,7 +149,7 @@ impl Explanation {
                 .oldest_committed
                 .as_ref()
                 .map_or_else(String::new, |at| {
-                    format!("; the oldest record that waits there was committed at {at}")
+                    format!("; the oldest record there was committed at {at}")
                 });
             let error = one.last_error.as_deref().unwrap_or("none is known");
             let _ = writeln!(

@@ -1,4 +1,4 @@
-//! A row of the ledger: one struct, shown as a line, as a page, or as JSON.
+//! A row of the ledger, as a line, as a page, or as JSON.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -40,7 +40,7 @@ pub struct Row {
     pub events: Vec<(SystemTime, String)>,
 }
 
-/// The item that the row stands for.
+/// The item of the row.
 #[derive(Debug, Serialize)]
 struct Item {
     table: String,
@@ -100,7 +100,7 @@ impl Row {
         parts.map(plain).join("\t") + "\n"
     }
 
-    /// Everything, for people.
+    /// Everything, as text.
     pub fn page(&self) -> String {
         let mut text = format!("order {}: {}\n\n", plain(&self.order), self.state);
         let mut row = |name: &str, value: &str| {
@@ -147,7 +147,7 @@ impl HistoryStep {
     }
 }
 
-/// A history in words. A line says where steps between the first and the last ones are not kept.
+/// A history in words. A line marks the steps in the middle that were not kept.
 fn events(history: &History) -> Vec<(SystemTime, String)> {
     let mut events = Vec::new();
     for (n, step) in history.steps().iter().enumerate() {
@@ -178,7 +178,7 @@ fn in_words(step: &Step) -> String {
         StepKind::Suppressed => format!("SUPPRESSED, deliberately not sent: {text}"),
         StepKind::Resolved => format!("resolved by {by} as {text}"),
         StepKind::Rewritten => format!("{claim}{text}"),
-        StepKind::Moved => format!("the row now stands for another item: {text}"),
+        StepKind::Moved => format!("the row now belongs to another item: {text}"),
     }
 }
 

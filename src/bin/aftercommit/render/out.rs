@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use serde::Serialize;
 
-/// Prints a text. `Break`: the reader has closed the pipe.
+/// Prints a text. Returns `Break` if the reader has closed the pipe.
 pub fn print(text: &str) -> anyhow::Result<ControlFlow<()>> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -22,7 +22,7 @@ pub fn print_all(text: &str) -> anyhow::Result<()> {
     print(text).map(|_| ())
 }
 
-/// Writes a line to standard error. A failure to do so cannot be reported anywhere.
+/// Writes a line to standard error. A failure to do so cannot be reported.
 pub fn report(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
@@ -35,12 +35,12 @@ pub fn count(number: u64, one: &str) -> String {
     }
 }
 
-/// A moment as RFC 3339 writes it, in UTC.
+/// A moment in UTC, as RFC 3339 formats it.
 pub fn moment(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// Replaces control characters, on which a terminal would act: the text may be a mail server's.
+/// Replaces control characters, which a terminal would obey: the text may come from a mail server.
 pub fn plain(text: &str) -> String {
     let shown = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(shown).collect()

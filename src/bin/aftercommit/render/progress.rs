@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 
 use crate::render::out::report;
 
-/// The longest time between two lines, where there is no bar.
+/// The longest time between two lines, if there is no bar.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// How many lines a quick command prints.
@@ -27,11 +27,11 @@ impl Progress {
         }
     }
 
-    /// One more is done.
+    /// Counts one more as done.
     pub fn step(&mut self) {
         self.bar.inc(1);
         let done = self.bar.position();
-        // More may have been added meanwhile.
+        // The total may have grown meanwhile.
         let of = self.bar.length().unwrap_or_default().max(done);
         self.bar.set_length(of);
         let part = |done: u64| done * LINES / of;
@@ -42,7 +42,7 @@ impl Progress {
         }
     }
 
-    /// Writes a line without the bar in between.
+    /// Writes a line above the bar.
     pub fn say(&self, line: &str) {
         self.bar.suspend(|| report(line));
     }
@@ -62,7 +62,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// `reads` is reported once there is more than one page.
+    /// `reads` is printed once there is more than one page.
     pub fn new(reads: Option<String>) -> Self {
         Self {
             reads,
@@ -71,7 +71,7 @@ impl Listing {
         }
     }
 
-    /// A page with so many matches was read, and another one follows.
+    /// A page with this many matches was read, and another one follows.
     pub fn page(&mut self, found: usize) {
         self.found += found;
         if let Some(reads) = self.reads.take() {

@@ -1,4 +1,4 @@
-//! How the fleet is doing, told to people.
+//! The state of the fleet, as text.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub fn text(status: &FleetStatus) -> String {
     }
     let in_hand = status.words(ResolvedBy::Workers);
     if !in_hand.is_empty() {
-        text += "In hand, by the workers:\n";
+        text += "The workers are dealing with:\n";
     }
     for words in in_hand {
         let _ = writeln!(text, "  - {}", plain(&words));
@@ -123,7 +123,7 @@ fn shard(shard: &ShardStatus, depth: usize) -> [String; 8] {
         ShardState::Orphaned => "orphaned",
         ShardState::Ended => "ended",
     };
-    // A bound where nobody reads.
+    // A shard without a reader has only a bound.
     let (most, least) = match shard.state {
         ShardState::Reading => ("", ""),
         _ => ("at most ", "at least "),
@@ -153,7 +153,7 @@ fn ago(seconds: f64) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// Rows under each other, each column as wide as its widest text.
+/// Rows below each other, each column as wide as its widest text.
 fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |at: usize| {
         rows.iter()

@@ -1,4 +1,4 @@
-//! `aftercommit dead-letters discard`: gives up the records that failed, and keeps those behind them.
+//! `aftercommit dead-letters discard`: gives up failed records, and keeps the letters behind them.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ pub struct DiscardArgs {
     note: Option<String>,
 }
 
-/// Discards what is selected.
+/// Discards the selected letters.
 pub async fn execute(args: &DiscardArgs) -> Result<(), Fault> {
     let doing = &args.doing;
     args.which.must_select(doing.all)?;
@@ -86,7 +86,7 @@ struct Summary {
     selected: usize,
     discarded: u64,
     waiting: usize,
-    /// The keys with letters that wait.
+    /// The keys that still have waiting letters.
     #[serde(skip)]
     keys: BTreeSet<String>,
 }
@@ -111,8 +111,7 @@ impl Summary {
     }
 }
 
-/// The letters that failed, and the first letter of each key in any case. The letters behind it are
-/// records that were never tried.
+/// The letters that failed, and the first letter of each key in any case. The others were never tried.
 fn without_followers(letters: Vec<Envelope>) -> Vec<Envelope> {
     let mut seen = BTreeSet::new();
     let mut failed = |letter: &Envelope| {

@@ -65,7 +65,7 @@ pub async fn show(args: &ListArgs) -> Result<(), Fault> {
         return Err(none());
     }
     for one in &selected {
-        // It may have been removed since it was listed.
+        // The letter may have been removed since it was listed.
         let Some(letter) = letters.read(&one.id).await? else {
             continue;
         };

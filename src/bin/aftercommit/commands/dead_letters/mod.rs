@@ -30,7 +30,7 @@ Examples:
 
 Exit codes: 0 done, 1 nothing found, or a letter failed again, 2 a setting is wrong.";
 
-/// What can be done with dead letters.
+/// The commands for dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
     /// List letters by key, in order. Without --key this reads the whole table
@@ -44,7 +44,7 @@ pub enum DeadLettersCommand {
     Discard(DiscardArgs),
 }
 
-/// Runs one of the commands.
+/// Runs the command.
 pub async fn dead_letters(command: &DeadLettersCommand) -> Result<(), Fault> {
     match command {
         DeadLettersCommand::List(args) => list::list(args).await,

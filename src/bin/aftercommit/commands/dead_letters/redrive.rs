@@ -1,4 +1,4 @@
-//! `aftercommit dead-letters redrive`: the confirmation handler once more, outside of a fleet.
+//! `aftercommit dead-letters redrive`: runs the confirmation handler again, outside of a fleet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -53,7 +53,7 @@ pub struct RedriveArgs {
     which: WhichArgs,
     #[command(flatten)]
     doing: DoingArgs,
-    /// Number of keys at a time
+    /// Number of keys to redrive at the same time
     #[arg(
         long,
         value_name = "NUMBER",
@@ -76,18 +76,18 @@ pub struct RedriveArgs {
     mail: MailArgs,
 }
 
-/// The handler for orders as they are now, so that one that was fixed in its table can be mailed.
+/// The handler for orders as they are now. An order that was fixed in its table can so be mailed.
 struct Handler {
     confirmation: Confirmation<DynamoDbLedger, DynamoDbLookup>,
-    /// The table of orders; `None`: what the records say counts.
+    /// The table of the orders, or `None` to use the records in the letters.
     orders: Option<Orders>,
 }
 
-/// A table of orders that is read.
+/// The table that orders are read from.
 struct Orders {
     name: String,
     items: DynamoDbLookup,
-    /// An order that is gone is not confirmed, as with `run --refetch`.
+    /// A deleted order is not confirmed, as with `run --refetch`.
     gone_is_suppressed: bool,
 }
 
@@ -115,7 +115,7 @@ impl RecordHandler for Handler {
     }
 }
 
-/// Redrives what is selected.
+/// Redrives the selected letters.
 pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     let doing = &args.doing;
     args.which.must_select(doing.all)?;
@@ -143,7 +143,7 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     conclude(args, &sum)
 }
 
-/// Redrives the keys of these letters, a table at a time.
+/// Redrives the keys of these letters, one table at a time.
 async fn redrive_all(
     args: &RedriveArgs,
     clients: &Clients,
@@ -188,7 +188,7 @@ async fn redrive_all(
     Ok(sum)
 }
 
-/// How it is done. A signal lets what is in hand finish, and begins no other letter.
+/// How to redrive. A signal lets the letters in progress finish and starts no more.
 fn how(
     args: &RedriveArgs,
     smtp: &Transport,
@@ -284,7 +284,7 @@ async fn handler(
     let sending = &args.sending;
     let client = clients.dynamodb.clone();
     let ledger = DynamoDbLedger::new(client, &args.ledger.ledger_table, sending.retention());
-    // The effect and the id are those of the fleet, or a mail would go out a second time.
+    // With another effect or id than the fleet's, a second email would go out.
     let known = args.group.known(&ledger, at.table()).await?;
     let effect = match &known {
         Some(known) => known.effect.clone(),
@@ -314,7 +314,7 @@ async fn handler(
     })
 }
 
-/// How the items become orders. Where the key is one attribute, the letter names it.
+/// How the items become orders. If the key is one attribute, the letter names it.
 async fn mapping_of(
     args: &RedriveArgs,
     clients: &Clients,

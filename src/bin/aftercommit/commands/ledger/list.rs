@@ -69,7 +69,7 @@ pub async fn list(args: &ListArgs) -> Result<(), Fault> {
     Err(Fault::Work(anyhow!("no order in the ledger matches")))
 }
 
-/// Prints all that is known about one order.
+/// Prints everything that is known about one order.
 pub async fn show(args: &ShowArgs) -> Result<(), Fault> {
     let ledger = open(&args.name).await?;
     let key = EffectKey::new(&args.group.known_effect(&ledger).await?, &args.order);

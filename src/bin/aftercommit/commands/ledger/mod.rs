@@ -32,7 +32,7 @@ Examples:
 
 Exit codes: 0 done, 1 nothing found, or the order is in a state that does not allow it, 2 a setting is wrong.";
 
-/// What can be done with the ledger.
+/// The commands for the ledger.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
     /// List orders, in no particular order. The states ambiguous and released are read from an index, all
@@ -45,7 +45,7 @@ pub enum LedgerCommand {
     Resolve(Box<ResolveArgs>),
 }
 
-/// Runs one of the commands.
+/// Runs the command.
 pub async fn ledger(command: &LedgerCommand) -> Result<(), Fault> {
     match command {
         LedgerCommand::List(args) => list::list(args).await,

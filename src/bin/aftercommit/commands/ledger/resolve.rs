@@ -1,4 +1,5 @@
-//! `aftercommit ledger resolve`: an operator decides about one order, or about all of an incident.
+//! `aftercommit ledger resolve`: an operator decides about one order, or about all orders of an
+//! incident.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::SystemTime;
@@ -73,7 +74,7 @@ pub struct ResolveArgs {
     by_hand: ByHandArgs,
 }
 
-/// What is decided.
+/// The operator's decision.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct DecisionArgs {
@@ -147,10 +148,10 @@ impl Summary {
     }
 }
 
-/// Resolves one order, or all that are selected.
+/// Resolves one order, or all selected orders.
 pub async fn execute(args: &ResolveArgs) -> Result<(), Fault> {
     let ledger = open_to_write(&args.name, args.by_hand.retention.checked()?).await?;
-    // All mail settings are checked before anything is decided.
+    // Checks all mail settings before it writes a decision.
     let mailer = if args.decision.send && args.by_hand.mail.is_set() {
         Some(Mailer::new(&args.by_hand, &args.name).await?)
     } else {
@@ -219,7 +220,7 @@ async fn decided(
     }
 }
 
-/// Resolves all orders that are selected.
+/// Resolves all selected orders.
 async fn all(
     args: &ResolveArgs,
     ledger: &DynamoDbLedger,
@@ -305,7 +306,7 @@ async fn selected(
     }
 }
 
-/// Asks for the count, as nobody types one by mistake.
+/// Asks the operator to type the count, which nobody types by mistake.
 fn confirm(args: &ResolveArgs, count: usize) -> Result<(), Fault> {
     if args.yes {
         return Ok(());
@@ -317,7 +318,7 @@ fn confirm(args: &ResolveArgs, count: usize) -> Result<(), Fault> {
         )));
     }
     let mut out = std::io::stderr();
-    // Without a terminal to ask on, nothing is confirmed below.
+    // Without a terminal there is no answer, and the command fails below.
     let _ = write!(
         out,
         "{count} orders will be resolved as {}. Type {count} to confirm: ",

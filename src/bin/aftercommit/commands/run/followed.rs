@@ -15,7 +15,7 @@ use super::RunArgs;
 use crate::fault::Fault;
 use crate::host::aws::{Clients, must_exist};
 
-/// A stream that was checked, and how its items become orders.
+/// A checked stream, and how its items become orders.
 pub struct Followed {
     pub stream: DynamoDbStream,
     pub at: GroupTable,
@@ -23,12 +23,15 @@ pub struct Followed {
     pub orders: String,
     pub mapping: Mapping,
     pub home: Option<HomeRegion>,
-    /// Whether all of the table's streams are followed, or only one.
-    #[cfg_attr(not(feature = "lambda"), expect(dead_code, reason = "Lambda asks"))]
+    /// Whether all of the table's streams are followed, or only this one.
+    #[cfg_attr(
+        not(feature = "lambda"),
+        expect(dead_code, reason = "only Lambda reads it")
+    )]
     pub all_streams: bool,
 }
 
-/// Everything that is to be followed, checked. `leases` is the lease table, where there is a fleet.
+/// Checks everything that `run` should follow. `leases` is the lease table of a fleet.
 pub async fn followed(
     clients: &Clients,
     args: &RunArgs,
@@ -53,8 +56,8 @@ pub async fn followed(
     Ok(all)
 }
 
-/// The streams of a table: the one that it has now, and those before and after. A group that has
-/// begun may find that there is none just now, and waits for the next one.
+/// The table's present stream, from which its earlier and later streams are found. If a group has begun
+/// on a table that has no stream now, it waits for the next one.
 async fn of_table(
     clients: &Clients,
     args: &RunArgs,
@@ -102,7 +105,7 @@ async fn gone(
     let arn = if table.starts_with("arn:") {
         table.to_owned()
     } else {
-        // A table that is named without an ARN is in the account and Region of the lease table.
+        // A table without an ARN is in the account and Region of the lease table.
         let beside = match table_arn(&clients.dynamodb, lease_table).await {
             Ok(arn) => arn,
             Err(ResolveError::NoTable { .. }) => return Ok(Fault::setting(error)),
@@ -122,8 +125,8 @@ async fn gone(
     Ok(Fault::Missing(error))
 }
 
-/// Whether the group has begun on this table: then it has a place in its streams, and nothing is
-/// wrong with the settings.
+/// Whether the group has begun on this table. Then it has a place in the table's streams, and its
+/// settings are not to blame.
 async fn has_begun(
     clients: &Clients,
     leases: Option<&String>,
@@ -142,7 +145,7 @@ async fn has_begun(
     Ok(view.group.is_some())
 }
 
-/// The stream of this ARN.
+/// The stream with this ARN.
 async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Followed, Fault> {
     clients.must_reach(arn)?;
     let table = table_to_ask(arn).ok_or_else(|| {
@@ -166,9 +169,9 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
     let found = TableStream::resolve(&clients.dynamodb, table).await;
     let (mapping, replicated) = match (args.mail.fields.named()?, found) {
         (Some(mapping), Ok(found)) => (mapping, found.replicated),
-        // A stream outlives its table by 24 hours, and a table's next one.
+        // A stream outlives its table, and the switch to a new stream, by 24 hours.
         (Some(mapping), Err(ResolveError::NoTable { .. })) => (mapping, false),
-        // Without a stream of its own now it may still be a replica, as what cannot be asked may.
+        // A table without a stream may still be a replica. So may a table that cannot be read.
         (Some(mapping), Err(_)) if args.records.has_home_region() => (mapping, true),
         (Some(_), Err(error)) => {
             let error = anyhow::Error::from(error).context(

@@ -1,4 +1,4 @@
-//! The same as an AWS Lambda function: Lambda reads the streams, and nobody shares leases.
+//! `run` as an AWS Lambda function: Lambda reads the streams, and there are no leases.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ use crate::args::fleet::Here;
 use crate::commands::run::watch;
 use crate::fault::Fault;
 
-/// What Lambda tells a function of itself.
+/// The environment variables that Lambda sets.
 ///
 /// Source: [environment variables](https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime).
 const TOLD: [&str; 3] = [
@@ -30,7 +30,7 @@ const TOLD: [&str; 3] = [
     "AWS_LAMBDA_FUNCTION_VERSION",
 ];
 
-/// Checks every setting once, then answers invocations until the process is ended.
+/// Checks every setting once, then answers invocations until the process ends.
 pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
     for name in TOLD {
         if std::env::var_os(name).is_none() {
@@ -48,7 +48,7 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
     Ok(aftercommit::engine::lambda::run(functions).await?)
 }
 
-/// What handles one table's batches.
+/// The handler of one table's batches.
 fn function(
     args: &RunArgs,
     shared: &Shared<'_>,
@@ -101,7 +101,7 @@ fn function(
     }))
 }
 
-/// The ARN of the stream that the table has now.
+/// The ARN of the table's present stream.
 async fn latest_stream(client: aws_sdk_dynamodb::Client, table: String) -> Option<Arc<str>> {
     let found = FollowedTable::describe(&client, &table).await;
     Some(found.ok()?.stream().ok()?.arn.into())
@@ -121,14 +121,14 @@ struct LambdaLog {
     asked: Mutex<Option<Asked>>,
 }
 
-/// When it was last asked what waits in the tables, and how many troubles there had been by then.
+/// When the waiting rows were last counted, and the number of troubles by then.
 #[derive(Clone, Copy)]
 struct Asked {
     at: SystemTime,
     troubles: u64,
 }
 
-/// What waits in the tables is asked for after an event that added to it, and otherwise once in this time.
+/// The time between two counts of waiting rows. An event that added one is followed by a count at once.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
 impl LambdaLog {
@@ -136,7 +136,7 @@ impl LambdaLog {
         let age = |since| SystemTime::now().duration_since(since).unwrap_or_default();
         let lag = match invoked {
             Invoked::Settled => Some(Duration::ZERO),
-            // What is not known is not told.
+            // An unknown number is not reported.
             Invoked::Waiting(since) => since.map(age),
         };
         let shard = lag.map(|lag| ShardNow::of_event(lag, self.retention));
@@ -155,7 +155,7 @@ impl LambdaLog {
         watch::write(&mut emf, &[sample]);
     }
 
-    /// What waits in the tables, if it is to be asked for now.
+    /// Counts the waiting rows, if it is time.
     async fn levels(&self) -> Option<Levels> {
         let now = Asked {
             at: SystemTime::now(),
@@ -177,7 +177,7 @@ impl LambdaLog {
             .flatten()
         {
             let error = format!("{error:#}");
-            tracing::warn!(error, "what waits in the tables cannot be counted");
+            tracing::warn!(error, "cannot count the orders and dead letters that wait");
         }
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Some(Levels {
@@ -186,7 +186,7 @@ impl LambdaLog {
         })
     }
 
-    /// How often something came into the tables that waits there.
+    /// How many times something was added to the tables that waits there.
     fn troubles(&self) -> u64 {
         let counters = &self.counters;
         let letters = [

@@ -146,7 +146,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     });
     let listening = args.watch.listen().await?;
     let status_address = listening.status_address();
-    // While the start waits for AWS, the status says so, and why.
+    // While the start waits for AWS, the status shows the reason.
     let status = Status::starting(Clock::system());
     let telling = args.watch.begin(listening, &status);
     let here = Here {
@@ -163,12 +163,12 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     };
     let (smtp, ready) = tokio::select! {
         biased;
-        // Nothing has started, so nothing has to be finished.
+        // Nothing has started, so there is nothing to finish.
         () = stop.cancelled() => return Ok(()),
         ready = starting => ready?,
     };
     if let Some(worker) = ready.first() {
-        // All of them write to one ledger.
+        // All workers write to the same ledger.
         let ledger = worker.handler.ledger().clone();
         status.attention(move || attention(ledger.clone()));
     }
@@ -188,7 +188,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Settings that differ from the group's are a wrong setting; everything else is a failure.
+/// A difference from the group's settings is a wrong setting; every other error is a failure.
 fn fault(error: anyhow::Error) -> Fault {
     if error.is::<IdentityDiffers>() {
         return Fault::Setting(error);
@@ -212,7 +212,7 @@ async fn attention(ledger: DynamoDbLedger) -> anyhow::Result<Needed> {
     ledger.attention().await
 }
 
-/// A worker for every stream.
+/// A worker for each stream.
 async fn workers(
     args: &RunArgs,
     smtp: &Transport,
@@ -349,7 +349,7 @@ impl Worker {
             .lines_dropped(lines::dropped)
     }
 
-    /// Follows the table until `stop`, and then logs the totals.
+    /// Follows the table until `stop`, then logs the totals.
     async fn run(self, budget: Budget, stop: CancellationToken) -> anyhow::Result<()> {
         let counters = self.consumer.counters();
         let consumer = self.consumer.budget(budget);

@@ -1,4 +1,4 @@
-//! A start waits while AWS is out of reach or a table is missing for now: no setting is wrong.
+//! Waits and retries while AWS is unreachable or a table is missing, since no setting is wrong.
 
 use std::time::Duration;
 
@@ -14,13 +14,12 @@ const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// What `attempt` comes to, retried for as long as AWS is out of reach or throttles, or the
-/// table of a group that has begun is missing. Meanwhile the
-/// status says why the process has not started.
+/// Retries `attempt` while AWS is unreachable or throttles, or while the table of a group that has
+/// begun is missing. Meanwhile the status says why the process has not started.
 ///
 /// # Errors
 ///
-/// The first failure that no later attempt can help.
+/// The first failure that a later attempt cannot help.
 pub async fn once_reached<T, F>(status: &Status, mut attempt: impl FnMut() -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,

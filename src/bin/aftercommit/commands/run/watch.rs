@@ -18,7 +18,7 @@ use crate::args::http::HttpArgs;
 use crate::fault::Fault;
 use crate::host::lines::Lines;
 
-/// Between two lines of metrics: CloudWatch keeps a value for each minute.
+/// The time between two lines of metrics. CloudWatch keeps one value per minute.
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// What a running worker reports.
@@ -40,7 +40,7 @@ enum Format {
 }
 
 impl WatchArgs {
-    /// Takes the address, before anything else begins.
+    /// Binds the address, before anything else starts.
     pub async fn listen(&self) -> Result<Listening, Fault> {
         let Some(address) = self.http.http else {
             return Ok(Listening(None));
@@ -96,7 +96,7 @@ impl Listening {
     }
 }
 
-/// Reports, until it is ended or dropped.
+/// Reports until it is stopped or dropped.
 pub struct Telling {
     tasks: Vec<AbortHandle>,
     emf: Option<Minutes>,
@@ -127,7 +127,7 @@ impl Minutes {
     fn begin(status: Status) -> Self {
         let (stop, mut stopped) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move {
-            // A reader that stalls stops nobody.
+            // A reader that stalls does not stop the worker.
             let lines = Lines::to(std::io::stdout());
             let mut emf = Emf::default();
             let mut minutes = interval_at(Instant::now() + MINUTE, MINUTE);
@@ -150,7 +150,7 @@ impl Minutes {
     }
 
     async fn end(self) {
-        // Whoever has ended already has nothing more to write.
+        // A table whose worker has ended has nothing more to report.
         let _ = self.stop.send(());
         let _ = self.task.await;
     }

@@ -1,4 +1,4 @@
-//! Proxies, connections that died, certificates.
+//! Tests of proxies, dead connections and certificates.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use super::*;
@@ -63,7 +63,7 @@ async fn after_a_call_without_an_answer_no_old_connection_is_used() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", server.local_addr().unwrap());
     let client = dynamodb(&endpoint, &ProxyConfig::disabled());
-    // Two connections that rest.
+    // Two idle connections.
     let calls = [client.list_tables(), client.list_tables()].map(|call| tokio::spawn(call.send()));
     let mut silent = Vec::new();
     for _ in 0..2 {
@@ -87,7 +87,7 @@ async fn after_a_call_without_an_answer_no_old_connection_is_used() {
     call.await.unwrap().unwrap();
 }
 
-/// As the worker has it with `--concurrency 128`: a NAT gateway forgets 135 connections at once.
+/// As in a worker with `--concurrency 128`, when a NAT gateway forgets 135 connections at once.
 #[tokio::test]
 async fn a_heartbeat_gets_through_within_a_lease_after_135_connections_died() {
     const POOLED: usize = 135;
@@ -123,7 +123,7 @@ async fn a_heartbeat_gets_through_within_a_lease_after_135_connections_died() {
     }
     dead.store(true, Ordering::SeqCst);
     let timing = aftercommit::engine::Timing::default();
-    // So many calls that time out fit into a lease.
+    // A lease has time for this many calls that time out.
     let calls = timing
         .lease_duration
         .div_duration_f64(timing.call_timeout());
