@@ -1,5 +1,5 @@
-//! Pure decisions: events in, commands out. Time and randomness are handed in; there is no async, no
-//! I/O and no clock here, so that a test can play any history in a few lines.
+//! Pure decisions: events in, commands out. The caller passes in time and randomness. There is no
+//! async, no I/O and no clock here, so a test can play any history in a few lines.
 
 mod attempts;
 pub mod backoff;
@@ -14,7 +14,7 @@ pub mod hash;
 pub mod millis;
 mod now;
 pub mod overload;
-// Some of it serves Lambda only.
+// Parts of it are used only on Lambda.
 #[cfg_attr(not(feature = "lambda"), allow(dead_code))]
 pub(crate) mod pipeline;
 mod position;

@@ -1,4 +1,4 @@
-//! What was tried with one record.
+//! The failed attempts at one record.
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
@@ -10,10 +10,10 @@ use super::millis;
 /// An attempt that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// When it failed. A row has it to the millisecond.
+    /// When it failed. Rows store milliseconds.
     #[serde(with = "millis")]
     pub at: SystemTime,
-    /// How.
+    /// The error.
     pub error: String,
 }
 
@@ -28,13 +28,13 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// So many are kept.
+    /// How many attempts are kept.
     pub const KEPT: usize = 20;
 
-    /// So much is kept of an error, in bytes.
+    /// How many bytes of an error are kept.
     pub const LONGEST: usize = 1000;
 
-    /// Adds one.
+    /// Adds an attempt.
     pub fn push(&mut self, at: SystemTime, error: &str) {
         self.made = self.made.saturating_add(1);
         if self.last.len() == Self::KEPT {
@@ -44,12 +44,12 @@ impl Attempts {
         self.last.push_back(Attempt { at, error });
     }
 
-    /// How many there were.
+    /// How many attempts there were.
     pub fn made(&self) -> u32 {
         self.made
     }
 
-    /// The last ones, oldest first.
+    /// The last attempts, oldest first.
     pub fn last(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
         self.last.iter()
     }

@@ -1,4 +1,4 @@
-//! When a record that failed is tried again, and how many may be.
+//! When a failed record is tried again, and how many retries are allowed.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use std::time::Duration;
 pub struct Backoff {
     /// The longest wait before the second attempt.
     pub base: Duration,
-    /// The longest wait at all.
+    /// The longest wait before any attempt.
     pub cap: Duration,
 }
 
-/// How long a record that fails is tried.
+/// How long a failing record is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptLimits {
-    /// So many attempts at most in which the handler panics or overruns, by one owner of its shard.
+    /// The most attempts in which the handler panics or times out, under one owner of the shard.
     pub attempts: u32,
-    /// So long at most after the first attempt that failed.
+    /// The longest time after the first failed attempt.
     pub age: Duration,
 }
 
@@ -39,9 +39,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How long to wait after the failure of attempt `attempt` (from 1): anything between nothing
-    /// and `base * 2^(attempt - 1)`, at most `cap`, so that those who failed together do not come
-    /// back together.
+    /// How long to wait after attempt `attempt` (from 1) failed: a random time up to `base * 2^(attempt
+    /// - 1)`, at most `cap`. Records that failed together are so not retried together.
     ///
     /// Source: [full jitter](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     pub fn wait(&self, attempt: u32, rng: &mut fastrand::Rng) -> Duration {
@@ -51,11 +50,11 @@ impl Backoff {
     }
 }
 
-/// Keeps retries below a tenth of the first tries, so that a dependency that fails is not asked
-/// more than one that works.
+/// Keeps retries below a tenth of the first attempts, so that a failing dependency does not get more
+/// calls than a working one.
 ///
-/// Each first try earns a part of a retry. A slow trickle keeps the last records going when there
-/// are no more first tries.
+/// Each first attempt earns a fraction of a retry. A slow trickle lets the last records be retried when
+/// there are no more first attempts.
 ///
 /// Source: [Fixing retries with token buckets](https://brooker.co.za/blog/2022/02/28/retries.html).
 #[derive(Debug, Clone)]
@@ -66,16 +65,16 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// What a first try earns.
+    /// What a first attempt earns.
     pub const SHARE: f64 = 0.1;
 
-    /// The most retries that can be saved up.
+    /// The most retries that can be saved.
     pub const MOST: f64 = 10.0;
 
-    /// The shortest wait that is told.
+    /// The shortest wait that is returned.
     pub const SHORTEST: Duration = Duration::from_millis(1);
 
-    /// A full budget. `trickle` retries a second are always allowed.
+    /// A full budget. `trickle` retries per second are always allowed.
     pub fn new(trickle: f64) -> Self {
         Self {
             tokens: Self::MOST,
@@ -88,29 +87,29 @@ impl RetryBudget {
         self.tokens = (self.tokens + share).min(Self::MOST);
     }
 
-    /// A first try is made.
+    /// Records a first attempt.
     pub fn first_try(&mut self) {
         self.earn(Self::SHARE);
     }
 
-    /// A retry that was spent was not made.
+    /// Returns a retry that was not made.
     pub fn give_back(&mut self) {
         self.earn(1.0);
     }
 
-    /// Spends a retry; or says how long to wait before asking again.
+    /// Spends a retry. If there is none, returns how long to wait before asking again.
     pub fn retry(&mut self, now: Duration) -> Result<(), Duration> {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.at = self.at.max(now);
         self.earn(passed * self.trickle);
-        // Ten tenths are a little less than one.
+        // Ten times a tenth is a little less than one in floating point.
         if self.tokens >= 1.0 - f64::EPSILON * Self::MOST {
             self.tokens = (self.tokens - 1.0).max(0.0);
             return Ok(());
         }
         let wait = (1.0 - self.tokens) / self.trickle;
         let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
-        // Who were to wait no time would ask again and again.
+        // A caller told to wait for no time would ask in a loop.
         Err(wait.max(Self::SHORTEST))
     }
 }

@@ -1,5 +1,5 @@
-//! The circuit breaker of one dependency, and the limiters beside it: when it is closed and tried,
-//! how many calls it takes at a time, and whose fault a failure is.
+//! The circuit breaker of one dependency, and the limiters beside it: when calls are allowed, how many
+//! at a time, and whose fault a failure is.
 
 pub mod blame;
 pub mod circuit;

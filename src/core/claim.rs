@@ -1,4 +1,4 @@
-//! The ledger's states and the one function that moves between them.
+//! The states of the ledger, and the one function that moves between them.
 //!
 //! ```text
 //! (none) -> SENDING | SUPPRESSED | FAILED      claimed; not to be sent; turned away at RCPT
@@ -13,13 +13,12 @@
 //! RETRY | FAILED | SUPPRESSED -> SENT          a late acceptance
 //! ```
 //!
-//! Whatever is not listed is an error ([`Illegal`]). Every claim has a fence, and the row keeps
-//! the fences that were accepted and those that are in doubt. So a claim that ends definitely does
-//! not hide an earlier one that did not: such an effect is SENT or AMBIGUOUS, whatever became of
-//! the later claim.
+//! Every other move is an error ([`Illegal`]). Every claim has a fence. The row keeps the fences that
+//! were accepted and those that are in doubt, so that a definite end of a later claim does not hide an
+//! earlier doubt: such an effect is SENT or AMBIGUOUS, whatever happened to the later claim.
 //!
-//! No clock is read here: `now` is given, and only decides where the deadline of a claimant
-//! without a fleet has passed.
+//! This code reads no clock. The caller passes `now`, which only decides whether the deadline of a
+//! claimant without a fleet has passed.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,17 +34,17 @@ pub use entry::{Attention, Claimant, Decision, Entry, ItemRef, Kept, Resolution,
 pub use history::{History, Step, StepKind};
 pub use transition::{Happened, Illegal, transition};
 
-/// What to do about an effect that may or may not have been accepted.
+/// What to do about an effect that may have been accepted or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnAmbiguous {
-    /// Send the same bytes once more; after a second doubt wait for an operator.
+    /// Send the same bytes once more. After a second doubt, wait for an operator.
     #[default]
     Resend,
-    /// Never twice: wait for an operator at once.
+    /// Never send it twice: wait for an operator at once.
     Park,
 }
 
-/// A rule of the once-only protocol. The simulation leaves them out one by one, to show that each is
+/// A rule of the once-only protocol. The simulation leaves out one at a time, to show that each is
 /// needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimRule {
@@ -57,21 +56,21 @@ pub enum ClaimRule {
     NoAnswerIsNotNo,
     /// An effect without a definite answer may not have taken place.
     NoAnswerIsNotYes,
-    /// An effect that has begun is seen through, whatever happens to its caller.
+    /// An effect that has begun is completed, whatever happens to its caller.
     SeenThrough,
     /// An effect that was in doubt twice waits for an operator.
     OneResend,
     /// [`OnAmbiguous::Park`] is respected.
     Park,
-    /// A later claim that ends definitely does not hide an earlier one that did not.
+    /// A later claim that ends definitely does not hide an earlier doubt.
     DoubtRemains,
     /// An effect that is performed again is the same, byte for byte.
     SameBytes,
-    /// A record whose effect another worker performs is not finished yet.
+    /// A record is not finished while another worker performs its effect.
     BusyIsNotDone,
 }
 
-/// What is known of a claimant.
+/// What is known about a claimant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
     /// It may still be acting.
@@ -82,19 +81,19 @@ pub enum Liveness {
     Unknown,
 }
 
-/// Who wants to claim, and under which rules.
+/// A request to claim, and the rules for it.
 #[derive(Debug, Clone)]
 pub struct Ask {
     /// The claim to write.
     pub claimant: Claimant,
     /// SHA-256 (hex) of the mail to be sent.
     pub digest: Option<String>,
-    /// The item that the mail is about; `None`: whatever the row says.
+    /// The item that the mail is about, or `None` for the item of the row.
     pub item: Option<ItemRef>,
-    /// The mail itself, packed, if it is small enough to be kept.
+    /// The mail itself, packed, if it is small enough to keep.
     pub kept: Option<Kept>,
-    /// Nonces of claims of my own whose effect I know was never begun, and never will be. The
-    /// write of such a claim may have been applied after I had given up on it.
+    /// Nonces of my own claims whose effect certainly never began and never will. The write of such a
+    /// claim may have been applied after I gave up on it.
     pub abandoned: Vec<u64>,
     /// The user's policy.
     pub policy: OnAmbiguous,
@@ -109,7 +108,8 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// A claim for a record that comes once, of an effect without content, by an attempt that begins now.
+    /// A claim by an attempt that begins now, for a record that comes once and an effect without
+    /// content.
     pub fn new(claimant: Claimant, policy: OnAmbiguous, now: SystemTime) -> Self {
         Self {
             claimant,
@@ -133,27 +133,27 @@ impl Ask {
 /// The answer to a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Write this entry; if that succeeds, the effect is mine to begin.
+    /// Write this entry. If the write succeeds, I may begin the effect.
     Claim(Entry),
     /// Write this entry (the claimant died), then ask again.
     Doubt(Entry),
     /// The row already holds this claim: the answer to its write was lost. The effect may begin.
     Mine(Entry),
-    /// Somebody alive is at it: wait, at most this long.
+    /// A live worker is processing it: wait, at most this long.
     Busy(Duration),
-    /// Nothing is left to do: SENT, or SUPPRESSED by an operator while in doubt.
+    /// Nothing is left to do: the effect is SENT, or an operator suppressed it while it was in doubt.
     Done(State),
-    /// In doubt, and to wait for an operator.
+    /// The effect is in doubt and waits for an operator.
     Parked,
-    /// The row is about another item: two items have one effect key, and the effect is performed for
-    /// only one of them.
+    /// The row is about another item. Two items have the same effect key, and only one of them gets the
+    /// effect.
     Collision(ItemRef),
 }
 
 /// Decides about a claim of `current`.
 ///
-/// Unless an operator has a hand in it, at most two mails of one effect are ever accepted under
-/// `resend`, and at most one under `park`.
+/// Without an operator's decision, at most two mails of one effect are ever accepted under `resend`,
+/// and at most one under `park`.
 pub fn claim(current: Option<&Entry>, ask: &Ask, claimant: Liveness) -> Verdict {
     let Some(entry) = current else {
         return Verdict::Claim(claimed(&Entry::blank(ask.now), ask));
@@ -165,7 +165,7 @@ pub fn claim(current: Option<&Entry>, ask: &Ask, claimant: Liveness) -> Verdict 
         State::Sent => Verdict::Done(entry.state),
         // An operator gave it up without knowing whether it was accepted.
         State::Suppressed if !entry.doubtful.is_empty() => Verdict::Done(entry.state),
-        // Nothing of it was accepted, and whoever comes again means it: the engine, which does not know
+        // Nothing was accepted, and the caller claims it deliberately: the engine, which does not know
         // yet whose fault the refusal was, an operator, or a later record.
         State::Retry | State::Failed | State::Suppressed => Verdict::Claim(claimed(entry, ask)),
         State::Ambiguous => ambiguous(entry, ask),
@@ -173,18 +173,17 @@ pub fn claim(current: Option<&Entry>, ask: &Ask, claimant: Liveness) -> Verdict 
     }
 }
 
-/// The item that the row is about, if it is not `item`: two items have one effect key.
+/// The item of the row, if it is another one than `item`: two items have the same effect key.
 ///
-/// A later image is the same item, and so is an item that was moved to another table: it keeps its
-/// key and its recipient. A row that is SUPPRESSED is free for any item, as no effect ever began under
-/// it.
+/// A later image is the same item. So is an item that was moved to another table: it keeps its key and
+/// its recipient. A SUPPRESSED row is free for any item, because no effect ever began under it.
 pub fn other_item<'a>(entry: &'a Entry, item: Option<&ItemRef>) -> Option<&'a ItemRef> {
     let (before, now) = (entry.item.as_ref()?, item?);
     let free = entry.state == State::Suppressed;
     (!before.is(now) && !before.may_have_moved_to(now) && !free).then_some(before)
 }
 
-/// A claim of mine that never began is not in doubt, even if another worker recorded it so.
+/// A claim of mine that never began is not in doubt, even if another worker recorded that it is.
 fn ambiguous(entry: &Entry, ask: &Ask) -> Verdict {
     let mut entry = entry.clone();
     let nonce = entry.claimant.as_ref().map(|c| c.nonce);
@@ -198,8 +197,8 @@ fn ambiguous(entry: &Entry, ask: &Ask) -> Verdict {
     }
 }
 
-/// Once more: the same bytes where they are kept, so that whoever keeps mails apart by their content
-/// sees one mail, and in any case the same Message-ID.
+/// Sends once more: the same bytes if they were kept, so that a provider that recognises duplicates by
+/// content sees one mail. The Message-ID is the same in any case.
 fn may_resend(entry: &Entry, ask: &Ask) -> bool {
     (ask.policy == OnAmbiguous::Resend || !ask.keeps(ClaimRule::Park))
         && (entry.doubtful.len() < 2 || !ask.keeps(ClaimRule::OneResend))
@@ -222,8 +221,8 @@ fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
     }
 }
 
-/// The date stays that of the first claim. The mail stays while an earlier claim is in doubt: only
-/// then must it be the same.
+/// The date remains that of the first claim. The mail is kept while an earlier claim is in doubt: only
+/// then must the next one be identical.
 fn claimed(before: &Entry, ask: &Ask) -> Entry {
     let mut next = before.next(ask.now).standing_for(ask.item.as_ref());
     let in_doubt = !before.doubtful.is_empty();

@@ -1,7 +1,7 @@
-//! Filters: which changes a handler gets, told in AWS Lambda's event filter patterns.
+//! Filters: which changes a handler gets, in the syntax of AWS Lambda's event filter patterns.
 //!
-//! A pattern for a Lambda event source mapping can be moved over unchanged. It is JSON of the
-//! event's shape, with a list of what is allowed at each leaf:
+//! A pattern for a Lambda event source mapping works here unchanged. It is JSON in the shape of the
+//! event, with a list of allowed values at each leaf:
 //!
 //! ```
 //! use aftercommit::filter::Filter;
@@ -15,41 +15,40 @@
 //! assert!(paid.is_ok());
 //! ```
 //!
-//! | Operator | Holds where |
+//! | Operator | Matches if |
 //! |---|---|
-//! | `"a"`, `5`, `true`, `null`, `""` | the value is this |
-//! | `["a", "b"]` | one of the list holds |
-//! | fields side by side | all of them hold; each must be there |
-//! | `"$or": [{…}, {…}]` | one of the objects holds |
-//! | `{"anything-but": ["a"]}` | the value is there, and none of these |
-//! | `{"prefix": "a"}`, `{"suffix": "a"}` | the text begins, or ends, so |
-//! | `{"equals-ignore-case": "a"}` | the text is this in some case |
-//! | `{"numeric": [">", 1, "<=", 5]}` | the number lies there |
-//! | `{"exists": true}` | a plain value (not an object) stands there, or not |
+//! | `"a"`, `5`, `true`, `null`, `""` | the value equals this |
+//! | `["a", "b"]` | one of the list matches |
+//! | several fields | all of them match; each must exist |
+//! | `"$or": [{…}, {…}]` | one of the objects matches |
+//! | `{"anything-but": ["a"]}` | the value exists and equals none of these |
+//! | `{"prefix": "a"}`, `{"suffix": "a"}` | the text begins, or ends, with this |
+//! | `{"equals-ignore-case": "a"}` | the text equals this, ignoring case |
+//! | `{"numeric": [">", 1, "<=", 5]}` | the number is in this range |
+//! | `{"exists": true}` | the field has a plain value (not an object); `false`: it has none |
 //!
 //! Sources: [filter syntax](https://docs.aws.amazon.com/lambda/latest/dg/invocation-eventfiltering.html#filtering-syntax),
 //! [filtering DynamoDB records](https://docs.aws.amazon.com/lambda/latest/dg/with-ddb-filtering.html).
 //!
 //! # Numbers
 //!
-//! DynamoDB writes a number as a text, `{"N": "300"}`. A text in a pattern is compared with it as
-//! Lambda does it, letter by letter: `"300"` is not `"300.0"`. A *number* in a pattern (bare, in
-//! `numeric` or in `anything-but`) is compared by value, to the last digit: `300` is `300.0`. In
-//! Lambda a number never equals an `N`, so that such a pattern lets nothing through, or, in
-//! `anything-but`, everything; here it does what it says. [`Filter::remarks`] points such a
-//! pattern out.
+//! DynamoDB writes a number as text, `{"N": "300"}`. Text in a pattern is compared with it letter by
+//! letter, as in Lambda: `"300"` is not `"300.0"`. A *number* in a pattern (bare, in `numeric` or in
+//! `anything-but`) is compared by value, to the last digit: `300` equals `300.0`. In Lambda a number
+//! never equals an `N`, so such a pattern lets nothing through (or everything, in `anything-but`); here
+//! it does what it says. [`Filter::remarks`] points out such a pattern.
 //!
 //! # Lists
 //!
-//! A leaf that stands at a list or a set holds if one element does. An object that stands at a
-//! list holds if one element has all that it asks for; what it only asks to be absent must be
-//! absent from all of them.
+//! A test of a list or a set matches if one element does. An object pattern matches a list if one
+//! element has everything that it requires; a field that it requires to be absent must be absent from
+//! all elements.
 //!
 //! # What AWS leaves open
 //!
-//! AWS's own example names `dynamodb` twice in one object. Objects of one name are merged here, so
-//! that both conditions hold, as that example means it. Lists of one name are a mistake. Lambda
-//! takes up to 4,096 characters; a longer pattern works here, with a remark.
+//! AWS's own example names `dynamodb` twice in one object. Objects with the same name are merged here,
+//! so that both conditions apply, as that example intends. Lists with the same name are an error.
+//! Lambda takes up to 4,096 characters; a longer pattern works here, with a remark.
 
 mod compiler;
 mod decimal;
@@ -74,12 +73,12 @@ pub use subject::Subject;
 
 use crate::core::record::Record;
 
-/// The longest pattern that Lambda takes, in characters.
+/// The longest pattern that Lambda accepts, in characters.
 ///
 /// Source: [FilterCriteria](https://docs.aws.amazon.com/lambda/latest/api/API_Filter.html).
 const LAMBDA_LENGTH: usize = 4096;
 
-/// A pattern, ready to be held against records.
+/// A compiled pattern.
 #[derive(Debug, Clone)]
 pub struct Filter {
     pattern: Object,
@@ -87,11 +86,11 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Reads a pattern. Never panics, whatever the text.
+    /// Parses a pattern. Never panics, whatever the text.
     ///
     /// # Errors
     ///
-    /// A [`PatternError`] that says where the mistake is, what it is and what is allowed there.
+    /// A [`PatternError`] that says where the error is, what is wrong, and what is allowed there.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let read = json::read(text).and_then(|value| Compiler::compile(&value));
         let (pattern, mut remarks) = read.map_err(|mistake| mistake.in_text(text))?;
@@ -102,25 +101,24 @@ impl Filter {
         Ok(Self { pattern, remarks })
     }
 
-    /// Whether the record gets through.
+    /// Whether the record matches.
     pub fn matches<'a>(&self, subject: impl Into<Subject<'a>>) -> bool {
         evaluate::object(&self.pattern, RecordView::Event(subject.into())) != Fit::No
     }
 
-    /// The first reason, in the pattern's order, why the record does not get through; `None`: it
-    /// does.
+    /// The first reason, in the pattern's order, why the record does not match; `None` if it matches.
     pub fn mismatch<'a>(&self, subject: impl Into<Subject<'a>>) -> Option<Mismatch> {
         let event = RecordView::Event(subject.into());
         evaluate::explain(&self.pattern, event, &mut Vec::new())
     }
 
-    /// Whether a change of an item gets through whatever the item was before: then any later write to
-    /// an old item does, which had its effect long ago or never should.
+    /// Whether a change matches whatever the item was before. Then any later write to an old item
+    /// matches, although its effect was long ago or was never wanted.
     pub fn passes_any_change(&self) -> bool {
         evaluate::passes_any_change(&self.pattern)
     }
 
-    /// What is allowed, but is probably not meant, or is not the same with Lambda.
+    /// What is allowed but probably not intended, or works differently in Lambda.
     pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
@@ -134,21 +132,21 @@ impl FromStr for Filter {
     }
 }
 
-/// Filters of which one must hold, and a condition beside them. None at all let everything through.
+/// Filters of which one must match, and an additional condition. Without filters every record matches.
 #[derive(Clone, Default)]
 pub struct Filters {
     patterns: Vec<Filter>,
     condition: Option<Condition>,
 }
 
-/// What a record must satisfy besides a pattern.
+/// A condition that a pattern cannot express.
 type Condition = Arc<dyn Fn(&Record) -> bool + Send + Sync>;
 
 impl Filters {
-    /// The pattern of what is new: the default for confirmations.
+    /// The pattern for new items: the default for confirmations.
     pub const INSERTS: &str = r#"{"eventName": ["INSERT"]}"#;
 
-    /// One of these must hold.
+    /// One of these must match.
     pub fn new(filters: impl IntoIterator<Item = Filter>) -> Self {
         Self {
             patterns: filters.into_iter().collect(),
@@ -156,7 +154,7 @@ impl Filters {
         }
     }
 
-    /// The same, and this must hold besides, for what a pattern cannot say.
+    /// Adds a condition, for what a pattern cannot express.
     #[must_use]
     pub fn and(self, condition: impl Fn(&Record) -> bool + Send + Sync + 'static) -> Self {
         Self {
@@ -165,14 +163,14 @@ impl Filters {
         }
     }
 
-    /// Whether the record gets through the patterns.
+    /// Whether the record matches the patterns.
     pub fn matches<'a>(&self, subject: impl Into<Subject<'a>>) -> bool {
         let subject = subject.into();
         let of = &self.patterns;
         of.is_empty() || of.iter().any(|filter| filter.matches(subject))
     }
 
-    /// Whether the handler gets a record of this stream: it gets through, and is of this region.
+    /// Whether the handler gets a record of this stream: it matches, and it belongs to this Region.
     pub(crate) fn want(&self, record: &Record, stream: &str, home: Option<&HomeRegion>) -> bool {
         let subject = Subject::new(record).from_stream(stream);
         self.matches(subject)
@@ -180,7 +178,7 @@ impl Filters {
             && self.condition.as_ref().is_none_or(|holds| holds(record))
     }
 
-    /// Whether the record gets through, and if not, why, for each filter.
+    /// Whether the record matches, and if not, why, for each filter.
     pub fn explain<'a>(&self, subject: impl Into<Subject<'a>>) -> Explanation {
         let subject = subject.into();
         let mut mismatches = Vec::new();
@@ -206,32 +204,32 @@ impl fmt::Debug for Filters {
     }
 }
 
-/// What became of a record, and why.
+/// The result for a record, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Explanation {
-    /// There are no filters: it gets through.
+    /// There are no filters: it passes.
     NoFilters,
-    /// It gets through.
+    /// It passes.
     Match {
-        /// The first filter that holds, from 0.
+        /// The index of the first filter that matches, from 0.
         filter: usize,
     },
-    /// It does not get through.
+    /// It does not pass.
     NoMatch {
         /// The first reason of each filter, in their order.
         mismatches: Vec<Mismatch>,
     },
 }
 
-/// Why a pattern does not hold. Names the record's content: do not log it.
+/// Why a pattern does not match. It contains values of the record: do not log it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
-    /// Where in the event, such as `dynamodb.NewImage.status.S`. Where no alternative of a `$or`
-    /// holds, the reason of the first one is told, under `$or[0]`.
+    /// The path in the event, such as `dynamodb.NewImage.status.S`. If no alternative of a `$or`
+    /// matches, this is the reason of the first one, under `$or[0]`.
     pub path: String,
     /// What the pattern allows there, as it was written.
     pub expected: String,
-    /// What stands there, as JSON; `None`: nothing.
+    /// The value found there, as JSON; `None` if there is none.
     pub found: Option<String>,
 }
 
@@ -246,33 +244,33 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// What is odd about a pattern that can be used.
+/// What looks wrong in a valid pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Remark {
     /// No stream record can ever match here.
     #[error("{path}: {why}")]
     NeverMatches {
-        /// Where in the pattern.
+        /// The path in the pattern.
         path: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
     /// Every stream record matches here.
     #[error("{path}: {why}")]
     AlwaysMatches {
-        /// Where in the pattern.
+        /// The path in the pattern.
         path: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// A number is compared with a DynamoDB number: by value here, never equal with Lambda.
     #[error("{path}: numbers are compared by value here; with Lambda they never equal an N")]
     NumericOnDynamoDbNumber {
-        /// Where in the pattern.
+        /// The path in the pattern.
         path: String,
     },
-    /// Lambda would refuse it for its length.
+    /// Lambda would reject it for its length.
     #[error("the pattern has {length} characters; Lambda takes {LAMBDA_LENGTH} at most")]
     LongerThanLambdaTakes {
         /// Its length in characters.
@@ -280,11 +278,11 @@ pub enum Remark {
     },
 }
 
-/// A mistake in a pattern.
+/// An error in a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}{}: {problem}", at(.path))]
 pub struct PatternError {
-    /// The field, such as `dynamodb.NewImage.status`; empty where the text is no JSON.
+    /// The field, such as `dynamodb.NewImage.status`; empty if the text is not JSON.
     pub path: String,
     /// From 1.
     pub line: usize,
@@ -302,7 +300,7 @@ fn at(path: &str) -> String {
     }
 }
 
-/// Names on the way down, as one line: names may hold line ends, too.
+/// Names on the path, on one line: names can contain line breaks.
 fn place(names: &[String]) -> String {
     let mut place = String::new();
     for c in names.join(".").chars() {
@@ -315,7 +313,7 @@ fn place(names: &[String]) -> String {
     place
 }
 
-/// A mistake at a byte of the text.
+/// An error at a byte of the text.
 #[derive(Debug)]
 struct Mistake {
     at: usize,

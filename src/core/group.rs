@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The longest name of a group or an effect, in bytes.
 const LONGEST_NAME: usize = 64;
 
-/// The name that a group and an effect have unless another is set.
+/// The default name of a group and of an effect.
 pub const DEFAULT_NAME: &str = "confirmation";
 
 /// A name that cannot be part of a key.
@@ -117,13 +117,13 @@ impl GroupTable {
         &self.table
     }
 
-    /// The table's name, as far as the ARN has one.
+    /// The table's name, if the ARN contains one.
     pub fn table_name(&self) -> &str {
         let named = self.table.split_once(":table/");
         named.map_or(&*self.table, |(_, name)| name)
     }
 
-    /// The ARN of the table's stream with this label; without a label, of the table itself.
+    /// The ARN of the table's stream with this label, or of the table itself without a label.
     pub fn stream(&self, label: Option<&str>) -> Arc<str> {
         match label {
             Some(label) => format!("{}/stream/{label}", self.table).into(),
@@ -131,7 +131,7 @@ impl GroupTable {
         }
     }
 
-    /// Reads back what [`fmt::Display`] wrote; `None` if it is something else.
+    /// Parses what [`fmt::Display`] wrote; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let (group, table) = text.split_once('#')?;
         Some(Self::new(Group::new(group).ok()?, table))
@@ -158,9 +158,9 @@ impl fmt::Display for GroupTable {
     }
 }
 
-/// The settings that decide which record becomes which effect, by name: the effect's name, how the
-/// id is derived, filters. Written once in the group's row. Two workers of a group whose identities
-/// differ would perform one effect under two keys, so the second one is refused.
+/// The settings that decide which record becomes which effect, by name: the effect's name, how the id
+/// is derived, filters. Written once, in the group's row. Two workers of a group with different
+/// identities would perform one effect under two keys, so the second worker is refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Identity(BTreeMap<String, String>);
@@ -183,7 +183,7 @@ impl Identity {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// Whether nothing is set: such an identity agrees with every other.
+    /// Whether nothing is set. Such an identity agrees with every other.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

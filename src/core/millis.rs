@@ -1,4 +1,4 @@
-//! Times in rows: whole milliseconds since 1970. What lies before is kept as 1970.
+//! Times in rows: whole milliseconds since 1970. Earlier times are stored as 1970.
 
 use std::time::{Duration, SystemTime};
 
@@ -37,11 +37,11 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTi
     Millis::deserialize(from).map(|Millis(time)| time)
 }
 
-/// A time that a row may do without.
+/// A time that a row can leave out.
 pub(crate) mod if_any {
     use super::{Deserialize, Deserializer, Millis, Serialize, Serializer, SystemTime};
 
-    #[expect(clippy::ref_option, reason = "serde hands it in so")]
+    #[expect(clippy::ref_option, reason = "serde calls it with this type")]
     pub(crate) fn serialize<S: Serializer>(
         time: &Option<SystemTime>,
         to: S,
@@ -57,7 +57,7 @@ pub(crate) mod if_any {
     }
 }
 
-/// A length of time in whole milliseconds.
+/// A duration in whole milliseconds.
 pub(crate) mod length {
     use super::{Deserialize, Deserializer, Duration, Serialize, Serializer, millis};
 

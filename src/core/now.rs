@@ -1,11 +1,11 @@
-//! The time, as it is handed to the machines.
+//! The time that the caller passes to the machines.
 
 use std::time::{Duration, SystemTime};
 
-/// The time, twice: for waiting, and as the world writes it.
+/// The time, twice: for waiting, and as the time of day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Since some start, on a clock that only moves forward.
+    /// Since an arbitrary start, on a monotonic clock.
     pub elapsed: Duration,
     /// The time of day.
     pub time: SystemTime,

@@ -1,7 +1,7 @@
 //! Whether a worker is overloaded, and not only busy.
 //!
-//! One that works off what has piled up is busy: what waits is old, and gets younger. One that has
-//! to hold work back while what waits gets older does not keep up.
+//! A worker that works through a backlog is busy: its oldest waiting record gets younger. A worker that
+//! holds work back while the oldest record gets older is overloaded.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,9 +15,9 @@ pub struct Overload {
 }
 
 impl Overload {
-    /// A look: how far the worker is behind, or `None` if nothing had to wait for it. Says for how
-    /// long work has been held back, once it was at every look for `window` and the lag is greater
-    /// than it was then.
+    /// Reports how far the worker is behind, or `None` if nothing had to wait for it. Returns how long
+    /// work has been held back if it was at every look for `window`, and if the lag has grown since
+    /// then.
     pub fn see(
         &mut self,
         now: Duration,
@@ -30,7 +30,7 @@ impl Overload {
         };
         let since = *self.since.get_or_insert(now);
         self.looks.push_back((now, lag));
-        // The last one that is a window old stays.
+        // Keeps the last look that is a window old.
         while self
             .looks
             .get(1)
@@ -50,8 +50,8 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_mins(1);
 
-    /// Looks each second at a worker whose lag is as `lag` says; returns the second at which it
-    /// first counts as overloaded.
+    /// Looks each second at a worker with this `lag`. Returns the second at which it first counts as
+    /// overloaded.
     fn overloaded_at(lag: impl Fn(u64) -> Option<u64>) -> Option<u64> {
         let mut overload = Overload::default();
         (0..600).find(|second| {

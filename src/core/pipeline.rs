@@ -1,19 +1,21 @@
 //! The records of one source in flight: a shard, a Lambda event, a parked key.
 //!
-//! The caller pushes records and asks what to do ([`Pipeline::next`]); it does that, and reports how
-//! it ended ([`Pipeline::done`]). Everything that is decided on the way is decided here:
+//! The caller pushes records and asks what to do ([`Pipeline::next`]). It does that, and reports how it
+//! ended ([`Pipeline::done`]). All decisions in between are made here:
 //!
-//! - **Order.** Records of one key run one after another; different keys in parallel, up to a bound.
-//! - **Retries.** A record that failed stays the first of its key and holds no place while it waits.
-//! - **The circuit breaker.** Each attempt needs a permit. A dependency that is down costs nobody an
-//!   attempt.
-//! - **Dead letters.** A record that is given up becomes a dead letter and parks its key; later records
+//! - **Order.** Records of one key run one after another. Different keys run in parallel, up to a
+//!   limit.
+//! - **Retries.** A failed record stays the first of its key. It takes up no place while it waits.
+//! - **The circuit breaker.** Each attempt needs a permit. An outage of the dependency costs no
+//!   attempts.
+//! - **Dead letters.** A record that is given up becomes a dead letter and parks its key. Later records
 //!   of the key follow it.
-//! - **Rescue.** A record that waits, and is about to leave the stream, becomes a dead letter too.
-//! - **The source's end.** What follows the source waits until everything here has ended, so a record
+//! - **Rescue.** A waiting record that is about to leave the stream becomes a dead letter too.
+//! - **The source's end.** What follows the source waits until everything here has ended. So a record
 //!   that still fails soon after the end is deferred: it becomes a dead letter that is redriven.
-//! - **The watermark.** Everything up to it has ended; only that may be reported to the source.
-//! - **Closing.** Nothing more is handled; what happens to the rest depends on why ([`Closing`]).
+//! - **The watermark.** Everything up to it has ended. Nothing beyond it can be reported to the source.
+//! - **Closing.** No more records are handled. The reason decides what happens to the rest
+//!   ([`Closing`]).
 //!
 //! ```text
 //!  push --> waiting --next--> Handle --done--> ended --> watermark
@@ -58,7 +60,7 @@ pub struct Pipeline<K, P, R> {
     watermark: Watermark<Place<P>>,
     timers: Timers<Duration, K>,
     parked: Parked<K>,
-    /// Running keys whose record is to be a dead letter.
+    /// Running keys whose record becomes a dead letter.
     given_up: VecDeque<(K, Reason)>,
     rescue: Rescue<K>,
     /// When records that still fail are deferred, once the source has ended.
@@ -87,7 +89,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         }
     }
 
-    /// A record to handle, behind all that were pushed before.
+    /// Adds a record to handle, behind all that were pushed before.
     pub fn push(&mut self, position: P, created: SystemTime, key: K, record: R) {
         let ticket = self.watermark.begin((position, Some(created)));
         let item = Item {
@@ -103,25 +105,25 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         self.queues.push(key, item);
     }
 
-    /// A record that is not to be handled: it was filtered out, or is older than the start.
+    /// Adds a record that is not handled: it was filtered out, or is older than the start.
     pub fn skip(&mut self, position: P, created: SystemTime) {
         let ticket = self.watermark.begin((position, Some(created)));
         self.watermark.finish(ticket);
     }
 
-    /// A record that nobody can handle here, such as one that cannot be read: the watermark stays
+    /// Adds a record that cannot be handled here, such as one that cannot be read. The watermark stays
     /// before it.
     pub fn block(&mut self, position: P, created: Option<SystemTime>) {
         self.watermark.begin((position, created));
     }
 
-    /// These keys have dead letters, and their records follow them; `all`: and no others have.
-    /// Otherwise a key is asked about before its first record is handled.
+    /// These keys have dead letters, and their records follow them. With `all`, no other keys have any.
+    /// Otherwise the pipeline asks about a key before its first record is handled.
     pub fn know_parked(&mut self, keys: impl IntoIterator<Item = K>, all: bool) {
         self.parked = Parked::new(keys, all);
     }
 
-    /// What to do now. Ask until it says to wait, and again whenever something was pushed or
+    /// What to do now. Ask until the answer is to wait, and again whenever something was pushed or
     /// ended.
     pub fn next<B: Admit>(&mut self, now: Now, breaker: &mut B) -> Next<K, R, B::Permit> {
         self.downtime = breaker.downtime();
@@ -212,7 +214,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         first.map_or(Next::Idle, Next::WaitUntil)
     }
 
-    /// Work on the first record of a key has ended.
+    /// Reports that work on the first record of a key has ended.
     pub fn done(
         &mut self,
         key: &K,
@@ -220,7 +222,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         now: Now,
         rng: &mut fastrand::Rng,
     ) -> Option<Change<R>> {
-        // A probe may have ended without an answer, and then the next one may be made at once.
+        // If a probe ended without an answer, the next one can be made at once.
         if matches!(ended, Ended::Handled | Ended::Failed { .. }) {
             self.held = self.held.filter(|held| !held.down);
         }
@@ -251,7 +253,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         }
     }
 
-    /// The time without that for which the dependency was down: an outage ages no record.
+    /// The elapsed time without outages of the dependency: an outage does not age a record.
     fn up(&self, now: Now) -> Duration {
         now.elapsed.saturating_sub(self.downtime)
     }
@@ -268,7 +270,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         Some(Change::Ended(item.record, reason))
     }
 
-    /// A record that failed stays the first of its key until it ends; the others go on.
+    /// A failed record stays the first of its key until it ends. The other keys continue.
     fn failed(
         &mut self,
         key: &K,
@@ -310,14 +312,13 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         })
     }
 
-    /// The source has no more records. What follows it waits for those that are here, but not for a
-    /// record that keeps failing.
+    /// The source has no more records. What follows it waits for the records that are here, but not for
+    /// one that keeps failing.
     pub fn source_ended(&mut self, now: Now) {
         self.defer_at.get_or_insert(now.elapsed + DEFER_AFTER);
     }
 
-    /// Nothing is handled any more. The first reason counts, except that a lost lease outweighs
-    /// all others.
+    /// Stops handling records. The first reason counts, except that a lost lease overrides all others.
     pub fn close(&mut self, why: Closing) {
         if self.closed.is_some() && why != Closing::LeaseLost {
             return;
@@ -333,12 +334,12 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         }
     }
 
-    /// Why nothing is handled any more.
+    /// Why no more records are handled.
     pub fn closed(&self) -> Option<Closing> {
         self.closed
     }
 
-    /// The breaker may have changed its mind: it is asked again before the time that it said.
+    /// The breaker may have changed: ask it again before the time that it named.
     pub fn ask_again(&mut self) {
         self.held = None;
     }
@@ -361,12 +362,12 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         self.watermark.first().and_then(|(_, created)| *created)
     }
 
-    /// Whether all that was pushed has ended.
+    /// Whether everything that was pushed has ended.
     pub fn is_finished(&self) -> bool {
         self.watermark.is_empty()
     }
 
-    /// How many records are worked on.
+    /// How many records are running.
     pub fn in_hand(&self) -> usize {
         self.queues.running()
     }
@@ -376,7 +377,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         self.queues.len() - self.queues.running()
     }
 
-    /// Whether a record waits for nothing but its place or the breaker.
+    /// Whether a record is waiting only for a place or for the breaker.
     pub fn is_held_back(&self) -> bool {
         self.queues.any_ready()
     }

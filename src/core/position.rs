@@ -1,4 +1,4 @@
-//! Places in a shard.
+//! Positions in a shard.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// A stream's position marker: a numeric string of up to 40 digits.
 ///
-/// Ordered as a number ("9" < "10", leading zeros do not count), kept as the string that the
-/// stream gave, because that string is what `AFTER_SEQUENCE_NUMBER` wants back.
+/// Ordered as a number ("9" < "10", leading zeros are ignored), but kept as the stream's own string,
+/// because `AFTER_SEQUENCE_NUMBER` requires it.
 ///
 /// Source: [StreamRecord](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_StreamRecord.html).
 #[derive(Clone, Serialize, Deserialize)]
@@ -19,11 +19,11 @@ impl SequenceNumber {
     /// The longest sequence number that the service documents, in digits.
     pub const MAX_DIGITS: usize = 40;
 
-    /// Reads a sequence number.
+    /// Parses a sequence number.
     ///
     /// # Errors
     ///
-    /// Anything but 1 to 40 ASCII digits is refused.
+    /// The text is not 1 to 40 ASCII digits.
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidSequenceNumber> {
         let text = text.into();
         let digits = (1..=Self::MAX_DIGITS).contains(&text.len());
@@ -39,13 +39,13 @@ impl SequenceNumber {
         &self.0
     }
 
-    /// 40 digits with leading zeros: sorts as a text as the number does.
+    /// 40 digits with leading zeros, so that the text sorts like the number.
     pub fn padded(&self) -> String {
         let digits = self.0.trim_start_matches('0');
         format!("{digits:0>width$}", width = Self::MAX_DIGITS)
     }
 
-    /// What it takes on the heap, in bytes.
+    /// Its size on the heap, in bytes.
     pub(crate) fn capacity(&self) -> usize {
         self.0.capacity()
     }
@@ -78,7 +78,7 @@ impl From<SequenceNumber> for String {
 
 impl Ord for SequenceNumber {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The service pads all numbers of a stream alike.
+        // The service pads all numbers of a stream to the same length.
         if self.0.len() == other.0.len() {
             return self.0.cmp(&other.0);
         }
@@ -113,11 +113,11 @@ impl fmt::Debug for SequenceNumber {
     }
 }
 
-/// A place in a shard from which to read on.
+/// The position in a shard to read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
     /// The oldest record that the shard still holds.
     Horizon,
-    /// Right behind this record.
+    /// Directly after this record.
     After(SequenceNumber),
 }

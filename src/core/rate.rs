@@ -1,12 +1,12 @@
-//! How much happens in a minute, remembered in one number.
+//! How much happens per minute, in one number.
 
 use std::time::Duration;
 
-/// What happened this long ago counts for a little more than a third of what happens now.
+/// An event this long ago counts for a little more than a third of one now.
 const FADES: Duration = Duration::from_mins(1);
 
-/// Counts what happens, and forgets it again: under a steady load it says how much happens in a
-/// minute. Times are those of any one clock.
+/// Counts events with exponential decay: under a steady load it is the number of events per minute.
+/// Times come from any one clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rate {
     count: f64,
@@ -14,17 +14,17 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So much has happened since the last time.
+    /// Adds what has happened since the last call.
     pub fn add(&mut self, now: Duration, count: u32) {
         self.count = self.left(now) + f64::from(count);
         self.at = now;
     }
 
-    /// So much happens in a minute, in whole numbers.
+    /// The number of events per minute, rounded.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "it is small"
+        reason = "the rate is small"
     )]
     pub fn per_minute(&self, now: Duration) -> u64 {
         self.left(now).round() as u64

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Reason {
     /// The handler rejected it.
     Rejected,
-    /// It failed as often as it may.
+    /// It failed as many times as it may.
     Exhausted,
     /// It failed for as long as it may.
     TooOld,
@@ -34,7 +34,7 @@ impl Reason {
         Self::Followed,
     ];
 
-    /// Its word, as it stands in the table.
+    /// The word in the table.
     pub fn word(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
@@ -46,12 +46,12 @@ impl Reason {
         }
     }
 
-    /// Whether the fleet redrives such a record without being asked: nothing is wrong with it.
+    /// Whether the fleet redrives such a record automatically: nothing is wrong with the record.
     pub fn is_redriven_by_itself(self) -> bool {
         matches!(self, Self::Rescued | Self::Deferred)
     }
 
-    /// Reads a word.
+    /// Parses the word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.word() == word)
     }

@@ -1,4 +1,4 @@
-//! One committed change, as the stream tells it.
+//! One committed change, as the stream reports it.
 
 pub mod lambda_event;
 mod memory;
@@ -22,7 +22,7 @@ use serde_dynamo::{AttributeValue, Item};
 pub enum Event {
     /// The item is new. Deleting and putting it again is a second `Insert`.
     Insert,
-    /// The item changed. A write that changes nothing leaves no record at all.
+    /// The item changed. A write that changes nothing produces no record.
     Modify,
     /// The item was deleted, by a caller or by its time to live ([`Record::by_ttl`]).
     Remove,
@@ -52,7 +52,7 @@ pub enum StreamView {
 }
 
 impl StreamView {
-    /// Reads the word that stands in the stream's description, such as `NEW_AND_OLD_IMAGES`.
+    /// Parses the word in the stream's description, such as `NEW_AND_OLD_IMAGES`.
     pub fn from_word(word: &str) -> Option<Self> {
         [
             Self::KeysOnly,
@@ -83,8 +83,8 @@ impl fmt::Display for StreamView {
 
 /// One committed change to one item.
 ///
-/// The stream holds each change once and in commit order per item; this engine hands it over at
-/// least once, and one at a time per item.
+/// The stream holds each change once, and in commit order per item. This engine delivers it at least
+/// once, and one record at a time per item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// The stream's own id for this record, unique within the stream.
@@ -93,28 +93,28 @@ pub struct Record {
     pub event: Event,
     /// The item's key attributes.
     pub keys: Item,
-    /// The item after the change, where the view has it.
+    /// The item after the change, if the view includes it.
     pub new_image: Option<Item>,
-    /// The item before the change, where the view has it.
+    /// The item before the change, if the view includes it.
     pub old_image: Option<Item>,
-    /// Where the record stands in its shard.
+    /// The record's position in its shard.
     pub sequence_number: SequenceNumber,
     /// When the change was committed, by the server's clock, rounded down to the second. Not an
     /// order: use the sequence number.
     pub created: SystemTime,
     /// Which images the stream carries.
     pub view: StreamView,
-    /// The record's size as the stream counts it, in bytes. [`Record::memory`] is what it takes here.
+    /// The record's size as the stream counts it, in bytes. [`Record::memory`] is its size in memory.
     pub size_bytes: u64,
-    /// Whether this is a [`Event::Remove`] that DynamoDB's time to live made, told only in the
-    /// Region that performed it.
+    /// Whether this is a [`Event::Remove`] by DynamoDB's time to live. Only the Region that performed
+    /// it is told.
     ///
     /// Source: [TTL and streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/time-to-live-ttl-streams.html).
     pub by_ttl: bool,
 }
 
 impl Record {
-    /// The item after the change, decoded into your type.
+    /// The item after the change, deserialised into your type.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl Record {
         self.decode("new image", self.new_image.as_ref())
     }
 
-    /// The item before the change, decoded into your type.
+    /// The item before the change, deserialised into your type.
     ///
     /// # Errors
     ///
@@ -155,15 +155,15 @@ impl Record {
         })
     }
 
-    /// The item's key in one canonical spelling: equal for two records exactly when they are
-    /// about the same item of the table. Records of one key are handled one after another.
+    /// The item's key in one canonical form. It is equal for two records exactly if they are about the
+    /// same item of the table. Records with the same key are handled one after another.
     pub fn key(&self) -> ItemKey {
         ItemKey::of(&self.keys)
     }
 }
 
-/// Key attributes as people write them: `id=1042`, or `id=1042,shop=7`. Names no value that is not
-/// text, number or binary.
+/// Key attributes in readable form: `id=1042`, or `id=1042,shop=7`. Only text, numbers and binary
+/// values are shown.
 pub fn key_in_words(keys: &Item) -> String {
     let mut parts: Vec<_> = keys.inner().iter().collect();
     parts.sort_by_key(|(name, _)| name.as_str());
@@ -175,14 +175,14 @@ pub fn key_in_words(keys: &Item) -> String {
     parts.collect::<Vec<_>>().join(",")
 }
 
-/// Length-prefixed, so that no two keys can spell the same text.
+/// Length-prefixed, so that two keys never result in the same text.
 fn push_part(text: &mut String, part: &str) {
     text.push_str(&part.len().to_string());
     text.push(':');
     text.push_str(part);
 }
 
-/// The primary key of an item in one canonical spelling.
+/// The primary key of an item in one canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct ItemKey(std::sync::Arc<str>);
@@ -204,12 +204,12 @@ impl ItemKey {
         Self(text.into())
     }
 
-    /// Reads back what [`ItemKey::as_str`] gave.
+    /// Parses what [`ItemKey::as_str`] returned.
     pub fn from_row(text: impl Into<String>) -> Self {
         Self(text.into().into())
     }
 
-    /// The spelling. Stable across versions: dead letters are keyed by it.
+    /// The canonical text. Stable across versions, because dead letters are keyed by it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -236,9 +236,9 @@ pub enum DecodeError {
     NoImage {
         /// Which image was asked for.
         what: &'static str,
-        /// What the record is.
+        /// The event of the record.
         event: Event,
-        /// What the stream carries.
+        /// The view of the stream.
         view: StreamView,
     },
     /// An attribute does not fit the type.
@@ -250,7 +250,7 @@ pub enum DecodeError {
         item: String,
         /// Where, such as `lines[0].price`; `.` is the item itself.
         field: String,
-        /// What did not fit, as the decoder says it.
+        /// What did not fit, from the decoder.
         message: String,
     },
 }

@@ -1,4 +1,4 @@
-//! A shard's name, and a shard as the stream lists it.
+//! A shard's name, and a shard in the stream's listing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 /// A shard of one of the table's streams: `<stream label>#<shard id>`.
 ///
-/// Labels are times of equal length, so that shards sort by the age of their stream. A source that
-/// has one stream only may leave the label out.
+/// Labels are times of equal length, so shards sort by the age of their stream. A source with a single
+/// stream can leave out the label.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct ShardId(Arc<str>);
 
 impl ShardId {
-    /// Wraps a text that names the shard, with or without a label.
+    /// Wraps a text that names a shard, with or without a label.
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
     }
@@ -64,12 +64,12 @@ impl fmt::Debug for ShardId {
     }
 }
 
-/// A shard as the stream lists it.
+/// A shard in the stream's listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
     /// Its id.
     pub id: ShardId,
-    /// The shard that it continues. The parent may be gone from the listing already.
+    /// The parent shard. It may have left the listing already.
     pub parent: Option<ShardId>,
 }
 

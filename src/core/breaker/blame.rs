@@ -1,42 +1,43 @@
-//! Whose fault it is when a call is not served: the dependency's, or that of the record that the call
+//! Who is to blame when a dependency does not serve a call: the dependency, or the record that the call
 //! was made for.
 //!
-//! One call does not tell. A mail server that hangs up on one recipient looks like a server that is
-//! down, and one that refuses a sender it does not know looks like one that refuses a recipient. What
-//! tells them apart is how the others fare:
+//! One call does not show it. A mail server that hangs up on one recipient looks like a server that is
+//! down, and a server that refuses an unknown sender looks like one that refuses a recipient. What
+//! happens to other records shows the difference:
 //!
-//! - Where several different records in a row are not served, and none in between is, **the dependency**
-//!   or our own settings are to blame ([`Streak`]). One call that finds it down is enough, and so are two
-//!   effects in doubt within ten minutes: each of those may need a person.
-//! - Each time a record is refused, others having been served since it last failed, it gets a strike.
-//!   After [`Blame::STRIKES`] **the record** is to blame. All strikes are void once the dependency is known
-//!   to be at fault: its circuit breaker opens, or it serves a record that it refused before.
-//! - Until then it is **unknown**, and the record is tried again.
+//! - If several different records in a row are not served, and none in between is, **the dependency**
+//!   or our own settings are to blame ([`Streak`]). One call that finds the dependency down is enough.
+//!   So are two effects in doubt within ten minutes, since each of them may need a person.
+//! - A record gets a strike each time it is refused after others were served since its last failure.
+//!   After [`Blame::STRIKES`] strikes **the record** is to blame. All strikes are void once the
+//!   dependency is known to be at fault: its circuit breaker opens, or it serves a record that it
+//!   refused before.
+//! - Until then the cause is **unknown**, and the record is tried again.
 //!
-//! So an outage is not blamed on a record, however often it comes back, nor is a relay of which one node is
-//! sick. A call that succeeds without asking the dependency counts for nothing.
+//! So an outage is not blamed on a record, however often it returns, and neither is a relay with one
+//! sick node. A call that succeeds without asking the dependency does not count.
 
 use std::time::Duration;
 
-/// How a call ended that the dependency did not serve.
+/// How a call that the dependency did not serve ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unserved {
-    /// It does not answer, or says that it serves nobody.
+    /// The dependency does not answer, or says that it serves nobody.
     Down,
     /// It broke off after it may have acted.
     InDoubt,
-    /// It put the call off.
+    /// It deferred the call.
     Deferred,
     /// It refused the call for good.
     Refused,
 }
 
 impl Unserved {
-    /// So many different records in a row that end so, and the dependency is to blame.
+    /// How many different records in a row must end like this before the dependency is to blame.
     fn in_a_row(self) -> u32 {
         match self {
             Self::Down => 1,
-            // Each costs a doubt that a person may have to resolve.
+            // Each of them is a doubt that a person may have to resolve.
             Self::InDoubt => 2,
             Self::Deferred | Self::Refused => 5,
         }
@@ -50,28 +51,28 @@ pub enum Guilty {
     Dependency,
     /// The record.
     Record,
-    /// That is not known yet.
+    /// Not known yet.
     Unknown,
 }
 
-/// Two records in doubt within this time are the dependency's fault, whoever was served in between.
+/// Two records in doubt within this time are the dependency's fault, whatever was served in between.
 const DOUBTS: Duration = Duration::from_mins(10);
 
-/// How the calls of all records ended of late.
+/// How the recent calls of all records ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Streak {
     /// Calls that were served, ever.
     served: u64,
-    /// Different records whose calls were not served since.
+    /// Different records whose calls were not served since then.
     unserved: u32,
-    /// How often the dependency was found to be at fault.
+    /// How many times the dependency was found to be at fault.
     faults: u64,
     /// When the effect of a record was last in doubt for the first time.
     doubt: Option<Duration>,
 }
 
 impl Streak {
-    /// A call was served, for a record that has seen this.
+    /// Records that a call was served, for a record with this history.
     pub fn served(&mut self, blame: Blame) {
         self.served += 1;
         self.unserved = 0;
@@ -80,7 +81,7 @@ impl Streak {
         }
     }
 
-    /// The dependency is at fault: no refusal so far says anything of a record.
+    /// The dependency is at fault: earlier refusals say nothing about a record.
     pub fn is_at_fault(&mut self) {
         self.faults += 1;
     }
@@ -92,23 +93,24 @@ pub struct Blame(Option<Seen>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    /// How many calls had been served when it was last not served.
+    /// The number of served calls when it last failed.
     served: u64,
-    /// How often the dependency had been found to be at fault then.
+    /// How many times the dependency had been found to be at fault by then.
     faults: u64,
-    /// Refusals with others served in between, none of which the dependency was at fault for.
+    /// Refusals that count: others were served in between, and the dependency was not at fault.
     strikes: u32,
-    /// It was refused at some time.
+    /// It was refused before.
     refused: bool,
-    /// Its effect was in doubt at some time.
+    /// Its effect was in doubt before.
     doubted: bool,
 }
 
 impl Blame {
-    /// After so many strikes a record is to blame.
+    /// The number of strikes after which a record is to blame.
     pub const STRIKES: u32 = 5;
 
-    /// A call for the record was not served; `open`: the circuit breaker is open.
+    /// Records that a call for the record was not served. `open` means that the circuit breaker is
+    /// open.
     pub fn unserved(
         &mut self,
         how: Unserved,
@@ -124,7 +126,7 @@ impl Blame {
         let lately = |at: Duration| now.saturating_sub(at) < DOUBTS;
         let is_down = open
             || match how {
-                // It failed before, and others were served since: it is not believed alone.
+                // It failed before, and others were served since: its word alone does not count.
                 Unserved::Down if is_next && before.is_some() => streak.unserved > 1,
                 Unserved::InDoubt if first_doubt && streak.doubt.is_some_and(lately) => true,
                 _ => streak.unserved >= how.in_a_row(),
@@ -165,7 +167,7 @@ mod tests {
         blame.unserved(Unserved::Refused, streak, false, NOW)
     }
 
-    /// So many others are served that were never refused.
+    /// How many others are served that were never refused.
     fn serve(streak: &mut Streak, others: u32) {
         for _ in 0..others {
             streak.served(Blame::default());
@@ -177,7 +179,7 @@ mod tests {
         let (mut blame, mut streak) = (Blame::default(), Streak::default());
         for _ in 1..Blame::STRIKES {
             assert_eq!(refused(&mut blame, &mut streak), Guilty::Unknown);
-            // Tried again with nobody served in between, it says nothing new.
+            // A retry with no other call served in between says nothing new.
             for _ in 0..10 {
                 assert_eq!(refused(&mut blame, &mut streak), Guilty::Unknown);
             }
@@ -190,7 +192,7 @@ mod tests {
     fn refusals_of_two_outages_do_not_add_up_however_many_are_served_in_between() {
         let (mut blame, mut streak) = (Blame::default(), Streak::default());
         for _ in 0..10 {
-            // It begins the streak that opens the breaker, and probes it.
+            // It starts the streak that opens the breaker, and probes it.
             for _ in 0..4 {
                 assert_eq!(refused(&mut blame, &mut streak), Guilty::Unknown);
                 assert_eq!(
@@ -230,7 +232,7 @@ mod tests {
             serve(&mut streak, 1);
             assert_eq!(down(&mut streak), Guilty::Record);
         }
-        // Another one finds it down as well; or nobody is served any more.
+        // Another record finds it down as well, or nobody is served any more.
         serve(&mut streak, 1);
         let other = Blame::default().unserved(Unserved::Down, &mut streak, false, NOW);
         assert_eq!(other, Guilty::Dependency);
@@ -296,12 +298,12 @@ mod tests {
         }
     }
 
-    /// A mail server's clients: whoever is not served is tried again, in an order of chance.
+    /// Clients of a mail server. Those that are not served are tried again in random order.
     struct Clients {
         rng: fastrand::Rng,
         streak: Streak,
         open: bool,
-        /// By record, as long as it is not served; with whether it is bad.
+        /// The records that were not served yet, with whether each is bad.
         waiting: Vec<(Blame, bool)>,
         opened: u32,
     }
@@ -317,7 +319,7 @@ mod tests {
             }
         }
 
-        /// Each one that waits is tried once. Answers how many are found to be bad that are not.
+        /// Tries each waiting record once. Returns how many good records were found to be bad.
         fn round(&mut self, well: bool) -> usize {
             let mut wrong = 0;
             self.rng.shuffle(&mut self.waiting);
@@ -360,7 +362,7 @@ mod tests {
                 for _ in 0..rounds {
                     prop_assert_eq!(all.round(false), 0);
                 }
-                // It is well, and serves some of those that wait, and some that come.
+                // The server is well. It serves some of the waiting records and some new ones.
                 let later = all.waiting.split_off(served.min(all.waiting.len()));
                 all.waiting.extend((0..10).map(|_| (Blame::default(), false)));
                 prop_assert_eq!(all.round(true), 0);

@@ -1,14 +1,14 @@
-//! The circuit breaker of a dependency: open while it is down, tried now and then, closed again when it
-//! is back.
+//! The circuit breaker of a dependency: open while the dependency is down, probed at intervals, and
+//! closed when it is back.
 //!
-//! Times are durations since some start, given by the caller.
+//! Times are durations since an arbitrary start, given by the caller.
 
 use std::time::Duration;
 
-/// Between tries of a dependency that is down.
+/// The time between probes of a dependency that is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probing {
-    /// The longest wait before the first try.
+    /// The longest wait before the first probe.
     pub first: Duration,
     /// The longest wait at all.
     pub longest: Duration,
@@ -24,21 +24,21 @@ impl Default for Probing {
 }
 
 impl Probing {
-    /// Between half and all of this share of the time that it has been down, within the bounds:
-    /// circuits that open together do not probe together.
+    /// A random time between half of this share of the outage so far and all of it, within the bounds.
+    /// Circuits that open together do not probe together.
     fn wait(self, share: f64, down: Duration, rng: &mut fastrand::Rng) -> Duration {
         let ceiling = down.mul_f64(share).clamp(self.first, self.longest);
         ceiling.mul_f64(0.5 + rng.f64() / 2.0)
     }
 }
 
-/// What is down is tried again within this share of the time that it has been down.
+/// A dependency that is down is probed again within this share of the time that it has been down.
 const DOWN: f64 = 0.25;
 
-/// What breaks off is tried again when twice the time has passed that it has been broken.
+/// A dependency that breaks off is probed again once it has been broken for twice as long.
 const BROKEN: f64 = 1.0;
 
-/// Between tries of a dependency that breaks off after it may have acted.
+/// The time between probes of a dependency that breaks off after it may have acted.
 const BROKEN_PROBING: Probing = Probing {
     first: Duration::from_mins(2),
     longest: Duration::from_hours(1),
@@ -52,10 +52,10 @@ pub struct Ticket {
     probe: bool,
 }
 
-/// What the circuit answers to a call.
+/// The circuit's answer to a call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Pass {
-    /// Go. This may be the one call that tries whether the dependency is back
+    /// Make the call. It may be the probe that tries whether the dependency is back
     /// ([`Ticket::is_probe`]).
     Go(Ticket),
     /// Ask again after this long.
@@ -69,15 +69,15 @@ impl Ticket {
     }
 }
 
-/// How a call ended, as far as the dependency goes.
+/// How a call ended, as far as the dependency is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// The dependency answered, with success or not.
+    /// The dependency answered, with success or an error.
     Up,
     /// It is down.
     Down,
-    /// It broke off after it may have acted: each try costs a doubt, so that the next one comes
-    /// minutes later.
+    /// It broke off after it may have acted. Each probe costs a doubt, so the next one follows minutes
+    /// later.
     Broken,
     /// The call ended before that was known.
     Unknown,
@@ -91,7 +91,7 @@ pub struct Circuit {
     generation: u64,
     open: Option<Open>,
     broken: Option<Broken>,
-    /// How long it was open, without the present time.
+    /// How long it was open, without the present outage.
     was_open: Duration,
 }
 
@@ -111,7 +111,8 @@ struct Broken {
 }
 
 impl Broken {
-    /// Whether a break is another one of the same trouble: it was well for a shorter time than it was not.
+    /// Whether a break belongs to the previous trouble: the dependency was well for a shorter time than
+    /// it had been broken.
     fn lasts(&self, now: Duration) -> bool {
         self.until
             .is_none_or(|until| now.saturating_sub(until) < until.saturating_sub(self.since))
@@ -130,18 +131,18 @@ impl Circuit {
         }
     }
 
-    /// Since when it is open; `None`: it is closed.
+    /// Since when it is open, or `None` if it is closed.
     pub fn open_since(&self) -> Option<Duration> {
         self.open.map(|open| open.since)
     }
 
-    /// How long it has been open altogether.
+    /// How long it has been open in total.
     pub fn open_for(&self, now: Duration) -> Duration {
         let open = self.open.map(|open| now.saturating_sub(open.since));
         self.was_open + open.unwrap_or_default()
     }
 
-    /// Asks for a call.
+    /// Asks to make a call.
     pub fn ask(&mut self, now: Duration) -> Pass {
         let generation = self.generation;
         let Some(open) = &mut self.open else {
@@ -160,8 +161,9 @@ impl Circuit {
         Pass::Go(Ticket { generation, probe })
     }
 
-    /// Reports how a call ended. Only what was asked since the circuit last moved can move it: a late
-    /// success from before an outage does not close it, a late failure does not open it again.
+    /// Reports how a call ended. Only a call that was asked for since the circuit last changed can
+    /// change it. A late success from before an outage does not close it, and a late failure does not
+    /// open it again.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
     pub fn end(&mut self, now: Duration, ticket: Ticket, answer: Answer, rng: &mut fastrand::Rng) {
         if ticket.generation != self.generation {
@@ -192,13 +194,13 @@ impl Circuit {
                     broken.until.get_or_insert(now);
                 }
             }
-            // The next caller tries.
+            // The next caller probes.
             (Some(open), Answer::Unknown) => open.probe_running = false,
             (None, Answer::Up | Answer::Unknown) => {}
         }
     }
 
-    /// How long until the next try, after this answer.
+    /// How long to wait before the next probe, after this answer.
     fn wait(
         &mut self,
         answer: Answer,
@@ -232,7 +234,7 @@ mod tests {
         }
     }
 
-    /// Probes from `now` until `back`, and says when each probe came.
+    /// Probes from `now` until `back`, and returns when each probe was made.
     fn probes(circuit: &mut Circuit, back: Duration, rng: &mut fastrand::Rng) -> Vec<Duration> {
         let mut now = circuit.open_since().unwrap();
         let mut all = Vec::new();
@@ -270,7 +272,7 @@ mod tests {
                 let most = (at(seconds) / 4).clamp(at(1), at(60));
                 assert!(late <= most, "{late:?} after {seconds} s");
                 assert!(!ticket(&mut circuit, back * 2).is_probe());
-                // Twenty in the first minutes, and then one or two a minute.
+                // Twenty in the first minutes, then one or two a minute.
                 assert!(probes.len() as u64 <= 40 + seconds / 30, "{}", probes.len());
             }
         }
@@ -296,7 +298,7 @@ mod tests {
         }
         assert!((at(60)..at(120)).contains(&waits[0]), "{waits:?}");
         assert!(waits[9] >= Duration::from_mins(30), "{waits:?}");
-        // Well for longer than it was not: that trouble is over.
+        // It was well for longer than it was broken: that trouble is over.
         let (began, Pass::Wait(wait)) = (now, circuit.ask(now)) else {
             panic!("it does not wait");
         };
@@ -346,7 +348,7 @@ mod tests {
         };
         let mut all: Vec<_> = (0..20).flat_map(down_at).collect();
         all.sort_unstable();
-        // From the third minute on, about 27 probes a minute: never many in one second.
+        // From the third minute, about 27 probes a minute, and never many in one second.
         let late: Vec<_> = all.into_iter().filter(|probe| *probe > at(180)).collect();
         let most = late.iter().map(|from| {
             let second = *from..*from + at(1);

@@ -1,8 +1,8 @@
-//! Who goes next where not everybody may: first come, first served.
+//! A waiting line for a limited number of places: first come, first served.
 
 use std::collections::BTreeSet;
 
-/// Those who wait in line, each under a number of its own.
+/// The waiting callers, each with its own number.
 #[derive(Debug, Clone, Default)]
 pub struct Line {
     waiting: BTreeSet<u64>,
@@ -10,20 +10,21 @@ pub struct Line {
 }
 
 impl Line {
-    /// One more waits, behind all others. Answers its number.
+    /// Adds a caller at the end. Returns its number.
     pub fn join(&mut self) -> u64 {
         self.given += 1;
         self.waiting.insert(self.given);
         self.given
     }
 
-    /// One waits no longer.
+    /// Removes a caller.
     pub fn leave(&mut self, number: u64) {
         self.waiting.remove(&number);
     }
 
-    /// Whether it is the turn of this number where so many may go; of somebody who has just come, if
-    /// all who wait may go as well. Takes time in proportion to `free`, not to who waits.
+    /// Whether this number has its turn if so many places are free. `None` stands for a caller that has
+    /// just come; it has its turn if everybody in the line has. Takes time in proportion to `free`, not
+    /// to the length of the line.
     pub fn is_turn_of(&self, number: Option<u64>, free: usize) -> bool {
         match number {
             Some(number) => self.first(free).any(|first| first == number),
@@ -31,12 +32,12 @@ impl Line {
         }
     }
 
-    /// Those whose turn it is where so many may go.
+    /// The numbers that have their turn if so many places are free.
     pub fn first(&self, free: usize) -> impl Iterator<Item = u64> {
         self.waiting.iter().copied().take(free)
     }
 
-    /// Whether nobody waits.
+    /// Whether the line is empty.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

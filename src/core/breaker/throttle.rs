@@ -1,12 +1,12 @@
-//! How fast something that may be overloaded is asked: a rate, a number at a time, and
-//! turning calls away before they are made.
+//! How fast to call a dependency that may be overloaded: a rate, a number of calls at a time, and
+//! rejecting calls before they are made.
 //!
-//! Times are durations since some start, given by the caller.
+//! Times are durations since an arbitrary start, given by the caller.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Lets things pass at a steady rate, with a small burst.
+/// Lets calls pass at a steady rate, with a small burst.
 #[derive(Debug, Clone)]
 pub struct TokenBucket {
     per_second: f64,
@@ -16,8 +16,8 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// `per_second` on average (one in a thousand seconds at least), and up to `burst` at once (one
-    /// at least).
+    /// `per_second` on average (at least one in a thousand seconds), and up to `burst` at once (at
+    /// least one).
     pub fn new(per_second: f64, burst: f64) -> Self {
         let burst = burst.max(1.0);
         Self {
@@ -28,12 +28,12 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a turn; or says after how long there is one.
+    /// Takes a turn. If there is none, returns how long to wait for one.
     pub fn take(&mut self, now: Duration) -> Result<(), Duration> {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.at = self.at.max(now);
         self.tokens = (self.tokens + passed * self.per_second).min(self.burst);
-        // What was waited for is there, whatever rounding says.
+        // Rounding must not withhold a turn that the caller has waited for.
         if self.tokens >= 1.0 - 1e-9 {
             self.tokens -= 1.0;
             return Ok(());
@@ -45,18 +45,18 @@ impl TokenBucket {
 
 /// How many calls may run at a time: additive increase, multiplicative decrease.
 ///
-/// A sign of overload halves the limit, or what was running if that was less, once for all calls
-/// that were running then. Up to just below where that happened it comes back quickly (by one for
-/// each success, as TCP's slow start does); from there it feels its way, by one after
-/// [`Concurrency::WINDOWS`] windows of successes, then after half as many, and so on down to one, a
-/// window being as many successes as the limit allows at a time.
+/// A sign of overload halves the limit, or the number of running calls if that is lower. It does so
+/// once for all calls that were running then. Up to just below that point the limit grows back quickly
+/// (by one for each success, like TCP's slow start). From there it probes: it grows by one after
+/// [`Concurrency::WINDOWS`] windows of successes, then after half as many windows, and so on down to
+/// one. A window is as many successes as the limit allows calls at a time.
 ///
 /// Source: [RFC 5681, section 3.1](https://www.rfc-editor.org/rfc/rfc5681#section-3.1).
 #[derive(Debug, Clone)]
 pub struct Concurrency {
     limit: usize,
     most: usize,
-    /// Up to here the limit comes back quickly.
+    /// Up to here the limit grows back quickly.
     known_good: usize,
     /// Steps made above that.
     steps: u32,
@@ -65,29 +65,29 @@ pub struct Concurrency {
     cut: Option<Duration>,
 }
 
-/// A running call. Hand it back to the [`Concurrency`] that gave it.
+/// A running call. Return it to the [`Concurrency`] that gave it.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a call that is not handed back counts as running for ever"]
 pub struct Permit {
     began: Duration,
 }
 
-/// How a call ended, as far as the load goes.
+/// How a call ended, as far as the load is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
     /// It was served.
     Served,
-    /// It was refused, because there was too much: SMTP's 421 and 454, a provider's throttle.
+    /// It was refused because the load was too high: SMTP's 421 and 454, a provider's throttling.
     Overload,
-    /// It tells nothing about the load: a bad address, a cancelled call.
+    /// It says nothing about the load: a bad address, a cancelled call.
     Unknown,
 }
 
 impl Concurrency {
-    /// The first step above what is known to be good comes after so many windows.
+    /// How many windows must pass before the first step above the known good limit.
     pub const WINDOWS: usize = 16;
 
-    /// Begins at `first` calls at a time, and never allows more than `most`.
+    /// Starts at `first` calls at a time, and never allows more than `most`.
     pub fn new(first: usize, most: usize) -> Self {
         let most = most.max(1);
         Self {
@@ -101,22 +101,22 @@ impl Concurrency {
         }
     }
 
-    /// How many may run at a time now.
+    /// How many calls can run at a time now.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// How many are running.
+    /// How many calls are running.
     pub fn running(&self) -> usize {
         self.running
     }
 
-    /// How many more may begin now.
+    /// How many more calls can start now.
     pub fn free(&self) -> usize {
         self.limit.saturating_sub(self.running)
     }
 
-    /// Begins a call, if one more may run now.
+    /// Starts a call, if one more can run now.
     pub fn begin(&mut self, now: Duration) -> Option<Permit> {
         if self.running >= self.limit {
             return None;
@@ -128,7 +128,7 @@ impl Concurrency {
     /// Ends a call.
     #[expect(clippy::needless_pass_by_value, reason = "a permit is used once")]
     pub fn end(&mut self, now: Duration, permit: Permit, load: Load) {
-        // While the limit is not reached, success says nothing about a higher one.
+        // While the limit is not reached, success says nothing about a higher limit.
         let full = self.running >= self.limit;
         let reached = self.running.clamp(1, self.limit);
         self.running = self.running.saturating_sub(1);
@@ -152,7 +152,7 @@ impl Concurrency {
                 self.cut = Some(now);
                 self.successes = 0;
                 self.steps = 0;
-                // A twentieth below, one at least.
+                // A twentieth below, but at least one.
                 self.known_good = (reached * 19 / 20).min(reached - 1).max(1);
                 self.limit = (reached / 2).max(1);
             }
@@ -160,8 +160,9 @@ impl Concurrency {
     }
 }
 
-/// Turns calls away here that the other side would mostly refuse, so that refusing costs it
-/// nothing: with probability `(requests - K * accepts) / (requests + 1)`, over the last two minutes.
+/// Rejects calls here that the dependency would mostly refuse, so that it need not spend work on
+/// refusing them: with probability `(requests - K * accepts) / (requests + 1)`, over the last two
+/// minutes.
 ///
 /// Source: [Handling overload](https://sre.google/sre-book/handling-overload/#client-side-throttling-a7sYUg).
 #[derive(Debug, Clone, Default)]
@@ -171,13 +172,13 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// How many requests are made for each that is accepted.
+    /// How many requests are made for each accepted one.
     pub const K: f64 = 2.0;
 
     const SLICE: Duration = Duration::from_secs(10);
     const SLICES: u64 = 12;
 
-    /// How likely a call is turned away now, from 0 to 1.
+    /// The probability that a call is rejected now, from 0 to 1.
     pub fn probability(&mut self, now: Duration) -> f64 {
         self.slice(now);
         let (mut requests, mut accepts) = (0.0, 0.0);
@@ -188,23 +189,23 @@ impl Rejection {
         ((requests - Self::K * accepts) / (requests + 1.0)).max(0.0)
     }
 
-    /// Says whether to turn a call away. One that is turned away counts as a request, once: if it
-    /// comes `again`, it is the same. Each ask counted anew would raise the odds against it with every
-    /// ask, and one refusal on a quiet day could hold a call back for minutes.
+    /// Says whether to reject a call. A rejected call counts as one request, and does not count a
+    /// second time when it comes `again`. If each ask counted, each would raise the odds against the
+    /// next, and one refusal on a quiet day could hold a call back for minutes.
     pub fn turns_away(&mut self, now: Duration, again: bool, rng: &mut fastrand::Rng) -> bool {
         let turned_away = rng.f64() < self.probability(now);
         self.slice(now).1 += u32::from(turned_away && !again);
         turned_away
     }
 
-    /// A call was accepted: whatever became of it, the other side worked on it. Calls count when
-    /// they end, so that those under way are not taken for refused.
+    /// Records that a call was accepted: the dependency worked on it, whatever the result. Calls count
+    /// when they end, so that running calls do not look like refused ones.
     pub fn accepted(&mut self, now: Duration) {
         let (_, requests, accepts) = self.slice(now);
         (*requests, *accepts) = (*requests + 1, *accepts + 1);
     }
 
-    /// A call was refused.
+    /// Records that a call was refused.
     pub fn refused(&mut self, now: Duration) {
         self.slice(now).1 += 1;
     }
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(wait.as_millis(), 100);
         assert!(bucket.take(seconds(5.0)).is_err(), "asking costs nothing");
         assert_eq!(bucket.take(seconds(5.0) + wait), Ok(()));
-        // A clock that steps back gives nothing twice.
+        // A clock that steps back gives no second turn.
         let mut bucket = TokenBucket::new(10.0, 1.0);
         assert_eq!(bucket.take(seconds(9.0)), Ok(()));
         assert!(bucket.take(seconds(1.0)).is_err());
@@ -368,7 +369,7 @@ mod tests {
         assert!(asked < 3000, "{asked}");
         let after = it.probability(seconds(30.0));
         assert!(after > 0.9, "{after}");
-        // Two minutes later nothing is known any more.
+        // After two minutes the past is forgotten.
         assert!(it.probability(seconds(151.0)) < f64::EPSILON);
         assert!(it.slices.len() <= 12);
     }

@@ -1,4 +1,4 @@
-//! What the ledger knows of one effect.
+//! What the ledger knows about one effect.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -8,40 +8,38 @@ use super::history::{History, Step, StepKind, cut};
 /// The longest reply that a row keeps, in bytes.
 const REPLY_BYTES: usize = 1_000;
 
-/// What is known of one effect: at most one row per effect key.
+/// What is known about one effect. There is at most one row per effect key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The state of the effect.
     pub state: State,
-    /// Raised by every claim: the fence of the claimant's later writes.
+    /// Raised by every claim. The fence of the claimant's later writes.
     pub fence: u64,
-    /// Raised by every write to the row: what a conditional write expects to replace.
+    /// Raised by every write to the row. A conditional write names the revision that it replaces.
     pub revision: u64,
     /// Who claimed it last.
     pub claimant: Option<Claimant>,
-    /// When it was first claimed: the mail's `Date`, frozen for every later attempt.
+    /// When it was first claimed. Every later attempt keeps this as the mail's `Date`.
     pub first_claimed: Option<SystemTime>,
-    /// SHA-256 (hex) of the mail as first claimed, so that a resend that is not byte-identical can
-    /// be told.
+    /// SHA-256 (hex) of the mail as first claimed, to recognise a resend with other bytes.
     pub digest: Option<String>,
-    /// The item that the effect is about; `None`: unknown.
+    /// The item that the effect is about, if known.
     pub item: Option<ItemRef>,
-    /// The mail of the last claim, while nobody can tell whether it was accepted; `None` also where
-    /// it was too large to keep.
+    /// The mail of the last claim, while it is unknown whether it was accepted. `None` if it was too
+    /// large to keep.
     pub kept: Option<Kept>,
-    /// What the mail server said last, or why the effect was not sent.
+    /// The mail server's last reply, or why the effect was not sent.
     pub reply: Option<String>,
-    /// How many windows of doubt the effect has been through.
+    /// How many times the effect has been in doubt.
     pub ambiguities: u32,
     /// The fences of the claims that are in doubt.
     pub doubtful: Vec<u64>,
-    /// The fences of the claims that the mail server accepted: more than one is more than one
-    /// mail.
+    /// The fences of the claims that the mail server accepted. More than one means more than one mail.
     pub accepted: Vec<u64>,
-    /// Whoever has its record sends it once more by itself, should the last claim end in doubt.
+    /// If the last claim ends in doubt, the worker that has the record sends once more by itself.
     pub resends: bool,
-    /// An operator let it be sent (again), and it is not sent yet. No worker may have its record in
-    /// hand, so until then it waits for a person.
+    /// An operator released it (again), and it is not sent yet. Perhaps no worker has its record, so
+    /// until then it waits for a person.
     pub released: bool,
     /// What happened, oldest first.
     pub history: History,
@@ -50,7 +48,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An effect that was never claimed. It is never written as it is: its revision is 0.
+    /// An effect that was never claimed. This entry is never written as it is: its revision is 0.
     pub(super) fn blank(now: SystemTime) -> Self {
         Self {
             state: State::Retry,
@@ -72,7 +70,7 @@ impl Entry {
         }
     }
 
-    /// How many acceptances came after the first: mails that the customer got too many.
+    /// How many acceptances followed the first: the extra mails that the customer got.
     pub fn second_acceptances(&self) -> usize {
         self.accepted.len().saturating_sub(1)
     }
@@ -92,12 +90,12 @@ impl Entry {
         self.history.add(Step { fence, ..step });
     }
 
-    /// What the mail server said last.
+    /// Sets the mail server's last reply.
     pub(super) fn say(&mut self, reply: &str) {
         self.reply = Some(cut(reply, REPLY_BYTES));
     }
 
-    /// Why a person should look at it, if one should.
+    /// Why a person should look at it, if needed.
     pub fn attention(&self) -> Option<Attention> {
         match self.state {
             State::Ambiguous if self.resends && self.doubtful.len() < 2 => {
@@ -108,8 +106,8 @@ impl Entry {
         }
     }
 
-    /// The mail is kept only as long as it may have to be repeated, and a release holds only until
-    /// something came of it.
+    /// The mail is kept only while it may have to be repeated, and a release holds only until it has
+    /// had an outcome.
     pub(super) fn forget_what_is_decided(mut self) -> Self {
         self.released &= matches!(self.state, State::Retry | State::Sending);
         let open = self.state == State::Sending || !self.doubtful.is_empty();
@@ -119,7 +117,7 @@ impl Entry {
         self
     }
 
-    /// The same row, standing for this item.
+    /// The same row, for this item.
     pub(crate) fn standing_for(mut self, item: Option<&ItemRef>) -> Self {
         let Some(item) = item else {
             return self;
@@ -134,8 +132,8 @@ impl Entry {
         self
     }
 
-    /// Nobody is at it any more, and this fence's outcome is not known: SENT where an acceptance
-    /// is known all the same, else AMBIGUOUS.
+    /// The claimant is gone, and the outcome under this fence is unknown: SENT if an acceptance is
+    /// known anyway, else AMBIGUOUS.
     pub(super) fn doubted(&self, why: &str, now: SystemTime) -> Self {
         let mut next = self.next(now);
         next.doubtful.push(self.fence);
@@ -145,8 +143,8 @@ impl Entry {
         next.forget_what_is_decided()
     }
 
-    /// Where the effect stands when its current claim came to `otherwise`: what is known or
-    /// doubted of earlier claims counts for more.
+    /// The state after the current claim ended as `otherwise`. An acceptance or doubt of an earlier
+    /// claim takes precedence.
     pub(super) fn settled_or(&self, otherwise: State) -> State {
         match (self.accepted.is_empty(), self.doubtful.is_empty()) {
             (false, _) => State::Sent,
@@ -156,32 +154,32 @@ impl Entry {
     }
 }
 
-/// The item of a table that an effect is of.
+/// The item that an effect is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemRef {
-    /// The table's ARN; empty if it is unknown.
+    /// The table's ARN, or empty if unknown.
     pub table: String,
     /// The item's key attributes as DynamoDB JSON: `{"id":{"S":"1042"}}`.
     pub key: String,
-    /// A hash of whom the effect reaches. An item that was moved to another table keeps its key and
-    /// its recipient; another item that happens to have the same key has another recipient.
+    /// A hash of the recipient. An item that was moved to another table keeps its key and its
+    /// recipient. A different item that happens to have the same key has another recipient.
     pub recipient: Option<String>,
 }
 
 impl ItemRef {
-    /// Whether both name one item of one table.
+    /// Whether both are the same item of the same table.
     pub fn is(&self, other: &Self) -> bool {
         (&self.table, &self.key) == (&other.table, &other.key)
     }
 
-    /// Whether the other one may be this item in another table, to which it was moved or copied.
+    /// Whether the other may be this item in another table, to which it was moved or copied.
     pub(super) fn may_have_moved_to(&self, other: &Self) -> bool {
         let recipient = self.recipient.is_some() && self.recipient == other.recipient;
         recipient && self.key == other.key && self.table != other.table
     }
 }
 
-/// Names the key, never another attribute.
+/// Shows the key, never another attribute.
 impl fmt::Display for ItemRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.key)?;
@@ -192,7 +190,7 @@ impl fmt::Display for ItemRef {
     }
 }
 
-/// A mail, packed, as long as it may have to be sent again byte for byte.
+/// A packed mail, kept as long as it may have to be sent again byte for byte.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Kept(pub Vec<u8>);
 
@@ -212,9 +210,9 @@ pub enum State {
     Sent,
     /// Refused for good by the mail server.
     Failed,
-    /// Certainly not accepted: may be claimed again.
+    /// Certainly not accepted: it can be claimed again.
     Retry,
-    /// Accepted or not: it is unknown.
+    /// It is unknown whether it was accepted.
     Ambiguous,
     /// Deliberately not sent.
     Suppressed,
@@ -233,7 +231,7 @@ impl State {
         }
     }
 
-    /// Reads the word back, in any case.
+    /// Parses the word, in any case.
     pub fn from_word(word: &str) -> Option<Self> {
         [
             Self::Sending,
@@ -261,7 +259,7 @@ pub struct Claimant {
     pub incarnation: String,
     /// Unique per claim, so that a claim whose answer was lost can be recognised.
     pub nonce: u64,
-    /// After this moment the claimant cannot be acting any more: longer than the longest SMTP
+    /// After this moment the claimant cannot be acting any more. Longer than the longest SMTP
     /// transaction.
     pub deadline: SystemTime,
 }
@@ -273,7 +271,7 @@ pub enum Attention {
     Ambiguous,
     /// The same, but the worker that has its record sends it once more by itself.
     Resending,
-    /// An operator let it be sent, and it is not sent yet.
+    /// An operator released it, and it is not sent yet.
     Released,
 }
 
@@ -288,10 +286,10 @@ impl Attention {
     }
 }
 
-/// What an operator decided: it goes into the history.
+/// An operator's decision, which goes into the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolution {
-    /// Who decided.
+    /// The operator.
     pub by: String,
     /// When.
     pub at: SystemTime,
@@ -301,13 +299,13 @@ pub struct Resolution {
     pub decision: Decision,
 }
 
-/// What an operator may decide.
+/// The decisions that an operator can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// It was accepted after all.
     Sent,
     /// It may be sent (again).
     Send,
-    /// It is not to be sent.
+    /// It must not be sent.
     Skip,
 }

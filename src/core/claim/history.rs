@@ -1,4 +1,4 @@
-//! What happened to an effect, in order: it explains later why a mail went out, or did not.
+//! What happened to an effect, in order. It explains later why a mail was sent, or was not.
 
 use std::time::SystemTime;
 
@@ -6,13 +6,13 @@ use std::time::SystemTime;
 const TEXT_BYTES: usize = 300;
 /// The longest name of a claimant or an operator, in bytes.
 const BY_BYTES: usize = 100;
-/// How many of the first steps are kept for good.
+/// How many of the first steps are always kept.
 const FIRST: usize = 10;
-/// How many steps are kept: the first ones and the last ones. A step takes less than 500 bytes, so
-/// a row stays far below the 400 KB of an item.
+/// How many steps are kept: the first and the last ones. A step takes less than 500 bytes, so a row
+/// stays far below the 400 KB limit of an item.
 const MOST: usize = 50;
 
-/// What kind of thing happened.
+/// The kind of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StepKind {
     /// A worker claimed the effect.
@@ -31,10 +31,10 @@ pub enum StepKind {
     Suppressed,
     /// An operator decided.
     Resolved,
-    /// The mail of an earlier claim could not be repeated byte for byte: another one took its place
-    /// under the same Message-ID.
+    /// The mail of an earlier claim could not be repeated byte for byte. Another one with the same
+    /// Message-ID took its place.
     Rewritten,
-    /// The row is about another item from here on.
+    /// From here on the row is about another item.
     Moved,
 }
 
@@ -68,24 +68,24 @@ impl StepKind {
         }
     }
 
-    /// Reads the word back.
+    /// Parses the word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 }
 
-/// One thing that happened to an effect.
+/// A step in the history of an effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// When, by the clock of the process that recorded it.
     pub at: SystemTime,
-    /// What kind of thing.
+    /// What happened.
     pub kind: StepKind,
     /// The claim's fence, if it is about a claim.
     pub fence: Option<u64>,
     /// The claimant's incarnation, or the operator.
     pub by: Option<String>,
-    /// The mail server's words, or the reason.
+    /// The mail server's reply, or the reason.
     pub text: Option<String>,
 }
 
@@ -115,7 +115,7 @@ impl Step {
         Self { by, ..self }
     }
 
-    /// The same, with these words, which are cut if they are long.
+    /// The same, with this text, which is cut if it is long.
     #[must_use]
     pub fn saying(self, text: &str) -> Self {
         let text = Some(cut(text, TEXT_BYTES));
@@ -123,7 +123,7 @@ impl Step {
     }
 }
 
-/// The steps of one effect, oldest first: the first ones and the last ones where there were many.
+/// The steps of one effect, oldest first. If there were many, only the first and the last ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     steps: Vec<Step>,
@@ -131,27 +131,27 @@ pub struct History {
 }
 
 impl History {
-    /// Reads back what a row holds.
+    /// The history that a row holds.
     pub fn from_row(steps: Vec<Step>, left_out: u64) -> Self {
         Self { steps, left_out }
     }
 
-    /// The steps that are kept, oldest first.
+    /// The kept steps, oldest first.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// How many steps between the first ones and the last ones are not kept.
+    /// How many steps in the middle were not kept.
     pub fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    /// After how many of [`History::steps`] the others are missing; `None` if all are kept.
+    /// The index in [`History::steps`] at which steps are missing, or `None` if all are kept.
     pub fn missing_after(&self) -> Option<usize> {
         (self.left_out > 0).then_some(FIRST)
     }
 
-    /// Adds what happened last.
+    /// Adds the newest step.
     pub fn add(&mut self, step: Step) {
         self.steps.push(step);
         if self.steps.len() > MOST {
@@ -161,7 +161,7 @@ impl History {
     }
 }
 
-/// The first bytes of a text, cut between characters.
+/// The first bytes of a text, cut at a character boundary.
 pub(super) fn cut(text: &str, bytes: usize) -> String {
     let end = text.floor_char_boundary(bytes);
     text.get(..end).unwrap_or_default().to_owned()

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::tests::{accepted, ask, at, deferred, lost, refused};
 use super::*;
 
-/// What the server did with one claim, and what its claimant learns of it.
+/// What the server did with one claim, and what its claimant learns about it.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     Accepted,
@@ -17,11 +17,11 @@ enum Fate {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Somebody wants to claim; the liveness is that of the claimant on the row.
+    /// A worker wants to claim. The liveness is that of the row's claimant.
     Claim(Liveness),
     /// A claimant sends, if it still may.
     Begin(usize, Fate),
-    /// A claimant's report reaches the row, perhaps late, perhaps again.
+    /// A claimant's report reaches the row, perhaps late, perhaps twice.
     Report(usize),
     /// The mail is turned away.
     TurnAway,
@@ -48,10 +48,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..24)
 }
 
-/// One claim in the world outside the ledger.
+/// One claim, as the world outside the ledger sees it.
 struct Actor {
     fence: u64,
-    /// It was held dead: it starts nothing any more.
+    /// Its worker was considered dead: it starts nothing any more.
     barred: bool,
     fate: Option<Fate>,
 }
@@ -142,7 +142,7 @@ impl World {
     }
 }
 
-/// An actor that was barred before it began knows that nothing went out.
+/// An actor that was stopped before it began knows that nothing was sent.
 fn report(actor: &Actor) -> Option<Happened> {
     let fence = actor.fence;
     match actor.fate {
@@ -169,7 +169,7 @@ proptest! {
             prop_assert!(row.doubtful.len() <= 2 && world.mails() <= 2);
             prop_assert!(row.state != State::Sent || world.mails() > 0);
         }
-        // Everybody reports at last: what was accepted stands as SENT or AMBIGUOUS.
+        // In the end everybody reports: an accepted mail is SENT or AMBIGUOUS.
         for who in 0..world.actors.len() {
             world.step(&Step::Report(who));
         }

@@ -112,7 +112,7 @@ fn a_doubt_that_turns_out_to_be_no_mail_stays_in_sight_for_its_record_may_be_set
     assert_eq!((known.state, known.doubtful.len()), (State::Ambiguous, 0));
     assert_eq!(known.reply.as_deref(), Some("450 later"));
     assert_eq!(then(&known, &deferred(1)), known, "told twice");
-    // Who still has the record sends it at once, whatever the policy.
+    // The worker that still has the record sends it at once, under either policy.
     let verdict = claim(Some(&known), &ask(2, OnAmbiguous::Park), Liveness::Dead);
     assert!(matches!(verdict, Verdict::Claim(_)), "{verdict:?}");
     assert_eq!(then(&doubt, &refused(1)).state, State::Failed);
@@ -210,7 +210,7 @@ fn another_item_under_one_effect_key_is_neither_sent_nor_taken_for_sent() {
         for other in [item("orders", "2", "ann"), item("archive", "1", "bob")] {
             assert_eq!(verdict(other), Verdict::Collision(first.clone()), "{state}");
         }
-        // A later image of the item, whoever gets the mail now; and the item in another table.
+        // A later image of the item, with another recipient; and the item in another table.
         for same in [item("orders", "1", "bob"), item("archive", "1", "ann")] {
             assert!(!matches!(verdict(same), Verdict::Collision(_)), "{state}");
         }
@@ -298,7 +298,7 @@ fn a_refused_resend_does_not_hide_the_doubt_about_the_first_mail() {
         let entry = then(&claimed_by(Some(&entry), 2), &definite);
         assert_eq!((entry.state, entry.ambiguities), (State::Ambiguous, 1));
         assert_eq!(then(&entry, &definite), entry, "the same report again");
-        // The late word about the first one ends the doubt.
+        // The late reply to the first one ends the doubt.
         let known = then(&entry, &deferred(1));
         assert_eq!((known.state, known.doubtful.len()), (State::Ambiguous, 0));
         assert_eq!(then(&entry, &accepted(1)).state, State::Sent);
@@ -316,7 +316,7 @@ fn a_late_reply_turns_doubt_into_knowledge() {
 fn a_late_acceptance_is_never_lost_and_stops_further_sends() {
     let doubt = then(&claimed_by(None, 1), &lost(1));
     let second = claimed_by(Some(&doubt), 2);
-    // While the second claimant is at it, the acceptance stands on the row.
+    // The row keeps the acceptance while the second claimant is working.
     let known = then(&second, &accepted(1));
     assert_eq!(
         (known.state, known.second_acceptances()),

@@ -1,51 +1,51 @@
-//! What happens to an effect, and the row that follows.
+//! What can happen to an effect, and the row that follows.
 
 use std::time::SystemTime;
 
 use super::entry::{Decision, Entry, Resolution, State};
 use super::history::{Step, StepKind};
 
-/// What happened to an effect after it was claimed, or what an operator decided.
+/// What happened to a claimed effect, or what an operator decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
-    /// The server accepted it, in these words, under the claim with this fence.
+    /// The server accepted it with this reply, under the claim with this fence.
     Accepted {
         /// The claim's fence.
         fence: u64,
-        /// The server's words.
+        /// The server's reply.
         reply: String,
     },
     /// The server refused it for good.
     Refused {
         /// The claim's fence.
         fence: u64,
-        /// The server's words.
+        /// The server's reply.
         reply: String,
     },
     /// It was certainly not accepted this time.
     NotAccepted {
         /// The claim's fence.
         fence: u64,
-        /// The server's words, or what failed.
+        /// The server's reply, or the failure.
         reply: String,
     },
     /// No definite reply came.
     NoReply {
         /// The claim's fence.
         fence: u64,
-        /// What failed.
+        /// The failure.
         reply: String,
     },
-    /// The server will not have its sender or recipient, before any claim. Only an effect that
-    /// nobody is at, and that is not in doubt, can be turned away.
+    /// The server refuses its sender or recipient before any claim. Applies only to an effect that
+    /// nobody is performing and that is not in doubt.
     TurnedAway {
-        /// The server's words.
+        /// The server's reply.
         reply: String,
     },
-    /// It is deliberately not sent. Only an effect that nobody is at, and that is not in doubt,
-    /// can be suppressed.
+    /// It is deliberately not sent. Applies only to an effect that nobody is performing and that is not
+    /// in doubt.
     Suppressed {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// An operator decided.
@@ -66,7 +66,7 @@ impl Happened {
     }
 }
 
-/// A step that the table of transitions does not have.
+/// A step that the table of transitions does not contain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{happened} does not apply to an effect that is {}", .state.map_or("unknown", State::word))]
 pub struct Illegal {
@@ -74,12 +74,12 @@ pub struct Illegal {
     happened: &'static str,
 }
 
-/// The entry that follows from `current` and what happened. The same report twice changes nothing:
-/// the entry comes back as it is, with its revision.
+/// The entry after this event. Repeating a report changes nothing: the entry comes back with the same
+/// revision.
 ///
 /// # Errors
 ///
-/// [`Illegal`] when that cannot happen to an effect in this state. The row stays as it is.
+/// [`Illegal`] if the event cannot happen in this state. The row stays as it is.
 pub fn transition(
     current: Option<&Entry>,
     happened: &Happened,
@@ -108,8 +108,8 @@ pub fn transition(
     })
 }
 
-/// An acceptance is never thrown away, however late and under whichever fence. While another claim is
-/// open, the row keeps it, and it decides when that claim has ended.
+/// An acceptance is never discarded, however late it comes and whatever its fence. While another claim
+/// is open, the row keeps the acceptance, which decides once that claim has ended.
 fn accepted(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<Entry> {
     if fence == 0 || fence > entry.fence {
         return None;
@@ -128,12 +128,12 @@ fn accepted(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<E
     Some(next)
 }
 
-/// The claim under `fence` was certainly not accepted. If it is the current one, the effect becomes
+/// The claim under `fence` was certainly not accepted. If it is the current claim, the effect becomes
 /// `state`.
 ///
-/// Once a claim is called AMBIGUOUS its record may be settled, so that nobody would ever look at a
-/// RETRY: it stays AMBIGUOUS, with a doubt less. Who still has the record may claim it; if nobody
-/// does, an operator sees it.
+/// Once a claim is AMBIGUOUS, its record may have been finished, and nobody would look at a RETRY. So
+/// the effect stays AMBIGUOUS, with one doubt less. A worker that still has the record can claim it; if
+/// no worker has, an operator sees it.
 fn not_accepted(
     entry: &Entry,
     fence: u64,
@@ -152,7 +152,7 @@ fn not_accepted(
         _ if entry.accepted.contains(&fence) => return None,
         State::Sending if is_current => {}
         _ if was_doubtful => {}
-        // The same report again; also where an earlier claim's doubt or acceptance decided.
+        // A repeated report. Also if an earlier claim's doubt or acceptance decided.
         before if is_current && (before == state || before == entry.settled_or(state)) => {
             return Some(entry.clone());
         }
@@ -167,7 +167,7 @@ fn not_accepted(
     };
     next.add(kind, Some(fence), reply);
     match entry.state {
-        // Somebody is at it, or it is decided: one doubt less, that is all.
+        // Another claim is open, or the outcome is decided: there is only one doubt less.
         State::Sending if !is_current => return Some(next),
         State::Sent | State::Failed | State::Retry | State::Suppressed => return Some(next),
         State::Sending | State::Ambiguous => {}
@@ -179,7 +179,7 @@ fn not_accepted(
 
 fn no_reply(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<Entry> {
     if entry.doubtful.contains(&fence) {
-        // Others had given the claimant up already.
+        // Others had given up on the claimant already.
         return Some(entry.clone());
     }
     if fence != entry.fence || entry.state != State::Sending {
@@ -221,7 +221,7 @@ fn unclaimed(
     Some(next)
 }
 
-/// An operator's word. Where the effect is sent or sendable from then on, it ends all doubt.
+/// An operator's decision. If the effect is sent, or can be sent from then on, it ends all doubt.
 fn resolved(current: Option<&Entry>, resolution: &Resolution, now: SystemTime) -> Option<Entry> {
     let Some(entry) = current else {
         // Nothing was ever begun.

@@ -1,4 +1,4 @@
-//! Compiles a pattern, and remarks on what can never hold.
+//! Compiles a pattern, and adds remarks on what can never match.
 
 use super::evaluate::passes_text;
 use super::json::{JsonKind, JsonMember, JsonValue};
@@ -7,7 +7,7 @@ use super::pattern::{Clause, Leaf, Literal, Node, Object, Test};
 use super::shape::Shape;
 use super::{Mistake, Remark, place};
 
-/// What is collected on the way down.
+/// What is collected while descending.
 pub(super) struct Compiler {
     pub(super) remarks: Vec<Remark>,
     path: Vec<String>,
@@ -80,7 +80,7 @@ impl Compiler {
         self.mistake(again.at, problem)
     }
 
-    /// A field, which several members may name: objects of one name are one object.
+    /// A field, which several members may name: objects with the same name are merged.
     fn field(&mut self, same: &[&&JsonMember<'_>], parent: Option<Shape>) -> Result<Node, Mistake> {
         let first = same[0];
         let shape = self.shape_of(first, parent);
@@ -165,7 +165,7 @@ impl Compiler {
             self.remarks.push(Remark::NumericOnDynamoDbNumber { path });
         }
         if leaf.tests.iter().all(|test| matches!(test, Test::Null)) {
-            self.never("null never stands in a stream record: write {\"NULL\": [true]}");
+            self.never("a stream record never contains null: write {\"NULL\": [true]}");
             return;
         }
         for test in &leaf.tests {
@@ -175,13 +175,13 @@ impl Compiler {
         }
     }
 
-    /// A list where a record has an object: the letter of the type is missing.
+    /// A list where a record has an object: the type letter is missing.
     fn doubt_above_leaves(&mut self, leaf: &Leaf, shape: Shape) {
         let absent = |test: &Test| matches!(test, Test::Exists(false));
         let fields = shape.fields();
         if !leaf.tests.iter().any(absent) {
             self.never(&format!(
-                "no plain value stands here, but an object with {fields}"
+                "this is not a plain value, but an object with {fields}"
             ));
             return;
         }
@@ -203,14 +203,14 @@ impl Compiler {
     }
 }
 
-/// Why no value of this shape ever passes the test; `None`: one may.
+/// Why no value of this shape can pass the test; `None` if one can.
 fn impossible(test: &Test, shape: Shape) -> Option<String> {
     match (shape, test) {
         (_, Test::Exists(_) | Test::AnythingBut(_) | Test::Null)
         | (Shape::Truth, Test::Is(Literal::Truth(_))) => None,
         (Shape::Word(words), test) if !words.iter().any(|word| passes_text(test, word)) => {
             let found = match test {
-                Test::Is(Literal::Text(value)) => format!("{value:?} never stands here"),
+                Test::Is(Literal::Text(value)) => format!("{value:?} is never the value here"),
                 _ => "one of the tests never holds".to_owned(),
             };
             Some(format!("{found}: the value is one of {}", words.join(", ")))
@@ -241,7 +241,7 @@ fn asks_for_absence(value: &JsonValue<'_>) -> bool {
 
 const EXAMPLE: &str = r#"{"eventName": ["INSERT"]}"#;
 
-/// As it was written, in one line.
+/// The value as it was written, on one line.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,16 +1,16 @@
-//! Numbers of any length, compared exactly: no float ever rounds one.
+//! Numbers of any length, compared exactly: nothing is rounded to a float.
 
 use bigdecimal::BigDecimal;
 
-/// The most decimal places, and the largest power of ten. DynamoDB goes to 130.
+/// The most decimal places, and the largest power of ten. DynamoDB allows 130.
 ///
 /// Source: [numbers](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html#HowItWorks.DataTypes.Number).
 const MOST_PLACES: u64 = 10_000;
 
-/// Reads a number such as `-12.50` or `1e3`; `None` for anything else, and for a power of ten that
-/// no number in DynamoDB comes near.
+/// Parses a number such as `-12.50` or `1e3`; `None` for anything else, and for a power of ten far
+/// beyond DynamoDB's numbers.
 pub(super) fn parse(text: &str) -> Option<BigDecimal> {
-    // The library also reads `1_000`.
+    // The library also accepts `1_000`.
     let number: BigDecimal = Some(text)
         .filter(|text| !text.contains('_'))?
         .parse()

@@ -1,4 +1,4 @@
-//! A pattern held against a record.
+//! Evaluates a pattern against a record.
 
 use std::cmp::Ordering;
 
@@ -10,15 +10,15 @@ use super::pattern::{Bound, Clause, Leaf, Literal, Node, Object, Sign, Test};
 use super::subject::{RecordView, Scalar, Sort};
 use super::{Mismatch, place};
 
-/// How far a pattern holds. In a list this makes a difference: what only asks that something is
-/// absent must hold for all elements, what asks for something, for one.
+/// How well a pattern matches. It makes a difference in a list: a condition that requires absence must
+/// match all elements, one that requires a value only has to match one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fit {
-    /// It does not hold.
+    /// It does not match.
     No,
-    /// It holds, because all that it asks for is absence.
+    /// It matches because everything that it requires is absence.
     Absent,
-    /// It holds, and something of it stands there.
+    /// It matches, and a value that it requires exists.
     Present,
 }
 
@@ -84,7 +84,7 @@ fn leaf(pattern: &Leaf, view: RecordView<'_>) -> Fit {
     }
 }
 
-/// Whether one of the plain values here passes; `None`: there is none.
+/// Whether one of the plain values here passes; `None` if there is none.
 fn any_scalar(pattern: &Leaf, view: RecordView<'_>) -> Option<bool> {
     match view.sort() {
         Sort::Missing | Sort::Object => None,
@@ -97,7 +97,7 @@ fn any_scalar(pattern: &Leaf, view: RecordView<'_>) -> Option<bool> {
 }
 
 /// Whether a text passes the test.
-/// Whether a MODIFY gets through and nothing is asked of the old image.
+/// Whether a MODIFY matches without any condition on the old image.
 pub(super) fn passes_any_change(pattern: &Object) -> bool {
     !pattern.parts.iter().any(|part| match part {
         Clause::Field(name, Node::Leaf(leaf)) if name == "eventName" => {
@@ -144,7 +144,7 @@ fn equals(literal: &Literal, scalar: &Scalar<'_>) -> bool {
     }
 }
 
-/// The value as a text. A DynamoDB number is one: "300" is not "300.0".
+/// The value as text. A DynamoDB number is text: "300" is not "300.0".
 fn text<'a>(scalar: &'a Scalar<'_>) -> Option<&'a str> {
     match scalar {
         Scalar::Text(text) => Some(text),
@@ -153,7 +153,7 @@ fn text<'a>(scalar: &'a Scalar<'_>) -> Option<&'a str> {
     }
 }
 
-/// The value as a number. A DynamoDB number is one too: 300 is 300.0.
+/// The value as a number. A DynamoDB number is a number, too: 300 equals 300.0.
 fn number(scalar: &Scalar<'_>) -> Option<BigDecimal> {
     match scalar {
         Scalar::Digits(digits) => decimal::parse(digits),
@@ -173,7 +173,7 @@ fn within(bound: &Bound, number: &BigDecimal) -> bool {
     }
 }
 
-/// The first reason, in the pattern's order, why it does not hold.
+/// The first reason, in the pattern's order, why it does not match.
 pub(super) fn explain(
     pattern: &Object,
     view: RecordView<'_>,

@@ -1,4 +1,4 @@
-//! Whose region's worker acts on a record of a global table.
+//! Which Region's worker handles a record of a global table.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use serde_dynamo::AttributeValue;
 
 use crate::core::record::Record;
 
-/// On a replica of a global table every region's stream carries every change. An attribute of the
-/// item names the one region whose worker acts, so that one change has one effect in the world.
+/// On a replica of a global table, the stream of every Region carries every change. An attribute of the
+/// item names the Region whose worker acts, so that one change has one effect.
 ///
-/// The attribute is written by whoever writes the item, and never changed. A record without it is
-/// of no region, and nobody acts on it. With the legacy version of global tables,
+/// The attribute is written together with the item, and never changed. A record without it belongs to
+/// no Region, and no worker handles it. With the legacy version of global tables,
 /// `aws:rep:updateregion` is such an attribute.
 ///
 /// Source: [global tables and streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/V2globaltables_HowItWorks.html).
@@ -22,7 +22,7 @@ pub struct HomeRegion {
 }
 
 impl HomeRegion {
-    /// The worker of `region`, where the items' `attribute` names theirs.
+    /// The worker of `region`, for items whose `attribute` names their Region.
     pub fn new(attribute: &str, region: &str) -> Self {
         Self {
             attribute: attribute.to_owned(),
@@ -30,7 +30,7 @@ impl HomeRegion {
         }
     }
 
-    /// Whether the record belongs to this region: as its new image says, or its old one.
+    /// Whether the record belongs to this Region according to its new image, or else its old image.
     pub fn is_of(&self, record: &Record) -> bool {
         let image = record.new_image.as_ref().or(record.old_image.as_ref());
         let value = image.and_then(|image| image.inner().get(&self.attribute));
@@ -41,7 +41,7 @@ impl HomeRegion {
 impl FromStr for HomeRegion {
     type Err = BadHomeRegion;
 
-    /// Reads `ATTRIBUTE=REGION`. The attribute's name may have `=` in it.
+    /// Parses `ATTRIBUTE=REGION`. The attribute's name can contain `=`.
     fn from_str(text: &str) -> Result<Self, BadHomeRegion> {
         match text.rsplit_once('=') {
             Some((attribute, region)) if !attribute.is_empty() && !region.is_empty() => {
@@ -58,7 +58,7 @@ impl fmt::Display for HomeRegion {
     }
 }
 
-/// What was to name a home region does not.
+/// The text does not name an attribute and a Region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write ATTRIBUTE=REGION, such as home_region=eu-central-1")]
 pub struct BadHomeRegion;

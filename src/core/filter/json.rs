@@ -1,4 +1,4 @@
-//! JSON that remembers where everything stood, and that keeps a key that is named twice.
+//! A JSON parser that keeps positions and repeated keys.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::Mistake;
 /// Source: [nested attribute depth](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html#limits-attributes).
 const DEEPEST: usize = 128;
 
-/// A value, the byte at which it began, and how it was written.
+/// A value, the byte at which it began, and its spelling.
 #[derive(Debug, Clone)]
 pub(super) struct JsonValue<'a> {
     pub(super) at: usize,
@@ -37,7 +37,7 @@ pub(super) struct JsonMember<'a> {
 }
 
 impl JsonKind<'_> {
-    /// What it is, in words.
+    /// Its type, in words.
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -50,7 +50,7 @@ impl JsonKind<'_> {
     }
 }
 
-/// Reads one JSON value and nothing behind it.
+/// Parses one JSON value with nothing after it.
 pub(super) fn read(text: &str) -> Result<JsonValue<'_>, Mistake> {
     let mut reader = JsonReader { text, at: 0 };
     let value = reader.value(0)?;

@@ -1,4 +1,4 @@
-//! Reading the list that stands at a field of a pattern: values and operators.
+//! Parses the list at a field of a pattern: values and operators.
 
 use bigdecimal::BigDecimal;
 
@@ -9,7 +9,7 @@ use super::pattern::{Bound, Literal, Sign, Test};
 
 const OPERATORS: &str = "anything-but, prefix, suffix, equals-ignore-case, numeric, exists";
 
-/// Reads the tests of a field; `path` names it in mistakes.
+/// Parses the tests of a field. `path` names it in errors.
 pub(super) fn read(
     list: &JsonValue<'_>,
     tests: &[JsonValue<'_>],
@@ -170,7 +170,7 @@ fn numeric(value: &JsonValue<'_>, path: &str) -> Result<Test, Mistake> {
     Ok(Test::Within(bounds))
 }
 
-/// A text in lower case, letter by letter.
+/// The text in lower case, letter by letter.
 pub(super) fn lower(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).collect()
 }

@@ -1,8 +1,8 @@
-//! A pattern, compiled: what must stand where.
+//! A compiled pattern.
 
 use bigdecimal::BigDecimal;
 
-/// All of these must hold, in the pattern's order.
+/// All of these must match, in the pattern's order.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) parts: Vec<Clause>,
@@ -13,7 +13,7 @@ pub(super) struct Object {
 #[derive(Debug, Clone)]
 pub(super) enum Clause {
     Field(String, Node),
-    /// One of these must hold: `$or`.
+    /// One of these must match: `$or`.
     AnyOf(Vec<Object>),
 }
 
@@ -23,7 +23,7 @@ pub(super) enum Node {
     Leaf(Leaf),
 }
 
-/// One of these must hold for the value.
+/// One of these must match the value.
 #[derive(Debug, Clone)]
 pub(super) struct Leaf {
     pub(super) tests: Vec<Test>,

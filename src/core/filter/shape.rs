@@ -1,11 +1,11 @@
-//! What a stream record can have where.
+//! The fields that a stream record can have.
 
 use super::subject::{CHANGE_FIELDS, EVENT_FIELDS};
 
-/// What a stream's records may carry.
+/// What a stream's records can contain.
 const VIEWS: [&str; 4] = ["KEYS_ONLY", "OLD_IMAGE", "NEW_IMAGE", "NEW_AND_OLD_IMAGES"];
 
-/// What stands at a place of the event.
+/// The kind of value at a place in the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Event,
@@ -28,7 +28,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// What stands at this field; `None`: there never is one.
+    /// What this field contains, or `None` if it never exists.
     pub(super) fn field(self, name: &str) -> Option<Self> {
         match (self, name) {
             (Self::Event, "dynamodb") => Some(Self::Change),

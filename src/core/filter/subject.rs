@@ -1,4 +1,4 @@
-//! A record seen as the event that Lambda would hand over, without building that event.
+//! A record viewed as the event that Lambda would pass, without building that event.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::core::record::{Event, Record, StreamView};
 
-/// What a filter looks at: a record, and the stream that it comes from where a pattern asks for
-/// `eventSourceARN` or `awsRegion` (without it, those fields are not there).
+/// What a filter looks at: a record, and its stream if a pattern asks for `eventSourceARN` or
+/// `awsRegion` (without a stream, those fields are missing).
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     record: &'a Record,
@@ -20,7 +20,7 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// A record whose stream is not known.
+    /// A record of an unknown stream.
     pub fn new(record: &'a Record) -> Self {
         Self {
             record,
@@ -48,7 +48,7 @@ pub(super) enum RecordView<'a> {
     Missing,
     Event(Subject<'a>),
     Change(&'a Record),
-    /// `userIdentity` of a removal that time to live made.
+    /// The `userIdentity` of a removal by time to live.
     ByTtl,
     Image(&'a HashMap<String, AttributeValue>),
     Attribute(&'a AttributeValue),
@@ -63,10 +63,10 @@ pub(super) enum RecordView<'a> {
     Truth(bool),
 }
 
-/// A value that holds no others.
+/// A value without members.
 pub(super) enum Scalar<'a> {
     Text(Cow<'a, str>),
-    /// A DynamoDB number: a text in the event, yet a number where it is compared with one.
+    /// A DynamoDB number: text in the event, but a number when it is compared with one.
     Digits(&'a str),
     Number(u64),
     Truth(bool),
@@ -76,7 +76,7 @@ pub(super) enum Scalar<'a> {
 pub(super) enum Sort<'a> {
     Missing,
     Object,
-    /// With so many elements.
+    /// With this many elements.
     List(usize),
     Scalar(Scalar<'a>),
 }
@@ -113,7 +113,7 @@ impl<'a> RecordView<'a> {
         found.unwrap_or(RecordView::Missing)
     }
 
-    /// The field of an object; missing where this is none.
+    /// The field of an object; missing if this is not an object.
     pub(super) fn field(self, name: &str) -> Self {
         let found = match self {
             Self::Event(subject) => event_field(subject, name),
@@ -234,7 +234,7 @@ fn change_field<'a>(record: &'a Record, name: &str) -> Option<RecordView<'a>> {
     })
 }
 
-/// The type letter and what stands behind it.
+/// The type letter and the value behind it.
 fn typed(attribute: &AttributeValue) -> (&'static str, RecordView<'_>) {
     match attribute {
         AttributeValue::S(text) => ("S", RecordView::Text(text)),

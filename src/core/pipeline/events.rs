@@ -7,27 +7,27 @@ use super::{FailureKind, Verdict};
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::breaker::blame::Blame;
 
-/// What a pipeline goes by.
+/// The settings of a pipeline.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// How many keys are worked on at once.
+    /// How many keys run at once.
     pub concurrency: usize,
-    /// Between two attempts.
+    /// The time between two attempts.
     pub backoff: Backoff,
-    /// When records become dead letters; `None`: there is no table for them.
+    /// When records become dead letters, or `None` if there is no table for them.
     pub dead_letters: Option<DeadLetterRules>,
-    /// The source brings records again that have not ended, as Lambda does.
+    /// Whether the source delivers records again that have not ended, as Lambda does.
     pub comes_again: bool,
     /// The rule that a simulation leaves out.
     pub left_out: Option<Rule>,
 }
 
-/// Rules that a simulation leaves out, one at a time, to see that it notices.
+/// Rules that a simulation leaves out, one at a time, to check that it notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// The watermark waits for the records below it.
     Contiguous,
-    /// A record that failed stays the first of its key.
+    /// A failed record stays the first of its key.
     Order,
 }
 
@@ -36,16 +36,16 @@ pub enum Rule {
 pub struct DeadLetterRules {
     /// How often and for how long a record is tried.
     pub limits: AttemptLimits,
-    /// How long after its commit a record that waits is rescued; `None`: never.
+    /// How long after its commit a waiting record is rescued; `None`: never.
     pub rescue_age: Option<Duration>,
 }
 
-/// Which try of its record an attempt is.
+/// Whether an attempt is a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Try {
-    /// The first one, or one after a failure that burned no attempt.
+    /// The first attempt, or one after a failure that did not count as an attempt.
     First,
-    /// One after a failed attempt.
+    /// An attempt after a failed one.
     Again,
 }
 
@@ -58,14 +58,14 @@ impl Try {
     }
 }
 
-/// What asking the circuit breaker came to.
+/// The circuit breaker's answer.
 #[derive(Debug)]
 pub enum Admission<P> {
-    /// Go, and hand the permit back with how it ended.
+    /// Go. Return the permit with the result.
     Go(P),
-    /// Nobody may: ask again after this long.
+    /// No call is allowed: ask again after this long.
     Wait(Duration),
-    /// This record's retry may not, others may: ask again after this long.
+    /// This record cannot retry yet, but others can go: ask again after this long.
     Later(Duration),
 }
 
@@ -80,24 +80,24 @@ pub trait Admit {
     /// Whether the dependency is down.
     fn is_down(&self) -> bool;
 
-    /// How long it has been down altogether.
+    /// How long it has been down in total.
     fn downtime(&self) -> Duration;
 
-    /// There is nothing to ask for: a place in line is given up.
+    /// There is nothing to ask for: gives up the place in the line.
     fn leave(&mut self);
 }
 
 /// Why a pipeline was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// Work in flight ends, dead letters are still written. The next owner does the rest.
+    /// Running work ends, and dead letters are still written. The next owner does the rest.
     Drain,
     /// Nothing may be written any more.
     LeaseLost,
-    /// No time is left. What waits is looked at once more: it becomes a dead letter where it must,
-    /// and comes again otherwise.
+    /// No time is left. Waiting records are checked once more: they become dead letters if they must,
+    /// and are otherwise delivered again.
     OutOfTime,
-    /// The dependency is down, and waiting for it is not worth the time. Otherwise the same.
+    /// The dependency is down, and waiting is not worth the time. Otherwise the same.
     DependencyDown,
 }
 
@@ -116,7 +116,7 @@ pub enum Next<K, R, P> {
     DeadLetter(DeadLetter<K, R>),
     /// Ask whether this key has dead letters.
     AskParked(K),
-    /// Nothing before then, on the clock of [`Now::elapsed`], or before something ends.
+    /// Nothing before this time, on the clock of [`Now::elapsed`], or before something ends.
     WaitUntil(Duration),
     /// Nothing before something ends or is pushed.
     Idle,
@@ -129,11 +129,11 @@ pub struct Handle<K, R, P> {
     pub key: K,
     /// The record.
     pub record: R,
-    /// Which attempt it is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// What the record has seen of the dependency. Hand it back with [`Ended::Failed`].
+    /// What the record has seen of the dependency. Return it with [`Ended::Failed`].
     pub blame: Blame,
-    /// The right to make it.
+    /// The permit.
     pub permit: P,
 }
 
@@ -146,7 +146,7 @@ pub struct DeadLetter<K, R> {
     pub record: R,
     /// Why.
     pub reason: Reason,
-    /// What was tried.
+    /// The failed attempts.
     pub attempts: Attempts,
 }
 
@@ -159,37 +159,37 @@ pub enum Ended {
     Failed {
         /// How.
         kind: FailureKind,
-        /// In words.
+        /// The error, in words.
         error: String,
         /// What the record has seen of the dependency.
         blame: Blame,
     },
     /// The record is a dead letter now.
     Written(Reason),
-    /// It was to follow others of its key, and the key is not parked any more.
+    /// It was to follow others of its key, but the key is not parked any more.
     Unparked,
-    /// It was to become a dead letter, and the lease is somebody else's.
+    /// It was to become a dead letter, but the lease is another worker's.
     LeaseLost,
     /// Whether the key has dead letters.
     Asked(bool),
 }
 
-/// What a report changed, for those who log and count.
+/// What a report changed, for logs and counters.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change<R> {
-    /// The record has ended: it was handled, or is a dead letter for this reason.
+    /// The record has ended: it was handled, or became a dead letter for this reason.
     Ended(R, Option<Reason>),
     /// The record failed.
     Failed {
         /// The record.
         record: R,
-        /// Attempts so far that failed.
+        /// The number of failed attempts so far.
         attempts: u32,
-        /// What becomes of it.
+        /// What happens to it now.
         verdict: Verdict,
     },
-    /// It is known now whether the key is parked; its first record has its turn again.
+    /// Whether the key is parked is known now. Its first record gets its turn again.
     Known,
-    /// The lease is somebody else's: the pipeline is closed.
+    /// The lease is another worker's: the pipeline is closed.
     LeaseLost,
 }

@@ -14,7 +14,7 @@ use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::breaker::blame::Blame;
 use crate::core::golden;
 
-/// Says what it was last set to say.
+/// A breaker that gives the answer that was set last.
 #[derive(Debug, Default)]
 struct Breaker {
     says: Says,
@@ -25,7 +25,7 @@ struct Breaker {
 enum Says {
     #[default]
     Closed,
-    /// The dependency is down, and asked again after this long.
+    /// The dependency is down. Ask again after this long.
     Open(Duration),
     /// There is no room.
     Full(Duration),

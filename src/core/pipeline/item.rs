@@ -6,7 +6,7 @@ use super::watermark::Ticket;
 use crate::core::Attempts;
 use crate::core::breaker::blame::Blame;
 
-/// A record that waits or is worked on.
+/// A waiting or running record.
 #[derive(Debug)]
 pub(super) struct Item<R> {
     pub(super) record: R,
@@ -14,21 +14,21 @@ pub(super) struct Item<R> {
     pub(super) ticket: Ticket,
     pub(super) attempts: Attempts,
     pub(super) blame: Blame,
-    /// Attempts that the handler did not end itself.
+    /// Attempts in which the handler panicked or timed out.
     pub(super) crashes: u32,
     /// On the clock of `Pipeline::up`.
     pub(super) failing_since: Option<Duration>,
-    /// Since it was first found to be old enough to be rescued.
+    /// Since when it has been old enough to be rescued.
     pub(super) due_since: Option<Duration>,
 }
 
-/// The breaker lets nobody pass before then.
+/// The breaker lets no call through before then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Held {
     pub(super) until: Duration,
-    /// Because the dependency is down.
+    /// It waits because the dependency is down.
     pub(super) down: bool,
 }
 
-/// Where a record is in its source, and when it was committed, if that is known.
+/// A record's position in its source, and when it was committed, if known.
 pub type Place<P> = (P, Option<SystemTime>);

@@ -1,20 +1,20 @@
-//! What a pipeline knows of the keys that are parked.
+//! What a pipeline knows about parked keys.
 
 use std::collections::BTreeMap;
 
-/// So many keys are remembered. What is forgotten is asked for again.
+/// How many keys are remembered. A forgotten key is asked about again.
 const MOST: usize = 2_000;
 
-/// Which keys are parked. One look at the start tells all of it where few are parked, which is the
-/// rule. Where many are, each key is asked for when its first record comes: a mail outage of a day
-/// may park 100,000, and to read them all would delay every start.
+/// Which keys are parked. Usually there are few, and one query at the start finds them all. If there
+/// are many, each key is asked about when its first record comes: a mail outage of a day can park
+/// 100,000 keys, and reading them all would delay every start.
 ///
-/// Nobody else parks a key of the reader's shard while the lease is the reader's, so what was asked
-/// once stays true until the reader itself changes it. A key that an operator frees is found free
-/// when its next record is to follow.
+/// No other worker parks a key of this shard while the lease is the reader's, so an answer stays true
+/// until the reader itself changes it. If an operator frees a key, the reader finds out when the next
+/// record of the key is to follow.
 #[derive(Debug)]
 pub struct Parked<K> {
-    /// Every parked key is remembered: whatever is not remembered is free.
+    /// Every parked key is remembered: all other keys are free.
     all: bool,
     keys: BTreeMap<K, bool>,
 }
@@ -28,7 +28,7 @@ impl<K: Ord> Parked<K> {
         }
     }
 
-    /// These keys are parked; `all`: and no others.
+    /// These keys are parked. With `all`, no others are.
     pub fn new(keys: impl IntoIterator<Item = K>, all: bool) -> Self {
         let keys = keys.into_iter().map(|key| (key, true));
         Self {
@@ -37,7 +37,7 @@ impl<K: Ord> Parked<K> {
         }
     }
 
-    /// Whether a key is parked; `None`: ask.
+    /// Whether a key is parked, or `None` if it must be asked about.
     pub fn is_parked(&self, key: &K) -> Option<bool> {
         let known = self.keys.get(key).copied();
         known.or(self.all.then_some(false))

@@ -13,7 +13,7 @@ use super::{
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::breaker::blame::Blame;
 
-/// Lets an attempt pass with the probability that was drawn.
+/// Lets an attempt pass with the drawn probability.
 struct Weather {
     rng: fastrand::Rng,
     down: bool,
@@ -42,15 +42,15 @@ impl Admit for Weather {
     fn leave(&mut self) {}
 }
 
-/// What one key has in hand: a record, and `None` for a call or why it becomes a dead letter.
+/// The running work of one key: a record, and `None` for a call or the reason of a dead letter.
 type InHand = BTreeMap<u8, (usize, Option<Reason>)>;
 
-/// Plays a history, and checks it as it goes.
+/// Plays a history, and checks it on the way.
 struct Play {
     pipeline: Pipeline<u8, usize, usize>,
     weather: Weather,
     elapsed: Duration,
-    /// The key of each record, in their order; `None`: it is skipped.
+    /// The key of each record, in their order; `None` if it is skipped.
     keys: Vec<Option<u8>>,
     ended: BTreeSet<usize>,
     in_hand: InHand,
@@ -127,7 +127,7 @@ impl Play {
         }
     }
 
-    /// Does what it says, and returns how long it wants to wait.
+    /// Does what the pipeline asks for, and returns how long it wants to wait.
     fn work(&mut self) -> Option<Duration> {
         loop {
             match self.pipeline.next(self.now(), &mut self.weather) {
@@ -144,7 +144,7 @@ impl Play {
         }
     }
 
-    /// One of those in hand ends, as `how` says.
+    /// Ends one piece of running work, as `how` says.
     fn end(&mut self, which: usize, how: u8) {
         let Some((&key, &(record, letter))) = self.in_hand.iter().nth(which) else {
             return;

@@ -1,7 +1,7 @@
-//! Which record may start now: one at a time per key, in order, and only so many at once.
+//! Which record can start now: one at a time per key, in order, and a limited number at once.
 //!
-//! A key that waits for its next attempt holds no place, so a poison record delays nothing but the
-//! later records of its own key.
+//! A key that waits for its next attempt takes up no place, so a poison record delays only the later
+//! records of its own key.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -66,7 +66,7 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         }
         loop {
             let key = self.ready.pop_front()?;
-            // A key that was started out of turn, or has no records left, may still be listed.
+            // A key that was started out of turn, or that has no records left, may still be listed.
             let is_ready = |queue: &Queue<R>| queue.stage == Stage::Ready;
             if self.by_key.get(&key).is_some_and(is_ready) {
                 let queue = self.by_key.get_mut(&key)?;
@@ -77,8 +77,8 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         }
     }
 
-    /// Starts the first record of this key, whether it is its turn or not. `false`: it runs
-    /// already, or is not there.
+    /// Starts the first record of this key, even if it is not its turn. `false`: it is running already,
+    /// or does not exist.
     pub fn start_key(&mut self, key: &K) -> bool {
         let queue = self.by_key.get_mut(key);
         let Some(queue) = queue.filter(|queue| queue.stage != Stage::Running) else {
@@ -89,7 +89,7 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         true
     }
 
-    /// A running key could not begin after all: it is the next to start.
+    /// Undoes a start: the key is the next to start.
     pub fn put_back(&mut self, key: &K) {
         let queue = self.by_key.get_mut(key);
         if let Some(queue) = queue.filter(|queue| queue.stage == Stage::Running) {
@@ -99,7 +99,7 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         }
     }
 
-    /// The keys, in their order, whose first record does not run and is as `wanted` says.
+    /// The keys, in their order, whose first record is not running and fulfils `wanted`.
     pub fn waiting(&mut self, mut wanted: impl FnMut(&mut R) -> bool) -> VecDeque<K> {
         let waiting = self.by_key.iter_mut().filter_map(|(key, queue)| {
             let first = queue.records.front_mut();
@@ -114,7 +114,8 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         self.by_key.get_mut(key)?.records.front_mut()
     }
 
-    /// The first record of a running key has ended: it leaves, and the next of its key gets its turn.
+    /// The first record of a running key has ended. It is removed, and the key's next record gets its
+    /// turn.
     pub fn finish(&mut self, key: &K) -> Option<R> {
         let queue = self
             .by_key
@@ -132,7 +133,7 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         record
     }
 
-    /// The first record of a running key has to wait: it stays first, its place goes to others.
+    /// The first record of a running key has to wait. It stays first, but gives up its place.
     pub fn suspend(&mut self, key: &K) {
         if let Some(queue) = self
             .by_key
@@ -144,14 +145,14 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         }
     }
 
-    /// The first record of a key goes behind the others, which breaks their order.
+    /// Moves the first record of a key behind the others, which breaks their order.
     pub fn lose_turn(&mut self, key: &K) {
         if let Some(queue) = self.by_key.get_mut(key) {
             queue.records.rotate_left(1);
         }
     }
 
-    /// A suspended key may start again.
+    /// A suspended key can start again.
     pub fn resume(&mut self, key: &K) {
         if let Some(queue) = self
             .by_key
@@ -168,12 +169,12 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         self.held
     }
 
-    /// Whether a key waits for nothing but its place.
+    /// Whether a key is waiting only for a place.
     pub fn any_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// How many records run now.
+    /// How many records are running.
     pub fn running(&self) -> usize {
         self.running
     }

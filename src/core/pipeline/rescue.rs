@@ -1,25 +1,25 @@
-//! Records that cannot wait where they are become dead letters, which are redriven by themselves:
-//! those that are about to leave the stream, and those that keep failing at the end of their shard.
+//! Records that cannot wait where they are become dead letters, which are redriven automatically: those
+//! about to leave the stream, and those that keep failing at the end of their shard.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
 use super::{Admit, DeadLetter, FailureKind, Item, Now, Pipeline, Reason, Rules, Verdict};
 
-/// A record that is about to leave the stream is still handled, not rescued, if it gets its turn
-/// within this time.
+/// A record that is about to leave the stream is handled, not rescued, if it gets its turn within this
+/// time.
 const TURN: Duration = Duration::from_mins(1);
 
-/// Between two looks for records that are about to leave the stream.
+/// The time between two checks for records that are about to leave the stream.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long records that fail may be tried again after the end of their source.
+/// How long failing records are tried again after the end of their source.
 pub(super) const DEFER_AFTER: Duration = Duration::from_secs(1);
 
-/// So many letters are written at a time when records are rescued.
+/// How many letters are written at a time when records are rescued.
 const AT_ONCE: usize = 16;
 
-/// Keys whose first record is to become a dead letter, and why.
+/// Keys whose first record becomes a dead letter, and why.
 #[derive(Debug)]
 pub(super) struct Rescue<K> {
     keys: VecDeque<(K, Reason)>,
@@ -40,7 +40,7 @@ impl Rules {
         self.dead_letters?.rescue_age
     }
 
-    /// Nothing is handled any more: why a record that waits becomes a dead letter all the same.
+    /// No more records are handled: why a waiting record becomes a dead letter anyway.
     pub(super) fn last_look<R>(&self, item: &Item<R>, now: Now) -> Option<Reason> {
         let rules = self.dead_letters?;
         let age = now.time.duration_since(item.created).unwrap_or_default();
@@ -53,7 +53,7 @@ impl Rules {
 }
 
 impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
-    /// When to look whether a record is about to leave the stream.
+    /// When to check whether a record is about to leave the stream.
     pub(super) fn next_rescue_look(&self, now: Now) -> Option<Duration> {
         let age = self.rules.rescue_age()?;
         if self.closed.is_some() || self.waiting() == 0 {
@@ -95,8 +95,8 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         self.rules.dead_letters.is_some() && self.defer_at.is_some_and(|at| at <= now.elapsed)
     }
 
-    /// A record that would be tried again too long after the end of its source is deferred. One whose
-    /// dependency is down is not: nobody behind it would be served either.
+    /// A record whose next attempt would be too long after the end of its source is deferred. If its
+    /// dependency is down it is not, because the records behind it could not be served either.
     pub(super) fn unless_deferred(&self, verdict: Verdict, kind: FailureKind, now: Now) -> Verdict {
         match verdict {
             Verdict::Again(wait) if kind != FailureKind::Unavailable => {
@@ -114,7 +114,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         }
     }
 
-    /// Notes which records are about to leave the stream and do not get their turn.
+    /// Notes which records are about to leave the stream without getting their turn.
     fn look(&mut self, now: Now, down: bool) {
         self.rescue.looked = Some(now.elapsed);
         let age = self.rules.rescue_age().unwrap_or_default();

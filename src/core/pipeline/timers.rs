@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Those who wait, each until its own time. Of two with the same time, who came first is first.
+/// The waiting keys, each until its own time. Of two with the same time, the first to come is first.
 #[derive(Debug, Clone)]
 pub struct Timers<T, K> {
     by_time: BTreeMap<(T, u64), K>,
@@ -19,23 +19,23 @@ impl<T, K> Default for Timers<T, K> {
 }
 
 impl<T: Ord + Copy, K> Timers<T, K> {
-    /// All who wait, in the order of their times.
+    /// All that wait, in the order of their times.
     pub fn into_keys(self) -> impl Iterator<Item = K> {
         self.by_time.into_values()
     }
 
-    /// One more timers.
+    /// Adds a timer.
     pub fn push(&mut self, until: T, who: K) {
         self.made += 1;
         self.by_time.insert((until, self.made), who);
     }
 
-    /// When the first one's time comes.
+    /// When the first timer is due.
     pub fn next(&self) -> Option<T> {
         self.by_time.keys().next().map(|(until, _)| *until)
     }
 
-    /// The first one, if its time has come.
+    /// The first timer, if it is due.
     pub fn due(&mut self, now: T) -> Option<K> {
         let first = self.by_time.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())

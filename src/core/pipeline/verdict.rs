@@ -1,28 +1,28 @@
-//! What becomes of a record that failed.
+//! What happens to a failed record.
 
 use std::time::Duration;
 
 use super::super::Reason;
 use super::Rules;
 
-/// A record that somebody else is working on is not looked at more often than this.
+/// The shortest wait before looking again at a record that another worker is processing.
 const BUSY: Duration = Duration::from_millis(100);
 
-/// It is looked at again within this time, however long the other one may take.
+/// The longest wait before looking again, however long the other worker may take.
 const BUSY_MOST: Duration = Duration::from_secs(1);
 
-/// The shortest wait before an effect in doubt is tried again, and half of the longest: whatever broke
-/// is not given a second chance to break at once.
+/// The shortest wait before an effect in doubt is tried again, and half of the longest, so that the
+/// dependency does not get a second chance to break at once.
 const DOUBT: Duration = Duration::from_mins(1);
 
-/// How an attempt failed, and with that whose fault it is.
+/// How an attempt failed, which decides whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It may succeed the next time.
+    /// It may succeed next time.
     Retry,
-    /// The handler panicked or overran its time.
+    /// The handler panicked or timed out.
     Crash,
-    /// It may have succeeded, and is to be tried again.
+    /// It may have succeeded, and must be tried again.
     InDoubt,
     /// The record is bad.
     Reject,
@@ -30,12 +30,12 @@ pub enum FailureKind {
     Unavailable,
     /// A dependency asks for fewer calls.
     Overloaded,
-    /// Somebody else is working on the same effect; look again after this long.
+    /// Another worker is performing the same effect. Look again after this long.
     Busy(Duration),
 }
 
 impl FailureKind {
-    /// Whether this was an attempt at the record, and not the fault of others.
+    /// Whether this counts as an attempt at the record, and is not the fault of others.
     pub fn burns(self) -> bool {
         matches!(
             self,
@@ -43,7 +43,7 @@ impl FailureKind {
         )
     }
 
-    /// The same, of a call whose effect may be in doubt.
+    /// The same, for a call whose effect may be in doubt.
     pub fn in_doubt(self, doubtful: bool) -> Self {
         match self {
             Self::Retry if doubtful => Self::InDoubt,
@@ -52,30 +52,30 @@ impl FailureKind {
     }
 }
 
-/// What becomes of a record that failed.
+/// What happens to a failed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It is tried again after this long.
     Again(Duration),
     /// It becomes a dead letter.
     DeadLetter(Reason),
-    /// It is not tried again here, and holds the watermark: the source will bring it again.
+    /// It is not tried again here and holds the watermark: the source delivers it again.
     Leave,
 }
 
 /// How often and for how long a record has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tried {
-    /// Attempts that failed.
+    /// The number of failed attempts.
     pub attempts: u32,
-    /// Those of them that the handler did not end itself.
+    /// Those in which the handler panicked or timed out.
     pub crashes: u32,
-    /// Since the first of them.
+    /// The time since the first of them.
     pub failing_for: Duration,
 }
 
 impl Rules {
-    /// What becomes of a record that failed in this way.
+    /// What happens to a record that failed like this.
     pub fn verdict(&self, kind: FailureKind, tried: Tried, rng: &mut fastrand::Rng) -> Verdict {
         let backoff = &self.backoff;
         match kind {
@@ -100,7 +100,7 @@ impl Rules {
         }
     }
 
-    /// Why a record may not be tried again. Without dead letters it is tried for ever.
+    /// Why a record can not be tried again. Without dead letters it is tried forever.
     fn used_up(&self, tried: Tried) -> Option<Reason> {
         let limits = self.dead_letters?.limits;
         if tried.crashes >= limits.attempts {
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// After so many attempts in which the handler crashed, or that failed otherwise.
+    /// After this many attempts in which the handler crashed, or that failed otherwise.
     fn verdict(rules: &Rules, kind: FailureKind, attempts: u32, seconds: u64) -> Verdict {
         let failing_for = Duration::from_secs(seconds);
         let tried = Tried {

@@ -1,15 +1,15 @@
-//! Records end in any order; the watermark says how far all of them have ended.
+//! Records end in any order. The watermark says how far all of them have ended.
 
 use std::collections::BTreeMap;
 
-/// Names one record between [`Watermark::begin`] and [`Watermark::finish`].
+/// Identifies one record between [`Watermark::begin`] and [`Watermark::finish`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-/// How far the records of a source have ended, all of them.
+/// How far all records of a source have ended.
 ///
-/// Memory grows with the records that have not ended: of a run of others behind them only the last
-/// position is kept.
+/// Memory grows with the records that have not ended. Of a run of ended records behind them, only the
+/// last position is kept.
 #[derive(Debug, Clone)]
 pub struct Watermark<P> {
     unfinished: BTreeMap<Ticket, Unfinished<P>>,
@@ -20,7 +20,7 @@ pub struct Watermark<P> {
 #[derive(Debug, Clone)]
 struct Unfinished<P> {
     position: P,
-    /// The last of those that have ended between this one and the next that has not.
+    /// The last of the ended records between this one and the next that has not ended.
     finished_after: Option<P>,
 }
 
@@ -47,7 +47,7 @@ impl<P> Watermark<P> {
         ticket
     }
 
-    /// A record has ended. Ending it twice changes nothing.
+    /// Records that a record has ended. Ending it twice changes nothing.
     pub fn finish(&mut self, ticket: Ticket) {
         let Some(finished) = self.unfinished.remove(&ticket) else {
             return;

@@ -1,4 +1,4 @@
-//! Records in the shape in which AWS Lambda hands them over, as JSON.
+//! Records in the JSON form in which AWS Lambda passes them.
 //!
 //! Source: [the event](https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html).
 
@@ -10,16 +10,16 @@ use serde_json::{Map, Value, json};
 
 use super::{Event, Record, SequenceNumber, StreamView};
 
-/// A record, and where it says that it comes from.
+/// A record, and the stream that it names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
     /// The record.
     pub record: Record,
-    /// The stream's ARN (`eventSourceARN`), where it is told.
+    /// The stream's ARN (`eventSourceARN`), if it is named.
     pub stream: Option<String>,
 }
 
-/// Why JSON is no record. It tells names and never values: those may be a customer's.
+/// Why JSON is not a record. It contains names but never values, which may be a customer's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct NotARecord {
@@ -36,11 +36,11 @@ impl NotARecord {
     }
 }
 
-/// Reads all records of an event with `Records`, or a record that stands alone.
+/// Reads all records of an event with `Records`, or a single record.
 ///
 /// # Errors
 ///
-/// The first record that cannot be read, as [`read`] tells it.
+/// The first record that cannot be read, as in [`read`].
 pub fn read_all(event: &Value) -> Result<Vec<Received>, NotARecord> {
     match event.get("Records") {
         None => Ok(vec![read(event)?]),
@@ -59,12 +59,12 @@ pub fn read_all(event: &Value) -> Result<Vec<Received>, NotARecord> {
     }
 }
 
-/// Reads one record. What is missing is filled in as far as that can be told: the view and the
-/// event from the images, the event's id from the sequence number, the time as 1970.
+/// Reads one record. Missing fields are derived where possible: the view and the event from the images,
+/// the event's id from the sequence number, the time as 1970.
 ///
 /// # Errors
 ///
-/// No change (`dynamodb`), no sequence number, or anything that is there but of another kind.
+/// There is no change (`dynamodb`) or no sequence number, or a field has the wrong type.
 pub fn read(record: &Value) -> Result<Received, NotARecord> {
     let outer = EventFields::of(record, "")?;
     let change = record.get("dynamodb").ok_or_else(|| {
@@ -127,7 +127,7 @@ pub(crate) fn created(record: &Value) -> Option<SystemTime> {
     Some(created).filter(|created| *created != SystemTime::UNIX_EPOCH)
 }
 
-/// Some tools write the names in upper case, as the Streams API has them.
+/// Some tools write the names in upper case, as the Streams API does.
 fn by_ttl(identity: Option<&Value>) -> bool {
     let Some(identity) = identity else {
         return false;
@@ -139,7 +139,7 @@ fn by_ttl(identity: Option<&Value>) -> bool {
     is("type", "Type", "Service") && is("principalId", "PrincipalId", "dynamodb.amazonaws.com")
 }
 
-/// The fields of a JSON object. `null` counts as not there.
+/// The fields of a JSON object. `null` counts as missing.
 struct EventFields<'a> {
     of: &'a Map<String, Value>,
     path: &'a str,
@@ -182,7 +182,7 @@ impl<'a> EventFields<'a> {
             .as_object()
             .ok_or_else(|| self.wrong(name, "attributes were expected"))?;
         let read = attributes.iter().map(|(attribute, value)| {
-            // What serde says of it holds the value.
+            // The message of serde contains the value.
             let value = serde_json::from_value::<A>(value.clone()).map_err(|_| {
                 let problem = "expected a value under its type letter, such as {\"S\": \"text\"}";
                 self.wrong(&format!("{name}.{attribute}"), problem)
@@ -193,7 +193,8 @@ impl<'a> EventFields<'a> {
         Ok(Some(read.into()))
     }
 
-    /// The item's key: what no key of DynamoDB can be is none, and could not be told from others.
+    /// The item's key. Types that a DynamoDB key cannot have are rejected: such keys could not be told
+    /// apart.
     ///
     /// Source: [key attributes](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html#HowItWorks.DataTypes).
     fn keys(&self) -> Result<Item, NotARecord> {
@@ -228,13 +229,12 @@ impl<'a> EventFields<'a> {
     }
 }
 
-/// The record as JSON, the same for the same record. Times are told in whole seconds, as the
-/// stream tells them; everything else is kept to the last bit (binary as base64, numbers as
-/// texts).
+/// The record as JSON, always the same for the same record. Times are in whole seconds, as in the
+/// stream. Everything else is exact (binary as base64, numbers as text).
 ///
 /// # Errors
 ///
-/// None that is known: what DynamoDB stores, JSON can say.
+/// None that is known: JSON can hold everything that DynamoDB stores.
 pub fn write(record: &Record, stream: Option<&str>) -> Result<Value, serde_json::Error> {
     let since = record.created.duration_since(SystemTime::UNIX_EPOCH);
     let mut change = json!({

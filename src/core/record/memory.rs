@@ -1,7 +1,7 @@
 //! How much memory a record takes.
 //!
-//! The stream's own count is of no use for a budget: a record of 122 bytes takes ten times that here,
-//! in hash tables and small allocations.
+//! The stream's own size is useless for a budget: a record of 122 bytes takes ten times that here, in
+//! hash tables and small allocations.
 
 use std::mem::size_of;
 
@@ -10,8 +10,8 @@ use serde_dynamo::{AttributeValue, Item};
 use super::Record;
 
 impl Record {
-    /// How much memory the record takes, in bytes: itself and all that it points to, with what the
-    /// allocator adds. An estimate; `bench -- memory` compares it with the process.
+    /// The memory of the record in bytes: the struct, everything that it points to, and the allocator's
+    /// overhead. This is an estimate; `bench -- memory` compares it with the process.
     pub fn memory(&self) -> usize {
         let images = [self.new_image.as_ref(), self.old_image.as_ref()];
         let images = images.into_iter().flatten().chain([&self.keys]);
@@ -22,7 +22,7 @@ impl Record {
     }
 }
 
-/// What the allocator sets aside for so many bytes: a header of 8 bytes, multiples of 16, at least 32.
+/// What the allocator reserves for this many bytes: a header of 8 bytes, multiples of 16, at least 32.
 ///
 /// Source: [glibc, malloc internals](https://sourceware.org/glibc/wiki/MallocInternals).
 fn allocated(bytes: usize) -> usize {
@@ -36,8 +36,8 @@ fn item(item: &Item) -> usize {
     table(item.inner())
 }
 
-/// A hash table has a power of two of places, at most seven eighths of them in use, and a byte beside
-/// each.
+/// A hash table has a power of two of slots, of which at most seven eighths are used, and one extra
+/// byte per slot.
 ///
 /// Source: [hashbrown](https://github.com/rust-lang/hashbrown/blob/master/src/raw.rs).
 fn table(map: &std::collections::HashMap<String, AttributeValue>) -> usize {
@@ -53,7 +53,7 @@ fn table(map: &std::collections::HashMap<String, AttributeValue>) -> usize {
     allocated(places * (size_of::<(String, AttributeValue)>() + 1) + 16) + entries.sum::<usize>()
 }
 
-/// What a value points to.
+/// The memory that a value points to.
 fn value(of: &AttributeValue) -> usize {
     let texts = |all: &Vec<String>| {
         let each = all.iter().map(|one| allocated(one.capacity()));

@@ -1,5 +1,5 @@
-//! The trace that a record belongs to. A stream carries no headers, so that the context of whoever
-//! committed the change survives only as an attribute of the item.
+//! The trace that a record belongs to. A stream has no headers, so the trace context of the writer
+//! survives only as an attribute of the item.
 
 use serde_dynamo::AttributeValue;
 
@@ -29,7 +29,7 @@ fn trace_id(traceparent: &str) -> Option<&str> {
         text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
     let some = |text: &str| text.bytes().any(|b| b != b'0');
-    // Later versions may have more parts, the first one has these four.
+    // Later versions can have more parts; version 00 has these four.
     let form = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
     let valid = form && hex(trace, 32) && some(trace) && hex(parent, 16) && some(parent);
     (valid && hex(flags, 2)).then_some(trace)

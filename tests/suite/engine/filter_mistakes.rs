@@ -179,7 +179,7 @@ fn a_pattern_that_is_probably_not_meant_so_is_remarked() {
         ),
         (
             r#"{"dynamodb": {"NewImage": {"a": ["x"]}}}"#,
-            "dynamodb.NewImage.a: no plain value stands here",
+            "dynamodb.NewImage.a: this is not a plain value",
         ),
         (
             r#"{"eventName": {"a": ["x"]}}"#,
@@ -204,11 +204,11 @@ fn a_pattern_that_is_probably_not_meant_so_is_remarked() {
     for (pattern, told) in [
         (
             r#"{"eventName": ["insert"]}"#,
-            "eventName: \"insert\" never stands here: the value is one of INSERT, MODIFY, REMOVE",
+            "eventName: \"insert\" is never the value here: the value is one of INSERT, MODIFY, REMOVE",
         ),
         (
             r#"{"eventName": ["INSERT", "Modify"]}"#,
-            "\"Modify\" never stands here",
+            "\"Modify\" is never the value here",
         ),
         (
             r#"{"eventSource": ["aws:kinesis"]}"#,

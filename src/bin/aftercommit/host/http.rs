@@ -4,8 +4,8 @@
 //!   link-local ones (where credentials are handed out) are never proxied.
 //! - `AWS_CA_BUNDLE` replaces the platform's root certificates, as for the AWS CLI.
 //! - A call without an answer discards every pooled connection. When a NAT gateway or a firewall
-//! forgets its connections, they are all dead without a sign, and the SDK would try one after another:
-//! with 17 of them the next heartbeat took 39 s.
+//!   forgets its connections, they are all dead without a sign, and the SDK would try one after another:
+//!   with 17 of them the next heartbeat took 39 s.
 //! - An error names the endpoint.
 
 use std::collections::HashMap;
