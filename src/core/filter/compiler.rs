@@ -186,8 +186,8 @@ impl Compiler {
             return;
         }
         let mut why = format!(
-            "always holds, whether it is there or not: \"exists\" asks for a plain value, and what \
-             stands here is an object with {fields}"
+            "always holds, whether it is there or not: \"exists\" asks for a plain value, and this \
+             is an object with {fields}"
         );
         if shape == Shape::Typed {
             why += "; for an attribute that is not there write [{\"exists\": false}] under its letter, \
