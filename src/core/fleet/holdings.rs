@@ -5,7 +5,8 @@
 //! 1. A start, and every lapse of trust, voids all I own ([`Holdings::lapse`]) until a consistent
 //!    look that began after trust was restored. Looks and answers from before a lapse are void.
 //! 2. I adopt no epoch lower than the highest that I have seen for the shard.
-//! 3. An epoch that I began to give up ([`Holdings::give_up`]) is never mine again.
+//! 3. An epoch that I began to give up ([`Holdings::give_up`]), or that ended ([`Holdings::lose`]), is
+//!    never mine again.
 //! 4. An owner is an [`Incarnation`]: a restarted worker inherits nothing by name.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +37,7 @@ pub(super) struct Holding {
     owns: Option<Held>,
     /// It was mine, and I am giving it up.
     pub giving: Option<Held>,
-    /// The epoch that I gave up last.
+    /// The last epoch that I gave up or lost.
     given_up: Option<Epoch>,
     /// The highest epoch that I ever saw.
     pub highest: Epoch,
@@ -171,10 +172,12 @@ impl Holdings {
         }
     }
 
-    /// A refused write showed that this epoch is not mine any more.
+    /// The shard is read to its end, or a refused write showed that this epoch is not mine any more.
+    /// A look that began before that still shows it, and must not bring it back.
     pub fn lose(&mut self, shard: &ShardId, epoch: Epoch) {
         if let Some(mine) = self.shards.get_mut(shard) {
             mine.owns = mine.owns.filter(|held| held.epoch != epoch);
+            mine.given_up = mine.given_up.max(Some(epoch));
         }
     }
 

@@ -164,8 +164,12 @@ impl Upkeep {
         // A group row that is damaged is replaced; one of a newer format is not ours.
         let mut unreadable = view.unreadable.iter();
         let of_newer = unreadable.any(|row| row.is_group() && row.is_newer());
-        if view.group.is_none() && self.bootstrapping.is_none() && !of_newer {
-            self.bootstrap(look, out);
+        if view.group.is_none() && !of_newer {
+            // A look that began before the row was written compares nothing: without the group's row
+            // nobody knows since when the group reads.
+            if self.bootstrapping.is_none() {
+                self.bootstrap(look, out);
+            }
             return;
         }
         if self.repairing || look.reach != Reach::All {
