@@ -29,6 +29,7 @@
 //! | [`stores`] | the stream and the tables, in memory and in DynamoDB; creating them |
 //! | [`record`], [`filter`] | records in detail, and which of them are handled |
 //! | [`monitor`] | health, metrics, and the whole fleet as a page |
+//! | `handlers` | a handler in any language, over HTTP (feature `http`) |
 //! | `confirmation` | the handler of the `aftercommit` command (feature `mail`) |
 //! | `simulation` | a whole fleet with your handler under seeded faults (feature `simulation`) |
 //!
@@ -76,6 +77,9 @@ pub mod confirmation;
 mod core;
 pub mod engine;
 mod gate;
+#[cfg(feature = "http")]
+#[cfg_attr(docsrs, doc(cfg(feature = "http")))]
+pub mod handlers;
 #[doc(hidden)]
 pub mod internal;
 pub mod monitor;

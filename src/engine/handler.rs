@@ -86,6 +86,7 @@ pub struct Context {
     pub(crate) cancelled: CancellationToken,
     pub(crate) liveness: LivenessOf,
     pub(crate) ends: Option<Instant>,
+    pub(crate) attempt_ends: Option<Instant>,
     pub(crate) remarks: Arc<Remarks>,
 }
 
@@ -195,6 +196,14 @@ impl Context {
         self.ends
     }
 
+    /// When this attempt counts as an overrun and its future is dropped
+    /// ([`Timing::handler_timeout`](crate::engine::Timing::handler_timeout)), or the process is ended, if that
+    /// is sooner; `None` where neither is known.
+    pub fn attempt_ends(&self) -> Option<Instant> {
+        let both = [self.attempt_ends, self.ends];
+        both.into_iter().flatten().min()
+    }
+
     /// Resolves when the worker wants to stop: finish soon, or be dropped.
     pub async fn cancelled(&self) {
         self.cancelled.cancelled().await;
@@ -244,6 +253,7 @@ impl Context {
             cancelled: CancellationToken::new(),
             liveness: Arc::new(|_| Liveness::Unknown),
             ends: None,
+            attempt_ends: None,
             remarks: Arc::default(),
         }
     }

@@ -211,6 +211,7 @@ where
         } = what;
         let context = Context {
             attempt: self.work.context.attempt + number - 1,
+            attempt_ends: Some(Instant::now() + self.work.limit),
             remarks: Arc::default(),
             ..self.work.context.clone()
         };

@@ -263,6 +263,7 @@ fn in_flight<S, L: LeaseStore, H: RecordHandler>(
         cancelled: cancel.clone(),
         liveness: engine.liveness.clone(),
         ends: None,
+        attempt_ends: None,
         remarks: Arc::default(),
     };
     let (letters, counters) = (engine.letters.clone(), engine.progress.counters.clone());

@@ -22,7 +22,7 @@ use crate::stores::ledger::{EffectKey, Ledger, Swap};
 /// ledger's answer, and for clocks that differ.
 pub(super) const SLACK: Duration = Duration::from_mins(5);
 /// How soon to look again at what another worker performs.
-pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Rounds of losing a race for the row before looking again later.
 pub(super) const ROUNDS: u32 = 16;
 

@@ -9,6 +9,8 @@ mod cli;
 mod confirmation;
 mod engine;
 mod fleet;
+#[cfg(feature = "http")]
+mod handlers;
 #[cfg(feature = "lambda")]
 mod lambda;
 mod monitor;

@@ -7,6 +7,8 @@ pub mod clients;
 pub mod embedded;
 pub mod fault_cases;
 pub mod flaky_ledger;
+#[cfg(feature = "http")]
+pub mod handler_server;
 pub mod http;
 pub mod lambda_events;
 pub mod letters;

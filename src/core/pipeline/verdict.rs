@@ -9,7 +9,7 @@ use super::Rules;
 const BUSY: Duration = Duration::from_millis(100);
 
 /// The longest wait before looking again, however long the other worker may take.
-const BUSY_MOST: Duration = Duration::from_secs(1);
+const BUSY_MOST: Duration = Duration::from_mins(1);
 
 /// The shortest wait before an effect in doubt is tried again, and half of the longest, so that the
 /// dependency does not get a second chance to break at once.
@@ -208,6 +208,7 @@ mod tests {
             verdict(&rules(true, false), kind, 0, 0)
         };
         let again = |wait| Verdict::Again(Duration::from_millis(wait));
-        assert_eq!([0, 400, 60_000].map(of), [100, 400, 1000].map(again));
+        let waits = [100, 400, 60_000].map(again);
+        assert_eq!([0, 400, 3_600_000].map(of), waits);
     }
 }

@@ -11,13 +11,18 @@ use super::Record;
 pub const TRACEPARENT: &str = "traceparent";
 
 impl Record {
-    /// The id of the trace, 32 hexadecimal digits, if the item carries a valid `traceparent`.
-    pub fn trace_id(&self) -> Option<&str> {
+    /// The item's `traceparent`, if it is valid.
+    pub fn traceparent(&self) -> Option<&str> {
         let image = self.new_image.as_ref().or(self.old_image.as_ref())?;
         match image.get(TRACEPARENT)? {
-            AttributeValue::S(text) => trace_id(text),
+            AttributeValue::S(text) => trace_id(text).map(|_| &**text),
             _ => None,
         }
+    }
+
+    /// The id of the trace, 32 hexadecimal digits, if the item carries a valid `traceparent`.
+    pub fn trace_id(&self) -> Option<&str> {
+        trace_id(self.traceparent()?)
     }
 }
 

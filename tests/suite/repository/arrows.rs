@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["stores"],
     &["engine"],
     &["once"],
-    &["confirmation"],
+    &["confirmation", "handlers"],
     &["monitor", "simulation"],
     // What the command and the tests see beside the public interface.
     &["internal"],

@@ -1,0 +1,3 @@
+//! Ready handlers: a change goes to a program in any language ([`http`]).
+
+pub mod http;

@@ -1,0 +1,358 @@
+//! A handler in any language: each change is the body of a POST.
+//!
+//! The body is the event that AWS Lambda hands to a function ([`BodyFormat`]), so that a function runs
+//! unchanged behind the runtime emulator of its container. The headers:
+//!
+//! | Header | Value |
+//! |---|---|
+//! | `Idempotency-Key` | the effect key, the same however often the change is delivered |
+//! | `Aftercommit-Sequence-Number` | the change's place in its shard |
+//! | `Aftercommit-Attempt` | the number of this attempt, from 1 |
+//! | `Aftercommit-Deadline` | when the worker stops waiting for the answer, in milliseconds since 1970 |
+//! | `Aftercommit-Epoch` | [`Context::epoch`], where there is a lease |
+//! | `traceparent` | the item's attribute of that name, where it is valid |
+//! | `webhook-id`, `webhook-timestamp`, `webhook-signature` | the signature, where a [`WebhookSecret`] is set |
+//!
+//! What the answer means:
+//!
+//! | Answer | Meaning |
+//! |---|---|
+//! | 2xx | done, unless the body is JSON with a non-empty `batchItemFailures`, or with an `errorMessage` or `errorType` as a function that failed answers: then [`Failure::Retry`] |
+//! | 400, 410, 422 | [`Failure::Reject`], with the body as the reason |
+//! | 409, 425 | [`Failure::Busy`]: again after `Retry-After` (in seconds, at most a minute) |
+//! | 429 | [`Failure::Overloaded`]; no call is made before `Retry-After` (in seconds, at most a minute) |
+//! | 502, 503, 504, no connection, or one that breaks | [`Failure::Unavailable`] |
+//! | anything else, redirects too | [`Failure::Retry`] |
+//!
+//! The emulator says 400 without a body when it is busy, which is [`Failure::Busy`], and 200 when the
+//! function ran out of time, which is [`Failure::Retry`].
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{HeaderMap, Method, Request};
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, sleep_until};
+
+use self::answer::HandlerAnswer;
+use self::body::Body;
+use self::wire::Connector;
+use crate::core::group::Effect;
+use crate::core::record::{Record, TRACEPARENT};
+use crate::engine::handler::{Context, Failure, RecordHandler};
+use crate::stores::clock::Clock;
+use crate::stores::ledger::EffectKey;
+
+mod answer;
+mod body;
+mod sign;
+mod url;
+mod wire;
+
+pub use self::body::BodyFormat;
+pub use self::sign::{InvalidSecret, WebhookSecret};
+pub use self::url::{HandlerUrl, InvalidUrl};
+pub use self::wire::NoTrust;
+
+/// The longest answer that is read whole, in bytes.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+/// A connection that was idle for longer is not used again: servers close theirs after 2 s (gunicorn),
+/// 5 s (Node, uvicorn) or more, and a request that meets such an end would count as an outage.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The longest wait that an answer may ask for.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
+/// How a handler is called.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HttpSettings {
+    /// Where it is.
+    pub url: HandlerUrl,
+    /// The effect that it performs, the first part of each effect key.
+    pub effect: Effect,
+    /// What the body of a request is.
+    pub format: BodyFormat,
+    /// Signs each request, where it is set.
+    pub secret: Option<WebhookSecret>,
+    /// Certificates (PEM) to trust besides the platform's.
+    pub extra_roots: Vec<u8>,
+}
+
+impl HttpSettings {
+    /// Lambda's event, unsigned.
+    pub fn new(url: HandlerUrl, effect: Effect) -> Self {
+        Self {
+            url,
+            effect,
+            format: BodyFormat::default(),
+            secret: None,
+            extra_roots: Vec::new(),
+        }
+    }
+}
+
+/// Makes the second part of an effect key.
+type IdOf = Arc<dyn Fn(&Record) -> Result<String, Failure> + Send + Sync>;
+
+/// Posts each change to a URL. Clones share their connections.
+///
+/// Connecting may take ten seconds; how long an answer may take is
+/// [`Timing::handler_timeout`](crate::engine::Timing::handler_timeout). A program that serves few calls
+/// at a time is spared by [`Limits::at_once`](crate::engine::Limits::at_once).
+#[derive(Clone)]
+pub struct HttpHandler {
+    settings: Arc<HttpSettings>,
+    id_of: Option<IdOf>,
+    client: Client<Connector, Full<Bytes>>,
+    quiet: Arc<Quiet>,
+    clock: Clock,
+}
+
+impl HttpHandler {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If the certificates that an `https` URL needs cannot be read.
+    pub fn new(settings: HttpSettings) -> Result<Self, NoTrust> {
+        let connector = Connector::new(&settings.url, &settings.extra_roots)?;
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(connector);
+        Ok(Self {
+            settings: Arc::new(settings),
+            id_of: None,
+            client,
+            quiet: Arc::default(),
+            clock: Clock::system(),
+        })
+    }
+
+    /// The same, with effect keys of your own: `id` makes the part after the effect's name. By default
+    /// each change has a key of its own; with the id of an order, all changes of an order have one.
+    #[must_use]
+    pub fn keyed_by(
+        self,
+        id: impl Fn(&Record) -> Result<String, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        let id_of: Option<IdOf> = Some(Arc::new(id));
+        Self { id_of, ..self }
+    }
+
+    /// Where the changes go.
+    pub fn url(&self) -> &HandlerUrl {
+        &self.settings.url
+    }
+
+    fn effect_key(&self, record: &Record, context: &Context) -> Result<EffectKey, Failure> {
+        let id = match &self.id_of {
+            Some(id_of) => id_of(record)?,
+            None => id_of_change(record, context),
+        };
+        Ok(EffectKey::new(&self.settings.effect, &id))
+    }
+
+    fn request(&self, record: &Record, context: &Context) -> Result<Request<Full<Bytes>>, Failure> {
+        let body = Body::of(record, context, self.settings.format)?;
+        let key = visible(self.effect_key(record, context)?.as_str());
+        let now = self.clock.now();
+        let mut headers = Headers::default();
+        headers.put(CONTENT_TYPE, "application/json");
+        headers.put(
+            USER_AGENT,
+            concat!("aftercommit/", env!("CARGO_PKG_VERSION")),
+        );
+        headers.put("idempotency-key", &key);
+        headers.put(
+            "aftercommit-sequence-number",
+            record.sequence_number.as_str(),
+        );
+        headers.put("aftercommit-attempt", context.attempt().to_string());
+        if let Some(epoch) = context.epoch() {
+            headers.put("aftercommit-epoch", epoch.to_string());
+        }
+        if let Some(ends) = context.attempt_ends() {
+            let at = now + ends.saturating_duration_since(Instant::now());
+            headers.put(
+                "aftercommit-deadline",
+                since_1970(at).as_millis().to_string(),
+            );
+        }
+        if let Some(traceparent) = record.traceparent() {
+            headers.put(TRACEPARENT, traceparent);
+        }
+        if let Some(secret) = &self.settings.secret {
+            let seconds = since_1970(now).as_secs();
+            headers.put("webhook-id", &key);
+            headers.put("webhook-timestamp", seconds.to_string());
+            headers.put("webhook-signature", secret.sign(&key, seconds, &body.0));
+        }
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.settings.url.uri().clone());
+        let mut request = request
+            .body(Full::new(Bytes::from(body.0)))
+            .map_err(Failure::reject)?;
+        *request.headers_mut() = headers.0;
+        Ok(request)
+    }
+
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<HandlerAnswer, Failure> {
+        let url = &self.settings.url;
+        let response = self.client.request(request).await;
+        let (head, body) = response
+            .map_err(|error| unanswered(url, &error))?
+            .into_parts();
+        let (body, whole) = read(body).await.map_err(|error| {
+            Failure::unavailable(format!(
+                "{url} broke off in the middle of its answer: {error}"
+            ))
+        })?;
+        Ok(HandlerAnswer {
+            status: head.status.as_u16(),
+            retry_after: retry_after(&head.headers),
+            function_failed: head.headers.contains_key("x-amz-function-error"),
+            body,
+            whole,
+        })
+    }
+}
+
+impl RecordHandler for HttpHandler {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        self.quiet.over().await;
+        let request = self.request(record, context)?;
+        let answer = self.ask(request).await?;
+        let outcome = answer.outcome(self.settings.url.is_emulator());
+        if let (Err(Failure::Overloaded(_)), Some(wait)) = (&outcome, answer.retry_after) {
+            self.quiet.keep(wait);
+        }
+        outcome
+    }
+}
+
+impl fmt::Debug for HttpHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpHandler")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The time in which no call is made, because the handler asked for it.
+#[derive(Debug, Default)]
+struct Quiet(Mutex<Option<Instant>>);
+
+impl Quiet {
+    async fn over(&self) {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = until {
+            sleep_until(until).await;
+        }
+    }
+
+    fn keep(&self, wait: Duration) {
+        let until = Some(Instant::now() + wait);
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = (*now).max(until);
+    }
+}
+
+/// Headers whose values may be anything: what no header may hold is left out, and nothing here makes such.
+#[derive(Default)]
+struct Headers(HeaderMap);
+
+impl Headers {
+    fn put<N>(&mut self, name: N, value: impl AsRef<str>)
+    where
+        HeaderName: TryFrom<N>,
+    {
+        let value = HeaderValue::from_str(value.as_ref());
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), value) {
+            self.0.insert(name, value);
+        }
+    }
+}
+
+/// An id that each change has alone: of the stream, the item, and the change's place in its history.
+fn id_of_change(record: &Record, context: &Context) -> String {
+    let mut hash = Sha256::new();
+    let place = [
+        context.stream(),
+        record.key().as_str(),
+        record.sequence_number.as_str(),
+    ]
+    .join("\n");
+    hash.update(place);
+    let id = hash.finalize();
+    id[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The text as a header may carry it, and still different for different texts.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'%' => shown.push_str("%25"),
+            b'!'..=b'~' => shown.push(char::from(byte)),
+            byte => shown.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    shown
+}
+
+fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// The wait that an answer asks for. A date is not understood.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+/// Why there is no answer, with all its causes.
+fn unanswered(url: &HandlerUrl, error: &Error) -> Failure {
+    let mut causes = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(one) = cause {
+        causes.push(one.to_string());
+        cause = one.source();
+    }
+    let what = if error.is_connect() {
+        "cannot connect to"
+    } else {
+        "no answer from"
+    };
+    Failure::unavailable(format!("{what} {url}: {}", causes.join(": ")))
+}
+
+/// Reads the body; `false`: there was more than is read.
+async fn read(mut body: Incoming) -> Result<(Vec<u8>, bool), hyper::Error> {
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Some(data) = frame?.data_ref() {
+            all.extend_from_slice(data);
+        }
+        if all.len() > LONGEST_ANSWER {
+            return Ok((all, false));
+        }
+    }
+    Ok((all, true))
+}

@@ -1,0 +1,236 @@
+//! What an answer means for the record.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::engine::handler::Failure;
+
+/// The wait after an answer that names none.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// What a handler says of a failure is cut after this many characters.
+const LONGEST_REASON: usize = 300;
+
+/// An answer to the POST of a change.
+#[derive(Debug)]
+pub(super) struct HandlerAnswer {
+    pub status: u16,
+    pub retry_after: Option<Duration>,
+    /// A header says that the function failed.
+    pub function_failed: bool,
+    pub body: Vec<u8>,
+    /// Whether this is the whole body.
+    pub whole: bool,
+}
+
+impl HandlerAnswer {
+    /// `emulator`: the answer is that of a Lambda container's runtime emulator.
+    pub fn outcome(&self, emulator: bool) -> Result<(), Failure> {
+        match self.status {
+            200..=299 => self.success(emulator),
+            // The emulator serves one call at a time.
+            400 if emulator && self.body.is_empty() => Err(self.busy()),
+            400 | 410 | 422 => Err(Failure::reject(self.told())),
+            409 | 425 => Err(self.busy()),
+            429 => Err(Failure::overloaded(self.told())),
+            502..=504 => Err(Failure::unavailable(self.told())),
+            300..=399 => Err(Failure::retry(format!(
+                "{}; redirects are not followed: name the URL that the handler has now",
+                self.told()
+            ))),
+            _ => Err(Failure::retry(self.told())),
+        }
+    }
+
+    fn success(&self, emulator: bool) -> Result<(), Failure> {
+        if self.function_failed {
+            return Err(Failure::retry(format!(
+                "the function failed: {}",
+                self.reason()
+            )));
+        }
+        if !self.whole {
+            return Err(Failure::retry(
+                "the handler's answer is longer than 1 MiB, so it is unknown whether it reports a failure",
+            ));
+        }
+        // The emulator says so with status 200.
+        if emulator && self.body.starts_with(b"Task timed out") {
+            return Err(Failure::retry(format!(
+                "the function failed: {}",
+                self.reason()
+            )));
+        }
+        of_function(&self.body)
+    }
+
+    fn busy(&self) -> Failure {
+        Failure::Busy(self.retry_after.unwrap_or(BUSY))
+    }
+
+    /// The status, and what the handler said.
+    fn told(&self) -> String {
+        let status = self.status;
+        match self.reason() {
+            reason if reason.is_empty() => format!("the handler answered {status}"),
+            reason => format!("the handler answered {status}: {reason}"),
+        }
+    }
+
+    fn reason(&self) -> String {
+        words(&String::from_utf8_lossy(&self.body))
+    }
+}
+
+/// What a function's response means. It is a success, whatever it is, unless it says otherwise in the
+/// way of Lambda.
+///
+/// Source: [partial failures](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html).
+pub(crate) fn of_function(response: &[u8]) -> Result<(), Failure> {
+    let Ok(Value::Object(response)) = serde_json::from_slice(response) else {
+        return Ok(());
+    };
+    let there = |name: &str| response.get(name).filter(|value| !value.is_null());
+    if there("errorMessage").is_some() || there("errorType").is_some() {
+        return Err(function_failed(&Value::Object(response)));
+    }
+    match there("batchItemFailures") {
+        None => Ok(()),
+        Some(Value::Array(failed)) if failed.is_empty() => Ok(()),
+        // There was one record, so every entry means it; Lambda takes what it cannot read the same way.
+        Some(_) => Err(Failure::retry(
+            "the handler reported the record in batchItemFailures",
+        )),
+    }
+}
+
+/// A function's error, as runtimes report it.
+pub(crate) fn function_failed(error: &Value) -> Failure {
+    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+    let what = [text("errorType"), text("errorMessage")];
+    let what: Vec<_> = what.into_iter().filter(|text| !text.is_empty()).collect();
+    Failure::retry(format!("the function failed: {}", words(&what.join(": "))))
+}
+
+/// Text for a log and a table: one line, short, without control characters and without what names a
+/// person.
+fn words(text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
+    let words = text.split_whitespace().map(|word| match word {
+        word if word.contains('@') => "<address>",
+        word => word,
+    });
+    let text = words.collect::<Vec<_>>().join(" ");
+    match text.char_indices().nth(LONGEST_REASON) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> HandlerAnswer {
+        HandlerAnswer {
+            status,
+            retry_after: None,
+            function_failed: false,
+            body: body.as_bytes().to_vec(),
+            whole: true,
+        }
+    }
+
+    fn failure(status: u16, body: &str) -> Failure {
+        answer(status, body).outcome(false).unwrap_err()
+    }
+
+    #[test]
+    fn a_success_stays_one_whatever_its_body_unless_it_reports_the_record() {
+        for body in [
+            "",
+            "ok",
+            "null",
+            "true",
+            "[]",
+            "{}",
+            "{\"batchItemFailures\": []}",
+            "{\"batchItemFailures\": null, \"errorMessage\": null}",
+            "Task timed out",
+        ] {
+            assert!(answer(200, body).outcome(false).is_ok(), "{body}");
+            assert!(answer(204, body).outcome(false).is_ok(), "{body}");
+        }
+        for body in [
+            "{\"batchItemFailures\": [{\"itemIdentifier\": \"200\"}]}",
+            "{\"batchItemFailures\": [{}]}",
+            "{\"batchItemFailures\": \"200\"}",
+            "{\"errorType\": \"KeyError\"}",
+            "{\"errorMessage\": \"no such key\", \"errorType\": \"KeyError\"}",
+        ] {
+            assert!(matches!(failure(200, body), Failure::Retry(_)), "{body}");
+        }
+        let cut = HandlerAnswer {
+            whole: false,
+            ..answer(200, "{")
+        };
+        assert!(matches!(cut.outcome(false), Err(Failure::Retry(_))));
+        let failed = HandlerAnswer {
+            function_failed: true,
+            ..answer(200, "\"no\"")
+        };
+        assert!(matches!(failed.outcome(false), Err(Failure::Retry(_))));
+    }
+
+    #[test]
+    fn each_status_has_its_meaning() {
+        for status in [400, 410, 422] {
+            assert!(
+                matches!(failure(status, "bad"), Failure::Reject(_)),
+                "{status}"
+            );
+        }
+        for status in [409, 425] {
+            assert!(
+                matches!(failure(status, ""), Failure::Busy(BUSY)),
+                "{status}"
+            );
+        }
+        assert!(matches!(failure(429, ""), Failure::Overloaded(_)));
+        for status in [502, 503, 504] {
+            assert!(
+                matches!(failure(status, ""), Failure::Unavailable(_)),
+                "{status}"
+            );
+        }
+        for status in [301, 401, 403, 404, 500, 501, 599] {
+            assert!(matches!(failure(status, ""), Failure::Retry(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn an_emulator_that_is_busy_or_out_of_time_rejects_nothing() {
+        let of = |status, body| answer(status, body).outcome(true).unwrap_err();
+        assert!(matches!(of(400, ""), Failure::Busy(_)));
+        assert!(matches!(of(400, "no"), Failure::Reject(_)));
+        assert!(matches!(
+            of(200, "Task timed out after 3.00 seconds"),
+            Failure::Retry(_)
+        ));
+    }
+
+    #[test]
+    fn a_reason_is_one_short_line_that_names_nobody() {
+        let told = failure(422, "no\u{1b}[31m item\r\nfor <ada@example.com>").to_string();
+        assert_eq!(told, "the handler answered 422: no [31m item for <address>");
+        let long = failure(422, &"ä".repeat(5000)).to_string();
+        assert!(long.chars().count() < LONGEST_REASON + 40, "{long}");
+        assert_eq!(failure(500, "").to_string(), "the handler answered 500");
+        let error =
+            "{\"errorType\": \"KeyError\", \"errorMessage\": \"'total'\", \"stackTrace\": []}";
+        let told = failure(200, error).to_string();
+        assert_eq!(told, "the function failed: KeyError: 'total'");
+    }
+}

@@ -1,0 +1,5 @@
+//! Handlers in other languages.
+
+mod answers;
+mod outage;
+mod requests;
