@@ -31,6 +31,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
@@ -76,8 +78,6 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 pub struct HttpSettings {
     /// Where it is.
     pub url: HandlerUrl,
-    /// The effect that it performs, the first part of each effect key.
-    pub effect: Effect,
     /// What the body of a request is.
     pub format: BodyFormat,
     /// Signs each request, where it is set.
@@ -88,10 +88,9 @@ pub struct HttpSettings {
 
 impl HttpSettings {
     /// Lambda's event, unsigned.
-    pub fn new(url: HandlerUrl, effect: Effect) -> Self {
+    pub fn new(url: HandlerUrl) -> Self {
         Self {
             url,
-            effect,
             format: BodyFormat::default(),
             secret: None,
             extra_roots: Vec::new(),
@@ -110,6 +109,7 @@ type IdOf = Arc<dyn Fn(&Record) -> Result<String, Failure> + Send + Sync>;
 #[derive(Clone)]
 pub struct HttpHandler {
     settings: Arc<HttpSettings>,
+    effect: Effect,
     id_of: Option<IdOf>,
     client: Client<Connector, Full<Bytes>>,
     quiet: Arc<Quiet>,
@@ -130,11 +130,19 @@ impl HttpHandler {
             .build(connector);
         Ok(Self {
             settings: Arc::new(settings),
+            effect: Effect::default(),
             id_of: None,
             client,
             quiet: Arc::default(),
             clock: Clock::system(),
         })
+    }
+
+    /// The same, for an effect of this name, the first part of each effect key. `confirmation` unless
+    /// another is set.
+    #[must_use]
+    pub fn effect(self, effect: Effect) -> Self {
+        Self { effect, ..self }
     }
 
     /// The same, with effect keys of your own: `id` makes the part after the effect's name. By default
@@ -158,7 +166,7 @@ impl HttpHandler {
             Some(id_of) => id_of(record)?,
             None => id_of_change(record, context),
         };
-        Ok(EffectKey::new(&self.settings.effect, &id))
+        Ok(EffectKey::new(&self.effect, &id))
     }
 
     fn request(&self, record: &Record, context: &Context) -> Result<Request<Full<Bytes>>, Failure> {
@@ -294,7 +302,7 @@ fn id_of_change(record: &Record, context: &Context) -> String {
     .join("\n");
     hash.update(place);
     let id = hash.finalize();
-    id[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    URL_SAFE_NO_PAD.encode(&id[..16])
 }
 
 /// The text as a header may carry it, and still different for different texts.
@@ -304,7 +312,7 @@ fn visible(text: &str) -> String {
         match byte {
             b'%' => shown.push_str("%25"),
             b'!'..=b'~' => shown.push(char::from(byte)),
-            byte => shown.push_str(&format!("%{byte:02X}")),
+            byte => shown.extend(["%", &format!("{byte:02X}")]),
         }
     }
     shown

@@ -12,11 +12,12 @@ use crate::support::orders::inserted;
 
 pub fn settings(url: &str) -> HttpSettings {
     let url: HandlerUrl = url.parse().unwrap();
-    HttpSettings::new(url, Effect::new("placed").unwrap())
+    HttpSettings::new(url)
 }
 
 pub fn handler(url: &str) -> HttpHandler {
-    HttpHandler::new(settings(url)).unwrap()
+    let handler = HttpHandler::new(settings(url)).unwrap();
+    handler.effect(Effect::new("placed").unwrap())
 }
 
 pub async fn handle(handler: &HttpHandler) -> Result<(), Failure> {
@@ -198,8 +199,8 @@ async fn a_call_that_is_dropped_ends_its_connection() {
         })
         .await;
         let handler = handler(&server.url("/"));
-        let hung = timeout(Duration::from_millis(200), handle(&handler)).await;
-        assert!(hung.is_err(), "{so_far}");
+        let dropped = timeout(Duration::from_millis(200), handle(&handler)).await;
+        assert!(dropped.is_err(), "{so_far}");
         handle(&handler).await.unwrap();
         assert_eq!(server.seen()[1].connection, 1);
     }

@@ -65,9 +65,12 @@ async fn a_handler_that_is_down_for_long_gets_every_change_when_it_is_back() {
     let shop = Shop::open(server.url()).await;
     let up = Arc::new(AtomicBool::new(false));
     let is_up = up.clone();
-    let handler_server = HandlerServer::start(move |_| match is_up.load(Ordering::SeqCst) {
-        true => answer(200, "", "{}"),
-        false => Reaction::SendAndClose(String::new()),
+    let handler_server = HandlerServer::start(move |_| {
+        if is_up.load(Ordering::SeqCst) {
+            answer(200, "", "{}")
+        } else {
+            Reaction::SendAndClose(String::new())
+        }
     })
     .await;
     shop.place(0..30).await;
