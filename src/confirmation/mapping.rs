@@ -114,6 +114,20 @@ impl Mapping {
             .map(|expression| &**expression)
     }
 
+    /// The id of an item.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderError`] where it cannot be read.
+    pub fn id_of(&self, item: &Item) -> Result<String, OrderError> {
+        let reader = ItemReader {
+            mapping: self,
+            names: &names(item.inner()),
+            order: "(without id)",
+        };
+        reader.id()
+    }
+
     /// Reads an item.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Handlers in other languages.
 
 mod answers;
+mod command;
 mod outage;
 mod requests;

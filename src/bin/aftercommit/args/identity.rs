@@ -13,12 +13,10 @@ use aftercommit::{Consumer, Effect, Group, GroupTable, RecordHandler};
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::args::means::{HANDLER, ID, Means};
 use crate::args::order::OrderArgs;
-use crate::args::records::{RecordArgs, WantedArgs};
+use crate::args::records::WantedArgs;
 use crate::fault::Fault;
-
-/// The setting that says how the order's id is derived.
-const ID: &str = "id";
 
 /// The group, and the effect under which it sends.
 #[derive(Debug, Args)]
@@ -96,12 +94,6 @@ impl StartArgs {
     }
 }
 
-/// The settings that decide which record becomes which effect.
-pub fn identity(mapping: &Mapping, records: &RecordArgs) -> Identity {
-    let identity = Identity::default().with(ID, mapping.id());
-    records.identify(identity)
-}
-
 impl GroupArgs {
     /// The effect that the group sends under: the one in the flag, else the one that the group was
     /// started with, on any table.
@@ -174,6 +166,18 @@ impl Known {
             ))),
             _ => args.with_default_id(id).map(Some),
         }
+    }
+
+    /// Refused where the group's records are handled by other means than these.
+    pub fn must_be(&self, means: &Means) -> Result<(), Fault> {
+        let (group, here) = (self.identity.get(HANDLER), means.setting());
+        if group == here {
+            return Ok(());
+        }
+        Err(Fault::wrong(match group {
+            Some(_) => "the group's records go to a handler: name it with --handler",
+            None => "the group sends emails: remove --handler",
+        }))
     }
 
     /// Which items of the table are the group's orders.

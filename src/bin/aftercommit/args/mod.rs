@@ -3,11 +3,13 @@
 pub mod copies;
 pub mod entries;
 pub mod fleet;
+pub mod handler;
 pub mod http;
 pub mod identity;
 pub mod item;
 pub mod letters;
 pub mod mail;
+pub mod means;
 pub mod note;
 pub mod order;
 pub mod password;

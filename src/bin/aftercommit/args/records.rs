@@ -9,7 +9,6 @@ use aftercommit::confirmation::wanted::{Wanted, parse_time};
 use aftercommit::engine::{Identity, Timing};
 use aftercommit::filter::{Filter, Filters, HomeRegion};
 use aftercommit::internal::backoff::AttemptLimits;
-use aftercommit::internal::dependency::{Dependency, Limits};
 use anyhow::Context as _;
 use clap::Args;
 use tracing::warn;
@@ -50,17 +49,17 @@ pub struct RecordArgs {
         value_parser = humantime::parse_duration
     )]
     max_age: Duration,
-    /// Time limit of one attempt; longer than the 10 minutes that a mail server may take
+    /// Time limit of one attempt [default: 15m, longer than the 10 minutes that a mail server may take; 1m
+    /// with --handler]
     #[arg(
         long,
         value_name = "TIME",
         env = "AFTERCOMMIT_HANDLER_TIMEOUT",
-        default_value = "15m",
         value_parser = humantime::parse_duration
     )]
-    handler_timeout: Duration,
+    handler_timeout: Option<Duration>,
     /// Time before a waiting record leaves the stream (after 24 hours) at which it becomes a dead
-    /// letter. It is redriven automatically when the mail server is back; 0s: never
+    /// letter. It is redriven automatically when the mail server or the handler is back; 0s: never
     #[arg(
         long,
         value_name = "TIME",
@@ -71,8 +70,6 @@ pub struct RecordArgs {
     rescue_before_trim: Duration,
     #[command(flatten)]
     wanted: WantedArgs,
-    #[command(flatten)]
-    mail_server: MailServerArgs,
 }
 
 /// Which items of the table are orders to confirm.
@@ -155,26 +152,6 @@ impl WantedArgs {
     }
 }
 
-/// Limits on the use of the mail server.
-#[derive(Debug, Args)]
-pub struct MailServerArgs {
-    /// Maximum number of emails per second, on average
-    #[arg(long, value_name = "NUMBER", env = "AFTERCOMMIT_MAIL_RATE", value_parser = rate)]
-    mail_rate: Option<f64>,
-}
-
-impl MailServerArgs {
-    /// The mail server as a dependency with these limits.
-    pub fn dependency(&self, name: &impl std::fmt::Display) -> Dependency {
-        let limits = Limits {
-            name: Some(format!("the mail server {name}")),
-            per_second: self.mail_rate,
-            ..Limits::default()
-        };
-        Dependency::new(&limits, fastrand::Rng::new())
-    }
-}
-
 impl RecordArgs {
     /// The parsed filters. Logs a warning about a pattern that looks wrong.
     pub fn filters(&self) -> Result<Filters, Fault> {
@@ -230,15 +207,16 @@ impl RecordArgs {
         Ok(self.home_region.clone())
     }
 
-    /// The settings, with these flags applied.
-    pub fn applied_to(&self, settings: Settings) -> Result<Settings, Fault> {
+    /// The settings, with these flags applied. `longest` is the time limit of an attempt unless a flag sets
+    /// another.
+    pub fn applied_to(&self, settings: Settings, longest: Duration) -> Result<Settings, Fault> {
         let settings = Settings {
             attempts: AttemptLimits {
                 attempts: self.max_attempts.get(),
                 age: self.max_age,
             },
             timing: Timing {
-                handler_timeout: self.handler_timeout,
+                handler_timeout: self.handler_timeout.unwrap_or(longest),
                 rescue_before_trim: self.rescue_before_trim,
                 ..settings.timing
             },
@@ -258,30 +236,5 @@ impl RecordArgs {
         filters.sort();
         self.wanted
             .identify(identity.with("filter", filters.join(" or ")))
-    }
-
-    /// The mail server as a dependency, with its limits.
-    pub fn mail_server(&self, name: &impl std::fmt::Display) -> Dependency {
-        self.mail_server.dependency(name)
-    }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse().ok();
-    rate.filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
-        .ok_or_else(|| "write a number per second, such as 14 or 0.5".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-
-    #[test]
-    fn a_rate_is_a_number_above_zero() {
-        assert_eq!(rate("0.5"), Ok(0.5));
-        for wrong in ["0", "-1", "NaN", "inf", "many"] {
-            assert!(rate(wrong).is_err(), "{wrong}");
-        }
     }
 }

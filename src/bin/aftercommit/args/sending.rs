@@ -7,6 +7,7 @@ use aftercommit::confirmation::expression::Expression;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::{Confirmation, ConfirmationSettings, Transport};
 use aftercommit::internal::claim::OnAmbiguous as Policy;
+use aftercommit::internal::dependency::{Dependency, Limits};
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aws_sdk_dynamodb::Client;
 use clap::{Args, ValueEnum};
@@ -184,5 +185,46 @@ impl RetentionArgs {
     pub fn checked(&self) -> Result<Duration, Fault> {
         let mapping = Mapping::new("id").map_err(Fault::setting)?;
         Ok(self.settings(mapping, Policy::Park)?.retention)
+    }
+}
+
+/// Limits on the use of the mail server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Mail server")]
+pub struct MailServerArgs {
+    /// Maximum number of emails per second, on average
+    #[arg(long, value_name = "NUMBER", env = "AFTERCOMMIT_MAIL_RATE", value_parser = rate)]
+    mail_rate: Option<f64>,
+}
+
+impl MailServerArgs {
+    /// The mail server as a dependency with these limits.
+    pub fn dependency(&self, name: &impl std::fmt::Display) -> Dependency {
+        let limits = Limits {
+            name: Some(format!("the mail server {name}")),
+            per_second: self.mail_rate,
+            ..Limits::default()
+        };
+        Dependency::new(&limits, fastrand::Rng::new())
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok();
+    rate.filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| "write a number per second, such as 14 or 0.5".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_above_zero() {
+        assert_eq!(rate("0.5"), Ok(0.5));
+        for wrong in ["0", "-1", "NaN", "inf", "many"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
     }
 }

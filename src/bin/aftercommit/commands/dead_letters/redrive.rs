@@ -1,10 +1,8 @@
-//! `aftercommit dead-letters redrive`: runs the confirmation handler again, outside of a fleet.
+//! `aftercommit dead-letters redrive`: runs the handler again, outside of a fleet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
-use aftercommit::confirmation::Confirmation;
-use aftercommit::confirmation::Transport;
 use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::lookup::{Current, Lookup as _};
 use aftercommit::confirmation::mapping::Mapping;
@@ -20,9 +18,7 @@ use serde::Serialize;
 
 use crate::args::identity::{GroupArgs, Known};
 use crate::args::letters::{DoingArgs, WhichArgs, none};
-use crate::args::mail::MailArgs;
-use crate::args::records::MailServerArgs;
-use crate::args::sending::SendingArgs;
+use crate::args::means::{Handler, Means, MeansArgs};
 use crate::args::tables::LedgerName;
 use crate::fault::Fault;
 use crate::host::aws::{self, Clients, must_exist};
@@ -41,7 +37,8 @@ Examples:
       --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
 
 Each order is mailed as it is in its table now, so an order that was fixed there is sent; an order that was
-mailed meanwhile is not mailed again. Use the mail settings of `aftercommit run`; the same environment will do.
+mailed meanwhile is not mailed again. A handler that is named with --handler gets each change as it was recorded.
+Use the settings of `aftercommit run`; the same environment will do.
 How an order's id is derived is read from the group.
 Exit codes: 0 all selected keys are free again, 1 a key stopped at a letter that failed (the attempt is
 recorded, the key stays parked), 2 a setting is wrong.";
@@ -69,16 +66,12 @@ pub struct RedriveArgs {
     #[command(flatten)]
     ledger: LedgerName,
     #[command(flatten)]
-    mail_server: MailServerArgs,
-    #[command(flatten)]
-    sending: SendingArgs,
-    #[command(flatten)]
-    mail: MailArgs,
+    means: MeansArgs,
 }
 
-/// The handler for orders as they are now. An order that was fixed in its table can so be mailed.
-struct Handler {
-    confirmation: Confirmation<DynamoDbLedger, DynamoDbLookup>,
+/// The handler. It may get orders as they are now, so that an order that was fixed in its table can be mailed.
+struct Redriver {
+    handler: Handler,
     /// The table of the orders, or `None` to use the records in the letters.
     orders: Option<Orders>,
 }
@@ -91,10 +84,10 @@ struct Orders {
     gone_is_suppressed: bool,
 }
 
-impl RecordHandler for Handler {
+impl RecordHandler for Redriver {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         let Some(orders) = self.orders.as_ref().filter(|_| record.new_image.is_some()) else {
-            return self.confirmation.handle(record, context).await;
+            return self.handler.handle(record, context).await;
         };
         let now = orders.items.order(&record.keys).await;
         match now.map_err(Failure::Unavailable)? {
@@ -103,14 +96,14 @@ impl RecordHandler for Handler {
                     new_image: Some(item),
                     ..record.clone()
                 };
-                self.confirmation.handle(&as_it_is, context).await
+                self.handler.handle(&as_it_is, context).await
             }
             Current::Gone if !orders.gone_is_suppressed => Err(Failure::reject(format!(
                 "the item is no longer in table {}: discard the letter, or redrive it with \
                  --as-recorded",
                 orders.name
             ))),
-            Current::Gone | Current::AsRecorded => self.confirmation.handle(record, context).await,
+            Current::Gone | Current::AsRecorded => self.handler.handle(record, context).await,
         }
     }
 }
@@ -119,14 +112,10 @@ impl RecordHandler for Handler {
 pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     let doing = &args.doing;
     args.which.must_select(doing.all)?;
-    args.mail.letter.letterhead()?;
-    args.sending.sparing().suppress_when()?;
-    args.sending
-        .settings(args.mail.fields.with_default_id("id")?)?;
-    let smtp = args.mail.transport().await?;
+    let means = args.means.open().await?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
-    let list = args.sending.sparing().suppression_table.as_ref();
+    let list = args.means.sending.sparing().suppression_table.as_ref();
     for table in [&args.ledger.ledger_table].into_iter().chain(list) {
         must_exist(&clients, table).await?;
     }
@@ -138,8 +127,8 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
     if doing.dry_run {
         return doing.print_dry_run("redrive", &selected);
     }
-    let sum = redrive_all(args, &clients, &smtp, (&letters, &selected)).await?;
-    smtp.close().await;
+    let sum = redrive_all(args, &clients, &means, (&letters, &selected)).await?;
+    means.close().await;
     conclude(args, &sum)
 }
 
@@ -147,11 +136,11 @@ pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
 async fn redrive_all(
     args: &RedriveArgs,
     clients: &Clients,
-    smtp: &Transport,
+    means: &Means,
     (letters, selected): (&DynamoDbDeadLetters, &[Envelope]),
 ) -> Result<Summary, Fault> {
     let mut rng = fastrand::Rng::new();
-    let how = how(args, smtp, clients.clock(), &mut rng)?;
+    let how = how(args, means, clients.clock(), &mut rng)?;
     let names: BTreeMap<_, _> = selected
         .iter()
         .map(|letter| (letter.id.key.clone(), plain(&letter.key_in_words())))
@@ -170,7 +159,7 @@ async fn redrive_all(
     };
     let mut sum = Summary::default();
     for (at, of_table) in by_table(selected) {
-        let handler = handler(args, clients, smtp, (at, of_table[0])).await?;
+        let handler = handler(args, clients, means, (at, of_table[0])).await?;
         let keys = of_table.iter().map(|letter| RedrivenKey {
             at: at.clone(),
             key: letter.id.key.clone(),
@@ -191,14 +180,15 @@ async fn redrive_all(
 /// How to redrive. A signal lets the letters in progress finish and starts no more.
 fn how(
     args: &RedriveArgs,
-    smtp: &Transport,
+    means: &Means,
     clock: Clock,
     rng: &mut fastrand::Rng,
 ) -> Result<How, Fault> {
     let incarnation = format!("redrive-{}/{:016x}", std::process::id(), rng.u64(..));
     let how = How {
         parallel: args.concurrency.get(),
-        dependency: args.mail_server.dependency(smtp),
+        dependency: args.means.dependency(means),
+        handler_timeout: args.means.longest_attempt(),
         ..How::new(&args.doing.by(), &incarnation, clock)
     };
     let shutdown = signals::shutdown().context("cannot install signal handlers")?;
@@ -276,12 +266,12 @@ fn conclude(args: &RedriveArgs, sum: &Summary) -> Result<(), Fault> {
 async fn handler(
     args: &RedriveArgs,
     clients: &Clients,
-    smtp: &Transport,
+    means: &Means,
     of: (&GroupTable, &Envelope),
-) -> Result<Handler, Fault> {
+) -> Result<Redriver, Fault> {
     let (at, letter) = of;
     let orders = at.table_name();
-    let sending = &args.sending;
+    let sending = &args.means.sending;
     let client = clients.dynamodb.clone();
     let ledger = DynamoDbLedger::new(client, &args.ledger.ledger_table, sending.retention());
     // With another effect or id than the fleet's, a second email would go out.
@@ -291,26 +281,34 @@ async fn handler(
         None => args.group.known_effect(&ledger).await?,
     };
     let wanted = known.as_ref().map(Known::wanted).transpose()?;
+    if let Some(known) = &known {
+        known.must_be(means)?;
+    }
     let mapping = known
-        .map(|known| known.mapping(&args.mail.fields))
+        .map(|known| known.mapping(&args.means.mail.fields))
         .transpose()?;
     let mapping = mapping.flatten();
+    let keyed = mapping.is_some();
     let mapping = match mapping {
         Some(mapping) => mapping,
+        None if means.setting().is_some() => args.means.mail.fields.with_default_id("id")?,
         None => mapping_of(args, clients, orders, letter).await?,
     };
-    let tables = (clients, &args.ledger);
-    let confirmation = sending.confirmation(tables, (orders, mapping), &args.mail.letter, smtp)?;
+    let handler = args.means.handler(
+        (clients, &args.ledger),
+        (orders, mapping, keyed),
+        means,
+        (effect, wanted.unwrap_or_default()),
+    )?;
     let read = || Orders {
         name: orders.to_owned(),
         items: DynamoDbLookup::new().refetching(clients.dynamodb.clone(), orders),
         gone_is_suppressed: sending.refetch(),
     };
-    Ok(Handler {
-        confirmation: confirmation
-            .effect(effect)
-            .wanting(wanted.unwrap_or_default()),
-        orders: (!args.as_recorded).then(read),
+    let mails = handler.mails().is_some();
+    Ok(Redriver {
+        handler,
+        orders: (mails && !args.as_recorded).then(read),
     })
 }
 
@@ -321,18 +319,18 @@ async fn mapping_of(
     orders: &str,
     letter: &Envelope,
 ) -> Result<Mapping, Fault> {
-    if let Some(mapping) = args.mail.fields.named()? {
+    if let Some(mapping) = args.means.mail.fields.named()? {
         return Ok(mapping);
     }
     let mut names = letter.keys.inner().keys();
     if let (Some(name), None) = (names.next(), names.next()) {
         let id = Mapping::key_expression(name, None);
-        return args.mail.fields.with_default_id(&id);
+        return args.means.mail.fields.with_default_id(&id);
     }
     let found = TableStream::resolve(&clients.dynamodb, orders).await;
     let found = found
         .context("--id is not set, and the table's key cannot be read")
         .map_err(Fault::Setting)?;
     let sort = found.sort_key.as_deref();
-    args.mail.fields.of_key(&found.partition_key, sort)
+    args.means.mail.fields.of_key(&found.partition_key, sort)
 }

@@ -86,7 +86,7 @@ async fn of_table(
         stream: stream.with_new_images(),
         at,
         orders: table.to_owned(),
-        mapping: args.mail.fields.of_key(&found.partition_key, sort)?,
+        mapping: args.means.mail.fields.of_key(&found.partition_key, sort)?,
         home: args.records.home_region(&found.table, found.replicated)?,
         all_streams: true,
     })
@@ -167,7 +167,7 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
     }
     let orders = table.to_owned();
     let found = TableStream::resolve(&clients.dynamodb, table).await;
-    let (mapping, replicated) = match (args.mail.fields.named()?, found) {
+    let (mapping, replicated) = match (args.means.mail.fields.named()?, found) {
         (Some(mapping), Ok(found)) => (mapping, found.replicated),
         // A stream outlives its table, and the switch to a new stream, by 24 hours.
         (Some(mapping), Err(ResolveError::NoTable { .. })) => (mapping, false),
@@ -186,7 +186,7 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
                 .context("--id is not set, and the table's key cannot be read")
                 .map_err(Fault::Setting)?;
             let sort = found.sort_key.as_deref();
-            let mapping = args.mail.fields.of_key(&found.partition_key, sort)?;
+            let mapping = args.means.mail.fields.of_key(&found.partition_key, sort)?;
             (mapping, found.replicated)
         }
     };

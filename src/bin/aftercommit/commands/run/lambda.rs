@@ -4,11 +4,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::confirmation::Counted;
 use aftercommit::engine::lambda::{Function, Invoked};
 use aftercommit::monitor::emf::Emf;
 use aftercommit::monitor::levels::Levels;
-use aftercommit::monitor::metrics::{Facts, Mails, MetricLabels, Sample};
+use aftercommit::monitor::metrics::{Facts, MetricLabels, Sample};
 use aftercommit::monitor::{Counters, Histogram, ShardNow};
 use aftercommit::stores::dead_letter::DeadLetters;
 use aftercommit::stores::leases::LeaseStore as _;
@@ -40,8 +39,8 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
         }
     }
     let filters = args.records.filters()?;
-    let smtp = args.mail.transport().await?;
-    let (shared, followed) = prepared(args, &smtp, &filters, (None, Here::default())).await?;
+    let means = args.means.open().await?;
+    let (shared, followed) = prepared(args, &means, &filters, (None, Here::default())).await?;
     let function = |one| function(args, &shared, one);
     let functions = followed.into_iter().map(function);
     let functions = functions.collect::<Result<Vec<_>, _>>()?;
@@ -53,12 +52,12 @@ fn function(
     args: &RunArgs,
     shared: &Shared<'_>,
     followed: Followed,
-) -> Result<Function<Handler>, Fault> {
+) -> Result<Function<Arc<Handler>>, Fault> {
     let handler = shared.handler(args, &followed.orders, followed.mapping)?;
     let function = Function::new(followed.at.clone(), handler.clone())
         .settings(settings(args, &shared.here)?)
         .filters(shared.filters.clone())
-        .dependency(shared.mail_server.clone())
+        .dependency(shared.dependency.clone())
         .dead_letters(shared.letters.open());
     let function = match followed.home {
         Some(home) => function.home_region(home),
@@ -90,7 +89,7 @@ fn function(
         handling: function.handling(),
         handler,
         letters: shared.letters.open(),
-        dependency: shared.mail_server.clone(),
+        dependency: shared.dependency.clone(),
         retention: settings(args, &shared.here)?.timing.retention,
         emf: Mutex::default(),
         asked: Mutex::default(),
@@ -113,7 +112,7 @@ struct LambdaLog {
     at: GroupTable,
     counters: Arc<Counters>,
     handling: Arc<Histogram>,
-    handler: Handler,
+    handler: Arc<Handler>,
     letters: Arc<dyn DeadLetters>,
     dependency: Dependency,
     retention: Duration,
@@ -145,7 +144,7 @@ impl LambdaLog {
             labels: &self.labels,
             counters: &self.counters,
             handling: &self.handling,
-            mails: Some(Mails::of(self.handler.tally())),
+            mails: self.handler.mails(),
             shards: shard.as_slice(),
             down_for: self.dependency.down_for().unwrap_or_default(),
             levels: levels.as_ref(),
@@ -169,7 +168,12 @@ impl LambdaLog {
         if asked.is_some_and(fresh) {
             return None;
         }
-        let orders = self.handler.ledger().attention();
+        let orders = async {
+            match self.handler.ledger() {
+                Some(ledger) => ledger.attention().await.map(Some),
+                None => Ok(None),
+            }
+        };
         let parked = Levels::parked(&*self.letters, &self.at);
         let (parked, orders) = tokio::join!(parked, orders);
         for error in [parked.as_ref().err(), orders.as_ref().err()]
@@ -181,7 +185,7 @@ impl LambdaLog {
         }
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Some(Levels {
-            orders: orders.ok(),
+            orders: orders.ok().flatten(),
             ..parked.unwrap_or_default()
         })
     }
@@ -195,6 +199,6 @@ impl LambdaLog {
             &counters.rescued,
         ];
         let letters = letters.map(|counter| counter.load(Ordering::Relaxed));
-        letters.iter().sum::<u64>() + self.handler.tally().of(Counted::Ambiguous)
+        letters.iter().sum::<u64>() + self.handler.ambiguous()
     }
 }

@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aftercommit::confirmation::dynamodb::DynamoDbLookup;
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::engine::{Budget, IdentityDiffers};
 use aftercommit::filter::Filters;
-use aftercommit::monitor::metrics::Mails;
 use aftercommit::monitor::{Status, Watch};
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::ledger::Needed;
@@ -25,10 +22,9 @@ use tracing::{info, warn};
 
 use crate::args::copies::{CopyArgs, Letters};
 use crate::args::fleet::{FleetArgs, Here};
-use crate::args::identity::{self, GroupArgs, StartArgs};
-use crate::args::mail::MailArgs;
+use crate::args::identity::{GroupArgs, StartArgs};
+use crate::args::means::{Handler, Means, MeansArgs};
 use crate::args::records::RecordArgs;
-use crate::args::sending::SendingArgs;
 use crate::args::tables::{StreamArgs, TableNames};
 use crate::fault::Fault;
 use crate::host::aws::{self, Clients, must_exist};
@@ -74,6 +70,14 @@ Examples:
   # Read each order from its table first; no email for cancelled orders or suppressed addresses
   aftercommit run --table orders --refetch --suppress-when \"status == 'CANCELLED'\" \\
       --suppression-table aftercommit-suppression ...
+
+  # A handler of your own in any language, in place of the emails: each change is a POST
+  aftercommit run --table orders --group search --effect search-index \
+      --handler http://127.0.0.1:8080/changes
+
+  # A Lambda function in its container, unchanged
+  aftercommit run --table orders --group search --effect search-index \
+      --handler http://127.0.0.1:9000/2015-03-31/functions/function/invocations
 
   # Through Amazon SES, without a mail server
   aftercommit run --table orders --mail ses --mail-from \"Shop <orders@example.com>\"
@@ -128,9 +132,7 @@ pub struct RunArgs {
     #[command(flatten)]
     copies: CopyArgs,
     #[command(flatten)]
-    sending: SendingArgs,
-    #[command(flatten)]
-    mail: MailArgs,
+    means: MeansArgs,
     #[command(flatten)]
     watch: WatchArgs,
 }
@@ -156,20 +158,20 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     let settings = settings(args, &here)?;
     let filters = args.records.filters()?;
     let starting = async {
-        let smtp = once_reached(&status, || args.mail.transport()).await?;
-        let ready = || workers(args, &smtp, &filters, here.clone());
+        let means = once_reached(&status, || args.means.open()).await?;
+        let ready = || workers(args, &means, &filters, here.clone());
         let ready = once_reached(&status, ready).await?;
-        Ok::<_, Fault>((smtp, ready))
+        Ok::<_, Fault>((means, ready))
     };
-    let (smtp, ready) = tokio::select! {
+    let (means, ready) = tokio::select! {
         biased;
         // Nothing has started, so there is nothing to finish.
         () = stop.cancelled() => return Ok(()),
         ready = starting => ready?,
     };
-    if let Some(worker) = ready.first() {
-        // All workers write to the same ledger.
-        let ledger = worker.handler.ledger().clone();
+    // All workers write to the same ledger.
+    let ledger = ready.iter().find_map(|worker| worker.handler.ledger());
+    if let Some(ledger) = ledger.cloned() {
         status.attention(move || attention(ledger.clone()));
     }
     status.started(ready.iter().map(Worker::watch));
@@ -182,8 +184,8 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     while let Some(ended) = running.join_next().await {
         ended.context("a worker failed")?.map_err(fault)?;
     }
-    join_all(handlers.iter().map(last_replies)).await;
-    smtp.close().await;
+    join_all(handlers.iter().map(|handler| last_replies(handler))).await;
+    means.close().await;
     telling.end().await;
     Ok(())
 }
@@ -215,12 +217,12 @@ async fn attention(ledger: DynamoDbLedger) -> anyhow::Result<Needed> {
 /// A worker for each stream.
 async fn workers(
     args: &RunArgs,
-    smtp: &Transport,
+    means: &Means,
     filters: &Filters,
     here: Here,
 ) -> Result<Vec<Worker>, Fault> {
     let of_fleet = (Some(&args.names.lease.lease_table), here);
-    let (shared, followed) = prepared(args, smtp, filters, of_fleet).await?;
+    let (shared, followed) = prepared(args, means, filters, of_fleet).await?;
     let worker = |one| Worker::new(args, &shared, one);
     followed.into_iter().map(worker).collect()
 }
@@ -228,14 +230,10 @@ async fn workers(
 /// Checks all settings and tables, and finds every stream. A fleet has a lease table.
 async fn prepared<'a>(
     args: &RunArgs,
-    smtp: &'a Transport,
+    means: &'a Means,
     filters: &'a Filters,
     (leases, here): (Option<&String>, Here),
 ) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
-    args.mail.letter.letterhead()?;
-    args.sending.sparing().suppress_when()?;
-    args.sending
-        .settings(args.mail.fields.with_default_id("id")?)?;
     let endpoint = args.streams_endpoint_url.as_deref();
     let mut clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
     if leases.is_none() {
@@ -243,7 +241,7 @@ async fn prepared<'a>(
     }
     let followed = followed(&clients, args, leases).await?;
     let names = &args.names;
-    let list = args.sending.sparing().suppression_table.as_ref();
+    let list = args.means.sending.sparing().suppression_table.as_ref();
     let letters = &names.letters.dead_letter_table;
     let own = leases
         .into_iter()
@@ -251,59 +249,62 @@ async fn prepared<'a>(
     for table in own.chain(list) {
         must_exist(&clients, table).await?;
     }
-    let retention = args.sending.retention();
+    let retention = args.means.sending.retention();
     let ledger = DynamoDbLedger::new(
         clients.dynamodb.clone(),
         &names.ledger.ledger_table,
         retention,
     );
     for one in &followed {
-        let identity = identity::identity(&one.mapping, &args.records);
+        let identity = args.means.identity(means, (&one.mapping, &args.records))?;
         let of_table = (one.at.table(), identity);
         args.start.register(&ledger, &args.group, of_table).await?;
     }
     let shared = Shared {
         letters: args.copies.letters(&clients, letters).await?,
-        mail_server: args.records.mail_server(smtp),
+        dependency: args.means.dependency(means),
         clients,
-        smtp,
+        means,
         filters,
         here,
     };
     Ok((shared, followed))
 }
 
-type Handler = Arc<Confirmation<DynamoDbLedger, DynamoDbLookup>>;
-
 /// What the workers of this process share.
 struct Shared<'a> {
     clients: Clients,
-    smtp: &'a Transport,
-    mail_server: Dependency,
+    means: &'a Means,
+    dependency: Dependency,
     letters: Letters,
     filters: &'a Filters,
     here: Here,
 }
 
 impl Shared<'_> {
-    /// The handler for the orders of a table.
-    fn handler(&self, args: &RunArgs, orders: &str, mapping: Mapping) -> Result<Handler, Fault> {
-        let handler = args.sending.confirmation(
+    /// The handler for the records of a table.
+    fn handler(
+        &self,
+        args: &RunArgs,
+        orders: &str,
+        mapping: Mapping,
+    ) -> Result<Arc<Handler>, Fault> {
+        let keyed = args.means.mail.fields.named()?.is_some();
+        let handler = args.means.handler(
             (&self.clients, &args.names.ledger),
-            (orders, mapping),
-            &args.mail.letter,
-            self.smtp,
+            (orders, mapping, keyed),
+            self.means,
+            (args.group.effect.or_default(), args.records.wanted()?),
         )?;
-        let handler = handler.wanting(args.records.wanted()?);
-        Ok(Arc::new(handler.effect(args.group.effect.or_default())))
+        Ok(Arc::new(handler))
     }
 }
 
 /// Follows one table.
 struct Worker {
     at: GroupTable,
-    consumer: Consumer<DynamoDbStream, DynamoDbLeases, Handler>,
-    handler: Handler,
+    consumer: Consumer<DynamoDbStream, DynamoDbLeases, Arc<Handler>>,
+    handler: Arc<Handler>,
     effect: Effect,
 }
 
@@ -317,14 +318,16 @@ impl Worker {
             home,
             all_streams: _,
         } = followed;
-        let identity = identity::identity(&mapping, &args.records);
+        let identity = args
+            .means
+            .identity(shared.means, (&mapping, &args.records))?;
         let handler = shared.handler(args, &orders, mapping)?;
         let client = shared.clients.leases.clone();
         let leases = DynamoDbLeases::new(client, &args.names.lease.lease_table, &at);
         let consumer = Consumer::new(at.clone(), stream, leases, handler.clone())
             .settings(settings(args, &shared.here)?)
             .filters(shared.filters.clone())
-            .dependency(shared.mail_server.clone());
+            .dependency(shared.dependency.clone());
         let mut consumer = shared.letters.given_to(consumer);
         if let Some(home) = home {
             consumer = consumer.home_region(home);
@@ -342,11 +345,14 @@ impl Worker {
     }
 
     fn watch(&self) -> Watch {
-        let handler = self.handler.clone();
-        Watch::of(&self.consumer)
+        let watch = Watch::of(&self.consumer)
             .effect(self.effect.clone())
-            .mails(move || Mails::of(handler.tally()))
-            .lines_dropped(lines::dropped)
+            .lines_dropped(lines::dropped);
+        let handler = self.handler.clone();
+        if handler.mails().is_none() {
+            return watch;
+        }
+        watch.mails(move || handler.mails().unwrap_or_default())
     }
 
     /// Follows the table until `stop`, then logs the totals.
@@ -354,7 +360,7 @@ impl Worker {
         let counters = self.consumer.counters();
         let consumer = self.consumer.budget(budget);
         Box::pin(consumer.run(stop.cancelled_owned())).await?;
-        let mails = Mails::of(self.handler.tally());
+        let mails = self.handler.mails();
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         info!(
             group = %self.at.group(),
@@ -370,11 +376,11 @@ impl Worker {
             failed_attempts = of(&counters.failed_attempts),
             gaps = of(&counters.gaps),
             lapses = of(&counters.lapses),
-            accepted = mails.accepted,
-            refused = mails.failed,
-            deferred = mails.deferred,
-            ambiguous = mails.ambiguous,
-            parked = mails.parked,
+            accepted = mails.map(|mails| mails.accepted),
+            refused = mails.map(|mails| mails.failed),
+            deferred = mails.map(|mails| mails.deferred),
+            ambiguous = mails.map(|mails| mails.ambiguous),
+            parked = mails.map(|mails| mails.parked),
             "stopped"
         );
         Ok(())
@@ -383,5 +389,6 @@ impl Worker {
 
 /// The settings of one consumer.
 fn settings(args: &RunArgs, here: &Here) -> Result<Settings, Fault> {
-    args.records.applied_to(args.fleet.settings(here)?)
+    let longest = args.means.longest_attempt();
+    args.records.applied_to(args.fleet.settings(here)?, longest)
 }

@@ -1,0 +1,214 @@
+//! What handles the records: the confirmation, or a handler in another language.
+
+use std::time::Duration;
+
+#[cfg(feature = "lambda")]
+use aftercommit::confirmation::Counted;
+use aftercommit::confirmation::dynamodb::DynamoDbLookup;
+use aftercommit::confirmation::mapping::Mapping;
+use aftercommit::confirmation::wanted::Wanted;
+use aftercommit::confirmation::{Confirmation, Transport};
+use aftercommit::engine::Identity;
+use aftercommit::handlers::http::HttpHandler;
+use aftercommit::internal::dependency::Dependency;
+use aftercommit::monitor::metrics::Mails;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::{Context, Effect, Failure, Record, RecordHandler};
+use clap::Args;
+
+use crate::args::handler::HandlerArgs;
+use crate::args::mail::MailArgs;
+use crate::args::records::RecordArgs;
+use crate::args::sending::{MailServerArgs, SendingArgs};
+use crate::args::tables::LedgerName;
+use crate::fault::Fault;
+use crate::host::aws::Clients;
+
+/// The setting of a group that says that its records go to a program, and how.
+pub const HANDLER: &str = "handler";
+
+/// The setting that says how the order's id is derived.
+pub const ID: &str = "id";
+
+/// What handles the records.
+#[derive(Debug, Args)]
+pub struct MeansArgs {
+    #[command(flatten)]
+    pub handler: HandlerArgs,
+    #[command(flatten)]
+    pub sending: SendingArgs,
+    #[command(flatten)]
+    pub mail: MailArgs,
+    #[command(flatten)]
+    mail_server: MailServerArgs,
+}
+
+/// By what means an effect is performed. Its connections are shared.
+#[derive(Clone)]
+pub enum Means {
+    /// The confirmation sends an email.
+    Mails(Transport),
+    /// A program is called over HTTP.
+    Http(Box<HttpHandler>),
+}
+
+impl Means {
+    /// The value of [`HANDLER`]; a confirmation has none.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Mails(_) => None,
+            Self::Http(_) => Some("http"),
+        }
+    }
+
+    /// Ends connections that are open.
+    pub async fn close(&self) {
+        match self {
+            Self::Mails(transport) => transport.close().await,
+            Self::Http(_) => {}
+        }
+    }
+}
+
+impl MeansArgs {
+    /// Checks what can be checked without a network, and connects to nothing yet. A handler's host must
+    /// have an address.
+    pub async fn open(&self) -> Result<Means, Fault> {
+        if let Some(handler) = self.handler.http().await? {
+            return Ok(Means::Http(Box::new(handler)));
+        }
+        let transport = self.mail.transport().await?;
+        self.mail.letter.letterhead()?;
+        self.sending.sparing().suppress_when()?;
+        self.sending
+            .settings(self.mail.fields.with_default_id("id")?)?;
+        Ok(Means::Mails(transport))
+    }
+
+    /// How long an attempt may take unless a flag says otherwise. A mail server has 10 minutes for its
+    /// reply to the final dot.
+    pub fn longest_attempt(&self) -> Duration {
+        if self.handler.is_set() {
+            return Duration::from_mins(1);
+        }
+        Duration::from_mins(15)
+    }
+
+    /// The mail server or the handler as a dependency with its limits.
+    pub fn dependency(&self, means: &Means) -> Dependency {
+        match means {
+            Means::Mails(transport) => self.mail_server.dependency(transport),
+            Means::Http(handler) => self.handler.dependency(handler),
+        }
+    }
+
+    /// The settings that decide which record becomes which effect.
+    pub fn identity(
+        &self,
+        means: &Means,
+        (mapping, records): (&Mapping, &RecordArgs),
+    ) -> Result<Identity, Fault> {
+        let identity = records.identify(Identity::default());
+        let Some(handler) = means.setting() else {
+            return Ok(identity.with(ID, mapping.id()));
+        };
+        let identity = identity.with(HANDLER, handler);
+        Ok(match self.mail.fields.named()? {
+            Some(named) => identity.with(ID, named.id()),
+            None => identity,
+        })
+    }
+
+    /// The handler for the records of a table. A program gets an effect key for each change, or for each
+    /// id that the flags or the group name.
+    pub fn handler(
+        &self,
+        tables: (&Clients, &LedgerName),
+        (orders, mapping, keyed): (&str, Mapping, bool),
+        means: &Means,
+        (effect, wanted): (Effect, Wanted),
+    ) -> Result<Handler, Fault> {
+        let http = match means {
+            Means::Http(http) => (**http).clone().effect(effect),
+            Means::Mails(transport) => {
+                let of = (orders, mapping);
+                let letter = &self.mail.letter;
+                let handler = self.sending.confirmation(tables, of, letter, transport)?;
+                let handler = handler.effect(effect).wanting(wanted);
+                return Ok(Handler::Confirmation(Box::new(handler)));
+            }
+        };
+        let http = if keyed {
+            http.keyed_by(move |record| {
+                let images = [&record.new_image, &record.old_image];
+                let item = images.into_iter().flatten().next();
+                let id = mapping.id_of(item.unwrap_or(&record.keys));
+                id.map_err(|error| Failure::Reject(error.into()))
+            })
+        } else {
+            http
+        };
+        Ok(Handler::Http(Box::new(http), wanted))
+    }
+}
+
+/// The handler of this process.
+pub enum Handler {
+    /// Sends one email for each order.
+    Confirmation(Box<Confirmation<DynamoDbLedger, DynamoDbLookup>>),
+    /// Calls a program with each change that is wanted.
+    Http(Box<HttpHandler>, Wanted),
+}
+
+impl RecordHandler for Handler {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let (http, wanted) = match self {
+            Self::Confirmation(confirmation) => return confirmation.handle(record, context).await,
+            Self::Http(http, wanted) => (http, wanted),
+        };
+        let is_wanted = record.new_image.as_ref().map(|item| wanted.wants(item));
+        match is_wanted.transpose() {
+            Ok(Some(false)) => {
+                context.did_not_ask();
+                Ok(())
+            }
+            Ok(_) => http.handle(record, context).await,
+            Err(error) => Err(Failure::Reject(error.into())),
+        }
+    }
+}
+
+impl Handler {
+    fn confirmation(&self) -> Option<&Confirmation<DynamoDbLedger, DynamoDbLookup>> {
+        match self {
+            Self::Confirmation(confirmation) => Some(confirmation),
+            Self::Http(..) => None,
+        }
+    }
+
+    /// What became of the emails, if it sends some.
+    pub fn mails(&self) -> Option<Mails> {
+        let tally = self.confirmation()?.tally();
+        Some(Mails::of(tally))
+    }
+
+    /// How many orders' outcomes became unknown in this process.
+    #[cfg(feature = "lambda")]
+    pub fn ambiguous(&self) -> u64 {
+        let tally = self.confirmation().map(Confirmation::tally);
+        tally.map_or(0, |tally| tally.of(Counted::Ambiguous))
+    }
+
+    /// Where it records what was sent, if it does.
+    pub fn ledger(&self) -> Option<&DynamoDbLedger> {
+        self.confirmation().map(Confirmation::ledger)
+    }
+
+    /// Waits, at most this long, for outcomes that are not recorded yet; how many are left.
+    pub async fn finish(&self, limit: Duration) -> usize {
+        match self.confirmation() {
+            Some(confirmation) => confirmation.finish(limit).await,
+            None => 0,
+        }
+    }
+}
