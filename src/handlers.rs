@@ -1,3 +1,7 @@
-//! Ready handlers: a change goes to a program in any language ([`http`]).
+//! Ready handlers: each change goes to a program in any language, over HTTP ([`http`]) or as an invocation of
+//! an AWS Lambda function whose processes run on this machine ([`function`]).
 
+mod event;
+pub mod function;
 pub mod http;
+mod key;

@@ -18,6 +18,8 @@ mod attempt;
 mod aws;
 mod failure;
 
+#[cfg(feature = "http")]
+pub(crate) use attempt::Crash;
 pub(crate) use attempt::{attempt, span_of};
 pub use failure::Failure;
 

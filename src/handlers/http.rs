@@ -31,15 +31,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{HeaderMap, Method, Request};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep_until};
 
 use self::answer::HandlerAnswer;
@@ -48,8 +45,8 @@ use self::wire::Connector;
 use crate::core::group::Effect;
 use crate::core::record::{Record, TRACEPARENT};
 use crate::engine::handler::{Context, Failure, RecordHandler};
+use crate::handlers::key::Keys;
 use crate::stores::clock::Clock;
-use crate::stores::ledger::EffectKey;
 
 mod answer;
 mod body;
@@ -98,9 +95,6 @@ impl HttpSettings {
     }
 }
 
-/// Makes the second part of an effect key.
-type IdOf = Arc<dyn Fn(&Record) -> Result<String, Failure> + Send + Sync>;
-
 /// Posts each change to a URL. Clones share their connections.
 ///
 /// Connecting may take ten seconds; how long an answer may take is
@@ -109,8 +103,7 @@ type IdOf = Arc<dyn Fn(&Record) -> Result<String, Failure> + Send + Sync>;
 #[derive(Clone)]
 pub struct HttpHandler {
     settings: Arc<HttpSettings>,
-    effect: Effect,
-    id_of: Option<IdOf>,
+    keys: Keys,
     client: Client<Connector, Full<Bytes>>,
     quiet: Arc<Quiet>,
     clock: Clock,
@@ -130,8 +123,7 @@ impl HttpHandler {
             .build(connector);
         Ok(Self {
             settings: Arc::new(settings),
-            effect: Effect::default(),
-            id_of: None,
+            keys: Keys::default(),
             client,
             quiet: Arc::default(),
             clock: Clock::system(),
@@ -141,19 +133,20 @@ impl HttpHandler {
     /// The same, for an effect of this name, the first part of each effect key. `confirmation` unless
     /// another is set.
     #[must_use]
-    pub fn effect(self, effect: Effect) -> Self {
-        Self { effect, ..self }
+    pub fn effect(mut self, effect: Effect) -> Self {
+        self.keys.effect = effect;
+        self
     }
 
     /// The same, with effect keys of your own: `id` makes the part after the effect's name. By default
     /// each change has a key of its own; with the id of an order, all changes of an order have one.
     #[must_use]
     pub fn keyed_by(
-        self,
+        mut self,
         id: impl Fn(&Record) -> Result<String, Failure> + Send + Sync + 'static,
     ) -> Self {
-        let id_of: Option<IdOf> = Some(Arc::new(id));
-        Self { id_of, ..self }
+        self.keys.id_of = Some(Arc::new(id));
+        self
     }
 
     /// Where the changes go.
@@ -161,17 +154,9 @@ impl HttpHandler {
         &self.settings.url
     }
 
-    fn effect_key(&self, record: &Record, context: &Context) -> Result<EffectKey, Failure> {
-        let id = match &self.id_of {
-            Some(id_of) => id_of(record)?,
-            None => id_of_change(record, context),
-        };
-        Ok(EffectKey::new(&self.effect, &id))
-    }
-
     fn request(&self, record: &Record, context: &Context) -> Result<Request<Full<Bytes>>, Failure> {
         let body = Body::of(record, context, self.settings.format)?;
-        let key = visible(self.effect_key(record, context)?.as_str());
+        let key = self.keys.of(record, context)?;
         let now = self.clock.now();
         let mut headers = Headers::default();
         headers.put(CONTENT_TYPE, "application/json");
@@ -289,33 +274,6 @@ impl Headers {
             self.0.insert(name, value);
         }
     }
-}
-
-/// An id that each change has alone: of the stream, the item, and the change's place in its history.
-fn id_of_change(record: &Record, context: &Context) -> String {
-    let mut hash = Sha256::new();
-    let place = [
-        context.stream(),
-        record.key().as_str(),
-        record.sequence_number.as_str(),
-    ]
-    .join("\n");
-    hash.update(place);
-    let id = hash.finalize();
-    URL_SAFE_NO_PAD.encode(&id[..16])
-}
-
-/// The text as a header may carry it, and still different for different texts.
-fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'%' => shown.push_str("%25"),
-            b'!'..=b'~' => shown.push(char::from(byte)),
-            byte => shown.extend(["%", &format!("{byte:02X}")]),
-        }
-    }
-    shown
 }
 
 fn since_1970(time: SystemTime) -> Duration {

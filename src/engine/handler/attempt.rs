@@ -17,6 +17,9 @@ pub(crate) enum Crash {
     Panic(String),
     #[error("the handler took longer than {0:?}")]
     Overrun(Duration),
+    #[cfg(feature = "http")]
+    #[error("the handler's process ended during the call: {0}")]
+    Died(String),
 }
 
 /// Lines logged inside it carry the id of the record's trace.

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::engine::handler::Failure;
+use crate::handlers::event;
 
 /// The wait after an answer that names none.
 const BUSY: Duration = Duration::from_secs(1);
-
-/// What a handler says of a failure is cut after this many characters.
-const LONGEST_REASON: usize = 300;
 
 /// An answer to the POST of a change.
 #[derive(Debug)]
@@ -62,7 +58,7 @@ impl HandlerAnswer {
                 self.reason()
             )));
         }
-        of_function(&self.body)
+        event::outcome(&self.body)
     }
 
     fn busy(&self) -> Failure {
@@ -79,52 +75,7 @@ impl HandlerAnswer {
     }
 
     fn reason(&self) -> String {
-        words(&String::from_utf8_lossy(&self.body))
-    }
-}
-
-/// What a function's response means. It is a success, whatever it is, unless it says otherwise in the
-/// way of Lambda.
-///
-/// Source: [partial failures](https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html).
-pub(crate) fn of_function(response: &[u8]) -> Result<(), Failure> {
-    let Ok(Value::Object(response)) = serde_json::from_slice(response) else {
-        return Ok(());
-    };
-    let there = |name: &str| response.get(name).filter(|value| !value.is_null());
-    if there("errorMessage").is_some() || there("errorType").is_some() {
-        return Err(function_failed(&Value::Object(response)));
-    }
-    match there("batchItemFailures") {
-        None => Ok(()),
-        Some(Value::Array(failed)) if failed.is_empty() => Ok(()),
-        // There was one record, so every entry means it; Lambda takes what it cannot read the same way.
-        Some(_) => Err(Failure::retry(
-            "the handler reported the record in batchItemFailures",
-        )),
-    }
-}
-
-/// A function's error, as runtimes report it.
-pub(crate) fn function_failed(error: &Value) -> Failure {
-    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
-    let what = [text("errorType"), text("errorMessage")];
-    let what: Vec<_> = what.into_iter().filter(|text| !text.is_empty()).collect();
-    Failure::retry(format!("the function failed: {}", words(&what.join(": "))))
-}
-
-/// Text for a log and a table: one line, short, without control characters and without what names a
-/// person.
-fn words(text: &str) -> String {
-    let text = text.replace(char::is_control, " ");
-    let words = text.split_whitespace().map(|word| match word {
-        word if word.contains('@') => "<address>",
-        word => word,
-    });
-    let text = words.collect::<Vec<_>>().join(" ");
-    match text.char_indices().nth(LONGEST_REASON) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+        event::words(&String::from_utf8_lossy(&self.body))
     }
 }
 
@@ -226,7 +177,7 @@ mod tests {
         let told = failure(422, "no\u{1b}[31m item\r\nfor <ada@example.com>").to_string();
         assert_eq!(told, "the handler answered 422: no [31m item for <address>");
         let long = failure(422, &"ä".repeat(5000)).to_string();
-        assert!(long.chars().count() < LONGEST_REASON + 40, "{long}");
+        assert!(long.chars().count() < 340, "{long}");
         assert_eq!(failure(500, "").to_string(), "the handler answered 500");
         let error =
             "{\"errorType\": \"KeyError\", \"errorMessage\": \"'total'\", \"stackTrace\": []}";

@@ -6,8 +6,9 @@ use serde_json::{Map, Number, Value, json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::core::record::{Record, lambda_event};
+use crate::core::record::Record;
 use crate::engine::handler::{Context, Failure};
+use crate::handlers::event::event;
 
 /// What the body of a request is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,12 +32,6 @@ impl Body {
         };
         Ok(Self(event.to_string().into_bytes()))
     }
-}
-
-/// Lambda's event with this record alone.
-pub(crate) fn event(record: &Record, context: &Context) -> Result<Value, Failure> {
-    let record = lambda_event::write(record, Some(context.stream()));
-    Ok(json!({"Records": [record.map_err(Failure::reject)?]}))
 }
 
 fn plain_event(record: &Record, context: &Context) -> Value {

@@ -7,6 +7,7 @@ use aftercommit::stores::dead_letter::{Reason, Selection};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
+use super::function::until_gone;
 use crate::cli::start::{aftercommit, complaint, on_shop, text};
 use crate::fleet::process::Process;
 use crate::support::embedded::Embedded;
@@ -196,4 +197,56 @@ async fn a_start_waits_for_a_host_that_has_no_address_yet() {
     let why = "--handler http://handler.invalid:8080/: host handler.invalid has no address";
     assert!(log.contains(why), "{log}");
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_of_a_command_are_started_watched_and_stopped_with_the_worker() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let started = folder.path().join("started");
+    let mut command = on_shop(&shop);
+    let function = format!(
+        "echo $AFTERCOMMIT_TABLE$AWS_LAMBDA_RUNTIME_API $$ >> {}; echo hello from the function; \
+         exec sleep 600",
+        started.display()
+    );
+    command
+        .args(["run", "--effect", "placed", "--handler-command", &function])
+        .args(["--processes", "2", "--start", "trim-horizon"]);
+    let mut worker = Process::start(command, folder.path(), "worker");
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    let log = folder.path().join("worker.log");
+    let both = async {
+        while read(&started).lines().count() < 2 || !read(&log).contains("hello from the function")
+        {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LIMIT, both).await.unwrap();
+    worker.stop().await;
+    for line in read(&started).lines() {
+        let (api, process) = line.split_once(' ').unwrap();
+        assert!(
+            api.starts_with("127.0.0.1:"),
+            "the worker's settings are its own: {api}"
+        );
+        until_gone(process).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handler_is_a_url_or_a_command() {
+    let mut command = aftercommit();
+    command
+        .args([
+            "run",
+            "--table",
+            "orders",
+            "--handler",
+            "http://127.0.0.1:1/",
+        ])
+        .args(["--handler-command", "true"]);
+    let told = complaint(&command.output().await.unwrap());
+    assert!(told.contains("cannot be used with"), "{told}");
 }

@@ -2,5 +2,6 @@
 
 mod answers;
 mod command;
+mod function;
 mod outage;
 mod requests;

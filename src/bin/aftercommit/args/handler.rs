@@ -4,10 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use aftercommit::confirmation::smtp::Secret;
+use aftercommit::handlers::function::{FunctionHandler, FunctionSettings};
 use aftercommit::handlers::http::{
     BodyFormat, HandlerUrl, HttpHandler, HttpSettings, WebhookSecret,
 };
 use aftercommit::internal::dependency::{Dependency, Limits};
+use aftercommit::{Context, Effect, Failure, Record, RecordHandler};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
@@ -18,7 +20,7 @@ use crate::fault::Fault;
 /// So many calls at a time, unless it is set.
 const AT_ONCE: usize = 64;
 
-/// The program that handles the records.
+/// The handler that takes the place of the confirmation.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Handler")]
 pub struct HandlerArgs {
@@ -32,6 +34,23 @@ pub struct HandlerArgs {
         value_parser = secret
     )]
     handler: Option<Secret>,
+    /// Command that starts an AWS Lambda function on this machine, such as "python -m awslambdaric
+    /// app.handler", in place of --handler: each change is an invocation
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "AFTERCOMMIT_HANDLER_COMMAND",
+        conflicts_with = "handler"
+    )]
+    handler_command: Option<String>,
+    /// Number of processes of --handler-command; each handles one change at a time
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "AFTERCOMMIT_PROCESSES",
+        default_value = "1"
+    )]
+    processes: NonZeroUsize,
     /// Body of the POST
     #[arg(
         long,
@@ -75,11 +94,36 @@ enum HandlerFormat {
 impl HandlerArgs {
     /// Whether a handler is named.
     pub fn is_set(&self) -> bool {
-        self.handler.is_some()
+        self.handler.is_some() || self.handler_command.is_some()
     }
 
-    /// The handler, if one is named. An error if its host has no address now.
-    pub async fn http(&self) -> Result<Option<HttpHandler>, Fault> {
+    /// The handler, if there is one. Processes of a command are started.
+    pub async fn program(&self) -> Result<Option<Program>, Fault> {
+        if let Some(command) = &self.handler_command {
+            let mut settings = FunctionSettings::new(command);
+            settings.processes = self.processes;
+            let started = FunctionHandler::start(settings).await;
+            let started = started.context("--handler-command: no port on the loopback interface");
+            return Ok(Some(Program::Function(started?)));
+        }
+        let http = self.http().await?;
+        Ok(http.map(|http| Program::Http(Box::new(http))))
+    }
+
+    /// Refused on AWS Lambda, where this process is the function.
+    #[cfg(feature = "lambda")]
+    pub fn must_not_be_command(&self) -> Result<(), Fault> {
+        if self.handler_command.is_none() {
+            return Ok(());
+        }
+        Err(Fault::wrong(
+            "--handler-command starts a Lambda function outside of Lambda: here, give your function the \
+             event source mapping, or run aftercommit as a fleet",
+        ))
+    }
+
+    /// The handler, if a URL is named. An error if its host has no address now.
+    async fn http(&self) -> Result<Option<HttpHandler>, Fault> {
         let Some(url) = &self.handler else {
             return Ok(None);
         };
@@ -131,17 +175,70 @@ impl HandlerArgs {
     }
 
     /// The handler as a dependency with its limits.
-    pub fn dependency(&self, handler: &HttpHandler) -> Dependency {
-        let most = if handler.url().is_emulator() {
-            1
-        } else {
-            AT_ONCE
+    pub fn dependency(&self, program: &Program) -> Dependency {
+        let (name, most) = match program {
+            Program::Function(function) => {
+                let processes = function.processes().get();
+                ("the processes of the handler".to_owned(), processes)
+            }
+            Program::Http(http) => {
+                let most = if http.url().is_emulator() { 1 } else { AT_ONCE };
+                let most = self.handler_calls.map_or(most, NonZeroUsize::get);
+                (format!("the handler {}", http.url()), most)
+            }
         };
         let limits = Limits {
-            name: Some(format!("the handler {}", handler.url())),
-            at_once: self.handler_calls.map_or(most, NonZeroUsize::get),
+            name: Some(name),
+            at_once: most,
             ..Limits::default()
         };
         Dependency::new(&limits, fastrand::Rng::new())
+    }
+}
+
+/// A program in another language. Clones share its connections and processes.
+#[derive(Clone)]
+pub enum Program {
+    /// It is called over HTTP.
+    Http(Box<HttpHandler>),
+    /// It is a Lambda function, whose processes were started here.
+    Function(FunctionHandler),
+}
+
+impl Program {
+    /// The same, for an effect of this name.
+    pub fn effect(self, effect: Effect) -> Self {
+        match self {
+            Self::Http(http) => Self::Http(Box::new(http.effect(effect))),
+            Self::Function(function) => Self::Function(function.effect(effect)),
+        }
+    }
+
+    /// The same, with an effect key for each id.
+    pub fn keyed_by(
+        self,
+        id: impl Fn(&Record) -> Result<String, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        match self {
+            Self::Http(http) => Self::Http(Box::new(http.keyed_by(id))),
+            Self::Function(function) => Self::Function(function.keyed_by(id)),
+        }
+    }
+
+    /// Ends what was started here.
+    pub async fn close(&self) {
+        match self {
+            Self::Http(_) => {}
+            Self::Function(function) => function.stop().await,
+        }
+    }
+}
+
+impl RecordHandler for Program {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Http(http) => http.handle(record, context).await,
+            Self::Function(function) => function.handle(record, context).await,
+        }
     }
 }

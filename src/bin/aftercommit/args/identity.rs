@@ -175,8 +175,10 @@ impl Known {
             return Ok(());
         }
         Err(Fault::wrong(match group {
-            Some(_) => "the group's records go to a handler: name it with --handler",
-            None => "the group sends emails: remove --handler",
+            Some(_) => {
+                "the group's records go to a handler: name it with --handler or --handler-command"
+            }
+            None => "the group sends emails: remove --handler and --handler-command",
         }))
     }
 

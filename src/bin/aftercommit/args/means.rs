@@ -9,14 +9,13 @@ use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::wanted::Wanted;
 use aftercommit::confirmation::{Confirmation, Transport};
 use aftercommit::engine::Identity;
-use aftercommit::handlers::http::HttpHandler;
 use aftercommit::internal::dependency::Dependency;
 use aftercommit::monitor::metrics::Mails;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::{Context, Effect, Failure, Record, RecordHandler};
 use clap::Args;
 
-use crate::args::handler::HandlerArgs;
+use crate::args::handler::{HandlerArgs, Program};
 use crate::args::mail::MailArgs;
 use crate::args::records::RecordArgs;
 use crate::args::sending::{MailServerArgs, SendingArgs};
@@ -24,7 +23,7 @@ use crate::args::tables::LedgerName;
 use crate::fault::Fault;
 use crate::host::aws::Clients;
 
-/// The setting of a group that says that its records go to a program, and how.
+/// The setting of a group that says that its records go to a program.
 pub const HANDLER: &str = "handler";
 
 /// The setting that says how the order's id is derived.
@@ -48,8 +47,8 @@ pub struct MeansArgs {
 pub enum Means {
     /// The confirmation sends an email.
     Mails(Transport),
-    /// A program is called over HTTP.
-    Http(Box<HttpHandler>),
+    /// A program handles the records.
+    Program(Program),
 }
 
 impl Means {
@@ -57,7 +56,7 @@ impl Means {
     pub fn setting(&self) -> Option<&'static str> {
         match self {
             Self::Mails(_) => None,
-            Self::Http(_) => Some("http"),
+            Self::Program(_) => Some("program"),
         }
     }
 
@@ -65,17 +64,17 @@ impl Means {
     pub async fn close(&self) {
         match self {
             Self::Mails(transport) => transport.close().await,
-            Self::Http(_) => {}
+            Self::Program(program) => program.close().await,
         }
     }
 }
 
 impl MeansArgs {
     /// Checks what can be checked without a network, and connects to nothing yet. A handler's host must
-    /// have an address.
+    /// have an address, and a handler's processes are started.
     pub async fn open(&self) -> Result<Means, Fault> {
-        if let Some(handler) = self.handler.http().await? {
-            return Ok(Means::Http(Box::new(handler)));
+        if let Some(program) = self.handler.program().await? {
+            return Ok(Means::Program(program));
         }
         let transport = self.mail.transport().await?;
         self.mail.letter.letterhead()?;
@@ -98,7 +97,7 @@ impl MeansArgs {
     pub fn dependency(&self, means: &Means) -> Dependency {
         match means {
             Means::Mails(transport) => self.mail_server.dependency(transport),
-            Means::Http(handler) => self.handler.dependency(handler),
+            Means::Program(program) => self.handler.dependency(program),
         }
     }
 
@@ -128,8 +127,8 @@ impl MeansArgs {
         means: &Means,
         (effect, wanted): (Effect, Wanted),
     ) -> Result<Handler, Fault> {
-        let http = match means {
-            Means::Http(http) => (**http).clone().effect(effect),
+        let program = match means {
+            Means::Program(program) => program.clone().effect(effect),
             Means::Mails(transport) => {
                 let of = (orders, mapping);
                 let letter = &self.mail.letter;
@@ -138,17 +137,17 @@ impl MeansArgs {
                 return Ok(Handler::Confirmation(Box::new(handler)));
             }
         };
-        let http = if keyed {
-            http.keyed_by(move |record| {
+        let program = if keyed {
+            program.keyed_by(move |record| {
                 let images = [&record.new_image, &record.old_image];
                 let item = images.into_iter().flatten().next();
                 let id = mapping.id_of(item.unwrap_or(&record.keys));
                 id.map_err(|error| Failure::Reject(error.into()))
             })
         } else {
-            http
+            program
         };
-        Ok(Handler::Http(Box::new(http), wanted))
+        Ok(Handler::Program(program, wanted))
     }
 }
 
@@ -156,15 +155,15 @@ impl MeansArgs {
 pub enum Handler {
     /// Sends one email for each order.
     Confirmation(Box<Confirmation<DynamoDbLedger, DynamoDbLookup>>),
-    /// Calls a program with each change that is wanted.
-    Http(Box<HttpHandler>, Wanted),
+    /// Hands each change that is wanted to a program.
+    Program(Program, Wanted),
 }
 
 impl RecordHandler for Handler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        let (http, wanted) = match self {
+        let (program, wanted) = match self {
             Self::Confirmation(confirmation) => return confirmation.handle(record, context).await,
-            Self::Http(http, wanted) => (http, wanted),
+            Self::Program(program, wanted) => (program, wanted),
         };
         let is_wanted = record.new_image.as_ref().map(|item| wanted.wants(item));
         match is_wanted.transpose() {
@@ -172,7 +171,7 @@ impl RecordHandler for Handler {
                 context.did_not_ask();
                 Ok(())
             }
-            Ok(_) => http.handle(record, context).await,
+            Ok(_) => program.handle(record, context).await,
             Err(error) => Err(Failure::Reject(error.into())),
         }
     }
@@ -182,7 +181,7 @@ impl Handler {
     fn confirmation(&self) -> Option<&Confirmation<DynamoDbLedger, DynamoDbLookup>> {
         match self {
             Self::Confirmation(confirmation) => Some(confirmation),
-            Self::Http(..) => None,
+            Self::Program(..) => None,
         }
     }
 

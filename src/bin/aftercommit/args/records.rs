@@ -50,7 +50,7 @@ pub struct RecordArgs {
     )]
     max_age: Duration,
     /// Time limit of one attempt [default: 15m, longer than the 10 minutes that a mail server may take; 1m
-    /// with --handler]
+    /// with --handler or --handler-command]
     #[arg(
         long,
         value_name = "TIME",

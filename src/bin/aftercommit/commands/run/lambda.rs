@@ -39,6 +39,7 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
         }
     }
     let filters = args.records.filters()?;
+    args.means.handler.must_not_be_command()?;
     let means = args.means.open().await?;
     let (shared, followed) = prepared(args, &means, &filters, (None, Here::default())).await?;
     let function = |one| function(args, &shared, one);

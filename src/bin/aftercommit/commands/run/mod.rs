@@ -79,6 +79,10 @@ Examples:
   aftercommit run --table orders --group search --effect search-index \
       --handler http://127.0.0.1:9000/2015-03-31/functions/function/invocations
 
+  # The same function without a container: four processes of its runtime client
+  aftercommit run --table orders --group search --effect search-index \\
+      --handler-command \"python -m awslambdaric app.handler\" --processes 4
+
   # Through Amazon SES, without a mail server
   aftercommit run --table orders --mail ses --mail-from \"Shop <orders@example.com>\"
 
