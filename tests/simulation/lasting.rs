@@ -26,6 +26,7 @@ fn faults() -> Vec<Lasting> {
     vec![
         (Step::Connect, Act::Close, false),
         say(Step::Greeting, "421 4.3.2 too many connections"),
+        (Step::Greeting, Act::Silence, false),
         say(Step::Auth, "535 5.7.8 wrong password"),
         say(Step::Mail, "451 4.7.1 the filter is away"),
         say(Step::Rcpt, "450 4.2.1 greylisted"),

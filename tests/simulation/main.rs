@@ -19,3 +19,4 @@ mod seeds;
 mod smoke;
 mod soak;
 mod spells;
+mod throughput;

@@ -11,6 +11,7 @@ use aftercommit::confirmation::smtp::{Login, Secret, Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, ConfirmationSettings};
 use aftercommit::engine::Timing;
+use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection};
@@ -113,6 +114,11 @@ impl Shop {
         let settings = Settings {
             start: InitialPosition::TrimHorizon,
             seed,
+            // None of a server's faults is an attempt: a single one would be a dead letter.
+            attempts: AttemptLimits {
+                attempts: 1,
+                ..AttemptLimits::default()
+            },
             // Days pass: heartbeats, looks and empty reads are most of what a run costs.
             timing: Timing {
                 lease_duration: Duration::from_mins(5),
