@@ -13,7 +13,7 @@ use crate::relay::{Shop, Staff};
 const CONNECTIONS: f64 = 8.0;
 
 /// Orders that wait when the clock starts.
-const ORDERS: usize = 500;
+const ORDERS: u16 = 500;
 
 /// How long the server takes for each of MAIL, RCPT and DATA.
 const COMMAND: Duration = Duration::from_millis(10);
@@ -44,11 +44,11 @@ async fn of_the_limit(dot: Duration) -> f64 {
         shop.order();
     }
     let began = Instant::now();
-    while shop.server.by_recipient().len() < before + ORDERS {
+    while shop.server.by_recipient().len() < before + usize::from(ORDERS) {
         sleep(Duration::from_millis(10)).await;
     }
     let each = (COMMAND * 3 + dot).as_secs_f64() / CONNECTIONS;
-    each * ORDERS as f64 / began.elapsed().as_secs_f64()
+    each * f64::from(ORDERS) / began.elapsed().as_secs_f64()
 }
 
 /// The numbers are in docs/guarantees.md.
