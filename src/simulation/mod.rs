@@ -28,6 +28,7 @@ pub(crate) mod gate;
 mod mailer;
 mod network;
 mod operator;
+mod pages;
 mod run;
 mod trace;
 mod weather;

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::clocks::Clocks;
 use super::flaw::Flaw;
+use super::pages::Pages;
 use super::world::World;
 use crate::core::group::Identity;
 use crate::core::record::Position;
@@ -196,7 +197,15 @@ impl LeaseStore for Network {
     async fn look_at(&self, reach: Reach, consistency: Consistency) -> anyhow::Result<View> {
         let (world, table, clocks) = (self.world.clone(), self.table.clone(), self.clocks);
         let apply = async move {
-            let mut view = table.seeing(&world.view(consistency), reach);
+            let mut pages = Pages::default();
+            let mut next =
+                || pages.read(&world.view(consistency).within(reach), world.climate.page);
+            while next() {
+                world.count("further pages of a look");
+                let pause = world.with_rng(|rng, fair| delay(rng, fair, world.climate.slow));
+                tokio::time::sleep(pause).await;
+            }
+            let mut view = table.seeing(pages.seen(), reach);
             for row in view.workers.values_mut() {
                 row.lease_duration = clocks.measure(row.lease_duration);
             }

@@ -72,6 +72,8 @@ pub(super) struct Climate {
     pub replaced: u32,
     /// So many leases are few: of more, a worker reads the heartbeats alone most of the time.
     pub few_rows: usize,
+    /// So many rows of the lease table are a page.
+    pub page: usize,
     /// How long an operator leaves the table alone, at the start and after every change behind the
     /// fleet's back.
     pub peace: Duration,
@@ -88,6 +90,7 @@ impl Climate {
             replaced: [0, 0, 4, 12][rng.usize(..4)],
             peace: Duration::from_secs([4, 15, 60][rng.usize(..3)]),
             few_rows: [0, 100][rng.usize(..2)],
+            page: [1, 4, usize::MAX, usize::MAX, usize::MAX][rng.usize(..5)],
         }
     }
 }

@@ -63,6 +63,7 @@ fn every_kind_of_bad_weather_comes() {
         "lapses",
         "gaps",
         "rows too new for a look",
+        "further pages of a look",
     ] {
         assert!(
             counts.0.get(what).is_some_and(|n| *n > 0),

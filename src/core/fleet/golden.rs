@@ -105,15 +105,18 @@ fn number(words: &[&str], name: &str, otherwise: u64) -> u64 {
     value(words, name).map_or(otherwise, |text| text.parse().unwrap())
 }
 
+fn member(rules: Rules) -> Fleet {
+    Fleet::new(rules, 1, fastrand::Rng::with_seed(1), Duration::ZERO)
+}
+
 fn to(who: Option<&Incarnation>) -> &str {
     who.map_or("nobody", Incarnation::worker)
 }
 
 impl Script {
     fn new() -> Self {
-        let rng = fastrand::Rng::with_seed(1);
         Self {
-            fleet: Fleet::new(rules("me"), 1, rng, Duration::ZERO),
+            fleet: member(rules("me")),
             table: View::default(),
             elapsed: Duration::ZERO,
             asked: BTreeMap::new(),
@@ -141,6 +144,13 @@ impl Script {
                     what: "epoch is missing".to_owned(),
                 },
             }),
+            ["many-rows"] => {
+                let few_rows = 0;
+                self.fleet = member(Rules {
+                    few_rows,
+                    ..rules("me")
+                });
+            }
             ["next"] => self.next(said),
             ["leave"] => self.tell(Event::Leave),
             ["stopped", id, how] => self.tell(Event::Stopped(ShardId::new(id), stopped(how))),

@@ -8,6 +8,12 @@
 //! 3. An epoch that I began to give up ([`Holdings::give_up`]), or that ended ([`Holdings::lose`]), is
 //!    never mine again.
 //! 4. An owner is an [`Incarnation`]: a restarted worker inherits nothing by name.
+//!
+//! A fifth keeps a worker from reading a shard beside its children, which have rows only once it needs
+//! no more reading:
+//!
+//! 5. A shard that is continued is not mine, whatever its row says. A look reads page by page, so it
+//!    may show a parent as it was before its end, and a child as it was after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -52,14 +58,23 @@ pub(super) struct Held {
     since: Duration,
 }
 
+/// What a look shows of a shard.
+#[derive(Debug, Clone, Copy)]
+struct Seen<'a> {
+    row: Option<&'a LeaseRow>,
+    /// A child of it, or a later stream, has a row.
+    is_continued: bool,
+}
+
 impl Held {
     /// Whether a look proves that this is not mine any more. A look that began before I gained it
     /// proves nothing, and only a consistent one proves that a row is gone.
-    fn is_lost(self, me: &Incarnation, row: Option<&LeaseRow>, snapshot: &Snapshot) -> bool {
+    fn is_lost(self, me: &Incarnation, seen: Seen<'_>, snapshot: &Snapshot) -> bool {
         if snapshot.began < self.since {
             return false;
         }
-        match row {
+        match seen.row {
+            _ if seen.is_continued => true,
             None => snapshot.consistent,
             Some(row) if row.owner.as_ref() == Some(me) && row.epoch == self.epoch => row.ended(),
             Some(row) => snapshot.consistent || row.epoch > self.epoch,
@@ -193,18 +208,23 @@ impl Holdings {
         let leases = &snapshot.view.leases;
         let known = self.shards.keys().chain(leases.keys());
         let known: BTreeSet<_> = known.cloned().collect();
+        let parents = leases.values().filter_map(|row| row.parent.as_ref());
+        let parents: BTreeSet<_> = parents.collect();
+        let newest = leases.keys().map(ShardId::label).max();
         let mut lost = Vec::new();
         for shard in known {
             let row = leases.get(&shard);
+            let is_continued = parents.contains(&shard) || Some(shard.label()) < newest;
+            let seen = Seen { row, is_continued };
             let mine = self.shards.entry(shard.clone()).or_default();
             let before = mine.owns;
-            mine.owns = before.filter(|held| !held.is_lost(me, row, snapshot));
+            mine.owns = before.filter(|held| !held.is_lost(me, seen, snapshot));
             // What I am giving up may be gone before I have given it.
             let giving = mine
                 .giving
-                .is_some_and(|held| held.is_lost(me, row, snapshot));
+                .is_some_and(|held| held.is_lost(me, seen, snapshot));
             if let Some(row) = row {
-                let names_me = row.owner.as_ref() == Some(me) && !row.ended();
+                let names_me = row.owner.as_ref() == Some(me) && !row.ended() && !is_continued;
                 let adoptable = mine.is_adoptable(row, snapshot.consistent)
                     || self.left_out == Some(Rule::NoStaleEpoch);
                 if trusted && mine.owns.is_none() && names_me && adoptable {

@@ -131,3 +131,23 @@ fn what_is_being_given_up_is_reported_when_a_look_shows_it_gone() {
     let lost = see(&mut holdings, &snapshot(Some(("other", 5)), 2, true), true);
     assert_eq!(lost, [shard()]);
 }
+
+#[test]
+fn a_shard_whose_child_has_a_row_is_not_mine_whatever_its_own_row_says() {
+    let mut holdings = holdings();
+    let alone = snapshot(Some(("me", 3)), 1, true);
+    see(&mut holdings, &alone, true);
+    assert_eq!(holdings.owns(&shard()), Some(3));
+    let mut view = (*alone.view).clone();
+    let child = LeaseRow::new(ShardId::new("b"), Some(shard()), 5);
+    view.leases.insert(child.shard.clone(), child);
+    let pages = Snapshot {
+        view: Arc::new(view),
+        began: Duration::from_secs(2),
+        consistent: false,
+    };
+    assert_eq!(see(&mut holdings, &pages, true), [shard()]);
+    assert_eq!(holdings.owns(&shard()), None);
+    see(&mut holdings, &pages, true);
+    assert_eq!(holdings.owns(&shard()), None, "nor is it adopted again");
+}
