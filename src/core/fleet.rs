@@ -1,39 +1,42 @@
-//! One member of a fleet: who is alive, whose each shard is, and what to do about it.
+//! One member of a fleet: which workers are alive, who owns each shard, and what to do about it.
 //!
-//! [`Fleet`] reads no clock and calls nobody. The caller reports what happened ([`Event`]) with the time,
-//! and makes each [`Command`] a call to the lease table, the stream or a shard's task. Nobody is in
-//! charge: each member decides from the same rows, and each decision is a conditional write that may
-//! lose its race.
+//! [`Fleet`] reads no clock and makes no calls. The caller reports what happened ([`Event`]) with the
+//! time, and turns each [`Command`] into a call to the lease table, the stream or a shard's task. There
+//! is no leader: each member decides from the same rows, and each decision is a conditional write that
+//! may lose its race.
 //!
 //! # The protocol
 //!
-//! **Heartbeats.** Each start of a process has a row and a name of its own ([`Incarnation`]), and raises
-//! its `beat` every `heartbeat_interval`. No clock is compared: whoever sees the same beat for a whole
-//! `lease_duration`, on its own monotonic clock, knows that the worker is dead ([`membership`]).
+//! **Heartbeats.** Each start of a process has a name of its own ([`Incarnation`]) and a row, whose
+//! `beat` it raises every `heartbeat_interval`. No clocks are compared: a worker that sees the same
+//! beat for a whole `lease_duration`, on its own monotonic clock, knows that the other is dead
+//! ([`membership`]).
 //!
-//! **Looks.** Each member reads the heartbeats about once a second, and the leases as often while there
-//! is something to do, or while they are few; else once in a lease duration (`looks.rs`). The rows show
-//! who is alive, and so which shards it should have ([`assign`]): every member computes the same answer.
-//! It takes free leases and those of dead workers, and gives away what is another's ([`plan`]).
+//! **Looks.** Each member reads the heartbeats about once a second. It reads the leases as often while
+//! there is something to do or there are few of them, else once in a lease duration (`looks.rs`). The
+//! rows show which workers are alive, and so which shards each should have ([`assign`]): every member
+//! computes the same answer. It takes free leases and those of dead workers, and gives away shards that
+//! belong to others ([`plan`]).
 //!
-//! **Takes.** A take raises the lease's epoch, and applies only if owner and epoch are those that were
-//! seen, and if a dead owner's beat has not moved since. Every later write of the owner demands owner
-//! and epoch, so a worker that lost its lease can write nothing.
+//! **Takes.** A take raises the lease's epoch. It applies only if the owner and the epoch are still the
+//! ones that were seen, and if a dead owner's beat has not moved since. Every later write of the owner
+//! demands owner and epoch, so a worker that lost its lease can write nothing.
 //!
-//! **Trust.** Until its next write, a worker that was frozen would still begin records of a shard that
-//! somebody else has taken. So it trusts its leases for a fifth less than others wait, counted from the
-//! beginning of its last heartbeat; and for three times as long from the beginning of its last
-//! consistent look, as a row that was deleted is replaced after three lease durations ([`validity`]).
-//! When either runs out, all of its leases are void, for good. Only a consistent look that began after the answer to the
-//! next heartbeat shows what is still its own ([`holdings`]).
+//! **Trust.** A frozen worker would begin records of a shard that another worker has taken, until its
+//! next write fails. So it trusts its leases for a fifth less than others wait, counted from the
+//! beginning of its last heartbeat, and for three times as long from the beginning of its last
+//! consistent look, because a deleted row is replaced after three lease durations ([`validity`]). When
+//! either runs out, all of its leases are void. Only a consistent look that began after the answer to
+//! the next heartbeat shows which are still its own ([`holdings`]).
 //!
-//! **Hand-over.** A shard that is given away is drained first: nothing more begins, what is in flight
-//! ends, and one write stores the checkpoint, the next owner and a higher epoch. A worker that leaves does
-//! so with all, then looks once more for leases in its name, such as a take whose answer was lost.
+//! **Hand-over.** A shard that is given away is drained first: no more records begin, running ones end,
+//! and one write stores the checkpoint, the next owner and a higher epoch. A worker that leaves does
+//! this with all of its shards, then looks once more for leases in its name, such as a take whose
+//! answer was lost.
 //!
-//! **Repair.** A shard's end creates its children's leases. Whatever is missed, one member finds: it
+//! **Repair.** A shard's end creates its children's leases. One member finds whatever was missed: it
 //! compares the stream's listing with the lease table once a minute ([`repair`], [`lineage`]). It also
-//! archives the leases of ended shards whose children have theirs: only this comparison needs them.
+//! archives the leases of ended shards whose children have leases: only this comparison needs them.
 //!
 //! # The states of a worker, and of a shard in its eyes
 //!
@@ -115,7 +118,8 @@ pub struct Fleet {
     agreement: Agreement,
     shards: Shards,
     upkeep: Upkeep,
-    /// Among whom shards were shared last, and last when each had its own.
+    /// The workers that shards were last shared among, and those when each shard last had its right
+    /// owner.
     live: BTreeSet<Incarnation>,
     settled_among: BTreeSet<Incarnation>,
     leaving: Option<Leaving>,
@@ -141,7 +145,7 @@ impl Fleet {
         }
     }
 
-    /// Who this is.
+    /// This member's incarnation.
     pub fn me(&self) -> &Incarnation {
         self.shards.members.me()
     }
@@ -151,7 +155,7 @@ impl Fleet {
         self.shards.members.liveness(name)
     }
 
-    /// Whether listing the stream falls to this worker.
+    /// Whether this worker has to list the stream.
     pub fn is_lister(&self) -> bool {
         self.upkeep.listing.is_mine()
     }
@@ -169,12 +173,12 @@ impl Fleet {
         Some(Lease { hold, until })
     }
 
-    /// The stream answered this worker, be it by a read of a shard.
+    /// The stream answered this worker, perhaps to a read of a shard.
     pub fn reached_the_stream(&mut self) {
         self.upkeep.listing.reached();
     }
 
-    /// Something happened.
+    /// Handles an event.
     pub fn handle(&mut self, event: Event, now: Now) {
         self.pass(now.elapsed);
         match event {
@@ -218,7 +222,7 @@ impl Fleet {
         }
     }
 
-    /// What to do now. Ask until there is nothing, after every event and at [`Fleet::wake_at`].
+    /// What to do now. Ask until there is nothing left, after every event and at [`Fleet::wake_at`].
     pub fn poll(&mut self, now: Now) -> Option<Command> {
         self.pass(now.elapsed);
         if self.out.is_empty() {
@@ -230,7 +234,7 @@ impl Fleet {
         self.out.pop()
     }
 
-    /// When something is due, if nothing else happens until then.
+    /// When something is due, if nothing else happens before.
     pub fn wake_at(&self, now: Duration) -> Duration {
         let limit = self.leaving.map(|leaving| leaving.limit);
         let dues = [self.contact.due(now, &self.rules), limit];
@@ -238,7 +242,7 @@ impl Fleet {
         dues.fold(self.upkeep.listing.due(now), Duration::min)
     }
 
-    /// A lapse of trust, however short, voids everything. Nothing is done before it is noticed.
+    /// A lapse of trust, however short, voids everything. It has to be noticed before anything is done.
     fn pass(&mut self, now: Duration) {
         if self.contact.has_lapsed(now) {
             self.contact.looks.settle(false, now, &self.rules);
@@ -280,7 +284,7 @@ impl Fleet {
         if self.contact.beaten(answer, now, rules, rng) {
             return;
         }
-        // My row is gone: whatever is in its name is nobody's now.
+        // My row is gone: leases in its name belong to nobody now.
         let me = Incarnation::new(&self.rules.worker_id, self.rng.u64(..));
         self.out.note(Note::Reborn(me.clone()));
         self.contact.be_reborn(now);
@@ -319,7 +323,7 @@ impl Fleet {
             self.upkeep.mind_streams(&view, now.elapsed, &mut self.out);
             self.upkeep.repair(&look, &mut self.out);
             if !self.upkeep.is_settled() {
-                // Only looks that come often prove that a row is missing all the time.
+                // Only frequent looks prove that a row has been missing all the time.
                 let soon = begun.at + self.rules.lease_duration / 5;
                 self.contact.looks.consistent_by(soon);
             }
@@ -327,7 +331,7 @@ impl Fleet {
         self.act(now.elapsed);
     }
 
-    /// A look at the heartbeats alone: the leases are looked at once it is others that live.
+    /// A look at the heartbeats alone. If the live workers have changed, the leases are looked at next.
     fn watched(&mut self, seen: &View, now: Duration) {
         self.shards.see_workers(seen, now);
         let members = &self.shards.members;
@@ -338,7 +342,7 @@ impl Fleet {
         }
     }
 
-    /// What a look says, whoever owns what.
+    /// Handles what a look shows, whoever owns the shards.
     fn take_in(&mut self, begun: Begun, view: Arc<View>, now: Duration) {
         for (row, format) in self.contact.looks.report_newer(&view) {
             self.out.note(Note::NewerRow(row, format));
@@ -380,7 +384,7 @@ impl Fleet {
         }
     }
 
-    /// Does what the plan says about the last look, and starts the tasks of what is mine.
+    /// Carries out the plan from the last look, and starts the tasks of my shards.
     fn act(&mut self, now: Duration) {
         let may_act = self.agreement.holds() || self.leaving.is_some();
         if self.contact.trusted().is_none() || !may_act {
@@ -410,7 +414,7 @@ impl Fleet {
         self.tend();
     }
 
-    /// Starts the tasks of what is mine, once the group's row is known.
+    /// Starts the tasks of my shards, once the group's row is known.
     fn tend(&mut self) {
         let group = self.upkeep.group.as_ref();
         if let Some(generation) = group.and(self.contact.trusted()) {
@@ -430,7 +434,7 @@ impl Fleet {
         self.act(now);
     }
 
-    /// Whether the worker that is leaving has left.
+    /// Whether a leaving worker has left.
     fn has_left(&mut self, now: Duration) -> bool {
         let Some(leaving) = &mut self.leaving else {
             return false;

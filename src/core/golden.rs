@@ -1,13 +1,12 @@
-//! Scripts of events and what a machine says to them, in text files. A line that begins with `> ` is an
-//! event; the lines below it are the answer. `UPDATE_GOLDEN=1` writes the answers again: read the
-//! difference.
+//! Scripts of events and a machine's answers, in text files. A line that begins with `> ` is an event;
+//! the lines below it are the answer. `UPDATE_GOLDEN=1` rewrites the answers: read the difference.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// Plays each script of a folder below `src/core`, and compares. There are at least `least` scripts.
-/// `event` plays one event and writes what the machine says.
+/// `event` plays one event and writes the machine's answer.
 pub(super) fn check<S>(
     folder: &str,
     least: usize,
@@ -30,7 +29,7 @@ pub(super) fn check<S>(
     }
 }
 
-/// The script with what the machine says to it.
+/// The script with the machine's answers.
 fn played<S>(text: &str, mut script: S, event: &impl Fn(&mut S, &str, &mut String)) -> String {
     let mut all = String::new();
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! Shards that should have a row and have none.
+//! Shards whose row should exist and does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::snapshot::View;
 use crate::core::shard::{Shard, ShardId};
 
-/// Since when shards have had no row. Only consistent looks count: nobody can still be acting on a row
-/// that was deleted once it has been missing for longer than a look keeps trust alive.
+/// Since when shards have had no row. Only consistent looks count. Once a deleted row has been missing
+/// for longer than a look keeps trust alive, nobody can still be acting on it.
 #[derive(Debug, Clone, Default)]
 pub struct Absences {
     shards: BTreeMap<ShardId, Absent>,
@@ -22,7 +22,7 @@ struct Absent {
 }
 
 impl Absent {
-    /// It is absent still. If nobody looked for a while, it may have been there meanwhile.
+    /// The row is still absent. If nobody looked for a while, it may have existed in between.
     fn still(&mut self, now: Duration, patience: Duration) {
         if now.saturating_sub(self.seen) > patience / 2 {
             self.since = now;
@@ -32,7 +32,7 @@ impl Absent {
 }
 
 impl Absences {
-    /// Whether no shard is without its row.
+    /// Whether every shard has its row.
     pub fn is_empty(&self) -> bool {
         self.shards.is_empty()
     }
@@ -45,8 +45,8 @@ impl Absences {
         }
     }
 
-    /// A consistent look: listing a large stream takes long, and whether a row is still absent, looks
-    /// show in between.
+    /// Records a consistent look. Listing a large stream takes long; looks in between show whether a
+    /// row is still absent.
     pub fn see(&mut self, view: &View, now: Duration) {
         let patience = self.patience;
         self.shards.retain(|id, absent| {
@@ -55,8 +55,8 @@ impl Absences {
         });
     }
 
-    /// A listing and a consistent look show that these have no row. Answers those that have had none
-    /// for long enough.
+    /// A listing and a consistent look show that these shards have no row. Returns those that have had
+    /// none for long enough.
     pub fn missing(&mut self, due: &[Shard], now: Duration) -> Vec<Shard> {
         let ids: BTreeSet<_> = due.iter().map(|shard| &shard.id).collect();
         self.shards.retain(|id, _| ids.contains(id));

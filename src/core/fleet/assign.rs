@@ -1,5 +1,5 @@
-//! Who gets which shard, and who lists the stream: the same answer from the same rows on every
-//! worker.
+//! Which worker gets which shard, and which one lists the stream. Every worker computes the same answer
+//! from the same rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use super::terms::Incarnation;
 use crate::core::hash::hash;
 use crate::core::shard::ShardId;
 
-/// Shares shards among workers: the same answer from the same rows on every worker.
+/// Shares shards among workers. Every worker computes the same answer from the same rows.
 ///
 /// Every worker gets `floor` or `ceil` of `shards / workers`. A worker keeps what it has up to its
 /// share; only what must move moves, to the worker with the highest rendezvous score that has
@@ -63,8 +63,8 @@ pub fn assign<'a>(
         .collect()
 }
 
-/// How many shards each worker is to have: those that have most keep one more if it does not come
-/// out even.
+/// How many shards each worker should have. If the division leaves a remainder, the workers that have
+/// most keep one more.
 fn shares(total: usize, held: &[Vec<(u64, usize)>]) -> Vec<usize> {
     let (floor, over) = (total / held.len(), total % held.len());
     let mut by_load: Vec<_> = (0..held.len()).collect();
@@ -76,7 +76,7 @@ fn shares(total: usize, held: &[Vec<(u64, usize)>]) -> Vec<usize> {
     shares
 }
 
-/// The worker that does a task which only one should do, by rendezvous.
+/// The worker for a task that only one should do, by rendezvous hashing.
 fn chosen<'a>(
     workers: impl Iterator<Item = &'a Incarnation>,
     task: &str,
@@ -85,8 +85,8 @@ fn chosen<'a>(
     workers.max_by_key(|name| score(hash(name.as_str()), of_task))
 }
 
-/// The worker that lists the stream for the fleet: the one that the hash names, of those that can.
-/// If none of them can, one tries all the same.
+/// The worker that lists the stream for the fleet: of those that can, the one that the hash selects. If
+/// none can, one tries anyway.
 pub fn lister<'a>(
     live: &'a BTreeSet<Incarnation>,
     unable: &BTreeSet<&Incarnation>,

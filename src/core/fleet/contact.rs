@@ -9,11 +9,11 @@ use super::rules::{Rule, Rules};
 use super::snapshot::Reach;
 use super::validity::{Generation, LOOKS_LAST, Validity};
 
-/// When to beat and to look, and what that gives.
+/// When to beat and to look, and the trust that results.
 #[derive(Debug)]
 pub(super) struct Contact {
     pub validity: Validity,
-    /// The generation whose leases are mine; another one means that trust has lapsed.
+    /// The generation in which leases are mine. A different one means that trust has lapsed.
     generation: Generation,
     heartbeat: Heartbeat,
     pub looks: Looks,
@@ -30,7 +30,7 @@ impl Contact {
         }
     }
 
-    /// It is now. Answers whether trust has lapsed since this was asked last.
+    /// Moves the time on. Returns whether trust has lapsed since the last call.
     pub fn has_lapsed(&mut self, now: Duration) -> bool {
         self.validity.pass(now);
         let generation = self.validity.generation();
@@ -54,21 +54,20 @@ impl Contact {
         [beat, look].into_iter().flatten().min()
     }
 
-    /// The next heartbeat is due now.
+    /// Makes the next heartbeat due now.
     pub fn beat_now(&mut self, now: Duration) {
         self.heartbeat.due = now;
     }
 
-    /// Begins a heartbeat if one is due. Answers how many there were, and whether the row is there
-    /// already.
+    /// Begins a heartbeat if one is due. Returns its number, and whether the row exists already.
     pub fn begin_beat(&mut self, now: Duration, rules: &Rules) -> Option<(u64, bool)> {
         let due = self.heartbeat.due(self.looks.is_blind(now, rules));
         let is_due = due.is_some_and(|due| due <= now);
         is_due.then(|| self.heartbeat.begin(now, rules.heartbeat_interval))
     }
 
-    /// Begins a look if one is due; one at the leases reaches as far as this. The last one of a worker
-    /// that leaves is consistent, and so is each one without trust.
+    /// Begins a look if one is due. A look at the leases has this reach. The last look of a leaving
+    /// worker is consistent, and so is every look without trust.
     pub fn begin_look(
         &mut self,
         is_last: bool,
@@ -92,7 +91,7 @@ impl Contact {
         Some(begun)
     }
 
-    /// A heartbeat was answered. Answers `false` if this incarnation's row is gone.
+    /// A heartbeat was answered. Returns `false` if this incarnation's row is gone.
     pub fn beaten(
         &mut self,
         answer: Answer<()>,
@@ -124,13 +123,13 @@ impl Contact {
         true
     }
 
-    /// This incarnation is no more: the next one has neither trust nor a row.
+    /// This incarnation is gone: the next one has neither trust nor a row.
     pub fn be_reborn(&mut self, now: Duration) {
         self.validity.revoke(now);
         self.heartbeat = Heartbeat::new(now);
     }
 
-    /// A look failed: the next one comes soon.
+    /// A look failed: the next one follows soon.
     pub fn look_failed(
         &mut self,
         reach: Reach,
@@ -142,7 +141,7 @@ impl Contact {
         self.looks.again_at(reach, now + rules.wait(failures, rng));
     }
 
-    /// Whether a look shows what is mine: a heartbeat vouched for it when it began, and no trust was
+    /// Whether a look shows what is mine: a heartbeat vouched for it when it began, and trust was not
     /// lost since.
     pub fn vouches(&self, begun: Begun, rules: &Rules) -> bool {
         let now = self.validity.beating();
@@ -152,7 +151,7 @@ impl Contact {
         now.is_some() && begun.generation == now
     }
 
-    /// A consistent look that vouches renews trust, from its beginning on.
+    /// A consistent look that vouches renews trust, from its beginning.
     pub fn renew(&mut self, begun: Begun, now: Duration, rules: &Rules) {
         self.looks.renew(begun, rules);
         let counts_from = if rules.left_out == Some(Rule::FreshLook) {

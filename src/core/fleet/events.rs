@@ -1,4 +1,4 @@
-//! What a member is told, and what it asks for.
+//! The events of a member, and its commands.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use crate::core::group::Identity;
 use crate::core::position::Position;
 use crate::core::shard::ShardId;
 
-/// A call failed; it is not known whether it was applied.
+/// A call failed. It is unknown whether it was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failed;
 
 /// The answer to a conditional write. `Ok(None)`: the race was lost.
 pub type Answer<T> = Result<Option<T>, Failed>;
 
-/// What a member is told.
+/// What happened, as reported to a member.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// The heartbeat was answered. `Ok(None)`: its row is gone.
     Heartbeat(Answer<()>),
     /// The look was answered.
     Snapshot(Result<Arc<View>, Failed>),
-    /// The group row was written, or was there: this is it.
+    /// The group row was written, or existed already: this is it.
     Bootstrapped(Result<GroupRow, Failed>),
     /// The change of the group's identity was answered.
     IdentityChanged(Answer<()>),
-    /// A take was answered, with the row as it now stands.
+    /// A take was answered, with the row as it is now.
     Took(ShardId, Answer<Box<LeaseRow>>),
     /// A hand-over was answered, or given up.
     HandedOver(ShardId),
@@ -48,16 +48,16 @@ pub enum Event {
 /// How a shard's task ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// The shard is at its end, and that is written down with its children.
+    /// The shard has ended, and its end is recorded together with its children.
     Finished,
-    /// Drained: everything up to here is settled.
+    /// Drained: everything up to here is finished.
     Drained(Position, Report),
-    /// A write was refused: the lease is somebody else's.
+    /// A write was refused: the lease belongs to another worker.
     Refused,
-    /// The task was told to abandon the shard, or it crashed, or trust lapsed.
+    /// The task was abandoned, or it crashed, or trust lapsed.
     Abandoned,
-    /// A gap, and the settings say to stop: everything up to here is settled, and written down. The
-    /// lease is kept, so that nobody else runs into the same gap.
+    /// The task stopped at a gap, as the settings say. Everything up to here is finished and recorded.
+    /// The lease is kept, so that no other worker reaches the same gap.
     Halted(Position, Report),
 }
 
@@ -70,14 +70,14 @@ pub enum Command {
     Look(Reach, Consistency),
     /// Write the group row, if there is none.
     Bootstrap(GroupRow),
-    /// Replace the group's identity, if it is still this.
+    /// Replace the group's identity, if it is still this one.
     ChangeIdentity {
         /// The identity that the group had.
         seen: Identity,
-        /// The identity that it is to have.
+        /// The new identity.
         new: Identity,
     },
-    /// List the table's streams and their shards, from this stream on.
+    /// List the table's streams and their shards, starting from this stream.
     List(Option<String>),
     /// Take a lease.
     Take(Take),
@@ -87,9 +87,9 @@ pub enum Command {
     Repair(Box<Repair>),
     /// Start the task of a shard that is mine.
     StartShard(Box<Start>),
-    /// Tell the shard's task to drain: to start nothing more, and to report how far it came.
+    /// Tell the shard's task to drain: to start no more records, and to report how far it came.
     Drain(ShardId),
-    /// The shard is not mine any more: from this moment its task may begin nothing.
+    /// The shard is not mine any more: from now on its task must begin nothing.
     Abandon(ShardId),
     /// Something that a person may want to know.
     Note(Note),
@@ -100,37 +100,37 @@ pub enum Command {
 /// A heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beat {
-    /// Who beats.
+    /// The worker.
     pub incarnation: Incarnation,
-    /// How often it has.
+    /// The number of the beat.
     pub beat: u64,
     /// The worker is leaving.
     pub draining: bool,
     /// The worker has not been able to list the stream for a while.
     pub unable_to_list: bool,
-    /// Whether the row is there already. The first heartbeat writes it.
+    /// Whether the row exists already. The first heartbeat writes it.
     pub registered: bool,
 }
 
 /// A lease to give away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandOver {
-    /// Under which it is mine.
+    /// The owner and epoch under which it is mine.
     pub hold: Hold,
-    /// Who gets it; `None`: nobody yet.
+    /// The next owner; `None`: nobody yet.
     pub to: Option<Incarnation>,
     /// How far the shard was handled.
     pub position: Position,
-    /// The progress to write beside it.
+    /// The progress to write with it.
     pub report: Report,
 }
 
 /// A shard's task to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
-    /// Under which the shard is mine.
+    /// The owner and epoch under which the shard is mine.
     pub hold: Hold,
-    /// Its row: where to start.
+    /// Its row, which says where to start.
     pub row: LeaseRow,
     /// The stretch of trust in which the task may work.
     pub generation: Generation,
@@ -145,32 +145,32 @@ pub enum Note {
     Reborn(Incarnation),
     /// The worker drains and hands over.
     Leaving,
-    /// The group begins, by my hand.
+    /// The group begins, started by this worker.
     GroupBegins(InitialPosition),
-    /// The group's identity differs from mine in this.
+    /// How the group's identity differs from mine.
     IdentityDiffers(String),
     /// The row was written by a newer version and is left alone.
     NewerRow(String, u32),
-    /// The row is damaged in this way.
+    /// How the row is damaged.
     MalformedRow(String, String),
-    /// So many rows of leases are created, replaced and removed.
+    /// How many lease rows are created, replaced and archived.
     Repairing {
         /// Missing ones.
         created: usize,
         /// Damaged ones.
         healed: usize,
-        /// Those of ended shards.
+        /// Rows of ended shards.
         removed: usize,
     },
     /// The shard is about to be given to this worker.
     HandingOver(ShardId, Option<Incarnation>),
     /// A lease was taken under this epoch, from this owner.
     Took(ShardId, Epoch, Option<Incarnation>),
-    /// Why what is committed is not read; `None`: it is read again.
+    /// Why committed changes are not read; `None`: they are read again.
     NotReading(Option<String>),
 }
 
-/// The commands that were not asked for yet.
+/// The commands that were not polled yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outbox(VecDeque<Command>);
 

@@ -1,9 +1,9 @@
-//! Scripts of events and the commands that they lead to, in `golden/*.txt`. A line that begins with
-//! `>` is an event; the lines below it are what the member asks for, and what it trusts in.
-//! `UPDATE_GOLDEN=1` writes them again: read the difference.
+//! Scripts of events and the resulting commands, in `golden/*.txt`. A line that begins with `>` is an
+//! event; the lines below it are the member's commands and its leases. `UPDATE_GOLDEN=1` rewrites them:
+//! read the difference.
 //!
-//! The script keeps a lease table. A look shows it, and a take, a hand-over or a repair that succeeds
-//! changes it.
+//! The script keeps a lease table. A look reads it, and a successful take, hand-over or repair changes
+//! it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ struct Script {
     fleet: Fleet,
     table: View,
     elapsed: Duration,
-    /// What was asked for and is not answered.
+    /// Commands that were polled and not answered yet.
     asked: BTreeMap<String, Command>,
     trusted: Option<Duration>,
     mine: Vec<String>,
@@ -301,7 +301,7 @@ impl Script {
         }
     }
 
-    /// What has changed in what the member believes.
+    /// The changes in the member's trust and leases.
     fn state(&mut self, said: &mut String) {
         let trusted = self.fleet.validity().until();
         let trusted = trusted.filter(|until| self.elapsed < *until);
@@ -359,7 +359,7 @@ fn stopped(how: &str) -> Stopped {
     }
 }
 
-/// The name by which a call is answered, if it is one, and the command in words.
+/// The name that answers the call, if it needs an answer, and the command in words.
 fn describe(command: &Command) -> (Option<String>, String) {
     let named = |name: &str, line: String| (Some(name.to_owned()), line);
     match command {

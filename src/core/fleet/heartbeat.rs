@@ -8,15 +8,15 @@ pub(super) struct Heartbeat {
     count: u64,
     /// Whether the row of this incarnation was written.
     pub registered: bool,
-    /// When the one began that is not answered yet.
+    /// When the heartbeat began that is not answered yet.
     in_flight: Option<Duration>,
     pub due: Duration,
-    /// How many in a row failed.
+    /// How many heartbeats in a row failed.
     failures: u32,
 }
 
 impl Heartbeat {
-    /// That of a new incarnation.
+    /// The heartbeat of a new incarnation.
     pub fn new(now: Duration) -> Self {
         Self {
             count: 0,
@@ -27,16 +27,15 @@ impl Heartbeat {
         }
     }
 
-    /// When the next one begins. A worker that cannot see the lease table cannot read its shards, and
-    /// says so by falling silent, so that others take them. `None`: not before something else has
-    /// happened.
+    /// When the next heartbeat begins. A worker that cannot see the lease table cannot read its shards.
+    /// It stops beating, so that others take them. `None`: not before something else has happened.
     pub fn due(&self, is_blind: bool) -> Option<Duration> {
         let silent = self.in_flight.is_some() || self.registered && is_blind;
         (!silent).then_some(self.due)
     }
 
-    /// Begins one; the next is due after `interval`. Answers how many there were, and whether the row
-    /// is there already.
+    /// Begins a heartbeat; the next is due after `interval`. Returns its number, and whether the row
+    /// exists already.
     pub fn begin(&mut self, now: Duration, interval: Duration) -> (u64, bool) {
         self.count += 1;
         self.in_flight = Some(now);
@@ -44,7 +43,7 @@ impl Heartbeat {
         (self.count, self.registered)
     }
 
-    /// It is answered, somehow. Answers when it began.
+    /// A heartbeat ended, successfully or not. Returns when it began.
     pub fn end(&mut self) -> Option<Duration> {
         self.in_flight.take()
     }
@@ -55,7 +54,7 @@ impl Heartbeat {
         self.failures = 0;
     }
 
-    /// Answers how many in a row failed.
+    /// Returns how many in a row failed.
     pub fn failed(&mut self) -> u32 {
         self.failures += 1;
         self.failures

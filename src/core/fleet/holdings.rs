@@ -2,9 +2,10 @@
 //!
 //! Four rules, each needed, keep two workers from owning one shard:
 //!
-//! 1. A start, and every lapse of trust, voids all I own ([`Holdings::lapse`]) until a consistent
-//!    look that began after trust was restored. Looks and answers from before a lapse are void.
-//! 2. I adopt no epoch lower than the highest that I have seen for the shard.
+//! 1. A start, and every lapse of trust, voids everything that I own ([`Holdings::lapse`]) until a
+//!    consistent look that began after trust was restored. Looks and answers from before a lapse are
+//!    void.
+//! 2. I adopt no epoch lower than the highest one that I have seen for the shard.
 //! 3. An epoch that I began to give up ([`Holdings::give_up`]), or that ended ([`Holdings::lose`]), is
 //!    never mine again.
 //! 4. An owner is an [`Incarnation`]: a restarted worker inherits nothing by name.
@@ -27,16 +28,16 @@ use crate::core::shard::ShardId;
 #[cfg(test)]
 mod tests;
 
-/// What I know of the shards that concern me.
+/// What I know about my shards, and about those that I might take.
 #[derive(Debug, Clone)]
 pub struct Holdings {
     shards: BTreeMap<ShardId, Holding>,
-    /// How long the epochs of a row that is gone are remembered.
+    /// How long the epochs of a deleted row are remembered.
     remembered: Duration,
     left_out: Option<Rule>,
 }
 
-/// What I know of one shard.
+/// What I know about one shard.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Holding {
     /// It is mine.
@@ -47,7 +48,7 @@ pub(super) struct Holding {
     given_up: Option<Epoch>,
     /// The highest epoch that I ever saw.
     pub highest: Epoch,
-    /// When its row was last there.
+    /// When its row was last seen.
     seen: Duration,
 }
 
@@ -67,7 +68,7 @@ struct Seen<'a> {
 }
 
 impl Held {
-    /// Whether a look proves that this is not mine any more. A look that began before I gained it
+    /// Whether a look proves that this is not mine any more. A look that began before I got the lease
     /// proves nothing, and only a consistent one proves that a row is gone.
     fn is_lost(self, me: &Incarnation, seen: Seen<'_>, snapshot: &Snapshot) -> bool {
         if snapshot.began < self.since {
@@ -96,22 +97,21 @@ impl Holding {
     }
 }
 
-/// What a look proves, to whom, and when.
+/// The result of a look, with what it needs to count as proof.
 #[derive(Debug, Clone, Copy)]
 pub struct Sight<'a> {
     /// Who looked.
     pub me: &'a Incarnation,
     /// What the look saw.
     pub snapshot: &'a Snapshot,
-    /// Trust holds and nothing has lapsed since before the look began. Without it nothing is
-    /// adopted.
+    /// Trust holds, and nothing has lapsed since before the look began. Otherwise nothing is adopted.
     pub trusted: bool,
     /// The time on my clock.
     pub now: Duration,
 }
 
 impl Holdings {
-    /// Those of a worker that owns nothing. The epochs of a row that is gone are `remembered` for so
+    /// The holdings of a worker that owns nothing. The epochs of a deleted row are remembered for this
     /// long.
     pub fn new(remembered: Duration, left_out: Option<Rule>) -> Self {
         Self {
@@ -121,7 +121,7 @@ impl Holdings {
         }
     }
 
-    /// Trust lapsed: nothing is mine until a consistent look says so.
+    /// Trust lapsed: nothing is mine until a consistent look shows it.
     pub fn lapse(&mut self) {
         for shard in self.shards.values_mut() {
             shard.owns = None;
@@ -165,7 +165,7 @@ impl Holdings {
         valid.then_some(epoch)
     }
 
-    /// An answer showed this epoch: it is never to be undercut.
+    /// An answer showed this epoch: no lower one is ever adopted.
     pub fn heard(&mut self, shard: &ShardId, epoch: Epoch) {
         let mine = self.shards.entry(shard.clone()).or_default();
         mine.highest = mine.highest.max(epoch);
@@ -180,7 +180,7 @@ impl Holdings {
         Some(held.epoch)
     }
 
-    /// The shard is given up, or it is not known whether it is.
+    /// The shard is given up, or it is unknown whether it is.
     pub fn gave_up(&mut self, shard: &ShardId) {
         if let Some(mine) = self.shards.get_mut(shard) {
             mine.giving = None;
@@ -196,8 +196,8 @@ impl Holdings {
         }
     }
 
-    /// Takes in what a look saw, and answers the shards that are not mine any more under the epoch
-    /// under which they were.
+    /// Handles what a look saw. Returns the shards that are not mine any more, with the epoch under
+    /// which they were.
     pub fn see(&mut self, sight: Sight<'_>) -> Vec<ShardId> {
         let Sight {
             me,
@@ -219,7 +219,7 @@ impl Holdings {
             let mine = self.shards.entry(shard.clone()).or_default();
             let before = mine.owns;
             mine.owns = before.filter(|held| !held.is_lost(me, seen, snapshot));
-            // What I am giving up may be gone before I have given it.
+            // A row that I am giving up may be gone before the hand-over is answered.
             let giving = mine
                 .giving
                 .is_some_and(|held| held.is_lost(me, seen, snapshot));
@@ -241,7 +241,7 @@ impl Holdings {
                 lost.push(shard);
             }
         }
-        // A row that is deleted may come again: until then its epochs are remembered.
+        // A deleted row may come back: until then its epochs are remembered.
         self.shards.retain(|_, mine| {
             mine.owns.is_some()
                 || mine.giving.is_some()

@@ -1,5 +1,5 @@
-//! Where a new lease begins: what is older than the group, and what the stream may have forgotten
-//! before the shard had a lease.
+//! Where a new lease begins: what is older than the group, and what the stream may have trimmed before
+//! the shard had a lease.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -8,14 +8,14 @@ use super::rows::{Checkpoint, GapRow, GroupRow, InitialPosition, LeaseRow, WHOLE
 use super::snapshot::View;
 use crate::core::shard::{Shard, ShardId};
 
-/// What the stream is about to trim when a fleet starts from the horizon is not the fleet's: this
-/// part of the stream's retention (half an hour of 24 hours). So the first reads may come some
-/// minutes after the bootstrap before they count as late.
+/// When a fleet starts from the horizon, it does not claim what the stream is about to trim: this part
+/// of the stream's retention (half an hour of 24 hours). So the first reads may come some minutes after
+/// the bootstrap before they count as late.
 pub const EDGE: f64 = 0.02;
 
 /// The stream's times are rounded down (to the second on AWS, to the minute by Amazon's local
-/// emulator), and the service's own time is known to some seconds. So `latest` begins this much
-/// early: the edge is approximate, but nothing that was committed after the bootstrap is skipped.
+/// emulator), and the service's own time is known to within some seconds. So `latest` begins this much
+/// early: the edge is approximate, but no record that was committed after the bootstrap is skipped.
 const START_SLACK: Duration = Duration::from_mins(1);
 
 /// When the group began, and what the stream has kept since.
@@ -28,7 +28,7 @@ pub(super) struct Horizon<'a> {
 }
 
 impl Horizon<'_> {
-    /// What was created before this is older than the group.
+    /// Records that were created before this are older than the group.
     pub fn starts_at(&self) -> Option<SystemTime> {
         let group = self.group?;
         match group.initial {
@@ -37,9 +37,9 @@ impl Horizon<'_> {
         }
     }
 
-    /// Nothing in a shard is older than what was settled in its parent, than its stream, or than
-    /// what the fleet wants. A fleet that starts from the horizon wants what the stream held at its
-    /// bootstrap, short of [`EDGE`].
+    /// A lower bound for the times of a shard's unread records: they are not older than what was
+    /// finished in its parent, than the stream, or than what the fleet wants. A fleet that starts from
+    /// the horizon wants what the stream held at its bootstrap, except for [`EDGE`].
     pub fn complete_until(
         &self,
         view: &View,
@@ -56,7 +56,7 @@ impl Horizon<'_> {
         settled.or(of_fleet.max(created))
     }
 
-    /// Whether the stream may have forgotten a shard between the bootstrap and the first leases.
+    /// Whether the stream may have trimmed a shard between the bootstrap and the first leases.
     pub fn starts_late(&self) -> bool {
         let soon = self.retention.mul_f64(EDGE / 2.0);
         self.group.is_none_or(|row| {
@@ -65,9 +65,9 @@ impl Horizon<'_> {
         })
     }
 
-    /// The parents of new leases that the stream has forgotten before they ever had a lease. What
-    /// such a parent continued may be forgotten as well, unless a shard that was read names it as
-    /// its child: nothing else names it.
+    /// The parents of new leases that the stream dropped before they ever had a lease. Their own
+    /// parents may have been dropped as well, unless a shard that was read names them as its children:
+    /// nothing else does.
     pub fn never_leased(&self, new: &[LeaseRow], listed: &[Shard], view: &View) -> Vec<GapRow> {
         let parents = new.iter().filter_map(|row| row.parent.as_ref());
         let lost = parents.filter(|parent| {

@@ -5,7 +5,7 @@
 
 use crate::core::group::Identity;
 
-/// What is known of the group's identity.
+/// What is known about the group's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
     /// No consistent look has shown it yet.
@@ -20,11 +20,11 @@ enum Known {
 /// What to do about the group's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Compared {
-    /// Nothing new.
+    /// Nothing.
     Known,
     /// Replace it by this worker's.
     Change,
-    /// It differs in this: the worker leaves.
+    /// It differs in this way: the worker leaves.
     Differs(String),
 }
 
@@ -32,7 +32,7 @@ pub(super) enum Compared {
 #[derive(Debug, Clone)]
 pub(super) struct Agreement {
     /// Whether this worker may still replace the group's identity: once in its life, so that two
-    /// workers cannot replace each other's in turn.
+    /// workers do not replace each other's in turn.
     accepts: bool,
     known: Known,
 }

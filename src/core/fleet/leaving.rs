@@ -17,7 +17,7 @@ pub(super) struct Leaving {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Waiting,
-    /// It holds nothing: one more look shows whether anything is in its name.
+    /// It holds nothing: one more look shows whether any lease names it.
     LookAgain,
     Left,
 }
@@ -35,9 +35,9 @@ impl Leaving {
         self.empty_since.is_some()
     }
 
-    /// It has left once everything is handed over, and a look that began after that has seen nothing in
-    /// its name, such as a take whose answer was lost. A look that is not answered is not waited for,
-    /// and in the end nothing is.
+    /// Whether the worker has left: everything is handed over, and a look that began after that saw no
+    /// lease in its name, such as a take whose answer was lost. It does not wait for a look that is not
+    /// answered, and past its deadline it waits for nothing.
     pub fn step(&mut self, shards: &Shards, registered: bool, now: Duration) -> Step {
         let left = |left: bool| if left { Step::Left } else { Step::Waiting };
         if !shards.is_empty() {
@@ -45,7 +45,7 @@ impl Leaving {
             return left(now >= self.limit);
         }
         if !registered {
-            // Nothing can be in a name that nobody knows.
+            // No lease can name an incarnation that was never registered.
             return Step::Left;
         }
         let Some(since) = self.empty_since else {

@@ -1,15 +1,15 @@
 //! The shard tree: which shards a fleet should be reading.
 //!
-//! One rule carries the lineage: **a lease row exists for a shard only once its parent needs no
-//! more reading.** So a child that is read before its parent is finished cannot be written down at
-//! all, and a row that is missing can be told from one that is not due yet.
+//! One rule carries the lineage: **a lease row exists for a shard only once its parent needs no more
+//! reading.** So no row can exist for a child that would be read before its parent is finished, and a
+//! missing row can be told from one that is not due yet.
 //!
 //! A shard of DynamoDB Streams has at most one parent: shards split and roll over, they never
 //! merge.
 //!
 //! The streams of a table continue each other in the same way. **A shard of a stream has a row only
-//! once every shard of the earlier streams needs no more reading**; so a stream with a row tells
-//! that all earlier ones are passed.
+//! once every shard of the earlier streams needs no more reading**. So a stream with a row shows that
+//! all earlier ones are finished.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,16 +22,16 @@ use crate::core::shard::{Shard, ShardId};
 #[cfg(test)]
 mod tests;
 
-/// The shard tree: the shards that the stream lists, and the rows that the fleet has.
+/// The shard tree: the shards that the stream lists, and the rows of the fleet.
 #[derive(Debug, Clone)]
 pub struct Tree<'a> {
     listed: BTreeMap<ShardId, Option<ShardId>>,
-    /// `None`: there is a row that cannot be read. Its shard and its children are left alone.
+    /// `None`: the row exists and cannot be read. Its shard and its children are left alone.
     rows: BTreeMap<ShardId, Option<&'a LeaseRow>>,
     left_out: Option<Rule>,
 }
 
-/// Whether nothing of a shard has been handled yet, or that is not known.
+/// Whether nothing of a shard has been handled yet, or that is unknown.
 fn is_unread(row: Option<&LeaseRow>) -> bool {
     row.is_none_or(|row| row.checkpoint == Checkpoint::At(Position::Horizon))
 }
@@ -52,17 +52,16 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The shards that a fleet which starts from now on begins with: those of the newest stream
-    /// that nothing continues yet. A closed one counts too, since its children may not be visible
-    /// yet.
+    /// The shards from which a fleet with `latest` begins: those of the newest stream without listed
+    /// children. A closed one counts too, since its children may not be visible yet.
     pub fn leaves(&self) -> Vec<Shard> {
         let parents: BTreeSet<_> = self.listed.values().flatten().collect();
         let newest = self.listed.keys().map(ShardId::label).max();
         self.shards(|id, _| !parents.contains(id) && Some(id.label()) == newest)
     }
 
-    /// The shards that should have a row and have none: whose parent and whose earlier streams need
-    /// no more reading, and which nothing that has a row continues.
+    /// The shards that should have a row and have none: their parent and their earlier streams need no
+    /// more reading, and no shard with a row continues them.
     pub fn due(&self) -> Vec<Shard> {
         let passed = self.passed();
         let open = self.oldest_open(&passed);
@@ -74,10 +73,9 @@ impl<'a> Tree<'a> {
         })
     }
 
-    /// The rows of ended shards that nobody needs any more: the stream has forgotten the shard,
-    /// and whatever continues it has been read from. That is each of its children, and a later
-    /// stream where it has none: until then its row holds the epoch that the later stream's must
-    /// exceed.
+    /// The rows of ended shards that nobody needs any more: the stream has dropped the shard, and
+    /// whatever continues it has been read from. That is each of its children, or, if it has none, a
+    /// later stream. Until then its row holds the epoch that the later stream's epochs must exceed.
     pub fn removable(&self) -> Vec<ShardId> {
         let needs_it = |child: &ShardId| match self.rows.get(child) {
             Some(row) => is_unread(*row),
@@ -109,8 +107,8 @@ impl<'a> Tree<'a> {
         removable.map(|row| row.shard.clone()).collect()
     }
 
-    /// The rows of ended shards that only a comparison with the listing still needs: of those that are
-    /// not `archived` yet, the ones that are continued, and whose children all have rows.
+    /// The rows of ended shards that only a comparison with the listing still needs: the shard is
+    /// continued, all of its children have rows, and the row is not `archived` yet.
     pub fn archivable(&self, archived: &BTreeSet<ShardId>) -> Vec<ShardId> {
         let listed = self.listed.iter();
         let listed = listed.filter_map(|(id, parent)| Some((parent.as_ref()?, id)));
@@ -130,7 +128,7 @@ impl<'a> Tree<'a> {
         ended.cloned().collect()
     }
 
-    /// Whether the shard needs no more reading, since something that continues it has a row.
+    /// Whether the shard needs no more reading, because a shard that continues it has a row.
     pub fn is_passed(&self, shard: &ShardId) -> bool {
         self.passed().contains(shard)
     }
@@ -142,7 +140,7 @@ impl<'a> Tree<'a> {
         open.is_none_or(|open| open.label() > Some(label))
     }
 
-    /// The shards that continue this one, as far as they are listed.
+    /// The listed shards that continue this one.
     pub fn children(&self, shard: &ShardId) -> Vec<ShardId> {
         let children = self.listed.iter();
         children
@@ -172,8 +170,8 @@ impl<'a> Tree<'a> {
         open.min_by_key(|id| id.label())
     }
 
-    /// Every ancestor of a shard that has a row, and every shard of an earlier stream. By the rules
-    /// of this module they are all settled.
+    /// Every ancestor of a shard that has a row, and every shard of an earlier stream. By the rules of
+    /// this module they are all finished.
     fn passed(&self) -> BTreeSet<ShardId> {
         let newest = self.rows.keys().map(ShardId::label).max();
         let all = self.listed.keys().chain(self.rows.keys());

@@ -1,6 +1,6 @@
 //! When a worker lists the stream, and what the last listing said.
 //!
-//! One worker, which the hash names, lists the stream about once a minute.
+//! One worker, selected by a hash, lists the stream about once a minute.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,41 +12,41 @@ use super::snapshot::View;
 use super::terms::Incarnation;
 use crate::core::shard::ShardId;
 
-/// After so many failures in a row a worker says that it cannot list, so that another does. It goes
-/// on trying once an interval, to know when it can again.
+/// After this many failures in a row a worker reports that it cannot list, so that another does. It
+/// retries once an interval, to notice when it can again.
 const FAILURES: u32 = 3;
 
-/// Where nobody else lists, the next look at whether to list comes with something else.
+/// While another worker lists, the next check whether to list comes with some other event.
 const NOT_SOON: Duration = Duration::from_hours(1);
 
-/// When to list, and what the last listing said.
+/// When to list, and the result of the last listing.
 #[derive(Debug, Clone, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[allow(clippy::struct_excessive_bools, reason = "the facts are independent")]
 pub(super) struct Listing {
     due: Duration,
-    /// Whether listing falls to me.
+    /// Whether this worker has to list.
     mine: bool,
     in_flight: Option<Asked>,
-    /// How many times in a row listing failed.
+    /// How many listings in a row failed.
     failures: u32,
-    /// Whether some lease cannot be read, and so not what it leaves due. It may be an archived one,
-    /// which only those see who list.
+    /// Whether some lease cannot be read, so that it is unknown which leases it leaves due. It may be
+    /// archived, which only a worker that lists sees.
     pub unread: bool,
-    /// Whether the stream ever answered me.
+    /// Whether the stream ever answered this worker.
     reached: bool,
-    /// There is no group yet: what the stream lists now is what it starts from.
+    /// There is no group yet: it starts from what the stream lists now.
     pub first: bool,
     /// A listing that was not compared with the lease table yet.
     pub known: Option<Known>,
-    /// Why nothing that is committed can be read, by the last listing.
+    /// Why committed changes cannot be read, according to the last listing.
     trouble: Option<String>,
     /// The newest stream of the last listing.
     newest: Option<String>,
-    /// Nothing was left to read at the last look.
+    /// The last look found nothing left to read.
     idle: bool,
 }
 
-/// A listing that is not answered yet.
+/// A listing in progress.
 #[derive(Debug, Clone)]
 struct Asked {
     began: Duration,
@@ -54,20 +54,20 @@ struct Asked {
     ended_before: BTreeSet<ShardId>,
 }
 
-/// A listing.
+/// A finished listing.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     pub listed: Listed,
     pub began: Duration,
-    /// A large stream is listed page by page, which takes a while.
+    /// When it began. Listing a large stream page by page takes a while.
     came: Duration,
-    /// The shards that were known to have ended before it began: if one is not listed, the stream has
-    /// forgotten it. Of a shard that came later the listing proves nothing.
+    /// The shards that were known to have ended before it began. If one of them is not listed, the
+    /// stream has dropped it. About a shard that came later the listing proves nothing.
     pub ended_before: BTreeSet<ShardId>,
 }
 
 impl Known {
-    /// Whether the stream may have forgotten meanwhile what this would bring back.
+    /// Whether the stream may by now have dropped what this listing would bring back.
     pub fn is_old(&self, now: Duration, rules: &Rules) -> bool {
         let took = self.came.saturating_sub(self.began);
         now.saturating_sub(self.came) > rules.lease_duration.max(took)
@@ -82,7 +82,8 @@ impl Listing {
         }
     }
 
-    /// Whether listing falls to me. Who cannot read a row does not know what it leaves due.
+    /// Whether this worker has to list. A worker that cannot read a lease cannot tell what it leaves
+    /// due.
     pub fn elect(&mut self, live: &BTreeSet<Incarnation>, view: &View, me: &Incarnation) {
         let newest = view.newest_format();
         let workers = view.workers.values();
@@ -95,17 +96,17 @@ impl Listing {
         self.mine
     }
 
-    /// Whether listing has failed for a while, or is of no use.
+    /// Whether listing has failed for a while, or is useless.
     pub fn is_unable(&self) -> bool {
         self.failures >= FAILURES || self.unread
     }
 
-    /// The stream answered me, be it by a read of a shard.
+    /// The stream answered this worker, perhaps to a read of a shard.
     pub fn reached(&mut self) {
         self.reached = true;
     }
 
-    /// Nothing is left to read, or something is: the first is a reason to list at once.
+    /// Records whether nothing is left to read, which is a reason to list at once.
     pub fn mind_idle(&mut self, idle: bool, now: Duration) {
         if idle && !self.idle {
             self.due = now;
@@ -113,7 +114,7 @@ impl Listing {
         self.idle = idle;
     }
 
-    /// Why nothing that is committed can be read, if this worker can tell.
+    /// Why committed changes cannot be read, if this worker can tell.
     pub fn trouble(&self, idle: bool) -> Option<String> {
         self.trouble.clone().filter(|_| self.mine || idle)
     }
@@ -132,18 +133,18 @@ impl Listing {
         }
     }
 
-    /// The next one begins then.
+    /// Sets when the next one begins.
     pub fn again_at(&mut self, at: Duration) {
         self.due = at;
     }
 
-    /// Every worker lists once, to know that it can reach the stream.
+    /// Every worker lists once, to learn whether it can reach the stream.
     fn is_wanted(&self) -> bool {
         let falls_to_me = self.mine || self.first || self.is_unable() || !self.reached;
         falls_to_me && self.in_flight.is_none()
     }
 
-    /// Begins a listing. While nothing is left to read, a later stream is looked for more often.
+    /// Begins a listing. While nothing is left to read, it looks for a later stream more often.
     pub fn begin(
         &mut self,
         ended_before: BTreeSet<ShardId>,

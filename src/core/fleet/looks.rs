@@ -1,9 +1,9 @@
 //! When a worker looks at the lease table, and at which rows.
 //!
-//! A look at a small table reads all that is current, every `look_interval`. A look at a large one is
-//! dear, and nothing in it changes most of the time: only heartbeats do. So while the plan leaves
-//! nothing to do, a worker reads the heartbeats alone every `look_interval`, and the leases once in a
-//! lease duration, or as soon as somebody joins, leaves or dies.
+//! A look at a small table reads all current rows, every `look_interval`. A look at a large one is
+//! expensive, and most of the time only heartbeats change. So while the plan has nothing to do, a
+//! worker reads only the heartbeats every `look_interval`, and the leases once in a lease duration, or
+//! as soon as a worker joins, leaves or dies.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::rules::Rules;
 use super::snapshot::{Consistency, Reach, Unfit, View};
 use super::validity::{Generation, LOOKS_LAST};
 
-/// So many rows are read every `look_interval` while there is something to do: some 50 read units.
+/// This many rows are read every `look_interval` while there is something to do: about 50 read units.
 const MANY_ROWS: usize = 1_000;
 
-/// After so many lease durations without a look at the lease table a worker stops beating.
+/// After this many lease durations without a look at the lease table a worker stops beating.
 const BLIND_AFTER: u32 = 2;
 
-/// A look that is not answered yet.
+/// A look in progress.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Begun {
     pub at: Duration,
@@ -46,18 +46,18 @@ pub(super) struct Looks {
     due: Duration,
     workers_due: Duration,
     consistent_due: Duration,
-    /// When a worker dies, unless it beats until then.
+    /// When the next worker dies, unless it beats before.
     death: Option<Duration>,
     /// When the last look at the leases began.
     began: Duration,
-    /// When the last consistent one began that was answered.
+    /// When the last answered consistent look began.
     seen_at: Duration,
-    /// How many rows that one saw.
+    /// How many rows it saw.
     rows: usize,
-    /// Whether it left nothing to do, and when one did.
+    /// Whether it found nothing to do, and when one last did.
     settled: bool,
     settled_at: Duration,
-    /// How many in a row failed.
+    /// How many looks in a row failed.
     failures: u32,
     /// The rows of a newer version that were reported.
     newer: BTreeSet<String>,
@@ -81,41 +81,42 @@ impl Looks {
         }
     }
 
-    /// When the next one begins, if nothing else happens. `None`: not before this one has ended.
+    /// When the next look begins, if nothing else happens. `None`: not before the present one has
+    /// ended.
     pub fn due(&self, rules: &Rules) -> Option<Duration> {
         let workers = self.is_large(rules).then_some(self.workers_due);
         let dues = [Some(self.due), self.death, workers].into_iter().flatten();
         dues.min().filter(|_| self.in_flight.is_none())
     }
 
-    /// Whether the leases are to be looked at now, not the heartbeats alone.
+    /// Whether the next look is at the leases, not at the heartbeats alone.
     pub fn are_leases_due(&self, now: Duration) -> bool {
         self.due <= now || self.death.is_some_and(|death| death <= now)
     }
 
-    /// Whether the next one is consistent in any case.
+    /// Whether the next look has to be consistent.
     pub fn is_consistent_due(&self, now: Duration) -> bool {
         self.consistent_due <= now
     }
 
-    /// The next one is consistent, and begins now, or once this one has ended.
+    /// Makes the next look consistent and due now, or once the present one has ended.
     pub fn hurry(&mut self, now: Duration) {
         self.due = now;
         self.consistent_due = now;
     }
 
-    /// The next consistent one begins no later than then.
+    /// Makes the next consistent look begin no later than this.
     pub fn consistent_by(&mut self, at: Duration) {
         self.due = self.due.min(at);
         self.consistent_due = self.consistent_due.min(at);
     }
 
-    /// The next death, as the last look tells it: the leases are to be looked at then.
+    /// Sets the time of the next death according to the last look: the leases are looked at then.
     pub fn expect_death(&mut self, at: Option<Duration>) {
         self.death = at;
     }
 
-    /// Whether everything is as the plan has it now.
+    /// Whether everything is as the plan wants it.
     pub fn settle(&mut self, settled: bool, now: Duration, rules: &Rules) {
         if settled {
             self.settled_at = now;
@@ -125,8 +126,8 @@ impl Looks {
         self.settled = settled;
     }
 
-    /// Whether every worker has looked at the leases since everything was as the plan had it, and so
-    /// waits for what it is to get. A change among the workers they see sooner.
+    /// Whether every worker has looked at the leases since everything was as the plan wants it, and so
+    /// waits for the shards that it will get. Workers see a change among themselves sooner.
     pub fn all_have_looked(&self, now: Duration, rules: &Rules) -> bool {
         !self.is_large(rules) || now.saturating_sub(self.settled_at) > rules.lease_duration
     }
@@ -145,18 +146,18 @@ impl Looks {
         }
     }
 
-    /// It is answered, somehow.
+    /// A look ended, successfully or not.
     pub fn end(&mut self) -> Option<Begun> {
         self.in_flight.take()
     }
 
-    /// Answers how many in a row failed.
+    /// Returns how many in a row failed.
     pub fn failed(&mut self) -> u32 {
         self.failures += 1;
         self.failures
     }
 
-    /// One of this reach failed: the next one begins then.
+    /// A look with this reach failed: the next one begins at this time.
     pub fn again_at(&mut self, reach: Reach, at: Duration) {
         if reach == Reach::Workers {
             self.workers_due = at;
@@ -175,17 +176,17 @@ impl Looks {
         }
     }
 
-    /// Consistent ones keep trust alive: there is time for several tries before it ends.
+    /// Consistent looks keep trust alive: there is time for several attempts before it ends.
     pub fn renew(&mut self, begun: Begun, rules: &Rules) {
         self.consistent_due = begun.at + rules.lease_duration * LOOKS_LAST / 3;
     }
 
-    /// Whether the lease table could not be seen for so long that others had better go on.
+    /// Whether this worker could not see the lease table for so long that others should take over.
     pub fn is_blind(&self, now: Duration, rules: &Rules) -> bool {
         now.saturating_sub(self.seen_at) > rules.lease_duration * BLIND_AFTER
     }
 
-    /// How often the leases are read while there is something to do: of very many, less often.
+    /// How often the leases are read while there is something to do. Less often if there are very many.
     fn interval(&self, rules: &Rules) -> Duration {
         let many = u32::try_from(self.rows / MANY_ROWS).unwrap_or(u32::MAX);
         let interval = rules.look_interval.saturating_mul(many.max(1));
@@ -196,7 +197,7 @@ impl Looks {
         self.rows > rules.few_rows
     }
 
-    /// Rows that a newer version wrote, with their formats: each is reported once.
+    /// Rows that a newer version wrote, with their formats. Each is reported once.
     pub fn report_newer(&mut self, view: &View) -> Vec<(String, u32)> {
         let rows = view.unreadable.iter();
         let newer = rows.filter_map(|row| match row.why {

@@ -1,7 +1,7 @@
 //! Who is alive.
 //!
-//! Nobody compares clocks. A worker is dead once this worker has seen its heartbeat stand still, or
-//! its row missing, for a whole lease duration on its own monotonic clock.
+//! No clocks are compared. A worker is dead once this worker has seen its heartbeat unchanged, or its
+//! row missing, for a whole lease duration on its own monotonic clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,23 +10,22 @@ use super::snapshot::View;
 use super::terms::{Incarnation, Sighting};
 use crate::core::claim::Liveness;
 
-/// After so many times its patience a dead worker's row is removed, and a row that is gone is
-/// forgotten.
+/// After this many times its patience a dead worker's row is removed, and a deleted row is forgotten.
 pub(super) const REMOVED_AFTER: u32 = 6;
-/// How many dead workers are remembered, for the claims that they left.
+/// How many dead workers are remembered, to judge the claims that they left.
 const REMEMBERED: usize = 1_000;
 
-/// The workers of the fleet, as one of them sees them.
+/// The workers of the fleet, as this one sees them.
 #[derive(Debug, Clone)]
 pub struct Members {
     me: Incarnation,
     patience: Duration,
     watched: BTreeMap<Incarnation, Watched>,
-    /// Those that died while I watched, and that are not watched any more.
+    /// Those that died while this worker watched, and that are no longer watched.
     gone: VecDeque<Incarnation>,
 }
 
-/// A worker that is watched: what it showed last, and since when.
+/// A watched worker: what it showed last, and since when.
 #[derive(Debug, Clone, Copy)]
 struct Watched {
     sighting: Sighting,
@@ -36,22 +35,22 @@ struct Watched {
 }
 
 impl Watched {
-    /// Whether a sighting is the same as before. A beat never comes again, but a row that is missing
-    /// may have been there while nobody looked.
+    /// Whether a sighting is the same as before. A beat never repeats, but a missing row may have
+    /// existed while nobody looked.
     fn continues(&self, sighting: Sighting, now: Duration) -> bool {
         let lately = now.saturating_sub(self.seen) <= self.patience / 2;
         self.sighting == sighting && (lately || sighting != Sighting::Missing)
     }
 
-    /// Whether it has shown the same for so many times its patience.
+    /// Whether it has shown the same for this many times its patience.
     fn is_still(&self, times: u32, now: Duration) -> bool {
         now.saturating_sub(self.since) >= self.patience.saturating_mul(times)
     }
 }
 
 impl Members {
-    /// A worker that has seen nobody. Others count as dead once they have been still for `patience`,
-    /// or for what their own rows say, whichever is longer.
+    /// A worker that has seen nobody. Others count as dead once they have not moved for `patience`, or
+    /// for the duration in their own rows, whichever is longer.
     pub fn new(me: Incarnation, patience: Duration) -> Self {
         Self {
             me,
@@ -61,17 +60,17 @@ impl Members {
         }
     }
 
-    /// Who I am.
+    /// This worker's incarnation.
     pub fn me(&self) -> &Incarnation {
         &self.me
     }
 
-    /// I joined again, under this name.
+    /// This worker joined again, under this name.
     pub fn reborn(&mut self, me: Incarnation) {
         self.me = me;
     }
 
-    /// Takes in what a look saw.
+    /// Handles what a look saw.
     pub fn see(&mut self, view: &View, now: Duration) {
         let owners = view.leases.values().filter_map(|row| row.owner.as_ref());
         let named = self.watched.keys().chain(owners);
@@ -119,9 +118,9 @@ impl Members {
         self.gone.drain(..too_many);
     }
 
-    /// Whether a worker may still be acting. It is dead once it was seen to be still, or missing, for
-    /// longer than its leases last: time in which nobody looked says nothing. Of a worker that these
-    /// rows never named nothing is known: it may live in another fleet.
+    /// Whether a worker may still be acting. It is dead once it was seen not to move, or missing, for
+    /// longer than its leases last. Time in which nobody looked does not count. A worker that these
+    /// rows never named is unknown: it may live in another fleet.
     pub fn liveness(&self, name: &Incarnation) -> Liveness {
         match self.watched.get(name) {
             _ if *name == self.me => Liveness::Alive,
@@ -132,7 +131,7 @@ impl Members {
         }
     }
 
-    /// What was seen of a worker that is dead; `None`: it may be alive.
+    /// What was seen of a dead worker; `None`: it may be alive.
     fn evidence(&self, name: &Incarnation, now: Duration) -> Option<Sighting> {
         let watched = self.watched.get(name)?;
         watched.is_still(1, now).then_some(watched.sighting)
@@ -146,7 +145,7 @@ impl Members {
             .collect()
     }
 
-    /// When the next worker counts as dead, if nothing is heard of it until then.
+    /// When the next worker counts as dead, if nothing is heard of it before.
     pub fn next_death(&self, now: Duration) -> Option<Duration> {
         let others = self.watched.iter().filter(|(name, _)| **name != self.me);
         let deaths = others.map(|(_, watched)| watched.since.saturating_add(watched.patience));
@@ -164,7 +163,7 @@ impl Members {
         others.chain(me).cloned().collect()
     }
 
-    /// The workers that have been dead for long and own nothing, with the beats that they still show.
+    /// The workers that have long been dead and own nothing, with the beats that they still show.
     pub fn removable(&self, view: &View, now: Duration) -> Vec<(Incarnation, Option<u64>)> {
         let is_long_dead = |name: &Incarnation| {
             let watched = self.watched.get(name);
@@ -175,7 +174,7 @@ impl Members {
             .iter()
             .filter(|(name, _)| **name != self.me && is_long_dead(name))
             .collect();
-        // Seldom is there any, and there may be very many leases.
+        // There is rarely any, and there may be very many leases.
         if !dead.is_empty() {
             for owner in view.leases.values().filter_map(|row| row.owner.as_ref()) {
                 dead.remove(owner);

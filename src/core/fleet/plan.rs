@@ -1,4 +1,4 @@
-//! What a worker takes and what it gives, from the rows that a look saw.
+//! What a worker takes and gives, from the rows that a look saw.
 //!
 //! There is no leader. [`assign`] gives every worker the same answer from the same rows.
 
@@ -15,30 +15,30 @@ use super::step::InStep;
 use super::terms::{Incarnation, Sighting, Take};
 use crate::core::shard::ShardId;
 
-/// What to do next: each is one conditional write that may lose its race.
+/// What to do next. Each is one conditional write that may lose its race.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Take a free lease, a dead worker's, or one that is in my name but not mine.
+    /// Take a free lease, a dead worker's lease, or a lease that names me but is not mine.
     Take(Take),
     /// Stop, then give the shard to this worker, or to nobody if there is none.
     HandOver(ShardId, Option<Incarnation>),
 }
 
-/// What is to be done, and whether everything is as it is to be.
+/// What to do, and whether everything is as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// What to do next.
     pub actions: Vec<Action>,
-    /// Nothing is to be done, and each lease is whose it is to be.
+    /// Nothing is left to do, and each lease has its right owner.
     pub settled: bool,
 }
 
 /// What a plan is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Planner<'a> {
-    /// What the last look saw.
+    /// The last look.
     pub view: &'a View,
-    /// Who is alive.
+    /// Which workers are alive.
     pub members: &'a Members,
     /// What is mine.
     pub holdings: &'a Holdings,
@@ -47,7 +47,7 @@ pub struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// What I should do, if shards are shared among `live`. Needs trust.
+    /// What this worker should do if shards are shared among `live`. Requires trust.
     pub fn plan(&self, live: &BTreeSet<Incarnation>, now: Duration) -> Plan {
         let open = self.view.leases.iter().filter(|(_, row)| !row.ended());
         let read_by_all = self.view.workers.values().map(|worker| worker.reads).min();
@@ -84,7 +84,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether a lease that is not mine is for me to take now.
+    /// Whether this worker should now take a lease that is not its own.
     fn is_mine_to_take(
         &self,
         row: &LeaseRow,
@@ -92,19 +92,19 @@ impl Planner<'_> {
         evidence: Option<Sighting>,
     ) -> bool {
         let me = Some(self.members.me());
-        // It names me, but its epoch is one that I gave up or outgrew. Nobody else can take it while
-        // I am alive, so that falls to me even if it is to be another's in the end.
+        // It names me, but I gave up or outgrew its epoch. Nobody else can take it while I am alive, so
+        // I take it even if it will be another's in the end.
         let in_my_name = row.owner.as_ref() == me;
         if row.owner.is_some() && !in_my_name && evidence.is_none() {
             return false;
         }
-        // What its worker cannot read falls to all who can, to be handed to it.
+        // A lease that its worker cannot read is taken by any that can, to be handed to that worker.
         let reads = target.and_then(|name| self.view.workers.get(name));
         let for_others = reads.is_some_and(|worker| worker.reads < row.format);
         target == me || in_my_name || for_others
     }
 
-    /// The epoch is above the one that was seen, and above every one that I ever saw.
+    /// The new epoch is above the one that was seen, and above every one that I ever saw.
     fn take(&self, row: &LeaseRow, mine: Holding, evidence: Option<Sighting>) -> Take {
         let me = self.members.me();
         let from = row.owner.clone().map(|owner| {

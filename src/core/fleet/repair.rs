@@ -1,7 +1,7 @@
-//! The stream's listing against the lease table: which rows to create, replace and remove.
+//! Compares the stream's listing with the lease table: which rows to create, replace and remove.
 //!
 //! Everything that was missed elsewhere (a child that became visible late, a row that an operator
-//! deleted) is found here, so no single missed call can leave a shard unread.
+//! deleted) is found here, so no single failed call can leave a shard unread.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,20 +18,19 @@ use crate::core::shard::{Shard, ShardId};
 /// Rows to create, to replace and to remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repair {
-    /// Written before anything is created: shards that were lost before they could be leased.
+    /// Shards that were lost before they could be leased. Written before any lease is created.
     pub gaps: Vec<GapRow>,
-    /// Leases that are missing.
+    /// Missing leases.
     pub create: Vec<LeaseRow>,
-    /// Leases that take the place of damaged rows.
+    /// Leases that replace damaged rows.
     pub heal: Vec<LeaseRow>,
-    /// Leases of ended shards that looks need no more.
+    /// Leases of ended shards that looks no longer need.
     pub archived: Vec<ShardId>,
     /// Leases of ended shards that nobody needs any more.
     pub ended: Vec<ShardId>,
-    /// Heartbeats of dead workers, with the beat that they must still show, where they can be read
-    /// at all.
+    /// Heartbeats of dead workers, with the beat that each must still show if its row can be read.
     pub dead: Vec<(Incarnation, Option<u64>)>,
-    /// Written last: what is known of the streams.
+    /// What is known about the streams. Written last.
     pub streams: Vec<StreamRow>,
 }
 
@@ -47,21 +46,21 @@ impl Repair {
     }
 }
 
-/// What a repair is decided from: a listing, and a consistent look that came after it.
+/// What a repair is based on: a listing, and a consistent look that came after it.
 pub(super) struct Findings<'a> {
     pub view: &'a View,
     pub known: &'a Known,
     pub tree: Tree<'a>,
     pub horizon: Horizon<'a>,
-    /// The group was bootstrapped by me just now, and no shard ever had a row.
+    /// This worker has just bootstrapped the group, and no shard ever had a row.
     pub at_start: bool,
     /// When the listing began, by the service's clock.
     pub listed_at: SystemTime,
 }
 
 impl Findings<'_> {
-    /// The shards that should have a row and have none. A group that starts with `latest` starts
-    /// from what the stream listed `before` its bootstrap.
+    /// The shards that should have a row and have none. A group that starts with `latest` starts from
+    /// what the stream listed `before` its bootstrap.
     pub fn due(&self, before: Option<&[Shard]>) -> Vec<Shard> {
         let group = self.horizon.group;
         let latest = group.is_some_and(|row| row.initial == InitialPosition::Latest);
@@ -71,7 +70,7 @@ impl Findings<'_> {
         }
     }
 
-    /// The shards whose rows are damaged. Rows of a newer format are not ours to heal.
+    /// The shards whose rows are damaged. Rows of a newer format are left alone.
     pub fn damaged(&self) -> Vec<Shard> {
         let damaged = self.view.unreadable.iter().filter(|row| !row.is_newer());
         let damaged = damaged.filter(|row| !row.is_archived());
@@ -86,7 +85,7 @@ impl Findings<'_> {
             .collect()
     }
 
-    /// What to write, if these shards need rows. Each comes with the highest epoch that was seen.
+    /// What to write if these shards need rows. Each comes with the highest epoch that was seen.
     pub fn repair(&self, missing: Vec<(Shard, Epoch)>) -> Repair {
         let damaged = self.damaged();
         let is_damaged = |id: &ShardId| damaged.iter().any(|shard| shard.id == *id);
@@ -136,7 +135,7 @@ impl Findings<'_> {
         streams.find(|stream| *stream.label == *label)?.created
     }
 
-    /// Of a shard that ended while the listing was made, the listing proves nothing.
+    /// About a shard that ended during the listing, the listing proves nothing.
     fn removable(&self) -> Vec<ShardId> {
         let mut removable = self.tree.removable();
         removable.retain(|shard| self.known.ended_before.contains(shard));
@@ -168,9 +167,9 @@ pub(super) fn begun_stream<'a>(leases: impl Iterator<Item = &'a ShardId>) -> Opt
     leases.filter_map(ShardId::label).max()
 }
 
-/// The epoch above which a new row of this shard begins: what the owners of earlier shards wrote to
-/// the same items is older than what the owners of this one write. Those are its parent, and every
-/// shard of the earlier streams; of a shard whose parent has no row any shard may be an ancestor.
+/// The epoch that a new row of this shard has to exceed: what the owners of earlier shards wrote to the
+/// same items is older than what this shard's owners write. Those are its parent and every shard of the
+/// earlier streams. If its parent has no row, any shard may be an ancestor.
 fn epoch_before(view: &View, shard: &Shard) -> Option<Epoch> {
     let parent = shard.parent.as_ref();
     let is_orphan = parent.is_some_and(|parent| !view.leases.contains_key(parent));
@@ -181,16 +180,15 @@ fn epoch_before(view: &View, shard: &Shard) -> Option<Epoch> {
     before.map(|row| row.epoch).max()
 }
 
-/// The workers whose rows are damaged: each notices at its next heartbeat and joins again.
+/// The workers whose rows are damaged. Each notices at its next heartbeat and joins again.
 fn damaged_workers(view: &View) -> Vec<(Incarnation, Option<u64>)> {
     let damaged = view.unreadable.iter().filter(|row| !row.is_newer());
     let names = damaged.filter_map(Unreadable::worker);
     names.map(|name| (name, None)).collect()
 }
 
-/// The group row to write where there is none. A group that has leases has lost its row: what it was
-/// told at first is not known any more, so nothing may be skipped, and it is as old as anything in
-/// the stream.
+/// The group row to write if there is none. A group that has leases has lost its row: where it started
+/// is unknown, so nothing is skipped, and it counts as old as anything in the stream.
 pub(super) fn group_row(rules: &Rules, view: &View, now: SystemTime) -> GroupRow {
     let (initial, began) = if view.has_no_leases() {
         (rules.start, now)
@@ -205,7 +203,7 @@ pub(super) fn group_row(rules: &Rules, view: &View, now: SystemTime) -> GroupRow
     }
 }
 
-/// Rows hold milliseconds.
+/// Rows store milliseconds.
 pub(super) fn to_the_millisecond(time: SystemTime) -> SystemTime {
     let since = time
         .duration_since(SystemTime::UNIX_EPOCH)

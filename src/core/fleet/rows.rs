@@ -1,4 +1,4 @@
-//! The rows of the lease table, as the fleet's decisions and the stores share them.
+//! The rows of the lease table, shared by the fleet's decisions and the stores.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,17 +14,17 @@ use crate::core::shard::ShardId;
 /// The newest format of rows that this build reads.
 pub const FORMAT: u32 = 1;
 
-/// The format of the rows by which builds come to know each other: the group's, the streams' and the
+/// The format of the rows by which builds recognise each other: the group's, the streams' and the
 /// workers'.
 pub const FIRST_FORMAT: u32 = 1;
 
 /// The sort key of the group's own row.
 pub const GROUP_ROW: &str = "group";
-/// What the sort key of a worker's row begins with.
+/// The prefix of the sort key of a worker's row.
 pub const WORKER: &str = "worker#";
-/// What the sort key of a shard's lease begins with.
+/// The prefix of the sort key of a shard's lease.
 pub const SHARD: &str = "shard#";
-/// What the sort key of an ended shard's lease begins with, once looks need it no more.
+/// The prefix of the sort key of an ended shard's lease, once looks no longer need it.
 pub const ARCHIVE: &str = "archive#";
 
 /// Where a group started from.
@@ -34,17 +34,17 @@ pub const ARCHIVE: &str = "archive#";
 pub enum InitialPosition {
     /// Everything that the stream still holds.
     TrimHorizon,
-    /// What was committed from the first bootstrap on.
+    /// Everything committed after the first bootstrap.
     Latest,
 }
 
-/// The `group` row: written once, by the worker that comes first. It outlives the table's streams.
+/// The `group` row. The first worker writes it, once. It outlives the table's streams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupRow {
     /// Where the group started from.
     pub initial: InitialPosition,
-    /// When the first worker bootstrapped, by the service's clock; with [`InitialPosition::Latest`]
-    /// records created before it are skipped, as each lease says. To the millisecond.
+    /// When the first worker bootstrapped, by the service's clock. With [`InitialPosition::Latest`],
+    /// older records are skipped, as each lease says. To the millisecond.
     #[serde(with = "millis")]
     pub bootstrapped: SystemTime,
     /// The settings that decide which record becomes which effect. Empty: the group has none.
@@ -55,16 +55,16 @@ pub struct GroupRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "Marks", into = "Marks")]
 pub enum Stage {
-    /// It was listed. If it is gone before it is begun, all of it is lost.
+    /// It was listed. If it is gone before reading begins, all of it is lost.
     Seen,
     /// Some of its shards have leases. If it is gone at this stage, some of it may be lost.
     Begun,
-    /// It was switched off, and all that it listed after that was read; or it is older than the
-    /// group; or what was lost of it is written down.
+    /// It was disabled, and everything that it listed after that was read; or it is older than the
+    /// group; or its losses are recorded.
     Finished,
 }
 
-/// A stage as the row has it: two attributes that are only ever added, so that a stage never falls.
+/// A stage as the row stores it: two attributes that are only ever added, so that a stage never falls.
 #[derive(Serialize, Deserialize)]
 struct Marks {
     begun: Option<bool>,
@@ -91,16 +91,16 @@ impl From<Marks> for Stage {
     }
 }
 
-/// A stream of the table, as the workers that list know it.
+/// A stream of the table, as known to the workers that list it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamRow {
-    /// Its label. The row's key has it.
+    /// Its label, which is in the row's key.
     #[serde(skip_serializing, deserialize_with = "shared")]
     pub label: Arc<str>,
     /// How far it was read.
     #[serde(flatten)]
     pub stage: Stage,
-    /// At this time no stream was later than those that have rows: of the service's clock.
+    /// When no stream was later than those that have rows, by the service's clock.
     #[serde(with = "millis")]
     pub newest_at: SystemTime,
 }
@@ -116,36 +116,35 @@ fn first_format() -> u32 {
 /// A worker's heartbeat row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRow {
-    /// Which start of which worker. The row's key has it.
+    /// The incarnation, which is in the row's key.
     #[serde(skip_serializing)]
     pub incarnation: Incarnation,
     /// Raised by every heartbeat.
     pub beat: u64,
-    /// The worker is leaving: nothing more is assigned to it.
+    /// The worker is leaving: it gets no more shards.
     pub draining: bool,
     /// The worker has not been able to list the stream for a while: another does it.
     #[serde(default)]
     pub unable_to_list: bool,
-    /// How long others must see the same beat before they may take this worker's leases. It
-    /// stands in the row so that workers that are configured differently cannot rob each other.
+    /// How long others must see the same beat before they can take this worker's leases. It is in the
+    /// row so that differently configured workers do not rob each other.
     #[serde(rename = "lease_ms", with = "millis::length")]
     pub lease_duration: Duration,
-    /// The build that the worker runs.
+    /// The worker's build.
     pub version: String,
-    /// The newest format of rows that the worker reads. 1 where the row does not say.
+    /// The newest row format that the worker reads. 1 if the row does not say.
     #[serde(default = "first_format")]
     pub reads: u32,
-    /// The availability zone, where known.
+    /// The availability zone, if known.
     pub zone: Option<String>,
-    /// Where its status page is, where it has one.
+    /// The address of its status page, if it has one.
     pub status_address: Option<String>,
-    /// What keeps it from its work though it lives, such as a mail server that is down: for people
-    /// only.
+    /// What keeps a live worker from its work, such as a mail server that is down. For people only.
     pub trouble: Option<String>,
-    /// A shard whose task does not turn, in a worker that lives: for people only. The shard's own row
-    /// cannot tell it.
+    /// A shard whose task makes no progress, in a live worker. For people only. The shard's own row
+    /// cannot show it.
     pub stuck: Option<ShardId>,
-    /// When it wrote this beat, by the service's clock: for people only.
+    /// When it wrote this beat, by the service's clock. For people only.
     #[serde(default, with = "millis::if_any")]
     pub at: Option<SystemTime>,
 }
@@ -154,21 +153,21 @@ pub struct WorkerRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Place", into = "Place")]
 pub enum Checkpoint {
-    /// Everything up to here is settled; the rest is still to be read.
+    /// Everything up to here is finished. The rest is still to be read.
     At(Position),
-    /// The shard has ended and everything in it is settled. `children` have leases of their own.
+    /// The shard has ended and everything in it is finished. `children` have leases of their own.
     End {
         /// The shards that continue it, as found when it ended.
         children: Vec<ShardId>,
     },
 }
 
-/// The checkpoint of a shard of which nothing is settled yet.
+/// The checkpoint of a shard in which nothing is finished yet.
 pub const HORIZON: &str = "TRIM_HORIZON";
-/// The checkpoint of a shard that has ended and is settled.
+/// The checkpoint of a finished shard.
 pub const END: &str = "SHARD_END";
 
-/// A checkpoint as the row has it.
+/// A checkpoint as the row stores it.
 #[derive(Serialize, Deserialize)]
 struct Place {
     /// A sequence number, [`HORIZON`] or [`END`].
@@ -208,26 +207,26 @@ impl TryFrom<Place> for Checkpoint {
 /// A shard's lease row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRow {
-    /// The shard. The row's key has it.
+    /// The shard, which is in the row's key.
     #[serde(skip_serializing)]
     pub shard: ShardId,
     /// The shard that it continues, if any.
     pub parent: Option<ShardId>,
-    /// Who holds it. `None`: free, may be taken at once.
+    /// The owner. `None`: free, can be taken at once.
     pub owner: Option<Incarnation>,
     /// Raised by every change of owner.
     pub epoch: Epoch,
-    /// The format that the row has; what is written takes the newest that all workers read.
+    /// The format of the row. Writes use the newest format that all workers read.
     pub format: u32,
-    /// Records created before this are older than the group and are skipped; `None`: all of them are
-    /// the group's. Written with the row and never changed, so that a group row that is lost, or
-    /// that is written late, skips nothing that is in hand.
+    /// Records created before this are older than the group and are skipped; `None`: all of them belong
+    /// to the group. Written with the row and never changed, so that a group row that is lost or
+    /// written late skips no record.
     #[serde(default, with = "millis::if_any")]
     pub starts_at: Option<SystemTime>,
-    /// How far it is settled.
+    /// How far it is finished.
     #[serde(flatten)]
     pub checkpoint: Checkpoint,
-    /// The progress that the owner last reported beside the checkpoint.
+    /// The progress that the owner last reported with the checkpoint.
     #[serde(flatten)]
     pub report: Report,
 }
@@ -247,8 +246,8 @@ impl LeaseRow {
         }
     }
 
-    /// Nothing in the shard was committed before `time`, as far as that is known: from then on it
-    /// could be read.
+    /// No record in the shard was committed before `time`, as far as is known: it could be read from
+    /// then on.
     #[must_use]
     pub fn since(mut self, time: Option<SystemTime>) -> Self {
         self.report.caught_up_at = time;
@@ -261,50 +260,50 @@ impl LeaseRow {
     }
 }
 
-/// What an owner tells of a shard beside its checkpoint: for people, and to tell whether trimming
-/// can have taken anything.
+/// What an owner reports about a shard with its checkpoint: for people, and to decide whether records
+/// can have been trimmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// When the last settled record was committed.
+    /// When the last finished record was committed.
     #[serde(default, with = "millis::if_any")]
     pub frontier_time: Option<SystemTime>,
-    /// When the shard was last read to its end and everything in it was settled.
+    /// When the shard was last read to its end with everything finished.
     #[serde(default, with = "millis::if_any")]
     pub caught_up_at: Option<SystemTime>,
-    /// Records settled since the lease was taken.
+    /// Records finished since the lease was taken.
     pub settled: u64,
-    /// The last thing that went wrong, if it still matters.
+    /// The last failure, if it still matters.
     pub last_error: Option<String>,
-    /// When the oldest record was committed that was read and is not settled. An owner whose build
-    /// does not know of it leaves it as it is: [`Report::oldest_waiting`] tells what it is worth.
+    /// When the oldest read and unfinished record was committed. An owner whose build does not know
+    /// this attribute leaves it unchanged: [`Report::oldest_waiting`] checks whether it still counts.
     #[serde(default, with = "millis::if_any")]
     pub waiting_since: Option<SystemTime>,
-    /// Records settled in about the last minute ([`Rate`](crate::core::rate::Rate)).
+    /// Records finished in about the last minute ([`Rate`](crate::core::rate::Rate)).
     #[serde(default)]
     pub per_minute: u64,
-    /// When the owner told all this, by the service's clock.
+    /// When the owner reported this, by the service's clock.
     #[serde(default, with = "millis::if_any")]
     pub told_at: Option<SystemTime>,
 }
 
 impl Report {
-    /// Nothing that is still to be settled was committed before this.
+    /// No unfinished record was committed before this.
     pub fn complete_until(&self) -> Option<SystemTime> {
         self.frontier_time.max(self.caught_up_at)
     }
 
-    /// When the oldest record was committed that waits; `None`: none was read that waits.
+    /// When the oldest waiting record was committed; `None`: no read record waits.
     pub fn oldest_waiting(&self) -> Option<SystemTime> {
         self.waiting_since
             .filter(|since| self.complete_until().is_none_or(|until| *since >= until))
     }
 }
 
-/// In place of a shard's id in a gap: all shards of a stream that was gone before it was read to
-/// its end.
+/// Stands for a shard's id in a gap: all shards of a stream that was gone before it was read to its
+/// end.
 pub const WHOLE_STREAM: &str = "whole-stream";
 
-/// In place of a shard's id in a gap: streams that nobody knows of, before the one in the gap.
+/// Stands for a shard's id in a gap: unknown streams before the one in the gap.
 pub const BEFORE_STREAM: &str = "before-stream";
 
 /// Records that were trimmed before they could be read.
@@ -312,23 +311,23 @@ pub const BEFORE_STREAM: &str = "before-stream";
 pub struct GapRow {
     /// The shard that lost them.
     pub shard: ShardId,
-    /// The last record that was read before the gap; `None` if none ever was. What was read is
-    /// handled; what a crash cut off is missed anew, by a gap that begins earlier.
+    /// The last record that was read before the gap; `None` if none was. Read records are handled; a
+    /// crash in between is recorded as another gap that begins earlier.
     pub last_handled: Option<SequenceNumber>,
     /// When that record was committed.
     #[serde(default, with = "millis::if_any")]
     pub last_handled_time: Option<SystemTime>,
-    /// The first record that was found behind the gap; `None` until one is found.
+    /// The first record that was found after the gap; `None` until one is found.
     pub first_after: Option<SequenceNumber>,
     /// When the gap was noticed.
     #[serde(with = "millis")]
     pub detected: SystemTime,
-    /// What an operator found out about it; `None`: nobody has looked yet.
+    /// What an operator found out about it; `None`: nobody has resolved it yet.
     pub resolved: Option<GapResolution>,
 }
 
 impl GapRow {
-    /// A gap of what was never read; nothing that was committed before `since` is in it.
+    /// A gap of records that were never read. No record committed before `since` is in it.
     pub fn unread(shard: ShardId, since: Option<SystemTime>, detected: SystemTime) -> Self {
         Self {
             shard,
@@ -341,10 +340,10 @@ impl GapRow {
     }
 }
 
-/// That somebody dealt with a gap: what was lost was found elsewhere, or it does not matter.
+/// An operator has dealt with the gap: the lost records were found elsewhere, or do not matter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GapResolution {
-    /// Who says so.
+    /// The operator.
     pub by: String,
     /// When.
     #[serde(with = "millis")]

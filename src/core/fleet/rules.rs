@@ -1,4 +1,4 @@
-//! What a member goes by.
+//! The settings of a member.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::rows::InitialPosition;
 use crate::core::backoff::Backoff;
 use crate::core::group::Identity;
 
-/// What a member goes by.
+/// The settings of a member.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Names the worker; each start of it is an [`Incarnation`](super::terms::Incarnation) of its own.
@@ -17,22 +17,22 @@ pub struct Rules {
     pub identity: Identity,
     /// Whether this worker may replace the group's identity by its own, once.
     pub accepts_new_identity: bool,
-    /// How long a heartbeat must stand still before its worker counts as dead.
+    /// How long a heartbeat must not move before its worker counts as dead.
     pub lease_duration: Duration,
-    /// How long I trust my leases after I began a heartbeat or a consistent look: less than others
+    /// How long I trust my leases after I began a heartbeat or a consistent look: shorter than others
     /// wait.
     pub trust: Duration,
     /// How often a heartbeat is written.
     pub heartbeat_interval: Duration,
     /// How often the heartbeats are read, and the leases while they are few.
     pub look_interval: Duration,
-    /// So many leases are read as often as the heartbeats even while there is nothing to do.
+    /// Up to this many leases are read as often as the heartbeats, even while there is nothing to do.
     pub few_rows: usize,
     /// How often one worker of the fleet lists the stream.
     pub listing_interval: Duration,
     /// How long records in flight may take when their shard is handed over.
     pub handover_timeout: Duration,
-    /// After how long a call to the lease table is given up.
+    /// The timeout of a call to the lease table.
     pub call_timeout: Duration,
     /// The shortest wait before a failed call is repeated.
     pub shortest_wait: Duration,
@@ -43,7 +43,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// How long to wait before a call to the lease table is repeated that failed so often in a row.
+    /// How long to wait before repeating a call to the lease table that failed this many times in a
+    /// row.
     pub(super) fn wait(&self, failures: u32, rng: &mut fastrand::Rng) -> Duration {
         let backoff = Backoff {
             base: self.shortest_wait * 2,
@@ -53,7 +54,7 @@ impl Rules {
     }
 }
 
-/// Rules that a simulation leaves out, one at a time, to see that it notices.
+/// Rules that a simulation leaves out, one at a time, to check that it notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// A lapse of trust voids every lease until a look that began afterwards.

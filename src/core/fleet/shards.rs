@@ -20,14 +20,14 @@ use crate::core::shard::ShardId;
 /// How many takes are in flight at once.
 const TAKES: usize = 32;
 
-/// What a worker knows of the shards, and what it does about them.
+/// What a worker knows about the shards, and what it does with them.
 #[derive(Debug)]
 pub(super) struct Shards {
     pub members: Members,
     pub holdings: Holdings,
     pub snapshot: Snapshot,
     tasks: Tasks,
-    /// The newest row of every shard, for where to start.
+    /// The newest row of every shard, which says where to start.
     rows: BTreeMap<ShardId, LeaseRow>,
     wanted: VecDeque<Take>,
     taking: BTreeMap<ShardId, (Take, Generation)>,
@@ -41,7 +41,7 @@ pub(super) enum Next {
     Nothing,
     /// The lease table has changed: look at it.
     Look,
-    /// The shard may be mine still: start its task again.
+    /// The shard may still be mine: start its task again.
     Tend,
 }
 
@@ -80,13 +80,13 @@ impl Shards {
         self.rows.keys()
     }
 
-    /// Whether nothing is mine, nothing works, and nothing is under way that may make something mine.
+    /// Whether nothing is mine, no task works, and no call is in flight that could make a shard mine.
     pub fn is_empty(&self) -> bool {
         let owns_nothing = !self.holdings.is_giving() && self.holdings.owned().next().is_none();
         owns_nothing && self.tasks.is_empty() && self.taking.is_empty()
     }
 
-    /// Whether a consistent look that began after `since` saw nothing in my name.
+    /// Whether a consistent look that began after `since` saw no lease in my name.
     pub fn is_gone_since(&self, since: Duration) -> bool {
         let Snapshot {
             view,
@@ -110,7 +110,7 @@ impl Shards {
         }
     }
 
-    /// I joined again under this name; trust has lapsed.
+    /// I joined again under this name. Trust has lapsed.
     pub fn reborn(&mut self, me: Incarnation) {
         self.holdings.lapse();
         self.members.reborn(me);
@@ -122,7 +122,7 @@ impl Shards {
         }
     }
 
-    /// A look is answered.
+    /// A look was answered.
     pub fn remember(&mut self, snapshot: Snapshot) {
         let (view, consistent) = (snapshot.view.clone(), snapshot.consistent);
         self.snapshot = snapshot;
@@ -137,14 +137,14 @@ impl Shards {
         }
     }
 
-    /// A look at the heartbeats alone is answered.
+    /// A look at the heartbeats alone was answered.
     pub fn see_workers(&mut self, seen: &View, now: Duration) {
         Arc::make_mut(&mut self.snapshot.view).update_workers(seen);
         self.members.see(&self.snapshot.view, now);
     }
 
-    /// What the last look says of the workers and of what is mine. `trusted`: trust holds and nothing
-    /// has lapsed since before the look began.
+    /// Handles what the last look says about the workers and my shards. `trusted`: trust holds and
+    /// nothing has lapsed since before the look began.
     pub fn see(&mut self, trusted: bool, now: Duration, out: &mut Outbox) {
         self.members.see(&self.snapshot.view, now);
         let lost = self.holdings.see(Sight {
@@ -158,8 +158,8 @@ impl Shards {
         }
     }
 
-    /// Does what the plan says, if shards are shared among `live`; `gives`: those who are to get
-    /// shards of mine know that. Needs trust. Answers whether each lease is whose it is to be.
+    /// Carries out the plan, with shards shared among `live`. `gives`: the workers that are to get
+    /// shards of mine know that. Requires trust. Returns whether each lease has its right owner.
     pub fn follow_plan(
         &mut self,
         live: &BTreeSet<Incarnation>,
@@ -185,7 +185,7 @@ impl Shards {
         settled && self.taking.is_empty()
     }
 
-    /// Starts the tasks of the shards that are mine and have none. Needs trust.
+    /// Starts the tasks of my shards that have none. Requires trust.
     pub fn tend(&mut self, generation: Generation, out: &mut Outbox) {
         let owned = self.holdings.owned().filter_map(|(shard, epoch)| {
             let row = self.rows.get(shard)?;
@@ -203,7 +203,7 @@ impl Shards {
         }
     }
 
-    /// Begins the takes that are wanted.
+    /// Begins the planned takes.
     pub fn begin_takes(&mut self, generation: Generation, out: &mut Outbox) {
         while self.taking.len() < TAKES {
             let Some(take) = self.wanted.pop_front() else {
@@ -217,8 +217,8 @@ impl Shards {
         }
     }
 
-    /// A take was answered. `trusted`: the generation, if there is trust now. A take that began in
-    /// another one is void, though its epoch counts. Answers whether the shard is mine now.
+    /// A take was answered. `trusted`: the generation, if there is trust now. A take from another
+    /// generation is void, but its epoch counts. Returns whether the shard is mine now.
     pub fn took(
         &mut self,
         shard: &ShardId,
@@ -265,7 +265,7 @@ impl Shards {
         hand_over(self.hold(shard, epoch), to, reached, out);
     }
 
-    /// How far a shard is by its row.
+    /// How far a shard has been handled, according to its row.
     fn of_row(&self, shard: &ShardId) -> Option<(Position, Report)> {
         let row = self.rows.get(shard)?;
         match &row.checkpoint {

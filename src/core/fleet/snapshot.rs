@@ -1,4 +1,4 @@
-//! What one look at the lease table saw.
+//! The result of one look at the lease table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct View {
     pub workers: BTreeMap<Incarnation, WorkerRow>,
     /// The leases.
     pub leases: BTreeMap<ShardId, LeaseRow>,
-    /// Those of the leases that are archived.
+    /// The archived leases.
     pub archived: BTreeSet<ShardId>,
     /// The gaps.
     pub gaps: Vec<GapRow>,
@@ -60,27 +60,27 @@ impl View {
         }
     }
 
-    /// Replaces the heartbeats by those of a later look at them alone.
+    /// Replaces the heartbeats by those of a later look at the heartbeats alone.
     pub fn update_workers(&mut self, later: &Self) {
         self.workers.clone_from(&later.workers);
         self.unreadable.retain(|row| row.worker().is_none());
         self.unreadable.extend_from_slice(&later.unreadable);
     }
 
-    /// How many rows a look at the current ones reads, as far as their number grows.
+    /// How many rows a look at the current rows reads; only kinds whose number grows.
     pub fn rows(&self) -> usize {
         let leases = self.leases.keys();
         let current = leases.filter(|shard| !self.archived.contains(*shard));
         current.count() + self.workers.len() + self.newer_workers().count()
     }
 
-    /// Whether the shard has a lease, be it one that cannot be read.
+    /// Whether the shard has a lease, readable or not.
     pub fn has_lease(&self, shard: &ShardId) -> bool {
         let is_it = |row: &Unreadable| row.shard().is_some_and(|id| id == *shard);
         self.leases.contains_key(shard) || self.unreadable.iter().any(is_it)
     }
 
-    /// Whether there is no lease, and nothing that might be one.
+    /// Whether there is no lease, and no row that might be one.
     pub fn has_no_leases(&self) -> bool {
         self.leases.is_empty() && self.unreadable.is_empty()
     }
@@ -98,7 +98,7 @@ impl View {
         newer.filter_map(Unreadable::worker)
     }
 
-    /// The newest format of any row, be it one that this build cannot read. 0 without a row.
+    /// The newest format of any row, readable or not. 0 without a row.
     pub fn newest_format(&self) -> u32 {
         let newer = self.unreadable.iter().filter_map(|row| match row.why {
             Unfit::Newer { format } => Some(format),
@@ -108,8 +108,8 @@ impl View {
         formats.max().unwrap_or(0)
     }
 
-    /// The newest format that every worker reads whose row can be read. One whose row cannot is
-    /// newer.
+    /// The newest format that every worker with a readable row can read. A worker whose row cannot be
+    /// read is newer.
     pub fn read_by_all(&self) -> u32 {
         let reads = self.workers.values().map(|worker| worker.reads);
         reads.min().unwrap_or(FORMAT)
@@ -132,7 +132,7 @@ pub struct Snapshot {
 pub struct Unreadable {
     /// The row's key, such as `shard#shardId-0001`.
     pub row: String,
-    /// Why.
+    /// The reason.
     pub why: Unfit,
 }
 
@@ -140,12 +140,12 @@ pub struct Unreadable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unfit {
-    /// It was written by a newer build: left alone.
+    /// A newer build wrote it: it is left alone.
     Newer {
         /// The format that the row carries.
         format: u32,
     },
-    /// It is damaged: healed by the full listing.
+    /// It is damaged. The full listing repairs it.
     Malformed {
         /// What is wrong with it.
         what: String,
@@ -166,9 +166,9 @@ pub enum Reach {
 /// How fresh a look has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consistency {
-    /// May lag. Half the price.
+    /// It may lag, and costs half.
     Eventual,
-    /// Sees every write that was answered before the look began.
+    /// It sees every write that was answered before the look began.
     Strong,
 }
 

@@ -1,18 +1,18 @@
-//! Maps that are read in the order of their keys.
+//! Reading maps in the order of their keys.
 
 use std::iter::Peekable;
 
-/// A map whose values are asked for by ascending keys: each takes a step or two, where looking it up
-/// would compare a dozen long names.
+/// A map that is read by ascending keys. Each step takes a comparison or two, where a lookup would
+/// compare a dozen long names.
 pub(super) struct InStep<I: Iterator>(Peekable<I>);
 
 impl<'a, K: Ord + 'a, V, I: Iterator<Item = (&'a K, V)>> InStep<I> {
-    /// Of a map's entries in their order.
+    /// From a map's entries in their order.
     pub fn new(entries: impl IntoIterator<IntoIter = I>) -> Self {
         Self(entries.into_iter().peekable())
     }
 
-    /// The value of this key, which lies behind every one that was asked for before.
+    /// The value of this key, which must be greater than every key that was asked for before.
     pub fn at(&mut self, key: &K) -> Option<V> {
         while self.0.next_if(|(other, _)| *other < key).is_some() {}
         let (_, value) = self.0.next_if(|(other, _)| *other == key)?;

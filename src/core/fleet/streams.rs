@@ -1,10 +1,10 @@
 //! The streams of the table: which are new, what was lost between them, and why nothing is read.
 //!
-//! The service lists a stream for 24 hours after it was switched off. Once it is not listed any
-//! more it is gone, and what was not read of it is lost. So each stream has a row that says how far
-//! it was read ([`Stage`]): it is finished only when a listing that was made after its end showed
-//! nothing that was left to read. A stream that is gone before that is a gap. A stream that nobody
-//! ever listed can only have been there if no listing was made for so long, which is a gap as well.
+//! The service lists a stream for 24 hours after it was disabled. Then it is gone, and records in it
+//! that were not read are lost. So each stream has a row that says how far it was read ([`Stage`]): it
+//! is finished only when a listing after its end showed that nothing was left to read. A stream that is
+//! gone before that is a gap. A stream that was never listed can only have existed if no listing was
+//! made for that long, which is a gap as well.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use crate::core::shard::ShardId;
 #[cfg(test)]
 mod tests;
 
-/// When a listing was made, and what counts as long ago then.
+/// When a listing was made, and which times are long ago.
 pub(super) struct Moment {
     /// Now, by the service's clock.
     pub now: SystemTime,
@@ -28,13 +28,13 @@ pub(super) struct Moment {
     pub retention: Duration,
     /// When the group began; `None`: not known.
     pub bootstrapped: Option<SystemTime>,
-    /// Whether the group begins with this listing: what is older is not its own.
+    /// Whether the group begins with this listing: older records are not its own.
     pub fresh: bool,
-    /// The newest stream that has leases, if it was switched off and all that it lists was read.
+    /// The newest stream that has leases, if it was disabled and everything that it lists was read.
     pub finished: Option<String>,
 }
 
-/// What is to be written of the streams.
+/// What to write about the streams.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Writing {
     /// Before the new leases.
@@ -43,7 +43,7 @@ pub(super) struct Writing {
     pub rows: Vec<StreamRow>,
 }
 
-/// What a listing and the leases that are to be created tell of the streams.
+/// What a listing and the new leases say about the streams.
 pub(super) fn writing(
     view: &View,
     listed: &[FoundStream],
@@ -69,16 +69,16 @@ pub(super) fn writing(
     }
 }
 
-/// The streams that are named, by their labels.
+/// The labels of the named streams.
 struct Labels<'a> {
     view: &'a View,
-    /// By the leases, those that cannot be read among them.
+    /// By the leases, including those that cannot be read.
     leased: BTreeSet<&'a str>,
-    /// By the leases that are to be created.
+    /// By the leases that will be created.
     new: BTreeSet<&'a str>,
     /// By the listing.
     listed: BTreeSet<&'a str>,
-    /// By any of these but the leases that are to be created, or by a row.
+    /// By any of these except the leases that will be created, or by a row.
     known: BTreeSet<&'a str>,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Labels<'a> {
         row.map_or(least, |row| row.stage.max(least))
     }
 
-    /// The rows that are new, or say something else than before.
+    /// The rows that are new or changed.
     fn news(&self, lost: &BTreeSet<&str>, at: &Moment) -> Vec<StreamRow> {
         let begun_to = self.leased.iter().chain(&self.new).max();
         let stage = |label: &str| {
@@ -147,9 +147,9 @@ impl<'a> Labels<'a> {
         self.leased.last().is_none_or(|last| label > *last)
     }
 
-    /// Before a stream that no row tells of, others may have come and gone, if nobody listed for so
-    /// long. That is written down before the stream has a row: from then on its own row says when
-    /// somebody listed.
+    /// Before a stream without a row, others may have come and gone if nobody listed for that long.
+    /// Such a gap is recorded before the stream gets its row: from then on its own row says when it was
+    /// last listed.
     fn unseen(&self, at: &Moment) -> Option<GapRow> {
         let mut known = self.known.iter().copied();
         let unknown =
@@ -166,8 +166,8 @@ impl<'a> Labels<'a> {
         (long_ago && !is_next).then(|| GapRow::unread(shard, seen, at.now))
     }
 
-    /// The streams of which something may be lost: those that were skipped, and those that were
-    /// gone before a listing showed that all of them was read.
+    /// The streams that may have lost records: those that were skipped, and those that were gone before
+    /// a listing showed that they were read to their end.
     fn lost(&self) -> BTreeSet<&'a str> {
         let mut new = self.new.iter().copied();
         let first = new.find(|label| !self.leased.contains(label));
@@ -185,8 +185,8 @@ impl<'a> Labels<'a> {
     }
 }
 
-/// When somebody listed last, as far as the rows of earlier streams tell: what a later stream's own
-/// row says was found out too late.
+/// When the stream was last listed, according to the rows of earlier streams: the row of a later stream
+/// was written too late to tell.
 fn seen_before(label: &str, view: &View, at: &Moment) -> Option<SystemTime> {
     let before = view.streams.values().filter(|row| *row.label < *label);
     before.map(|row| row.newest_at).chain(at.bootstrapped).max()

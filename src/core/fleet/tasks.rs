@@ -8,7 +8,7 @@ use super::terms::{Hold, Incarnation};
 use crate::core::position::Position;
 use crate::core::shard::ShardId;
 
-/// The tasks that run.
+/// The running tasks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tasks {
     running: BTreeMap<ShardId, Task>,
@@ -24,7 +24,7 @@ struct Task {
     halted: Option<(Position, Report)>,
 }
 
-/// What a task was told last.
+/// The last order to a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Run,
@@ -32,14 +32,14 @@ enum Order {
     Abandon,
 }
 
-/// What telling a task to drain came to.
+/// The result of telling a task to drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Draining {
-    /// It ends, and says how far it came.
+    /// It will end, and report how far it came.
     Told,
     /// It had halted here.
     Halted(Position, Report),
-    /// There is none.
+    /// There is no task.
     NoTask,
 }
 
@@ -56,7 +56,7 @@ impl Tasks {
         self.running.contains_key(shard)
     }
 
-    /// Whether none works. Those that halted at a gap do not.
+    /// Whether no task works. Those that halted at a gap do not.
     pub fn is_empty(&self) -> bool {
         self.running.values().all(|task| task.halted.is_some())
     }
@@ -85,7 +85,7 @@ impl Tasks {
         Draining::Told
     }
 
-    /// From this moment the task may begin nothing. Answers whether there is one.
+    /// From now on the task must begin nothing. Returns whether there is one.
     pub fn abandon(&mut self, shard: &ShardId) -> bool {
         let Some(task) = self.running.get_mut(shard) else {
             return false;
@@ -102,7 +102,7 @@ impl Tasks {
         self.running.keys().cloned().collect()
     }
 
-    /// A task ended. What it was told last counts if it halted before it heard.
+    /// A task ended. If it halted before it heard its last order, that order still counts.
     pub fn stopped(&mut self, shard: &ShardId, how: Stopped) -> Option<Ended> {
         let mut task = self.running.remove(shard)?;
         let how = match (how, task.order) {

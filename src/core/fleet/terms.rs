@@ -1,4 +1,4 @@
-//! The names of the protocol: who owns, under which epoch, and on what evidence a lease is taken.
+//! The terms of the protocol: owners, epochs, and the evidence on which a lease is taken.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl Incarnation {
         Self(format!("{id}/{nonce:016x}").into())
     }
 
-    /// Reads back what [`Incarnation::as_str`] gave.
+    /// Parses what [`Incarnation::as_str`] returned.
     pub fn from_row(text: &str) -> Self {
         Self(text.into())
     }
@@ -60,14 +60,14 @@ impl fmt::Debug for Incarnation {
     }
 }
 
-/// The fence of a lease: raised by every change of owner, never lowered.
+/// The fence of a lease. Raised by every change of owner, never lowered.
 pub type Epoch = u64;
 
-/// What a taker has seen of a lease's owner for a whole lease duration. The take applies only if
-/// it is still so.
+/// What a taker has seen of a lease's owner for a whole lease duration. The take applies only if that
+/// is still true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sighting {
-    /// The owner's heartbeat stands at this beat.
+    /// The owner's heartbeat has this beat.
     Beat(u64),
     /// The owner has no row.
     Missing,
@@ -89,7 +89,7 @@ pub struct Hold {
 pub struct Lease {
     /// Who holds the shard, under which epoch.
     pub hold: Hold,
-    /// When it ends on the worker's own clock, unless it is renewed.
+    /// When trust ends on the worker's own clock, unless it is renewed.
     pub until: Duration,
 }
 
@@ -98,8 +98,8 @@ pub struct Lease {
 pub struct Take {
     /// The shard.
     pub shard: ShardId,
-    /// The owner that was seen, with the evidence that it is dead; `None` for a free lease. No
-    /// evidence is needed against oneself.
+    /// The owner that was seen, with the evidence that it is dead; `None` for a free lease. No evidence
+    /// is needed against oneself.
     pub from: Option<(Incarnation, Option<Sighting>)>,
     /// The epoch that was seen.
     pub seen_epoch: Epoch,

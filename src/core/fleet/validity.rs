@@ -1,24 +1,24 @@
-//! How long a worker may believe that its leases are still its own.
+//! How long a worker can believe that its leases are still its own.
 //!
-//! Others take a worker's leases once they have seen its heartbeat stand still for
-//! `lease_duration`. So the worker itself stops earlier. It trusts its leases for a while (a margin
-//! less than `lease_duration`) after it *began* its last successful heartbeat, and for
-//! `LOOKS_LAST` times as long after it *began* its last consistent look at the lease rows: the first
-//! keeps out those who would take over, the second those who would replace a row that was deleted. They
-//! wait as much longer, too, because a look at a large table costs more than a heartbeat.
+//! Others take a worker's leases once its heartbeat has not moved for `lease_duration`, so the worker
+//! itself stops earlier. It trusts its leases for a while (a margin less than `lease_duration`) after
+//! it *began* its last successful heartbeat, and for `LOOKS_LAST` times as long after it *began* its
+//! last consistent look at the lease rows. The first limit protects from workers that would take over,
+//! the second from those that would replace a deleted row. They wait longer too, because a look at a
+//! large table costs more than a heartbeat.
 //!
-//! A lapse of either, however short, ends the generation for good. The next one opens with a
-//! consistent look that began after the answer to a heartbeat that restored trust.
+//! A lapse of either, however short, ends the generation. The next one opens with a consistent look
+//! that began after the answer to a heartbeat that restored trust.
 
 use std::time::Duration;
 
 use super::rules::Rule;
 
-/// A deleted row is replaced after so many lease durations, and a look keeps trust alive for as many
-/// times longer than a heartbeat.
+/// A deleted row is replaced after this many lease durations, and a look keeps trust alive for this
+/// many times longer than a heartbeat.
 pub(super) const LOOKS_LAST: u32 = 3;
 
-/// Which unbroken stretch of trust; a later one has a higher number.
+/// The number of an unbroken stretch of trust. Later ones have higher numbers.
 pub type Generation = u64;
 
 /// The trust of one worker in all its leases.
@@ -39,7 +39,7 @@ impl Validity {
         }
     }
 
-    /// It is now. Whatever happens next is judged after the lapses until now.
+    /// Moves the time on, so that later events are judged after any lapse until now.
     pub fn pass(&mut self, now: Duration) {
         let over = |until: Option<Duration>| until.is_some_and(|until| now >= until);
         if over(self.beat_until) {
@@ -59,7 +59,7 @@ impl Validity {
         self.generation += 1;
     }
 
-    /// A heartbeat succeeded that vouches until `until`.
+    /// A heartbeat succeeded, and vouches until `until`.
     pub fn beat(&mut self, until: Duration) {
         self.beat_until = self.beat_until.max(Some(until));
     }
@@ -69,8 +69,8 @@ impl Validity {
         self.beat_until.map(|_| self.generation)
     }
 
-    /// A consistent look vouches until `until`: it began in the generation that is
-    /// [`beating`](Self::beating) still.
+    /// A consistent look vouches until `until`. It began in the generation that is still
+    /// [`beating`](Self::beating).
     pub fn seen(&mut self, until: Duration) {
         self.seen_until = self.seen_until.max(Some(until));
     }
@@ -91,7 +91,7 @@ impl Validity {
         self.until().is_some()
     }
 
-    /// The generation now.
+    /// The present generation.
     pub fn generation(&self) -> Generation {
         self.generation
     }

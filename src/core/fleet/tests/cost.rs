@@ -38,7 +38,8 @@ fn shard(line: usize, number: usize) -> ShardId {
     ShardId::of_stream(LABEL, &id)
 }
 
-/// What a look reads of these rows: a unit is 4 KB, half of one where it may lag. A page has 1 MB.
+/// The read units of a look at these rows. A unit is 4 KB, or half a unit for an eventual read. A page
+/// has 1 MB.
 fn read_units(view: &View, consistency: Consistency) -> f64 {
     let (mut units, mut page) = (0, 0);
     for row in size::of_rows(view, AT) {
@@ -129,7 +130,7 @@ impl Large {
         look.now_or_never().unwrap().unwrap()
     }
 
-    /// Runs until this holds; answers after how long.
+    /// Runs until this holds. Returns how long it took.
     fn until(&mut self, holds: impl Fn(&View) -> bool) -> Duration {
         let began = self.elapsed;
         while !holds(&self.current()) {
@@ -222,7 +223,7 @@ impl Large {
         call.now_or_never().unwrap()
     }
 
-    /// The first shard of this member ends, and so many children continue it.
+    /// The first shard of this member ends, and this many children continue it.
     fn end_one(&mut self, at: usize, children: usize) {
         let me = self.fleet[at].me().clone();
         let view = self.leases.snapshot();
@@ -249,7 +250,7 @@ impl Large {
         self.fleet[at].handle(ended, now(self.elapsed));
     }
 
-    /// For how long at most some shard is nobody's, within this time.
+    /// The longest time within this span for which some shard had no owner.
     fn longest_pause(&mut self, time: Duration) -> Duration {
         let (mut pause, mut longest) = (Duration::ZERO, Duration::ZERO);
         let end = self.elapsed + time;
