@@ -1,8 +1,8 @@
 //! A failed call to AWS, in one line: which call on what, why, and what to do about it.
 //!
-//! The SDK's own errors say "dispatch failure" or "unhandled error", and their cause stands up to
-//! seven sources deep. [`AwsError`] is made from any of them where the call is made, so that every
-//! log line and every command says the same.
+//! The SDK's own errors say "dispatch failure" or "unhandled error", with the cause up to seven sources
+//! deep. [`AwsError`] is made from any of them at the call, so that every log line and every command
+//! says the same.
 
 use std::any::type_name;
 use std::error::Error;
@@ -12,7 +12,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 
-/// A call to an AWS service that failed. [`fmt::Display`] tells all of it: there is no source.
+/// A failed call to an AWS service. [`fmt::Display`] shows everything: there is no source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AwsError {
     call: String,
@@ -22,21 +22,21 @@ pub struct AwsError {
     reason: String,
 }
 
-/// What a failed call comes to.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
     /// There are no credentials.
     NoCredentials,
-    /// The profile or the environment says wrongly where the credentials are.
+    /// The profile or the environment is configured wrongly.
     BadProfile,
     /// The login of a profile has expired.
     LoggedOut,
-    /// What hands out credentials did not do so now.
+    /// The credential provider failed.
     CredentialsAway,
-    /// The service does not accept the credentials.
+    /// The service rejected the credentials.
     BadCredentials,
-    /// The credentials may not do this.
+    /// The credentials do not allow this.
     Denied,
     /// The table, stream, queue or secret does not exist.
     NotFound,
@@ -48,14 +48,14 @@ pub enum Kind {
     NoAnswer,
     /// The service failed.
     Fault,
-    /// The answer was not one of the service.
+    /// The answer did not come from the service.
     Unreadable,
     /// Anything else: the request is wrong.
     Refused,
 }
 
-/// The endpoint that a call was made to, with why it failed. An HTTP client puts it into the
-/// SDK's error; [`AwsError`] finds it there.
+/// The endpoint of a call, and why the call failed. An HTTP client puts it into the SDK's error, where
+/// [`AwsError`] finds it.
 #[derive(Debug, thiserror::Error)]
 #[error("{endpoint}")]
 pub struct AtEndpoint {
@@ -66,7 +66,7 @@ pub struct AtEndpoint {
 }
 
 impl AwsError {
-    /// What became of a call. Service and operation are read from the error's type.
+    /// How a call failed. Service and operation come from the error's type.
     pub fn new<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -82,14 +82,14 @@ impl AwsError {
         }
     }
 
-    /// Names what the call was about, such as `table orders`.
+    /// Adds what the call was about, such as `table orders`.
     #[must_use]
     pub fn on(self, target: impl Into<String>) -> Self {
         let target = Some(target.into());
         Self { target, ..self }
     }
 
-    /// What it comes to.
+    /// The kind of the failure.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -101,7 +101,7 @@ impl AwsError {
 }
 
 impl Kind {
-    /// Whether the same call may well succeed later, with nothing changed.
+    /// Whether the same call may succeed later without any change.
     pub fn passes(self) -> bool {
         matches!(
             self,
@@ -192,7 +192,7 @@ impl Kind {
         }
     }
 
-    /// What to do about it, where the reason does not say so already.
+    /// What to do about it, if the reason does not say so already.
     fn remedy(self) -> Option<&'static str> {
         match self {
             Self::NoCredentials => Some(
@@ -212,8 +212,8 @@ impl Kind {
             Self::Denied => Some("allow it in the policy of this role or user"),
             Self::NotFound => Some("check the name, AWS_REGION and the account"),
             Self::Unreachable | Self::NoAnswer => Some(
-                "check the endpoint (AWS_REGION, AWS_ENDPOINT_URL) and the way to it: VPC endpoint, \
-                 proxy, firewall",
+                "check the endpoint (AWS_REGION, AWS_ENDPOINT_URL) and the network path to it: \
+                 VPC endpoint, proxy, firewall",
             ),
             Self::Unreadable => {
                 Some("check AWS_ENDPOINT_URL and the proxy: something else answered")
@@ -293,7 +293,7 @@ where
             "the login has expired, or there was none ({})",
             chain(error)
         ),
-        Kind::CredentialsAway => format!("no AWS credentials could be had now ({})", chain(error)),
+        Kind::CredentialsAway => format!("the AWS credential provider failed ({})", chain(error)),
         Kind::Unreachable => format!("{endpoint} cannot be reached: {why}"),
         Kind::NoAnswer => match why.rsplit_once("occurred after ") {
             Some((_, limit)) => format!("no answer from {endpoint} within {limit}"),
@@ -304,7 +304,7 @@ where
     }
 }
 
-/// Why a provider has no credentials: the causes below its own, once each.
+/// Why a provider has no credentials: the causes below its own error, once each.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let provider = |source: &&(dyn Error + 'static)| source.is::<CredentialsError>();
     let mut causes: Vec<String> = Vec::new();
@@ -332,7 +332,7 @@ fn sources<'a>(
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// The first thing that happened.
+/// The first cause.
 fn last<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     sources(error).last().unwrap_or(error)
 }

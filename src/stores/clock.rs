@@ -1,4 +1,4 @@
-//! The wall clock, handed in so that runs replay, and the time of a service.
+//! The wall clock, passed in so that runs can be replayed, and the time of a service.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 pub mod dynamodb;
 
-/// An answer is on its way for less than this. A time that is further ahead of the service's last
-/// answer is wrong.
+/// Longer than an answer takes to arrive. A time that is further ahead of the service's last answer is
+/// wrong.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// The time of day.
@@ -17,13 +17,13 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 impl Clock {
-    /// A clock of your own.
+    /// A custom clock.
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The machine's clock. It may be wrong by any amount and jump at any time, so nothing that
-    /// must be right depends on it.
+    /// The machine's clock. It may be wrong by any amount and jump at any time, so nothing that must be
+    /// right depends on it.
     pub fn system() -> Self {
         Self::new(SystemTime::now)
     }
@@ -40,15 +40,14 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The time by a service's clock: the date of an answer, and the monotonic time since it arrived.
-/// This machine's wall clock has no part in it.
+/// The time by a service's clock: the date of an answer, plus the monotonic time since it arrived. This
+/// machine's wall clock is not used.
 ///
-/// An answer's date is rounded down to the second and grows older on its way here. So this time is
-/// behind the service's by at most one second and the time that an answer takes, and less the more
-/// answers come. Ahead of the service's it can only be where the monotonic clock runs fast, or where
-/// an answer was wrong: the next answer corrects it once it is ahead by ten seconds. While a virtual
-/// machine is suspended its monotonic clock stands still: this time is behind by as much until the
-/// next answer.
+/// An answer's date is rounded down to the second and is older when it arrives. So this time is behind
+/// the service's by at most one second plus the time that an answer takes, and by less the more answers
+/// come. It is ahead of the service's only if the monotonic clock runs fast or an answer was wrong; the
+/// next answer corrects it once it is ahead by ten seconds. The monotonic clock of a suspended virtual
+/// machine does not move: this time is then behind until the next answer.
 #[derive(Debug, Clone, Default)]
 pub struct ServiceTime(Arc<Mutex<Option<Offset>>>);
 
@@ -66,18 +65,18 @@ impl Offset {
 }
 
 impl ServiceTime {
-    /// An answer of the service has arrived, with this date.
+    /// Records an answer of the service with this date.
     pub fn heard(&self, date: SystemTime) {
         let at = Instant::now();
         let mut known = self.known();
-        // Where both may be right, the later one is closer to the service's time.
+        // If both may be right, the later one is closer to the service's time.
         let before = known.map(|known| known.now(at));
         let before = before.filter(|before| *before <= date + ANSWER);
         let time = before.map_or(date, |before| before.max(date));
         *known = Some(Offset { time, at });
     }
 
-    /// The time now; `None`: no answer has arrived yet.
+    /// The time now; `None` before the first answer.
     pub fn now(&self) -> Option<SystemTime> {
         let known = *self.known();
         known.map(|known| known.now(Instant::now()))

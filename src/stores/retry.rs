@@ -1,8 +1,8 @@
-//! Repeats calls that may be repeated, with full jitter between the tries.
+//! Repeats calls with full jitter between the attempts.
 //!
-//! Every caller names a [`Policy`] here, so that all of them can be compared. Four loops stay where
-//! they are: a shard's reader sleeps between reads anyway, the search for children changes what it
-//! asks, a start reports why it waits, and a hand-over pauses as its worker's settings say.
+//! Every caller uses a [`Policy`] from here, so that all of them can be compared. Four loops are
+//! elsewhere: a shard's reader sleeps between reads anyway, the search for children changes its
+//! question, a start reports why it waits, and a hand-over pauses as its worker's settings say.
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,34 +17,34 @@ use crate::core::backoff::Backoff;
 pub(crate) struct Policy {
     /// The first and the longest pause, in milliseconds.
     pauses: (u64, u64),
-    /// How many tries there are at most. `None`: there is no limit.
+    /// The most attempts. `None`: no limit.
     tries: Option<u32>,
-    /// How long one try may take.
+    /// The timeout of one attempt.
     limit: Option<Duration>,
 }
 
 /// A call whose answer must come.
 pub(crate) const UNTIL_ANSWERED: Policy = Policy::new((100, 5_000), None);
 
-/// A write that met another write of the same row. Many takes meet at one dead worker's row, and many
-/// letters at one lease, so that the pauses are short.
+/// A write that collided with another write of the same row. Many takes collide at a dead worker's row,
+/// and many letters at one lease, so the pauses are short.
 pub(crate) const CONFLICT: Policy = Policy::new((20, 200), Some(10));
 
-/// The ledger, before a mail is sent: the record waits meanwhile and can be tried again as a whole.
+/// The ledger, before an email is sent: the record waits meanwhile and can be retried as a whole.
 #[cfg(feature = "mail")]
 pub(crate) const LEDGER: Policy =
     Policy::new((100, 10_000), Some(3)).within(Duration::from_secs(10));
 
-/// The ledger, after a mail was sent: an outcome that is not recorded becomes a doubt. With the pauses,
-/// a few minutes.
+/// The ledger, after an email was sent: an unrecorded outcome becomes a doubt. A few minutes, with the
+/// pauses.
 #[cfg(feature = "mail")]
 pub(crate) const OUTCOME: Policy =
     Policy::new((100, 20_000), Some(20)).within(Duration::from_secs(10));
 
-/// The store of dead letters during a redrive, which somebody may be watching.
+/// The dead-letter store during a redrive, which a person may be watching.
 pub(crate) const REDRIVE: Policy = Policy::new((200, 5_000), Some(5));
 
-/// A copy of a dead letter: its caller says when to give up.
+/// A copy of a dead letter: its caller decides when to give up.
 #[cfg(feature = "sqs")]
 pub(crate) const COPY: Policy = Policy::new((100, 5_000), None).within(Duration::from_secs(10));
 
@@ -57,7 +57,7 @@ impl Policy {
         }
     }
 
-    /// The same, with a limit for each try.
+    /// The same, with a timeout for each attempt.
     pub const fn within(self, limit: Duration) -> Self {
         Self {
             limit: Some(limit),
@@ -65,18 +65,18 @@ impl Policy {
         }
     }
 
-    /// The pause after this many tries.
+    /// The pause after this many attempts.
     pub fn pause(&self, tries: u32, rng: &mut fastrand::Rng) -> Duration {
         let (base, cap) = self.pauses;
         let (base, cap) = (Duration::from_millis(base), Duration::from_millis(cap));
         Backoff { base, cap }.wait(tries, rng)
     }
 
-    /// Calls until there is an answer, `passes` refuses the error, or the tries are used up.
+    /// Calls until there is an answer, `passes` rejects the error, or the attempts are used up.
     ///
     /// # Errors
     ///
-    /// That of the last try.
+    /// The error of the last attempt.
     pub async fn call<T, F>(
         &self,
         rng: &mut fastrand::Rng,
@@ -104,7 +104,7 @@ impl Policy {
     }
 }
 
-/// Repeats a call whose answer must come, each try for at most `limit`, and logs each failure as
+/// Repeats a call whose answer must come, each attempt for at most `limit`, and logs each failure as
 /// `what`.
 pub(crate) async fn persist<T, F: Future<Output = anyhow::Result<T>>>(
     limit: Duration,

@@ -1,4 +1,4 @@
-//! DynamoDB's time, which its answers carry.
+//! DynamoDB's time, read from its answers.
 
 use std::time::SystemTime;
 
@@ -10,24 +10,22 @@ use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 
 use super::ServiceTime;
 
-/// The header that only the service's own answers have. A proxy that answers in its place has
-/// another clock.
+/// The header that only the service's own answers have. A proxy that answers instead has another clock.
 ///
 /// Source: [the low-level API](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.LowLevelAPI.html).
 const REQUEST_ID: &str = "x-amzn-requestid";
 
-/// The client, and the service's time as the answers to its calls carry it. An answer that is an
-/// error of the service carries it as well.
+/// The client, and the service's time from the answers to its calls, including error answers.
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "what comes back takes its place"
+    reason = "the returned client replaces it"
 )]
 pub fn with_service_time(client: Client) -> (Client, ServiceTime) {
     let time = ServiceTime::default();
     (heard_by(&client, &time), time)
 }
 
-/// The client, whose answers tell the service's time to an existing clock.
+/// The client. Its answers set an existing clock.
 pub fn heard_by(client: &Client, time: &ServiceTime) -> Client {
     let config = client.config().to_builder();
     Client::from_conf(config.interceptor(Dates(time.clone())).build())

@@ -1,4 +1,4 @@
-//! Dead letters in a table. How rows look is told in `row.rs`.
+//! Dead letters in a table. `row.rs` defines the rows.
 
 mod parts;
 mod write;
@@ -20,10 +20,10 @@ use crate::stores::rows::expression::Expression;
 use crate::stores::rows::fields::{Fields, RowReader, number, text, to_item};
 use crate::stores::rows::transaction::{Part, Transaction};
 
-/// So often a write is tried that others get in the way of.
+/// How often a write is tried when other writes interfere.
 const TRIES: usize = 8;
 
-/// Rows that are read at a time when a key's oldest letter is looked for.
+/// Rows read at a time to find a key's oldest letter.
 const AHEAD: i32 = 4;
 
 /// The dead letters' table.
@@ -40,12 +40,12 @@ impl DynamoDbDeadLetters {
         Self { table }
     }
 
-    /// Applies all parts or none, and says which.
+    /// Applies all parts or none, and returns which.
     async fn applied(&self, parts: Vec<Part>) -> anyhow::Result<bool> {
         Ok(self.table.transact(parts).await? == Transaction::Applied)
     }
 
-    /// Writes these fields of a mark if nobody claimed its key since it was read.
+    /// Writes these fields of a mark, if nobody has claimed its key since it was read.
     async fn change_claim(
         &self,
         at: &GroupTable,
@@ -59,7 +59,7 @@ impl DynamoDbDeadLetters {
         Ok(matches!(written, Write::Applied(_)))
     }
 
-    /// The first open letter of a partition, behind a row or from its beginning.
+    /// The first open letter of a partition, after a row or from the beginning.
     async fn first_open(
         &self,
         partition: String,
@@ -103,7 +103,7 @@ fn read_mark(row: &Item) -> anyhow::Result<ParkedKey> {
         } else {
             format!(
                 "the mark {mark} of a parked key is damaged (delete its row; redriving the key \
-                 writes it anew)"
+                 writes it again)"
             )
         }
     })
@@ -113,7 +113,7 @@ fn read(row: &Item) -> anyhow::Result<Envelope> {
     row::envelope(row).with_context(|| failed(row))
 }
 
-/// A letter for a listing, which goes on past one that cannot be read.
+/// A letter for a listing, which skips letters that cannot be read.
 fn listed(row: &Item) -> Option<Envelope> {
     match read(row) {
         Ok(letter) => Some(letter),
@@ -130,7 +130,7 @@ fn failed(row: &Item) -> String {
     format!("the dead letter {number} cannot be read")
 }
 
-/// The mark when one letter less is open, if it still counts as many as `mark` does.
+/// The mark with one open letter less, if it still has the same count as `mark`.
 fn one_less(key: Fields, mark: Option<&ParkedKey>) -> Part {
     let Some(mark) = mark else {
         return Part::Demand(key, Expression::on_none(ITEM));
@@ -262,7 +262,7 @@ impl DeadLetters for DynamoDbDeadLetters {
     ) -> anyhow::Result<Option<()>> {
         for _ in 0..TRIES {
             let Some(mark) = self.mark(at, key).await? else {
-                // Somebody removed the mark by hand.
+                // Somebody deleted the mark.
                 let Some(letter) = self.next_of(at, key).await? else {
                     return Ok(None);
                 };
@@ -305,7 +305,7 @@ impl DeadLetters for DynamoDbDeadLetters {
     }
 
     async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
-        // The mark first: a letter that comes after this look changes its count.
+        // The mark first: a letter that comes after this read changes its count.
         let Some(mark) = self.mark(at, key).await? else {
             return Ok(true);
         };
@@ -354,7 +354,7 @@ impl DeadLetters for DynamoDbDeadLetters {
     }
 }
 
-/// Where a listing goes on.
+/// Where a listing continues.
 fn place(from: &str) -> anyhow::Result<Fields> {
     let place = serde_json::from_str(from);
     let (item, row): (String, String) = place.context("this is not a position to continue from")?;

@@ -1,4 +1,4 @@
-//! Dead letters in this process: for tests and simulations.
+//! Dead letters in this process, for tests and simulations.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -23,7 +23,7 @@ struct OfKey {
     claim: Option<Claim>,
 }
 
-/// A letter's place among those of its key: its stream's label, and its place in the stream.
+/// A letter's place among those of its key: its stream's label, and its position in the stream.
 type LetterPlace = (Arc<str>, SequenceNumber);
 
 type Keys = BTreeMap<(GroupTable, ItemKey), OfKey>;
@@ -40,7 +40,7 @@ fn place(id: &LetterId) -> LetterPlace {
     (id.label.clone(), id.sequence_number.clone())
 }
 
-/// Whether a lease is held that is kept in this process.
+/// Whether a lease in this process is still held.
 fn holds(fence: Option<&Fence>) -> anyhow::Result<bool> {
     match fence.map(Fence::demand) {
         None => Ok(true),
@@ -74,7 +74,7 @@ impl OfKey {
         }
     }
 
-    /// How it is parked, if it is.
+    /// Why and since when it is parked, if it is.
     fn parked(&self, key: &ItemKey) -> Option<ParkedKey> {
         let first = self.open().next()?;
         Some(ParkedKey {

@@ -1,18 +1,18 @@
 //! Dead letters: records that failed, kept with their images until they are redriven or discarded.
 //!
-//! A letter *parks* its key: while a key has an open letter, later records of the key follow it
-//! into the table, so that they are handled in commit order when it is redriven. A key is parked
-//! exactly as long as it has open letters, and both are changed in one transaction. So a shard
-//! task that adds a follower and an operator who finishes the last letter cannot miss each other:
-//! either the follower is written in time, or [`DeadLetters::follow`] answers that the key is free,
-//! and the record is handled like any other.
+//! A letter *parks* its key: while a key has an open letter, later records of the key follow it into
+//! the table, so that a redrive handles them in commit order. A key is parked exactly as long as it has
+//! open letters, and both change in one transaction. So a shard task that adds a follower and an
+//! operator who finishes the last letter cannot miss each other: either the follower is written in
+//! time, or [`DeadLetters::follow`] returns that the key is free, and the record is handled like any
+//! other.
 //!
-//! Only the owner of a shard parks keys of it: a letter is written under the [`Fence`] of the shard's
-//! lease, so that a worker that lost its shard without knowing parks no key whose record the new
-//! owner has handled. Lambda has no leases and writes without one.
+//! Only the owner of a shard parks its keys: a letter is written under the [`Fence`] of the shard's
+//! lease. So a worker that lost its shard unnoticed cannot park a key whose record the new owner has
+//! handled. Lambda has no leases and writes without a fence.
 //!
-//! A row that this build cannot read, because a newer one wrote it or it is damaged, costs its own
-//! key only. The key stays parked, its records follow it into the table, and the row is reported.
+//! A row that this build cannot read (a newer build wrote it, or it is damaged) affects only its own
+//! key. The key stays parked, its records follow into the table, and the row is reported.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,17 +44,17 @@ pub use parked::{Claim, ParkedKey, ParkedPage};
 /// How long a letter is kept after it was redriven or discarded.
 pub const KEPT_AFTER: Duration = Duration::from_hours(30 * 24);
 
-/// What an operator, or a worker, did with a letter.
+/// What an operator or a worker did with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deed {
-    /// When it was done. A row has it to the millisecond.
+    /// When it was done. Rows store milliseconds.
     #[serde(with = "millis")]
     pub at: SystemTime,
     /// Who did it.
     pub by: String,
     /// What was done.
     pub what: Settled,
-    /// The reason that was given.
+    /// The reason.
     pub why: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub enum Settled {
 }
 
 impl Settled {
-    /// The word that the table holds.
+    /// The word in the table.
     pub fn word(self) -> &'static str {
         match self {
             Self::Redriven => "redriven",
@@ -78,32 +78,32 @@ impl Settled {
     }
 }
 
-/// Names a letter.
+/// Identifies a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LetterId {
     /// The group, and the table that the record is from.
     pub at: GroupTable,
     /// The item's key.
     pub key: ItemKey,
-    /// The label of the record's stream; empty where it is not known. With the sequence number it
-    /// orders the letters of a key.
+    /// The label of the record's stream, or empty if unknown. With the sequence number it orders the
+    /// letters of a key.
     pub label: Arc<str>,
-    /// The record's place in its stream.
+    /// The record's position in its stream.
     pub sequence_number: SequenceNumber,
 }
 
 impl LetterId {
-    /// The ARN of the record's stream; of its table where the stream is not known.
+    /// The ARN of the record's stream, or of its table if the stream is unknown.
     pub fn stream(&self) -> Arc<str> {
         self.at
             .stream(Some(&*self.label).filter(|label| !label.is_empty()))
     }
 }
 
-/// All of a letter but the record.
+/// A letter without its record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Envelope {
-    /// Its name.
+    /// Its identity.
     pub id: LetterId,
     /// The item's key attributes.
     pub keys: Item,
@@ -113,21 +113,20 @@ pub struct Envelope {
     pub created: SystemTime,
     /// The shard that the record was read from.
     pub shard: ShardId,
-    /// Why it is here.
+    /// Why it is a dead letter.
     pub reason: Reason,
-    /// What was tried.
+    /// The failed attempts.
     pub attempts: Attempts,
     /// When it was written.
     pub written: SystemTime,
-    /// Whether it waits to be dealt with.
+    /// Whether it is still to be redriven or discarded.
     pub open: bool,
-    /// What was done with it. A letter that was settled opens again when its record comes again
-    /// and fails again.
+    /// What was done with it. A settled letter opens again if its record comes again and fails again.
     pub deeds: Vec<Deed>,
 }
 
 impl Envelope {
-    /// The item's key as people write it: `id=1042`, or `shop=7,id=1042`.
+    /// The item's key in readable form: `id=1042`, or `shop=7,id=1042`.
     pub fn key_in_words(&self) -> String {
         key_in_words(&self.keys)
     }
@@ -136,14 +135,14 @@ impl Envelope {
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Letter {
-    /// All but the record.
+    /// The letter without the record.
     pub envelope: Envelope,
     /// The record, with all its images.
     pub record: Record,
 }
 
 impl Letter {
-    /// A letter that is to be written now.
+    /// A letter to be written now.
     pub fn new(
         origin: (&GroupTable, &ShardId),
         record: Record,
@@ -179,7 +178,7 @@ impl Letter {
 pub enum Coming {
     /// It parks its key.
     First,
-    /// Its key must be parked.
+    /// It follows others: its key must be parked.
     Behind,
 }
 
@@ -194,7 +193,7 @@ pub enum Written {
     LeaseLost,
 }
 
-/// Which letters are listed. The default is all open ones.
+/// Which letters to list. The default is all open letters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Only of this group.
@@ -203,8 +202,8 @@ pub struct Selection {
     pub table: Option<String>,
     /// Only with one of these reasons; empty: any.
     pub reasons: Vec<Reason>,
-    /// Only of this key, as [`Envelope::key_in_words`] has it, or only its value where the key is
-    /// one attribute.
+    /// Only of this key, as in [`Envelope::key_in_words`], or only its value if the key is one
+    /// attribute.
     pub key: Option<String>,
     /// Only those written at this time or before.
     pub written_until: Option<SystemTime>,
@@ -237,7 +236,7 @@ impl Selection {
 pub struct LetterPage {
     /// The letters, without their records.
     pub letters: Vec<Envelope>,
-    /// Rows that cannot be read, each with what is wrong and what to do.
+    /// Rows that cannot be read, each with the problem and what to do.
     pub unreadable: Vec<String>,
     /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
@@ -248,8 +247,7 @@ pub struct LetterPage {
 /// An `Err` of a write means that it is unknown whether it was applied: repeat it.
 #[async_trait]
 pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
-    /// Writes a letter, if the fence's lease is still held. A letter that is open already is kept as it
-    /// is.
+    /// Writes a letter, if the fence's lease is still held. An open letter is kept as it is.
     async fn write(
         &self,
         letter: &Letter,
@@ -262,15 +260,15 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         self.write(letter, Coming::First, None).await.map(|_| ())
     }
 
-    /// Writes a letter behind those of its key, without a lease. `Ok(None)`: the key is not parked,
-    /// and nothing was written.
+    /// Writes a letter behind those of its key, without a lease. `Ok(None)`: the key is not parked, and
+    /// nothing was written.
     async fn follow(&self, letter: &Letter) -> anyhow::Result<Option<()>> {
         let written = self.write(letter, Coming::Behind, None).await?;
         Ok((written == Written::Done).then_some(()))
     }
 
-    /// Sends a copy of a letter that was written, if copies are configured. An `Err` means that the copy
-    /// may not have arrived. It has been retried already: do not repeat it.
+    /// Sends a copy of a written letter, if copies are configured. An `Err` means that the copy may not
+    /// have arrived. It was retried already: do not repeat it.
     async fn copy(&self, _: &Letter) -> anyhow::Result<()> {
         Ok(())
     }
@@ -283,7 +281,7 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> anyhow::Result<ParkedPage>;
 
-    /// All parked keys of a group on a table. There may be very many: for operators.
+    /// All parked keys of a group on a table. There can be very many. For operators.
     async fn parked(&self, at: &GroupTable) -> anyhow::Result<ParkedPage> {
         let mut all = ParkedPage::default();
         let mut from = None;
@@ -304,24 +302,24 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// The oldest open letter of a key, read consistently.
     async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>>;
 
-    /// The oldest open letter of a key after this one, read consistently, so that a redrive does not
-    /// read finished letters again.
+    /// The oldest open letter of a key after this one, read consistently. A redrive so reads no
+    /// finished letter again.
     async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
 
     /// A letter, open or settled.
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
 
-    /// Finishes an open letter, and unparks its key if it was the last. `Ok(None)`: it is not open. A
-    /// finished letter is kept for [`KEPT_AFTER`].
+    /// Finishes an open letter, and unparks its key if it was the last. `Ok(None)`: the letter is not
+    /// open. A finished letter is kept for [`KEPT_AFTER`].
     async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>>;
 
     /// Adds an attempt to an open letter. `Ok(None)`: it is not open.
     async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>>;
 
-    /// Claims a parked key for redriving until `claim.until`; called again, it extends the claim.
-    /// `Ok(None)`: another process has claimed it, or it is not parked.
+    /// Claims a parked key for redriving until `claim.until`. Repeated, it extends the claim.
+    /// `Ok(None)`: another process has claimed the key, or it is not parked.
     ///
-    /// A crash leaves the claim behind: until it ends, nobody redrives the key.
+    /// A crash leaves the claim behind: nobody redrives the key until it ends.
     async fn claim(
         &self,
         at: &GroupTable,
@@ -329,8 +327,8 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         claim: &Claim,
     ) -> anyhow::Result<Option<()>>;
 
-    /// Releases a claimed key, if the claim is still held. `because` is the reason for which it waits
-    /// from now on; a letter that failed is no longer redriven by itself.
+    /// Releases a claimed key, if the claim is still held. `because` is the reason why it waits from
+    /// now on. A letter that failed is no longer redriven automatically.
     async fn release(
         &self,
         at: &GroupTable,
@@ -339,14 +337,14 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         because: Option<Reason>,
     ) -> anyhow::Result<()>;
 
-    /// Unparks a key without open letters, which happens only if letters were removed by hand. Returns
+    /// Unparks a key without open letters, which happens only if somebody deleted letters. Returns
     /// whether the key is free now.
     async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
 
     /// All letters of a key, open and settled, oldest first and without their records, read
-    /// consistently. Reads the key's letters and no others.
+    /// consistently. Reads only the key's letters.
     async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>>;
 
-    /// Lists letters, a page at a time, in no order. Reads the whole table: for operators.
+    /// Lists letters in pages, in no particular order. Reads the whole table: for operators.
     async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<LetterPage>;
 }

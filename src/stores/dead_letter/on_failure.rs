@@ -1,8 +1,8 @@
-//! A letter in the shape in which Lambda tells of records that it gave up.
+//! A letter in the format in which Lambda reports failed records.
 //!
-//! Lambda tells a queue or a topic of a failed batch without the records, and a bucket with them,
-//! as `payload`. Here a batch is one record, and the payload is there wherever it fits. What Lambda
-//! has no field for stands under `aftercommit`.
+//! Lambda sends a message about a failed batch to a queue or topic without the records, and to a bucket
+//! with them, as `payload`. Here a batch is one record, and the payload is included if it fits. Fields
+//! that Lambda does not have are under `aftercommit`.
 //!
 //! Source: [on-failure destinations](https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-errors.html).
 
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use super::{Letter, Reason};
 use crate::core::record::lambda_event;
 
-/// The longest message, in bytes of UTF-8: what a topic takes, and a queue unless it is set to more.
+/// The longest message, in bytes of UTF-8: the limit of a topic, and of a queue by default.
 ///
 /// Sources: [Publish](https://docs.aws.amazon.com/sns/latest/api/API_Publish.html),
 /// [MaximumMessageSize](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html).
 pub(super) const LONGEST: usize = 256 << 10;
 
-/// The message of a letter: the same for the same letter, and at most [`LONGEST`].
+/// The message of a letter. Always the same for the same letter, and at most [`LONGEST`].
 pub(super) fn message(letter: &Letter) -> Result<String, serde_json::Error> {
     let stream = letter.envelope.id.stream();
     let record = lambda_event::write(&letter.record, Some(&stream))?;
@@ -33,7 +33,7 @@ pub(super) fn message(letter: &Letter) -> Result<String, serde_json::Error> {
     told["payload"] = Value::Null;
     told["aftercommit"]["payloadLeftOut"] = format!(
         "the record's {} bytes do not fit into a message: read it with `aftercommit dead-letters \
-         show --key KEY --json`, with the key that stands here",
+         show --key KEY --json`, with the key in this message",
         payload.len()
     )
     .into();
@@ -77,7 +77,7 @@ fn without_payload(letter: &Letter) -> Value {
     })
 }
 
-/// Lambda's word where it has one.
+/// Lambda's word, if it has one.
 fn condition(reason: Reason) -> &'static str {
     match reason {
         Reason::Exhausted => "RetryAttemptsExhausted",
@@ -89,8 +89,8 @@ fn seconds(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// Without the two characters that JSON allows and a queue does not: they are escaped. All others
-/// that it refuses are escaped in JSON anyway.
+/// Escapes the two characters that JSON allows and a queue rejects. JSON escapes all others that it
+/// rejects anyway.
 ///
 /// Source: [message content](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html).
 fn safe(json: &str) -> String {

@@ -1,4 +1,4 @@
-//! Keys with open letters, and who has one in hand.
+//! Keys with open letters, and the claims on them.
 
 use std::time::SystemTime;
 
@@ -18,12 +18,12 @@ pub struct ParkedKey {
     pub keys: Item,
     /// How many open letters it has.
     pub letters: u64,
-    /// Since when it is parked.
+    /// Since when it has been parked.
     pub since: SystemTime,
-    /// Why: the reason of the letter that parked it, or of the last failure to redrive it. `None`
-    /// where an older version parked it.
+    /// The reason: of the letter that parked it, or of the last failure to redrive it. `None` if an
+    /// older version parked it.
     pub reason: Option<Reason>,
-    /// Who has it in hand.
+    /// Who is redriving it.
     pub claim: Option<Claim>,
 }
 
@@ -32,27 +32,27 @@ pub struct ParkedKey {
 pub struct ParkedPage {
     /// The keys.
     pub keys: Vec<ParkedKey>,
-    /// Rows that cannot be read, each with what is wrong and what to do. Their keys are parked.
+    /// Rows that cannot be read, each with the problem and what to do. Their keys are parked.
     pub unreadable: Vec<String>,
-    /// Where to go on; `None` at the end.
+    /// Where the next page begins; `None` at the end.
     pub next: Option<String>,
 }
 
-/// Somebody redrives a key.
+/// A process that redrives a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// Who: a name that no other process has.
+    /// Its name, which no other process has.
     pub by: String,
-    /// When it was made or put off. A row has both times to the millisecond.
+    /// When it was made or extended. Rows store both times in milliseconds.
     #[serde(with = "millis")]
     pub at: SystemTime,
-    /// Until when nobody else may.
+    /// Until when other processes must not claim the key.
     #[serde(with = "millis")]
     pub until: SystemTime,
 }
 
 impl ParkedKey {
-    /// Whether this claim may be made: nobody else has the key in hand.
+    /// Whether this claim can be made: no other process has claimed the key.
     pub(super) fn is_free_for(&self, claim: &Claim) -> bool {
         let held = self.claim.as_ref();
         held.is_none_or(|held| held.by == claim.by || held.until <= claim.at)

@@ -1,4 +1,4 @@
-//! How dead letters are spelled in a table: key (`item`, `row`), three kinds of rows.
+//! How dead letters are stored in a table: key (`item`, `row`), three kinds of rows.
 //!
 //! - A *letter*: `item` is the group, the table and the item's key, `row` the stream's label and the
 //!   sequence number, padded with zeros. One query gives the letters of a key in order.
@@ -35,7 +35,7 @@ pub(crate) const ITEM: &str = "item";
 /// The sort key.
 pub(crate) const ROW: &str = "row";
 
-/// The attributes of a letter that are read where its record is not needed.
+/// The attributes of a letter that are read when its record is not needed.
 pub(super) const OF_ENVELOPE: &[&str] = &[
     ITEM,
     ROW,
@@ -56,13 +56,14 @@ pub(super) const OF_ENVELOPE: &[&str] = &[
     "deeds",
 ];
 
-/// So much of a record fits into one row, in bytes, beside everything else.
+/// How many bytes of a record fit into one row, besides everything else.
 const PART: usize = 300_000;
 
-/// A longer key is spelled by its digest: partition keys end at 2,048 bytes, sort keys at 1,024.
+/// A longer key is replaced by its digest: partition keys are limited to 2,048 bytes, sort keys to
+/// 1,024.
 const LONGEST_KEY: usize = 900;
 
-/// So many deeds are kept.
+/// How many deeds are kept.
 const DEEDS: usize = 20;
 
 fn short(key: &ItemKey) -> String {
@@ -71,7 +72,7 @@ fn short(key: &ItemKey) -> String {
         return key.to_owned();
     }
     let digest = Sha256::digest(key.as_bytes());
-    // No key begins so: they begin with a length.
+    // No key begins like this: keys begin with a length.
     format!("sha256:{}", STANDARD.encode(digest))
 }
 
@@ -85,7 +86,7 @@ pub(super) fn marks_of(at: &GroupTable) -> String {
     format!("parked|{at}")
 }
 
-/// Orders the letters of a key: by their stream, then by their place in it.
+/// Orders the letters of a key: by their stream, then by their position in it.
 fn place(id: &LetterId) -> String {
     format!("{}#{}", id.label, id.sequence_number.padded())
 }
@@ -117,7 +118,7 @@ pub(super) fn part_key(id: &LetterId, n: usize) -> Fields {
     ]
 }
 
-/// The record as text, in pieces that fit into a row each.
+/// The record as text, in pieces that each fit into a row.
 pub(super) fn pieces(letter: &Letter) -> anyhow::Result<Vec<String>> {
     let stream = letter.envelope.id.stream();
     let body = lambda_event::write(&letter.record, Some(&stream))?.to_string();
@@ -132,7 +133,7 @@ pub(super) fn pieces(letter: &Letter) -> anyhow::Result<Vec<String>> {
     Ok(pieces)
 }
 
-/// A part's row.
+/// The row of a part.
 pub(super) fn part(id: &LetterId, n: usize, piece: &str, written: SystemTime) -> Item {
     let mut fields = part_key(id, n);
     fields.extend([
@@ -165,7 +166,7 @@ struct LetterRow {
     deeds: Vec<Deed>,
 }
 
-/// The attributes that a letter is written with: what was done with an earlier one stays.
+/// The attributes to write for a letter. What was done with an earlier letter stays.
 pub(super) fn letter_fields(letter: &Letter, pieces: &[String]) -> anyhow::Result<Attributes> {
     let envelope = letter.envelope.clone();
     let (record, parts) = match pieces {
@@ -244,7 +245,7 @@ struct MarkRow {
     claim: Option<Claim>,
 }
 
-/// The attributes of a mark that are written once.
+/// The attributes of a mark that are written only once.
 pub(super) fn mark_fields(letter: &Envelope) -> anyhow::Result<Attributes> {
     let mut fields = attributes(&MarkRow {
         group_table: letter.id.at.clone(),
@@ -259,7 +260,7 @@ pub(super) fn mark_fields(letter: &Envelope) -> anyhow::Result<Attributes> {
     Ok(fields)
 }
 
-/// Who has a mark's key in hand.
+/// Who is redriving a mark's key.
 pub(super) fn claim_field(
     claim: Option<&Claim>,
 ) -> anyhow::Result<(&'static str, Option<AttributeValue>)> {
@@ -272,7 +273,7 @@ pub(super) fn is_newer(item: &Item) -> bool {
     format.is_ok_and(|format| format > FORMAT)
 }
 
-/// Reads a row of a format that this build knows.
+/// Parses a row of a format that this build knows.
 fn read<T: DeserializeOwned>(item: &Item) -> anyhow::Result<T> {
     let format: u32 = RowReader(item).number("format")?;
     if format > FORMAT {
@@ -280,13 +281,13 @@ fn read<T: DeserializeOwned>(item: &Item) -> anyhow::Result<T> {
             "it is written in format {format}, and this build reads up to {FORMAT}: update this program"
         );
     }
-    // A letter's record has up to 300 KB, and is read by itself.
+    // A letter's record has up to 300 KB, and is parsed separately.
     let attributes = item.inner().iter().filter(|(name, _)| *name != "record");
     let attributes = attributes.map(|(name, value)| (name.clone(), Some(value.clone())));
     from_row(to_item(attributes))
 }
 
-/// Reads a mark.
+/// Parses a mark.
 pub(super) fn mark(item: &Item) -> anyhow::Result<ParkedKey> {
     let row: MarkRow = read(item)?;
     Ok(ParkedKey {
@@ -299,7 +300,7 @@ pub(super) fn mark(item: &Item) -> anyhow::Result<ParkedKey> {
     })
 }
 
-/// Reads a letter without its record.
+/// Parses a letter without its record.
 pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
     let row: LetterRow = read(item)?;
     Ok(Envelope {
@@ -321,13 +322,13 @@ pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
     })
 }
 
-/// What a letter's row has of the record: all of it, or how many parts there are.
+/// The record in a letter's row: all of it, or the number of its parts.
 pub(super) enum Body<'a> {
     Whole(&'a str),
     Parts(usize),
 }
 
-/// Reads where the record is.
+/// Parses where the record is.
 pub(super) fn body(item: &Item) -> anyhow::Result<Body<'_>> {
     let reader = RowReader(item);
     Ok(match reader.text_if_any("record")? {
@@ -336,7 +337,7 @@ pub(super) fn body(item: &Item) -> anyhow::Result<Body<'_>> {
     })
 }
 
-/// Reads the record of a letter.
+/// Parses the record of a letter.
 pub(super) fn record(body: &str, envelope: &Envelope) -> anyhow::Result<Record> {
     let event = serde_json::from_str(body).context("the record is not JSON")?;
     let record = lambda_event::read(&event)?.record;
@@ -344,7 +345,7 @@ pub(super) fn record(body: &str, envelope: &Envelope) -> anyhow::Result<Record> 
     Ok(Record { created, ..record })
 }
 
-/// A time to the nanosecond: a record's is kept as it came. It fits until the year 2554.
+/// A time with nanoseconds: a record's time is kept as it came. It fits until the year 2554.
 fn nanos(value: SystemTime) -> u64 {
     let since = value.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

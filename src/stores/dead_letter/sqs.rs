@@ -1,4 +1,4 @@
-//! Copies of dead letters for a queue or a topic, so that other tools hear of them.
+//! Copies of dead letters for a queue or a topic, for other tools.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,7 @@ enum To {
 #[derive(Clone)]
 pub struct Destination {
     to: To,
-    /// Whether it is one that keeps an order (`.fifo`).
+    /// Whether it keeps an order (`.fifo`).
     ordered: bool,
     arn: String,
 }
@@ -50,19 +50,19 @@ impl fmt::Debug for Destination {
     }
 }
 
-/// What an order-keeping destination wants to know: what stays in order, and what is the same.
+/// What a destination that keeps an order needs: what to keep in order, and what is a duplicate.
 struct Ordered {
     group: String,
     same: String,
 }
 
 impl Destination {
-    /// The destination with this ARN, in its own Region. The URL of a queue is looked up, so a
-    /// queue that is not there is told now; of a topic that is not there tells the first letter.
+    /// The destination with this ARN, in its own Region. The URL of a queue is looked up, so a missing
+    /// queue is reported now; a missing topic is reported by the first letter.
     ///
     /// # Errors
     ///
-    /// An ARN of something else, or a queue that cannot be looked up.
+    /// The ARN is not that of a queue or topic, or the queue cannot be looked up.
     pub async fn open(config: &SdkConfig, arn: &str) -> anyhow::Result<Self> {
         let parts: Vec<_> = arn.splitn(6, ':').collect();
         let &["arn", _, service, region, account, name] = &*parts else {
@@ -95,7 +95,7 @@ impl Destination {
         })
     }
 
-    /// Sends a copy. An `Err` means that it is not known whether it arrived.
+    /// Sends a copy. An `Err` means that it is unknown whether it arrived.
     async fn send(&self, letter: &Letter) -> anyhow::Result<()> {
         let body = message(letter)?;
         let order = self.ordered.then(|| Ordered {
@@ -124,7 +124,7 @@ impl Destination {
     }
 }
 
-/// 43 letters, digits, `-` and `_`, which both services take for a name.
+/// 43 letters, digits, `-` and `_`, which both services accept as a name.
 fn hash(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -134,13 +134,13 @@ fn hash(parts: &[&str]) -> String {
     URL_SAFE_NO_PAD.encode(hash.finalize())
 }
 
-/// Dead letters of which a destination gets a copy each.
+/// A store of dead letters whose letters are copied to a destination.
 ///
-/// The copy is sent after the letter was written, and again while it cannot be sent: so a copy may
-/// come more than once. A destination that is away holds nothing back for longer than
-/// [`Copied::PATIENCE`]: from then on each copy is tried once, until one arrives again. What is not
-/// sent is told as an error and counted; the letter is in the table all the same. Until a copy is
-/// sent or given up its record is not settled, so that a crash in between sends it again.
+/// The copy is sent after the letter was written, and retried while sending fails, so a copy can arrive
+/// more than once. A destination that is down holds nothing back for longer than [`Copied::PATIENCE`]:
+/// after that each copy is tried once, until one arrives again. A copy that is not sent is logged as an
+/// error and counted; its letter is in the table anyway. A record is not finished until its copy is
+/// sent or given up, so that after a crash in between the copy is sent again.
 #[derive(Debug, Clone)]
 pub struct Copied<D> {
     letters: D,
@@ -151,10 +151,10 @@ pub struct Copied<D> {
 }
 
 impl<D: DeadLetters> Copied<D> {
-    /// For so long a destination that is away is waited for.
+    /// How long to wait for a destination that is down.
     pub const PATIENCE: Duration = Duration::from_mins(1);
 
-    /// These letters, with copies for that destination.
+    /// These letters, with copies to that destination.
     pub fn new(letters: D, to: Destination) -> Self {
         Self {
             letters,
@@ -164,13 +164,13 @@ impl<D: DeadLetters> Copied<D> {
         }
     }
 
-    /// The same, but it waits only so long for a destination that is away.
+    /// The same, but it waits only this long for a destination that is down.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Notes how a try ended, and says for how long nothing has arrived.
+    /// Records how an attempt ended. Returns for how long nothing has arrived.
     fn tried(&self, arrived: bool) -> Duration {
         let since = self.failing_since.lock();
         let mut since = since.unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
-//! The lease table in DynamoDB: every race is decided by one conditional write or one transaction.
+//! The lease table in DynamoDB: one conditional write or one transaction decides every race.
 //!
-//! A write whose condition fails brings the row along as it stands, which tells a race that was
-//! lost from a write of one's own whose answer was lost.
+//! A refused write returns the row as it is now. That shows whether the race was lost, or whether the
+//! refused write had been applied before and its answer was lost.
 
 mod bootstrap;
 mod gaps;
@@ -36,17 +36,17 @@ use crate::stores::rows::typed::Attributes;
 /// Puts in flight while leases are created.
 const PUTS_AT_ONCE: usize = 16;
 
-/// Children that fit into the transaction that ends their parent.
+/// How many children fit into the transaction that ends their parent.
 const CHILDREN_PER_TRANSACTION: usize = (MOST_PARTS - 1) / 2;
 
 /// The rows of a group on a table.
 #[derive(Debug, Clone)]
 pub struct DynamoDbLeases {
     table: Table,
-    /// As the partition key has it.
+    /// The partition key.
     group_table: Arc<str>,
     formats: Formats,
-    /// As the answers to the table's calls tell it.
+    /// The service's time, from the answers to the table's calls.
     time: ServiceTime,
 }
 
@@ -63,7 +63,7 @@ impl DynamoDbLeases {
         }
     }
 
-    /// As a build would use it that reads rows up to this format: to run two versions side by side.
+    /// A store of a build that reads rows up to this format, to run two versions side by side.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn of_build(mut self, reads: u32) -> Self {
@@ -87,7 +87,7 @@ impl DynamoDbLeases {
         ))
     }
 
-    /// What a change of a lease's checkpoint writes; with a new epoch for a lease that changes hands.
+    /// What a change of a lease's checkpoint writes, with a new epoch if the lease changes hands.
     fn settled(
         &self,
         checkpoint: &Checkpoint,
@@ -104,7 +104,7 @@ impl DynamoDbLeases {
         Ok(attributes)
     }
 
-    /// Writes a lease that is not there yet, and was not archived.
+    /// Writes a lease that does not exist yet, and was not archived.
     fn put_new(&self, lease: &LeaseRow) -> anyhow::Result<[Part; 2]> {
         let archived = self.key(&archive_key(&lease.shard));
         Ok([
@@ -119,8 +119,8 @@ impl DynamoDbLeases {
         readable.when("checkpoint", Some(text(row::END)))
     }
 
-    /// The lease as it stands, to see whether a write of mine was applied. A row that cannot be
-    /// read shows nobody's write.
+    /// The lease as it is now, to see whether my write was applied. An unreadable row shows nobody's
+    /// write.
     async fn standing(&self, shard: &ShardId) -> anyhow::Result<Option<LeaseRow>> {
         let item = self.table.get(self.key(&lease_key(shard))).await?;
         Ok(item.and_then(|item| self.read(shard, item)))
@@ -130,7 +130,7 @@ impl DynamoDbLeases {
         row::lease(shard, item, self.formats.reads()).ok()
     }
 
-    /// Changes a lease under its fence. A refusal is success if the row shows my write.
+    /// Changes a lease under its fence. A refusal counts as success if the row shows my write.
     async fn change(
         &self,
         hold: &Hold,
@@ -158,8 +158,8 @@ impl DynamoDbLeases {
         Ok(lease.filter(|lease| is_taken(lease, take)))
     }
 
-    /// A transaction does not tell the rows, so the lease is read afterwards, which also settles
-    /// a take whose answer was lost.
+    /// A transaction does not return the rows, so the lease is read afterwards. That also decides a
+    /// take whose answer was lost.
     async fn take_from(
         &self,
         take: &Take,
@@ -179,7 +179,7 @@ impl DynamoDbLeases {
         Ok(lease.filter(|lease| is_taken(lease, take)))
     }
 
-    /// Ends the parent and creates the children whose rows are not there yet, in one transaction.
+    /// Ends the parent and creates the missing rows of its children, in one transaction.
     async fn end(
         &self,
         hold: &Hold,
@@ -251,8 +251,8 @@ impl LeaseStore for DynamoDbLeases {
         if let Write::Applied(_) = self.table.put(item, &Expression::on_none(ROW)).await? {
             return Ok(());
         }
-        // Only an earlier try of mine can have written this incarnation's row. It vouches for now
-        // only if its beat is this one or a later one.
+        // Only an earlier attempt of mine can have written this incarnation's row. It counts only if
+        // its beat is this one or a later one.
         match self.heartbeat(row).await? {
             Some(()) => Ok(()),
             None => bail!(
@@ -273,7 +273,7 @@ impl LeaseStore for DynamoDbLeases {
             Write::Applied(_) => return Ok(Some(())),
             Write::Refused(old) => old,
         };
-        // A row that cannot be read was changed by others: as good as gone.
+        // A row that cannot be read was changed by others: it counts as gone.
         let beat = old.and_then(|item| row::beat(&item));
         Ok(beat.filter(|beat| *beat >= row.beat).map(|_| ()))
     }
@@ -316,7 +316,7 @@ impl LeaseStore for DynamoDbLeases {
             epoch: row.epoch.max(row::epoch(&damaged).saturating_add(1)),
             ..row.clone()
         };
-        // Only if nothing that reading depends on has changed since.
+        // Only if nothing that the decision depends on has changed since.
         let attributes = row::attributes(&free, self.formats.writes())?;
         let when = row::unchanged(&damaged, &attributes);
         let item = row::item(&self.group_table, &key, attributes);
@@ -358,7 +358,7 @@ impl LeaseStore for DynamoDbLeases {
                     let lease = self.standing(&hold.shard).await?;
                     return Ok(lease.filter(is_mine).map(|_| ()));
                 }
-                // Only the taker is not there any more, or could not read it.
+                // Only the taker is gone, or could not read it.
                 Transaction::Refused(_) => {}
             }
         }
@@ -390,8 +390,8 @@ impl LeaseStore for DynamoDbLeases {
         let (first, rest) = children.split_at(at_once);
         let ended = self.end(hold, &end, first, report).await?;
         if ended.is_some() {
-            // A shard has two children at most; were there ever more than fit, a crash here
-            // leaves rows out that the full listing adds.
+            // A shard has at most two children. If there were more than fit, a crash here would leave
+            // out rows that the full listing adds.
             self.create(rest).await?;
         }
         Ok(ended)

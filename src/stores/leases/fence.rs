@@ -8,7 +8,7 @@ use crate::stores::rows::fields::{number, text};
 use serde_dynamo::AttributeValue;
 
 impl Formats {
-    /// A row that is there and that this build may write to.
+    /// A row that exists and that this build may write.
     pub fn readable(&self) -> Expression {
         Expression::on_readable(self.reads())
     }
@@ -17,7 +17,7 @@ impl Formats {
         Expression::on_readable_or_none(self.reads())
     }
 
-    /// Under the fence of a hold: I am still the owner, in this epoch.
+    /// The fence of a hold: I am still the owner, in this epoch.
     pub fn under(&self, hold: &Hold) -> Expression {
         self.readable()
             .when("owner", Some(text(hold.owner.as_str())))
@@ -38,11 +38,11 @@ impl Formats {
     }
 }
 
-/// A worker that is not leaving, and that reads a row of this format.
+/// A worker that is not leaving, and that reads rows of this format.
 pub(super) fn stays_and_reads(format: u32) -> Expression {
     let stays = Expression::default().when("draining", Some(AttributeValue::Bool(false)));
     match format {
-        // Who does not say what it reads, reads this.
+        // A worker whose row does not say what it reads, reads this format.
         ..=row::FIRST_FORMAT => stays,
         newer => stays.when_at_least("reads", number(newer)),
     }

@@ -1,11 +1,10 @@
-//! Which formats of rows a build reads and writes, so that two versions can share a fleet.
+//! Which row formats a build reads and writes, so that two versions can share a fleet.
 //!
-//! Rows are written in the newest format that every worker of the fleet reads: each says in its
-//! own row what it reads. So a newer build writes what it alone can read only once the last older
-//! one has left. If an older one comes back, the newer ones hand over what it cannot read (to
-//! themselves, too), since that writes the row anew; a row never goes to a worker that could not read
-//! it. The rows by which builds come to know each
-//! other, the group's and the workers', always have the first format.
+//! Rows are written in the newest format that every worker of the fleet reads, as each worker's own row
+//! says. So a newer build writes what only it can read once the last older build has left. If an older
+//! build comes back, the newer ones hand over the leases that it cannot read (to themselves, too),
+//! because that rewrites the rows. A lease never goes to a worker that cannot read it. The rows by
+//! which builds recognise each other, the group's and the workers', always have the first format.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,7 +16,7 @@ use super::{FORMAT, View};
 pub(in crate::stores::leases) struct Formats {
     reads: u32,
     writes: Arc<AtomicU32>,
-    /// Whether others cannot read what this build writes, for a simulation.
+    /// Whether this build writes rows that others cannot read, for a simulation.
     careless: bool,
 }
 
@@ -28,7 +27,7 @@ impl Default for Formats {
 }
 
 impl Formats {
-    /// Those of a build that reads rows up to this format.
+    /// A build that reads rows up to this format.
     pub fn of_build(reads: u32) -> Self {
         Self {
             reads,
@@ -37,7 +36,7 @@ impl Formats {
         }
     }
 
-    /// Those of a build that writes the newest rows that it reads, whoever else reads them.
+    /// A build that writes the newest rows that it reads, whatever others read.
     #[cfg(feature = "simulation")]
     pub fn careless(self) -> Self {
         let careless = true;
@@ -49,12 +48,12 @@ impl Formats {
         self.reads
     }
 
-    /// The newest format that everybody reads, as far as the last look told.
+    /// The newest format that everybody reads, according to the last look.
     pub fn writes(&self) -> u32 {
         self.writes.load(Ordering::Relaxed)
     }
 
-    /// A look showed who is there.
+    /// Handles a look that showed the workers.
     pub fn saw(&self, view: &View) {
         let all = view.read_by_all().min(self.reads);
         let written = if self.careless { self.reads } else { all };

@@ -1,4 +1,4 @@
-//! The lease table in memory: for tests, simulations and single-process use.
+//! The lease table in memory, for tests, simulations and single-process use.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -16,22 +16,22 @@ use crate::core::record::Position;
 use crate::core::shard::ShardId;
 use crate::stores::clock::Clock;
 
-/// A lease table that lives as long as its last clone.
+/// A lease table that exists until its last clone is dropped.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryLeases {
     rows: Arc<Mutex<View>>,
     formats: Formats,
-    /// What it answers when asked for the time.
+    /// The service's time, as the store reports it.
     clock: Option<Clock>,
 }
 
 impl MemoryLeases {
-    /// An empty table without a clock: its workers go by their own.
+    /// An empty table without a clock: its workers use their own.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With the clock of the service that it stands for.
+    /// With the clock of the service that it simulates.
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl MemoryLeases {
         }
     }
 
-    /// As a build would use it that reads rows up to this format: to run two versions side by side.
+    /// A store of a build that reads rows up to this format, to run two versions side by side.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn of_build(&self, reads: u32) -> Self {
@@ -51,7 +51,7 @@ impl MemoryLeases {
         }
     }
 
-    /// As a build would use it that writes rows that others may not read.
+    /// A store of a build that writes rows that others may not be able to read.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub(crate) fn careless(self) -> Self {
@@ -61,12 +61,12 @@ impl MemoryLeases {
         }
     }
 
-    /// The rows as they stand.
+    /// The present rows.
     pub fn snapshot(&self) -> View {
         self.rows().clone()
     }
 
-    /// What this build sees where these rows stand.
+    /// What this build sees of these rows.
     pub(crate) fn seeing(&self, view: &View, reach: Reach) -> View {
         let mut view = view.within(reach);
         let newer = |_: &ShardId, row: &mut LeaseRow| row.format > self.formats.reads();
@@ -80,7 +80,7 @@ impl MemoryLeases {
         view
     }
 
-    /// The lease that `hold` is the fence of.
+    /// The lease under the fence `hold`.
     fn held<'a>(&self, table: &'a mut View, hold: &Hold) -> Option<&'a mut LeaseRow> {
         table.leases.get_mut(&hold.shard).filter(|row| {
             row.owner.as_ref() == Some(&hold.owner)
@@ -95,7 +95,7 @@ impl MemoryLeases {
         row.is_some_and(|row| row.ended() && row.format <= self.formats.reads())
     }
 
-    /// Writes a row anew, in the format that everybody reads.
+    /// Rewrites a row, in the format that everybody reads.
     fn write(&self, row: &mut LeaseRow, checkpoint: Checkpoint, report: &Report) {
         row.format = self.formats.writes();
         row.checkpoint = checkpoint;
@@ -116,7 +116,7 @@ impl MemoryLeases {
         }
     }
 
-    /// Removes what stands under this key and is malformed. `false`: nothing is.
+    /// Removes a malformed row under this key. `false`: there is none.
     fn cleared(table: &mut View, key: &str) -> bool {
         let malformed = |unreadable: &Unreadable| {
             unreadable.row == key && matches!(unreadable.why, Unfit::Malformed { .. })
@@ -125,7 +125,7 @@ impl MemoryLeases {
         place.map(|place| table.unreadable.remove(place)).is_some()
     }
 
-    /// Changes rows as an operator would, behind the fleet's back.
+    /// Changes rows as an operator would, without the fleet's knowledge.
     pub fn tamper(&self, change: impl FnOnce(&mut View)) {
         change(&mut self.rows());
     }
@@ -356,7 +356,7 @@ impl LeaseStore for MemoryLeases {
         };
         match table.gaps.iter_mut().find(same) {
             Some(known) => {
-                // An end that is written late must not move back one that was found after it.
+                // A late write must not move back an end that was found after it.
                 known.first_after = match gap.first_after.clone() {
                     None => None,
                     end => end.max(known.first_after.take()),

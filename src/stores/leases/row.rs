@@ -45,7 +45,7 @@ pub fn archive_key(shard: &ShardId) -> String {
     format!("{ARCHIVE}{shard}")
 }
 
-/// The rows within this reach: a range of sort keys, as archived leases come before all other rows and
+/// The rows within this reach, as a range of sort keys: archived leases sort before all other rows, and
 /// heartbeats after them.
 pub(super) fn range(reach: Reach) -> Expression {
     let from = |row: &str| Expression::default().when_at_least(ROW, text(row));
@@ -57,15 +57,15 @@ pub(super) fn range(reach: Reach) -> Expression {
     }
 }
 
-/// The sort key of a gap: one for each place at which a shard may tear.
+/// The sort key of a gap: one for each place where a shard can have a gap.
 pub fn gap_key(gap: &GapRow) -> String {
     let last = gap.last_handled.as_ref();
     let last = last.map_or(HORIZON, SequenceNumber::as_str);
     format!("gap#{}#{last}", gap.shard)
 }
 
-/// The attributes of a row in this format, without its key. Errors are cut, so that no write fails by
-/// its length.
+/// The attributes of a row in this format, without its key. Errors are cut, so that no write fails
+/// because of its length.
 pub(super) fn attributes(row: &impl Serialize, format: u32) -> anyhow::Result<Attributes> {
     let mut attributes = typed::attributes(row)?;
     for name in ["last_error", "trouble"] {
@@ -82,7 +82,7 @@ pub(super) fn owner(owner: Option<&Incarnation>) -> (&'static str, Option<Attrib
     ("owner", owner.map(|owner| text(owner.as_str())))
 }
 
-/// Whatever a change of a lease's checkpoint writes.
+/// What every change of a lease's checkpoint writes.
 #[derive(Serialize)]
 pub(super) struct SettledLease<'a> {
     #[serde(flatten)]
@@ -91,7 +91,7 @@ pub(super) struct SettledLease<'a> {
     pub report: &'a Report,
 }
 
-/// Where a gap ends, as far as that is known.
+/// Where a gap ends, if known.
 pub(super) fn gap_end(gap: &GapRow) -> (&'static str, Option<AttributeValue>) {
     let first = gap.first_after.as_ref();
     ("first_after", first.map(|at| text(at.as_str())))
@@ -125,8 +125,8 @@ pub(super) fn under_key(item: Item, row: &str) -> Item {
 }
 
 impl View {
-    /// Sorts one row of the table into the view of a build that reads rows up to this format. A row
-    /// that cannot be read is listed with its reason and disturbs no other.
+    /// Adds one row of the table to the view of a build that reads rows up to this format. An
+    /// unreadable row is listed with its reason and does not affect others.
     pub(super) fn add(&mut self, item: Item, reads: u32) {
         let row = RowReader(&item).text(ROW).unwrap_or_default().to_owned();
         if let Err(why) = self.sort_in(&row, item, reads) {
@@ -163,7 +163,7 @@ impl View {
     }
 }
 
-/// Reads a row. `id` is the attribute that only the row's key has, with its value.
+/// Parses a row. `id` is the attribute that exists only in the row's key, with its value.
 fn read<T: DeserializeOwned>(item: Item, id: Option<(&str, &str)>, reads: u32) -> Result<T, Unfit> {
     check_format(&item, reads)?;
     let mut attributes = item.into_inner();
@@ -173,7 +173,7 @@ fn read<T: DeserializeOwned>(item: Item, id: Option<(&str, &str)>, reads: u32) -
     })
 }
 
-/// The row's format has to be one that a build reads which reads up to `reads`.
+/// The row's format must be one that a build reading up to `reads` can read.
 fn check_format(item: &Item, reads: u32) -> Result<(), Unfit> {
     match RowReader(item).number("format")? {
         format if format > reads => Err(Unfit::Newer { format }),
@@ -189,27 +189,27 @@ impl From<Unexpected> for Unfit {
     }
 }
 
-/// Reads the group row.
+/// Parses the group row.
 pub(super) fn group(item: Item, reads: u32) -> Result<GroupRow, Unfit> {
     read(item, None, reads)
 }
 
-/// Reads a lease row.
+/// Parses a lease row.
 pub(super) fn lease(shard: &ShardId, item: Item, reads: u32) -> Result<LeaseRow, Unfit> {
     read(item, Some(("shard", shard.as_str())), reads)
 }
 
-/// The epoch of a row that may be damaged otherwise; 0 if it cannot be read.
+/// The epoch of a row that may be otherwise damaged; 0 if it cannot be read.
 pub(super) fn epoch(item: &Item) -> u64 {
     RowReader(item).number("epoch").unwrap_or(0)
 }
 
-/// The beat of a row that may be damaged otherwise.
+/// The beat of a row that may be otherwise damaged.
 pub(super) fn beat(item: &Item) -> Option<u64> {
     RowReader(item).number("beat").ok()
 }
 
-/// That the attributes of this row still stand as they were seen.
+/// Requires that the attributes of this row are still as they were seen.
 pub(super) fn unchanged(seen: &Item, row: &Attributes) -> Expression {
     let of = |when: Expression, name: &String| when.when(name, seen.inner().get(name).cloned());
     row.keys().fold(Expression::default(), of)

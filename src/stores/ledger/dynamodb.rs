@@ -1,7 +1,7 @@
-//! The ledger in DynamoDB: one row per effect, swapped under its revision.
+//! The ledger in DynamoDB: one row per effect, replaced under its revision.
 //!
-//! Rows carry a time to live. DynamoDB removes them some time after it, typically within a few
-//! days, never before it.
+//! Rows have a time to live. DynamoDB removes them some time after it, typically within a few days, and
+//! never before.
 //!
 //! Source: [Time to Live](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html).
 
@@ -25,10 +25,10 @@ use crate::stores::rows::dynamodb::{Table, Write};
 use crate::stores::rows::expression::Expression;
 use crate::stores::rows::fields::{RowReader, Unexpected, number, text, to_item};
 
-/// Rows that are read at a time when the index names them.
+/// Rows read at a time when the index names them.
 const AT_A_TIME: usize = 16;
 
-/// Rounds of losing a race for a registration.
+/// How often a registration is tried when other writes interfere.
 const ROUNDS: u32 = 8;
 
 /// The ledger's table.
@@ -40,27 +40,27 @@ pub struct DynamoDbLedger {
 
 impl DynamoDbLedger {
     /// The ledger in `table`, which must exist
-    /// ([`crate::stores::tables::dynamodb::create_ledger_table`]). A row may be removed `retention` after
-    /// its last change: choose it longer than the stream's 24 hours and every replay. A row that is to
-    /// stay for longer, as somebody else has set it, does so.
+    /// ([`crate::stores::tables::dynamodb::create_ledger_table`]). A row may be removed `retention`
+    /// after its last change: choose it longer than the stream's 24 hours and every replay. If another
+    /// process has set a later time for a row, that time is kept.
     pub fn new(client: Client, table: &str, retention: Duration) -> Self {
         let table = Table::new(client, table);
         Self { table, retention }
     }
 
-    /// How many effects need a person's attention for this reason, from an index that holds no
-    /// others. It may lag by a moment.
+    /// How many effects need a person's attention for this reason, from an index that contains only
+    /// such rows. It may lag by a moment.
     ///
     /// # Errors
     ///
-    /// Also where the table has no such index: [`crate::stores::tables::dynamodb::create_ledger_table`] adds
-    /// it.
+    /// Also if the table has no such index: [`crate::stores::tables::dynamodb::create_ledger_table`]
+    /// adds it.
     pub async fn needing(&self, why: Attention) -> anyhow::Result<u64> {
         let these = Expression::default().when(ATTENTION, Some(row::attention(why)));
         self.table.count(ATTENTION_INDEX, &these).await
     }
 
-    /// How many effects need a person's attention, by why.
+    /// How many effects need a person's attention, by reason.
     ///
     /// # Errors
     ///
@@ -73,8 +73,8 @@ impl DynamoDbLedger {
         })
     }
 
-    /// A page of the effects that need a person's attention, from the index and not from the whole
-    /// table, each row as it is now.
+    /// A page of the effects that need a person's attention. It reads the index and not the whole
+    /// table, and returns each row as it is now.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ impl DynamoDbLedger {
     ///
     /// # Errors
     ///
-    /// The ledger does not answer: repeat it. The inner error says why the group may not start.
+    /// The ledger does not answer: repeat the call. The inner error says why the group must not start.
     pub async fn register(
         &self,
         registration: &Registration,
@@ -157,7 +157,7 @@ impl DynamoDbLedger {
         bail!("the ledger's rows {effect} and {group} keep changing")
     }
 
-    /// With which settings a group was started, by the ARN of the table that it follows.
+    /// The settings with which a group was started, by the ARN of the table that it follows.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl DynamoDbLedger {
         Ok(row.unwrap_or_default().tables)
     }
 
-    /// A row that is about groups.
+    /// A row about groups.
     async fn row<T>(
         &self,
         key: &str,
@@ -178,7 +178,7 @@ impl DynamoDbLedger {
         row.with_context(|| format!("cannot read the ledger's row {key}"))
     }
 
-    /// Writes a row over the one with this revision (0: over none). `false`: another one is there.
+    /// Replaces the row with this revision (0: no row). `false`: the row has another revision.
     async fn replace(&self, revision: u64, item: Item) -> anyhow::Result<bool> {
         let when = if revision == 0 {
             Expression::on_none(EFFECT)
@@ -189,7 +189,7 @@ impl DynamoDbLedger {
         Ok(matches!(write, Write::Applied(_)))
     }
 
-    /// Writes a row; `None`: it is written.
+    /// Writes a row. `None`: it is written.
     async fn put(
         &self,
         key: &EffectKey,
@@ -205,17 +205,17 @@ impl DynamoDbLedger {
     }
 }
 
-/// What stands in the way of a write.
+/// The row that prevented a write.
 struct SwapRefused {
     item: Option<Item>,
     standing: Option<Entry>,
 }
 
 impl SwapRefused {
-    /// What that makes of a swap which was to write this.
+    /// The result of a swap that wanted to write this.
     fn against(self, written: &Entry) -> Swap {
         if self.standing.as_ref() == Some(written) {
-            // An earlier try came through.
+            // An earlier attempt succeeded.
             return Swap::Written;
         }
         Swap::Lost(self.standing)
@@ -240,7 +240,7 @@ impl Ledger for DynamoDbLedger {
         entry: &Entry,
     ) -> anyhow::Result<Swap> {
         let item = row::item(key, entry, self.retention)?;
-        // As it will be read back: times are kept to the millisecond.
+        // As it will be read back: rows store milliseconds.
         let written = read(key, &item)?;
         let Some(revision) = expected else {
             let refused = self.put(key, item, &Expression::on_none(EFFECT)).await?;
@@ -258,7 +258,7 @@ impl Ledger for DynamoDbLedger {
         if standing.is_none_or(|standing| standing.revision != revision) {
             return Ok(refused.against(&written));
         }
-        // It is to stay for longer.
+        // Another process set a later time.
         let item = row::expiring_as(item, refused.item.as_ref());
         let refused = self.put(key, item, &it).await?;
         Ok(refused.map_or(Swap::Written, |refused| refused.against(&written)))

@@ -1,4 +1,4 @@
-//! How a row of the ledger names the item that it stands for.
+//! How a row of the ledger names its item.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::core::claim::ItemRef;
 
-/// The item with these key attributes of a table. `arn` is the table's, or that of one of its
+/// The item with these key attributes in a table. `arn` is the ARN of the table or of one of its
 /// streams.
 pub fn item_ref(arn: &str, keys: &Item, recipient: Option<String>) -> ItemRef {
     let table = arn.split_once("/stream/").map_or(arn, |(table, _)| table);
@@ -20,7 +20,8 @@ pub fn item_ref(arn: &str, keys: &Item, recipient: Option<String>) -> ItemRef {
     }
 }
 
-/// Key attributes as DynamoDB JSON, sorted by name: equal for two items exactly when they are one.
+/// Key attributes as DynamoDB JSON, sorted by name: equal for two items exactly if they are the same
+/// item.
 fn key_text(keys: &Item) -> String {
     let attributes = keys.inner().iter().map(|(name, value)| {
         let value = match value {
@@ -35,7 +36,7 @@ fn key_text(keys: &Item) -> String {
     json!(attributes.collect::<BTreeMap<_, _>>()).to_string()
 }
 
-/// The key attributes that [`item_ref`] wrote down; `None` if the text is something else.
+/// The key attributes that [`item_ref`] wrote; `None` for any other text.
 pub fn item_keys(item: &ItemRef) -> Option<Item> {
     let attributes: BTreeMap<String, BTreeMap<String, Value>> =
         serde_json::from_str(&item.key).ok()?;

@@ -1,4 +1,4 @@
-//! The ledger in memory: for tests, the simulation and trying things out.
+//! The ledger in memory, for tests, the simulation and experiments.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,7 +10,7 @@ use crate::core::claim::{Entry, State};
 /// How many entries a page holds.
 const PAGE: usize = 100;
 
-/// Rows in this process, shared by all clones, gone with the last of them.
+/// Rows in this process. All clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryLedger(Arc<Mutex<BTreeMap<EffectKey, Entry>>>);
 

@@ -1,7 +1,7 @@
 //! The ledger: one row per effect, so that no effect is silently performed twice.
 //!
-//! The store only swaps whole rows under their revision; which row follows from which is decided
-//! in [`crate::core::claim`]. An email costs two writes: the claim and its outcome.
+//! The store only swaps whole rows under their revision. [`crate::core::claim`] decides which row
+//! follows from which. An email costs two writes: the claim and its outcome.
 
 use std::fmt;
 use std::future::Future;
@@ -21,27 +21,27 @@ pub use crate::core::claim::{
 };
 pub use item::{item_keys, item_ref};
 
-/// What an effect is idempotent on, such as `confirmation#<order id>`.
+/// The key under which an effect is idempotent, such as `confirmation#<order id>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EffectKey(String);
 
 impl EffectKey {
-    /// The effect of this name for the thing named `id`.
+    /// The effect of this name, for the thing with this `id`.
     pub fn new(effect: &Effect, id: &str) -> Self {
         Self(format!("{effect}#{id}"))
     }
 
-    /// The effect's name; empty if this is not an effect key.
+    /// The effect's name, or empty if this is not an effect key.
     pub fn effect(&self) -> &str {
         self.0.split_once('#').map_or("", |(effect, _)| effect)
     }
 
-    /// The part after the effect's name; the whole text if this is not an effect key.
+    /// The part after the effect's name, or the whole text if this is not an effect key.
     pub fn id(&self) -> &str {
         self.0.split_once('#').map_or(&*self.0, |(_, id)| id)
     }
 
-    /// Reads back the text of [`EffectKey::as_str`].
+    /// Parses the text of [`EffectKey::as_str`].
     pub fn from_row(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -91,7 +91,7 @@ pub struct EntryPage {
 /// The ledger's rows.
 ///
 /// An `Err` of [`Ledger::swap`] means that it is unknown whether the row was written: repeat it, or
-/// read the row. Rows outlive the stream by their retention, after which an order must not be delivered
+/// read the row. Rows outlive the stream by their retention. After that an order must not be delivered
 /// again.
 pub trait Ledger: Clone + Send + Sync + 'static {
     /// The current row, read consistently.
@@ -106,8 +106,8 @@ pub trait Ledger: Clone + Send + Sync + 'static {
         entry: &Entry,
     ) -> impl Future<Output = anyhow::Result<Swap>> + Send;
 
-    /// Lists the entries in a state, a page at a time, in no order. Reads the whole table: for
-    /// operators, not while sending.
+    /// Lists the entries in a state, one page at a time, in no particular order. Reads the whole table:
+    /// for operators, not while sending.
     fn list(
         &self,
         state: Option<State>,

@@ -1,10 +1,10 @@
-//! Who performs which effect: written into the ledger at the start, where a fleet and a Lambda
-//! function that share it both look.
+//! Which group performs which effect. Recorded in the ledger at the start, because a fleet and a Lambda
+//! function that share a ledger both read it.
 //!
 //! | row | holds |
 //! |---|---|
 //! | `#effect#<effect>` | the groups that perform the effect |
-//! | `#group#<group>` | of each table that the group follows, the settings that decide identity |
+//! | `#group#<group>` | for each table that the group follows, the settings that decide identity |
 //!
 //! No effect key begins with `#`, because an effect's name is never empty.
 
@@ -16,7 +16,7 @@ use super::row::EFFECT;
 use crate::core::group::{Effect, Group, GroupTable, Identity};
 use crate::stores::rows::fields::{RowReader, Unexpected, number, text, to_item};
 
-/// What the key of such a row begins with.
+/// The prefix of such a row's key.
 const RESERVED: char = '#';
 /// The setting that holds the effect's name.
 const NAME: &str = "effect";
@@ -30,13 +30,13 @@ pub struct Registration {
     pub effect: Effect,
     /// The settings that decide which record becomes which effect.
     pub identity: Identity,
-    /// Perform the effect also where another group does, under the same effect keys.
+    /// Perform the effect even if another group does, under the same effect keys.
     pub join_effect: bool,
     /// Replace the settings that the group was started with.
     pub accept_new_identity: bool,
 }
 
-/// Why a group may not start.
+/// Why a group must not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistrationRefused {
@@ -50,9 +50,9 @@ pub enum RegistrationRefused {
     EffectTaken {
         /// The effect.
         effect: Effect,
-        /// Who performs it.
+        /// The groups that perform it.
         groups: String,
-        /// Who may not.
+        /// The group that must not.
         group: Group,
     },
     /// The settings differ from those that the group was started with.
@@ -68,28 +68,28 @@ pub enum RegistrationRefused {
     },
 }
 
-/// The two rows as they are, and as they are to be.
+/// The two rows, present or future.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Rows {
     pub(super) effect: EffectRow,
     pub(super) group: RegistrationRow,
 }
 
-/// The groups that perform an effect. Revision 0: there is no row.
+/// The groups that perform an effect. Revision 0: no row exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct EffectRow {
     pub(super) revision: u64,
     groups: BTreeSet<String>,
 }
 
-/// What a group performs, by the table that it follows. Revision 0: there is no row.
+/// What a group performs, by the table that it follows. Revision 0: no row exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RegistrationRow {
     pub(super) revision: u64,
     pub(super) tables: BTreeMap<String, Identity>,
 }
 
-/// Whether a row of the ledger is about groups, not about an effect key.
+/// Whether a row of the ledger is about groups, and not about an effect key.
 pub(super) fn is_reserved(key: &str) -> bool {
     key.starts_with(RESERVED)
 }
@@ -103,12 +103,12 @@ pub(super) fn group_key(group: &Group) -> String {
 }
 
 impl Registration {
-    /// The settings with the effect's name.
+    /// The settings, with the effect's name.
     fn settings(&self) -> Identity {
         self.identity.clone().with(NAME, self.effect.as_str())
     }
 
-    /// The rows that follow from these; the same ones if nothing is to be written.
+    /// The rows after this registration, unchanged if nothing has to be written.
     pub(super) fn over(&self, rows: &Rows) -> Result<Rows, RegistrationRefused> {
         let group = self.of.group();
         let settings = self.settings();
@@ -143,7 +143,7 @@ impl Registration {
     }
 }
 
-/// The effect's name in settings that were registered.
+/// The effect's name in registered settings.
 pub fn effect_of(identity: &Identity) -> Option<Effect> {
     Effect::new(identity.get(NAME)?).ok()
 }

@@ -1,4 +1,4 @@
-//! An operator's word on an effect, written under the row's revision.
+//! An operator's decision about an effect, written under the row's revision.
 
 use std::time::SystemTime;
 
@@ -8,33 +8,34 @@ use crate::core::claim::{
     Verdict, claim, transition,
 };
 
-/// Rounds of losing a race for the row.
+/// How often a decision is tried when other writes interfere.
 const ROUNDS: u32 = 8;
 
-/// What an operator's word came to.
+/// The result of an operator's decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)] // One at a time, on the stack; a box would only add noise.
 pub enum Resolved {
-    /// It stands on the row, which is now this.
+    /// It is recorded in the row, which is now this.
     Written(Entry),
-    /// The row is in a state in which nobody can resolve it; it stays as it is.
+    /// A row in this state cannot be resolved. It stays as it is.
     Illegal(Entry, Illegal),
     /// The ledger does not know the effect.
     Unknown,
-    /// The row changed again and again under the writer.
+    /// Other writes kept changing the row.
     Contended,
 }
 
-/// Writes an operator's decision down: who, when, why.
+/// Records an operator's decision: who, when, why.
 ///
-/// A claim whose deadline has passed cannot be acting any more: it is called AMBIGUOUS first, and
-/// then resolved. Each write replaces the row that was read and no other, so a word that comes after
-/// a worker's is never written over it. A crash in between leaves the row AMBIGUOUS or resolved.
+/// A claim whose deadline has passed cannot be acting any more: it is marked AMBIGUOUS first, and then
+/// resolved. Each write replaces only the row that was read, so a decision never overwrites a worker's
+/// later write. A crash in between leaves the row AMBIGUOUS or resolved.
 ///
 /// # Errors
 ///
-/// The ledger does not answer; whether the decision is written is not known. Repeating is safe: what
-/// is resolved already is reported as [`Resolved::Illegal`], or as written where it was released.
+/// The ledger does not answer, and it is unknown whether the decision is recorded. Repeating is safe:
+/// an effect that is resolved already is reported as [`Resolved::Illegal`], or as recorded if it was
+/// released.
 pub async fn resolve<L: Ledger>(
     ledger: &L,
     key: &EffectKey,
@@ -63,13 +64,13 @@ pub async fn resolve<L: Ledger>(
     Ok(Resolved::Contended)
 }
 
-/// Releases an effect that an operator is about to perform, over the row as it was `seen` and no
-/// other: a doubt that has come since is not released. An effect that the ledger does not know is
-/// written down for its item, so that it needs attention until it is performed.
+/// Releases an effect that an operator is about to perform, if its row is still as it was `seen`: a
+/// doubt that has come since is not released. An effect that the ledger does not know is recorded for
+/// its item, so that it needs attention until it is performed.
 ///
 /// # Errors
 ///
-/// The ledger does not answer; whether the release is written is not known. Repeating is safe.
+/// The ledger does not answer, and it is unknown whether the release is recorded. Repeating is safe.
 pub async fn release<L: Ledger>(
     ledger: &L,
     (key, item): (&EffectKey, &ItemRef),
@@ -91,7 +92,7 @@ pub async fn release<L: Ledger>(
     })
 }
 
-/// The row as it is to be, if it is claimed by somebody whose deadline has passed.
+/// The row to write if the claimant's deadline has passed.
 fn overdue(entry: &Entry, now: SystemTime) -> Option<Entry> {
     if entry.state != State::Sending {
         return None;
@@ -99,7 +100,7 @@ fn overdue(entry: &Entry, now: SystemTime) -> Option<Entry> {
     let standing = entry.claimant.as_ref().map_or(0, |by| by.nonce);
     let nobody = Claimant {
         incarnation: String::new(),
-        // This asks, and never claims.
+        // This only asks, and never claims.
         nonce: !standing,
         deadline: now,
     };
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!(ledger.read(&key).await.unwrap(), Some(doubt));
     }
 
-    /// Another writer gets in between the read and the write, once.
+    /// Another writer that writes once between the read and the write.
     #[derive(Clone)]
     struct Overtaken(MemoryLedger, Entry);
 

@@ -1,6 +1,6 @@
-//! How an entry of the ledger is spelled: attribute names and values.
+//! How an entry of the ledger is stored: attribute names and values.
 //!
-//! An entry of one claim and its outcome stays well under 1 KB, so that each write costs one unit.
+//! An entry with one claim and its outcome stays well below 1 KB, so that each write costs one unit.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,10 +21,10 @@ pub(super) const FORMAT: u32 = 1;
 
 /// The partition key: the effect.
 pub(crate) const EFFECT: &str = "effect";
-/// The attribute after whose time DynamoDB may remove the row, in seconds since 1970.
+/// The time to live: the time in seconds since 1970 after which DynamoDB may remove the row.
 pub(crate) const EXPIRES: &str = "expires";
 
-/// Only a row that needs a person's attention has this attribute: why.
+/// The reason for attention. Only a row that needs a person's attention has this attribute.
 pub(crate) const ATTENTION: &str = "attention";
 /// The index of the rows that have [`ATTENTION`].
 pub(crate) const ATTENTION_INDEX: &str = "attention";
@@ -87,7 +87,7 @@ struct StepRow {
     text: Option<String>,
 }
 
-/// The row that holds an entry. It may be removed `retention` after its last change.
+/// The row for an entry. It may be removed `retention` after its last change.
 pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> anyhow::Result<Item> {
     let (claimant, item) = (entry.claimant.as_ref(), entry.item.as_ref());
     let left_out = entry.history.left_out();
@@ -120,13 +120,13 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> anyho
     })
 }
 
-/// As DynamoDB's time to live wants it.
+/// In the unit of DynamoDB's time to live.
 fn seconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
 }
 
-/// The same row, to be removed when the one that stands was to be.
+/// The same row, with the removal time of the present row.
 pub(super) fn expiring_as(item: Item, standing: Option<&Item>) -> Item {
     let mut fields = item.into_inner();
     fields.remove(EXPIRES);
@@ -140,12 +140,12 @@ pub(super) fn attention(why: Attention) -> AttributeValue {
     text(why.word())
 }
 
-/// Which effect a row is about.
+/// The effect that a row is about.
 pub(super) fn key(item: &Item) -> Result<EffectKey, UnfitEntry> {
     Ok(EffectKey::from_row(RowReader(item).text(EFFECT)?))
 }
 
-/// Reads an entry.
+/// Parses an entry.
 pub(super) fn entry(item: &Item) -> Result<Entry, UnfitEntry> {
     // Another format may have other attributes.
     let format = RowReader(item).number("format")?;
@@ -230,7 +230,7 @@ mod tests {
     use crate::core::claim::{Ask, Happened, Liveness, OnAmbiguous, Verdict, claim, transition};
     use crate::core::group::Effect;
 
-    /// As DynamoDB counts it: names and texts by their bytes, a number by its digits.
+    /// The size as DynamoDB counts it: names and texts by their bytes, a number by its digits.
     fn size(value: &AttributeValue) -> usize {
         match value {
             AttributeValue::S(text) => text.len(),

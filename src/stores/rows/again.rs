@@ -1,9 +1,9 @@
-//! Writes that meet others are made again.
+//! Writes that collide with others are repeated.
 
 use crate::stores::retry::CONFLICT;
 
-/// Why a transaction is cancelled of which nothing was applied and which may be tried again at once:
-/// another write was under way on one of its rows, or the table takes no more right now.
+/// Reasons for which a transaction is cancelled without effect and can be repeated at once: another
+/// write of one of its rows was in progress, or the table is throttled.
 ///
 /// Source: [cancellation reasons](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html#API_TransactWriteItems_Errors).
 pub(super) const PASSING: [&str; 3] = [
@@ -12,12 +12,12 @@ pub(super) const PASSING: [&str; 3] = [
     "ThrottlingError",
 ];
 
-/// Nothing was applied, for a reason that passes.
+/// Nothing was applied, for a temporary reason.
 #[derive(Debug, thiserror::Error)]
 #[error("another write was under way on the same row, or the table is throttled")]
 pub(super) struct Passing;
 
-/// Repeats a write that met another one at the same row.
+/// Repeats a write that collided with another one at the same row.
 pub(super) async fn repeated<T, F: Future<Output = anyhow::Result<T>>>(
     write: impl Fn() -> F,
 ) -> anyhow::Result<T> {

@@ -1,4 +1,4 @@
-//! One table: conditional writes that bring back the row when they are refused.
+//! One table, with conditional writes that return the row when they are refused.
 //!
 //! Source: [ReturnValuesOnConditionCheckFailure](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateItem.html#DDB-UpdateItem-request-ReturnValuesOnConditionCheckFailure).
 
@@ -34,7 +34,7 @@ pub(crate) struct Table {
     name: Arc<str>,
 }
 
-/// What a query reads from, and how.
+/// What a query reads, and how.
 #[derive(Debug, Clone, Copy, Default)]
 struct QueryOf<'a> {
     /// An index of the table; `None`: the table itself.
@@ -45,12 +45,12 @@ struct QueryOf<'a> {
     strong: bool,
 }
 
-/// How a conditional write ended. An error means that it is not known.
+/// How a conditional write ended. An error means that it is unknown.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Write {
-    /// It was applied. The row as it stands now; a put or a delete does not tell it.
+    /// It was applied. The row as it is now; a put or a delete does not return it.
     Applied(Option<Item>),
-    /// The condition failed. The row as it stands, if there is one.
+    /// The condition failed. The row as it is, if there is one.
     Refused(Option<Item>),
 }
 
@@ -82,8 +82,8 @@ impl Table {
         AwsError::new(error).on(at).into()
     }
 
-    /// A write of one row that failed: refused by its condition, with the row as it stands, or an
-    /// error. A transaction on the row refuses it as well, in passing.
+    /// A failed write of one row: refused by its condition, with the row as it is, or an error. A
+    /// transaction in progress on the row refuses it as well, temporarily.
     fn refusal<E>(
         &self,
         error: &SdkError<E, HttpResponse>,
@@ -107,7 +107,7 @@ impl Table {
         self.get_by(to_item(key)).await
     }
 
-    /// Reads a row consistently, by a key whose attributes have any names.
+    /// Reads a row consistently, by a key whose attributes can have any names.
     pub(crate) async fn get_by(&self, key: Item) -> anyhow::Result<Option<Item>> {
         let get = self.client.get_item().table_name(&*self.name);
         let get = get.set_key(Some(key.into())).consistent_read(true);
@@ -115,7 +115,7 @@ impl Table {
         Ok(answer.item.map(Item::from))
     }
 
-    /// Reads all rows that the key condition allows, over all pages.
+    /// Reads all rows that match the key condition, over all pages.
     pub(crate) async fn query(&self, of: &Expression, strong: bool) -> anyhow::Result<Vec<Item>> {
         let from = QueryOf {
             strong,
@@ -132,8 +132,8 @@ impl Table {
         }
     }
 
-    /// Reads consistently one page of at most `limit` rows that the key condition allows; with it,
-    /// where to go on.
+    /// Reads one page of at most `limit` rows that match the key condition, consistently. Also returns
+    /// where the next page begins.
     pub(crate) async fn query_page(
         &self,
         of: &Expression,
@@ -148,8 +148,8 @@ impl Table {
         self.page(of, from, after).await
     }
 
-    /// Reads one page of an index, of the rows that the key condition allows; with it, where to go
-    /// on. An index lags behind its table.
+    /// Reads one page of an index, of the rows that match the key condition. Also returns where the
+    /// next page begins. An index lags behind its table.
     pub(crate) async fn index_page(
         &self,
         index: &str,
@@ -187,7 +187,7 @@ impl Table {
         Ok((items, page.last_evaluated_key.map(Item::from)))
     }
 
-    /// Counts the rows of an index that the key condition allows, over all pages.
+    /// Counts the rows of an index that match the key condition, over all pages.
     pub(crate) async fn count(&self, index: &str, of: &Expression) -> anyhow::Result<u64> {
         let (mut count, mut after) = (0, None);
         loop {
@@ -210,8 +210,8 @@ impl Table {
         }
     }
 
-    /// Reads one page of the whole table, of the rows that the expression allows; with it, where
-    /// to go on.
+    /// Reads one page of the whole table, of the rows that match the expression. Also returns where the
+    /// next page begins.
     pub(crate) async fn scan(
         &self,
         filter: &Expression,
@@ -307,7 +307,7 @@ impl Table {
         })
     }
 
-    /// Applies all parts or none: 100 at most.
+    /// Applies all parts or none; at most 100 parts.
     ///
     /// Source: [TransactWriteItems](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_TransactWriteItems.html).
     pub(crate) async fn transact(&self, parts: Vec<Part>) -> anyhow::Result<Transaction> {
@@ -339,7 +339,7 @@ impl Table {
     }
 }
 
-/// The part as the SDK has it. `table`: the table whose transaction it is.
+/// The part as the SDK's type. `table` is the table of the transaction.
 fn in_sdk(part: Part, table: &str) -> anyhow::Result<TransactWriteItem> {
     let item = TransactWriteItem::builder();
     Ok(match part {
@@ -391,7 +391,7 @@ fn attributes(fields: Fields) -> SdkItem {
     to_item(fields).into()
 }
 
-/// DynamoDB refuses an empty map where it may be left out.
+/// DynamoDB rejects an empty map where the map can be left out.
 fn names(expression: &Expression) -> Option<HashMap<String, String>> {
     let names = expression.names.clone();
     (!names.is_empty()).then(|| names.into_iter().collect())

@@ -1,4 +1,4 @@
-//! Building the expressions of a conditional write.
+//! Builds the expressions of a conditional write.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,15 @@ use serde_dynamo::AttributeValue;
 
 use super::fields::number;
 
-/// What a write changes, and under which condition: all of the conditions must hold.
+/// What a write changes, and its conditions, all of which must hold.
 ///
-/// Attribute names are never spelled inside an expression (some are reserved words), only as
+/// Attribute names never appear in an expression (some are reserved words), only placeholders such as
 /// `#name`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Expression {
-    /// What `#name` stands for.
+    /// The attribute name behind `#name`.
     pub(crate) names: BTreeMap<String, String>,
-    /// What `:name` stands for.
+    /// The value behind `:name`.
     pub(crate) values: BTreeMap<String, AttributeValue>,
     set: Vec<String>,
     add: Vec<String>,
@@ -24,8 +24,7 @@ pub(crate) struct Expression {
 }
 
 impl Expression {
-    /// A row that is there and that this build may write to: none of a format newer than
-    /// `format`.
+    /// A row that exists and that this build may write: its format is not newer than `format`.
     pub(crate) fn on_readable(format: u32) -> Self {
         let mut it = Self::default();
         let name = it.name("format");
@@ -34,7 +33,7 @@ impl Expression {
         it
     }
 
-    /// As [`Expression::on_readable`], or a row that is not there.
+    /// Like [`Expression::on_readable`], or no row.
     pub(crate) fn on_readable_or_none(format: u32) -> Self {
         let mut it = Self::on_readable(format);
         let readable = it.conditions.join(" AND ");
@@ -42,7 +41,7 @@ impl Expression {
         it
     }
 
-    /// A row of no newer format than this one, or none: also one whose format is damaged.
+    /// A row of a format that is not newer, or no row. Its format may also be damaged.
     pub(crate) fn unless_newer(format: u32) -> Self {
         let mut it = Self::default();
         let name = it.name("format");
@@ -51,7 +50,7 @@ impl Expression {
         it
     }
 
-    /// Writes these attributes, and removes those that are `None`.
+    /// Sets these attributes, and removes those that are `None`.
     pub(crate) fn write<N: AsRef<str>>(
         mut self,
         fields: impl IntoIterator<Item = (N, Option<AttributeValue>)>,
@@ -70,7 +69,7 @@ impl Expression {
         self
     }
 
-    /// Writes these attributes as far as the row does not have them.
+    /// Sets those of these attributes that the row does not have.
     pub(crate) fn fill_in<N: AsRef<str>>(
         mut self,
         fields: impl IntoIterator<Item = (N, Option<AttributeValue>)>,
@@ -87,7 +86,7 @@ impl Expression {
         self
     }
 
-    /// Adds to a number; one that is not there counts as nothing.
+    /// Adds to a number; a missing one counts as zero.
     pub(crate) fn add(mut self, name: &str, change: i32) -> Self {
         let name_in = self.name(name);
         let change = AttributeValue::N(change.to_string());
@@ -96,7 +95,7 @@ impl Expression {
         self
     }
 
-    /// Only these attributes are read.
+    /// Reads only these attributes.
     pub(crate) fn only(mut self, names: &[&str]) -> Self {
         for name in names {
             let name = self.name(name);
@@ -105,12 +104,12 @@ impl Expression {
         self
     }
 
-    /// The row must not be there. `key` is one of its key attributes.
+    /// Requires that the row does not exist. `key` is one of its key attributes.
     pub(crate) fn on_none(key: &str) -> Self {
         Self::default().when(key, None)
     }
 
-    /// The attribute must be so (`None`: must not be there).
+    /// Requires that the attribute has this value (`None`: does not exist).
     pub(crate) fn when(mut self, name: &str, value: Option<AttributeValue>) -> Self {
         let name_in = self.name(name);
         let condition = match value {
@@ -124,7 +123,7 @@ impl Expression {
         self
     }
 
-    /// The row must be there, whatever else is in it. `key` is one of its key attributes.
+    /// Requires that the row exists, whatever it contains. `key` is one of its key attributes.
     pub(crate) fn on_any(key: &str) -> Self {
         let mut it = Self::default();
         let key = it.name(key);
@@ -132,7 +131,7 @@ impl Expression {
         it
     }
 
-    /// The row must not be there, or it must have this attribute.
+    /// Requires that the row does not exist, or that it has this attribute.
     pub(crate) fn when_none_or(mut self, name: &str) -> Self {
         let format = self.name("format");
         let name = self.name(name);
@@ -141,7 +140,7 @@ impl Expression {
         self
     }
 
-    /// The attribute must not be so.
+    /// Requires that the attribute does not have this value.
     pub(crate) fn unless(mut self, name: &str, value: AttributeValue) -> Self {
         let name_in = self.name(name);
         let value = self.value(&format!("not_{name}"), value);
@@ -149,7 +148,7 @@ impl Expression {
         self
     }
 
-    /// The attribute must be there and below `value`.
+    /// Requires that the attribute exists and is below `value`.
     pub(crate) fn when_below(mut self, name: &str, value: AttributeValue) -> Self {
         let name_in = self.name(name);
         let value = self.value(&format!("limit_{name}"), value);
@@ -157,7 +156,7 @@ impl Expression {
         self
     }
 
-    /// The attribute must be there and not below `value`.
+    /// Requires that the attribute exists and is not below `value`.
     pub(crate) fn when_at_least(mut self, name: &str, value: AttributeValue) -> Self {
         let name_in = self.name(name);
         let value = self.value(&format!("least_{name}"), value);
@@ -165,7 +164,7 @@ impl Expression {
         self
     }
 
-    /// The attribute must be there and not above `value`.
+    /// Requires that the attribute exists and is not above `value`.
     pub(crate) fn when_at_most(mut self, name: &str, value: AttributeValue) -> Self {
         let name_in = self.name(name);
         let value = self.value(&format!("most_{name}"), value);
@@ -188,7 +187,7 @@ impl Expression {
         (!parts.is_empty()).then(|| parts.join(" "))
     }
 
-    /// The projection expression; `None`: everything is read.
+    /// The projection expression; `None` reads everything.
     pub(crate) fn projection(&self) -> Option<String> {
         (!self.projection.is_empty()).then(|| self.projection.join(", "))
     }

@@ -1,8 +1,8 @@
-//! That a lease is still held, demanded of a write to another table.
+//! The condition that a lease is still held, on a write to another table.
 //!
-//! The demand and the write are one transaction, and two transactions that demand something of one
-//! row refuse each other. So writes under one fence wait in line: one of those who wait writes for all
-//! of them, as many in one transaction as fit, while the next ones gather.
+//! The condition and the write are one transaction, and two transactions with a condition on the same
+//! row refuse each other. So writes under one fence wait in line. One waiting caller writes for all of
+//! them, as many as fit into one transaction, while the next ones gather.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,15 +17,15 @@ use super::expression::Expression;
 use super::fields::Fields;
 use super::transaction::{MOST_BYTES, MOST_PARTS, Part, Transaction};
 
-/// A lease that must still be held, under the same epoch, when something else is written. The
-/// write and the demand are one transaction, so both tables must lie in one account and Region.
+/// A lease that must still be held, under the same epoch, when something else is written. The write and
+/// the condition are one transaction, so both tables must be in one account and Region.
 #[derive(Clone)]
 pub struct Fence {
     demand: Demand,
     line: Arc<WriteQueue>,
 }
 
-/// How a store finds out whether the lease is still held.
+/// How a store checks whether the lease is still held.
 #[derive(Clone)]
 pub(crate) enum Demand {
     /// This row of this table must meet a condition.
@@ -38,23 +38,23 @@ pub(crate) enum Demand {
     Asked(Arc<dyn Fn() -> bool + Send + Sync>),
 }
 
-/// How a write under a fence ended. An error means that it is not known.
+/// How a write under a fence ended. An error means that it is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fenced {
     /// It was applied.
     Applied,
     /// Nothing was applied: the condition of one of its parts failed.
     Refused,
-    /// Nothing was applied: the lease is somebody else's.
+    /// Nothing was applied: another worker holds the lease.
     LeaseLost,
 }
 
-/// Those who wait to write.
+/// The waiting writes.
 struct WriteQueue {
     waiting: Mutex<VecDeque<Waiting>>,
-    /// Whoever has it writes.
+    /// The caller that holds this lock writes.
     turn: tokio::sync::Mutex<()>,
-    /// How many may write at once. After an error one by one, as it may be the fault of one of them;
+    /// How many writes go into one transaction. One after an error, as one of them may be the cause;
     /// twice as many after each success.
     at_once: AtomicUsize,
 }
@@ -63,7 +63,7 @@ struct WriteQueue {
 struct Waiting {
     table: Table,
     parts: Vec<Part>,
-    /// At most so many bytes.
+    /// The most bytes that it takes.
     size: usize,
     answer: oneshot::Sender<anyhow::Result<Fenced>>,
 }
@@ -87,9 +87,9 @@ impl Fence {
         &self.demand
     }
 
-    /// Applies all of these parts or none, if the lease is still held. `size`: how many bytes they
-    /// write at most. Dropping it leaves nothing behind, but may spoil the transaction in which others
-    /// write, who then do not know how it ended.
+    /// Applies all of these parts or none, if the lease is still held. `size` is the most bytes that
+    /// they write. Dropping the future leaves nothing behind, but can interrupt a transaction of other
+    /// writes, which then end with an error.
     pub(crate) async fn write(
         &self,
         table: &Table,
@@ -115,7 +115,7 @@ impl Fence {
             size,
             answer,
         });
-        // Others who are about to write come along.
+        // Other callers that are about to write can join.
         tokio::task::yield_now().await;
         let _turn = tokio::select! {
             biased;
@@ -139,13 +139,13 @@ impl WriteQueue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As many as fit into one transaction, the first one in any case. They are all for one table,
-    /// and no row is written twice.
+    /// As many as fit into one transaction, but at least the first. They are all for one table, and no
+    /// row is written twice.
     fn next_batch(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting();
         let at_once = self.at_once.load(Ordering::Relaxed);
         let mut batch: Vec<Waiting> = Vec::new();
-        // One part is the demand.
+        // One part is the lease's condition.
         let (mut parts, mut size) = (1, 0);
         while let Some(next) = waiting.pop_front() {
             if next.answer.is_closed() {
@@ -167,7 +167,7 @@ impl WriteQueue {
         batch
     }
 
-    /// Writes some of those who wait, and tells them how it ended.
+    /// Writes some of the waiting writes, and reports the result to them.
     async fn write_some(&self, demand: &Part) {
         let mut batch = self.next_batch();
         while let Some(first) = batch.first() {
@@ -184,7 +184,7 @@ impl WriteQueue {
                 Err(error) => {
                     self.at_once.store(1, Ordering::Relaxed);
                     for one in batch {
-                        // Nobody waits any more where it was dropped.
+                        // A dropped caller no longer waits.
                         let _ = one.answer.send(Err(anyhow!("{error:#}")));
                     }
                     return;
@@ -196,7 +196,7 @@ impl WriteQueue {
             }
             let (others, failed) = without(batch, &refused);
             if failed.is_empty() {
-                // Nobody's condition failed, and so this is not the answer that it should be.
+                // No condition failed, so this is not the expected answer.
                 tell(others, Fenced::Refused);
                 return;
             }
@@ -214,7 +214,7 @@ impl Waiting {
     }
 }
 
-/// Those whose conditions held, and those of whom one failed.
+/// The writes whose conditions held, and those with a failed one.
 fn without(batch: Vec<Waiting>, refused: &[bool]) -> (Vec<Waiting>, Vec<Waiting>) {
     let mut at = 1;
     batch.into_iter().partition(|one| {
@@ -226,7 +226,7 @@ fn without(batch: Vec<Waiting>, refused: &[bool]) -> (Vec<Waiting>, Vec<Waiting>
 
 fn tell(batch: Vec<Waiting>, how: Fenced) {
     for one in batch {
-        // Nobody waits any more where it was dropped.
+        // A dropped caller no longer waits.
         let _ = one.answer.send(Ok(how));
     }
 }

@@ -1,15 +1,15 @@
-//! Reading and writing the attributes of a row, for the lease table and the ledger.
+//! Reads and writes the attributes of a row, for the lease table and the ledger.
 //!
-//! Times are kept as milliseconds since 1970.
+//! Times are stored as milliseconds since 1970.
 
 use std::time::{Duration, SystemTime};
 
 use serde_dynamo::{AttributeValue, Item};
 
-/// The attributes of a row that is to be written; `None`: the row has no such attribute.
+/// The attributes of a row to write; `None`: the row has no such attribute.
 pub(crate) type Fields = Vec<(&'static str, Option<AttributeValue>)>;
 
-/// The row that has these attributes.
+/// The row with these attributes.
 pub(crate) fn to_item<N: Into<String>>(
     fields: impl IntoIterator<Item = (N, Option<AttributeValue>)>,
 ) -> Item {
@@ -23,13 +23,13 @@ pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
-/// The longest words in a row, in bytes. An item of a table ends at 400 KB, and each write of a row
-/// is paid for by its size.
+/// The longest text in a row, in bytes. An item is limited to 400 KB, and the price of a write depends
+/// on the size of the row.
 pub(crate) const LONGEST: usize = 1000;
 
-/// The beginning of words of any length, such as an error, a name or a note: at most [`LONGEST`] bytes
-/// of it. Whatever people or other programs wrote goes through here into a row, so that no write can
-/// fail by its length.
+/// The beginning of a text of any length, such as an error, a name or a note: at most [`LONGEST`]
+/// bytes. Every text from people or other programs passes through here into a row, so that no write can
+/// fail because of its length.
 pub(crate) fn cut(words: &str) -> &str {
     &words[..words.floor_char_boundary(LONGEST)]
 }
@@ -39,12 +39,12 @@ pub(crate) fn number(value: impl Into<u128>) -> AttributeValue {
     AttributeValue::N(value.into().to_string())
 }
 
-/// A time, to the millisecond. What lies before 1970 is kept as 1970.
+/// A time in milliseconds. Times before 1970 are stored as 1970.
 pub(crate) fn time(value: SystemTime) -> AttributeValue {
     number(since_1970(value).as_millis())
 }
 
-/// A time as a whole number of seconds, as DynamoDB's time to live wants it.
+/// A time as a whole number of seconds, for DynamoDB's time to live.
 pub(crate) fn seconds(value: SystemTime) -> AttributeValue {
     number(since_1970(value).as_secs())
 }
@@ -55,7 +55,7 @@ fn since_1970(value: SystemTime) -> Duration {
         .unwrap_or_default()
 }
 
-/// What is wrong with an attribute: its name, and what was expected.
+/// A wrong attribute: its name, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} is not {expected}")]
 pub(crate) struct Unexpected {
@@ -63,8 +63,7 @@ pub(crate) struct Unexpected {
     expected: &'static str,
 }
 
-/// Takes a row apart. An attribute that is there but of the wrong kind is an error, also where it
-/// may be missing.
+/// Takes a row apart. An attribute of the wrong type is an error even if it is optional.
 pub(crate) struct RowReader<'a>(pub(crate) &'a Item);
 
 impl<'a> RowReader<'a> {
@@ -72,7 +71,7 @@ impl<'a> RowReader<'a> {
         self.0.inner().get(name)
     }
 
-    /// A text that must be there.
+    /// A required text.
     pub(crate) fn text(&self, name: &'static str) -> Result<&'a str, Unexpected> {
         self.text_if_any(name)?.ok_or(Unexpected {
             name,
@@ -80,7 +79,7 @@ impl<'a> RowReader<'a> {
         })
     }
 
-    /// A text that may be missing.
+    /// An optional text.
     pub(crate) fn text_if_any(&self, name: &'static str) -> Result<Option<&'a str>, Unexpected> {
         match self.attribute(name) {
             None => Ok(None),
@@ -92,7 +91,7 @@ impl<'a> RowReader<'a> {
         }
     }
 
-    /// A whole number that must be there.
+    /// A required whole number.
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, Unexpected> {
         self.number_if_any(name)?.ok_or(Unexpected {
             name,
@@ -100,7 +99,7 @@ impl<'a> RowReader<'a> {
         })
     }
 
-    /// A whole number that may be missing.
+    /// An optional whole number.
     pub(crate) fn number_if_any<T: std::str::FromStr>(
         &self,
         name: &'static str,
@@ -136,7 +135,7 @@ mod tests {
     #[test]
     fn words_are_cut_between_two_characters() {
         assert_eq!(cut("short"), "short");
-        // Three bytes each: 1,000 is in the middle of one.
+        // Three bytes each, so that byte 1,000 is inside of one.
         assert_eq!(cut(&"\u{20ac}".repeat(500)), "\u{20ac}".repeat(333));
     }
 }

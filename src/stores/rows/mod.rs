@@ -1,5 +1,4 @@
-//! Rows of a DynamoDB table under conditional writes: what the lease table and the ledger are
-//! built on.
+//! Rows of a DynamoDB table with conditional writes, for the lease table and the ledger.
 
 mod again;
 pub(crate) mod dynamodb;

@@ -24,15 +24,15 @@ pub(crate) enum Part {
     Put(Item, Expression),
     /// Removes a row.
     Delete(Fields, Expression),
-    /// Only demands something of a row.
+    /// Only checks a condition on a row.
     Demand(Fields, Expression),
-    /// Demands something of a row of another table.
+    /// Checks a condition on a row of another table.
     DemandOf(Arc<str>, Fields, Expression),
 }
 
 impl Part {
-    /// The key of its row, in the table whose transaction it is; `None`: another table's, or the row
-    /// carries its key.
+    /// The key of its row in the table of the transaction; `None` if it is another table's, or the row
+    /// contains its key.
     pub(super) fn key(&self) -> Option<&Fields> {
         match self {
             Self::Update(key, _) | Self::Delete(key, _) | Self::Demand(key, _) => Some(key),
@@ -41,11 +41,11 @@ impl Part {
     }
 }
 
-/// How a transaction ended. An error means that it is not known.
+/// How a transaction ended. An error means that it is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Transaction {
     /// All of it was applied.
     Applied,
-    /// Nothing was applied: these conditions failed (`true`), in the order of the parts.
+    /// Nothing was applied: the conditions marked `true` failed, in the order of the parts.
     Refused(Vec<bool>),
 }

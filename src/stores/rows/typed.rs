@@ -12,7 +12,7 @@ use super::fields::to_item;
 /// The attributes of a row by name; `None`: the row has no such attribute.
 pub(crate) type Attributes = BTreeMap<String, Option<AttributeValue>>;
 
-/// The attributes that hold this struct, with those that it does without.
+/// The attributes for this struct, with those that it leaves out.
 ///
 /// # Errors
 ///
@@ -22,8 +22,8 @@ pub(crate) fn attributes<T: Serialize>(row: &T) -> anyhow::Result<Attributes> {
     Ok(item.into_inner().into_iter().map(present).collect())
 }
 
-/// The row that holds this struct. What is `None` or an empty list takes no attribute, so that the
-/// struct's field must be an `Option` or have a default.
+/// The row for this struct. A field that is `None` or an empty list has no attribute, so it must be an
+/// `Option` or have a default.
 ///
 /// # Errors
 ///
@@ -32,7 +32,7 @@ pub(crate) fn to_row<T: Serialize>(row: &T) -> anyhow::Result<Item> {
     Ok(to_item(attributes(row)?))
 }
 
-/// The attribute that holds this struct, as a map.
+/// The attribute for this struct, as a map.
 ///
 /// # Errors
 ///
@@ -41,11 +41,11 @@ pub(crate) fn to_map<T: Serialize>(part: &T) -> anyhow::Result<AttributeValue> {
     Ok(AttributeValue::M(to_row(part)?.into_inner()))
 }
 
-/// The struct that a row holds.
+/// The struct in a row.
 ///
 /// # Errors
 ///
-/// Names the attribute that does not fit.
+/// An error that names the attribute that does not fit.
 pub(crate) fn from_row<T: DeserializeOwned>(row: Item) -> anyhow::Result<T> {
     let row = AttributeValue::M(row.into_inner());
     serde_path_to_error::deserialize(serde_dynamo::Deserializer::from_attribute_value(row))
@@ -62,7 +62,7 @@ fn present((name, value): (String, AttributeValue)) -> (String, Option<Attribute
     (name, value)
 }
 
-/// A map within a row has no attribute for what is absent, either.
+/// A map within a row leaves out absent attributes, too.
 fn inner(value: AttributeValue) -> AttributeValue {
     let AttributeValue::M(map) = value else {
         return value;
@@ -70,7 +70,7 @@ fn inner(value: AttributeValue) -> AttributeValue {
     AttributeValue::M(to_item(map.into_iter().map(present)).into_inner())
 }
 
-/// Bytes. Without this type, serde makes a list of numbers of them.
+/// Bytes. Without this type, serde would write a list of numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bytes(pub Vec<u8>);
 

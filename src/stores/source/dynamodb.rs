@@ -1,7 +1,7 @@
 //! DynamoDB Streams through the AWS SDK.
 //!
-//! Errors are told apart by the error code that the SDK decoded, never by their text: the text of
-//! an `SdkError` is only "service error".
+//! Errors are distinguished by the error code that the SDK decoded, never by their text: the text of an
+//! `SdkError` is only "service error".
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -26,21 +26,22 @@ mod streams;
 use record::record;
 use streams::TableStreams;
 
-/// Between two pages of listings of one process, whichever of its streams and tasks wants them: 4
-/// calls a second at most, which leaves more than half of the account's 10 `DescribeStream` calls a
-/// second to everybody else. Looking for a shard's children is one more call each and does not wait.
+/// The time between two pages of listings in one process, for all of its streams and tasks: at most 4
+/// calls a second, which leaves more than half of the account's 10 `DescribeStream` calls a second to
+/// others. The search for a shard's children is one more call each, and does not wait.
 ///
 /// Source: [DescribeStream](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_DescribeStream.html).
 const BETWEEN_PAGES: Duration = Duration::from_millis(250);
 
-/// When this process may ask for the next page.
+/// When this process may read the next page.
 static NEXT_PAGE: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// The client, and the service's time as the answers to its calls carry it. As
-/// [`crate::stores::clock::dynamodb::with_service_time`]: the SDK has a client of another type for each service.
+/// The client, and the service's time from the answers to its calls. Like
+/// [`crate::stores::clock::dynamodb::with_service_time`]: the SDK has a client type of its own for each
+/// service.
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "what comes back takes its place"
+    reason = "the returned client replaces it"
 )]
 fn with_service_time(client: Client) -> (Client, ServiceTime) {
     let time = ServiceTime::default();
@@ -49,7 +50,7 @@ fn with_service_time(client: Client) -> (Client, ServiceTime) {
     (Client::from_conf(config.build()), time)
 }
 
-/// Waits until a page of a listing may be asked for.
+/// Waits until the next page of a listing may be read.
 async fn page_turn() {
     let now = Instant::now();
     let wait = {
@@ -66,7 +67,7 @@ async fn page_turn() {
 /// Source: [GetRecords](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html).
 const RECORDS_PER_READ: i32 = 1000;
 
-/// One table's stream, or all that it has one after another.
+/// One stream of a table, or all of its streams one after another.
 #[derive(Debug, Clone)]
 pub struct DynamoDbStream {
     client: Client,
@@ -76,26 +77,25 @@ pub struct DynamoDbStream {
     /// Streams without new images are not read.
     needs_new_images: bool,
     time: ServiceTime,
-    /// For answers that do not carry the service's time.
+    /// The clock for answers without the service's time.
     own: Clock,
 }
 
-/// Which streams.
+/// Which streams to read.
 #[derive(Debug, Clone)]
 enum Streams {
-    /// The one with this label.
+    /// The stream with this label.
     Pinned(Arc<str>),
-    /// Those that the table has.
+    /// All streams that the table has.
     OfTable(TableStreams),
 }
 
 impl DynamoDbStream {
-    /// The stream named by `arn`, and no other. A stream that was disabled and enabled again is
-    /// another stream with another ARN.
+    /// Only the stream with this `arn`. A stream that was disabled and enabled again is another stream
+    /// with another ARN.
     ///
-    /// A record that comes without a creation time counts as created when it was read, so that
-    /// nothing takes it for older than it is and skips it. `clock` dates it where the answer does
-    /// not say when it was given.
+    /// A record without a creation time counts as created when it was read, so that it is not
+    /// considered old and skipped. `clock` dates it if the answer has no time.
     pub fn new(client: Client, arn: &str, clock: Clock) -> Self {
         let (client, time) = with_service_time(client);
         Self {
@@ -108,8 +108,8 @@ impl DynamoDbStream {
         }
     }
 
-    /// All streams of a table: the one that it has, those that it had and that still hold records,
-    /// and those that it will have. `table` is its name or ARN, as the calls are to name it.
+    /// All streams of a table: the present one, earlier ones that still hold records, and later ones.
+    /// `table` is its name or ARN, as used in calls.
     pub fn of_table(
         client: Client,
         tables: aws_sdk_dynamodb::Client,
@@ -127,7 +127,7 @@ impl DynamoDbStream {
         }
     }
 
-    /// Reads no stream whose records carry no new image; it is named in [`Description::trouble`].
+    /// Reads no stream whose records have no new image. [`Description::trouble`] names such a stream.
     #[must_use]
     pub fn with_new_images(self) -> Self {
         Self {
@@ -144,13 +144,12 @@ impl DynamoDbStream {
         }
     }
 
-    /// The stream's ARN; the table's where all of its streams are read.
+    /// The stream's ARN, or the table's if all of its streams are read.
     pub fn arn(&self) -> &str {
         &self.arn
     }
 
-    /// Adds a stream that was described, and its shards if its records can be used; answers why
-    /// they cannot.
+    /// Adds a described stream, and its shards if its records can be used. Returns why they cannot.
     fn add(
         &self,
         all: &mut Description,
@@ -166,13 +165,13 @@ impl DynamoDbStream {
             return None;
         };
         Some(format!(
-            "the stream {label} of {} carries {view}, not the new image, and is not read: switch it \
-             off and switch one on with NEW_AND_OLD_IMAGES; what is committed until then is lost",
+            "the stream {label} of {} carries {view}, not the new image, and is not read: disable it \
+             and enable one with NEW_AND_OLD_IMAGES; changes until then are lost",
             self.arn
         ))
     }
 
-    /// All pages of a stream's listing, with what the first one tells of the stream.
+    /// All pages of a stream's listing, and the description from the first page.
     async fn listing(
         &self,
         label: &str,
@@ -259,7 +258,7 @@ impl StreamSource for DynamoDbStream {
                 Err(error) => return Err(error),
             }
         }
-        // Only the newest stream tells what becomes of what is committed now.
+        // Only the newest stream shows what happens to new changes.
         all.trouble = all.trouble.or(unusable);
         Ok(all)
     }
@@ -274,7 +273,7 @@ impl StreamSource for DynamoDbStream {
             Streams::OfTable(_) => parent.label().unwrap_or_default(),
         };
         let (_, mut shards) = self.listing(label, Some(filter)).await?;
-        // Some servers ignore the filter and answer with every shard, the parent among them.
+        // Some servers ignore the filter and return every shard, including the parent.
         shards.retain(|shard| shard.parent.as_ref() == Some(parent));
         Ok(shards)
     }

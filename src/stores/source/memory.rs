@@ -1,5 +1,5 @@
-//! A stream in memory that does what the service does and no emulator shows: splits, rollovers,
-//! trims, late children, expired iterators.
+//! A stream in memory with events that no emulator produces: splits, rollovers, trims, late children,
+//! expired iterators.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -15,12 +15,12 @@ use super::{Batch, Description, ShardIterator, SourceError, StreamSource};
 use crate::core::record::{Event, Position, Record, SequenceNumber};
 use crate::core::shard::{Shard, ShardId};
 
-/// How long an iterator lives.
+/// How long an iterator is valid.
 ///
 /// Source: [GetShardIterator](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetShardIterator.html).
 pub const ITERATOR_LIFE: Duration = Duration::from_mins(15);
 
-/// A stream that lives as long as its last clone.
+/// A stream that exists until its last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct MemoryStream {
     state: Arc<Mutex<Shards>>,
@@ -44,7 +44,7 @@ pub struct Commit {
 }
 
 impl MemoryStream {
-    /// A stream of `shards` open shards that answers at most `batch` records a read.
+    /// A stream of `shards` open shards that returns at most `batch` records per read.
     pub fn new(shards: u64, batch: usize) -> Self {
         let stream = Self {
             state: Arc::default(),
@@ -55,7 +55,7 @@ impl MemoryStream {
         stream
     }
 
-    /// A table's first stream with this label, switched on at this time.
+    /// A table's first stream, with this label, enabled at this time.
     pub fn labelled(label: &str, created: SystemTime, shards: u64, batch: usize) -> Self {
         let stream = Self {
             state: Arc::default(),
@@ -66,7 +66,7 @@ impl MemoryStream {
         stream
     }
 
-    /// Switches the stream off: its shards end without children, and changes go nowhere.
+    /// Disables the stream: its shards end without children, and changes are not recorded.
     pub fn switch_off(&self) {
         let mut state = self.state();
         state.off = true;
@@ -76,14 +76,14 @@ impl MemoryStream {
         }
     }
 
-    /// Switches another stream on, with this label and so many shards. The one before ends.
+    /// Enables another stream with this label and this many shards. The previous one ends.
     pub fn switch_on(&self, label: &str, created: SystemTime, shards: u64) {
         self.switch_off();
         self.state().open_stream(label, Some(created), shards);
     }
 
-    /// Drops a stream that is not the newest altogether, as the service does 24 hours after its
-    /// end. Answers the records that were dropped just now.
+    /// Drops a stream that is not the newest, as the service does 24 hours after its end. Returns the
+    /// records that were dropped just now.
     pub fn forget_stream(&self, label: &str) -> Vec<Record> {
         let mut state = self.state();
         let newest = state.streams.last().map(|stream| stream.label.clone());
@@ -102,7 +102,7 @@ impl MemoryStream {
         dropped
     }
 
-    /// Commits a change: it is appended to the open shard of its key, if the stream is enabled.
+    /// Commits a change: appends it to the open shard of its key, if the stream is enabled.
     pub fn commit(&self, commit: Commit) -> (Record, Option<ShardId>) {
         self.state().append(commit)
     }
@@ -118,7 +118,7 @@ impl MemoryStream {
     }
 
     /// Drops the records of a shard that were committed before `time`, as the stream does after 24
-    /// hours. Answers those that were dropped just now.
+    /// hours. Returns those that were dropped just now.
     pub fn trim(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
         let mut state = self.state();
         let Some(held) = state.by_id.get_mut(shard) else {
@@ -133,8 +133,8 @@ impl MemoryStream {
         dropped
     }
 
-    /// Drops a closed shard altogether, if all its records were committed before `time`. Shards go
-    /// in the order of their lineage, as they ended.
+    /// Drops a closed shard if all its records were committed before `time`. Shards are dropped in the
+    /// order in which they ended.
     pub fn forget(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
         let old = self.state().is_forgettable(shard, time);
         if !old {
@@ -145,12 +145,13 @@ impl MemoryStream {
         dropped
     }
 
-    /// Hides a shard from listings and look-ups, as a child is for a while, or shows it again.
+    /// Hides a shard from listings and look-ups, as happens to a new child for a while, or shows it
+    /// again.
     pub fn hide(&self, shard: &ShardId, hidden: bool) {
         self.state().change(shard, |held| held.hidden = hidden);
     }
 
-    /// The shards that take records now.
+    /// The open shards.
     pub fn open_shards(&self) -> Vec<ShardId> {
         let state = self.state();
         state
@@ -161,7 +162,7 @@ impl MemoryStream {
             .collect()
     }
 
-    /// All shards that the stream ever had, with how many records of each are trimmed and how many
+    /// All shards that the stream ever had, with how many of their records are trimmed and how many
     /// there were.
     pub fn census(&self) -> Vec<(Shard, usize, usize)> {
         let state = self.state();
@@ -191,7 +192,7 @@ impl StreamSource for MemoryStream {
     async fn describe(&self, from: Option<&str>) -> Result<Description, SourceError> {
         let state = self.state();
         let shards = state.listed().filter(|shard| shard.id.label() >= from);
-        let off = "the table has no stream: switch one on";
+        let off = "the table has no stream: enable one";
         Ok(Description {
             streams: state.streams.clone(),
             shards: shards.collect(),
@@ -201,7 +202,7 @@ impl StreamSource for MemoryStream {
 
     async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {
         let state = self.state();
-        // As the service does, for a shard that it does not have any more.
+        // As the service does, for a shard that it no longer has.
         state.held(parent)?;
         let children = state.listed();
         let children = children.filter(|shard| shard.parent.as_ref() == Some(parent));

@@ -10,29 +10,31 @@ pub use crate::core::shard::{Shard, ShardId};
 pub mod dynamodb;
 pub mod memory;
 
-/// A stream of records, cut into shards.
+/// A stream of records, divided into shards.
 ///
 /// Reading changes nothing: a crash before, during or after any call loses nothing. Positions are
-/// kept elsewhere (the lease table), iterators are only a cursor and may expire at any time.
+/// stored elsewhere (in the lease table). An iterator is only a cursor and can expire at any time.
 pub trait StreamSource: Clone + Send + Sync + 'static {
-    /// The service's time, as [`LeaseStore::service_time`](crate::stores::leases::LeaseStore::service_time):
-    /// the later of the two counts. `None` where no answer carries it.
+    /// The service's time, like
+    /// [`LeaseStore::service_time`](crate::stores::leases::LeaseStore::service_time): the later of the
+    /// two counts. `None` if no answer contains it.
     fn service_time(&self) -> Option<SystemTime> {
         None
     }
 
-    /// The table's streams, and every shard that they still list, over all pages. Streams with a
-    /// label below `from` are named, and their shards left out: they are read to their end.
+    /// The table's streams, and every shard that they still list, over all pages. Streams with a label
+    /// below `from` are named without their shards: they are read to their end.
     ///
-    /// Expensive on a large stream: `DescribeStream` may be called 10 times a second per account,
+    /// Expensive on a large stream: `DescribeStream` can be called 10 times a second per account, with
     /// 100 shards a call. Implementations pace their pages.
     fn describe(
         &self,
         from: Option<&str>,
     ) -> impl Future<Output = Result<Description, SourceError>> + Send;
 
-    /// The shards that name `parent` as theirs. Only such shards are returned, whatever the server
-    /// answers. An empty answer does not prove that there are none: children become visible late.
+    /// The shards that name `parent` as their parent. Only such shards are returned, whatever the
+    /// server answers. An empty answer does not prove that there are none: children become visible
+    /// late.
     fn children(
         &self,
         parent: &ShardId,
@@ -65,26 +67,26 @@ pub trait StreamSource: Clone + Send + Sync + 'static {
 /// A table's streams and their shards.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
-    /// The streams, oldest first. One that was switched off is listed for 24 hours.
+    /// The streams, oldest first. A disabled stream is listed for 24 hours.
     pub streams: Vec<ListedStream>,
     /// All shards that they list.
     pub shards: Vec<Shard>,
-    /// Why nothing that is committed from now on can be read, and what to do.
+    /// Why changes that are committed from now on cannot be read, and what to do.
     pub trouble: Option<String>,
 }
 
 /// One of a table's streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedStream {
-    /// The label; empty where the source has one stream only and knows no label.
+    /// The label; empty if the source has only one stream, without a label.
     pub label: Arc<str>,
-    /// When it was switched on; nothing in it is older.
+    /// When it was enabled. Nothing in it is older.
     pub created: Option<SystemTime>,
-    /// Which images its records carry; `None`: it was not described.
+    /// Which images its records have; `None`: it was not described.
     pub view: Option<StreamView>,
 }
 
-/// A cursor into a shard, opaque; expires 15 minutes after it was made.
+/// An opaque cursor into a shard. It expires 15 minutes after it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardIterator(pub String);
 
@@ -93,7 +95,7 @@ pub struct ShardIterator(pub String);
 pub struct Batch {
     /// In the shard's order.
     pub records: Vec<Record>,
-    /// Where the next read begins; `None` when the shard has ended and all of it was read.
+    /// Where the next read begins; `None` if the shard has ended and was read to its end.
     pub next: Option<ShardIterator>,
 }
 
@@ -101,10 +103,10 @@ pub struct Batch {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// The cursor is too old: derive a new one from the position.
+    /// The cursor is too old: get a new one for the position.
     #[error("the shard iterator expired")]
     Expired,
-    /// The position is older than what the stream keeps (24 hours): what lay between is lost.
+    /// The position is older than the stream's retention (24 hours): records are lost.
     #[error("the stream no longer holds this position (it keeps 24 hours)")]
     Trimmed,
     /// The shard or the stream does not exist.

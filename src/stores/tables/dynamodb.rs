@@ -1,6 +1,6 @@
 //! Creating tables in DynamoDB, and finding the stream of an existing one.
 //!
-//! Creating a table may be repeated: what exists stays, what is missing is added, and the next call
+//! Creating a table can be repeated: existing parts stay, missing parts are added, and the next call
 //! completes what a crash interrupted.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ use crate::stores::ledger::row::{ATTENTION, ATTENTION_INDEX, EFFECT, EXPIRES};
 #[cfg(feature = "mail")]
 pub(crate) const ADDRESS: &str = "address";
 
-/// Between two checks of a table that is being created.
+/// The time between two checks of a table that is being created.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// How long a table may take to become usable. A new table takes seconds.
@@ -61,8 +61,8 @@ impl TableKey {
     }
 }
 
-/// Creates the lease table: key (`group_table`, `row`), on-demand, with point-in-time recovery where the
-/// server has it. Returns when it can be used.
+/// Creates the lease table: key (`group_table`, `row`), on-demand, with point-in-time recovery if the
+/// server has it. Returns when the table can be used.
 ///
 /// # Errors
 ///
@@ -75,8 +75,8 @@ pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<C
 }
 
 /// Creates the ledger's table: key `effect`, on-demand, time to live on `expires`, an index of the
-/// effects that need a person's attention (`attention`), with point-in-time recovery where the server
-/// has it. Returns when it can be used. A table of an earlier build is given the index.
+/// effects that need a person's attention (`attention`), with point-in-time recovery if the server has
+/// it. Returns when the table can be used. Adds the index to a table that has none.
 ///
 /// # Errors
 ///
@@ -98,7 +98,7 @@ pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<
 }
 
 /// Creates the dead letters' table: key (`item`, `row`), on-demand, time to live on `expires`, with
-/// point-in-time recovery where the server has it. Returns when it can be used.
+/// point-in-time recovery if the server has it. Returns when the table can be used.
 ///
 /// # Errors
 ///
@@ -111,8 +111,8 @@ pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Re
     Ok(outcome)
 }
 
-/// Creates the table of the suppression list: key `address`, on-demand, with point-in-time recovery
-/// where the server has it. Returns when it can be used.
+/// Creates the table of the suppression list: key `address`, on-demand, with point-in-time recovery if
+/// the server has it. Returns when the table can be used.
 ///
 /// # Errors
 ///
@@ -125,8 +125,8 @@ pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Re
     Ok(outcome)
 }
 
-/// Creates a sample table of orders, for development: key `id`, on-demand, with a stream of new and
-/// old images. Returns when it can be used.
+/// Creates a sample table of orders for development: key `id`, on-demand, with a stream of new and old
+/// images. Returns when the table can be used.
 ///
 /// # Errors
 ///
@@ -198,7 +198,7 @@ async fn active(client: &Client, name: &str) -> anyhow::Result<TableDescription>
         let answer = client.describe_table().table_name(name).send().await;
         let table = match answer {
             Ok(answer) => answer.table,
-            // A table that was just made may not be seen for a moment.
+            // A new table may not be visible for a moment.
             Err(error) if error.code() == Some("ResourceNotFoundException") => None,
             Err(error) => return Err(failed(name, &error).into()),
         };
@@ -209,8 +209,8 @@ async fn active(client: &Client, name: &str) -> anyhow::Result<TableDescription>
     }
 }
 
-/// Enabling it twice is an error for the service, so it is looked up first, and again if another
-/// process was quicker.
+/// The service rejects enabling it twice, so it is looked up first, and again if another process was
+/// quicker.
 async fn enable_expiry(client: &Client, name: &str) -> anyhow::Result<()> {
     if expires(client, name).await? {
         return Ok(());
@@ -249,7 +249,7 @@ async fn expires(client: &Client, name: &str) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// A new table's backups are being set up for a while, during which the service refuses.
+/// While a new table's backups are being set up, the service refuses.
 async fn enable_recovery(client: &Client, name: &str) -> anyhow::Result<()> {
     let enable = tokio::time::timeout(PATIENCE, async {
         loop {
@@ -265,7 +265,7 @@ async fn enable_recovery(client: &Client, name: &str) -> anyhow::Result<()> {
                 Some("ContinuousBackupsUnavailableException") => {
                     tokio::time::sleep(BETWEEN_LOOKS).await;
                 }
-                // Emulators: there is nothing to recover.
+                // Emulators have nothing to recover.
                 Some("UnknownOperationException" | "NotImplementedException") => {
                     tracing::info!(table = name, "no point-in-time recovery on this server");
                     return Ok(());

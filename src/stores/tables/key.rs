@@ -1,4 +1,4 @@
-//! The key of a table, and an item's key as people write it.
+//! The key of a table, and an item's key in readable form.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ pub struct TableKey {
     pub arn: String,
     /// The partition key.
     pub partition: KeyAttribute,
-    /// The sort key, where the table has one.
+    /// The sort key, if the table has one.
     pub sort: Option<KeyAttribute>,
 }
 
@@ -33,7 +33,7 @@ pub enum KeyKind {
     Text,
     /// `N`
     Number,
-    /// `B`, which people write in base64.
+    /// `B`, written in base64.
     Binary,
 }
 
@@ -94,7 +94,7 @@ impl KeyAttribute {
 }
 
 impl TableKey {
-    /// Reads an item's key: `1042` or `id=1042` where the key is one attribute, else
+    /// Parses an item's key: `1042` or `id=1042` if the key is one attribute, else
     /// `PK=CUST#7,SK=ORDER#1` in either order.
     ///
     /// # Errors

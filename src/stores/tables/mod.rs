@@ -1,4 +1,4 @@
-//! The tables: making the engine's own, and finding the stream of the one that it follows.
+//! The tables: creates the engine's own, and finds the stream of the one that it follows.
 
 pub mod dynamodb;
 pub mod key;
@@ -17,7 +17,7 @@ pub fn table_of(arn: &str) -> Option<&str> {
 }
 
 /// How a call names the table of a stream: by its ARN, so that another account's table is never
-/// mistaken for one of the same name here. Emulators, whose account is all zeros, know names only.
+/// confused with one of the same name here. Emulators, whose account is all zeros, know only names.
 ///
 /// Source: [cross-account access](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/access-control-resource-based.html).
 pub fn table_to_ask(stream: &str) -> Option<&str> {
@@ -27,7 +27,7 @@ pub fn table_to_ask(stream: &str) -> Option<&str> {
     Some(if emulated { name } else { table })
 }
 
-/// The Region in an ARN, where it is one of AWS: emulators name others.
+/// The Region in an ARN, if it is an AWS Region: emulators use other names.
 pub fn region_of(arn: &str) -> Option<&str> {
     let region = arn.strip_prefix("arn:")?.split(':').nth(2)?;
     region.contains('-').then_some(region)

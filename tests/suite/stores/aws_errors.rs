@@ -87,7 +87,7 @@ async fn an_endpoint_that_nobody_serves_is_named() {
     let line = format!(
         "error: DynamoDB DescribeTable on table aftercommit-leases: {url} cannot be reached: \
          Connection refused (os error 111); check the endpoint (AWS_REGION, AWS_ENDPOINT_URL) and \
-         the way to it: VPC endpoint, proxy, firewall\n"
+         the network path to it: VPC endpoint, proxy, firewall\n"
     );
     assert_eq!(told, line);
 }
@@ -131,7 +131,7 @@ async fn credentials_that_cannot_be_found_are_asked_for() {
         ),
         (
             Some("run"),
-            ["no AWS credentials could be had now", "its process"],
+            ["the AWS credential provider failed", "its process"],
         ),
     ] {
         let mut command = status(&url, home.path());

@@ -1,4 +1,4 @@
-//! Records that do not fit into their letter's row lie in rows beside it.
+//! Records that do not fit into their letter's row are stored in rows beside it.
 
 use anyhow::Context as _;
 use serde_dynamo::Item;
@@ -35,7 +35,7 @@ impl DynamoDbDeadLetters {
         Ok(body)
     }
 
-    /// The parts of a settled letter go with it, unless the letter was written again since.
+    /// Removes the parts of a settled letter with it, unless the letter was written again since.
     pub(super) async fn expire_parts(
         &self,
         row: &Item,

@@ -1,4 +1,4 @@
-//! Writing a letter: one transaction over the letter, the mark of its key and the lease. Letters under
+//! Writes a letter in one transaction over the letter, the mark of its key and the lease. Letters under
 //! one lease share a transaction.
 
 use anyhow::bail;
@@ -16,25 +16,25 @@ use crate::stores::rows::fence::Fenced;
 use crate::stores::rows::fields::{number, text};
 use crate::stores::rows::transaction::{Part, Transaction};
 
-/// Rows that are read at a time when a key's open letters are counted.
+/// Rows read at a time to count a key's open letters.
 const COUNTED: i32 = 100;
 
-/// A letter and its mark take at most so many bytes beside the record: the attempts with their errors,
-/// and the key several times.
+/// The most bytes of a letter and its mark besides the record: the attempts with their errors, and the
+/// key several times.
 const BESIDE: usize = 40_000;
 
-/// What stands in the place of a letter.
+/// The row that has the letter's key now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum There {
     Nothing,
     Open,
     Settled,
-    /// It cannot be read, and no newer build wrote it.
+    /// A row that cannot be read, and that no newer build wrote.
     Damaged,
 }
 
 impl Coming {
-    /// What a letter does to the mark of its key.
+    /// What a letter changes in the mark of its key.
     fn mark(self, letter: &Envelope) -> anyhow::Result<Part> {
         let mark = match self {
             Self::First => Expression::on_readable_or_none(FORMAT)
@@ -48,9 +48,9 @@ impl Coming {
     }
 }
 
-/// What a letter does to a mark that this build cannot read. The key stays parked. Every format
-/// counts open letters in `letters`; a mark that has lost its count stays unreadable, so that nobody
-/// takes a count of one for the truth.
+/// What a letter changes in a mark that this build cannot read. The key stays parked. Every format
+/// counts open letters in `letters`. A mark that has lost its count stays unreadable, so that nobody
+/// trusts a count of one.
 fn foreign_mark(id: &LetterId, mark: &Item) -> Part {
     let key = row::mark_key(&id.at, &id.key);
     let there = Expression::on_any(ITEM);
@@ -60,8 +60,8 @@ fn foreign_mark(id: &LetterId, mark: &Item) -> Part {
     }
 }
 
-/// At most so many bytes a letter of these pieces and its mark take. Several pieces lie in rows of
-/// their own.
+/// The most bytes that a letter with these pieces takes, with its mark. Several pieces are stored in
+/// rows of their own.
 fn size(pieces: &[String]) -> usize {
     match pieces {
         [one] => BESIDE + one.len(),
@@ -125,8 +125,7 @@ impl DynamoDbDeadLetters {
         bail!("cannot write a dead letter: other processes changed its key {TRIES} times meanwhile")
     }
 
-    /// Sees to it that the key of a letter that stands open is parked. It is, unless somebody
-    /// removed its mark by hand.
+    /// Makes sure that the key of an open letter is parked. It is, unless somebody deleted its mark.
     pub(super) async fn keep(&self, letter: &Envelope) -> anyhow::Result<Written> {
         let (at, key) = (&letter.id.at, &letter.id.key);
         if !self.is_parked(at, key).await? {
@@ -143,7 +142,7 @@ impl DynamoDbDeadLetters {
         Ok(Written::Done)
     }
 
-    /// How many open letters a key has, also those that cannot be read.
+    /// How many open letters a key has, including unreadable ones.
     async fn count_open(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<u64> {
         let of = Expression::default().when(ITEM, Some(text(row::item_of(at, key))));
         let (mut open, mut after) = (0, None);
@@ -160,7 +159,7 @@ impl DynamoDbDeadLetters {
         }
     }
 
-    /// What stands in the place of a letter.
+    /// The row that has the letter's key now.
     async fn there(&self, id: &LetterId) -> anyhow::Result<There> {
         let Some(row) = self.row(id).await? else {
             return Ok(There::Nothing);
@@ -168,7 +167,7 @@ impl DynamoDbDeadLetters {
         match row::envelope(&row) {
             Ok(envelope) if envelope.open => Ok(There::Open),
             Ok(_) => Ok(There::Settled),
-            // A newer build has this record in hand.
+            // A newer build is processing this record.
             Err(_) if row::is_newer(&row) && row.get("settled").is_none() => Ok(There::Open),
             Err(error) if row::is_newer(&row) => Err(error.context(failed(&row))),
             Err(_) => Ok(There::Damaged),

@@ -1,4 +1,4 @@
-//! The group's own row, and those of the table's streams.
+//! The group's own row, and the rows of the table's streams.
 
 use anyhow::{anyhow, bail};
 use tracing::warn;
@@ -11,8 +11,7 @@ use crate::stores::rows::dynamodb::Write;
 use crate::stores::rows::expression::Expression;
 
 impl DynamoDbLeases {
-    /// Writes the group's row if there is none, or a malformed one; answers with the one in the
-    /// table.
+    /// Writes the group's row if it is missing or malformed. Returns the row in the table.
     pub(super) async fn bootstrapped(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
         let attributes = row::attributes(&row, row::FIRST_FORMAT)?;
         let item = row::item(&self.group_table, GROUP_ROW, attributes.clone());
@@ -48,7 +47,7 @@ impl DynamoDbLeases {
         }
     }
 
-    /// Replaces the identity if it is still the one that was seen. A repeat finds its own write.
+    /// Replaces the identity if it is still the one that was seen. A repeat recognises its own write.
     pub(super) async fn identity_changed(
         &self,
         seen: &Identity,

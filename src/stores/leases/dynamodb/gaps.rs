@@ -9,12 +9,12 @@ use crate::stores::leases::{GapResolution, GapRow, Hold};
 use crate::stores::rows::dynamodb::Write;
 use crate::stores::rows::transaction::{Part, Transaction};
 
-/// What came of writing a gap down.
+/// The result of recording a gap.
 enum GapWrite {
     Written,
-    /// The shard is somebody else's.
+    /// The lease belongs to another worker.
     LeaseLost,
-    /// The gap's row is another than was seen, or of a newer format.
+    /// The gap's row differs from the one that was seen, or has a newer format.
     RowRefused,
 }
 
@@ -39,8 +39,8 @@ impl DynamoDbLeases {
         }
     }
 
-    /// Writes a gap down where the end that stands is still the one that was seen; a gap without an
-    /// end, wherever that is.
+    /// Records a gap if its present end is still the one that was seen. A gap without an end is
+    /// recorded in any case.
     async fn try_gap(
         &self,
         gap: &GapRow,
@@ -76,8 +76,8 @@ impl DynamoDbLeases {
         })
     }
 
-    /// The gap with the end that it is to have, and the end that stands. An end that is written late
-    /// must not move back one that was found after it.
+    /// The gap with its new end, and its present end. A late write must not move back an end that was
+    /// found after it.
     async fn end_of(&self, gap: &GapRow) -> anyhow::Result<(GapRow, Option<AttributeValue>)> {
         let mut gap = gap.clone();
         if gap.first_after.is_none() {
@@ -93,8 +93,8 @@ impl DynamoDbLeases {
         Ok((gap, seen))
     }
 
-    /// Writes down that somebody dealt with a gap, as it was seen. `None`: it is not there, or it was
-    /// noticed again meanwhile and its end has moved. May be repeated; the last one stands.
+    /// Records that somebody dealt with a gap, as it was seen. `None`: the gap is gone, or it was found
+    /// again meanwhile and its end has moved. Can be repeated; the last one counts.
     pub async fn resolve_gap(
         &self,
         gap: &GapRow,

@@ -1,4 +1,4 @@
-//! Records as the SDK brings them, as ours.
+//! Converts the SDK's records to ours.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -11,9 +11,9 @@ use serde_dynamo::{AttributeValue, Item};
 
 use crate::core::record::{Event, Record, SequenceNumber, StreamView};
 
-/// Only a record that has no place in its shard is an error: without a sequence number it could
-/// neither be checkpointed nor told from the next one. Whatever else is missing is filled in, so
-/// that one odd record never stops its shard.
+/// Only a record without a position in its shard is an error: without a sequence number it can neither
+/// be checkpointed nor told apart from the next one. Other missing fields are filled in, so that one
+/// odd record never stops its shard.
 pub(super) fn record(record: sdk::Record, read_at: SystemTime) -> anyhow::Result<Record> {
     let change = record.dynamodb.context("a stream record has no change")?;
     let sequence_number = change
@@ -73,8 +73,9 @@ fn item(attributes: HashMap<String, Sdk>) -> Item {
     attributes.into()
 }
 
-/// Written out because `serde_dynamo`'s own conversion panics at a type that the SDK does not know
-/// yet. Such a value becomes NULL: its record still comes, and a handler that needs it says so.
+/// Written out because `serde_dynamo`'s own conversion panics at a type that the SDK does not know yet.
+/// Such a value becomes NULL: its record is still delivered, and a handler that needs the value can
+/// reject it.
 fn value(value: Sdk) -> AttributeValue {
     match value {
         Sdk::S(s) => AttributeValue::S(s),

@@ -15,7 +15,7 @@ use crate::stores::source::SourceError;
 #[derive(Debug, Clone)]
 pub(super) struct TableStreams {
     tables: aws_sdk_dynamodb::Client,
-    /// As the user names it.
+    /// As the user named it.
     name: Arc<str>,
     /// The table's ARN.
     arn: Arc<str>,
@@ -26,7 +26,7 @@ pub(super) struct TableStreams {
 pub(super) struct Found {
     /// The labels, oldest first.
     pub labels: BTreeSet<Arc<str>>,
-    /// Why nothing that is committed now comes into any of them.
+    /// Why changes that are committed now are in none of them.
     pub trouble: Option<String>,
 }
 
@@ -40,15 +40,15 @@ impl TableStreams {
         }
     }
 
-    /// The table's present stream, and those that the service lists: a stream that was switched off
-    /// is listed for 24 hours.
+    /// The table's present stream, and those that the service lists: a disabled stream is listed for 24
+    /// hours.
     pub async fn find(&self, streams: &Client) -> Result<Found, SourceError> {
         let mut found = self.present().await?;
         found.labels.extend(self.listed(streams).await?);
         Ok(found)
     }
 
-    /// The stream that the table has now.
+    /// The table's present stream.
     async fn present(&self) -> Result<Found, SourceError> {
         let mut found = Found::default();
         let Some(table) = self.table().await? else {
@@ -94,7 +94,7 @@ impl TableStreams {
 
     fn switched_off(&self) -> String {
         format!(
-            "table {table} has no stream: switch one on with aws dynamodb update-table --table-name \
+            "table {table} has no stream: enable one with aws dynamodb update-table --table-name \
              {table} --stream-specification StreamEnabled=true,StreamViewType=NEW_AND_OLD_IMAGES",
             table = self.name
         )

@@ -14,7 +14,7 @@ pub(super) struct Shards {
     pub(super) by_id: BTreeMap<ShardId, MemoryShard>,
     /// The table's streams, oldest first. A stream that was never replaced has no label.
     pub(super) streams: Vec<ListedStream>,
-    /// Whether the newest stream is switched on.
+    /// Whether the newest stream is enabled.
     pub(super) off: bool,
     pub(super) records: u64,
     pub(super) made: u64,
@@ -23,7 +23,7 @@ pub(super) struct Shards {
 #[derive(Debug, Clone)]
 pub(super) struct MemoryShard {
     pub(super) parent: Option<ShardId>,
-    /// The hashes of the keys that it takes, from and to, both included.
+    /// The range of key hashes that it takes, inclusive.
     pub(super) range: (u64, u64),
     pub(super) records: Vec<Record>,
     pub(super) trimmed: usize,
@@ -166,13 +166,13 @@ impl Shards {
     }
 }
 
-/// Keys that differ only at their end differ in all bits.
+/// Spreads keys that differ only at their end over all bits.
 fn spread(hash: u64) -> u64 {
     let mixed = (hash ^ (hash >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ (mixed >> 29)
 }
 
-/// 21 digits, as the service's are at least.
+/// 21 digits, the minimum of the service.
 fn sequence_number(count: u64) -> SequenceNumber {
     match SequenceNumber::parse(format!("{:021}", u128::from(count) * 100)) {
         Ok(number) => number,

@@ -1,4 +1,4 @@
-//! A table that is there: its ARN, its key, its stream and some of its items.
+//! An existing table: its ARN, its key, its stream and some of its items.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
@@ -10,7 +10,7 @@ use crate::core::record::StreamView;
 use crate::stores::aws_error::AwsError;
 use crate::stores::tables::key::{KeyAttribute, KeyKind, TableKey};
 
-/// Some items of a table, as one Scan gives them: at most so many are read.
+/// Some items of a table from one Scan: at most this many are read.
 ///
 /// # Errors
 ///
@@ -33,13 +33,13 @@ pub struct TableStream {
     pub view: StreamView,
     /// The name of the table's partition key.
     pub partition_key: String,
-    /// The name of its sort key, where it has one.
+    /// The name of its sort key, if it has one.
     pub sort_key: Option<String>,
     /// Whether it is a replica of a global table.
     pub replicated: bool,
 }
 
-/// Why a table cannot be followed, and how to mend it.
+/// Why a table cannot be followed, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
@@ -75,7 +75,7 @@ pub enum ResolveError {
     /// The table could not be described: no connection, no permission, and the like.
     #[error(transparent)]
     Call(AwsError),
-    /// The answer lacks what it must have.
+    /// The answer lacks a required field.
     #[error("DynamoDB DescribeTable on table {table}: the answer has no {what}")]
     Odd {
         /// The table.
@@ -85,7 +85,7 @@ pub enum ResolveError {
     },
 }
 
-/// The ARN of a table. `table` may be a name or the ARN itself, which needs no call.
+/// The ARN of a table. `table` is a name or an ARN; an ARN needs no call.
 ///
 /// # Errors
 ///
@@ -98,7 +98,7 @@ pub async fn table_arn(client: &Client, table: &str) -> Result<String, ResolveEr
     arn.ok_or_else(|| odd(table, "ARN"))
 }
 
-/// The ARN and the key of a table. `table` may be a name or an ARN.
+/// The ARN and the key of a table. `table` is a name or an ARN.
 ///
 /// # Errors
 ///
@@ -148,7 +148,7 @@ async fn described(client: &Client, table: &str) -> Result<TableDescription, Res
     answer.table.ok_or_else(|| odd(table, "table"))
 }
 
-/// A table that may be followed, whether or not it has a stream now.
+/// A table, with or without a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FollowedTable {
     /// The table's name.
@@ -157,7 +157,7 @@ pub struct FollowedTable {
     pub arn: String,
     /// The name of its partition key.
     pub partition_key: String,
-    /// The name of its sort key, where it has one.
+    /// The name of its sort key, if it has one.
     pub sort_key: Option<String>,
     /// Whether it is a replica of a global table.
     pub replicated: bool,
@@ -166,7 +166,7 @@ pub struct FollowedTable {
 }
 
 impl FollowedTable {
-    /// Finds a table. `table` may be a name or an ARN.
+    /// Finds a table. `table` is a name or an ARN.
     ///
     /// # Errors
     ///
@@ -193,7 +193,7 @@ impl FollowedTable {
         })
     }
 
-    /// The stream that it has now.
+    /// The present stream.
     ///
     /// # Errors
     ///
@@ -216,7 +216,7 @@ impl FollowedTable {
 }
 
 impl TableStream {
-    /// Finds the stream of a table. `table` may be a name or an ARN.
+    /// Finds the stream of a table. `table` is a name or an ARN.
     ///
     /// # Errors
     ///
@@ -225,7 +225,7 @@ impl TableStream {
         FollowedTable::describe(client, table).await?.stream()
     }
 
-    /// Itself, if its records carry the item as it is after the change.
+    /// Returns itself if its records include the item after the change.
     ///
     /// # Errors
     ///

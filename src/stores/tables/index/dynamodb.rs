@@ -1,5 +1,5 @@
-//! An index beside a table's key: only rows that have its attribute stand in it, so that they are
-//! found, and counted, without reading the others.
+//! A sparse index: it contains only rows that have its attribute, so that they can be found and counted
+//! without reading the others.
 //!
 //! Source: [sparse indexes](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-indexes-general-sparse-indexes.html).
 
@@ -24,7 +24,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Its part in making a table.
+    /// Its part in the creation of a table.
     pub fn with_table(self) -> anyhow::Result<GlobalSecondaryIndex> {
         let index = GlobalSecondaryIndex::builder().index_name(self.name);
         let index = index.set_key_schema(Some(self.keys()?));
@@ -37,8 +37,8 @@ impl Index {
         Ok(definition.attribute_type(ScalarAttributeType::S).build()?)
     }
 
-    /// Adds it to a table that an earlier build made. It fills by itself, which takes minutes; until
-    /// then it cannot be asked.
+    /// Adds it to an existing table. It fills by itself, which takes minutes; until then it cannot be
+    /// queried.
     pub async fn add_to(self, client: &Client, table: &TableDescription) -> anyhow::Result<()> {
         let mut there = table.global_secondary_indexes().iter();
         let name = table.table_name().unwrap_or_default();
