@@ -63,6 +63,11 @@ impl File {
         self.path.rsplit('/').next().unwrap()
     }
 
+    /// How many modules below the crate's root: 2 for `leases/row.rs`, 1 for `leases/mod.rs`.
+    fn depth(&self) -> usize {
+        self.path.split('/').count() - usize::from(self.name() == "mod.rs")
+    }
+
     /// The lines in which any of the words stands.
     fn lines_with<'a>(&'a self, words: &'a [&str]) -> impl Iterator<Item = String> + 'a {
         let numbered = self.code.iter().zip(1..);
@@ -71,25 +76,64 @@ impl File {
     }
 }
 
-/// The names after `crate::` in a line, of one path or of a group.
-fn seen(line: &str) -> Vec<&str> {
+/// Splits code into names, `::` and single other characters. Spaces and line ends do not matter, and
+/// neither does the `$` of `$crate`.
+fn tokens(code: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    let mut rest = code.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let length = if is_name(first) {
+            rest.find(|c| !is_name(c)).unwrap_or(rest.len())
+        } else if rest.starts_with("::") {
+            2
+        } else {
+            first.len_utf8()
+        };
+        tokens.push(&rest[..length]);
+        rest = rest[length..].trim_start();
+    }
+    tokens
+}
+
+/// The names right below the crate's root that the file uses: in imports, in paths, and in what it
+/// passes to a macro or writes into one. A chain of `super` can lead to the root, too.
+fn seen(file: &File) -> Vec<String> {
+    let code = file.code.join("\n");
+    let tokens = tokens(&code);
     let mut names = Vec::new();
-    for (at, found) in line.match_indices("crate::") {
-        // `$crate::` and `my_crate::` are others.
-        if line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
-            continue;
+    let mut at = 0;
+    while at < tokens.len() {
+        let supers = tokens[at..]
+            .chunks(2)
+            .take_while(|pair| *pair == ["super", "::"])
+            .count();
+        let path = if supers > 0 {
+            at += 2 * supers;
+            (supers == file.depth()).then_some(&tokens[at..])
+        } else {
+            at += 1;
+            let crate_root = tokens[at - 1..].starts_with(&["crate", "::"]);
+            crate_root.then(|| &tokens[at + 1..])
+        };
+        names.extend(path.into_iter().flat_map(first_names).map(str::to_owned));
+    }
+    names
+}
+
+/// The first name of a path, or of each path of a group.
+fn first_names<'a>(path: &[&'a str]) -> Vec<&'a str> {
+    if path.first() != Some(&"{") {
+        return path.iter().take(1).copied().collect();
+    }
+    let (mut names, mut open) = (Vec::new(), 0);
+    for (before, token) in path.iter().zip(&path[1..]) {
+        open += i32::from(*before == "{") - i32::from(*before == "}");
+        match open {
+            0 => break,
+            1 if ["{", ","].contains(before) && *token != "}" => names.push(*token),
+            _ => {}
         }
-        let rest = &line[at + found.len()..];
-        let group = rest
-            .strip_prefix('{')
-            .and_then(|group| group.split('}').next());
-        let paths = group.map_or(vec![rest], |group| group.split(',').collect());
-        names.extend(
-            paths
-                .into_iter()
-                .map(first_name)
-                .filter(|name| !name.is_empty()),
-        );
     }
     names
 }
@@ -117,15 +161,10 @@ fn may_see(room: &str, other: &str) -> bool {
 /// Every arrow that points the wrong way. `roots` says in which room a name of the crate's root is.
 fn wrong_arrows(file: &File, roots: &BTreeMap<String, String>) -> Vec<String> {
     let mut wrong = Vec::new();
-    // A group over several lines is one line for this.
-    let code = file.code.join("\n");
-    for statement in code.split(';') {
-        let statement = statement.replace('\n', " ");
-        for name in seen(&statement) {
-            let room = roots.get(name).map_or(name, String::as_str);
-            if !may_see(file.room(), room) {
-                wrong.push(format!("src/{}: sees {room} ({name})", file.path));
-            }
+    for name in seen(file) {
+        let room = roots.get(&name).unwrap_or(&name);
+        if !may_see(file.room(), room) {
+            wrong.push(format!("src/{}: sees {room} ({name})", file.path));
         }
     }
     wrong
@@ -315,5 +354,35 @@ fn a_wrong_arrow_is_found_however_it_is_written() {
     assert_eq!(
         foreign("engine/consumer.rs", "let now = SystemTime::now();"),
         1
+    );
+}
+
+#[test]
+fn a_path_in_a_macro_is_an_arrow_like_any_other() {
+    let seen = |path: &str, text: &str| seen(&File::new(path, text));
+    for text in [
+        "assert_eq!(crate::engine::FEW, 3);",
+        "macro_rules! few { () => { $crate::engine::FEW }; }",
+        "few!(crate :: engine\n    ::FEW, 3)",
+        "use crate::{engine};",
+        "use crate::{\n    engine::{self, FEW},\n};",
+        "use super::super::engine::FEW;",
+        "pub(in crate::engine) fn few() {}",
+    ] {
+        assert_eq!(seen("core/claim.rs", text), ["engine"], "{text}");
+    }
+    let both = "use crate::{core::{shard::{A, B}, C}, engine::FEW};";
+    assert_eq!(seen("core/claim.rs", both), ["core", "engine"]);
+    for text in [
+        "use super::engine::FEW;",
+        "use my_crate::engine::FEW;",
+        "pub(crate) fn few() {}",
+        "// crate::engine::FEW",
+    ] {
+        assert_eq!(seen("core/claim.rs", text), [""; 0], "{text}");
+    }
+    assert_eq!(
+        seen("core/claim/mod.rs", "super::super::engine::f()"),
+        ["engine"]
     );
 }
