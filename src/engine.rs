@@ -1,5 +1,5 @@
-//! What runs handlers: the fleet's [`Consumer`](crate::Consumer), its settings in detail, redriving
-//! dead letters, and AWS Lambda.
+//! Runs handlers: the fleet's [`Consumer`](crate::Consumer), its settings in detail, redriving dead
+//! letters, and AWS Lambda.
 
 pub(crate) mod budget;
 pub(crate) mod consumer;
@@ -35,7 +35,7 @@ use crate::core::record::Record;
 use crate::stores::clock::Clock;
 use crate::stores::dead_letter::DeadLetters;
 
-/// From so many parked keys on, a reader asks for each key instead of knowing all of them.
+/// From this many parked keys, a reader asks about each key instead of reading all of them.
 pub(crate) const FEW_PARKED: usize = 250;
 
 /// What all shard tasks of a consumer share.
@@ -43,15 +43,15 @@ pub(crate) struct Engine<S, L, H> {
     pub source: S,
     pub leases: L,
     pub handler: Arc<H>,
-    /// Where records go that cannot be handled.
+    /// The store of records that cannot be handled.
     pub letters: Option<Arc<dyn DeadLetters>>,
-    /// Which records the handler gets.
+    /// The filters for the handler's records.
     pub filters: Filters,
     pub home: Option<HomeRegion>,
     pub dependency: Dependency,
     pub at: GroupTable,
     pub settings: Settings,
-    /// The service's, whatever the worker's own shows.
+    /// The service's clock, whatever the worker's own clock shows.
     pub clock: Clock,
     pub budget: Budget,
     pub progress: Arc<Progress>,
@@ -60,7 +60,7 @@ pub(crate) struct Engine<S, L, H> {
 }
 
 impl<S, L, H> Engine<S, L, H> {
-    /// Whether the handler gets the record, which is from the stream with this ARN.
+    /// Whether the handler gets the record, which comes from the stream with this ARN.
     pub fn wants(&self, record: &Record, stream: &str) -> bool {
         self.filters.want(record, stream, self.home.as_ref())
     }

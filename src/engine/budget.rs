@@ -1,4 +1,4 @@
-//! One bound for the memory of all shards of a process, shared fairly.
+//! A memory limit for all shards of a process, shared fairly.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,23 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// What one read may take, in bytes: 1,000 small records take some 2.4 MiB once they are decoded, and so
-/// does the 1 MiB that it may bring over the wire, as JSON and as records (`bench -- memory`).
+/// The memory of one read, in bytes: 1,000 small records take about 2.4 MiB once decoded, and so does
+/// the 1 MiB that a read can return, as JSON and as records together (`bench -- memory`).
 ///
 /// Source: [GetRecords](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html).
 const READ: usize = 5 << 19;
 
-/// How much memory the records of a process may take, in bytes: not what they weigh in the stream,
-/// but what they take here ([`Record::memory`](crate::Record::memory)). Share one among the
-/// consumers of a process.
+/// A limit on the memory of a process's records, in bytes. It counts their size in memory
+/// ([`Record::memory`](crate::Record::memory)), not their size in the stream. Share one budget among
+/// the consumers of a process.
 ///
-/// A shard reads on only while there is room for what it holds already and for one read more. So a
-/// shard that makes no progress keeps half of it at most, two a third each, and there is always room
-/// for another. Of the reads that wait, the one whose shard holds least gets the room that becomes
-/// free.
+/// A shard reads only while there is room for what it holds plus one more read. So a shard that makes
+/// no progress keeps at most half of the budget, two such shards a third each, and there is always room
+/// for another. When room becomes free, the waiting read whose shard holds least gets it.
 ///
-/// A read reserves 2.5 MiB, and gives back what its records do not take. Where they take more, the
-/// budget is overdrawn, and nothing is read until it is not.
+/// A read reserves 2.5 MiB, and returns what its records do not take. If they take more, the budget is
+/// overdrawn, and nothing is read until it is not.
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Pool>);
 
@@ -35,15 +34,15 @@ struct Pool {
 #[derive(Debug)]
 struct State {
     taken: usize,
-    /// Reads that wait for room, by what their shard holds, then first come, first served.
+    /// Waiting reads, ordered by what their shard holds, then first come, first served.
     waiting: BTreeMap<Place, Arc<Waiter>>,
-    /// Names the next waiting read.
+    /// The number of the next waiting read.
     next: u64,
 }
 
 type Place = (usize, u64);
 
-/// A read that waits for room, and is told when it has been given some.
+/// A read that waits for room, and is notified when it gets some.
 #[derive(Debug)]
 struct Waiter {
     own: Arc<Own>,
@@ -51,11 +50,11 @@ struct Waiter {
     woken: Notify,
 }
 
-/// What one shard holds. Both change under the lock of the pool's state only.
+/// What one shard holds. Both fields change only under the lock of the pool's state.
 #[derive(Debug, Default)]
 struct Own {
     held: AtomicUsize,
-    /// The number of its read that waits.
+    /// The number of its waiting read.
     waits: Mutex<Option<u64>>,
 }
 
@@ -89,7 +88,7 @@ impl Pool {
         own.held.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Frees room of a shard, and gives it to the waiting reads that it is enough for.
+    /// Frees room of a shard, and gives it to the waiting reads for which it is enough.
     fn free(&self, own: &Own, bytes: usize) {
         let mut state = self.state();
         let before = own.held.fetch_sub(bytes, Ordering::Relaxed);
@@ -125,13 +124,13 @@ impl Budget {
         }))
     }
 
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub fn limit(&self) -> usize {
         self.0.bytes
     }
 
-    /// How many bytes are taken: by records that are held, and by reads under way, which take what
-    /// a read may bring.
+    /// How many bytes are taken: by records, and by reads in progress, which take what a read can
+    /// return.
     pub fn taken(&self) -> usize {
         self.0.state().taken
     }
@@ -141,7 +140,7 @@ impl Budget {
         self.0.state().waiting.len()
     }
 
-    /// For one shard, which holds nothing yet.
+    /// The share of one shard, which holds nothing yet.
     pub(crate) fn share(&self) -> Share {
         Share {
             pool: self.0.clone(),
@@ -150,7 +149,7 @@ impl Budget {
     }
 }
 
-/// What one shard holds of a budget. It reads once at a time.
+/// What one shard holds of a budget. It makes one read at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct Share {
     pool: Arc<Pool>,
@@ -200,7 +199,7 @@ impl Share {
     }
 }
 
-/// A read that waits for room, for as long as it does.
+/// A waiting read. Dropping it ends the wait.
 struct Waits<'a> {
     pool: &'a Pool,
     number: u64,
@@ -217,13 +216,13 @@ impl Drop for Waits<'_> {
         }
         drop(state);
         if self.waiter.granted.load(Ordering::Relaxed) {
-            // It gave up after it was given room.
+            // The read gave up after it got room.
             self.pool.free(own, READ);
         }
     }
 }
 
-/// Room in memory; it is free again when this is dropped.
+/// Room in memory. Dropping it frees the room.
 #[derive(Debug)]
 pub(crate) struct Room {
     share: Share,
@@ -231,7 +230,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Takes out room for so many bytes; where there is less, the budget is overdrawn.
+    /// Splits off room for this many bytes. If there is less, the budget is overdrawn.
     pub fn take(&mut self, bytes: usize) -> Self {
         let missing = bytes.saturating_sub(self.bytes);
         if missing > 0 {
@@ -258,7 +257,7 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
 
-    /// Reads as long as there is room, a quarter of a MiB each time; answers how many quarters.
+    /// Reads while there is room, a quarter of a MiB each time. Returns the number of quarters.
     fn fill(share: &Share, rooms: &mut Vec<Room>) -> usize {
         while let Ok(mut room) = share.room_or_wait() {
             rooms.push(room.take(READ / 4));
@@ -314,7 +313,7 @@ mod tests {
         assert!(large_waits.as_mut().now_or_never().is_none());
         let got = small_waits.as_mut().now_or_never();
         assert!(got.is_some());
-        // The records of the large one end: it holds nothing now, and its read gets its turn.
+        // The records of the large shard end: it holds nothing now, and its read gets its turn.
         drop(of_large);
         assert!(large_waits.as_mut().now_or_never().is_some());
         drop((got, of_others));

@@ -31,7 +31,7 @@ pub(crate) use crate::core::fleet::horizon::EDGE;
 use member::Member;
 use rescued::Rescued;
 
-/// This worker's settings would perform the group's effects under other keys, so it does not work.
+/// This worker's settings would perform the group's effects under other keys, so it does not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this worker's settings are not those of group {group} ({difference}): use the group's settings, \
@@ -41,7 +41,7 @@ use rescued::Rescued;
 pub struct IdentityDiffers {
     /// The group.
     pub group: String,
-    /// What differs, in words.
+    /// The difference, in words.
     pub difference: String,
 }
 
@@ -79,7 +79,7 @@ pub struct Consumer<S, L, H> {
 }
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
-    /// A consumer for this group and table, with the default [`Settings`]. `leases` are those of
+    /// A consumer for this group and table, with the default [`Settings`]. `leases` must be those of
     /// the same group and table.
     pub fn new(at: GroupTable, source: S, leases: L, handler: H) -> Self {
         Self {
@@ -101,21 +101,21 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// With these settings.
+    /// Uses these settings.
     #[must_use]
     pub fn settings(self, settings: Settings) -> Self {
         Self { settings, ..self }
     }
 
-    /// With settings that decide which record becomes which effect. They are written into the
-    /// group's row by the first worker; [`Consumer::run`] fails where they differ from the row's.
+    /// Sets the settings that decide which record becomes which effect. The first worker writes them
+    /// into the group's row; [`Consumer::run`] fails if they differ from that row.
     #[must_use]
     pub fn identity(self, identity: Identity) -> Self {
         Self { identity, ..self }
     }
 
-    /// Replaces the identity in the group's row by this consumer's, where they differ. Workers with
-    /// the old identity leave the group within seconds.
+    /// Replaces the identity in the group's row by this consumer's, if they differ. Workers with the
+    /// old identity leave the group within seconds.
     #[must_use]
     pub fn accept_new_identity(self) -> Self {
         Self {
@@ -124,14 +124,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// With this clock. It counts only until the lease table has answered, or where neither that
-    /// nor the stream has a time of its own ([`LeaseStore::service_time`]).
+    /// Uses this clock until the lease table has answered, and afterwards only if neither the table nor
+    /// the stream has a time of its own ([`LeaseStore::service_time`]).
     #[must_use]
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
 
-    /// With a memory budget that other consumers of the process share.
+    /// Uses a memory budget that other consumers of the process share.
     #[must_use]
     pub fn budget(self, budget: Budget) -> Self {
         Self {
@@ -140,10 +140,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// With dead letters: a record that is rejected, that fails as often or as long as it may, or
-    /// that is about to leave the stream while its dependency is down goes there with its whole
-    /// image, and so do later records of its key. Without them a bad record holds its shard's
-    /// checkpoint until it can be handled, and its key waits.
+    /// Writes dead letters to this store. A record that is rejected, that fails too many times or for
+    /// too long, or that is about to leave the stream while its dependency is down is stored there with
+    /// its images; later records of its key follow it. Without dead letters, a bad record holds its
+    /// shard's checkpoint until it can be handled, and its key waits.
     #[must_use]
     pub fn dead_letters(self, letters: impl DeadLetters) -> Self {
         Self {
@@ -152,14 +152,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// Only with the records that get through these filters. Others are settled at once, and
-    /// counted.
+    /// Handles only records that pass these filters. Others are finished at once, and counted.
     #[must_use]
     pub fn filters(self, filters: Filters) -> Self {
         Self { filters, ..self }
     }
 
-    /// Only with the records of this region, on a replica of a global table.
+    /// Handles only the records of this Region, on a replica of a global table.
     #[must_use]
     pub fn home_region(self, home: HomeRegion) -> Self {
         Self {
@@ -168,8 +167,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// With bounds on how fast the handler is called, shared by all consumers that have the same
-    /// [`Dependency`]. Without: one of its own, with the usual [`Limits`].
+    /// Limits how fast the handler is called, together with all consumers that share this
+    /// [`Dependency`]. Without it the consumer has its own, with the default [`Limits`].
     #[must_use]
     pub fn dependency(self, dependency: Dependency) -> Self {
         Self {
@@ -178,7 +177,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// As a simulation has it.
+    /// What a simulation changes.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub(crate) fn simulated(self, simulated: Simulated) -> Self {
@@ -189,24 +188,24 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         self.letters.clone()
     }
 
-    /// What it has done so far; stays valid while it runs.
+    /// What it has done so far. Stays valid while it runs.
     pub fn counters(&self) -> Arc<Counters> {
         self.progress.counters.clone()
     }
 
-    /// What it is doing; stays valid while it runs. [`crate::monitor`] serves it.
+    /// What it is doing. Stays valid while it runs. [`crate::monitor`] serves it.
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
     }
 
-    /// Works until `shutdown` resolves, then drains: starts nothing more, lets records in flight
-    /// finish (at most `handover_timeout`), writes the checkpoints, hands its shards over and
-    /// leaves. Dropping the future instead is a crash: the others notice after `lease_duration`.
+    /// Works until `shutdown` resolves, then drains: it starts no more records, lets running ones
+    /// finish (at most `handover_timeout`), writes the checkpoints, hands its shards over and leaves.
+    /// Dropping the future instead is a crash: the others notice after `lease_duration`.
     ///
     /// # Errors
     ///
-    /// Settings that do not go together; [`IdentityDiffers`], as soon as the group's identity is
-    /// known to differ. Whatever else fails is logged and tried again.
+    /// Inconsistent settings; [`IdentityDiffers`], as soon as the group's identity is known to differ.
+    /// Every other failure is logged and retried.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         self.settings.validate()?;
         let clock = clock_of(self.source.clone(), self.leases.clone(), self.clock);
@@ -270,8 +269,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     }
 }
 
-/// The service's clock, or the worker's own where there is none. The time of a machine that was
-/// suspended is behind until the next answer; what a stream answers is judged by no older time.
+/// The service's clock, or else the worker's own. On a machine that was suspended it is behind until
+/// the next answer; a stream's answer is never judged by a time older than the answer.
 pub(crate) fn clock_of(source: impl StreamSource, leases: impl LeaseStore, own: Clock) -> Clock {
     Clock::new(move || {
         let time = leases.service_time().max(source.service_time());

@@ -1,13 +1,13 @@
-//! What handlers depend on, such as a mail server: how fast it may be asked, and whether at all.
+//! What handlers depend on, such as a mail server: how fast it can be called, and whether at all.
 //!
-//! Every attempt asks for a turn first and tells afterwards how it ended. From that, for all shards
-//! together: the circuit opens while the dependency is down, and is tried now and then
-//! ([`crate::core::breaker::circuit`]); the number of calls at a time is halved when there are too many and
-//! grows again; calls are held back where most are refused; retries stay below a tenth of the first
-//! tries, or one a second; and a rate may be set ([`crate::core::breaker::throttle`]). A record that alone
-//! is not served, again and again, is to blame itself and opens no circuit ([`crate::core::breaker::blame`]).
+//! Every attempt asks for a turn first and reports its result afterwards. For all shards together, this
+//! decides: the circuit opens while the dependency is down, and is probed at intervals
+//! ([`crate::core::breaker::circuit`]); the number of calls at a time is halved on overload and grows
+//! again; calls are held back if most are refused; retries stay below a tenth of the first attempts, or
+//! one a second; and a rate can be set ([`crate::core::breaker::throttle`]). A record that alone is not
+//! served, again and again, is to blame itself and opens no circuit ([`crate::core::breaker::blame`]).
 //!
-//! It keeps nothing across restarts: a new worker finds out by itself.
+//! Nothing is kept across restarts: a new worker finds out again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,33 +33,33 @@ pub use crate::core::pipeline::Try;
 pub use asker::Asker;
 use outage::Outage;
 
-/// How soon a caller that does not wait in line asks again after it found the limit reached.
+/// How soon a caller outside of the line asks again after it found the limit reached.
 const FULL: Duration = Duration::from_millis(20);
 
-/// How many callers that wait in line are woken when a call ends. Each of them wakes the next when it
-/// leaves the line, so that this is only how many start at the same moment.
+/// How many callers in the line are woken when a call ends. Each of them wakes the next when it leaves
+/// the line, so this is only how many start at the same moment.
 const WOKEN: usize = 4;
 
-/// What asks for less for so long, and serves nobody meanwhile, counts as down: it is then asked once a
-/// minute, not once a second.
+/// A dependency that reports overload for this long, and serves nobody meanwhile, counts as down: it is
+/// then called once a minute, not once a second.
 const OVERLOADED: Duration = Duration::from_mins(1);
 
-/// So many retries a second are allowed however few first tries there are.
+/// How many retries a second are always allowed, however few first attempts there are.
 const TRICKLE: f64 = 1.0;
 
-/// What a dependency is called where nobody named it.
+/// The name of a dependency without one.
 const UNNAMED: &str = "what the handler depends on";
 
-/// The bounds of asking.
+/// The limits on calling a dependency.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
-    /// What the dependency is, for logs and status: `the mail server smtp.example.com:587`.
+    /// The dependency, for logs and status: `the mail server smtp.example.com:587`.
     pub name: Option<String>,
-    /// Attempts a second, on average; `None`: as fast as it goes.
+    /// Attempts per second, on average; `None`: no limit.
     pub per_second: Option<f64>,
-    /// Attempts at a time at most, over all shards of the process.
+    /// The most attempts at a time, over all shards of the process.
     pub at_once: usize,
-    /// How a dependency that is down is tried.
+    /// How a dependency that is down is probed.
     pub probing: Probing,
 }
 
@@ -74,14 +74,14 @@ impl Default for Limits {
     }
 }
 
-/// A dependency. Clones are the same one: share it among the consumers of a process whose handlers
-/// call the same server.
+/// A dependency. Clones are the same dependency: share it among the consumers of a process whose
+/// handlers call the same server.
 #[derive(Debug, Clone)]
 pub struct Dependency(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// What it is, for people.
+    /// Its name, for people.
     name: Arc<str>,
     origin: Instant,
     /// How many records wait, over all askers.
@@ -93,20 +93,20 @@ struct Shared {
 struct State {
     circuit: Circuit,
     concurrency: Concurrency,
-    /// Those who found the limit reached.
+    /// The callers that found the limit reached.
     line: Line,
-    /// How to wake each of them, by its number in line.
+    /// How to wake each of them, by its number in the line.
     waiting: HashMap<u64, Arc<Notify>>,
     rejection: Rejection,
     retries: RetryBudget,
     rate: Option<TokenBucket>,
-    /// How the attempts of late ended.
+    /// How recent attempts ended.
     streak: Streak,
-    /// Since when it has asked for less and served nobody.
+    /// Since when it has reported overload and served nobody.
     overloaded: Option<Duration>,
-    /// Why it was found down last.
+    /// Why it was last found down.
     why: Option<String>,
-    /// What was logged of its being down.
+    /// What was logged about its outage.
     outage: Outage,
     rng: fastrand::Rng,
 }
@@ -114,18 +114,18 @@ struct State {
 /// A dependency that is down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Down {
-    /// What it is.
+    /// Its name.
     pub what: Arc<str>,
     /// For how long.
     pub lasts: Duration,
-    /// The failure that told so last, without addresses.
+    /// The last failure that showed it, without addresses.
     pub why: String,
 }
 
-/// What asking for a turn came to.
+/// The answer to asking for a turn.
 pub type Admission = crate::core::pipeline::Admission<Turn>;
 
-/// The right to one attempt. Dropping it tells that nothing came of it.
+/// The right to one attempt. Dropping it reports an unknown result.
 #[derive(Debug)]
 pub struct Turn {
     of: Dependency,
@@ -133,7 +133,7 @@ pub struct Turn {
 }
 
 impl Dependency {
-    /// One that is taken to be up. `rng` spreads waits.
+    /// A dependency that is considered up. `rng` spreads waits.
     pub fn new(limits: &Limits, rng: fastrand::Rng) -> Self {
         let burst = |rate: f64| TokenBucket::new(rate, rate / 4.0);
         let state = State {
@@ -158,18 +158,18 @@ impl Dependency {
         }))
     }
 
-    /// Asks for a turn, once: who means to ask until there is one does so as an [`Asker`].
+    /// Asks for a turn once. Use an [`Asker`] to ask until there is one.
     pub fn ask(&self, which: Try) -> Admission {
         let mut asker = self.asker();
         asker.ask_once(which).unwrap_or(Admission::Wait(FULL))
     }
 
-    /// Somebody who asks again and again, and keeps a place in line meanwhile.
+    /// A caller that asks repeatedly, and keeps its place in the line meanwhile.
     pub fn asker(&self) -> Asker {
         Asker::new(self.clone())
     }
 
-    /// For how long it has been down; `None`: it is up, as far as is known.
+    /// How long it has been down; `None`: it is up, as far as is known.
     pub fn down_for(&self) -> Option<Duration> {
         let since = self.state().circuit.open_since()?;
         Some(self.now().saturating_sub(since))
@@ -184,7 +184,7 @@ impl Dependency {
         Some(Down { what, lasts, why })
     }
 
-    /// How many attempts may run at a time now.
+    /// How many attempts can run at a time now.
     pub fn at_once(&self) -> usize {
         self.state().concurrency.limit()
     }
@@ -201,14 +201,14 @@ impl Dependency {
         guilty
     }
 
-    /// A call was served, for a record that has seen this.
+    /// Records that a call was served, for a record with this history.
     fn served(&self, blame: Blame) {
         let state = &mut *self.state();
         state.streak.served(blame);
         state.overloaded = None;
     }
 
-    /// A call was asked to come later: what that says of the dependency.
+    /// Records that a call was asked to come later, which says something about the dependency.
     fn overloaded(&self, why: &str) -> circuit::Answer {
         let now = self.now();
         let state = &mut *self.state();
@@ -242,7 +242,7 @@ impl Dependency {
             match (answer, load) {
                 (_, Load::Overload) => state.rejection.refused(now),
                 (circuit::Answer::Up, _) => state.rejection.accepted(now),
-                // The circuit is enough for what is down.
+                // For a dependency that is down, the circuit is enough.
                 (circuit::Answer::Down | circuit::Answer::Broken | circuit::Answer::Unknown, _) => {
                 }
             }
@@ -259,14 +259,14 @@ impl Dependency {
             warn!(
                 name = &*self.0.name,
                 limit = limited,
-                "the dependency is overloaded: fewer at a time"
+                "the dependency is overloaded: making fewer calls at a time"
             );
         }
     }
 }
 
 impl State {
-    /// Wakes those whose turn it is: never more than a few, however many wait.
+    /// Wakes the callers that have their turn: never more than a few, however many wait.
     fn wake_next(&self) {
         let free = self.concurrency.free().min(WOKEN);
         for number in self.line.first(free) {
@@ -284,8 +284,8 @@ impl State {
 }
 
 impl Turn {
-    /// Tells how the attempt ended, and with it whether it asked the dependency at all. Answers with
-    /// what it comes to once it is judged who is to blame.
+    /// Reports how the attempt ended, and whether it asked the dependency at all. Returns the result
+    /// after the blame is decided.
     pub fn end(
         mut self,
         result: Result<(), Failure>,
@@ -312,14 +312,14 @@ impl Turn {
                 (self.of.overloaded(&format!("{error:#}")), Load::Overload)
             }
             Err(Failure::Unavailable(_)) => (Down, Load::Unknown),
-            // Whose fault it is is not known, or it is the record's, or somebody else's turn.
+            // The fault is unknown, or the record's, or another worker is performing the effect.
             Err(_) => (Unknown, Load::Unknown),
         };
         self.hand_back(answer, load);
         result
     }
 
-    /// The failure, as it is once it is judged who is to blame.
+    /// The failure after the blame is decided.
     fn blamed(&self, failure: Failure, blame: &mut Blame) -> Failure {
         let kind = failure.kind();
         let (how, error) = match failure {
@@ -346,7 +346,7 @@ impl Turn {
     }
 }
 
-/// The text for a log and a table: short, and without what names a person.
+/// The text for a log and a table: short, and without anything that names a person.
 fn without_addresses(text: &str) -> String {
     const LONGEST: usize = 300;
     let words = text.split_whitespace();

@@ -66,10 +66,10 @@ impl<H: RecordHandler> RecordHandler for Arc<H> {
     }
 }
 
-/// Prefix of the names of processes outside of a fleet, which write no heartbeat.
+/// Prefix of the names of processes outside of a fleet. They write no heartbeat.
 pub const OUTSIDE: &str = "~";
 
-/// Prefix of the names of commands that handle one order once, on an operator's request: its record is
+/// Prefix of the names of commands that handle one order once, on an operator's request. Its record is
 /// not delivered again.
 pub const ONCE: &str = "~send/";
 
@@ -191,22 +191,22 @@ impl Context {
         self.tenure.holds()
     }
 
-    /// When this process is ended by force, as Lambda ends an invocation; `None` if that is not known.
-    /// A claim of yours need not last longer. If this is `Some`, a whole batch is delivered again after
-    /// one failure: check whether the effect is done before you begin it.
+    /// When this process will be killed, as Lambda ends an invocation; `None` if unknown. A claim of
+    /// yours need not last longer. If this is `Some`, a whole batch is delivered again after one
+    /// failure: check whether the effect is done before you begin it.
     pub fn ends(&self) -> Option<Instant> {
         self.ends
     }
 
-    /// When this attempt counts as an overrun and its future is dropped
-    /// ([`Timing::handler_timeout`](crate::engine::Timing::handler_timeout)), or the process is ended, if that
-    /// is sooner; `None` where neither is known.
+    /// When this attempt runs out of time and its future is dropped
+    /// ([`Timing::handler_timeout`](crate::engine::Timing::handler_timeout)), or the process is killed, if that
+    /// is sooner; `None` if neither is known.
     pub fn attempt_ends(&self) -> Option<Instant> {
         let both = [self.attempt_ends, self.ends];
         both.into_iter().flatten().min()
     }
 
-    /// Resolves when the worker wants to stop: finish soon, or be dropped.
+    /// Resolves when the worker wants to stop: finish soon, or your future is dropped.
     pub async fn cancelled(&self) {
         self.cancelled.cancelled().await;
     }
@@ -228,7 +228,7 @@ impl Context {
     /// waits minutes). Two records in a row that end this way open the circuit breaker, so that an
     /// outage at this step puts a few effects in doubt and not all.
     pub fn is_in_doubt(&self, why: impl Into<String>) {
-        // The first remark stands: an attempt ends once.
+        // The first report counts: an attempt ends only once.
         let _ = self.remarks.in_doubt.set(why.into());
     }
 
@@ -241,8 +241,8 @@ impl Context {
         (self.liveness)(incarnation)
     }
 
-    /// A context for a handler that is called without a fleet, by a test or by an operator: the first
-    /// attempt, with an hour to act.
+    /// A context for calling a handler without a fleet, in a test or by an operator: the first attempt,
+    /// with an hour to act.
     pub fn detached() -> Self {
         let hour = Duration::from_hours(1);
         Self {
@@ -260,7 +260,7 @@ impl Context {
         }
     }
 
-    /// The same, for another worker, which sees every other worker as `others`.
+    /// The same for another worker, which sees every other worker as `others`.
     #[must_use]
     pub fn of_worker(self, incarnation: &str, others: Liveness) -> Self {
         let me: Arc<str> = incarnation.into();
@@ -274,7 +274,7 @@ impl Context {
         }
     }
 
-    /// The same, for a record of that stream and shard.
+    /// The same for a record of this stream and shard.
     #[must_use]
     pub fn of_shard(self, stream: &str, shard: &ShardId) -> Self {
         let (stream, shard) = (stream.into(), shard.clone());
@@ -285,27 +285,27 @@ impl Context {
         }
     }
 
-    /// The same, with another attempt number.
+    /// The same with another attempt number.
     #[must_use]
     pub fn of_attempt(self, attempt: u32) -> Self {
         Self { attempt, ..self }
     }
 
-    /// The same, with the right to act only until then.
+    /// The same, with the right to act only until this moment.
     #[must_use]
     pub fn until(self, deadline: Instant) -> Self {
         let tenure = Tenure::until_deadline(deadline);
         Self { tenure, ..self }
     }
 
-    /// The same, asked to finish soon by this token.
+    /// The same, with a token that asks it to finish soon.
     #[cfg(feature = "lambda")]
     pub(crate) fn cancelled_by(self, cancelled: &CancellationToken) -> Self {
         let cancelled = cancelled.clone();
         Self { cancelled, ..self }
     }
 
-    /// The same, in a process that is ended by force then.
+    /// The same, in a process that is killed at this moment.
     #[must_use]
     pub fn ending(self, at: Instant) -> Self {
         let ends = Some(at);

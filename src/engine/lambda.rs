@@ -87,7 +87,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 type Told = Arc<dyn Fn(Invoked) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// So long whoever is told may take.
+/// The time limit for the callback that is told after each event.
 const TELLING: Duration = Duration::from_secs(2);
 
 /// Handles the batches of one table's streams.
@@ -189,15 +189,15 @@ impl<H: RecordHandler> Function<H> {
         Self { home, ..self }
     }
 
-    /// With bounds on how fast the handler is called, in this process.
+    /// Limits how fast the handler is called in this process.
     #[must_use]
     pub fn dependency(self, dependency: Dependency) -> Self {
         Self { dependency, ..self }
     }
 
-    /// Asks the table, by this call, for the ARN of the stream that it has now: at most once in five
-    /// minutes. An event of an earlier stream is handled, and counts in
-    /// [`Counters::of_earlier_streams`]: no event shows whether a mapping reads the later stream.
+    /// Asks the table, with this call, for the ARN of its present stream, at most once in five minutes.
+    /// An event of an earlier stream is handled, and counts in [`Counters::of_earlier_streams`]: no
+    /// event shows whether a mapping reads the later stream.
     #[must_use]
     pub fn latest_stream<F>(self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
@@ -207,9 +207,10 @@ impl<H: RecordHandler> Function<H> {
         Self { latest, ..self }
     }
 
-    /// Records a gap where the event source fell so far behind that the stream may have dropped records
-    /// unread, such as by [`LeaseStore::record_gap`](crate::stores::leases::LeaseStore::record_gap). If that
-    /// fails the event is refused. Without it there is only a line in the log.
+    /// Records a gap, for example by
+    /// [`LeaseStore::record_gap`](crate::stores::leases::LeaseStore::record_gap), if the event source
+    /// fell so far behind that the stream may have dropped unread records. If that fails, the event is
+    /// refused. Without it, only a log line reports the gap.
     #[must_use]
     pub fn gaps<F>(self, record: impl Fn(GapRow) -> F + Send + Sync + 'static) -> Self
     where
@@ -219,8 +220,8 @@ impl<H: RecordHandler> Function<H> {
         Self { gaps, ..self }
     }
 
-    /// Calls this after each event, before it is answered: for metrics. After two seconds it is given
-    /// up.
+    /// Calls this after each event, before the event is answered, for metrics. It is given up after two
+    /// seconds.
     #[must_use]
     pub fn told<F>(self, told: impl Fn(Invoked) -> F + Send + Sync + 'static) -> Self
     where
@@ -238,13 +239,13 @@ impl<H: RecordHandler> Function<H> {
         self.counters.clone()
     }
 
-    /// How long its attempts took.
+    /// How long attempts took.
     pub fn handling(&self) -> Arc<Histogram> {
         self.handling.clone()
     }
 
-    /// Handles an event, and answers before `ends`, when this process may be ended by force.
-    /// Dropping the future is a crash.
+    /// Handles an event, and answers before `ends`, when this process may be killed. Dropping the
+    /// future is a crash.
     ///
     /// # Errors
     ///
@@ -335,18 +336,18 @@ impl<H> Function<H> {
             %stream,
             %later,
             "the table has a later stream than this event's: without an event source mapping that \
-             reads it from TRIM_HORIZON, what is committed now is lost after 24 hours"
+             reads it from TRIM_HORIZON, new changes are lost after 24 hours"
         );
     }
 
-    /// Says once that there is too little time.
+    /// Reports once that there is too little time.
     fn mind_time(&self, ends: Instant) {
         let left = ends.saturating_duration_since(Instant::now());
         if left < SHORT {
             self.warned.call_once(|| {
                 warn!(
                     ?left,
-                    "the function has too little time, because nothing is started in its last \
+                    "the function has too little time, because it starts nothing in its last \
                      {MARGIN:?}: raise its timeout to at least {SHORT:?}"
                 );
             });
@@ -354,7 +355,7 @@ impl<H> Function<H> {
     }
 }
 
-/// A stream's table, in its ARN: a re-enabled stream is another one of the same table.
+/// A stream's table, from its ARN: a re-enabled stream is another stream of the same table.
 fn table(stream: &str) -> &str {
     stream.split("/stream/").next().unwrap_or(stream)
 }

@@ -1,7 +1,6 @@
-//! What a consumer has done and is doing now, for those who watch it.
+//! What a consumer has done and is doing now, for monitoring.
 //!
-//! Its loops leave here what they see as they turn; whoever wants to know reads it, and nothing decides
-//! by it.
+//! Its loops record here what they see each time they run. No decision depends on it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,7 +31,8 @@ use shard::Board;
 pub use shard::ShardNow;
 pub(crate) use shard::Turn;
 
-/// A loop that has not turned for so many lease durations is stuck. It turns several times in one.
+/// A loop that has not run for this many lease durations is stuck. It normally runs several times in
+/// one.
 pub(crate) const STUCK: u32 = 3;
 
 /// What a consumer is doing now. It stays valid while the consumer runs and afterwards.
@@ -42,7 +42,7 @@ pub struct Progress {
     pub(crate) counters: Arc<Counters>,
     /// How long one attempt of the handler took.
     pub handling: Arc<Histogram>,
-    /// From a record's commit until it was settled; what was skipped or filtered is not counted.
+    /// From a record's commit until it was finished. Skipped and filtered records are not counted.
     pub settling: Histogram,
     origin: Instant,
     run: OnceLock<Run>,
@@ -57,14 +57,14 @@ pub struct Progress {
     calls: Mutex<Calls>,
 }
 
-/// How the calls went that a worker cannot do without.
+/// The results of the calls that a worker depends on.
 #[derive(Debug, Default)]
 struct Calls {
     /// Why the last heartbeat was not accepted.
     heartbeat: Option<String>,
     /// Whether the stream ever answered.
     stream_answered: bool,
-    /// Why the stream did not answer last.
+    /// Why the stream last did not answer.
     stream: Option<String>,
 }
 
@@ -79,15 +79,15 @@ pub(crate) struct Run {
     pub began: Instant,
 }
 
-/// Where a worker stands in its fleet.
+/// A worker's state in its fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Standing {
-    /// Its consumer does not run yet.
+    /// Its consumer is not running yet.
     #[default]
     Idle,
     /// It has not written its first heartbeat yet.
     Joining,
-    /// It takes part.
+    /// It is a member.
     Member,
     /// It drains and hands over.
     Leaving,
@@ -104,7 +104,7 @@ pub struct Seen {
     pub at: SystemTime,
 }
 
-/// A moment, as milliseconds since the origin.
+/// A moment, in milliseconds since the origin.
 #[derive(Debug, Default)]
 struct Stamp(AtomicU64);
 
@@ -161,7 +161,7 @@ impl Progress {
         self.run.get().map(|run| &*run.worker)
     }
 
-    /// How it is timed, once it runs.
+    /// Its intervals and timeouts, once it runs.
     pub fn timing(&self) -> Option<&Timing> {
         self.run.get().map(|run| &run.timing)
     }
@@ -171,7 +171,7 @@ impl Progress {
         self.run.get().map(|run| &run.budget)
     }
 
-    /// What its handler depends on, once it runs.
+    /// Its handler's dependency, once it runs.
     pub fn dependency(&self) -> Option<&Dependency> {
         self.run.get().map(|run| &run.dependency)
     }
@@ -181,13 +181,13 @@ impl Progress {
         self.run.get().map(|run| run.clock.now())
     }
 
-    /// Where the worker stands in its fleet.
+    /// The worker's state in its fleet.
     pub fn standing(&self) -> Standing {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long ago the fleet's loop last turned. It does so several times in a lease's duration,
-    /// whatever the lease table answers. `None`: it has not begun.
+    /// How long ago the fleet's loop last ran. It runs several times in a lease duration, whatever the
+    /// lease table answers. `None`: it has not begun.
     pub fn turned(&self) -> Option<Duration> {
         self.turned.age(self.origin)
     }
@@ -197,7 +197,7 @@ impl Progress {
         self.beaten.age(self.origin)
     }
 
-    /// How long it has run.
+    /// How long it has been running.
     pub fn age(&self) -> Duration {
         self.run
             .get()
@@ -214,7 +214,7 @@ impl Progress {
         self.calls().stream_answered
     }
 
-    /// Why the stream did not answer last; `None`: it did, or was not asked yet.
+    /// Why the stream last did not answer; `None`: it did, or was not asked yet.
     pub fn stream_error(&self) -> Option<String> {
         self.calls().stream.clone()
     }
@@ -243,13 +243,13 @@ impl Progress {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rows of the lease table, as they were last seen.
+    /// The rows of the lease table, as last seen.
     pub fn seen(&self) -> Option<Seen> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.clone()
     }
 
-    /// The shards that it reads now.
+    /// The shards that it is reading.
     pub fn shards(&self) -> Vec<ShardNow> {
         let Some(run) = self.run.get() else {
             return Vec::new();
@@ -262,10 +262,10 @@ impl Progress {
         shards.iter().map(tell).collect()
     }
 
-    /// A shard whose task does not turn, as where a handler blocks its thread.
+    /// A shard whose task makes no progress, for example because a handler blocks its thread.
     pub fn stuck_shard(&self) -> Option<ShardNow> {
         let timing = self.timing()?;
-        // A task that drains waits for what is in flight, and for nothing else.
+        // A draining task waits only for running records.
         let draining = timing.handover_timeout + timing.lease_duration;
         let patience = draining.max(timing.lease_duration * STUCK);
         let mut shards = self.shards().into_iter();
@@ -273,7 +273,7 @@ impl Progress {
     }
 
     pub(crate) fn runs(&self, run: Run) {
-        // A consumer runs once.
+        // A consumer runs only once.
         let _ = self.run.set(run);
         self.stands(Standing::Joining);
     }
@@ -282,7 +282,7 @@ impl Progress {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
-    /// The fleet's loop has turned.
+    /// The fleet's loop has run.
     pub(crate) fn turn(&self) {
         self.turned.set(self.origin);
     }
@@ -298,7 +298,7 @@ impl Progress {
         }
     }
 
-    /// Why what is committed to the table is not read, such as a stream that is switched off.
+    /// Why the table's changes are not read, such as a disabled stream.
     pub fn not_reading(&self) -> Option<String> {
         let why_not = self
             .not_reading
@@ -307,7 +307,7 @@ impl Progress {
         why_not.clone()
     }
 
-    /// Whether it is this worker that lists the stream, and so speaks for the whole group.
+    /// Whether this worker lists the stream, and so reports for the whole group.
     pub fn is_lister(&self) -> bool {
         self.standing() == Standing::Member && self.lister.load(Ordering::Relaxed)
     }
@@ -316,7 +316,7 @@ impl Progress {
         self.lister.store(is, Ordering::Relaxed);
     }
 
-    /// Answers what it was before.
+    /// Returns the previous value.
     pub(crate) fn set_not_reading(&self, why: Option<String>) -> Option<String> {
         let mut why_not = self
             .not_reading
@@ -342,7 +342,7 @@ impl Progress {
         }
     }
 
-    /// A shard is read from now on. It is told of as long as the answer lives.
+    /// Reports a shard as being read, for as long as the returned value lives.
     pub(crate) fn reads(self: &Arc<Self>, shard: &ShardId) -> Reading {
         let board = Arc::new(Board::new(self.origin));
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
@@ -356,7 +356,7 @@ impl Progress {
     }
 }
 
-/// A shard that is read.
+/// A shard that is being read.
 #[derive(Debug)]
 pub(crate) struct Reading {
     progress: Arc<Progress>,
@@ -365,12 +365,12 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Its task's loop has turned.
+    /// Its task's loop has run.
     pub fn turned(&self, turn: Turn) {
         self.board.set(self.progress.origin, turn);
     }
 
-    /// A gap has stopped it.
+    /// It has stopped at a gap.
     pub fn halt(&self) {
         self.board.halt();
     }
@@ -380,7 +380,7 @@ impl Drop for Reading {
     fn drop(&mut self) {
         let shards = &self.progress.shards;
         let mut shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another task may read it by now.
+        // Another task may be reading it by now.
         let mine = shards.get(&self.shard);
         if mine.is_some_and(|mine| Arc::ptr_eq(mine, &self.board)) {
             shards.remove(&self.shard);

@@ -27,21 +27,21 @@ use key::Redrive;
 /// How letters are redriven.
 #[derive(Debug, Clone)]
 pub struct How {
-    /// Who does it; recorded on each letter.
+    /// The operator or worker; recorded on each letter.
     pub by: String,
-    /// The name of this process, under which it claims keys; never used again.
+    /// The name of this process, under which it claims keys. It is never reused.
     pub incarnation: String,
     /// How many keys are redriven at a time.
     pub parallel: usize,
     /// How long the handler may take for a record.
     pub handler_timeout: Duration,
-    /// Limits after which a letter is no longer redriven by itself.
+    /// Limits after which a letter is no longer redriven automatically.
     pub limits: AttemptLimits,
     /// How long to wait for another process that is processing the same effect.
     pub patience: Duration,
-    /// What the handler depends on.
+    /// The handler's dependency.
     pub dependency: Dependency,
-    /// When it is cancelled, letters in flight are finished and no others are started.
+    /// When it is cancelled, running letters are finished and no others are started.
     pub stop: CancellationToken,
     /// The time of day.
     pub clock: Clock,
@@ -84,12 +84,12 @@ pub enum RedriveStep {
     Stopped {
         /// The key.
         key: RedrivenKey,
-        /// Why. May quote the record's content.
+        /// The reason. It may quote the record's content.
         why: String,
-        /// `Some`: its letter failed for good, and it waits for an operator from now on.
+        /// `Some`: its letter failed for good, and the key waits for an operator.
         because: Option<Reason>,
     },
-    /// A key was not tried, because a dependency is down or it was stopped.
+    /// A key was not tried, because a dependency is down or the redrive was stopped.
     Untried(RedrivenKey),
     /// Another process is redriving the key.
     Taken(RedrivenKey),
@@ -104,14 +104,14 @@ pub struct Summary {
     pub free: u64,
     /// Keys that stopped at a letter that failed.
     pub stopped: u64,
-    /// Keys that were not tried, because a dependency is down or it was stopped.
+    /// Keys that were not tried, because a dependency is down or the redrive was stopped.
     pub untried: u64,
     /// Keys that another process is redriving.
     pub taken: u64,
 }
 
-/// Redrives all letters of these keys, also those that arrive while it runs. `told` is called for each
-/// step. `rng` spreads waits.
+/// Redrives all letters of these keys, including those that arrive while it runs. `told` is called for
+/// each step. `rng` spreads waits.
 ///
 /// A key stops at its first letter that fails; the others continue. If the handler answers that a
 /// dependency is unavailable, no attempt is recorded; after three such letters in a row, no other key is

@@ -1,5 +1,4 @@
-//! Does what a [`Pipeline`] says. Handlers are called and dead letters are written here, and nowhere
-//! else.
+//! Executes what a [`Pipeline`] decides. Handlers are called and dead letters are written only here.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -29,10 +28,10 @@ mod letters;
 
 pub(crate) use letters::{Ask, Buried, Bury, ask, into_letters};
 
-/// A change, and the failure that led to it.
+/// A change, and the failure that caused it.
 pub(crate) type Happened = (Change<Arc<Carried>>, Option<Failure>);
 
-/// A record in flight. The room that it takes in memory is free again once nobody holds it.
+/// A record in flight. Its room in memory is freed when nothing holds it any more.
 pub(crate) struct Carried {
     record: Record,
     _room: Option<Room>,
@@ -53,26 +52,26 @@ pub(crate) struct InFlight<'a, C> {
     asker: Asker,
     running: FuturesUnordered<BoxFuture<'a, Done>>,
     origin: Instant,
-    /// When the pipeline is to be asked again, if nothing happens before.
+    /// When to ask the pipeline again, if nothing happens before.
     wakes: Option<Instant>,
     rng: fastrand::Rng,
 }
 
 /// What work on a record needs.
 pub(crate) struct Work<'a, C> {
-    /// The group, and the table that the records are from.
+    /// The group, and the table of the records.
     pub at: GroupTable,
     /// The handler.
     pub handler: C,
-    /// Of the first attempt at any record. Nothing is begun unless it may act.
+    /// The context of a first attempt at any record. Nothing starts unless it may act.
     pub context: Context,
-    /// Why the pipeline closes when that may act no more.
+    /// Why the pipeline closes when it may not act any more.
     pub at_expiry: Closing,
-    /// How long an attempt may take.
+    /// The time limit of an attempt.
     pub limit: Duration,
-    /// How dead letters are written, where there is a place for them.
+    /// How dead letters are written, if there is a store for them.
     pub bury: Option<Bury<'a>>,
-    /// How it is asked whether a key is parked, where that is not known of all keys.
+    /// How to ask whether a key is parked, if that is not known for all keys.
     pub ask: Option<Ask<'a>>,
     /// How long attempts take.
     pub handling: Arc<Histogram>,
@@ -110,7 +109,7 @@ where
         }
     }
 
-    /// A record to handle, behind all that came before.
+    /// Adds a record to handle, behind all earlier ones.
     pub fn push(&mut self, record: Record, room: Option<Room>) {
         let (number, created, key) = (record.sequence_number.clone(), record.created, record.key());
         let carried = Arc::new(Carried {
@@ -120,20 +119,20 @@ where
         self.pipeline.push(number, created, key, carried);
     }
 
-    /// These keys are parked; each other one is asked about where there are more.
+    /// These keys are parked. If there are more, each other key is asked about.
     pub fn know(&mut self, page: ParkedPage) {
         let all = page.next.is_none() && page.unreadable.is_empty();
         let keys = page.keys.into_iter().map(|parked| parked.key);
         self.pipeline.know_parked(keys, all);
     }
 
-    /// The source has no more records: one that keeps failing does not hold up what follows.
+    /// The source has no more records: one that keeps failing does not delay what follows.
     pub fn source_ended(&mut self) {
         let now = self.now();
         self.pipeline.source_ended(now);
     }
 
-    /// Begins what may begin now.
+    /// Starts what can start now.
     pub fn start(&mut self) {
         self.start_all();
         let unfinished = self.pipeline.waiting() + self.pipeline.in_hand();
@@ -142,7 +141,7 @@ where
 
     fn start_all(&mut self) {
         loop {
-            // Before each record, as the lease may end at any time.
+            // Before each record, as the lease can end at any time.
             if !self.work.context.may_act() {
                 self.pipeline.close(self.work.at_expiry);
             }
@@ -160,7 +159,7 @@ where
         }
     }
 
-    /// Waits until something has ended, or there is something to begin. Dropping it loses nothing.
+    /// Waits until something has ended, or something can start. Dropping it loses nothing.
     pub async fn turn(&mut self) -> Option<Happened> {
         tokio::select! {
             biased;
@@ -171,7 +170,7 @@ where
         None
     }
 
-    /// Waits until something has ended, and begins nothing. Dropping it loses nothing.
+    /// Waits until something has ended, and starts nothing. Dropping it loses nothing.
     pub async fn ended(&mut self) -> Option<Happened> {
         match self.running.next().await {
             Some(done) => self.take_in(done),
@@ -179,17 +178,17 @@ where
         }
     }
 
-    /// How many are worked on now.
+    /// How many records are running.
     pub fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// When there is something to begin, if nothing ends before.
+    /// When something can start, if nothing ends before.
     pub fn wakes(&self) -> Option<Instant> {
         self.wakes
     }
 
-    /// Gives up a place in the dependency's line: nothing is begun for a while.
+    /// Gives up a place in the dependency's line: nothing starts for a while.
     pub fn leave_line(&mut self) {
         self.asker.leave();
     }
@@ -270,7 +269,7 @@ where
         )
     }
 
-    /// Takes in how work on a record ended.
+    /// Handles the end of work on a record.
     fn take_in(&mut self, done: Done) -> Option<Happened> {
         let Done { key, outcome } = done;
         let (ended, failure) = match outcome {
@@ -352,7 +351,7 @@ where
                     "an attempt failed");
             }
             Verdict::Again(wait) => {
-                debug!(%stream, %shard, %sequence, error = %failure, again_in = ?wait, "put off");
+                debug!(%stream, %shard, %sequence, error = %failure, again_in = ?wait, "deferred");
             }
         }
     }

@@ -9,8 +9,9 @@ use crate::core::pipeline::{DeadLetterRules, Rule, Rules};
 use crate::engine::simulated::Simulated;
 use crate::stores::leases::InitialPosition;
 
-/// So many rows of the lease table are read every `look_interval` in any case. They are some 400 bytes
-/// each, so that it costs about as much as heartbeats do (a write costs as much as five reads).
+/// This many rows of the lease table are read every `look_interval` in any case. They are about 400
+/// bytes each, so reading them costs about as much as heartbeats do (a write costs as much as five
+/// reads).
 const FEW_ROWS: usize = 100;
 
 /// How a consumer works. Write `..Settings::default()` for the rest: more fields will be added.
@@ -89,8 +90,8 @@ pub struct Timing {
     ///
     /// Source: [DynamoDB Streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
     pub retention: Duration,
-    /// How long before it leaves the stream a waiting record becomes a dead letter, which is redriven by
-    /// itself. Zero: never.
+    /// How long before it leaves the stream a waiting record becomes a dead letter, which is redriven
+    /// automatically. Zero: never.
     pub rescue_before_trim: Duration,
     /// The pause after the first empty read; it doubles up to `idle_max`.
     pub idle_min: Duration,
@@ -134,26 +135,26 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// How long a worker trusts its leases after it began its last successful heartbeat: a fifth
-    /// less than `lease_duration`, so that clocks may run 20 % apart.
+    /// How long a worker trusts its leases after it began its last successful heartbeat: a fifth less
+    /// than `lease_duration`, so that clocks can run 20 % apart.
     pub fn trust(&self) -> Duration {
         self.lease_duration.mul_f64(0.8)
     }
 
-    /// So old a record that waits is rescued; `None`: it never is.
+    /// The age at which a waiting record is rescued; `None`: never.
     pub(crate) fn rescue_age(&self) -> Option<Duration> {
         let before = self.rescue_before_trim;
         (!before.is_zero()).then(|| self.retention.saturating_sub(before))
     }
 
-    /// After this long without an answer a call to the lease table is given up and made anew.
+    /// The timeout of a call to the lease table, which is then repeated.
     pub fn call_timeout(&self) -> Duration {
         self.lease_duration / 3
     }
 }
 
 impl Settings {
-    /// What the records of a shard go by.
+    /// The settings of a shard's pipeline.
     pub(crate) fn rules(&self, has_letters: bool, left_out: Option<Rule>) -> Rules {
         let dead_letters = DeadLetterRules {
             limits: self.attempts,
@@ -168,7 +169,7 @@ impl Settings {
         }
     }
 
-    /// What a member of the fleet goes by.
+    /// The settings of a member of the fleet.
     pub(crate) fn fleet_rules(&self, simulated: &Simulated) -> fleet::Rules {
         let timing = &self.timing;
         let trust = if simulated.leaves_out(fleet::Rule::TrustMargin) {
@@ -199,7 +200,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Names the setting that is wrong, and the values that are allowed.
+    /// The wrong setting, and the allowed values.
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         let wrong = |what| Err(InvalidSetting(what));
         if self.worker_id.is_empty() {
@@ -215,9 +216,7 @@ impl Settings {
             return wrong("the number of attempts is 0; it must be at least 1");
         }
         if self.timing.rescue_before_trim >= self.timing.retention {
-            return wrong(
-                "records must be rescued later than they come: within the stream's retention",
-            );
+            return wrong("rescue_before_trim must be shorter than the stream's retention");
         }
         if self.timing.heartbeat_interval * 3 > self.timing.lease_duration {
             return wrong("the lease duration must be at least three heartbeat intervals");

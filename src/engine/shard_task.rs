@@ -1,8 +1,8 @@
 //! One shard, under one lease: read, filter, push into the pipeline, checkpoint its watermark.
 //!
-//! The task starts no record outside its tenure. It ends in one of the ways that [`Stopped`] names
-//! and never without saying how; whatever it had begun but not settled is above the checkpoint, so
-//! whoever reads the shard next does it again.
+//! The task starts no record outside its tenure. It always ends in one of the ways of [`Stopped`].
+//! Records that it started and did not finish are above the checkpoint, so the next reader of the shard
+//! handles them again.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -36,29 +36,29 @@ mod stop;
 
 use fetch::{Fetched, Fetcher};
 
-/// What the consumer wants of a shard task.
+/// The consumer's order to a shard task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Work.
     Run,
-    /// Start nothing more, let what is in flight finish (bounded), and say how far you came.
+    /// Start no more records, let running ones finish (with a time limit), and report how far you came.
     Drain,
     /// The lease is not yours any more: start nothing more, write nothing more.
     Abandon,
 }
 
-/// What lies ahead of the records that were read.
+/// What follows the records that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ahead {
-    /// More of the shard.
+    /// More records of the shard.
     More,
     /// The end of the shard.
     End,
-    /// A gap at which to halt.
+    /// A gap to halt at.
     Gap,
 }
 
-/// What a shard task starts from.
+/// Where a shard task starts.
 pub(crate) struct Assignment {
     pub hold: Hold,
     pub start: Position,
@@ -68,11 +68,11 @@ pub(crate) struct Assignment {
     pub starts_at: Option<SystemTime>,
     pub tenure: Tenure,
     pub orders: watch::Receiver<Order>,
-    /// Where the task tells what it does.
+    /// Where the task reports what it does.
     pub reading: Arc<Reading>,
 }
 
-/// A read under way: it gives the reader back.
+/// A read in progress, which returns the reader.
 type Fetching<S, L, H> = Boxed<(Fetcher<S, L, H>, Fetched)>;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -85,7 +85,7 @@ pub(crate) struct ShardTask<S, L, H> {
     in_flight: InFlight<'static, Arc<H>>,
     last_read: Option<(SequenceNumber, Option<SystemTime>)>,
     open_gap: Option<GapRow>,
-    /// Reading begins at the horizon, wherever that has moved to by then.
+    /// Reading begins at the horizon, wherever that is by then.
     at_horizon: bool,
     ahead: Ahead,
     refused: bool,
@@ -99,7 +99,7 @@ pub(crate) struct ShardTask<S, L, H> {
     began: Instant,
     cancel: CancellationToken,
     rng: fastrand::Rng,
-    /// When to stop waiting for what is in flight; set by [`Order::Drain`] and [`Order::Abandon`].
+    /// When to stop waiting for running records. Set by [`Order::Drain`] and [`Order::Abandon`].
     stopping: Option<(Order, Instant)>,
 }
 
@@ -142,7 +142,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// Works until the shard ends, or until told to stop.
+    /// Works until the shard ends, or until it is told to stop.
     pub async fn run(mut self) -> Stopped {
         let start = self.assignment.start.clone();
         info!(shard = %self.shard(), epoch = self.assignment.hold.epoch, from = ?start, "reading");
@@ -167,7 +167,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             let settled = self.in_flight.pipeline.is_finished() && self.stopping.is_none();
             match self.ahead {
                 Ahead::End if settled => return self.finish().await,
-                // No earlier checkpoint may come after the last.
+                // No earlier checkpoint may be written after the last one.
                 Ahead::Gap if settled && checkpointing.is_none() => return self.halt().await,
                 Ahead::More | Ahead::End | Ahead::Gap => {}
             }
@@ -222,7 +222,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// Tells those who watch how far it is.
+    /// Reports its progress to the monitoring.
     fn tell_turn(&self) {
         let pipeline = &self.in_flight.pipeline;
         self.assignment.reading.turned(Turn {
@@ -244,7 +244,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     }
 }
 
-/// The shard's records in flight: nothing is begun outside of the tenure.
+/// The shard's records in flight. Nothing starts outside of the tenure.
 fn in_flight<S, L: LeaseStore, H: RecordHandler>(
     engine: &Engine<S, L, H>,
     assignment: &Assignment,
@@ -293,7 +293,7 @@ fn in_flight<S, L: LeaseStore, H: RecordHandler>(
 async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
     match orders.changed().await {
         Ok(()) => *orders.borrow_and_update(),
-        // The consumer is gone, and so is its right to the shard.
+        // The consumer is gone, and with it the right to the shard.
         Err(_) => Order::Abandon,
     }
 }
@@ -305,7 +305,7 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Waits for a call in flight; for ever if there is none.
+/// Waits for a call in flight, forever if there is none.
 async fn or_never<T>(call: &mut Option<Boxed<T>>) -> T {
     match call {
         Some(call) => call.await,

@@ -1,16 +1,16 @@
-//! What a simulation does to a consumer. One that is not simulated keeps all rules.
+//! What a simulation changes in a consumer. A real consumer keeps all rules.
 
 use crate::core::fleet::rules::Rule as FleetRule;
 use crate::core::pipeline::Rule as PipelineRule;
 
-/// What a simulation does to a consumer.
+/// What a simulation changes in a consumer.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Simulated {
     /// The rule of the fleet that is left out.
     pub fleet: Option<FleetRule>,
     /// The rule of the pipeline that is left out.
     pub pipeline: Option<PipelineRule>,
-    /// So many leases are few, in place of the usual number.
+    /// How many leases count as few, instead of the usual number.
     pub few_rows: Option<usize>,
 }
 

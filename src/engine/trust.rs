@@ -1,7 +1,7 @@
-//! The trust of the fleet's member in its leases, where the tasks of its shards see it.
+//! The fleet member's trust in its leases, as its shard tasks see it.
 //!
-//! The member decides ([`crate::core::fleet::validity`]); what it decides is published here, so that a
-//! task learns at any moment whether it may begin something, without asking the member.
+//! The member decides ([`crate::core::fleet::validity`]) and publishes its decision here, so that a
+//! task can check at any moment whether it may begin something, without asking the member.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::core::fleet::validity::Generation;
 
-/// The trust of one worker process, shared by all that act in its name.
+/// The trust of one worker process, shared by everything that acts in its name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trust(Arc<Mutex<Published>>);
 
@@ -22,8 +22,8 @@ pub(crate) struct Published {
 }
 
 impl Trust {
-    /// Publishes what `decide` answers. Nobody sees a lapse that `decide` does not see, as it asks for
-    /// the time while nobody can look here.
+    /// Publishes what `decide` returns. `decide` reads the time while nobody can look here, so nobody
+    /// sees a lapse that `decide` does not see.
     pub fn publish(&self, decide: impl FnOnce() -> Published) {
         let mut published = self.published();
         *published = decide();
@@ -43,7 +43,7 @@ impl Trust {
     }
 }
 
-/// The right to act on one shard during one unbroken stretch of trust. Once it has ended it never
+/// The right to act on one shard during one unbroken stretch of trust. Once it has ended, it never
 /// holds again.
 #[derive(Debug, Clone)]
 pub(crate) struct Tenure {
@@ -58,7 +58,7 @@ impl Tenure {
         self.until().is_some()
     }
 
-    /// When the tenure ends if nothing renews it; `None` when it has ended.
+    /// When the tenure ends if nothing renews it; `None` if it has ended.
     pub fn until(&self) -> Option<Instant> {
         let published = *self.trust.published();
         let mine = published.generation == self.generation;
@@ -67,18 +67,18 @@ impl Tenure {
         until.filter(|until| Instant::now() < *until)
     }
 
-    /// Whether both are one and the same.
+    /// Whether both are the same tenure.
     #[cfg(feature = "simulation")]
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.revoked, &other.revoked)
     }
 
-    /// Ends this tenure alone: its shard is somebody else's now.
+    /// Ends only this tenure: another worker has its shard now.
     pub fn revoke(&self) {
         self.revoked.store(true, Ordering::Release);
     }
 
-    /// A tenure that holds until `deadline`, where there is no fleet (a Lambda invocation).
+    /// A tenure that holds until `deadline`, without a fleet (a Lambda invocation).
     pub fn until_deadline(deadline: Instant) -> Self {
         let trust = Trust::default();
         trust.publish(|| Published {

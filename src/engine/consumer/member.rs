@@ -1,7 +1,7 @@
-//! Drives one member of the fleet: makes its commands calls, and their answers its events.
+//! Drives one member of the fleet: turns its commands into calls, and the answers into events.
 //!
-//! Nothing is decided here ([`crate::core::fleet`]). The loop waits for nothing but the next thing to
-//! happen: calls are in flight beside each other, and a slow one holds up no other.
+//! It decides nothing; [`crate::core::fleet`] does. The loop only waits for the next event: calls run
+//! side by side, and a slow one does not delay the others.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -35,14 +35,13 @@ use crate::stores::source::{Description, StreamSource};
 /// A call in flight.
 type Call = Pin<Box<dyn Future<Output = Event> + Send>>;
 
-/// A listing that takes so many of the intervals between two of them is given up: the stream does not
-/// answer.
+/// A listing that takes this many listing intervals is given up: the stream does not answer.
 const LISTING_PATIENCE: u32 = 10;
 
-/// How many rows are created within the time of one call.
+/// How many rows are created within the timeout of one call.
 const ROWS_AT_ONCE: usize = 100;
 
-/// How often a hand-over whose answer is lost is repeated before the next look has to tell.
+/// How often a hand-over with a lost answer is repeated before the next look has to show the result.
 const HAND_OVER_TRIES: u32 = 5;
 
 pub(super) struct Member<S, L, H> {
@@ -53,7 +52,7 @@ pub(super) struct Member<S, L, H> {
     calls: FuturesUnordered<Call>,
     tasks: Tasks,
     leaving: bool,
-    /// Why this worker leaves, if nobody asked it to.
+    /// Why this worker leaves, if it was not asked to.
     refused: Option<IdentityDiffers>,
 }
 
@@ -129,8 +128,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
         self.ask(|machine, now| machine.handle(event, now));
     }
 
-    /// Asks the machine, and publishes what it then trusts in. The time is read while no task can see
-    /// what was published before.
+    /// Polls the machine, and publishes its trust. The time is read while no task can see what was
+    /// published before.
     fn ask<T>(&self, ask: impl FnOnce(&mut Fleet, Now) -> T) -> Option<T> {
         let mut answer = None;
         self.trust.publish(|| {
@@ -145,7 +144,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
         answer
     }
 
-    /// Does all that the machine asks for. `false`: the worker has left.
+    /// Executes all commands of the machine. `false`: the worker has left.
     fn follow(&mut self) -> bool {
         let progress = &self.engine.progress;
         progress.set_lister(self.machine().is_lister());
@@ -219,7 +218,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
                 row,
                 format,
                 "a row was written by a newer version and is left alone; a worker of that version \
-                 must take it on"
+                 must take it"
             ),
             Note::MalformedRow(row, what) => {
                 warn!(row, what, "a row of the lease table is malformed");
@@ -228,7 +227,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
                 created,
                 healed,
                 removed,
-            } => info!(created, healed, removed, "tidying the lease table"),
+            } => info!(created, healed, removed, "repairing the lease table"),
             Note::HandingOver(shard, to) => info!(%shard, ?to, "handing over"),
             Note::Took(shard, epoch, from) => {
                 let from = from.as_ref().map(Incarnation::as_str);
@@ -244,8 +243,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
         let table = self.engine.at.table();
         match why {
             Some(why) if why == NEXT_FOUND => {}
-            Some(why) => warn!(table, why, "what is committed is not read"),
-            None => info!(table, "what is committed is read again"),
+            Some(why) => warn!(table, why, "committed changes are not read"),
+            None => info!(table, "committed changes are read again"),
         }
     }
 }
@@ -357,7 +356,7 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no listing within {limit:?}"),
         };
-        warn!(error = why, "listing the stream failed; it is tried again");
+        warn!(error = why, "listing the stream failed and is retried");
         self.progress.stream_failed(why);
         Counters::add(&self.progress.counters.reads_failed);
         Event::Listed(Err(Failed))
@@ -369,11 +368,11 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
             let counter = &self.progress.counters.gaps;
             counter.fetch_add(gaps, Ordering::Relaxed);
         }
-        let result = answer("tidying the lease table", result);
+        let result = answer("repairing the lease table", result);
         Event::Repaired(result.map(|_| ()))
     }
 
-    /// Makes one call after another. What is not done is found by the next listing. Answers the number
+    /// Makes one call after another. The next listing finds whatever is left undone. Returns the number
     /// of gaps.
     async fn write(&self, repair: Repair) -> anyhow::Result<u64> {
         let (limit, leases) = (self.limit(), &self.leases);
@@ -415,7 +414,7 @@ fn listed(description: Description) -> Listed {
     }
 }
 
-/// A call that gets its answer within `limit`, or fails.
+/// A call that is answered within `limit`, or fails.
 async fn within<T>(
     limit: Duration,
     call: impl Future<Output = anyhow::Result<T>>,
@@ -425,13 +424,10 @@ async fn within<T>(
         .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {limit:?}")))
 }
 
-/// The answer, or that there is none, which is logged.
+/// The answer. A failure is logged.
 fn answer<T>(what: &str, result: anyhow::Result<T>) -> Result<T, Failed> {
     result.map_err(|error| {
-        warn!(
-            error = format!("{error:#}"),
-            "{what} failed; it is tried again"
-        );
+        warn!(error = format!("{error:#}"), "{what} failed and is retried");
         Failed
     })
 }

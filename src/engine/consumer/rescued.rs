@@ -1,10 +1,10 @@
-//! Dead letters that nothing is wrong with are redriven without being asked for: records that were
-//! rescued from leaving the stream while a dependency was down, once it is back, and those that were
-//! deferred at the end of their shard.
+//! Redrives dead letters automatically if nothing is wrong with their records: those that were rescued
+//! from leaving the stream while a dependency was down, once it is back, and those that were deferred
+//! at the end of their shard.
 //!
-//! Every worker of the fleet does it, a key at a time: who claims a key has it
-//! ([`crate::stores::dead_letter::DeadLetters::claim`]). A key whose letter fails waits for an operator from
-//! then on, or for the next round while it has attempts left.
+//! Every worker of the fleet does this, one key at a time. A worker claims a key first
+//! ([`crate::stores::dead_letter::DeadLetters::claim`]). If a letter fails, its key waits for an
+//! operator, or for the next round while it has attempts left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use crate::engine::redrive::{How, RedriveStep, RedrivenKey, redrive};
 use crate::stores::dead_letter::{DeadLetters, Reason};
 use crate::stores::leases::Incarnation;
 
-/// The longest wait between two rounds; the shortest is half of it.
+/// The longest wait between two rounds. The shortest is half of it.
 const ROUND: Duration = Duration::from_mins(1);
 
-/// Keys that are redriven at a time.
+/// How many keys are redriven at a time.
 const PARALLEL: usize = 4;
 
-/// Parked keys that are read at a time.
+/// How many parked keys are read at a time.
 const PAGE: usize = 1_000;
 
-/// Redrives what was rescued or deferred.
+/// Redrives rescued and deferred records.
 pub(super) struct Rescued<S, L, H> {
     engine: Arc<Engine<S, L, H>>,
     how: How,
@@ -55,8 +55,7 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
         }
     }
 
-    /// Works until it is stopped; a letter in hand is finished, within the time that a hand-over
-    /// has.
+    /// Works until it is stopped. A letter in progress is finished, within the timeout of a hand-over.
     pub async fn run(mut self) {
         let patience = self.engine.settings.timing.handover_timeout;
         let stop = self.stop.clone();
@@ -80,19 +79,19 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
             }
             if let Err(error) = self.round(&*letters).await {
                 let error = format!("{error:#}");
-                warn!(%error, "cannot look for rescued and deferred records; it is tried again");
+                warn!(%error, "cannot look for rescued and deferred records; retrying");
             }
         }
     }
 
-    /// Redrives page by page: there may be very many parked keys.
+    /// Redrives page by page: there can be very many parked keys.
     async fn round(&mut self, letters: &dyn DeadLetters) -> anyhow::Result<()> {
         let mut from = None;
         loop {
             let at = &self.engine.at;
             let page = letters.parked_page(at, from.as_deref(), PAGE).await?;
             for error in &page.unreadable {
-                warn!(error, "a parked key is left alone");
+                warn!(error, "skipping a parked key");
             }
             let rescued = page.keys.into_iter();
             let rescued =
@@ -112,12 +111,12 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
         }
     }
 
-    /// Answers how many keys were not tried, because a dependency is down.
+    /// Returns how many keys were not tried because a dependency is down.
     async fn redrive(&mut self, letters: &dyn DeadLetters, mut keys: Vec<RedrivenKey>) -> u64 {
         if keys.is_empty() {
             return 0;
         }
-        // Each worker begins elsewhere.
+        // Each worker begins at another key.
         self.rng.shuffle(&mut keys);
         let counters = self.engine.progress.counters.clone();
         let told = |step: &RedriveStep| match step {

@@ -17,7 +17,7 @@ use crate::engine::trust::Tenure;
 use crate::stores::leases::{Checkpoint, LeaseStore};
 use crate::stores::source::StreamSource;
 
-/// The shard tasks that run, at most one per shard, and those that halted.
+/// The running shard tasks, at most one per shard, and those that halted.
 #[derive(Default)]
 pub(super) struct Tasks {
     running: BTreeMap<ShardId, Running>,
@@ -28,7 +28,7 @@ pub(super) struct Tasks {
 struct Running {
     orders: watch::Sender<Order>,
     tenure: Tenure,
-    /// The task has ended at a gap, and its shard's status is kept.
+    /// A task that ended at a gap. It keeps its shard's status.
     halted: bool,
     reading: Arc<Reading>,
 }
@@ -77,7 +77,7 @@ impl Tasks {
         }
     }
 
-    /// The shard is somebody else's: from this moment its task may begin nothing.
+    /// The shard belongs to another worker: from now on its task must begin nothing.
     pub fn abandon(&mut self, shard: &ShardId) {
         if let Some(task) = self.running.get(shard) {
             task.tenure.revoke();
@@ -88,7 +88,7 @@ impl Tasks {
         }
     }
 
-    /// Waits for the next task to end; for ever if none runs.
+    /// Waits for the next task to end, forever if none is running.
     pub async fn next(&mut self) -> (ShardId, Stopped) {
         loop {
             let Some(joined) = self.ends.join_next_with_id().await else {

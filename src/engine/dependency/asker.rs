@@ -1,4 +1,4 @@
-//! Asking for turns, in line with others.
+//! Asking for turns, in line with other callers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,24 +11,24 @@ use crate::core::breaker::circuit;
 use crate::core::breaker::throttle::{Load, Permit};
 use crate::core::pipeline::Admit;
 
-/// Somebody who asks again and again, such as a shard. Where the limit is reached it has a place in
-/// line until it asks again, so that no shard keeps a place from others by asking faster. Whoever
-/// goes on to something else must leave the line ([`Asker::leave`]), as dropping it does.
+/// A caller that asks repeatedly, such as a shard. If the limit is reached, it keeps a place in the
+/// line until it asks again, so that a shard does not get more turns by asking faster. A caller that
+/// does something else must leave the line ([`Asker::leave`]); dropping it does so, too.
 #[derive(Debug)]
 pub struct Asker {
     of: Dependency,
-    /// Its number in line, if it waits there.
+    /// Its number in the line, if it waits there.
     place: Option<u64>,
-    /// Its call was turned away before.
+    /// Its call was rejected before.
     turned_away: bool,
     woken: Arc<Notify>,
-    /// A turn that it has already.
+    /// A turn that it already has.
     kept: Option<Turn>,
     /// How many records wait for it.
     waiting: usize,
 }
 
-/// How soon a caller that waits in line asks again if nobody wakes it: a safeguard.
+/// How soon a waiting caller asks again if nobody wakes it. This is a safeguard.
 const IN_LINE: Duration = Duration::from_secs(1);
 
 impl Asker {
@@ -61,7 +61,7 @@ impl Asker {
         }
     }
 
-    /// So many records wait here: for people.
+    /// Sets how many records wait here, for people.
     pub fn waits_with(&mut self, records: usize) {
         let all = &self.of.0.waiting;
         let before = std::mem::replace(&mut self.waiting, records);
@@ -69,7 +69,7 @@ impl Asker {
         all.fetch_sub(before, Ordering::Relaxed);
     }
 
-    /// Keeps a turn for the next time that it asks.
+    /// Keeps a turn for the next time it asks.
     pub fn keep(&mut self, turn: Turn) {
         self.kept = Some(turn);
     }
@@ -86,7 +86,7 @@ impl Asker {
         match self.place {
             None if waits => {
                 let place = state.line.join();
-                // A fresh one: a wake-up from before it waited is not news.
+                // A new one: a wake-up from before it waited does not count.
                 self.woken = Arc::default();
                 state.waiting.insert(place, self.woken.clone());
                 self.place = Some(place);
@@ -109,7 +109,7 @@ impl Asker {
         })
     }
 
-    /// Waits until it is its turn; for ever, if it does not wait in line.
+    /// Waits until it is its turn, forever if it is not in the line.
     pub async fn freed(&mut self) {
         match self.place {
             Some(_) => self.woken.notified().await,
@@ -117,7 +117,7 @@ impl Asker {
         }
     }
 
-    /// Gives up its place in line.
+    /// Gives up its place in the line.
     pub fn leave(&mut self) {
         if let Some(place) = self.place.take() {
             self.of.state().leave_line(place);
@@ -152,18 +152,18 @@ impl Drop for Asker {
     }
 }
 
-/// What asking came to.
+/// The answer to asking.
 enum Asked {
     Go((circuit::Ticket, Permit)),
-    /// The limit is reached, or is by those who came before.
+    /// The limit is reached, or earlier callers will reach it.
     Full,
     Wait(Duration),
     Later(Duration),
 }
 
 impl State {
-    /// Asks for a turn, for somebody with this number in line.
-    /// `turned_away`: whether this call was before; kept up to date.
+    /// Asks for a turn, for the caller with this number in the line. `turned_away` says whether this
+    /// call was rejected before, and is updated.
     fn ask(
         &mut self,
         now: Duration,

@@ -1,16 +1,17 @@
-//! What is logged of a dependency that is down: at once, then at growing intervals, and at the end.
+//! What is logged about a dependency that is down: one line at once, then lines at growing intervals,
+//! and one at the end.
 
 use std::time::Duration;
 
 use tracing::{info, warn};
 
-/// Between the first two lines,
+/// The time between the first two lines,
 const FIRST: Duration = Duration::from_mins(1);
 
-/// and between two lines at most.
+/// and the longest time between two lines.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// An outage, as far as it was logged.
+/// An outage, with what was logged about it.
 #[derive(Debug, Default)]
 pub(super) struct Outage(Option<Logged>);
 
@@ -21,29 +22,29 @@ struct Logged {
     pause: Duration,
 }
 
-/// What is known of the dependency now.
+/// What is known about the dependency now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct What<'a> {
-    /// What it is.
+    /// Its name.
     pub name: &'a str,
-    /// Why it was found down last.
+    /// Why it was last found down.
     pub why: &'a str,
     /// How many records wait.
     pub waiting: usize,
 }
 
-/// What is to be logged.
+/// What to log.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Begins,
-    /// For how long it has lasted.
+    /// How long it has lasted.
     Lasts(Duration),
-    /// For how long it lasted.
+    /// How long it lasted.
     Ended(Duration),
 }
 
 impl Outage {
-    /// A call has ended. `since`: since when the dependency is down, if it is.
+    /// A call has ended. `since` is when the dependency went down, if it is down.
     pub fn see(&mut self, since: Option<Duration>, now: Duration, what: &What<'_>) {
         let What { name, why, waiting } = *what;
         match self.line(since, now) {
@@ -93,7 +94,7 @@ impl Outage {
     }
 }
 
-/// A time in words, to the second.
+/// A duration in words, to the second.
 fn whole(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }

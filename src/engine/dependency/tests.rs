@@ -1,4 +1,4 @@
-//! Asking in every kind of weather.
+//! Turns, with a dependency that works, fails or is overloaded.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use super::*;
@@ -11,7 +11,7 @@ fn end_of(turn: Turn, result: Result<(), Failure>, blame: &mut Blame) -> Result<
     turn.end(result, &Context::detached(), blame)
 }
 
-/// A success that asked nothing of the dependency.
+/// A success that did not call the dependency.
 fn end_unasked(turn: Turn) {
     let context = Context::detached();
     context.did_not_ask();
@@ -42,7 +42,7 @@ async fn when_it_is_down_nobody_goes_but_one_probe_and_its_answer_lets_all_go() 
     let also_running = turn(&it);
     end(turn(&it), Err(Failure::unavailable("no route")));
     assert_eq!(it.down_for(), Some(Duration::ZERO));
-    // What ran before proves nothing.
+    // Calls that ran before prove nothing.
     end(also_running, Ok(()));
     tokio::time::advance(waits(&it)).await;
     let probe = turn(&it);
@@ -159,7 +159,7 @@ async fn a_record_that_alone_finds_it_down_is_to_blame_and_opens_no_circuit() {
     };
     assert!(format!("{error:#}").ends_with("blamed on this record: hung up"));
     assert_eq!(it.down_for(), None);
-    // Another one that finds it down is believed, and so is this one where nobody is served.
+    // Another record that finds it down is believed. So is this one, if nobody is served.
     end(turn(&it), Err(Failure::unavailable("no route")));
     tokio::time::advance(waits(&it)).await;
     let found = end_of(turn(&it), Err(Failure::unavailable("no route")), &mut blame);
@@ -179,7 +179,7 @@ async fn several_records_in_a_row_that_are_refused_or_put_off_are_its_fault() {
         let failed = end_of(turn(&it), Err(fail("553 not yours")), &mut Blame::default());
         assert!(matches!(failed, Err(Failure::Unavailable(_))), "{failed:?}");
         assert_eq!(it.down().unwrap().why, "553 not yours");
-        // A probe that fails in the same way burns no attempt, either.
+        // A probe that fails in the same way does not count as an attempt, either.
         tokio::time::advance(waits(&it)).await;
         let failed = end_of(turn(&it), Err(fail("553 not yours")), &mut Blame::default());
         assert!(matches!(failed, Err(Failure::Unavailable(_))), "{failed:?}");
@@ -267,7 +267,7 @@ async fn a_success_that_asked_nothing_neither_closes_the_circuit_nor_puts_a_reco
     assert_eq!(it.down_for(), None);
 }
 
-/// Asks for a turn that there is no room for.
+/// Asks for a turn when there is none.
 fn in_line(of: &Dependency) -> Asker {
     let mut asker = of.asker();
     assert!(matches!(asker.ask(Try::First), Admission::Wait(_)));
@@ -291,7 +291,7 @@ async fn an_end_wakes_only_who_is_next_however_many_wait() {
     assert!(woken(&mut all).is_empty());
     end(one, Ok(()));
     assert_eq!(woken(&mut all), [0]);
-    // It has something else to do: the next one goes in its place.
+    // It does something else: the next one goes in its place.
     all[0].leave();
     assert_eq!(woken(&mut all), [1]);
     assert!(matches!(all[2].ask(Try::First), Admission::Wait(_)));
@@ -332,7 +332,7 @@ async fn what_asks_for_less_for_a_minute_and_serves_nobody_counts_as_down() {
     }
     assert!(began.elapsed() >= OVERLOADED);
     assert_eq!(it.down().unwrap().why, "421 too many connections");
-    // A probe finds it as it was, until one is served.
+    // A probe finds it as before, until a call is served.
     end(next().await, overloaded());
     assert!(it.down().is_some());
     end(next().await, Ok(()));

@@ -10,7 +10,7 @@ use tracing::{Instrument as _, Span, info_span};
 use super::{Context, Failure, RecordHandler};
 use crate::core::record::Record;
 
-/// How an attempt ended that the handler itself did not end.
+/// Why an attempt ended if the handler itself did not end it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Crash {
     #[error("the handler panicked: {0}")]
@@ -22,7 +22,7 @@ pub(crate) enum Crash {
     Died(String),
 }
 
-/// Lines logged inside it carry the id of the record's trace.
+/// Log lines inside this span carry the id of the record's trace.
 pub(crate) fn span_of(record: &Record) -> Span {
     match record.trace_id() {
         Some(id) => info_span!("record", trace_id = id),
@@ -30,14 +30,14 @@ pub(crate) fn span_of(record: &Record) -> Span {
     }
 }
 
-/// Runs the handler once, for at most `limit`. A panic and an overrun are failures to try again.
+/// Runs the handler once, for at most `limit`. A panic or a timeout is a failure to retry.
 pub(crate) async fn attempt<H: RecordHandler>(
     handler: &H,
     record: &Record,
     context: &Context,
     limit: Duration,
 ) -> Result<(), Failure> {
-    // The call is inside, too: a handler may panic before there is a future.
+    // The call is inside, too: a handler can panic before it returns its future.
     let handling = async { handler.handle(record, context).await };
     let handling = AssertUnwindSafe(handling).catch_unwind();
     let handling = handling.instrument(span_of(record));
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::core::record::{Event, SequenceNumber, StreamView};
 
-    /// Panics while it makes its future, as what is written without `async` may.
+    /// Panics before it returns its future, as a handler without `async` can.
     struct Hasty;
 
     impl RecordHandler for Hasty {

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use super::Failure;
 use crate::stores::aws_error::AwsError;
 
-/// Sorted as an [`AwsError`] is: `client.put_item().send().await?` does the right thing.
+/// Classified like an [`AwsError`]: `client.put_item().send().await?` does the right thing.
 impl<E> From<SdkError<E, HttpResponse>> for Failure
 where
     E: ProvideErrorMetadata + Error + 'static,

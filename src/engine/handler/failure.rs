@@ -89,27 +89,30 @@ impl fmt::Display for Failure {
             | Self::Refused(error)
             | Self::Unavailable(error)
             | Self::Overloaded(error) => write!(f, "{error:#}"),
-            Self::Busy(wait) => write!(f, "somebody else is at it, at most {wait:?} more"),
+            Self::Busy(wait) => write!(
+                f,
+                "another worker is processing it; retrying within {wait:?}"
+            ),
         }
     }
 }
 
-/// An error that says nothing better is tried again.
+/// An error without a better classification is retried.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Retry(error)
     }
 }
 
-/// A record that cannot be decoded will never do.
+/// A record that cannot be decoded never will be.
 impl From<DecodeError> for Failure {
     fn from(error: DecodeError) -> Self {
         Self::Reject(error.into())
     }
 }
 
-/// A connection that failed, broke or timed out is a dependency that is down. Anything else is tried
-/// again.
+/// A connection that failed, broke or timed out means that a dependency is down. Any other error is
+/// retried.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind;
@@ -129,19 +132,22 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Sorted by what the service said:
+/// Classified by the service's answer:
 ///
 /// | the service | the failure | because |
 /// |---|---|---|
 /// | throttles | [`Failure::Overloaded`] | it serves, but not so many calls |
 /// | does not answer, fails, or cannot be reached | [`Failure::Unavailable`] | no record is to blame |
-/// | does not accept the credentials, denies the call, or lacks the table | [`Failure::Unavailable`] | every record fails alike until somebody changes a setting |
-/// | says that a condition failed or that another transaction is under way | [`Failure::Retry`] | the race may be over the next time |
-/// | refuses the request otherwise, as invalid or too large | [`Failure::Reject`] | the same request will never do |
+/// | does not accept the credentials, denies the call, or lacks the table | [`Failure::Unavailable`] |
+/// every record fails the same way until somebody changes a setting |
+/// | reports that a condition failed or that another transaction is in progress | [`Failure::Retry`] |
+/// the race may be over next time |
+/// | rejects the request otherwise, as invalid or too large | [`Failure::Reject`] | the same request
+/// will never succeed |
 ///
-/// A condition that tells whether the effect is still due, such as
+/// A condition that checks whether the effect is still due, such as
 /// [`Context::version`](super::Context::version), is not a failure: match on
-/// `ConditionalCheckFailedException` yourself and answer `Ok`.
+/// `ConditionalCheckFailedException` yourself and return `Ok`.
 impl From<AwsError> for Failure {
     fn from(error: AwsError) -> Self {
         let passes = matches!(

@@ -1,4 +1,4 @@
-//! What an invocation is answered.
+//! The answer to an invocation.
 
 use std::time::SystemTime;
 
@@ -23,34 +23,35 @@ pub(super) struct FailedItem {
 }
 
 impl Answer {
-    /// The sequence number of the first record that is not finished: it and all that follow are
-    /// delivered again. `None`: all are finished.
+    /// The sequence number of the first unfinished record: it and all later ones are delivered again.
+    /// `None`: all are finished.
     pub fn unsettled(&self) -> Option<&str> {
         let first = self.failures.first();
         first.map(|failed| failed.sequence_number.as_str())
     }
 }
 
-/// How an invocation left its shard.
+/// How far an invocation finished its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invoked {
     /// All records are finished.
     Settled,
-    /// One is not: the first of them was committed then; `None`: it cannot be read, and does not say.
+    /// A record is not finished: the first such record was committed at this time; `None`: it cannot be
+    /// read and has no time.
     Waiting(Option<SystemTime>),
 }
 
-/// Why an event is not answered: the whole batch is delivered again.
+/// Why an event is not answered. The whole batch is delivered again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// A record that has no number to report cannot be read.
+    /// A record cannot be read and has no sequence number to report.
     #[error("cannot read the event: {0}")]
     Unreadable(NotARecord),
     /// The event source fell behind by most of a day, and the gap cannot be recorded.
     #[error(
         "the event source of {stream} fell so far behind that records may be lost, and the gap cannot be \
-         recorded: {why}. See that the function may write to the lease table"
+         recorded: {why}. Check that the function is allowed to write to the lease table"
     )]
     FellBehind {
         /// The stream's ARN.

@@ -1,11 +1,11 @@
-//! Whether an event source fell so far behind that the stream may have dropped records unread.
+//! Detects that an event source fell so far behind that the stream may have dropped unread records.
 //!
-//! A function sees events only: what the stream drops before the mapping reads it leaves no trace. But a
-//! function that is invoked makes a dead letter of each record hours before the stream drops it
-//! ([`rescue_before_trim`](crate::engine::Timing::rescue_before_trim)). So an event with a record that is
-//! about to be dropped says that the mapping stood still for most of a day, and that records before it may
-//! be gone. A gap row records that. If it cannot be written the event is refused, and comes again: a loss is
-//! never recorded by a log line alone.
+//! A function sees only events: what the stream drops before the mapping reads it leaves no trace. But
+//! a running function makes a dead letter of each record hours before the stream drops it
+//! ([`rescue_before_trim`](crate::engine::Timing::rescue_before_trim)). So an event with a record that
+//! is about to be dropped shows that the mapping was stopped for most of a day, and that earlier
+//! records may be gone. A gap row records that. If it cannot be written, the event is refused and
+//! delivered again: a loss is never recorded only in the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -18,15 +18,15 @@ use crate::core::shard::ShardId;
 use crate::engine::settings::Timing;
 use crate::stores::leases::GapRow;
 
-/// How long writing a gap row may take.
+/// The timeout for writing a gap row.
 const CALL: Duration = Duration::from_secs(5);
 
 type RecordGap = Box<dyn Fn(GapRow) -> BoxFuture<'static, anyhow::Result<()>> + Send + Sync>;
 
-/// Where gaps are recorded.
+/// The callback that records gaps.
 pub(super) struct Gaps {
     write: RecordGap,
-    /// The last one that this process has recorded: one a day and stream is enough.
+    /// The last gap that this process recorded: one per day and stream is enough.
     recorded: Mutex<Option<ShardId>>,
 }
 
@@ -41,11 +41,11 @@ impl Gaps {
         }
     }
 
-    /// Records a gap. Says whether this process had not recorded it yet.
+    /// Records a gap. Returns whether this process had not recorded it yet.
     ///
     /// # Errors
     ///
-    /// It may not be recorded.
+    /// The gap may not be recorded.
     pub async fn record(&self, gap: GapRow) -> anyhow::Result<bool> {
         let shard = gap.shard.clone();
         let recorded = || self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +58,7 @@ impl Gaps {
     }
 }
 
-/// The gap that may lie before this record, the first of an event of this stream.
+/// The possible gap before this record, the first of an event of this stream.
 pub(super) fn before(
     first: &Record,
     stream: &str,

@@ -1,4 +1,4 @@
-//! An event, read as far as it can be read: one odd record must not lose the others.
+//! Parses an event as far as possible, so that one odd record does not lose the others.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,15 +10,15 @@ use crate::core::record::{Record, SequenceNumber};
 
 /// The records of an event.
 pub(super) struct Records {
-    /// Those that can be read, up to the first that cannot, in the shard's order.
+    /// The readable records before the first unreadable one, in the shard's order.
     pub read: Vec<Record>,
     /// The first that cannot be read.
     pub unread: Option<Unread>,
-    /// The stream's ARN, where it is told.
+    /// The stream's ARN, if it is named.
     pub stream: Option<Arc<str>>,
 }
 
-/// A record that cannot be read, and what can be told of it all the same.
+/// An unreadable record, with what is known about it.
 pub(super) struct Unread {
     pub error: NotARecord,
     pub number: Option<SequenceNumber>,
@@ -31,8 +31,8 @@ pub(super) fn stream(event: &Value) -> Option<&str> {
 }
 
 impl Records {
-    /// Reads an event. A record that does not say when it was committed counts as of now: nothing
-    /// is given up for an age that is not known.
+    /// Parses an event. A record without a commit time counts as new: no record is given up because of
+    /// an unknown age.
     pub fn of(event: &Value, now: SystemTime) -> Self {
         let mut records = Self {
             read: Vec::new(),

@@ -23,20 +23,20 @@ use crate::stores::retry::persist;
 /// Stands for the shard, which the event does not name.
 const SHARD: &str = "lambda";
 
-/// A call to the table of dead letters is given up after this long, and repeated.
+/// The timeout of a call to the dead-letter table, which is then repeated.
 const CALL: Duration = Duration::from_secs(3);
 
-/// A record, and when it was committed, if that is known.
+/// A record, and when it was committed, if known.
 type Place = (SequenceNumber, Option<SystemTime>);
 
 pub(super) struct Invocation<'a, H> {
     function: &'a Function<H>,
     stream: Arc<str>,
-    /// When the process may be ended.
+    /// When the process may be killed.
     ends: Instant,
     in_flight: InFlight<'a, &'a H>,
     cancel: CancellationToken,
-    /// Records that the filters let through, and how many of them have ended.
+    /// The records that passed the filters, and how many of them have ended.
     wanted: usize,
     ended: usize,
     rng: fastrand::Rng,
@@ -89,7 +89,7 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         }
     }
 
-    /// Queues what the filters let through. Returns the record that cannot be read and has no
+    /// Queues the records that pass the filters. Returns the record that cannot be read and has no
     /// number to report.
     pub fn take_in(&mut self, records: Records) -> Option<Unread> {
         for record in records.read {
@@ -109,7 +109,7 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         let unread = records.unread?;
         let (error, number) = (&unread.error, unread.number.clone());
         error!(stream = %self.stream, %error, sequence = number.as_ref().map(SequenceNumber::as_str),
-            "a record cannot be read: it holds its shard until it can be");
+            "a record cannot be read: its shard waits until a newer build can read it");
         let Some(number) = number else {
             return Some(unread);
         };
@@ -117,8 +117,8 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         None
     }
 
-    /// Works until everything has ended, or nothing more can. Returns the first record that has
-    /// not.
+    /// Works until everything has ended, or nothing more can. Returns the first record that has not
+    /// ended.
     pub async fn work(mut self) -> Option<Place> {
         self.learn_parked().await;
         let answer = before(self.ends, ANSWER);
@@ -162,8 +162,8 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         self.in_flight.pipeline.first_unfinished().cloned()
     }
 
-    /// Which keys have dead letters. Later than that, only this batch parks keys of it: Lambda
-    /// hands over records of one item in one batch at a time.
+    /// Which keys have dead letters. From then on only this batch parks its keys: Lambda delivers
+    /// records of one item in one batch at a time.
     async fn learn_parked(&mut self) {
         let Some(letters) = self.function.letters.clone().filter(|_| self.wanted > 0) else {
             return;
@@ -194,12 +194,12 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
             settled = self.ended,
             given_up = self.in_flight.running(),
             not_settled = self.wanted - self.ended,
-            "{why}: what is not settled comes again"
+            "{why}: unfinished records are delivered again"
         );
     }
 }
 
-/// The shard, as far as the event tells it: its stream.
+/// The shard, as far as the event names it: its stream.
 fn shard(stream: &str) -> ShardId {
     match stream.split_once("/stream/") {
         Some((_, label)) => ShardId::of_stream(label, SHARD),

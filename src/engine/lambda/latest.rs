@@ -1,8 +1,8 @@
 //! Whether a table has a later stream than the one that an event comes from.
 //!
-//! An event source mapping reads one stream. When the stream is switched off and on, the mapping of
-//! the earlier stream reads what that stream still holds, and without a second mapping nothing reads
-//! the later one. The function sees events only, so that it asks the table.
+//! An event source mapping reads one stream. When the stream is disabled and enabled again, the old
+//! mapping reads what the earlier stream still holds, and without a second mapping nothing reads the
+//! later one. The function sees only events, so it asks the table.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +11,13 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-/// How long an answer is believed. A stream keeps 24 hours, so that there is time to act.
+/// How long an answer is used. A stream keeps 24 hours, so there is time to act.
 const BELIEVED: Duration = Duration::from_mins(5);
 
-/// How long an event waits for an answer at most.
+/// The longest time that an event waits for an answer.
 const CALL: Duration = Duration::from_secs(3);
 
-/// The ARN of the stream that the table has now, or `None` if it has none or does not answer.
+/// The ARN of the table's present stream; `None` if it has none or does not answer.
 type AskedStream = BoxFuture<'static, Option<Arc<str>>>;
 
 /// The latest stream of a table, asked for at most once in five minutes.
@@ -26,7 +26,7 @@ pub(super) struct LatestStream {
     known: Mutex<Option<Latest>>,
 }
 
-/// The latest stream, and when the table said so.
+/// The latest stream, and when the table returned it.
 struct Latest {
     stream: Arc<str>,
     at: SystemTime,
@@ -43,8 +43,8 @@ impl LatestStream {
         }
     }
 
-    /// The later stream, if the table has one. By the wall clock: the monotonic one stands still
-    /// while Lambda freezes the process.
+    /// The later stream, if the table has one. Uses the wall clock, because the monotonic clock does
+    /// not run while Lambda freezes the process.
     pub async fn later_than(&self, stream: &str, now: SystemTime) -> Option<Arc<str>> {
         let latest = if let Some(latest) = self.known(now) {
             latest

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use super::{Answer, Function, Refused, event, table};
 use crate::engine::handler::RecordHandler;
 
-/// Answers Lambda's invocations until the process ends: each is handled by the function of the
-/// table that its records come from.
+/// Answers Lambda's invocations until the process ends. The function of the records' table handles each
+/// invocation.
 ///
 /// Reads the environment of Lambda: `AWS_LAMBDA_RUNTIME_API`,
 /// `AWS_LAMBDA_FUNCTION_NAME`, `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, `AWS_LAMBDA_FUNCTION_VERSION`.

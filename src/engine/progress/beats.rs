@@ -1,4 +1,4 @@
-//! Which workers live, judged by one observer's own clock: a heartbeat that moves.
+//! Which workers are alive, judged by one observer's own clock: a live worker's heartbeat moves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::stores::leases::{Incarnation, View, WorkerRow};
 
-/// The heartbeats that an observer has seen. The clocks of other machines do not count.
+/// The heartbeats that an observer has seen. It does not use the clocks of other machines.
 #[derive(Debug, Clone, Default)]
 pub struct Beats(BTreeMap<Incarnation, Pulse>);
 
@@ -21,7 +21,7 @@ struct Pulse {
 }
 
 impl Beats {
-    /// Another look.
+    /// Records a look.
     pub fn see(&mut self, view: &View, now: Instant) {
         self.0.retain(|worker, _| view.workers.contains_key(worker));
         for row in view.workers.values() {
@@ -41,17 +41,17 @@ impl Beats {
         }
     }
 
-    /// How long the worker's heartbeat has stood still; `None`: it was never seen.
+    /// How long the worker's heartbeat has not moved; `None`: it was never seen.
     pub fn quiet(&self, worker: &Incarnation, now: Instant) -> Option<Duration> {
         let beat = self.0.get(worker)?;
         Some(now.saturating_duration_since(beat.since))
     }
 
-    /// Whether the worker lives. `None`: it has not been watched for long enough to tell.
+    /// Whether the worker is alive. `None`: it was not watched long enough to tell.
     ///
-    /// A worker says how long it may be silent, and beats several times in that. So one whose
-    /// heartbeat has moved lives until it has stood still for so long, and one whose heartbeat was
-    /// never seen to move is dead after half of it.
+    /// A worker says how long it may be silent, and beats several times in that time. A worker whose
+    /// heartbeat has moved is alive until it has not moved for that long. A worker whose heartbeat was
+    /// never seen to move is dead after half of that time.
     pub fn lives(&self, row: &WorkerRow, now: Instant) -> Option<bool> {
         let beat = self.0.get(&row.incarnation)?;
         let quiet = now.saturating_duration_since(beat.since);
@@ -61,7 +61,7 @@ impl Beats {
         (quiet > row.lease_duration / 2).then_some(false)
     }
 
-    /// After how long all of these workers can be judged; `None`: they can be now.
+    /// How long until all of these workers can be judged; `None`: they can be now.
     pub fn undecided(&self, view: &View, now: Instant) -> Option<Duration> {
         let left = view
             .workers

@@ -7,26 +7,26 @@ use crate::stores::dead_letter::Reason;
 /// What a consumer has done since it started.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Records that the handler settled.
+    /// Records that the handler finished.
     pub handled: AtomicU64,
-    /// Records that were skipped: older than the start.
+    /// Skipped records: older than the start.
     pub skipped: AtomicU64,
-    /// Records that the filters held back, or that belong to another region.
+    /// Records that the filters excluded, or that belong to another Region.
     pub filtered: AtomicU64,
     /// Records that became dead letters because they failed, and rescued or deferred ones whose
     /// redrive failed for good.
     pub dead_letters: AtomicU64,
-    /// Records that went behind a dead letter of their key.
+    /// Records that followed a dead letter of their key.
     pub followed: AtomicU64,
     /// Records that became dead letters because they were about to leave the stream.
     pub rescued: AtomicU64,
     /// Records that became dead letters because their shard ended while they were failing.
     pub deferred: AtomicU64,
-    /// Dead letters of which no copy could be sent.
+    /// Dead letters whose copy could not be sent.
     pub uncopied: AtomicU64,
-    /// Dead letters that were redriven by themselves.
+    /// Dead letters that were redriven automatically.
     pub redriven: AtomicU64,
-    /// Attempts that failed. Those that a dependency put off are not counted.
+    /// Failed attempts. Those that a dependency deferred are not counted.
     pub failed_attempts: AtomicU64,
     /// Reads and listings of the stream that failed.
     pub reads_failed: AtomicU64,
@@ -36,22 +36,22 @@ pub struct Counters {
     pub gaps: AtomicU64,
     /// Lambda events of a stream that is not the table's latest.
     pub of_earlier_streams: AtomicU64,
-    /// Leases taken from nobody or from dead workers.
+    /// Leases taken that were free or belonged to dead workers.
     pub takes: AtomicU64,
-    /// Leases handed over to others.
+    /// Leases handed over to other workers.
     pub hand_overs: AtomicU64,
-    /// Times that the trust window closed before a heartbeat renewed it.
+    /// How many times trust ended before a heartbeat renewed it.
     pub lapses: AtomicU64,
     /// Heartbeats that were accepted.
     pub heartbeats: AtomicU64,
     /// Checkpoints written.
     pub checkpoints: AtomicU64,
-    /// Writes that another worker's lease refused.
+    /// Writes that were refused because another worker holds the lease.
     pub refused: AtomicU64,
 }
 
 impl Counters {
-    /// Which one counts dead letters for this reason.
+    /// The counter for dead letters with this reason.
     pub(crate) fn of(&self, reason: Reason) -> &AtomicU64 {
         match reason {
             Reason::Rescued => &self.rescued,
@@ -65,7 +65,7 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many records are settled, however. One that was rescued or deferred and then failed
+    /// How many records are finished, in any way. A record that was rescued or deferred and then failed
     /// for good counts twice.
     pub fn settled(&self) -> u64 {
         let all = [

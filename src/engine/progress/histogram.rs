@@ -1,10 +1,11 @@
-//! How long things took, in buckets.
+//! Durations, counted in buckets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The upper bounds of the buckets, in seconds; what is longer falls into one more. From a handler
-/// that only looks to a mail server that takes its ten minutes, and on to the stream's day.
+/// The upper bounds of the buckets, in seconds; one more bucket counts longer durations. They range
+/// from a handler that does nothing, over a mail server that takes its ten minutes, to the stream's
+/// day.
 pub const BOUNDS: [f64; 16] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3_600.0,
     86_400.0,
@@ -13,7 +14,7 @@ pub const BOUNDS: [f64; 16] = [
 /// One more than there are bounds.
 pub const BUCKETS: usize = BOUNDS.len() + 1;
 
-/// Durations, counted in buckets. Adding one is two additions, without a lock.
+/// Durations, counted in buckets. Adding one takes two additions, without a lock.
 #[derive(Debug, Default)]
 pub struct Histogram([Bucket; BUCKETS]);
 
@@ -23,7 +24,7 @@ struct Bucket {
     micros: AtomicU64,
 }
 
-/// What a bucket held at a moment.
+/// The content of a bucket at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct BucketCounts {
     /// How many durations fell into it.
@@ -32,11 +33,11 @@ pub struct BucketCounts {
     pub seconds: f64,
 }
 
-/// What a [`Histogram`] held at a moment, bucket by bucket.
+/// The content of a [`Histogram`] at one moment, bucket by bucket.
 pub type Buckets = [BucketCounts; BUCKETS];
 
 impl Histogram {
-    /// Counts one.
+    /// Adds a duration.
     pub fn add(&self, time: Duration) {
         let seconds = time.as_secs_f64();
         let place = BOUNDS.iter().position(|bound| seconds <= *bound);
@@ -47,7 +48,7 @@ impl Histogram {
         }
     }
 
-    /// What it holds now.
+    /// Its present content.
     pub fn buckets(&self) -> Buckets {
         std::array::from_fn(|place| {
             let bucket = &self.0[place];

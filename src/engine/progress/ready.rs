@@ -1,5 +1,5 @@
-//! Whether a worker does its work, and if not, why: the one answer for `/readyz`, for the worker's row,
-//! and so for everybody's status.
+//! Whether a worker does its work, and if not, why: the same answer for `/readyz`, for the worker's
+//! row, and so for every status.
 
 use std::time::Duration;
 
@@ -10,39 +10,39 @@ use crate::engine::dependency::{Dependency, Down};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotReady {
-    /// It has not found its tables yet; why the last attempt failed, if one has.
+    /// It has not found its tables yet. Holds the failure of the last attempt, if any.
     #[error("starting{}", because(.0.as_ref()))]
     Starting(Option<String>),
-    /// It has not written its first heartbeat yet; the last error, if there is one.
+    /// It has not written its first heartbeat yet. Holds the last error, if any.
     #[error("joining the fleet: no heartbeat written yet{}", because(.0.as_ref()))]
     Joining(Option<String>),
-    /// The stream has never answered it; the last error, if there is one.
+    /// The stream has never answered. Holds the last error, if any.
     #[error("the stream has not answered yet{}", because(.0.as_ref()))]
     Unreached(Option<String>),
-    /// It stops.
+    /// It is stopping.
     #[error("draining: no new records are started, and the shards are handed over")]
     Draining,
-    /// What is committed to the table cannot be read, for this reason.
+    /// The table's changes cannot be read, for this reason.
     #[error("not reading: {0}")]
     NotReading(String),
-    /// The lease table takes no heartbeat; the last error, if there is one.
+    /// The lease table accepts no heartbeat. Holds the last error, if any.
     #[error("no heartbeat was accepted for {} s{}", .0.as_secs(), because(.1.as_ref()))]
     NoHeartbeat(Duration, Option<String>),
-    /// What its handler depends on is down.
+    /// Its handler's dependency is down.
     #[error("{} is down for {} s: {}", .0.what, .0.lasts.as_secs(), .0.why)]
     Down(Down),
-    /// Work has waited for so long, and the lag grows.
+    /// Records have been waiting for this long, and the lag is growing.
     #[error("overloaded: for {} s records wait because {}, and the lag grows", .0.as_secs(), .1)]
     Overloaded(Duration, HeldBack),
 }
 
-/// What work waits for.
+/// What records wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeldBack {
-    /// For room in memory.
+    /// Room in memory.
     Memory,
-    /// For a place among what is in hand.
+    /// A place among the running records.
     Places,
 }
 
@@ -51,7 +51,7 @@ impl std::fmt::Display for HeldBack {
         f.write_str(match self {
             Self::Memory => "the memory budget is full (--memory-budget)",
             Self::Places => {
-                "as many are in hand as may be (--concurrency, --mail-rate), or the dependency is slow"
+                "the limit is reached (--concurrency, --mail-rate), or the dependency is slow"
             }
         })
     }
@@ -62,8 +62,8 @@ fn because(why: Option<&String>) -> String {
 }
 
 impl NotReady {
-    /// What keeps a member of the fleet from work that it has: nothing in one that joins or leaves. In
-    /// the same words from all workers that have the same trouble.
+    /// What keeps a member of the fleet from its work; nothing while it joins or leaves. All workers
+    /// with the same trouble use the same words.
     pub(crate) fn trouble(&self) -> Option<String> {
         match self {
             Self::Starting(_) | Self::Joining(_) | Self::Unreached(None) | Self::Draining => None,
@@ -78,7 +78,7 @@ impl Progress {
     ///
     /// # Errors
     ///
-    /// Says why not.
+    /// The reason why not.
     pub fn ready(&self) -> Result<(), NotReady> {
         match self.standing() {
             Standing::Idle | Standing::Joining => {
@@ -101,7 +101,7 @@ impl Progress {
         down.map_or(Ok(()), |down| Err(NotReady::Down(down)))
     }
 
-    /// What keeps the worker from its work though it is alive.
+    /// What keeps a live worker from its work.
     pub fn trouble(&self) -> Option<String> {
         self.ready().err()?.trouble()
     }

@@ -1,4 +1,4 @@
-//! What a shard task tells of itself.
+//! What a shard task reports about itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,22 +10,22 @@ use super::Stamp;
 use crate::core::shard::ShardId;
 use crate::engine::settings::Timing;
 
-/// What a shard task knows at one turn of its loop.
+/// What a shard task knows each time its loop runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Turn {
-    /// When the oldest record was committed that is read and not settled.
+    /// When the oldest unfinished record that was read was committed.
     pub oldest: Option<SystemTime>,
-    /// When the shard was last read to its end and everything in it was settled.
+    /// When the shard was last read to its end with everything finished.
     pub caught_up_at: Option<SystemTime>,
-    /// Nothing that is still to be settled was committed before this.
+    /// No unfinished record was committed before this.
     pub complete_until: Option<SystemTime>,
     pub waiting: usize,
     pub in_hand: usize,
-    /// A record could start, but may not yet.
+    /// A record could start, but is not allowed to yet.
     pub held_back: bool,
 }
 
-/// Where a shard task leaves its last turn.
+/// Where a shard task records its last report.
 #[derive(Debug)]
 pub(crate) struct Board {
     began: Instant,
@@ -34,32 +34,32 @@ pub(crate) struct Board {
     halted: AtomicBool,
 }
 
-/// A shard that a consumer reads, at a moment.
+/// A shard that a consumer reads, at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShardNow {
     /// The shard.
     pub shard: ShardId,
-    /// How long ago the oldest record was committed that is not settled; zero when the shard is read
-    /// to its end. What is not read yet counts from the last time up to which all was settled.
-    /// `None`: not known yet.
+    /// How long ago the oldest unfinished record was committed; zero if the shard is read to its end.
+    /// Unread records count from the last time up to which everything was finished. `None`: not known
+    /// yet.
     pub lag: Option<Duration>,
-    /// How long until that record leaves the stream; all of the stream's retention when the shard is
-    /// read to its end.
+    /// How long until that record leaves the stream; the stream's full retention if the shard is read
+    /// to its end.
     pub until_trim: Option<Duration>,
-    /// Records that were read and wait for their turn.
+    /// Records that were read and are waiting.
     pub waiting: u64,
     /// Records that are being handled.
     pub in_hand: u64,
-    /// A record could start, but its dependency is down, or as many are in hand as may be.
+    /// A record could start, but its dependency is down, or the limit of running records is reached.
     pub held_back: bool,
-    /// How long ago the task's loop last turned. It does so at least once in a lease's duration.
+    /// How long ago the task's loop last ran. It runs at least once in a lease duration.
     pub turned: Duration,
-    /// Reading was stopped by a gap ([`crate::engine::settings::OnGap::Halt`]).
+    /// Reading stopped at a gap ([`crate::engine::settings::OnGap::Halt`]).
     pub halted: bool,
 }
 
 impl ShardNow {
-    /// What a Lambda event tells of its shard: the age of its first record that is not settled.
+    /// What a Lambda event shows about its shard: the age of its first unfinished record.
     pub fn of_event(lag: Duration, retention: Duration) -> Self {
         Self {
             shard: ShardId::new("lambda"),
@@ -117,8 +117,8 @@ impl Board {
     }
 }
 
-/// A shard without records is read to its end about every five pauses, each of `idle_max`: whoever
-/// has been there in twice that time, and a little for the reads, is there.
+/// A shard without records is read to its end about every five pauses, each of `idle_max`. A shard that
+/// reached its end within twice that time, plus some time for the reads, is at its end.
 fn fresh(timing: &Timing) -> Duration {
     timing.idle_max * 10 + Duration::from_secs(10)
 }
@@ -132,7 +132,7 @@ fn lag(turn: &Turn, read_for: Duration, now: SystemTime, fresh: Duration) -> Opt
     if turn.caught_up_at.is_some_and(|at| age(at) <= fresh) {
         return Some(Duration::ZERO);
     }
-    // What the last owner wrote down may be old, and the first reads are on their way.
+    // The last owner's report may be old, and the first reads may still be in progress.
     let since = turn.complete_until.filter(|_| read_for > fresh);
     since.map(age)
 }

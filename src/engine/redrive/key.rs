@@ -17,23 +17,23 @@ use crate::engine::run_pipeline::{Buried, Bury, InFlight, Work};
 use crate::stores::dead_letter::{Claim, DeadLetters, Deed, Letter, LetterId, Reason, Settled};
 use crate::stores::retry::REDRIVE;
 
-/// A claim outlives what it is made for by this, as clocks differ.
+/// How much longer a claim lasts than the work that it is for, because clocks differ.
 const SPARE: Duration = Duration::from_mins(1);
 
-/// So many letters in a row find the dependency down before it counts as down for all others: one
-/// that it hangs up on alone holds nobody else up.
+/// How many letters in a row must find the dependency down before it counts as down for all others. A
+/// letter that alone makes it hang up does not stop the others.
 const DOWN_AFTER: u32 = 3;
 
-/// Between two looks whether to go on, for somebody who waits for the dependency.
+/// How often a wait for the dependency checks whether to continue.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Why a key went no further.
+/// Why a key stopped.
 enum Halt {
-    /// Its letter failed. `Some`: it waits for an operator now, because of this.
+    /// Its letter failed. `Some`: it waits for an operator now, for this reason.
     Failed(String, Option<Reason>),
-    /// It is in somebody else's hands.
+    /// Another process has claimed it.
     Taken,
-    /// Its letter found the dependency down, or nothing is gone on with.
+    /// Its letter found the dependency down, or the redrive was stopped.
     Down(String),
 }
 
@@ -43,7 +43,7 @@ impl From<anyhow::Error> for Halt {
     }
 }
 
-/// What is redriven, by whom, and whether it goes on.
+/// What is redriven, by whom, and whether to continue.
 pub(super) struct Redrive<'a, H> {
     pub letters: &'a dyn DeadLetters,
     pub handler: &'a H,
@@ -83,12 +83,12 @@ impl<H: RecordHandler> Redrive<'_, H> {
             tracing::warn!(%error, "cannot release a key: it stays claimed until its claim ends");
         }
         let key = key.clone();
-        // Where that could not be written, the key is tried again.
+        // If that could not be recorded, the key is tried again.
         let because = because.filter(|_| released.is_ok());
         RedriveStep::Stopped { key, why, because }
     }
 
-    /// The claim on a key, from now on for as long as one letter may take.
+    /// The claim on a key, from now on for as long as one letter can take.
     fn claim(&self) -> Claim {
         let at = self.how.clock.now();
         let until = at + self.how.handler_timeout + self.how.patience + SPARE;
@@ -114,7 +114,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
                 if repeated(unpark, rng).await? {
                     return Ok(());
                 }
-                // One has come just now; or late, before those that are settled.
+                // A letter arrived just now, or arrived late and sorts before finished letters.
                 settled = None;
                 continue;
             };
@@ -124,7 +124,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
             if repeated(claim, rng).await?.is_none() {
                 return Err(Halt::Taken);
             }
-            // Somebody may have settled it before the key was mine.
+            // Another process may have finished it before this process claimed the key.
             let now = repeated(next, rng).await?;
             let is_it = |now: &Letter| now.envelope.id == letter.envelope.id;
             let Some(letter) = now.filter(is_it) else {
@@ -140,14 +140,14 @@ impl<H: RecordHandler> Redrive<'_, H> {
             };
             let id = letter.envelope.id;
             let settle = || self.letters.settle(&id, &deed);
-            // `None`: somebody else settled it meanwhile. It is settled.
+            // `None`: another process finished it meanwhile.
             repeated(settle, rng).await?;
             let _ = steps.send(RedriveStep::Redriven(id.clone()));
             settled = Some(id);
         }
     }
 
-    /// Handles a letter's record; waits a while for others who are working on it.
+    /// Handles a letter's record. Waits a while if another worker is processing it.
     async fn letter(
         &self,
         letter: &Letter,
@@ -160,7 +160,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         loop {
             in_flight.start();
             if in_flight.running() == 0 && self.is_over() {
-                return Err(Halt::Down("it is not gone on with".to_owned()));
+                return Err(Halt::Down("the redrive stopped before this key".to_owned()));
             }
             // The time of its claim is over.
             if in_flight.running() == 0 && in_flight.wakes().is_none() {
@@ -184,7 +184,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         }
     }
 
-    /// Whether a letter that failed is worked on further, be it only to write that down.
+    /// Whether a failed letter is still worked on, if only to record the failure.
     fn goes_on(&self, failure: &Failure, verdict: Verdict, began: Instant) -> Result<(), Halt> {
         match (failure, verdict) {
             (Failure::Unavailable(_) | Failure::Overloaded(_), _) => {
@@ -199,13 +199,13 @@ impl<H: RecordHandler> Redrive<'_, H> {
         }
     }
 
-    /// Why a letter that failed waits for an operator from now on; `None`: it does not.
+    /// Why a failed letter waits for an operator from now on; `None`: it does not.
     fn because(&self, letter: &Letter, reason: Reason) -> Option<Reason> {
         let (limits, envelope) = (self.how.limits, &letter.envelope);
         let often = envelope.attempts.made().saturating_add(1) >= limits.attempts;
         let is_over = match reason {
             Reason::Exhausted => often,
-            // The time that it waited for its dependency counts as well, so time alone does not tell.
+            // Time spent waiting for the dependency counts as well, so the age alone does not decide.
             Reason::TooOld => {
                 let age = self.how.clock.now().duration_since(envelope.written);
                 often && age.is_ok_and(|age| age >= limits.age)
@@ -215,7 +215,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         is_over.then_some(reason)
     }
 
-    /// A pipeline for one letter. A failed attempt is written into the letter.
+    /// A pipeline for one letter. A failed attempt is recorded on the letter.
     fn in_flight<'s>(
         &'s self,
         letter: &Letter,
@@ -231,7 +231,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         let rules = Rules {
             concurrency: 1,
             backoff: Backoff {
-                // Whoever is busy is asked again this often.
+                // How often a busy effect is tried again.
                 cap: how.patience * 3,
                 ..Backoff::default()
             },
@@ -262,7 +262,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         in_flight
     }
 
-    /// Adds the last attempt to the letter: it is a dead letter already.
+    /// Adds the last attempt to the letter, which is a dead letter already.
     fn note<'s>(&'s self, id: &LetterId) -> Bury<'s> {
         let (letters, id) = (self.letters, id.clone());
         Arc::new(move |failed, mut rng| {
@@ -281,13 +281,13 @@ impl<H: RecordHandler> Redrive<'_, H> {
         })
     }
 
-    /// Waits for the right to call the handler. Whatever was tried before, this is a first try: a
-    /// redrive tries no letter twice, so that it cannot multiply what is asked.
+    /// Waits for the right to call the handler. Whatever was tried before, this counts as a first
+    /// attempt: a redrive tries no letter twice, so it cannot multiply calls.
     async fn turn(&self) -> Result<Turn, Halt> {
         let mut asker = self.how.dependency.asker();
         loop {
             if self.is_over() {
-                return Err(Halt::Down("it is not gone on with".to_owned()));
+                return Err(Halt::Down("the redrive stopped before this key".to_owned()));
             }
             tokio::select! {
                 turn = asker.turn(Try::First) => return Ok(turn),
@@ -298,7 +298,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         }
     }
 
-    /// Whether no other letter is begun.
+    /// Whether no more letters are started.
     fn is_over(&self) -> bool {
         self.down.load(Ordering::Relaxed) >= DOWN_AFTER || self.how.stop.is_cancelled()
     }

@@ -1,4 +1,4 @@
-//! How dead letters are written for a pipeline, and parked keys asked about.
+//! How a pipeline's dead letters are written, and parked keys asked about.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +13,26 @@ use crate::engine::progress::Counters;
 use crate::stores::dead_letter::{Coming, DeadLetters, Fence, Letter, Written};
 use crate::stores::retry::persist;
 
-/// What came of a dead letter.
+/// The result of writing a dead letter.
 pub(crate) enum Buried {
     /// It is written, for this reason.
     As(Reason),
-    /// It was to follow others of its key, and the key is not parked any more.
+    /// It was to follow others of its key, but the key is not parked any more.
     KeyFree,
-    /// The lease under which its record was read is somebody else's.
+    /// Another worker holds the lease under which its record was read.
     LeaseLost,
 }
 
-/// Writes a dead letter until that has an answer.
+/// Writes a dead letter, retrying until there is an answer.
 pub(crate) type Bury<'a> =
     Arc<dyn Fn(Letter, fastrand::Rng) -> BoxFuture<'a, Buried> + Send + Sync + 'a>;
 
-/// Asks whether a key is parked until that has an answer.
+/// Asks whether a key is parked, retrying until there is an answer.
 pub(crate) type Ask<'a> =
     Arc<dyn Fn(ItemKey, fastrand::Rng) -> BoxFuture<'a, bool> + Send + Sync + 'a>;
 
-/// Dead letters are written into this table, again and again until it answers, each call for at most
-/// `limit`; then the copies of them that are due are sent.
+/// Writes dead letters into this table, retrying until it answers, each call for at most `limit`. Then
+/// sends the configured copies.
 pub(crate) fn into_letters<'a>(
     letters: Arc<dyn DeadLetters>,
     fence: Option<Fence>,
@@ -68,7 +68,7 @@ async fn copy(letters: &dyn DeadLetters, letter: &Letter, counters: &Counters) {
     }
 }
 
-/// Asks this table, again and again until it answers, each call for at most `limit`.
+/// Asks this table, retrying until it answers, each call for at most `limit`.
 pub(crate) fn ask<'a>(letters: Arc<dyn DeadLetters>, at: GroupTable, limit: Duration) -> Ask<'a> {
     Arc::new(move |key, rng| {
         let (letters, at) = (letters.clone(), at.clone());

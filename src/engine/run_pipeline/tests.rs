@@ -11,7 +11,7 @@ use crate::engine::dependency::{Dependency, Limits};
 use crate::engine::settings::Settings;
 use crate::stores::source::memory::{Commit, MemoryStream};
 
-/// Counts the records that it was given.
+/// Counts its records.
 #[derive(Default)]
 struct Count(AtomicUsize);
 
@@ -35,7 +35,7 @@ fn record(of: &MemoryStream, id: &str) -> Record {
     of.commit(change).0
 }
 
-/// With a handler that may act until then.
+/// With a handler that may act until this moment.
 fn in_flight(handler: &Arc<Count>, until: Instant) -> InFlight<'static, Arc<Count>> {
     let work = Work {
         at: GroupTable::new(Group::default(), "orders"),
@@ -62,7 +62,7 @@ async fn no_record_begins_once_the_right_to_act_has_ended() {
     in_flight.start();
     assert_eq!(in_flight.running(), 1);
     in_flight.turn().await;
-    // Nobody is woken meanwhile, as where the whole process was suspended.
+    // Nothing wakes it meanwhile, as if the whole process were suspended.
     in_flight.push(record(&stream, "too late"), None);
     tokio::time::advance(second).await;
     in_flight.start();

@@ -1,4 +1,4 @@
-//! What a shard task writes down of how far it came, and when.
+//! What a shard task writes about its progress, and when.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,12 +12,12 @@ use crate::engine::progress::Counters;
 use crate::stores::leases::{LeaseStore, Report};
 use crate::stores::source::StreamSource;
 
-/// A record that has waited for so long is stuck; and so long it is between two writes that tell of
-/// nothing else.
+/// A record that has waited for this long is stuck. This is also the time between two writes that
+/// report nothing else.
 const STUCK: Duration = Duration::from_secs(10);
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
-    /// The last record below which everything is settled.
+    /// The position below which everything is finished.
     pub(super) fn reached(&self) -> Position {
         match self.in_flight.pipeline.watermark() {
             Some((number, _)) => Position::After(number.clone()),
@@ -25,7 +25,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// What this shard has to tell now.
+    /// The shard's present report.
     pub(super) fn told(&self) -> Report {
         Report {
             waiting_since: self.waiting_since(),
@@ -39,8 +39,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         self.in_flight.pipeline.oldest_unfinished()
     }
 
-    /// Whether something is stuck of which the row does not tell yet. Of what does not move
-    /// it tells more seldom.
+    /// Whether a stuck record is not in the row's report yet. It is reported again at growing
+    /// intervals.
     fn has_trouble(&self) -> bool {
         let stuck = |since: &SystemTime| {
             let age = self.engine.clock.now().duration_since(*since);
@@ -53,8 +53,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         untold && self.written_at.elapsed() >= STUCK
     }
 
-    /// Whether a checkpoint is worth a write: it moved, it does not and should, or for a
-    /// twenty-fourth of the stream's retention it has only been known that there was nothing to do.
+    /// Whether a checkpoint is worth a write: it moved; it did not move and should have; or for a
+    /// twenty-fourth of the stream's retention nothing was written because there was nothing to do.
     pub(super) fn has_news(&self) -> bool {
         let refresh = self.engine.settings.timing.retention / 24;
         let (now, then) = (self.report.caught_up_at, self.written_report.caught_up_at);
@@ -65,8 +65,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         stale || self.reached() != self.written || self.has_trouble()
     }
 
-    /// Whether the stream may have trimmed something that is not settled. It has not if everything
-    /// was settled at a time from which on it still keeps everything.
+    /// Whether the stream may have trimmed an unfinished record. It has not if everything was finished
+    /// at a time from which the stream still holds all records.
     pub(super) fn may_have_lost(&self) -> bool {
         let kept = self.engine.settings.timing.retention.mul_f64(0.99);
         let age = |time| {
@@ -81,8 +81,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             .is_none_or(|time| age(time) >= kept)
     }
 
-    /// Whether nothing followed what was settled last, as far back as the stream may have trimmed. A
-    /// stream that says trimmed is believed otherwise, however young the last record seems to be.
+    /// Whether no record followed the last finished one, as far back as the stream may have trimmed. If
+    /// the stream says trimmed, that counts, however new the last record seems.
     pub(super) fn was_at_end(&self) -> bool {
         let Report {
             caught_up_at,
@@ -110,13 +110,13 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             Ok(Some(())) => Counters::add(&self.engine.progress.counters.checkpoints),
             Ok(None) => {
                 warn!(shard = %self.shard(), epoch = self.assignment.hold.epoch,
-                    "the checkpoint was refused: the lease is somebody else's now");
+                    "the checkpoint was refused: another worker holds the lease");
                 self.refused = true;
                 self.stop(Order::Abandon);
             }
             Err(error) => {
                 warn!(shard = %self.shard(), error = format!("{error:#}"),
-                    "the checkpoint may not have been written; the next one will tell");
+                    "the checkpoint may not have been written; it is written again with the next one");
                 // Written again with the next one, even if nothing moves until then.
                 self.written = Position::Horizon;
             }

@@ -1,4 +1,4 @@
-//! Where a shard ends: its children, and the gaps that trimming leaves.
+//! The end of a shard: its children, and the gaps that trimming leaves.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use crate::stores::leases::{GapRow, Hold, LeaseRow, LeaseStore, Report};
 use crate::stores::retry::{UNTIL_ANSWERED, persist};
 use crate::stores::source::{SourceError, StreamSource};
 
-/// What the row of a shard says that stands still.
-const HALTED: &str = "halted at a gap, as --on-gap says; `aftercommit gaps list` tells which, and a \
+/// What a halted shard's row says.
+const HALTED: &str = "halted at a gap, as --on-gap says; `aftercommit gaps list` shows it, and a \
     worker with --on-gap continue goes on behind it";
 
-/// How often an empty answer about children is not believed. After that the full listing decides.
+/// How often an empty answer about children is doubted. After that the full listing decides.
 const EMPTY_ANSWERS: u32 = 6;
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
-    /// Everything in the shard is settled: write that down, together with its children's leases.
+    /// Everything in the shard is finished: records that, together with its children's leases.
     pub(super) async fn finish(&mut self) -> Stopped {
         let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
         let (report, rng) = (self.report.clone(), self.rng.fork());
@@ -35,7 +35,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// Records were trimmed before they could be read: durable first, then on from the horizon.
+    /// Records were trimmed before they could be read: records the gap, then reads on from the horizon.
     pub(super) async fn gap(&mut self) -> Option<Stopped> {
         let detected = self.engine.clock.now();
         let gap = gap_row(&self.assignment.hold, self.last_read.as_ref(), detected);
@@ -51,7 +51,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         ended
     }
 
-    /// What was read before the gap is settled: the last checkpoint, and no more.
+    /// Everything before the gap is finished: writes the last checkpoint, and no more.
     pub(super) async fn halt(&mut self) -> Stopped {
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         let (hold, position, report) = (self.assignment.hold.clone(), self.reached(), self.told());
@@ -68,7 +68,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// The first record behind a gap says where the gap ends.
+    /// The first record after a gap shows where the gap ends.
     pub(super) async fn close_gap(&mut self, first_after: &SequenceNumber) -> Option<Stopped> {
         let mut gap = self.open_gap.take()?;
         gap.first_after = Some(first_after.clone());
@@ -81,7 +81,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let write = async move {
             let write = || engine.leases.record_gap(&gap, Some(&hold));
             let limit = engine.settings.timing.call_timeout();
-            persist(limit, rng, "writing a gap down", write).await
+            persist(limit, rng, "recording a gap", write).await
         };
         match self.guarded(write).await {
             Ok(Some(())) => None,
@@ -90,8 +90,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// The stream answers that the shard does not exist. If the listing agrees, whatever was not
-    /// read of it is lost, and its children go on.
+    /// The stream says that the shard does not exist. If the listing agrees, its unread records are
+    /// lost, and its children are read.
     pub(super) async fn gone(&mut self) -> Option<Stopped> {
         let (source, shard) = (self.engine.source.clone(), self.shard().clone());
         let listing = async move { source.describe(shard.label()).await };
@@ -114,10 +114,10 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// Waits for `work` while records in flight go on, unless the task has to stop before.
+    /// Waits for `work` while running records continue, unless the task has to stop before.
     pub(super) async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         tokio::pin!(work);
-        // Nothing is started meanwhile.
+        // Nothing starts meanwhile.
         self.in_flight.leave_line();
         loop {
             self.tell_turn();
@@ -151,7 +151,7 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
     let rows: Vec<_> = children
         .into_iter()
         .map(|child| LeaseRow {
-            // Whoever ends a shard goes on with its children at once.
+            // The worker that ends a shard reads its children at once.
             owner: Some(hold.owner.clone()),
             ..LeaseRow::new(child.id, child.parent, of_child).since(report.complete_until())
         })
@@ -164,14 +164,14 @@ async fn end_shard<S: StreamSource, L: LeaseStore, H>(
     }
 }
 
-/// The shortest pause between two searches for children: a child becomes visible late.
+/// The shortest pause between two searches for children, which become visible late.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Asks for the children of a shard until the answer can be believed.
+/// Asks for the children of a shard until the answer is reliable.
 ///
-/// A child becomes visible some time after its parent was closed, so an empty answer is asked for
-/// again before the full listing decides. An error other than a throttle also lets the full listing
-/// decide: a stream that has forgotten the parent refuses the question, and will always refuse it.
+/// A child becomes visible some time after its parent was closed, so an empty answer is doubted for a
+/// while before the full listing decides. An error other than throttling also lets the full listing
+/// decide: a stream that has dropped the parent will always refuse the question.
 async fn find_children<S: StreamSource, L, H>(
     engine: &Engine<S, L, H>,
     parent: &ShardId,

@@ -1,4 +1,4 @@
-//! Reading a shard on and on: pauses while it is idle, backs off when it fails, makes a new
+//! Reads a shard continuously: pauses while it is idle, backs off when reading fails, gets a new
 //! iterator when the old one expires.
 
 use std::sync::Arc;
@@ -14,22 +14,22 @@ use crate::engine::budget::{Room, Share};
 use crate::engine::progress::Counters;
 use crate::stores::source::{ShardIterator, SourceError, StreamSource};
 
-/// What a record that waits takes beside itself: its place in its lane and in the frontier, its key
-/// three times, and what is known of its attempts. `bench -- memory` compares it with the process.
+/// The memory of a waiting record besides the record itself: its place in its queue and in the
+/// watermark, three copies of its key, and its attempts. `bench -- memory` compares it with the
+/// process.
 const PLACE: usize = 900;
 
-/// How much memory a record takes that waits.
+/// The memory of a waiting record.
 pub(super) fn record_memory(record: &Record) -> usize {
     record.memory() + PLACE
 }
 
-/// One empty read proves nothing: records may lie further on. So many in a row are taken to mean
-/// that there were none.
+/// One empty read proves nothing: there may be records further on. This many in a row count as the end.
 ///
 /// Source: [GetRecords](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_streams_GetRecords.html).
 const EMPTY_READS: u32 = 5;
 
-/// A reader of one shard. It remembers what it has handed out.
+/// A reader of one shard. It remembers what it has returned.
 pub(super) struct Fetcher<S, L, H> {
     engine: Arc<Engine<S, L, H>>,
     share: Share,
@@ -43,17 +43,17 @@ pub(super) struct Fetcher<S, L, H> {
     rng: fastrand::Rng,
 }
 
-/// What reading on came to.
+/// The result of reading on.
 pub(super) enum Fetched {
-    /// The next records (at least one), with the room in memory that they take.
+    /// The next records (at least one), with their room in memory.
     Records(Vec<Record>, Room),
     /// The end of the shard, with its last records.
     End(Vec<Record>, Room),
-    /// What follows the position was trimmed. Reading goes on at the horizon.
+    /// The records after the position were trimmed. Reading continues at the horizon.
     Trimmed,
-    /// The shard is not there any more.
+    /// The shard does not exist any more.
     Gone,
-    /// Nothing new. `at_end`: so many reads were empty, the first of them at this time, that
+    /// Nothing new. `at_end`: enough reads in a row were empty, the first of them at this time, so that
     /// nothing was left to read then.
     Nothing { at_end: Option<SystemTime> },
     /// Reading failed; the next call tries again.
@@ -61,7 +61,7 @@ pub(super) enum Fetched {
 }
 
 impl Fetched {
-    /// Whether the stream answered with what follows the position, be it nothing.
+    /// Whether the stream answered with what follows the position, which can be nothing.
     pub fn has_read(&self) -> bool {
         matches!(
             self,
@@ -86,7 +86,7 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
         }
     }
 
-    /// Reads on, after the pause that is due.
+    /// Reads on, after the due pause.
     pub async fn next(mut self) -> (Self, Fetched) {
         tokio::time::sleep(self.pause).await;
         let fetched = match self.read().await {
@@ -135,7 +135,7 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
         let began = self.engine.clock.now();
         let batch = source.read(&iterator).await?;
         let bytes = batch.records.iter().map(record_memory).sum();
-        // What the batch does not need goes back at once.
+        // Room that the batch does not need is returned at once.
         room = room.take(bytes);
         if let Some(last) = batch.records.last() {
             self.position = Position::After(last.sequence_number.clone());
@@ -171,8 +171,8 @@ impl<S: StreamSource, L, H> Fetcher<S, L, H> {
         };
     }
 
-    /// The position stands and needs a new cursor: at once the first time. A stream that keeps
-    /// answering so is asked less and less often.
+    /// The position needs a new cursor: at once the first time. A stream that keeps giving this answer
+    /// is asked less and less often.
     fn restart(&mut self) {
         self.iterator = None;
         if self.failures == 0 {

@@ -1,4 +1,4 @@
-//! What reading brought, and which of it is to be handled.
+//! The result of a read, and which of its records are handled.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::engine::progress::Counters;
 use crate::stores::leases::LeaseStore;
 use crate::stores::source::StreamSource;
 
-/// Reading takes seconds at the worst; who has not read for so long cannot.
+/// A read takes seconds at worst. A shard that was not read for this long cannot be read.
 const SILENCE: Duration = Duration::from_mins(1);
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
-    /// Takes in what reading brought.
+    /// Handles the result of a read.
     pub(super) async fn fetched(&mut self, fetched: Fetched) -> Option<Stopped> {
-        // Nothing else tells that the horizon moved before the first read.
+        // Nothing else shows that the horizon moved before the first read.
         let late = self.at_horizon && self.open_gap.is_none() && self.may_have_lost();
         if late
             && fetched.has_read()
@@ -31,7 +31,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             self.read_at = Instant::now();
         }
         if self.ahead == Ahead::Gap {
-            // It lies behind the gap.
+            // It is after the gap.
             return None;
         }
         match fetched {
@@ -42,7 +42,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             Fetched::Nothing { at_end } => {
                 if self.in_flight.pipeline.is_finished() {
-                    // Whatever it was, nothing suffers from it any more.
+                    // Whatever the failure was, it no longer matters.
                     self.report.last_error = None;
                     self.report.caught_up_at = self.report.caught_up_at.max(at_end);
                 }
@@ -54,7 +54,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             Fetched::Trimmed => {
                 self.at_horizon = true;
-                // A gap without an end covers whatever is trimmed until a record is read.
+                // A gap without an end covers everything that is trimmed until a record is read.
                 if self.open_gap.is_none() && !self.was_at_end() {
                     self.gap().await
                 } else {
@@ -65,8 +65,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// Who watches must know that nothing is read, or would take silence for there being nothing to
-    /// read. The loop turns at least once in a lease's duration.
+    /// Monitoring must know that nothing is read, or silence would look like an idle shard. The loop
+    /// runs at least once in a lease duration.
     pub(super) fn note_silence(&mut self) {
         if self.wants_more()
             && self.report.last_error.is_none()

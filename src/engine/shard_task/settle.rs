@@ -1,4 +1,4 @@
-//! What the pipeline says of the records in flight, as the shard reports it.
+//! How the shard reports what the pipeline says about its records.
 
 use tracing::debug;
 
@@ -47,7 +47,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         self.ended();
     }
 
-    /// A record has ended, however.
+    /// A record has ended, in any way.
     fn ended(&mut self) {
         self.report.settled += 1;
         self.rate.add(self.began.elapsed(), 1);

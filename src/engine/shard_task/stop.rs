@@ -1,4 +1,4 @@
-//! How a shard task stops: told to, by its tenure, or because a write was refused.
+//! How a shard task stops: by an order, at the end of its tenure, or because a write was refused.
 
 use tokio::time::Instant;
 use tracing::warn;
@@ -19,7 +19,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// When stopping has taken long enough.
+    /// When stopping has taken too long.
     pub(super) fn patience(&self) -> Option<Instant> {
         self.stopping.map(|(_, limit)| limit)
     }
@@ -49,7 +49,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         self.cancel.cancel();
     }
 
-    /// Whether stopping is done: nothing is in flight any more, or it took too long.
+    /// Whether stopping is complete: nothing is in flight any more, or it took too long.
     pub(super) fn stopped(&mut self) -> Option<Stopped> {
         if self.stopping.is_none() && !self.assignment.tenure.holds() {
             self.stop(Order::Abandon);

@@ -88,7 +88,7 @@ impl Scene {
     fn complaints(&self, name: &str) -> usize {
         let log = self.folder.path().join(format!("{name}.log"));
         let log = std::fs::read_to_string(log).unwrap();
-        log.matches("what is committed is not read").count()
+        log.matches("committed changes are not read").count()
     }
 
     /// The group has begun, and three orders are mailed.

@@ -32,7 +32,7 @@ async fn the_log_says_what_was_not_begun_and_where_it_goes_on() {
     let lines: Vec<_> = lines.collect();
     assert_eq!(lines.len(), 1, "{text}");
     for told in [
-        "the time is over: what is not settled comes again",
+        "the time is over: unfinished records are delivered again",
         r#""from":"1""#,
         r#""settled":0"#,
         r#""not_settled":2"#,
