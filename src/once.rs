@@ -1,4 +1,4 @@
-//! Effects that take place once, whatever dies meanwhile.
+//! Effects that take place once, even if processes die in between.
 //!
 //! ```text
 //! preparation -> claim in the ledger -> effect -> outcome in the ledger
@@ -7,15 +7,15 @@
 //! An effect that ends before its claim certainly did not take place. After the claim every outcome is
 //! recorded: SENT, FAILED, RETRY, or AMBIGUOUS if no definite answer came. A crash between the two
 //! writes leaves a claim in the ledger. Other workers wait for as long as its claimant may live, and
-//! then record AMBIGUOUS. Nothing is performed a second time unless the ledger says so, and
+//! then record AMBIGUOUS. Nothing is performed a second time unless the ledger allows it, and
 //! [`OnAmbiguous`] decides whether it is.
 //!
-//! A caller may go away at any time: its shard moves, or its handler runs out of time. From the claim
-//! on the effect runs in a task of its own, which outlives the caller until the outcome is recorded: an
-//! effect that has not begun is dropped and recorded as not performed; one that has begun is seen
-//! through. To other workers its claim is that of a worker that lives.
+//! A caller can disappear at any time: its shard moves, or its handler times out. From the claim on,
+//! the effect runs in a task of its own, which outlives the caller until the outcome is recorded. An
+//! effect that has not begun is dropped and recorded as not performed; one that has begun is completed.
+//! Other workers treat its claim as that of a live worker.
 //!
-//! What the effect is, how it is prepared and what it answers is the caller's:
+//! The caller decides what the effect is, how it is prepared and what it answers:
 //!
 //! ```text
 //! once.perform(&key, &item, context, |attempt| async move {
@@ -71,9 +71,9 @@ pub struct OnceSettings {
     pub clock: Clock,
     /// The longest time from the claim to the moment at which the effect begins.
     pub longest_start: Duration,
-    /// The longest time from the claim to the last moment at which an answer is still awaited.
+    /// The longest time from the claim to the last moment at which an answer is still accepted.
     pub longest_effect: Duration,
-    /// How many effects the other side takes at a time.
+    /// How many effects the other side accepts at a time.
     pub at_a_time: usize,
     /// The rule that a simulation leaves out.
     pub left_out: Option<ClaimRule>,
@@ -84,7 +84,7 @@ pub struct Once<L> {
     claims: Arc<Claims<L>>,
     window: Window,
     nonces: Mutex<fastrand::Rng>,
-    /// The effects whose claim is in the ledger. They end with it.
+    /// The effects whose claim is in the ledger. Dropping this drops them.
     running: Mutex<JoinSet<()>>,
 }
 
@@ -101,14 +101,14 @@ impl<L: Ledger> Once<L> {
 
     /// Performs the effect of `key`, which is about `item`, unless the ledger says that it is done.
     ///
-    /// `effect` prepares and performs it. It may be called more than once, and its future may be
-    /// dropped, before it claims ([`EffectAttempt::point_of_no_return`]). Its `Err` is a doubt if it
-    /// comes after the effect has begun; before, the effect certainly did not take place.
+    /// `effect` prepares and performs it. It can be called more than once, and its future can be
+    /// dropped, before it claims ([`EffectAttempt::point_of_no_return`]). An `Err` after the effect has
+    /// begun is a doubt; before that, the effect certainly did not take place.
     ///
     /// # Errors
     ///
-    /// What the effect answered, and [`Failure::Busy`] while another worker performs it. The ledger may
-    /// be down; two items may have the same key.
+    /// The effect's own failure, and [`Failure::Busy`] while another worker performs it. The ledger may
+    /// be down, or two items may have the same key.
     pub async fn perform<F, E>(
         &self,
         key: &EffectKey,
@@ -128,8 +128,8 @@ impl<L: Ledger> Once<L> {
         result
     }
 
-    /// Records that the effect is deliberately not performed, for this reason. An effect that was begun
-    /// before stays as it is.
+    /// Records that the effect is deliberately not performed, for this reason. An effect that has
+    /// already begun stays as it is.
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ impl<L: Ledger> Once<L> {
             });
             match reported.await {
                 Ok(Report::Ended(result)) => return result,
-                // The row has changed what is to be performed.
+                // The row has changed what to perform.
                 Ok(Report::Again(changed)) => job = *changed,
                 Ok(Report::Panicked(panic)) => resume_unwind(panic),
                 Err(_) => break,
@@ -199,7 +199,7 @@ impl<L: Ledger> Once<L> {
         Err(Failure::Busy(LOOK_AGAIN))
     }
 
-    /// Runs in a task of its own what must not end with its caller.
+    /// Runs a performance in a task of its own, because it must not end with its caller.
     fn run(&self, performance: Performance<L>) {
         let task = crate::gate::gated(performance.run().in_current_span());
         let mut running = self.running();
@@ -207,22 +207,22 @@ impl<L: Ledger> Once<L> {
         running.spawn(task);
     }
 
-    /// Waits, at most this long, for effects whose outcome is not recorded yet, and returns how many
-    /// are left. Call it before the process ends: those become AMBIGUOUS.
+    /// Waits, at most this long, for effects whose outcome is not recorded yet. Returns how many are
+    /// left. Call it before the process ends: those become AMBIGUOUS.
     pub async fn finish(&self, limit: Duration) -> usize {
         let mut running = std::mem::take(&mut *self.running());
         let all = async { while running.join_next().await.is_some() {} };
-        // The rest is counted, and ends here.
+        // The others are counted, and dropped.
         let _ = timeout(limit, all).await;
         running.len()
     }
 
-    /// What came of it so far in this process.
+    /// The outcomes so far, in this process.
     pub fn tally(&self) -> &Tally {
         &self.claims.tally
     }
 
-    /// What was performed.
+    /// The ledger of the effects.
     pub fn ledger(&self) -> &L {
         &self.claims.rows.ledger
     }

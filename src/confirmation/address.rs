@@ -1,4 +1,4 @@
-//! Email addresses, as far as this program is willing to write to them.
+//! Email addresses, restricted to those that this program sends to.
 
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
@@ -15,18 +15,18 @@ const NAME_CHARS: usize = 100;
 /// Which domains may be mailed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Domains {
-    /// Only such with a dot, as every domain on the internet has.
+    /// Only domains with a dot, as every domain on the internet has.
     #[default]
     Dotted,
     /// Also single names such as `localhost`, for development and closed networks.
     Any,
 }
 
-/// Why an address is refused. Never repeats the address, so that it may be logged.
+/// Why an address is refused. It never contains the address, so it can be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressError {
-    /// No `@`, or nothing on one side of it.
+    /// There is no `@`, or nothing on one side of it.
     #[error("an address has the form name@example.com")]
     Form,
     /// The part before the `@`.
@@ -45,14 +45,15 @@ pub enum AddressError {
     Dotless,
 }
 
-/// Reads an address such as `name@example.com`.
+/// Parses an address such as `name@example.com`.
 ///
-/// Narrower than [RFC 5321](https://www.rfc-editor.org/rfc/rfc5321#section-4.1.2) on purpose: no IP
-/// literals, and in quotes only what may stand outside of them, too. A local part with a dot at its
-/// beginning or end, or with two in a row, as carriers have issued them, is written as a quoted string:
-/// `john.@example.com` becomes `"john."@example.com`. The local part may be beyond ASCII
-/// ([RFC 6531](https://www.rfc-editor.org/rfc/rfc6531)): then the mail server must offer SMTPUTF8.
-/// The domain is brought to its ASCII form (Punycode, [RFC 5891](https://www.rfc-editor.org/rfc/rfc5891)).
+/// Deliberately narrower than [RFC 5321](https://www.rfc-editor.org/rfc/rfc5321#section-4.1.2): no IP
+/// literals, and in quotes only characters that are allowed outside of them, too. A local part with a
+/// dot at its beginning or end, or with two in a row, as carriers have issued them, is written as a
+/// quoted string: `john.@example.com` becomes `"john."@example.com`. The local part can contain
+/// characters beyond ASCII ([RFC 6531](https://www.rfc-editor.org/rfc/rfc6531)): then the mail server
+/// must offer SMTPUTF8. The domain is converted to its ASCII form (Punycode, [RFC
+/// 5891](https://www.rfc-editor.org/rfc/rfc5891)).
 ///
 /// # Errors
 ///
@@ -67,9 +68,9 @@ pub fn parse_address(text: &str, domains: Domains) -> Result<Address, AddressErr
     Address::new(local, domain).map_err(|_| AddressError::Form)
 }
 
-/// The local part as it is written: in quotes where it is not made of atoms with single dots between
-/// them. Nothing that needs quotes for another reason is taken, so that no quote, backslash or space
-/// gets into a command or a header.
+/// The local part as written in a command: in quotes if it does not consist of atoms with single dots
+/// between them. A local part that needs quotes for another reason is refused, so that no quote,
+/// backslash or space gets into a command or a header.
 fn local_part(local: &str) -> Option<Cow<'_, str>> {
     let inner = local
         .strip_prefix('"')
@@ -86,8 +87,8 @@ fn local_part(local: &str) -> Option<Cow<'_, str>> {
     (written.len() <= 64).then_some(written)
 }
 
-/// Reads a mailbox: `Shop <orders@example.com>`, `"Shop, Inc." <orders@example.com>` or the
-/// address alone.
+/// Parses a mailbox: `Shop <orders@example.com>`, `"Shop, Inc." <orders@example.com>` or the address
+/// alone.
 ///
 /// # Errors
 ///
@@ -106,7 +107,7 @@ pub fn parse_mailbox(text: &str) -> Result<Mailbox, AddressError> {
     Ok(mailbox(Some(&name), parse_address(address, Domains::Any)?))
 }
 
-/// A mailbox whose display name cannot do harm in a header (lettre panics on CR, LF and NUL).
+/// A mailbox whose display name is safe in a header (lettre panics on CR, LF and NUL).
 pub(super) fn mailbox(name: Option<&str>, address: Address) -> Mailbox {
     let name = name.map(|name| clean_line(name, NAME_CHARS));
     Mailbox::new(name.filter(|name| !name.is_empty()), address)

@@ -4,14 +4,14 @@ use std::fmt;
 
 use minijinja::value::Value;
 
-/// The most decimal places, and the largest power of ten, that are read. DynamoDB goes to 130, where
-/// no amount of money and no quantity is.
+/// The most decimal places, and the largest power of ten, that are read. DynamoDB allows 130, far
+/// beyond any amount of money and any quantity.
 const PLACES: u32 = 38;
 
 /// An exact decimal number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Decimal {
-    /// The number without its point. The last digit is no 0 where there are decimal places.
+    /// The number without its decimal point. With decimal places, the last digit is not 0.
     mantissa: i128,
     places: u32,
 }
@@ -23,8 +23,8 @@ impl Decimal {
         places: 0,
     };
 
-    /// Reads digits with an optional sign, point and exponent, such as `-19.90`; `None` where it is
-    /// something else, or has more than 38 digits.
+    /// Parses digits with an optional sign, point and exponent, such as `-19.90`; `None` for anything
+    /// else, and for more than 38 digits.
     pub fn parse(text: &str) -> Option<Self> {
         let (text, exponent) = match text.split_once(['e', 'E']) {
             Some((text, exponent)) => (text, exponent.parse::<i32>().ok()?),
@@ -52,7 +52,7 @@ impl Decimal {
         }
     }
 
-    /// Reads a number, or a text that holds one. A binary fraction is not exact and not read.
+    /// Reads a number, or a text that contains one. A binary fraction is not exact, so it is refused.
     pub(super) fn of_value(value: &Value) -> Option<Self> {
         if let Some(text) = value.as_str() {
             return Self::parse(text.trim());
@@ -78,14 +78,14 @@ impl Decimal {
         self.places
     }
 
-    /// The number in units of `1/10^places`, if it is a whole number of them that can be counted.
+    /// The number in units of `1/10^places`, if it is a whole number of them and not too large.
     pub fn in_units(self, places: u32) -> Option<i64> {
         let power = places.checked_sub(self.places)?;
         let units = self.mantissa.checked_mul(10_i128.checked_pow(power)?)?;
         i64::try_from(units).ok()
     }
 
-    /// The same without what is left over.
+    /// The same, rounded down.
     pub(super) fn truncated(self, places: u32) -> Option<i64> {
         let Some(less) = self.places.checked_sub(places) else {
             return self.in_units(places);
@@ -93,7 +93,7 @@ impl Decimal {
         i64::try_from(self.mantissa / 10_i128.checked_pow(less)?).ok()
     }
 
-    /// The product, if it can be counted.
+    /// The product, unless it is too large.
     pub fn times(self, other: Self) -> Option<Self> {
         let mantissa = self.mantissa.checked_mul(other.mantissa)?;
         Self::of(mantissa, self.places + other.places)

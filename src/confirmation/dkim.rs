@@ -1,12 +1,11 @@
-//! A signature under each mail ([RFC 6376](https://www.rfc-editor.org/rfc/rfc6376)): the domain
-//! stands for it.
+//! The DKIM signature of each mail ([RFC 6376](https://www.rfc-editor.org/rfc/rfc6376)).
 //!
-//! It is made here and not by lettre, which signs with the time of the moment. A mail that is sent
-//! again must be the same byte for byte, so the signature bears the mail's frozen date; RSA (with
-//! PKCS #1 v1.5) and Ed25519 then give the same signature each time.
+//! It is made here and not by lettre, which signs with the present time. A mail that is sent again must
+//! be the same byte for byte, so the signature has the mail's frozen date; RSA (with PKCS #1 v1.5) and
+//! Ed25519 then give the same signature each time.
 //!
-//! Where the last server rewrites headers, its signature is the one that counts: Amazon SES puts a
-//! `Message-ID` and a `Date` of its own into each mail, and signs it itself.
+//! If the last server rewrites headers, only that server's signature counts: Amazon SES replaces
+//! `Message-ID` and `Date` in each mail, and signs it itself.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -18,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
-/// The headers that are signed where a mail has them. `From` stands twice: nobody may add another.
+/// The headers that are signed if a mail has them. `From` is listed twice, so that nobody can add
+/// another.
 ///
 /// Source: [RFC 6376, 5.4](https://www.rfc-editor.org/rfc/rfc6376#section-5.4).
 const SIGNED: [&str; 11] = [
@@ -35,14 +35,14 @@ const SIGNED: [&str; 11] = [
     "auto-submitted",
 ];
 
-/// So much of the signature on a line.
+/// How many characters of the signature are on a line.
 const LINE: usize = 70;
 
 /// Why mails cannot be signed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadDkim {
-    /// Domain or selector cannot be looked up.
+    /// Domain or selector is not a DNS name.
     #[error("{0:?} is not a DNS name: use letters, digits, hyphens and dots")]
     Name(String),
     /// The file holds no key.
@@ -79,12 +79,12 @@ impl fmt::Debug for Dkim {
 }
 
 impl Dkim {
-    /// Signs for `domain` with the private key in `pem` (PKCS #8, or PKCS #1 for RSA), whose public
-    /// half stands in the DNS at `<selector>._domainkey.<domain>`.
+    /// Signs for `domain` with the private key in `pem` (PKCS #8, or PKCS #1 for RSA). DNS has its
+    /// public key at `<selector>._domainkey.<domain>`.
     ///
     /// # Errors
     ///
-    /// [`BadDkim`] says what does not fit; it never repeats the key.
+    /// [`BadDkim`] says what is wrong, without the key.
     pub fn new(domain: &str, selector: &str, pem: &[u8]) -> Result<Self, BadDkim> {
         let ascii = idna::domain_to_ascii(domain);
         let domain = ascii.map_err(|_| BadDkim::Name(domain.to_owned()))?;
@@ -102,7 +102,7 @@ impl Dkim {
         })
     }
 
-    /// The header that signs `mail`, with its line end. It goes before all others.
+    /// The header that signs `mail`, with its line end. It must precede all other headers.
     pub(super) fn header(&self, mail: &[u8], date: SystemTime) -> anyhow::Result<String> {
         let text = String::from_utf8_lossy(mail);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -211,8 +211,8 @@ fn relaxed_value(value: &str) -> String {
     words.join(" ")
 }
 
-/// Space runs are one space, none stands at the end of a line, no empty line at the end
-/// ([RFC 6376, 3.4.4](https://www.rfc-editor.org/rfc/rfc6376#section-3.4.4)).
+/// Runs of spaces become one space; spaces at line ends and empty lines at the end are removed ([RFC
+/// 6376, 3.4.4](https://www.rfc-editor.org/rfc/rfc6376#section-3.4.4)).
 fn relaxed_body(body: &str) -> String {
     let mut relaxed = String::with_capacity(body.len());
     for line in body.split("\r\n") {

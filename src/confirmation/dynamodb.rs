@@ -1,4 +1,4 @@
-//! The orders' table read back, and the suppression list, in DynamoDB.
+//! Reads orders again from their table, and addresses from the suppression list, in DynamoDB.
 
 use std::time::SystemTime;
 
@@ -24,12 +24,12 @@ pub struct DynamoDbLookup {
 }
 
 impl DynamoDbLookup {
-    /// Looks nothing up yet.
+    /// No look-ups yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads each order back from this table, with a consistent read: one read unit for each 4 KB.
+    /// Reads each order again from this table, with a consistent read: one read unit for each 4 KB.
     ///
     /// Source: [Read consistency](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.ReadConsistency.html).
     #[must_use]
@@ -38,7 +38,7 @@ impl DynamoDbLookup {
         Self { orders, ..self }
     }
 
-    /// Mails nobody who is on this list.
+    /// Suppresses mail to the addresses on this list.
     #[must_use]
     pub fn sparing(self, list: SuppressionList) -> Self {
         let list = Some(list);
@@ -63,8 +63,8 @@ impl Lookup for DynamoDbLookup {
     }
 }
 
-/// Addresses that are not to be mailed, each by its [`address_hash`], in a table with the
-/// partition key `address`.
+/// Addresses that must not be mailed, each by its [`address_hash`], in a table with the partition key
+/// `address`.
 #[derive(Debug, Clone)]
 pub struct SuppressionList {
     table: Table,
@@ -78,7 +78,7 @@ pub struct Suppressed {
     pub hash: String,
     /// Why it is on the list.
     pub reason: String,
-    /// Since when. A row has it to the millisecond.
+    /// Since when. Rows store milliseconds.
     #[serde(with = "millis")]
     pub since: SystemTime,
 }
@@ -91,7 +91,7 @@ impl SuppressionList {
         Self { table }
     }
 
-    /// Puts an address on the list. `false`: it was on it, and its entry stays as it was.
+    /// Adds an address to the list. `false`: it was on the list already, and its entry is unchanged.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ impl SuppressionList {
         Ok(matches!(write, Write::Applied(_)))
     }
 
-    /// Takes an address off the list. Nothing happens if it is not on it.
+    /// Removes an address from the list. Does nothing if it is not on it.
     ///
     /// # Errors
     ///
@@ -126,8 +126,8 @@ impl SuppressionList {
         }
     }
 
-    /// A page of the list in no order, and where to go on. A row that is damaged is logged and left
-    /// out; its address is still not mailed.
+    /// A page of the list in no particular order, and where the next page begins. A damaged row is
+    /// logged and left out; its address is still not mailed.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ impl SuppressionList {
         let all = items.iter().filter_map(|item| {
             let read = from_row::<Suppressed>(item.clone());
             if let Err(error) = &read {
-                // A value that is not a hash may be an address that a person typed in.
+                // A value that is not a hash may be an address that a person typed.
                 let row = RowReader(item).text(ADDRESS).unwrap_or_default();
                 let is_hash = row.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let row = if is_hash { row } else { "no hash" };

@@ -1,8 +1,8 @@
-//! Jinja expressions over an item, read once and evaluated for each order.
+//! Jinja expressions over an item, compiled once and evaluated for each order.
 //!
-//! The item's attributes are names, `item` is the whole item. What is not there is undefined, which
-//! is false, equals nothing, and has no attributes; that is no error. A whole number is a number; a
-//! number with a fraction is a text, so that no digit is lost: compare it as `total|float`.
+//! The item's attributes are names; `item` is the whole item. A missing attribute is undefined: it is
+//! false, equals nothing, has no attributes, and is not an error. A whole number is a number; a number
+//! with a fraction is text, so that no digit is lost: compare it as `total|float`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::money::{Amount, Unit, money};
 use super::text::clean_line;
 use super::values::plain_map;
 
-/// The longest error of an expression that is repeated.
+/// The longest error of an expression that is shown.
 const ERROR_CHARS: usize = 300;
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -31,15 +31,15 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
-/// The filters of this program, for expressions and for templates.
+/// This program's filters, for expressions and for templates.
 pub(super) fn add_filters(environment: &mut Environment<'static>) {
     environment.add_filter("decimal", |value: &Value| amount(value, Unit::Major));
     environment.add_filter("minor", |value: &Value| amount(value, Unit::Minor));
     environment.add_filter("money", money);
 }
 
-/// `19.99|decimal` is an amount in the currency's major unit, `1999|minor` in its minor unit. Nothing
-/// stays nothing.
+/// `19.99|decimal` is an amount in the currency's major unit, `1999|minor` in its minor unit. An
+/// undefined value stays undefined.
 fn amount(value: &Value, unit: Unit) -> Result<Value, Error> {
     if value.is_undefined() || value.is_none() || value.as_str().is_some_and(str::is_empty) {
         return Ok(Value::from(()));
@@ -50,8 +50,8 @@ fn amount(value: &Value, unit: Unit) -> Result<Value, Error> {
     }
 }
 
-/// `[PK, SK]|key` is one text for the values of a key: joined with `/`, inside of a value `~0` for
-/// `~` and `~1` for `/`, so that two keys never give one text.
+/// `[PK, SK]|key` joins the values of a key to one text: with `/` between them, and within a value
+/// `~0` for `~` and `~1` for `/`, so that two keys never result in the same text.
 fn key(values: &Value) -> Result<String, Error> {
     let missing = || Error::new(ErrorKind::InvalidOperation, "a part of the key is missing");
     let mut parts = Vec::new();
@@ -62,7 +62,7 @@ fn key(values: &Value) -> Result<String, Error> {
     Ok(parts.join("/"))
 }
 
-/// A value that a key may have: a text, a number, or bytes in base64.
+/// A value that a key can have: text, a number, or bytes in base64.
 pub(super) fn key_part(value: &Value) -> Option<String> {
     match value.kind() {
         ValueKind::String => value.as_str().map(str::to_owned),
@@ -83,8 +83,7 @@ pub fn key_parts(text: &str) -> Option<Vec<String>> {
     text.split('/').map(part).collect()
 }
 
-/// An attribute as an expression: its name, or `item["its-name"]` where the name has a meaning in
-/// Jinja.
+/// An attribute as an expression: its name, or `item["its-name"]` if the name has a meaning in Jinja.
 pub fn attribute(name: &str) -> String {
     const WORDS: [&str; 14] = [
         "true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if",
@@ -110,7 +109,7 @@ pub fn attribute(name: &str) -> String {
     quoted + "\"]"
 }
 
-/// An expression, compiled.
+/// A compiled expression.
 pub struct Expression {
     source: String,
     compiled: Compiled<'static, 'static>,
@@ -127,11 +126,11 @@ pub struct ExpressionError {
 }
 
 impl Expression {
-    /// Reads an expression. An unknown filter, test or function is a mistake, too.
+    /// Compiles an expression. An unknown filter, test or function is an error, too.
     ///
     /// # Errors
     ///
-    /// [`ExpressionError`], with the column where that is known.
+    /// [`ExpressionError`], with the column if it is known.
     pub fn parse(source: &str) -> Result<Self, ExpressionError> {
         let source = source.trim();
         let refused = |error: &Error| {
@@ -160,7 +159,7 @@ impl Expression {
         &self.source
     }
 
-    /// Whether it is the same for every item.
+    /// Whether it has the same value for every item.
     pub(super) fn is_constant(&self) -> bool {
         self.compiled.undeclared_variables(false).is_empty()
     }
@@ -174,7 +173,7 @@ impl Expression {
 
     /// Whether it is true of an item.
     ///
-    /// # Errors
+    /// [`ExpressionError`] if it fails, such as a calculation with text.
     ///
     /// [`ExpressionError`] where it fails, such as a calculation with a text.
     pub fn holds(&self, item: &Item) -> Result<bool, ExpressionError> {
@@ -197,7 +196,7 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// The names that an expression over an item may use.
+/// The names that an expression over an item can use.
 pub(super) fn names(item: &HashMap<String, AttributeValue>) -> Value {
     let mut names = plain_map(item);
     names.insert("item".to_owned(), Value::from(names.clone()));
@@ -211,7 +210,7 @@ fn is_unknown(error: &Error) -> bool {
     )
 }
 
-/// An error in one line, without the item's words.
+/// An error on one line, without the item's values.
 fn told(error: &Error) -> String {
     let text = match error.detail() {
         Some(detail) if error.kind() == ErrorKind::InvalidOperation => detail.to_owned(),

@@ -1,8 +1,8 @@
-//! What is true now: the order read back, and addresses that are not to be mailed.
+//! Look-ups before a mail is sent: the order's present state, and addresses that must not be mailed.
 //!
-//! The stream carries the fact that an order was placed, the table its latest state. Both look-ups
-//! come before the claim; an order that they stop is SUPPRESSED in the ledger, with the reason, until
-//! a later record of it decides again.
+//! The stream says that an order was placed, the table has its latest state. Both look-ups come before
+//! the claim. An order that they stop is SUPPRESSED in the ledger, with the reason, until a later
+//! record of it decides again.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,24 +19,24 @@ use crate::{Failure, Record};
 /// The order as a lookup found it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Current {
-    /// Not looked up: what the record says counts.
+    /// Not looked up: use the record.
     AsRecorded,
-    /// The item as the table has it.
+    /// The item from the table.
     Item(Item),
     /// The item was deleted.
     Gone,
 }
 
-/// Looks up what is true now.
+/// Looks up the present state.
 pub trait Lookup: Send + Sync + 'static {
     /// The order with these key attributes, read consistently.
     fn order(&self, keys: &Item) -> impl Future<Output = anyhow::Result<Current>> + Send;
 
-    /// Whether the address with this [`address_hash`] is not to be mailed.
+    /// Whether the address with this [`address_hash`] must not be mailed.
     fn is_suppressed(&self, hash: &str) -> impl Future<Output = anyhow::Result<bool>> + Send;
 }
 
-/// Looks nothing up: what the record says counts, and everybody may be mailed.
+/// No look-ups: the record counts, and everybody can be mailed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AsRecorded;
 
@@ -50,22 +50,22 @@ impl Lookup for AsRecorded {
     }
 }
 
-/// How the suppression list names an address: SHA-256 (hex) of its lower-case form. Whoever reads
-/// the list cannot read addresses off it, only test one.
+/// The name of an address in the suppression list: SHA-256 (hex) of its lower-case form. A reader of
+/// the list cannot recover addresses, only test one.
 pub fn address_hash(address: &Address) -> String {
     digest(address.to_string().to_lowercase().as_bytes())
 }
 
-/// What the tables say about an order.
+/// The result of the look-ups.
 pub(super) enum Looked {
     /// Confirm this.
     Send(Arc<Order>),
-    /// Do not, for this reason.
+    /// Do not confirm, for this reason.
     Suppress(String),
 }
 
 impl<L: Ledger, K: Lookup> Confirmation<L, K> {
-    /// The order as it is now, or why it is not to be confirmed.
+    /// The present order, or why it is not confirmed.
     pub(super) async fn look(&self, record: &Record, order: Order) -> Result<Looked, Failure> {
         let now = self.lookup.order(&record.keys).await;
         let (item, order) = match now.map_err(Failure::Unavailable)? {

@@ -1,4 +1,4 @@
-//! The mail itself: the same order and the same frozen facts give the same bytes, for ever.
+//! The mail itself: the same order and the same frozen facts always give the same bytes.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -18,9 +18,9 @@ use crate::stores::ledger::EffectKey;
 
 /// The first second whose year has five digits: a `Date` header cannot show it.
 const YEAR_10000: u64 = 253_402_300_800;
-/// The longest effect key that goes into a header as it is; a longer one goes as its hash.
+/// The longest effect key that a header contains as it is. A longer one is replaced by its hash.
 const PLAIN_KEY_BYTES: usize = 200;
-/// The headers that this program writes itself, or that a name would be dangerous for.
+/// The headers that this program writes itself, or that are unsafe to set.
 const OWN_HEADERS: [&str; 15] = [
     "From",
     "Sender",
@@ -39,7 +39,7 @@ const OWN_HEADERS: [&str; 15] = [
     "Return-Path",
 ];
 
-/// What a mail takes from its first claim, so that it is the same whenever it is made again.
+/// What a mail takes from its first claim, so that it is the same whenever it is rendered again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {
     /// When the effect was first claimed: the `Date` header, to the second.
@@ -48,12 +48,12 @@ pub struct Frozen {
     pub key: EffectKey,
 }
 
-/// A mail, ready to hand over.
+/// A mail, ready to send.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mail {
-    /// The effect that it is.
+    /// The effect key.
     pub key: EffectKey,
-    /// Who gets it, and who hears of it when it bounces.
+    /// The recipient, and the sender that gets bounces.
     pub envelope: Envelope,
     /// The `Message-ID`, with its angle brackets.
     pub message_id: String,
@@ -76,8 +76,8 @@ impl Mail {
         }
     }
 
-    /// Envelope and message as the ledger keeps them: sender and recipient, a line each, an empty line,
-    /// the message.
+    /// Envelope and message as the ledger stores them: sender and recipient on a line each, an empty
+    /// line, the message.
     pub(super) fn to_payload(&self) -> Vec<u8> {
         let mut head = String::new();
         let to = self.envelope.to().iter();
@@ -89,7 +89,7 @@ impl Mail {
         [head.as_bytes(), &self.bytes].concat()
     }
 
-    /// The mail that the ledger kept.
+    /// The mail from the ledger.
     pub(super) fn of_payload(key: &EffectKey, payload: &[u8]) -> anyhow::Result<Self> {
         let end = payload.windows(2).position(|two| two == b"\n\n");
         let end = end.context("the email kept in the ledger has no envelope")?;
@@ -119,7 +119,7 @@ impl fmt::Debug for Mail {
     }
 }
 
-/// How a shop writes: its templates, its sender, where answers go.
+/// How a shop writes: its templates, its sender, its reply address.
 pub struct Letterhead {
     templates: Templates,
     from: Mailbox,
@@ -139,7 +139,7 @@ impl fmt::Debug for Letterhead {
 }
 
 impl Letterhead {
-    /// Writes as `from`, which is the envelope's sender too: it hears of bounces.
+    /// Writes as `from`, which is also the envelope's sender and so gets bounces.
     pub fn new(templates: Templates, from: Mailbox) -> Self {
         let from = address::mailbox(from.name.as_deref(), from.email);
         Self {
@@ -152,7 +152,7 @@ impl Letterhead {
         }
     }
 
-    /// Answers go there instead of to the sender.
+    /// Replies go to this address instead of the sender.
     #[must_use]
     pub fn reply_to(mut self, mailbox: Mailbox) -> Self {
         let mailbox = address::mailbox(mailbox.name.as_deref(), mailbox.email);
@@ -161,19 +161,18 @@ impl Letterhead {
         self
     }
 
-    /// Adds a header with the effect key, for a relay that drops what it has seen before, such as
+    /// Adds a header with the effect key, for a relay that drops duplicates, such as
     /// [Resend](https://resend.com/docs/dashboard/emails/idempotency-keys). A key that is not short,
-    /// visible ASCII goes as its SHA-256.
+    /// visible ASCII is replaced by its SHA-256.
     ///
     /// # Errors
     ///
-    /// When `name` is no header name
-    /// ([RFC 5322](https://www.rfc-editor.org/rfc/rfc5322#section-2.2)), or one that the mail has
-    /// anyway.
+    /// `name` is not a header name ([RFC 5322](https://www.rfc-editor.org/rfc/rfc5322#section-2.2)), or
+    /// is a header that the mail has anyway.
     pub fn idempotency_header(mut self, name: &str) -> anyhow::Result<Self> {
         ensure!(
             name.bytes().all(|b| b.is_ascii_graphic() && b != b':'),
-            "{name:?} is no header name: it may have letters, digits and hyphens"
+            "{name:?} is not a header name: use letters, digits and hyphens"
         );
         ensure!(
             !OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name)),
@@ -192,11 +191,11 @@ impl Letterhead {
         self
     }
 
-    /// The words of the mail alone.
+    /// Only the text of the mail.
     ///
     /// # Errors
     ///
-    /// When a template does not fit the order, or shows what could not be read.
+    /// A template does not fit the order, or shows a value that could not be read.
     pub fn content(&self, order: &Order) -> anyhow::Result<Content> {
         let used = |error: &&OrderError| self.templates.use_of(error.setting);
         if let Some(unreadable) = order.unreadable.iter().find(used) {
@@ -211,7 +210,7 @@ impl Letterhead {
     ///
     /// # Errors
     ///
-    /// When a template does not fit the order, or the date has no four-digit year from 1970 on.
+    /// A template does not fit the order, or the date has no four-digit year from 1970 on.
     pub fn render(&self, order: &Order, frozen: &Frozen) -> anyhow::Result<Mail> {
         let age = frozen.date.duration_since(SystemTime::UNIX_EPOCH);
         ensure!(
@@ -252,19 +251,19 @@ impl Letterhead {
     }
 }
 
-/// A mail that a machine wrote, and not as a reply:
-/// [RFC 3834](https://www.rfc-editor.org/rfc/rfc3834#section-5), so that no holiday notice comes back.
+/// Marks the mail as sent by a machine ([RFC 3834](https://www.rfc-editor.org/rfc/rfc3834#section-5)),
+/// so that nobody's absence notice answers it.
 fn auto_submitted() -> HeaderValue {
     let name = HeaderName::new_from_ascii_str("Auto-Submitted");
     HeaderValue::new(name, "auto-generated".to_owned())
 }
 
-/// Text first, HTML last: a reader shows the last that it can
-/// ([RFC 2046](https://www.rfc-editor.org/rfc/rfc2046#section-5.1.4)).
+/// Text first, HTML last: a mail reader shows the last part that it can ([RFC
+/// 2046](https://www.rfc-editor.org/rfc/rfc2046#section-5.1.4)).
 ///
-/// The boundary can be foretold from the order id, so it must not be possible to write it into a
-/// body: both parts are quoted-printable, where `=_` never occurs
-/// ([RFC 2045](https://www.rfc-editor.org/rfc/rfc2045#section-6.7)).
+/// The boundary can be predicted from the order id, so a body must not be able to contain it: both
+/// parts are quoted-printable, in which `=_` never occurs ([RFC
+/// 2045](https://www.rfc-editor.org/rfc/rfc2045#section-6.7)).
 fn alternative(text: String, html: String, hash: &str) -> MultiPart {
     let part = |kind: ContentType, body: String| {
         SinglePart::builder()
@@ -288,8 +287,8 @@ fn message_id(key: &EffectKey, domain: &str) -> String {
     format!("<{}@{domain}>", message_id_local(key))
 }
 
-/// The part before the `@` in the `Message-ID` of an effect's mail, the same in every attempt: search a
-/// mail server's log for it.
+/// The part before the `@` in the `Message-ID` of an effect's mail. It is the same in every attempt:
+/// search a mail server's log for it.
 pub fn message_id_local(key: &EffectKey) -> String {
     digest(key.as_str().as_bytes())
 }

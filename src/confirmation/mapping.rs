@@ -1,4 +1,4 @@
-//! How an item becomes an order: an expression for each thing that a mail needs.
+//! How an item becomes an order: an expression for each value that a mail needs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::text::clean_line;
 /// The longest order id, in bytes: with its prefix it still fits a partition key of the ledger
 /// ([2,048 bytes](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html#limits-partition-sort-keys)).
 const ID_BYTES: usize = 1_024;
-/// The longest name of a customer or of an article that is kept, in characters.
+/// The longest name of a customer or an article that is kept, in characters.
 const NAME_CHARS: usize = 200;
 /// The longest tag of a language, in bytes.
 const LANGUAGE_BYTES: usize = 35;
@@ -29,27 +29,27 @@ pub enum MappingError {
     /// An expression cannot be read.
     #[error("{}: {source}", .setting.name())]
     Expression {
-        /// Of which setting.
+        /// The setting.
         setting: Setting,
         /// What is wrong.
         source: ExpressionError,
     },
-    /// An expression can be read, and would not do what it is meant to.
+    /// The expression is valid, but does not do what the setting needs.
     #[error("{}: the expression {expression:?} {problem}", .setting.name())]
     Meaning {
-        /// Of which setting.
+        /// The setting.
         setting: Setting,
         /// The expression.
         expression: String,
-        /// Why not, and what to write.
+        /// What is wrong, and what to write.
         problem: &'static str,
     },
 }
 
 /// How an item becomes an [`Order`]: a Jinja expression over the item for each [`Setting`].
 ///
-/// Only the id and the email are required. A total, a currency, lines and the rest are read where
-/// they are; [`Order`] says which could not be, for a template that uses them.
+/// Only the id and the email are required. Total, currency, lines and the rest are read if they exist;
+/// [`Order`] says which of them could not be read, for a template that uses them.
 #[derive(Debug, Clone)]
 pub struct Mapping {
     expressions: BTreeMap<Setting, Arc<Expression>>,
@@ -58,11 +58,11 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The defaults, and this expression for the id.
+    /// The default mapping with this expression for the id.
     ///
     /// # Errors
     ///
-    /// [`MappingError`] where the expression does not do.
+    /// [`MappingError`] if the expression cannot be used.
     pub fn new(id: &str) -> Result<Self, MappingError> {
         let mut mapping = Self {
             expressions: BTreeMap::new(),
@@ -78,7 +78,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`MappingError`] where the expression does not do.
+    /// [`MappingError`] if the expression cannot be used.
     pub fn with(mut self, setting: Setting, expression: &str) -> Result<Self, MappingError> {
         let parsed = Expression::parse(expression);
         let parsed = parsed.map_err(|source| MappingError::Expression { setting, source })?;
@@ -93,8 +93,8 @@ impl Mapping {
         Ok(self)
     }
 
-    /// The id of a table's items: the partition key, joined with the sort key where there is one,
-    /// such as `cust-7/ORDER-1`. Two items never have one id.
+    /// The id expression for a table's items: the partition key, joined with the sort key if there is
+    /// one, such as `cust-7/ORDER-1`. Two items never have the same id.
     pub fn key_expression(partition: &str, sort: Option<&str>) -> String {
         let partition = attribute(partition);
         match sort {
@@ -103,7 +103,7 @@ impl Mapping {
         }
     }
 
-    /// The expression for the id, as it was written: two workers of a group must have the same.
+    /// The text of the expression for the id. Two workers of a group must have the same.
     pub fn id(&self) -> &str {
         self.expression(Setting::Id).map_or("", Expression::source)
     }
@@ -132,7 +132,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`OrderError`] where the id or the email cannot be read.
+    /// [`OrderError`] if the id or the email cannot be read.
     pub fn order(&self, item: &Item) -> Result<Order, OrderError> {
         let names = names(item.inner());
         let nameless = ItemReader {
@@ -187,7 +187,7 @@ impl Mapping {
     }
 }
 
-/// Why an expression would not do what it is meant to.
+/// Why an expression does not do what the setting needs.
 fn misuse(setting: Setting, expression: &Expression) -> Option<&'static str> {
     let source = expression.source();
     match setting {
@@ -253,7 +253,7 @@ impl ItemReader<'_> {
         value.map_err(|why| self.error(setting, &format!("fails: {why}")))
     }
 
-    /// The same where it need not be there. Why it fails is kept.
+    /// The same for an optional value. The reason of a failure is kept.
     fn optional(&self, setting: Setting, unreadable: &mut Vec<OrderError>) -> Option<Value> {
         match self.value(setting) {
             Ok(value) => Some(value).filter(|value| !value.is_undefined() && !value.is_none()),
@@ -311,7 +311,7 @@ impl ItemReader<'_> {
         unreadable: &mut Vec<OrderError>,
     ) -> (Vec<OrderLine>, usize) {
         let value = self.optional(Setting::Lines, unreadable);
-        // Many tables keep a mere count of articles there.
+        // Many tables only keep a count of articles there.
         let is_list = |value: &Value| value.kind() == ValueKind::Seq;
         let Some(list) = value.filter(is_list) else {
             return (Vec::new(), 0);
@@ -325,7 +325,7 @@ impl ItemReader<'_> {
         (lines, left_out)
     }
 
-    /// A line, as far as it can be read. Without a name it cannot be shown.
+    /// The readable parts of a line. Without a name it cannot be shown.
     fn line(&self, line: &Value, currency: Option<Currency>) -> Option<OrderLine> {
         let mut names: BTreeMap<String, Value> = BTreeMap::new();
         if line.kind() == ValueKind::Map {
@@ -363,7 +363,7 @@ impl ItemReader<'_> {
     }
 }
 
-/// One clean line of a text or a number; `None` where nothing is left.
+/// A text or a number as one clean line; `None` if nothing is left.
 fn line_of_text(value: &Value) -> Option<String> {
     let text = match value.as_str() {
         Some(text) => text.to_owned(),

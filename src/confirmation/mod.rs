@@ -4,9 +4,9 @@
 //! MAIL, RCPT accepted -> claim in the ledger -> DATA, message, final dot, reply -> outcome
 //! ```
 //!
-//! Whatever fails before the claim is certainly not sent. The claim, the outcome and what happens if
-//! either is lost are the business of the crate's `once`, which knows no mail: here is what a mail is
-//! made from, how it is sent, and what the mail server's answers mean.
+//! An email that fails before the claim was certainly not sent. The crate's `once` handles the claim,
+//! the outcome, and the loss of either, and knows nothing about mail. This module defines what an email
+//! is made from, how it is sent, and what the mail server's answers mean.
 
 pub mod address;
 pub mod decimal;
@@ -52,8 +52,7 @@ use crate::once::{Once, OnceSettings};
 use crate::stores::ledger::{EffectKey, Ledger, item_ref};
 use crate::{Clock, Context, Event, Failure, Record, RecordHandler};
 
-/// How many digits of the hash of an address a row of the ledger keeps: enough to tell recipients
-/// apart.
+/// How many digits of an address's hash a row of the ledger keeps: enough to distinguish recipients.
 const RECIPIENT_DIGITS: usize = 16;
 
 /// How orders are confirmed.
@@ -62,27 +61,26 @@ const RECIPIENT_DIGITS: usize = 16;
 pub struct ConfirmationSettings {
     /// How an item becomes an order.
     pub mapping: Mapping,
-    /// What to do if nobody can tell whether a mail was accepted: send it once more, unless set
-    /// otherwise.
+    /// What to do if it is unknown whether a mail was accepted. By default it is sent once more.
     pub on_ambiguous: OnAmbiguous,
     /// How long the ledger keeps a row; 401 days. An order that was committed longer ago may have been
-    /// confirmed under a row that is gone: it is rejected, not sent.
+    /// confirmed under a row that is gone, so it is rejected, not sent.
     pub retention: Duration,
-    /// The time of day: the system's, unless set otherwise.
+    /// The time of day; the system's by default.
     pub clock: Clock,
     /// The rule that a simulation leaves out.
     pub(crate) left_out: Option<ClaimRule>,
 }
 
-/// How long a stream holds its records.
+/// How long a stream keeps its records.
 ///
 /// Source: [DynamoDB Streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html).
 pub const STREAM_HOLDS: Duration = Duration::from_hours(24);
 
-/// How far back records may be replayed, unless configured otherwise.
+/// How far back records can be replayed by default.
 pub const REPLAY_HORIZON: Duration = Duration::from_hours(24 * 400);
 
-/// The ledger would forget an order that may still come again.
+/// The ledger would forget an order that may be delivered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the ledger keeps rows for {keeps_hours} hours, but an order may be delivered again for \
@@ -95,7 +93,7 @@ pub struct RetentionTooShort {
 }
 
 impl ConfirmationSettings {
-    /// Orders as the mapping reads them.
+    /// The default settings with this mapping.
     pub fn new(mapping: Mapping) -> Self {
         Self {
             mapping,
@@ -106,9 +104,9 @@ impl ConfirmationSettings {
         }
     }
 
-    /// Checks that the ledger outlives every record that may still come: those that the stream
-    /// holds, and those that are replayed from up to `replay_horizon` ago. A ledger that forgets
-    /// sooner sends a second mail. Call it before anything is read.
+    /// Checks that the ledger outlives every record that may be delivered again: those in the stream,
+    /// and those replayed from up to `replay_horizon` ago. A ledger that forgets sooner sends a second
+    /// mail. Call this before reading any record.
     ///
     /// # Errors
     ///
@@ -126,8 +124,8 @@ impl ConfirmationSettings {
     }
 }
 
-/// Sends one confirmation for each order that is inserted; lets every other change pass, unless told
-/// otherwise ([`Confirmation::of_modified_orders_too`]).
+/// Sends one confirmation for each inserted order. Ignores every other change, unless
+/// [`Confirmation::of_modified_orders_too`] is set.
 pub struct Confirmation<L, K = AsRecorded> {
     once: Once<L>,
     sender: Arc<Sender>,
@@ -140,8 +138,8 @@ pub struct Confirmation<L, K = AsRecorded> {
 }
 
 impl<L: Ledger> Confirmation<L> {
-    /// A handler that claims in `ledger` and sends over SMTP or another way. `rng` makes the nonces of
-    /// claims: seed it differently in every process.
+    /// A handler that claims in `ledger` and sends by SMTP or another transport. `rng` makes the nonces
+    /// of claims: seed it differently in every process.
     pub fn new(
         ledger: L,
         transport: impl Into<Transport>,
@@ -173,7 +171,7 @@ impl<L: Ledger> Confirmation<L> {
         }
     }
 
-    /// Looks up the current order, and the suppression list, before it claims.
+    /// Looks up the present order and the suppression list before it claims.
     #[must_use]
     pub fn looking_up<K: Lookup>(self, lookup: K) -> Confirmation<L, K> {
         Confirmation {
@@ -190,7 +188,7 @@ impl<L: Ledger> Confirmation<L> {
 }
 
 impl<L: Ledger, K: Lookup> Confirmation<L, K> {
-    /// Does not confirm orders of which the expression is true.
+    /// Does not confirm orders for which the expression is true.
     #[must_use]
     pub fn suppressing(self, when: Expression) -> Self {
         let suppress_when = Some(when);
@@ -200,16 +198,16 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         }
     }
 
-    /// Only of items that are wanted: lets every other pass, as if a filter had held it back. An item
-    /// of which that cannot be told is rejected.
+    /// Confirms only wanted items and ignores the others, as if a filter had excluded them. An item for
+    /// which the expression fails is rejected.
     #[must_use]
     pub fn wanting(self, wanted: Wanted) -> Self {
         Self { wanted, ..self }
     }
 
-    /// Also of modified items, such as orders that are paid later: each is still confirmed once. Let
-    /// only those changes come that are meant ([`Consumer::filters`](crate::Consumer::filters)), or any
-    /// change of an old order that the ledger does not know sends a mail.
+    /// Also confirms modified items, such as orders that are paid later; each is still confirmed once.
+    /// Filter the changes ([`Consumer::filters`](crate::Consumer::filters)), or any change of an old
+    /// order that is not in the ledger sends a mail.
     #[must_use]
     pub fn of_modified_orders_too(self) -> Self {
         let events = &[Event::Insert, Event::Modify];
@@ -229,13 +227,13 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
         self.once.tally()
     }
 
-    /// Waits, at most this long, for mails whose outcome is not recorded yet, and returns how many are
+    /// Waits, at most this long, for mails whose outcome is not recorded yet. Returns how many are
     /// left. Call it before the process ends: those become AMBIGUOUS.
     pub async fn finish(&self, limit: Duration) -> usize {
         self.once.finish(limit).await
     }
 
-    /// What was sent.
+    /// The ledger of the sent mails.
     pub fn ledger(&self) -> &L {
         self.once.ledger()
     }
@@ -249,7 +247,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
                 record.view
             )));
         };
-        // Without an order's id the key is what names the item.
+        // Without an order's id, the key identifies the item.
         let named = |error: anyhow::Error| {
             let item = item_ref("", &record.keys, None).key;
             Failure::Reject(error.context(format!("item {item}")))

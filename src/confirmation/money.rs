@@ -16,10 +16,10 @@ impl Currency {
     /// The euro.
     pub const EUR: Self = Self(*b"EUR");
 
-    /// Reads a code in any case; `None` when it is not three ASCII letters.
+    /// Parses a code in any case; `None` if it is not three ASCII letters.
     ///
-    /// Codes that this version does not know are taken too, so that a new currency needs no new
-    /// release; they count two decimal places.
+    /// Codes that this version does not know are accepted, so that a new currency needs no new release.
+    /// They have two decimal places.
     pub fn parse(text: &str) -> Option<Self> {
         let code: [u8; 3] = text.as_bytes().try_into().ok()?;
         let letters = code.iter().all(u8::is_ascii_alphabetic);
@@ -31,8 +31,8 @@ impl Currency {
         std::str::from_utf8(&self.0).unwrap_or("XXX")
     }
 
-    /// How many decimal places the major unit has: 2, but for the currencies that
-    /// [ISO 4217 list one](https://www.six-group.com/en/products-services/financial-information/data-standards.html)
+    /// How many decimal places the major unit has: 2, except for currencies to which [ISO 4217 list
+    /// one](https://www.six-group.com/en/products-services/financial-information/data-standards.html)
     /// gives another number of minor units.
     pub fn decimal_places(self) -> usize {
         match &self.0 {
@@ -59,19 +59,18 @@ impl fmt::Debug for Currency {
 
 /// An amount: shows as `EUR 1,299.00`.
 ///
-/// In templates it prints the same, and has `.minor` (the number 129900), `.amount`
-/// (`1299.00`, no grouping) and `.currency` (`EUR`) for a spelling of your own.
+/// In templates it prints the same, and has `.minor` (the number 129900), `.amount` (`1299.00`, no
+/// grouping) and `.currency` (`EUR`) for a format of your own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Money {
     /// In the currency's minor unit: 129900 is EUR 1,299.00, but JPY 129,900.
     pub minor: i64,
-    /// Of which currency.
+    /// The currency.
     pub currency: Currency,
 }
 
 impl Money {
-    /// `quantity` times this amount; `None` if that is not a whole number of minor units, or too much
-    /// to count.
+    /// `quantity` times this amount; `None` if that is not a whole number of minor units, or too large.
     pub fn times(self, quantity: Decimal) -> Option<Self> {
         let minor = Decimal::from(self.minor).times(quantity)?.in_units(0)?;
         Some(Self { minor, ..self })
@@ -118,7 +117,7 @@ impl Object for Money {
         }
     }
 
-    // Even nothing is an amount: without this, a total would count as an empty map, so as false.
+    // Zero is an amount, too: without this, a total would count as an empty map, and so as false.
     fn is_true(self: &Arc<Self>) -> bool {
         true
     }
@@ -128,7 +127,7 @@ impl Object for Money {
     }
 }
 
-/// In which unit an amount was written.
+/// The unit in which an amount was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     /// 19.99 is EUR 19.99.
@@ -137,7 +136,7 @@ pub(super) enum Unit {
     Minor,
 }
 
-/// An amount whose currency is not known yet, such as `19.99|decimal` and `1999|minor` give.
+/// An amount without a currency yet, as `19.99|decimal` and `1999|minor` produce it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Amount {
     number: Decimal,
@@ -145,7 +144,7 @@ pub(super) struct Amount {
 }
 
 impl Amount {
-    /// Reads a number, or a text that holds one; else says what was expected.
+    /// Reads a number, or a text that contains one. An error says what was expected.
     pub(super) fn of(value: &Value, unit: Unit) -> Result<Self, String> {
         let read = Decimal::of_value(value);
         let whole = |number: &Decimal| unit == Unit::Major || number.places() == 0;
@@ -162,7 +161,7 @@ impl Amount {
         Err(format!("found {}; expected {expected}", describe(value)))
     }
 
-    /// The amount in a currency, never rounded; else says what is wrong.
+    /// The amount in a currency, never rounded. An error says what is wrong.
     pub(super) fn money(self, currency: Currency) -> Result<Money, String> {
         let places = u32::try_from(currency.decimal_places()).unwrap_or(u32::MAX);
         let units = if self.unit == Unit::Major { places } else { 0 };
@@ -190,8 +189,8 @@ impl Object for Amount {
     }
 }
 
-/// The filter `money`: an amount in the order's currency, or in one that is named. A bare number is
-/// in minor units.
+/// The filter `money`: an amount in the order's currency, or in a given one. A bare number is in minor
+/// units.
 pub(super) fn money(state: &State, value: &Value, currency: Option<&str>) -> Result<Value, Error> {
     let refused = |problem: String| Error::new(ErrorKind::InvalidOperation, problem);
     if value.is_undefined() || value.is_none() || value.downcast_object_ref::<Money>().is_some() {
@@ -219,7 +218,7 @@ pub(super) fn money(state: &State, value: &Value, currency: Option<&str>) -> Res
         .map_err(refused)
 }
 
-/// What a value is, for a message: numbers with their digits, texts without their words.
+/// Describes a value for a message: numbers with their digits, texts without their content.
 pub(super) fn describe(value: &Value) -> String {
     use minijinja::value::ValueKind as Kind;
     if let Some(amount) = value.downcast_object_ref::<Amount>() {

@@ -10,30 +10,30 @@ use super::decimal::Decimal;
 use super::money::{Currency, Money};
 use super::setting::Setting;
 
-/// Why an item, or a part of it, cannot be read. Names the order and the setting, never an address.
+/// Why an item, or a part of it, cannot be read. It names the order and the setting, never an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("order {order}: {}, from the expression {expression:?}, {problem}", .setting.name())]
 pub struct OrderError {
     /// The order's id, or `(without id)`.
     pub order: String,
-    /// What was to be read.
+    /// The setting.
     pub setting: Setting,
-    /// By which expression.
+    /// The expression.
     pub expression: String,
     /// What is wrong with it.
     pub problem: String,
 }
 
-/// What one line of the order says.
+/// One line of the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderLine {
     /// The article.
     pub name: String,
-    /// How many: 1 if the order does not say, `None` if what it says is not a number.
+    /// The quantity: 1 if the order does not say, `None` if it is not a number.
     pub quantity: Option<Decimal>,
-    /// What one costs, where the order says it; negative for a rebate.
+    /// The unit price, if the order has it; negative for a rebate.
     pub unit_price: Option<Money>,
-    /// What all of them cost, where that is a whole number of minor units.
+    /// The price of the line, if it is a whole number of minor units.
     pub price: Option<Money>,
 }
 
@@ -42,29 +42,29 @@ pub struct OrderLine {
 pub struct Order {
     /// The id, unique among the orders of the table.
     pub id: String,
-    /// Where the confirmation goes.
+    /// The customer's address.
     pub email: Address,
     /// The customer's name, one clean line.
     pub name: Option<String>,
-    /// What the customer pays, where order and currency say it.
+    /// What the customer pays, if order and currency say it.
     pub total: Option<Money>,
-    /// In which currency.
+    /// The currency.
     pub currency: Option<Currency>,
     /// The lines that can be shown.
     pub lines: Vec<OrderLine>,
-    /// How many lines cannot.
+    /// How many lines cannot be shown.
     pub lines_left_out: usize,
     /// The customer's language, such as `de`.
     pub language: Option<String>,
-    /// Where the customer's answer goes, if not where all answers go.
+    /// Where the customer's reply goes, if not to the general reply address.
     pub reply_to: Option<Mailbox>,
-    /// What is there and cannot be read: for whom needs it, this is why.
+    /// Why values could not be read, for templates that need them.
     pub unreadable: Vec<OrderError>,
     pub(super) item: Option<Item>,
 }
 
 impl Order {
-    /// A made-up order, to look at templates and to test the way to a mailbox with.
+    /// A made-up order, to look at templates and to test the way to a mailbox.
     pub fn sample(email: Address) -> Self {
         let currency = Currency::EUR;
         let line = |name: &str, quantity: i64, minor| {
@@ -99,7 +99,7 @@ impl Order {
     }
 }
 
-/// Names the order and nothing of the customer.
+/// Shows the order's id, and nothing about the customer.
 impl fmt::Debug for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Order")

@@ -1,4 +1,4 @@
-//! What became of a mail, in the words of the ledger and of the engine.
+//! How a mail ended, for the ledger and the engine.
 
 use anyhow::anyhow;
 
@@ -6,7 +6,7 @@ use super::smtp::{Cause, Delivery, Refusal, Reply, SendStage};
 use crate::engine::handler::Failure;
 use crate::once::{LOOK_AGAIN, Outcome};
 
-/// The mail server did not take the envelope: nothing was claimed, nothing sent.
+/// The mail server did not accept the envelope: nothing was claimed, nothing sent.
 pub(super) fn not_offered(order: &str, refusal: Refusal) -> Outcome {
     let about_the_mail = refusal.is_about_the_mail();
     let (permanent, about_the_order) = (refusal.is_permanent(), refusal.is_about_the_order());
@@ -29,7 +29,7 @@ pub(super) fn not_offered(order: &str, refusal: Refusal) -> Outcome {
     }
 }
 
-/// What became of a mail whose envelope the mail server took.
+/// How a mail ended after the mail server accepted its envelope.
 pub(super) fn delivered(order: &str, delivery: Delivery) -> Outcome {
     match delivery {
         Delivery::Accepted(reply) => Outcome::Done(reply.words()),
@@ -51,7 +51,7 @@ pub(super) fn delivered(order: &str, delivery: Delivery) -> Outcome {
             let error = anyhow!("order {order}: {reply}");
             let failure = match (stage, why) {
                 (_, Cause::NotAllowed) => Failure::Busy(LOOK_AGAIN),
-                // The connection, not the message.
+                // The cause is the connection, not the message.
                 (SendStage::Data | SendStage::Call, _) => Failure::Unavailable(error),
                 _ => Failure::Retry(error),
             };
@@ -63,7 +63,7 @@ pub(super) fn delivered(order: &str, delivery: Delivery) -> Outcome {
     }
 }
 
-/// The server takes no mail from here now, or takes fewer.
+/// The server accepts no mail from here now, or fewer mails.
 fn held_back(reply: &Reply, error: anyhow::Error) -> Failure {
     if reply.throttles() && !reply.exhausts_quota() {
         Failure::Overloaded(error)

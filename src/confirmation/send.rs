@@ -1,4 +1,4 @@
-//! One mail on its way: envelope, claim, message, reply.
+//! Sends one mail: envelope, claim, message, reply.
 
 use super::mail::{Frozen, Letterhead, Mail};
 use super::order::Order;
@@ -41,8 +41,8 @@ impl Sender {
         Ok(delivered(&order.id, delivery))
     }
 
-    /// The mail as of the first claim, or as of now if there was none; while an earlier claim is in
-    /// doubt, its own mail if that was kept.
+    /// The mail with the date of the first claim, or of now if there was none. While an earlier claim
+    /// is in doubt, its own mail if that was kept.
     fn mail(&self, order: &Order, key: EffectKey, attempt: &EffectAttempt) -> anyhow::Result<Mail> {
         if let Some(payload) = attempt.to_repeat() {
             return Mail::of_payload(&key, payload);

@@ -1,12 +1,12 @@
 //! The second transport: the API of Amazon SES, version 2.
 //!
-//! One call takes envelope and message, so the claim comes right before the call. Its outcome has the
-//! code that the SMTP interface of SES would answer: 250, 554 for a mail that SES will never take, 454
-//! if the rate or the account does not allow it now.
+//! One call contains envelope and message, so the claim comes right before the call. Outcomes have the
+//! codes of the SMTP interface of SES: 250, 554 for a mail that SES will never accept, 454 if the rate
+//! or the account does not allow it now.
 //!
-//! Two things differ from SMTP. SES puts a `Message-ID` and a `Date` of its own into every mail
-//! ([header fields](https://docs.aws.amazon.com/ses/latest/dg/header-fields.html)), so the
-//! recipient cannot recognise a mail that is sent again. And the call has no idempotency token
+//! Two things differ from SMTP. SES sets its own `Message-ID` and `Date` in every mail ([header
+//! fields](https://docs.aws.amazon.com/ses/latest/dg/header-fields.html)), so the recipient cannot
+//! recognise a mail that is sent again. And the call has no idempotency token
 //! ([SendEmail](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html)): the SDK
 //! must not repeat it, and does not. Each mail carries the effect as a tag, which SES repeats in its
 //! [events](https://docs.aws.amazon.com/ses/latest/dg/event-publishing-send-email.html): search them
@@ -34,9 +34,9 @@ use super::mail::{Mail, message_id_local};
 use super::smtp::{Cause, Delivery, Refusal, Reply, SendStage, ascii_domain};
 use crate::stores::ledger::EffectKey;
 
-/// For the whole call. Shorter makes duplicates.
+/// The timeout of the whole call. A shorter one causes duplicates.
 const LIMIT: Duration = Duration::from_mins(1);
-/// For the connection.
+/// The timeout of the connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// The longest name or value of a tag
 /// ([MessageTag](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_MessageTag.html)).
@@ -51,8 +51,8 @@ pub struct Ses {
 }
 
 impl Ses {
-    /// Sends through `client`. Its settings for retries and timeouts do not count: a mail is one
-    /// call of at most a minute.
+    /// Sends through `client`. The client's settings for retries and timeouts are ignored: a mail is
+    /// one call of at most a minute.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -61,7 +61,7 @@ impl Ses {
         }
     }
 
-    /// Mails go by this configuration set, which says where their events go.
+    /// Uses this configuration set, which says where events about mails go.
     #[must_use]
     pub fn configuration_set(self, name: Option<String>) -> Self {
         let configuration_set = name;
@@ -81,7 +81,7 @@ impl Ses {
         self.limit
     }
 
-    /// Only local parts in ASCII can be mailed.
+    /// Only ASCII local parts can be mailed.
     pub(super) fn offer(&self, envelope: &Envelope) -> Result<Self, Refusal> {
         let from = envelope.from().map(|from| (from, SendStage::Mail));
         let to = envelope.to().iter().map(|to| (to, SendStage::Rcpt));
@@ -106,7 +106,8 @@ impl Ses {
             return Delivery::NotSent { stage, why };
         }
         let left = Left::default();
-        // The SDK merges these with the client's: a limit that is not set here would be the client's.
+        // The SDK merges these with the client's: a limit that is not set here would come from the
+        // client.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT.min(self.limit / 2))
             .read_timeout(self.limit)
@@ -175,8 +176,8 @@ impl Ses {
     }
 }
 
-/// The tag that names the effect: its kind, and its id. If a tag cannot hold the id, it has the local part
-/// of the `Message-ID`.
+/// The tag that names the effect: its kind and its id. If a tag cannot hold the id, it has the local
+/// part of the `Message-ID`.
 fn tag(key: &EffectKey) -> (String, String) {
     let fits = |text: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
@@ -189,7 +190,7 @@ fn tag(key: &EffectKey) -> (String, String) {
     }
 }
 
-/// SES takes domains in ASCII, and no other local parts
+/// SES accepts only domains and local parts in ASCII
 /// ([SendEmail](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html)).
 fn spelled(address: &Address, stage: SendStage) -> Result<String, Refusal> {
     if !address.user().is_ascii() {
@@ -209,8 +210,8 @@ fn accepted(answer: &SendEmailOutput) -> Delivery {
     }
 }
 
-/// What a definite refusal means. A failure on the server's side is not one: the mail may have been taken
-/// before it.
+/// What a definite refusal means. A failure on the server's side is not definite: the mail may have
+/// been accepted before it.
 ///
 /// Source: [SendEmail, errors](https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html#API_SendEmail_Errors).
 fn refusal(status: u16, error: &SendEmailError) -> Result<Delivery, Cause> {
@@ -228,7 +229,7 @@ fn refusal(status: u16, error: &SendEmailError) -> Result<Delivery, Cause> {
             Ok(Delivery::Deferred(Reply::told(454, &words)))
         }
         _ if throttled => Ok(Delivery::Deferred(Reply::told(454, &words))),
-        // The account or its settings, not this mail.
+        // The cause is the account or its settings, not this mail.
         _ if (400..500).contains(&status) => Ok(Delivery::NotSent {
             stage: SendStage::Call,
             why: Cause::Reply(Reply::told(454, &words)),
@@ -237,7 +238,7 @@ fn refusal(status: u16, error: &SendEmailError) -> Result<Delivery, Cause> {
     }
 }
 
-/// Whether the connection was never there, so that nothing can have been sent over it.
+/// Whether there was never a connection, so that nothing can have been sent over it.
 fn never_connected(error: &SdkError<SendEmailError>) -> bool {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -250,7 +251,7 @@ fn never_connected(error: &SdkError<SendEmailError>) -> bool {
     false
 }
 
-/// The last of its reasons, which is the first thing that happened.
+/// The innermost reason, which is the first cause.
 fn told(error: &SdkError<SendEmailError>) -> String {
     let mut last: &(dyn Error + 'static) = error;
     while let Some(source) = last.source() {
@@ -259,7 +260,7 @@ fn told(error: &SdkError<SendEmailError>) -> String {
     last.to_string()
 }
 
-/// Whether the request was on its way: credentials found, signed, handed to the network.
+/// Whether the request had started: credentials found, signed, passed to the network.
 #[derive(Debug, Clone, Default)]
 struct Left(Arc<AtomicBool>);
 

@@ -1,34 +1,34 @@
-//! What is read from an item.
+//! The values that are read from an item.
 
-/// What is read from an item, each by an expression of its own.
+/// A value that is read from an item, by its own expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Setting {
-    /// What one email is sent for.
+    /// The id: one email is sent for each.
     Id,
-    /// Where it goes.
+    /// The customer's address.
     Email,
     /// The customer's name.
     Name,
     /// What the customer pays.
     Total,
-    /// In which currency.
+    /// The currency.
     Currency,
     /// The lines of the order.
     Lines,
-    /// Of a line: the article.
+    /// The article of a line.
     LineName,
-    /// Of a line: how many.
+    /// The quantity of a line.
     LineQuantity,
-    /// Of a line: what one costs.
+    /// The unit price of a line.
     LinePrice,
     /// The customer's language.
     Language,
-    /// Where the customer's answer goes.
+    /// Where the customer's reply goes.
     ReplyTo,
 }
 
 impl Setting {
-    /// All of them.
+    /// All settings.
     pub const ALL: [Self; 11] = [
         Self::Id,
         Self::Email,
@@ -43,7 +43,7 @@ impl Setting {
         Self::ReplyTo,
     ];
 
-    /// Its name: that of its flag, and in a file.
+    /// Its name, in flags and in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Id => "id",
@@ -60,7 +60,7 @@ impl Setting {
         }
     }
 
-    /// The expression where none is set. The default id is the table's key.
+    /// The default expression. The default id is the table's key.
     pub(super) fn default(self) -> &'static str {
         match self {
             Self::Id => "id",

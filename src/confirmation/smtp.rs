@@ -1,19 +1,19 @@
-//! The SMTP transport: offers a mail, and reports exactly what became of it.
+//! The SMTP transport: offers a mail, and reports exactly how it ended.
 //!
 //! A mail takes two steps, with the caller's claim between them:
 //!
-//! 1. [`Smtp::offer`] goes as far as the server's acceptance of the recipient. Whatever fails
-//!    here, the mail is certainly not sent.
+//! 1. [`Smtp::offer`] continues until the server accepts the recipient. If anything fails here, the
+//!    mail is certainly not sent.
 //! 2. [`SmtpOffer::deliver`] sends the message and waits for the reply to the final dot. Its
 //!    [`Delivery`] says accepted, refused, deferred, certainly not sent, or unknown.
 //!
-//! Where the server offers PIPELINING
-//! ([RFC 2920](https://www.rfc-editor.org/rfc/rfc2920)), MAIL and RCPT travel together, and the
-//! envelope of a send that waits for a connection rides behind the dot of the mail before it: a
-//! mail then costs two round trips. Nothing rides behind a dot that may not be sent yet.
+//! If the server offers PIPELINING ([RFC 2920](https://www.rfc-editor.org/rfc/rfc2920)), MAIL and RCPT
+//! are sent together, and the envelope of a send that waits for a connection is sent directly after the
+//! dot of the mail before it: a mail then costs two round trips. Nothing follows a dot that must not be
+//! sent yet.
 //!
-//! Every future may be dropped at any await. Before the final dot that means not sent; a
-//! connection with an unread reply is closed, never reused.
+//! Every future can be dropped at any await. Before the final dot that means not sent. A connection
+//! with an unread reply is closed, never reused.
 
 mod connection;
 mod dial;
@@ -47,11 +47,11 @@ pub use stage::{Cause, Delivery, Refusal, SendStage};
 pub(super) use wire::ascii_domain;
 use wire::{Flight, Stuffed};
 
-/// So long the send that rides behind a dot waits for that dot's reply before it looks for
+/// How long a send that follows another mail's dot waits for the reply to that dot before it looks for
 /// another connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a farewell may take.
+/// How long QUIT may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A mail server and the connections to it. Clones share them.
@@ -73,12 +73,12 @@ pub struct SmtpOffer {
 }
 
 impl Smtp {
-    /// Prepares the way to a server; connects to nothing yet.
+    /// Prepares for a server, without connecting yet.
     ///
     /// # Errors
     ///
-    /// [`BadSettings`] when root certificates cannot be read or there are none, or when the EHLO
-    /// name is not a name.
+    /// [`BadSettings`] if root certificates cannot be read or there are none, or if the EHLO name is
+    /// not a name.
     pub fn new(settings: SmtpSettings) -> Result<Self, BadSettings> {
         let odd = |c: char| c.is_whitespace() || c.is_control();
         if let Some(name) = &settings.hello
@@ -104,21 +104,20 @@ impl Smtp {
         &self.0.settings
     }
 
-    /// Waits for a connection, then goes as far as the server's acceptance of sender and every
-    /// recipient.
+    /// Waits for a connection, then continues until the server accepts the sender and every recipient.
     ///
     /// # Errors
     ///
-    /// [`Refusal`]: the mail is certainly not sent. It says at which step it ended, and whether
-    /// that is about this mail or about the server.
+    /// [`Refusal`]: the mail is certainly not sent. It says at which step it ended, and whether the
+    /// cause is this mail or the server.
     pub async fn offer(&self, envelope: &Envelope) -> Result<SmtpOffer, Refusal> {
         let settings = &self.0.settings;
-        // An idle connection may be dead without a sign; then a fresh one is opened.
+        // An idle connection may be dead without a sign; then a new one is opened.
         for _ in 0..=settings.max_connections {
             let attempt = match self.0.pool.get(envelope).await {
                 Got::Slot(slot) => match self.open(slot).await? {
                     Some(connection) => return self.accepted(connection, envelope).await,
-                    // Again, with a secret that has changed.
+                    // Once more, with a changed secret.
                     None => continue,
                 },
                 Got::Used(connection) => self.reuse(connection, envelope).await,
@@ -224,8 +223,8 @@ impl Smtp {
         }
     }
 
-    /// Keeps a connection for the next mail, unless the server put this one off: a session may have a
-    /// limit, and one node of several may be sick. The next try is made on another connection.
+    /// Keeps a connection for the next mail, unless the server deferred this one: a session may have a
+    /// limit, and one of several nodes may be sick. The next attempt uses another connection.
     fn keep(&self, connection: Connection, reply: &Reply) {
         if reply.class() != Class::NotNow {
             self.0.pool.put_back(connection);
@@ -241,7 +240,7 @@ impl Smtp {
 }
 
 impl SmtpOffer {
-    /// How many bytes the server takes, if it says so
+    /// The largest message that the server accepts in bytes, if it says so
     /// ([RFC 1870](https://www.rfc-editor.org/rfc/rfc1870)).
     pub(super) fn most_bytes(&self) -> Option<u64> {
         self.connection.as_ref()?.server.size
@@ -250,7 +249,7 @@ impl SmtpOffer {
     /// Sends the message and waits for the reply to its final dot, up to 10 minutes.
     ///
     /// `may_pass` is asked right before DATA ([`SendStage::Data`]) and again right before the final dot
-    /// leaves ([`SendStage::AfterDot`]); once it says no, the mail is certainly not sent. `mail` is
+    /// is sent ([`SendStage::AfterDot`]). Once it says no, the mail is certainly not sent. `mail` is
     /// 7-bit text with headers and body.
     ///
     /// Dropping this future closes the connection; whether the mail was accepted is then unknown.
@@ -325,7 +324,7 @@ impl Smtp {
         })
     }
 
-    /// Waits for the reply to the final dot and passes the connection on.
+    /// Waits for the reply to the final dot, and passes the connection on.
     async fn verdict(&self, mut connection: Connection, rider: Option<Waiter>) -> Delivery {
         let stage = SendStage::AfterDot;
         let limit = self.0.settings.timeouts.after_dot;
@@ -357,7 +356,7 @@ impl Smtp {
         match rider {
             _ if reply.closes() => {}
             Some(waiter) => waiter.hand_over(connection),
-            // Replies to an envelope that nobody waits for any more are on their way.
+            // Replies to an envelope that nobody waits for any more may still arrive.
             None if carries => {}
             None => self.keep(connection, &reply),
         }
@@ -365,7 +364,7 @@ impl Smtp {
     }
 }
 
-/// All its replies are read, so the connection can carry another mail, after RSET.
+/// All replies are read, so the connection can carry another mail, after RSET.
 impl Drop for SmtpOffer {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {

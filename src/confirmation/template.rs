@@ -1,4 +1,4 @@
-//! The words of the mail: three templates, built in or your own.
+//! The text of the mail: three templates, built in or custom.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -27,26 +27,26 @@ const BUILT_IN: [(&str, &str); 3] = [
     (HTML, include_str!("templates/body.html")),
 ];
 
-/// The longest subject, in characters: well below the 998 bytes of a line
-/// ([RFC 5322](https://www.rfc-editor.org/rfc/rfc5322#section-2.1.1)), whatever its words are.
+/// The longest subject, in characters: well below the 998 bytes of a line ([RFC
+/// 5322](https://www.rfc-editor.org/rfc/rfc5322#section-2.1.1)) with any characters.
 const SUBJECT_CHARS: usize = 200;
-/// The largest body, in bytes. Mail readers cut long before: Gmail at about 100 KB.
+/// The largest body, in bytes. Mail readers cut much earlier: Gmail at about 100 KB.
 const BODY_BYTES: usize = 512 * 1024;
 
 /// The templates of the confirmation, in [minijinja](https://docs.rs/minijinja) (Jinja2).
 ///
-/// `subject.txt` (one line), `body.txt` and `body.html`; for an order whose language is `de-AT`
-/// `body.de-AT.txt` or `body.de.txt` in place of `body.txt`, where there is such a file. They see
-/// `order` (every attribute of the item, and over them what the mapping read: `id`, `email`, `name`,
-/// `total`, `currency`, `language`, `lines` with `name`, `quantity`, `unit_price`, `price`, and
-/// `more_lines`, the number of lines that are not listed), `item` (the item as the table has it)
-/// and `shop` (`name`, `email`). `order.shipping|money` shows an attribute of your own as an amount in
-/// the order's currency: minor units, or `order.shipping|decimal|money` for `4.90`. `body.html` is
-/// escaped by itself; to print what is not there is an error, to ask for it (`{% if order.coupon %}`)
-/// is not. Line breaks behind a `{% block %}`, and blanks before one, are not part of the text.
+/// `subject.txt` (one line), `body.txt` and `body.html`; for an order whose language is `de-AT`,
+/// `body.de-AT.txt` or `body.de.txt` replaces `body.txt` if it exists. They see `order` (every
+/// attribute of the item, overridden by what the mapping read: `id`, `email`, `name`, `total`,
+/// `currency`, `language`, `lines` with `name`, `quantity`, `unit_price`, `price`, and `more_lines`,
+/// the number of lines that are not listed), `item` (the item from the table) and `shop` (`name`,
+/// `email`). `order.shipping|money` shows an attribute of your own as an amount in the order's
+/// currency, from minor units; use `order.shipping|decimal|money` for `4.90`. `body.html` is escaped
+/// automatically. Printing an undefined value is an error; testing for it (`{% if order.coupon %}`) is
+/// not. Line breaks after a `{% block %}`, and spaces before one, are not part of the text.
 pub struct Templates {
     environment: Environment<'static>,
-    /// Where those templates come from that are not built in.
+    /// The directory of the templates that are not built in.
     files: BTreeMap<String, PathBuf>,
     /// The names that they use, such as `order.total`.
     names: BTreeSet<String>,
@@ -63,7 +63,7 @@ pub struct Content {
     pub html: String,
 }
 
-/// Tells the sizes and none of the words.
+/// Shows the sizes, and none of the text.
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Content")
@@ -73,12 +73,12 @@ impl fmt::Debug for Content {
     }
 }
 
-/// A template that does not do. One line, naming the file, the line and the mistake.
+/// An error in a template. One line, with the file, the line and the problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct TemplateError {
     /// The file, or the name of a built-in template.
     pub file: String,
-    /// The line, from 1, where one is to blame.
+    /// The line, from 1, if one is to blame.
     pub line: Option<usize>,
     /// What is wrong.
     pub message: String,
@@ -107,7 +107,7 @@ impl Templates {
     ///
     /// # Errors
     ///
-    /// None, unless this program itself is defective.
+    /// None, unless this program is defective.
     pub fn built_in() -> Result<Self, TemplateError> {
         let mut templates = Self {
             environment: environment().map_err(|error| TemplateError {
@@ -125,13 +125,13 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Templates from a directory. `subject.txt`, `body.txt` and `body.html` each take the place of
-    /// the built-in one; other `.txt` and `.html` files may be included by them.
+    /// Templates from a directory. `subject.txt`, `body.txt` and `body.html` each replace the built-in
+    /// template. Other `.txt` and `.html` files can be included by them.
     ///
     /// # Errors
     ///
-    /// [`TemplateError`] for a directory that cannot be read or has none of the three files, for a
-    /// file that is not UTF-8, and for the first mistake that can be told without an order.
+    /// [`TemplateError`] for a directory that cannot be read or has none of the three files, for a file
+    /// that is not UTF-8, and for the first error that can be found without an order.
     pub fn from_dir(dir: &Path) -> Result<Self, TemplateError> {
         let mut templates = Self::built_in()?;
         let blame = |path: &Path, message: String| TemplateError {
@@ -169,7 +169,7 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Whether a template shows what this setting reads, or may do so.
+    /// Whether a template shows the value of this setting, or may do so.
     pub(super) fn use_of(&self, setting: Setting) -> bool {
         let names = |what: &str| {
             self.names.iter().any(|name| {
@@ -188,12 +188,12 @@ impl Templates {
         }
     }
 
-    /// Fills the templates in.
+    /// Renders the templates.
     ///
     /// # Errors
     ///
-    /// [`TemplateError`] when a template asks for something that the order does not have, or makes
-    /// an empty subject or more than 512 KiB of a body.
+    /// [`TemplateError`] if a template uses a value that the order does not have, or renders an empty
+    /// subject or a body of more than 512 KiB.
     pub fn render(&self, order: &Order, shop: &Shop) -> Result<Content, TemplateError> {
         let name = self.in_language(SUBJECT, order);
         let subject = clean_line(&self.fill(&name, order, shop)?, SUBJECT_CHARS);
@@ -242,14 +242,14 @@ impl Templates {
         self.environment.get_template(name)?.render(context)
     }
 
-    /// The templates that make a part of a mail, those of single languages among them.
+    /// The templates for a part of a mail, including those for single languages.
     fn bodies(&self) -> impl Iterator<Item = &str> {
         let files = self.files.keys().map(String::as_str);
         let localized = files.filter(|name| is_localized(name));
         BUILT_IN.iter().map(|(name, _)| *name).chain(localized)
     }
 
-    /// The name of the template in the order's language, or of the one for all others.
+    /// The name of the template in the order's language, or of the general one.
     fn in_language(&self, name: &'static str, order: &Order) -> String {
         let (stem, end) = name.split_once('.').unwrap_or((name, ""));
         let tag = order.language.as_deref().unwrap_or_default();
@@ -259,8 +259,8 @@ impl Templates {
         found.unwrap_or_else(|| name.to_owned())
     }
 
-    /// Fills a sample order in, to find what is wrong whatever the order: an unknown filter, an
-    /// included file that is not there. An attribute that the sample lacks is not a mistake.
+    /// Renders a sample order, to find errors that do not depend on the order: an unknown filter, a
+    /// missing included file. An attribute that the sample lacks is not an error.
     fn probe(&mut self) -> Result<(), TemplateError> {
         let (order, shop) = (
             Order::sample(Address::new_dangerous("ada", "example.com")),
@@ -323,7 +323,7 @@ fn is_localized(name: &str) -> bool {
         .any(|(base, _)| base.split_once('.') == Some((stem, end)))
 }
 
-/// Strict and quiet: to print what is not there is an error, and an error shows no data.
+/// Printing an undefined value is an error, and an error shows no data.
 fn environment() -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     let mut syntax = SyntaxConfig::builder();
@@ -339,7 +339,7 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
     Ok(environment)
 }
 
-/// The error of the included template rather than of the one that includes it.
+/// The error of the included template, not of the one that includes it.
 fn innermost(error: &minijinja::Error) -> &minijinja::Error {
     let mut inner = error;
     while let Some(source) = inner.source().and_then(|source| source.downcast_ref()) {
@@ -348,17 +348,17 @@ fn innermost(error: &minijinja::Error) -> &minijinja::Error {
     inner
 }
 
-/// Who writes, as the templates see it.
+/// The shop, for templates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shop {
-    /// The display name of the sender; without one, its domain.
+    /// The sender's display name, or its domain if there is none.
     pub name: String,
-    /// Where an answer goes.
+    /// Where a reply goes.
     pub email: String,
 }
 
 impl Shop {
-    /// The sender's name, and where an answer goes.
+    /// The sender's name, and where a reply goes.
     pub fn new(from: &Mailbox, reply_to: Option<&Mailbox>) -> Self {
         let name = from.name.as_deref().unwrap_or(from.email.domain());
         Self {

@@ -1,11 +1,11 @@
-//! Text that came from data or from a template, made safe for where it goes.
+//! Text from data or from a template, made safe for its destination.
 
 /// Text for a header: one line of at most `max` characters.
 ///
-/// Control characters (CR, LF and NUL among them), the Unicode line separators and the marks that
-/// turn the writing direction become spaces, runs of spaces one space. `=?` is parted, so that a
-/// reader does not take the text for an encoded word
-/// ([RFC 2047](https://www.rfc-editor.org/rfc/rfc2047)). What is cut ends in an ellipsis.
+/// Control characters (including CR, LF and NUL), the Unicode line separators and the marks that change
+/// the writing direction become spaces, and runs of spaces one space. `=?` is separated, so that a
+/// reader does not take the text for an encoded word ([RFC
+/// 2047](https://www.rfc-editor.org/rfc/rfc2047)). Text that is cut ends in an ellipsis.
 pub(super) fn clean_line(text: &str, max: usize) -> String {
     let harmful = |c: char| {
         c.is_control()
@@ -21,10 +21,10 @@ pub(super) fn clean_line(text: &str, max: usize) -> String {
     format!("{}…", cut.trim_end())
 }
 
-/// Text for a body: lines that end in CRLF, no other control character but the tab.
+/// Text for a body: lines end in CRLF, and tab is the only other control character.
 ///
-/// No bare CR or LF survives: mail servers disagree about them, which is what
-/// [SMTP smuggling](https://www.postfix.org/smtp-smuggling.html) lives on.
+/// No bare CR or LF remains: mail servers disagree about them, which [SMTP
+/// smuggling](https://www.postfix.org/smtp-smuggling.html) exploits.
 pub(super) fn clean_body(text: &str) -> String {
     let mut body = String::with_capacity(text.len() + text.len() / 32);
     for line in text.replace("\r\n", "\n").replace('\r', "\n").split('\n') {

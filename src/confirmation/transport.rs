@@ -1,6 +1,6 @@
-//! The ways out: a mail server over SMTP, or the API of Amazon SES.
+//! The transports: a mail server over SMTP, or the API of Amazon SES.
 //!
-//! What is claimed and recorded is the same for both.
+//! Claims and outcomes are the same for both.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::mail::Mail;
 use super::ses::Ses;
 use super::smtp::{self, Cause, Delivery, Refusal, SendStage, Smtp};
 
-/// How mails leave. Clones share connections.
+/// How mails are sent. Clones share connections.
 #[derive(Clone)]
 pub enum Transport {
     /// Over SMTP.
@@ -19,11 +19,11 @@ pub enum Transport {
     Ses(Ses),
 }
 
-/// A mail that may be handed over. Nothing is sent yet, and nothing will be if this is dropped.
+/// A mail that is ready to be sent. Nothing is sent yet, and nothing will be if this is dropped.
 pub enum Offer {
     /// An envelope that the mail server has accepted.
     Smtp(smtp::SmtpOffer),
-    /// The API takes envelope and message in one call.
+    /// A call of the API, which contains envelope and message.
     #[cfg(feature = "ses")]
     Ses(Ses),
 }
@@ -42,7 +42,7 @@ impl From<Ses> for Transport {
 }
 
 impl Transport {
-    /// Goes as far as it can without any chance that the mail is sent.
+    /// Prepares as far as possible without any chance that the mail is sent.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Transport {
         }
     }
 
-    /// How many mails it takes at a time.
+    /// How many mails it accepts at a time.
     pub(super) fn connections(&self) -> usize {
         match self {
             Self::Smtp(smtp) => smtp.settings().max_connections,
@@ -85,7 +85,7 @@ impl Transport {
         }
     }
 
-    /// The longest time from the claim to the last moment at which an answer is still awaited.
+    /// The longest time from the claim to the last moment at which an answer is still accepted.
     pub(super) fn longest_delivery(&self) -> Duration {
         match self {
             Self::Smtp(smtp) => smtp.settings().timeouts.longest_delivery(),
@@ -116,9 +116,9 @@ impl std::fmt::Display for Transport {
 }
 
 impl Offer {
-    /// Hands the mail over and waits for the answer. `may_pass` is asked at [`SendStage::Data`] and
-    /// again right before the point of no return ([`SendStage::AfterDot`]); once it says no, the mail
-    /// is certainly not sent.
+    /// Sends the mail and waits for the answer. `may_pass` is asked at [`SendStage::Data`] and again
+    /// right before the point of no return ([`SendStage::AfterDot`]). Once it says no, the mail is
+    /// certainly not sent.
     ///
     /// Dropping this future leaves it unknown whether the mail was accepted.
     pub async fn deliver(

@@ -1,4 +1,4 @@
-//! What templates see of an order: plain values without DynamoDB's type letters.
+//! An order as templates see it: plain values without DynamoDB's type letters.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,16 +9,16 @@ use super::decimal::Decimal;
 use super::money::Money;
 use super::order::{Order, OrderLine};
 
-/// How many lines the mail lists; it gives the number of the others.
+/// How many lines the mail lists. It shows the number of the others.
 const LISTED_LINES: usize = 100;
 
-/// What templates see as it was read, or not at all, whatever attribute has the name.
+/// What templates see only as the mapping read it, even if an attribute has the same name.
 const READ: [&str; 7] = [
     "id", "email", "name", "total", "currency", "lines", "language",
 ];
 
-/// The order for templates: every attribute of the item, and over them what was read. What could not
-/// be read is absent, whatever attribute has its name.
+/// The order for templates: every attribute of the item, overridden by what the mapping read. A value
+/// that could not be read is missing, even if an attribute has its name.
 pub(super) fn order(order: &Order) -> Value {
     let mut merged = attributes(order);
     for read in READ {
@@ -28,7 +28,7 @@ pub(super) fn order(order: &Order) -> Value {
     Value::from(merged)
 }
 
-/// The item for templates, as it is in the table.
+/// The item for templates, as in the table.
 pub(super) fn item(order: &Order) -> Value {
     match &order.item {
         Some(_) => Value::from(attributes(order)),
@@ -41,7 +41,7 @@ fn attributes(order: &Order) -> BTreeMap<String, Value> {
     item.map(|item| plain_map(item.inner())).unwrap_or_default()
 }
 
-/// What was read, under the names that templates use.
+/// What the mapping read, under the names for templates.
 fn known(order: &Order) -> BTreeMap<String, Value> {
     let money = |money: Option<Money>| money.map_or(Value::from(()), Value::from_object);
     let line = |line: &OrderLine| {
@@ -79,7 +79,7 @@ fn known(order: &Order) -> BTreeMap<String, Value> {
     all.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// A whole number as a number, any other as a text with all its digits.
+/// A whole number as a number, any other number as text with all its digits.
 fn quantity(quantity: Decimal) -> Value {
     match quantity.in_units(0) {
         Some(whole) => Value::from(whole),
@@ -93,9 +93,8 @@ pub(super) fn plain_map(map: &HashMap<String, AttributeValue>) -> BTreeMap<Strin
         .collect()
 }
 
-/// An attribute without its type letter. A number that is no whole one stays text, so that no
-/// digit is lost; sets are sorted, because they have no order and a mail must render the same
-/// again.
+/// An attribute without its type letter. A number that is not whole stays text, so that no digit is
+/// lost. Sets are sorted, because they have no order and a mail must always render the same.
 fn plain(value: &AttributeValue) -> Value {
     let number = |digits: &String| match digits.parse::<i128>() {
         Ok(whole) => Value::from(whole),

@@ -1,4 +1,4 @@
-//! Which items of a table are orders to confirm, where a table has others too.
+//! Which items of a table are orders to confirm, if the table has other items, too.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,8 +10,8 @@ use super::decimal::Decimal;
 use super::expression::{Expression, ExpressionError};
 use super::money::describe;
 
-/// Numbers from here on are milliseconds since 1970, below they are seconds: the year 5138, and March
-/// 1973.
+/// Larger numbers are milliseconds since 1970, smaller ones are seconds. As seconds this is the year
+/// 5138, as milliseconds March 1973.
 const MILLISECONDS_FROM: i64 = 100_000_000_000;
 
 /// Which items are orders to confirm. By default all of them.
@@ -31,7 +31,7 @@ pub enum WantedError {
     /// `created-at` fails.
     #[error("created-at: {0}")]
     CreatedAt(ExpressionError),
-    /// `created-at` gives no time.
+    /// `created-at` does not result in a time.
     #[error(
         "created-at: the expression {expression:?} is {found}; expected when the order was placed: a \
          date such as 2026-01-31 or 2026-01-31T12:00:00Z, or seconds or milliseconds since 1970"
@@ -39,20 +39,20 @@ pub enum WantedError {
     NoTime {
         /// The expression.
         expression: String,
-        /// What the expression gives.
+        /// The value of the expression.
         found: String,
     },
 }
 
 impl Wanted {
-    /// Only items of which this is true.
+    /// Only items for which this is true.
     #[must_use]
     pub fn only(self, expression: Expression) -> Self {
         let only = Some(Arc::new(expression));
         Self { only, ..self }
     }
 
-    /// Only orders that were placed at this time or later, by what the expression gives for them.
+    /// Only orders that were placed at this time or later, according to the expression.
     #[must_use]
     pub fn not_before(self, time: SystemTime, created_at: Expression) -> Self {
         let since = Some((time, Arc::new(created_at)));
@@ -101,8 +101,8 @@ fn time_of(value: &Value) -> Option<SystemTime> {
     parse_time(value.as_str()?)
 }
 
-/// Reads a date, or a date with a time, as ISO 8601 and RFC 3339 write them; without an offset it is
-/// UTC.
+/// Parses a date, or a date with a time, in the format of ISO 8601 and RFC 3339. Without an offset it
+/// is UTC.
 pub fn parse_time(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     if text.len() == "2026-01-31".len() {

@@ -48,7 +48,7 @@ const OVERLOADED: Duration = Duration::from_mins(1);
 const TRICKLE: f64 = 1.0;
 
 /// The name of a dependency without one.
-const UNNAMED: &str = "what the handler depends on";
+const UNNAMED: &str = "the handler's dependency";
 
 /// The limits on calling a dependency.
 #[derive(Debug, Clone, PartialEq)]

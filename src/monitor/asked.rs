@@ -1,4 +1,5 @@
-//! What is not in the lease table's rows is asked for now and then, however many look.
+//! Counts that are not in the lease table's rows. They are read at intervals, however many clients
+//! look.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,19 +15,19 @@ use crate::monitor::levels;
 use crate::stores::dead_letter::{DeadLetters, Reason};
 use crate::stores::ledger::Needed;
 
-/// After an answer nobody asks for so long, however many look.
+/// The pause after an answer, however many clients look.
 const GOOD_FOR: Duration = Duration::from_secs(10);
 
-/// And for so many times as long as it took: what takes long is asked for seldom.
+/// The pause is also this many times as long as the answer took, so that slow questions are rare.
 const REST: u32 = 20;
 
-/// So long an answer is waited for by the task that asks,
+/// How long the background query may run,
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// and so long by whoever looks: a page that waits for more than a few seconds shows nothing at all.
+/// and how long a page request waits for it. A page that takes longer than a few seconds shows nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// While no new answer comes the last one is told for so long.
+/// How long the last answer is shown if no new one comes.
 const TOLD_FOR: Duration = Duration::from_mins(5);
 
 /// Why there is no answer.
@@ -85,22 +86,22 @@ impl fmt::Debug for OrdersInNeed {
     }
 }
 
-/// The last answer, and whether another is on its way.
+/// The last answer, and the state of the query.
 ///
-/// A task of its own asks, so that its answer is there at the next look even if whoever looked first
-/// has gone.
+/// A task of its own queries, so that its answer is ready at the next look even if the first client is
+/// gone.
 #[derive(Debug)]
 struct LastAnswer<T>(Arc<watch::Sender<Asked<T>>>);
 
 #[derive(Debug)]
 struct Asked<T> {
-    /// What was told last, and when.
+    /// The last answer, and when it came.
     told: Option<(T, Instant)>,
-    /// Why the last question was not answered.
+    /// Why the last query failed.
     failed: Option<Untold>,
-    /// A task asks, and has ended by then.
+    /// When a running query has ended at the latest.
     asking_until: Option<Instant>,
-    /// Nobody asks before.
+    /// No query before this time.
     again_at: Option<Instant>,
 }
 
@@ -127,14 +128,14 @@ impl<T: Clone + Send + Sync + 'static> LastAnswer<T> {
             tokio::spawn(asked(self.0.clone(), what, ask()));
         }
         let answered = answers.wait_for(|answer| answer.asking_until.is_none());
-        // Whatever there is then is told. The sender lives as long as this.
+        // Whatever is there then is shown. The sender lives as long as this.
         let _ = timeout(PATIENCE, answered).await;
         self.0.borrow().told(what)
     }
 }
 
 impl<T: Clone> Asked<T> {
-    /// Whether somebody is to ask now.
+    /// Whether to query now.
     fn begin(&mut self) -> bool {
         let now = Instant::now();
         let later = |at: Option<Instant>| at.is_some_and(|at| now < at);
@@ -149,15 +150,15 @@ impl<T: Clone> Asked<T> {
         match (&self.told, &self.failed) {
             (Some((told, at)), _) if at.elapsed() < TOLD_FOR => Ok(told.clone()),
             (_, Some(why)) => Err(format!(
-                "{what} cannot be counted ({why}); see that their table is there and that the worker \
-                 may query it"
+                "{what} cannot be counted ({why}); check that their table exists and that the worker \
+                 is allowed to query it"
             )),
             (_, None) => Err(format!("{what} are not counted yet")),
         }
     }
 }
 
-/// Asks, and leaves the answer for whoever looks.
+/// Queries, and stores the answer.
 async fn asked<T>(
     to: Arc<watch::Sender<Asked<T>>>,
     what: &'static str,

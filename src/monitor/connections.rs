@@ -1,5 +1,6 @@
-//! Connections to the status page: few at once, and none that only waits. Whoever opens hundreds and
-//! says nothing would otherwise use up the process's files, and mails could not be sent.
+//! Connections to the status page: few at a time, and none that only waits. A client that opens
+//! hundreds and sends nothing would otherwise use up the process's file descriptors, and emails could
+//! not be sent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,13 +15,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Connections at once.
+/// The most connections at a time.
 const MOST: usize = 128;
 
-/// A connection is closed unless a whole request comes within so long, however slowly it trickles in.
+/// How long a client has to send a complete request, however slowly it sends.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// A listener that accepts few connections at once.
+/// A listener that accepts a limited number of connections at a time.
 pub(super) struct Few {
     listener: TcpListener,
     places: Arc<Semaphore>,
@@ -49,7 +50,7 @@ impl Listener for Few {
     }
 }
 
-/// A connection that ends when no whole request comes on it.
+/// A connection that is closed if no complete request arrives.
 pub(super) struct Brief {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
@@ -98,7 +99,7 @@ impl AsyncWrite for Brief {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // A request was answered: the next one has as long.
+        // A request was answered: the next one has the same time.
         this.idle.as_mut().reset(Instant::now() + IDLE);
         Pin::new(&mut this.stream).poll_write(cx, buf)
     }
@@ -131,7 +132,7 @@ mod tests {
         assert_eq!(served.read(&mut text).await.unwrap(), 3);
         tokio::time::pause();
         tokio::time::advance(IDLE / 2).await;
-        // One more byte gains it no time.
+        // One more byte does not extend the time.
         client.write_all(b" ").await.unwrap();
         served.readable().await.unwrap();
         assert_eq!(served.read(&mut text).await.unwrap(), 1);

@@ -1,14 +1,13 @@
-//! The metrics as Amazon CloudWatch takes them from a log: a line of JSON in its embedded metric
-//! format (EMF). On ECS and Lambda what a process writes on standard output goes into such a log, so
-//! that no agent and no call is needed.
+//! The metrics in Amazon CloudWatch's embedded metric format (EMF): lines of JSON in a log. On ECS and
+//! Lambda, standard output goes to such a log, so no agent and no API call is needed.
 //!
 //! Source: [the specification](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html).
 //!
-//! A `_total` is what came since the last line, so that CloudWatch's sum over a time is what came in
-//! it. Of the shards' values the worst one stands for the worker. How long things took goes as an array of
-//! times, each the mean of its bucket: all of them up to a hundred, which is the most that the
-//! specification allows, and a hundred that are spread evenly over more. So percentiles are right, and how
-//! many there were is in the counters.
+//! A `_total` is the difference since the previous line, so that CloudWatch's sum over a period is what
+//! happened in it. Of the shards' values, the worst one represents the worker. Durations are written as
+//! an array, each the mean of its bucket: all of them up to a hundred, which is the most that the
+//! specification allows, and above that a hundred that are spread evenly. So percentiles are right; the
+//! counters have the number of durations.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -21,12 +20,12 @@ use crate::engine::progress::{BucketCounts, Buckets};
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "aftercommit";
 
-/// Values of one metric in one line.
+/// The most values of one metric in one line.
 const MOST: u64 = 100;
 
-/// Writes lines, and remembers what the last ones said.
+/// Writes lines, and remembers what the last ones contained.
 ///
-/// A Lambda function keeps one as long as it lives and writes a line at the end of each invocation:
+/// A Lambda function keeps one for its lifetime and writes a line at the end of each invocation:
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -64,7 +63,7 @@ pub struct Emf {
 }
 
 impl Emf {
-    /// A line for each group, effect and table.
+    /// One line for each group, effect and table.
     pub fn lines(&mut self, at: SystemTime, samples: &[Sample]) -> Vec<String> {
         samples.iter().map(|sample| self.line(at, sample)).collect()
     }
@@ -105,7 +104,7 @@ fn definition(metric: &Metric) -> Json {
     json!({ "Name": metric.name, "Unit": unit })
 }
 
-/// The value in a line; `None`: there is nothing to tell.
+/// The value in a line; `None`: there is nothing to report.
 fn number(value: &MetricValue, before: Option<&MetricValue>) -> Option<Json> {
     match (value, before) {
         (MetricValue::Counter(now), Some(MetricValue::Counter(before))) => {
@@ -130,7 +129,7 @@ fn times(now: &Buckets, before: &Buckets) -> Option<Json> {
     let new: Vec<_> = new.filter(|held| held.count > 0).collect();
     let total: u64 = new.iter().map(|held| held.count).sum();
     let most = total.min(MOST);
-    // In the middle of each of so many equal parts.
+    // In the middle of each of this many equal parts.
     let ranks = (0..most).map(|part| (2 * part + 1) * total / (2 * most));
     let at = |rank: u64| {
         let mut before = 0;

@@ -1,9 +1,9 @@
-//! What is wrong with a fleet, who has to do something about it, and what: the one definition of *well*.
+//! What is wrong with a fleet, who has to act, and how: the only definition of *well*.
 //!
-//! A fleet is well where there is no finding. `aftercommit status`, its exit code, the page and
-//! `status.json` show the findings; `/readyz` is false for each reason that a
-//! [`FindingKind::WorkerWaits`] gives ([`Progress::ready`](crate::engine::progress::Progress::ready)); and each kind
-//! that a person has to deal with names the alarm that goes off for it ([`FindingKind::alarm`]).
+//! A fleet is well if there are no findings. `aftercommit status`, its exit code, the page and
+//! `status.json` show the findings. `/readyz` is false for each reason of a
+//! [`FindingKind::WorkerWaits`] ([`Progress::ready`](crate::engine::progress::Progress::ready)). Each
+//! kind that a person has to resolve names its alarm ([`FindingKind::alarm`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use crate::stores::ledger::Needed;
 
 use super::stream::{ShardState, ShardStatus, StreamStatus, Verdict, WorkerStatus};
 
-/// A record that waits for so long is worth a look: thirty takeovers could have happened meanwhile.
+/// A record that waits for this long deserves a look: thirty takeovers could have happened meanwhile.
 const LAG: f64 = 5.0 * 60.0;
 
-/// So near to leaving the stream a record is urgent. By default its rescue into the dead letters
-/// comes two hours later ([`crate::engine::settings::Timing::rescue_before_trim`]).
+/// A record this close to leaving the stream is urgent. By default its rescue into the dead letters
+/// follows two hours later ([`crate::engine::settings::Timing::rescue_before_trim`]).
 const TRIM: f64 = 6.0 * 60.0 * 60.0;
 
-/// Something that keeps a fleet from being well.
+/// Something that is wrong with a fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What it is.
     pub kind: FindingKind,
     /// Who resolves it.
     pub by: ResolvedBy,
-    /// What is wrong and what to do, in words.
+    /// What is wrong and what to do.
     pub text: String,
 }
 
@@ -37,13 +37,13 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResolvedBy {
-    /// A person has to do something.
+    /// A person has to act.
     Person,
-    /// The workers resolve it by themselves.
+    /// The workers resolve it automatically.
     Workers,
 }
 
-/// What a finding is, the most urgent first.
+/// The kinds of findings, the most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -56,27 +56,27 @@ pub enum FindingKind {
     NeverRead,
     /// No worker is alive.
     NoWorker,
-    /// A worker lives and cannot do its work, such as while the circuit breaker is open.
+    /// A live worker cannot do its work, for example because the circuit breaker is open.
     WorkerWaits,
-    /// The task of a shard does not turn.
+    /// The task of a shard makes no progress.
     WorkerStuck,
     /// A shard is behind.
     Lag,
-    /// Orders wait for an operator, because nobody knows whether their mail was accepted.
+    /// Orders wait for an operator, because it is unknown whether their email was accepted.
     Ambiguous,
-    /// An operator released orders, and they are not sent.
+    /// An operator released orders, and they are not sent yet.
     Released,
     /// Items wait behind a dead letter.
     Parked,
     /// A row cannot be read.
     Unreadable,
-    /// Something could not be read: the rest of the findings may be missing.
+    /// Something could not be read: other findings may be missing.
     Incomplete,
-    /// A worker's heartbeat stands still.
+    /// A worker's heartbeat does not move.
     WorkerSilent,
-    /// Dead letters that the workers redrive.
+    /// Dead letters that the workers will redrive.
     Rescued,
-    /// Orders in doubt whose mail the workers send once more.
+    /// Orders in doubt that the workers will send once more.
     Resending,
 }
 
@@ -100,8 +100,8 @@ impl FindingKind {
         Self::Resending,
     ];
 
-    /// The alarm of the Terraform module `alarms` that goes off for it, in a fleet. `None`: nothing waits
-    /// for a person, or only whoever asks for the status meets it.
+    /// The alarm of the Terraform module `alarms` for it, in a fleet. `None`: nothing waits for a
+    /// person, or only a caller of the status sees it.
     pub fn alarm(self) -> Option<&'static str> {
         Some(match self {
             Self::Gap => "gaps",
@@ -161,7 +161,7 @@ fn never_read(stream: &StreamStatus) -> Option<Finding> {
         return None;
     }
     let text = match alive(stream).next() {
-        // Its own words say more.
+        // Its own text says more.
         Some(worker) if worker.trouble.is_some() => return None,
         Some(worker) => format!(
             "Worker {} has joined and has not listed the stream yet: look again in a minute, then \
@@ -175,7 +175,7 @@ fn never_read(stream: &StreamStatus) -> Option<Finding> {
     Some(by_person(FindingKind::NeverRead, text))
 }
 
-/// Workers that live and cannot do their work, once for each reason.
+/// Live workers that cannot do their work, once for each reason.
 fn waiting(stream: &StreamStatus) -> Vec<Finding> {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for worker in alive(stream) {
@@ -196,7 +196,7 @@ fn waiting(stream: &StreamStatus) -> Vec<Finding> {
     by_reason.into_iter().filter_map(told).collect()
 }
 
-/// Workers that fell silent: the others take their shards, if there are others.
+/// Silent workers: the others take their shards, if there are others.
 fn silent(stream: &StreamStatus) -> Option<Finding> {
     let workers = stream.workers.iter();
     let mut silent = workers.filter(|worker| worker.alive == Some(false));
@@ -209,7 +209,7 @@ fn silent(stream: &StreamStatus) -> Option<Finding> {
         let text = format!("Worker {worker}{more} fell silent: the others take its shards.");
         return Some(by_workers(FindingKind::WorkerSilent, text));
     }
-    // Where a shard is open, it is said already that nobody reads it.
+    // For an open shard, another finding already says that nobody reads it.
     let text =
         format!("Worker {worker}{more} fell silent, and no other is alive: look at its log.");
     let nobody_needed = open(stream).next().is_none();
@@ -225,7 +225,7 @@ pub(super) fn on_orders(needed: &Needed) -> Vec<Finding> {
     };
     let ambiguous = orders(needed.ambiguous).map(|orders| {
         let text = format!(
-            "Nobody can tell for {orders} whether the mail was accepted: list them with `aftercommit \
+            "It is unknown for {orders} whether the email was accepted: list them with `aftercommit \
              ledger list --state ambiguous`, and look for their Message-IDs in the mail server's log. \
              Then run `aftercommit ledger resolve ORDER --sent --note TEXT`, or with `--send` in place of \
              `--sent`."
@@ -234,14 +234,14 @@ pub(super) fn on_orders(needed: &Needed) -> Vec<Finding> {
     });
     let released = orders(needed.released).map(|orders| {
         let text = format!(
-            "An operator released {orders}, and no mail is out yet: list them with `aftercommit ledger \
+            "An operator released {orders}, and no email has been sent yet: list them with `aftercommit ledger \
              list --state released`, and send each with `aftercommit send ORDER`."
         );
         by_person(FindingKind::Released, text)
     });
     let resending = orders(needed.resending).map(|orders| {
         let text = format!(
-            "The workers send the mail of {orders} once more, because nobody can tell whether it was \
+            "The workers send the email of {orders} once more, because it is unknown whether it was \
              accepted. If that lasts for more than an hour, treat them as the orders of `aftercommit \
              ledger list --state ambiguous`."
         );
@@ -251,7 +251,7 @@ pub(super) fn on_orders(needed: &Needed) -> Vec<Finding> {
     all.into_iter().flatten().collect()
 }
 
-/// What was asked for and not answered.
+/// What could not be read.
 pub(super) fn on_silence(why: &str) -> Finding {
     let text = format!("The status is incomplete: {why}.");
     by_person(FindingKind::Incomplete, text)
@@ -274,8 +274,8 @@ fn stuck(stream: &StreamStatus) -> Option<Finding> {
         |worker: &'_ WorkerStatus| Some((worker.worker.clone(), worker.stuck_shard.clone()?));
     let (worker, shard) = alive(stream).find_map(stuck)?;
     let text = format!(
-        "Worker {worker} lives, and its task of shard {shard} does not turn, as where a handler blocks \
-         its thread: restart it, and look at its log."
+        "Worker {worker} is alive, but its task of shard {shard} makes no progress, perhaps because a \
+         handler blocks its thread: restart it, and look at its log."
     );
     Some(by_person(FindingKind::WorkerStuck, text))
 }
@@ -298,8 +298,8 @@ fn trim(stream: &StreamStatus) -> Option<Finding> {
     let left = until_trim(shard);
     let text = || {
         format!(
-            "The next record of shard {} leaves the stream in {}: bring back what its \
-             handler depends on, or add workers.{error}",
+            "The next record of shard {} leaves the stream in {}: restore its handler's \
+             dependency, or add workers.{error}",
             shard.shard,
             told(left)
         )
@@ -311,7 +311,7 @@ fn late(stream: &StreamStatus) -> Option<Finding> {
     let (shard, lag, error) = furthest_behind(stream)?;
     let text = || {
         format!(
-            "Shard {} is {} behind: see whether what its handler depends on answers, and \
+            "Shard {} is {} behind: check whether its handler's dependency answers, and \
              whether more workers would help.{error}",
             shard.shard,
             told(lag)
@@ -321,7 +321,7 @@ fn late(stream: &StreamStatus) -> Option<Finding> {
     is_late.then(|| by_person(FindingKind::Lag, text()))
 }
 
-/// How many keys are parked for which the workers do what is to be done, and for which a person does.
+/// How many parked keys the workers resolve themselves, and how many need a person.
 fn parked_by(stream: &StreamStatus) -> (u64, u64) {
     let by_reason = stream.dead_letters.iter().flatten();
     let by_workers = by_reason.filter(|(word, _)| {
@@ -352,8 +352,8 @@ fn parked(stream: &StreamStatus) -> Option<Finding> {
 
 fn redriven(stream: &StreamStatus) -> Option<Finding> {
     let text = format!(
-        "{} behind a dead letter with which nothing is wrong: the workers redrive it once what the \
-         handler depends on is back.",
+        "{} behind a rescued or deferred dead letter: the workers redrive it once the \
+         handler's dependency is back.",
         wait(parked_by(stream).0)?
     );
     Some(by_workers(FindingKind::Rescued, text))
@@ -367,8 +367,8 @@ fn gaps(stream: &StreamStatus) -> Option<Finding> {
         many => format!(" (and {many} more)"),
     };
     let text = format!(
-        "Records of shard {shard}{others} left the stream before anybody could read them: find the \
-         orders of that time in the table, see what became of each with `aftercommit explain ORDER`, \
+        "Records of shard {shard}{others} left the stream before they could be read: find the \
+         orders of that time in the table, check each with `aftercommit explain ORDER`, \
          mail those that were not mailed with `aftercommit \
          send ORDER`, then run `aftercommit gaps resolve --shard {shard} --note TEXT`."
     );

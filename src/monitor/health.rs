@@ -1,18 +1,18 @@
 //! Whether a worker is alive, and whether it does its work.
 //!
-//! **Alive** ([`stuck`]) is for whoever would kill the process and start another: it asks only
-//! whether the loops turn, because that is all that a new process would mend. They turn on whether
-//! or not DynamoDB and the mail server answer, so an outage of either kills nobody: tasks that are
-//! killed during one only come back slower. The one exception is a worker that never got its first
-//! heartbeat through, or has not even found its tables ([`start`]): it has no work to lose, and a
-//! deployment that cannot work must fail.
+//! **Alive** ([`stuck`]) is for a supervisor that would kill and restart the process: it only asks
+//! whether the loops make progress, because that is all that a restart can fix. They make progress
+//! whether or not DynamoDB and the mail server answer, so an outage of either kills no process; tasks
+//! that are killed in an outage only recover more slowly. There is one exception: a worker whose first
+//! heartbeat was never accepted, or that has not even found its tables ([`start`]). It has no work to
+//! lose, and a deployment that cannot work must fail.
 //!
-//! **Ready** ([`Progress::ready`]) is for people and dashboards: it is false, with the reason, while the
-//! worker starts or joins, has not reached the stream, drains, gets no heartbeat through, or what its handler
-//! depends on is down.
+//! **Ready** ([`Progress::ready`]) is for people and dashboards: it is false, with the reason, while
+//! the worker starts or joins, has not reached the stream, drains, has no heartbeat accepted, or its
+//! handler's dependency is down.
 //!
-//! A handler that blocks its thread may also stop the server that answers: then the probe gets no
-//! answer, which says the same.
+//! A handler that blocks its thread can also block the server that answers: then the probe gets no
+//! answer, which means the same.
 
 use std::time::Duration;
 
@@ -20,23 +20,23 @@ use crate::engine::progress::{Progress, STUCK, Standing};
 
 pub use crate::engine::progress::{HeldBack, NotReady};
 
-/// How long a process may take to start, and then a worker to get its first heartbeat through.
+/// How long a process may take to start, and then to have its first heartbeat accepted.
 const START: Duration = Duration::from_mins(1);
 
 /// What is stuck.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Stuck {
-    /// The loop that writes heartbeats and looks at the lease table.
-    #[error("the fleet's loop of {stream} has not turned for {} s", .quiet.as_secs())]
+    /// The loop that writes heartbeats and reads the lease table.
+    #[error("the fleet's loop of {stream} has made no progress for {} s", .quiet.as_secs())]
     Fleet {
         /// The group and the table.
         stream: String,
         /// For how long.
         quiet: Duration,
     },
-    /// The task that reads a shard. A handler that blocks its thread does that.
-    #[error("the task of shard {shard} of {stream} has not turned for {} s: does a handler block?", .quiet.as_secs())]
+    /// The task that reads a shard, for example because a handler blocks its thread.
+    #[error("the task of shard {shard} of {stream} has made no progress for {} s: does a handler block?", .quiet.as_secs())]
     Shard {
         /// The group and the table.
         stream: String,
@@ -45,7 +45,7 @@ pub enum Stuck {
         /// For how long.
         quiet: Duration,
     },
-    /// It has not started: it cannot reach its tables, or read a setting.
+    /// The process has not started: it cannot reach its tables or read a setting.
     #[error("the worker has not started for {} s{}", .time.as_secs(), because(.why.as_ref()))]
     NeverStarted {
         /// For how long it has tried.
@@ -58,7 +58,7 @@ pub enum Stuck {
     NeverJoined {
         /// For how long it has tried.
         time: Duration,
-        /// Why the last one was not.
+        /// Why the last heartbeat was not accepted.
         why: Option<String>,
     },
 }
@@ -71,7 +71,7 @@ fn because(why: Option<&String>) -> String {
 ///
 /// # Errors
 ///
-/// It may not; `why` is why its last attempt failed.
+/// It should have started. `why` is why its last attempt failed.
 pub fn start(time: Duration, why: Option<String>) -> Result<(), Stuck> {
     if time > START {
         return Err(Stuck::NeverStarted { time, why });
@@ -79,7 +79,7 @@ pub fn start(time: Duration, why: Option<String>) -> Result<(), Stuck> {
     Ok(())
 }
 
-/// The first loop of a consumer that is stuck. One that does not run yet, or has left, is not.
+/// The first stuck loop of a consumer. A consumer that is not running yet, or has left, is not stuck.
 pub fn stuck(progress: &Progress) -> Option<Stuck> {
     let timing = progress.timing()?;
     if progress.standing() == Standing::Left {
@@ -116,7 +116,7 @@ mod tests {
     use crate::stores::clock::Clock;
     use std::sync::Arc;
 
-    /// A consumer that has begun.
+    /// A running consumer.
     fn running() -> Arc<Progress> {
         let progress = Arc::new(Progress::new(GroupTable::new(Group::default(), "arn")));
         progress.runs(Run {
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(
             stuck(&progress).map(|stuck| stuck.to_string()),
             Some(format!(
-                "the task of shard shard of confirmation#arn has not turned for {} s: does a handler block?",
+                "the task of shard shard of confirmation#arn has made no progress for {} s: does a handler block?",
                 quiet.as_secs()
             ))
         );

@@ -1,4 +1,4 @@
-//! The status over HTTP: for probes, for Prometheus, and a page for people. It can only be read.
+//! The status over HTTP: for probes, for Prometheus, and as a page for people. It is read-only.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ use super::metrics::prometheus;
 use super::process::Process;
 use super::{FleetStatus, Status};
 
-/// Nothing comes from elsewhere, nothing may be framed, nothing can be sent away.
+/// No content from elsewhere, no framing, no submitting.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -28,7 +28,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The page and what belongs to it.
+/// The page and its resources.
 const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("page.html")),
     ("/page.css", CSS, include_str!("page.css")),
@@ -47,13 +47,12 @@ const FILES: &[(&str, &str, &str)] = &[
 /// | `/status.json` | the whole fleet, and this process |
 /// | `/` | the same as a page |
 ///
-/// Whoever reaches the address reads it, and there is no encryption: it tells names of tables, shards
-/// and hosts, and error texts, but no order. Keep it on the loopback interface or in a network of
-/// your own.
+/// Anyone who reaches the address can read it, without encryption: names of tables, shards and hosts,
+/// and error texts, but no orders. Use the loopback interface or a private network.
 ///
 /// # Errors
 ///
-/// If the listener breaks down.
+/// The listener fails.
 pub async fn serve(listener: TcpListener, status: Status) -> std::io::Result<()> {
     let served = axum::serve(Few::new(listener), router(status.clone()));
     tokio::select! {
@@ -78,9 +77,9 @@ fn router(status: Status) -> Router {
         .with_state(status)
 }
 
-/// Refuses a request for a name that anybody may register: a page of that name in the browser of an
-/// operator could otherwise read the status (DNS rebinding). Addresses, names without a dot, and names
-/// that are never in the public DNS may be asked for.
+/// Refuses a request for a host name that anybody could register: a page with that name in an
+/// operator's browser could otherwise read the status (DNS rebinding). Addresses, names without a dot,
+/// and names that never exist in public DNS are allowed.
 async fn asked_by_a_name_of_ours(request: Request, next: Next) -> Response {
     let host = request
         .headers()
@@ -93,7 +92,7 @@ async fn asked_by_a_name_of_ours(request: Request, next: Next) -> Response {
     (StatusCode::MISDIRECTED_REQUEST, told).into_response()
 }
 
-/// Whether nobody can register the name that a `Host` header holds.
+/// Whether nobody can register the name in a `Host` header.
 fn is_private(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
@@ -121,7 +120,7 @@ async fn strict(mut response: Response) -> Response {
     response
 }
 
-/// `status.json`: the fleet, and the process that answers.
+/// `status.json`: the fleet, and this process.
 #[derive(Serialize)]
 struct Document {
     #[serde(flatten)]

@@ -1,5 +1,5 @@
-//! What waits in the tables: how many keys, orders and gaps, whoever wrote them and whether or not that
-//! process still lives. A counter that only rises is lost with its process; a level is not.
+//! What waits in the tables: how many keys, orders and gaps, whichever process wrote them and whether
+//! or not it is alive. A counter is lost with its process; these levels are not.
 //!
 //! One worker of a fleet asks, the one that lists the stream; a Lambda function asks after an event. It
 //! costs a Query of the group's parked keys and three counts in the ledger's index: at most once in ten
@@ -11,14 +11,14 @@ use crate::core::group::GroupTable;
 use crate::stores::dead_letter::{DeadLetters, Reason};
 use crate::stores::ledger::Needed;
 
-/// What waits in the tables. `None`: it was not asked for, or there was no answer.
+/// What waits in the tables. `None`: not queried, or no answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Levels {
     /// The keys that are parked, by the reason of their dead letter.
     pub parked: Option<BTreeMap<&'static str, u64>>,
-    /// The orders that need a person.
+    /// The orders that wait for a person.
     pub orders: Option<Needed>,
-    /// The gaps that nobody has resolved.
+    /// The gaps that are not resolved.
     pub open_gaps: Option<u64>,
 }
 
@@ -34,7 +34,7 @@ impl Levels {
         self
     }
 
-    /// Asks for them, on Lambda.
+    /// Queries them, on Lambda.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Levels {
         Some(all - self.rescued_keys()?)
     }
 
-    /// Keys that wait behind a dead letter with which nothing is wrong.
+    /// Keys that wait behind a rescued or deferred dead letter.
     pub fn rescued_keys(&self) -> Option<u64> {
         let parked = self.parked.as_ref()?.iter();
         let rescued = parked
@@ -58,7 +58,7 @@ impl Levels {
     }
 }
 
-/// The word for a reason; a row that does not tell is not known.
+/// The word for a reason, or a word for an unknown one.
 pub(super) fn word(reason: Option<Reason>) -> &'static str {
     reason.map_or("unknown", Reason::word)
 }

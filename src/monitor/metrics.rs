@@ -1,6 +1,6 @@
-//! Every metric, described once ([`METRICS`]), and the numbers behind it. `metrics::prometheus` writes
-//! them for Prometheus, [`super::emf`] for CloudWatch; the documentation's table and the alarms are
-//! compared with the description by tests.
+//! Every metric, described once ([`METRICS`]), with its numbers. `metrics::prometheus` writes them for
+//! Prometheus, [`super::emf`] for CloudWatch. Tests compare the documentation's table and the alarms
+//! with the descriptions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,29 +20,29 @@ mod table;
 
 pub use table::METRICS;
 
-/// What became of the mails of a handler that sends some, since the start of the process.
+/// The outcomes of the mails of a handler that sends some, since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Mails {
-    /// The mail server took them.
+    /// The mail server accepted them.
     pub accepted: u64,
     /// Refused for good.
     pub failed: u64,
-    /// Nobody can tell whether they were accepted.
+    /// It is unknown whether they were accepted.
     pub ambiguous: u64,
-    /// Accepted though one of the same order was before: the second of a doubt.
+    /// Accepted although another one for the same order was: the second one after a doubt.
     pub second_acceptances: u64,
-    /// Settled while their order waits for an operator.
+    /// Finished while their order waits for an operator.
     pub parked: u64,
     /// Deliberately not sent.
     pub suppressed: u64,
-    /// Put off by the server, or certainly not sent.
+    /// Deferred by the server, or certainly not sent.
     pub deferred: u64,
     /// Dead letters because another item has the same effect key.
     pub collisions: u64,
 }
 
 impl Mails {
-    /// What a handler has counted so far.
+    /// The present counts of a handler.
     #[cfg(feature = "mail")]
     pub fn of(tally: &Tally) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Mails {
     }
 }
 
-/// Whose metrics these are: labels in Prometheus, dimensions in CloudWatch.
+/// The labels of the metrics in Prometheus, their dimensions in CloudWatch.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MetricLabels {
     /// The group that handles the changes.
@@ -97,58 +97,58 @@ impl MetricLabels {
     }
 }
 
-/// What the metrics are read from.
+/// The sources of the metrics.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// Whose they are.
+    /// The labels.
     pub labels: &'a MetricLabels,
     /// What was done so far.
     pub counters: &'a Counters,
     /// How long attempts took.
     pub handling: &'a Histogram,
-    /// What became of mails, where the handler sends some.
+    /// The outcomes of mails, if the handler sends some.
     pub mails: Option<Mails>,
-    /// The shards that it reads; on Lambda the one that the event came from.
+    /// The shards that it reads; on Lambda, the shard of the event.
     pub shards: &'a [ShardNow],
-    /// For how long what the handler depends on has been down.
+    /// How long the handler's dependency has been down.
     pub down_for: Duration,
-    /// What waits in the tables, from whoever asks for it.
+    /// What waits in the tables, from the process that counts it.
     pub levels: Option<&'a Levels>,
     /// The rest; `None` on Lambda, where there is no fleet.
     pub fleet: Option<FleetNow<'a>>,
 }
 
-/// What a member of a fleet has besides.
+/// What only a member of a fleet has.
 #[derive(Debug)]
 pub struct FleetNow<'a> {
-    /// From commit until settled.
+    /// From commit until finished.
     pub settling: &'a Histogram,
     /// The memory budget, once it runs.
     pub budget: Option<&'a Budget>,
-    /// Lines of the log that were dropped since the start of the process.
+    /// Log lines that were dropped since the process started.
     pub lines_dropped: u64,
 }
 
-/// A metric: its name, and what it says.
+/// A metric: its name and its description.
 #[derive(Debug)]
 pub struct Metric {
-    /// The same for Prometheus and CloudWatch.
+    /// The name, for Prometheus and CloudWatch.
     pub name: &'static str,
-    /// What it says, in a line.
+    /// The description, on one line.
     pub help: &'static str,
-    /// What it is counted in.
+    /// The unit.
     pub unit: MetricUnit,
-    /// Who writes it.
+    /// Which processes write it.
     pub source: Measured,
     read: Read,
 }
 
-/// Who writes a metric.
+/// Which processes write a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measured {
-    /// Each worker of a fleet, of itself.
+    /// Each worker of a fleet, about itself.
     Worker,
-    /// Each worker of a fleet and each Lambda function, of itself.
+    /// Each worker of a fleet and each Lambda function, about itself.
     Process,
     /// For the whole group, from the tables: the worker that lists the stream, and each Lambda function.
     Group,
@@ -157,7 +157,7 @@ pub enum Measured {
 }
 
 impl Measured {
-    /// Whether there is one on Lambda.
+    /// Whether Lambda functions write it.
     pub fn on_lambda(self) -> bool {
         matches!(self, Self::Process | Self::Group)
     }
@@ -173,7 +173,7 @@ impl Measured {
     }
 }
 
-/// What a metric is counted in.
+/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricUnit {
     /// Things.
@@ -195,18 +195,18 @@ impl MetricUnit {
     }
 }
 
-/// Which number stands for several in CloudWatch, where each label costs.
+/// How several values are combined in CloudWatch, where each label costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joined {
-    /// The greatest.
+    /// The greatest value.
     Most,
-    /// The least.
+    /// The smallest value.
     Least,
-    /// Their sum.
+    /// The sum of the values.
     Sum,
 }
 
-/// Where a metric's value is.
+/// How to read a metric's value.
 #[derive(Debug, Clone, Copy)]
 enum Read {
     Counter(fn(&Counters) -> &AtomicU64),
@@ -222,20 +222,20 @@ enum Read {
     Build,
 }
 
-/// The value of a metric at a moment.
+/// The value of a metric at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MetricValue {
-    /// Only ever rises.
+    /// A value that only rises.
     Counter(u64),
-    /// Of the table.
+    /// A value for the table.
     Gauge(f64),
-    /// One for each value of a label.
+    /// A value for each value of a label.
     Each(Each),
-    /// Of the process, whatever the table.
+    /// A value of the process, whatever the table.
     Process(f64),
-    /// How long things took.
+    /// Durations.
     Times(Box<Buckets>),
-    /// The build that runs.
+    /// The running build.
     Build,
 }
 
@@ -246,12 +246,12 @@ pub struct Each {
     pub label: &'static str,
     /// The label's values, each with its number.
     pub values: Vec<(String, f64)>,
-    /// Which number stands for all.
+    /// How the numbers are combined.
     pub joined: Joined,
 }
 
 impl Each {
-    /// The number that stands for all, if there is any.
+    /// The combined number, if there is any.
     pub fn joined(&self) -> Option<f64> {
         let values = self.values.iter().map(|(_, value)| *value);
         match self.joined {
@@ -262,10 +262,10 @@ impl Each {
     }
 }
 
-/// The metrics of one group, effect and table at a moment.
+/// The metrics of one group, effect and table at one moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// Whose they are.
+    /// The labels.
     pub labels: MetricLabels,
     /// Each metric that has a value.
     pub values: Vec<(&'static Metric, MetricValue)>,
@@ -313,7 +313,7 @@ impl Metric {
         })
     }
 
-    /// As Prometheus names it: `counter`, `gauge` or `histogram`.
+    /// The type in Prometheus: `counter`, `gauge` or `histogram`.
     pub fn kind(&self) -> &'static str {
         match self.read {
             Read::Counter(_) | Read::Mails(_) => "counter",
@@ -343,14 +343,14 @@ impl MetricValue {
                     mine.seconds += its.seconds;
                 }
             }
-            // The same metric is the same kind of value.
+            // The same metric has the same kind of value.
             _ => {}
         }
     }
 }
 
 impl Sample {
-    /// Every metric that these facts have a value for.
+    /// Every metric that has a value in these facts.
     pub fn of(facts: &Facts<'_>) -> Self {
         let values = METRICS
             .iter()
@@ -361,7 +361,7 @@ impl Sample {
         }
     }
 
-    /// Joins the samples with the same labels: a table may have had several streams.
+    /// Combines the samples with the same labels: a table can have had several streams.
     pub fn by_labels(samples: impl IntoIterator<Item = Self>) -> Vec<Self> {
         let mut joined: Vec<Self> = Vec::new();
         for sample in samples {

@@ -1,9 +1,9 @@
-//! How a worker and its fleet are doing: what the rows mean to people and what to do next, whether
-//! the process is well, and what it has counted.
+//! How a worker and its fleet are doing: what the rows mean and what to do next, whether the process is
+//! well, and what it has counted.
 //!
 //! [`FleetStatus`] is made from the rows of one look at the lease table. [`Status`] watches the
-//! consumers of a process; `http::serve` serves it, and [`emf::Emf`] writes it down for CloudWatch.
-//! A binary of your own serves the same as `aftercommit run --http` (feature `http`):
+//! consumers of a process; `http::serve` serves it, and [`emf::Emf`] writes it for CloudWatch. Your own
+//! binary can serve the same as `aftercommit run --http` (feature `http`):
 //!
 #![cfg_attr(feature = "http", doc = "```no_run")]
 #![cfg_attr(not(feature = "http"), doc = "```ignore")]

@@ -34,7 +34,7 @@ function reasons(letters) {
 
 /** Orders by the ledger; where it was not asked, mails that this worker was in doubt about. */
 function doubts(orders, mails) {
-  if (orders != null) return { n: orders, bad: orders > 0, more: ["orders whose mail nobody can tell"] };
+  if (orders != null) return { n: orders, bad: orders > 0, more: ["orders that may have been mailed"] };
   return { n: mails?.ambiguous, more: ["mails that left this worker in doubt"] };
 }
 
@@ -51,8 +51,8 @@ function totals({ streams, ambiguous, process }) {
     { head: "Failed", n: mails?.failed, more: ["mails refused for good, by this worker"] },
     { head: "Dead letters", n: dead, bad: dead > 0, more: why.length ? why.map(([word, n]) => `${count(n)} ${word}`) : ["records given up"] },
     { head: "Parked keys", n: total(streams.map((one) => one.parked_keys)), more: ["whose records wait behind a dead letter"] },
-    { head: "Gaps", n: open, bad: open > 0, more: ["records trimmed before anybody read them"] },
-    { head: "Put off", n: mails?.deferred, more: mails ? [`${count(mails.suppressed)} suppressed`, `${count(mails.parked)} parked`] : [] },
+    { head: "Gaps", n: open, bad: open > 0, more: ["records trimmed before they were read"] },
+    { head: "Deferred", n: mails?.deferred, more: mails ? [`${count(mails.suppressed)} suppressed`, `${count(mails.parked)} parked`] : [] },
     { head: "Read ahead", text: process ? bytes(process.buffered_bytes) : NONE, more: process ? [`of ${bytes(process.buffer_limit_bytes)}`] : [] },
   ];
 }
@@ -70,7 +70,7 @@ function figures(parent, items) {
 function worker(process) {
   if (!process) return "";
   const { worker, version, ready, not_ready_because: why, dependency_down_seconds: down } = process;
-  const state = ready ? "ready" : `not ready: ${why ?? "no reason told"}`;
+  const state = ready ? "ready" : `not ready: ${why ?? "no reason given"}`;
   const dependency = down > 0 ? ` · a dependency has been down for ${duration(down)}` : "";
   return `${worker ?? "not registered yet"} · version ${version} · ${state}${dependency}`;
 }

@@ -1,4 +1,4 @@
-//! What the process that answers tells of itself, and what it remembers of the last half hour.
+//! What the answering process reports about itself, with its history of half an hour.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::metrics::Mails;
 use super::stream::rfc3339;
 
-/// The process that answers: a part of `status.json`.
+/// The answering process: a part of `status.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Process {
     /// The build.
@@ -18,23 +18,23 @@ pub struct Process {
     /// When it started.
     #[serde(serialize_with = "rfc3339")]
     pub since: SystemTime,
-    /// Whether `/readyz` says yes.
+    /// Whether `/readyz` succeeds.
     pub ready: bool,
     /// Why it does not.
     pub not_ready_because: Option<String>,
-    /// Bytes of records in memory, and of reads under way.
+    /// Bytes of records in memory, and of reads in progress.
     pub buffered_bytes: usize,
-    /// How many there may be.
+    /// The memory budget in bytes.
     pub buffer_limit_bytes: usize,
-    /// What became of mails; `None`: the handler sends none.
+    /// The outcomes of mails; `None`: the handler sends none.
     pub mails: Option<Mails>,
-    /// For how long what the handler depends on has been down, in seconds; 0: it is up.
+    /// How long the handler's dependency has been down, in seconds; 0: it is up.
     pub dependency_down_seconds: f64,
     /// One moment every five seconds, for half an hour.
     pub history: Vec<ProcessMoment>,
 }
 
-/// How it was at a moment.
+/// The state at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProcessMoment {
     /// When.
@@ -42,18 +42,18 @@ pub struct ProcessMoment {
     pub at: SystemTime,
     /// The lag of the shard that is furthest behind, in seconds; `None`: no shard is read.
     pub lag_seconds: Option<f64>,
-    /// How long until the next unsettled record leaves the stream, in seconds.
+    /// How long until the next unfinished record leaves the stream, in seconds.
     pub until_trim_seconds: Option<f64>,
-    /// Records settled since the start.
+    /// Records finished since the start.
     pub settled_total: u64,
     /// Mails accepted since the start.
     pub accepted_total: u64,
 }
 
-/// Between two moments that are kept.
+/// The time between two moments.
 const APART: Duration = Duration::from_secs(5);
 
-/// How many are kept: half an hour.
+/// How many moments are kept: half an hour.
 const KEPT: usize = 360;
 
 /// The last half hour.
@@ -64,7 +64,7 @@ pub(super) struct ProcessHistory {
 }
 
 impl ProcessHistory {
-    /// Keeps the moment, if one is due.
+    /// Adds the moment, if one is due.
     pub fn add(&mut self, now: Duration, moment: ProcessMoment) {
         if now < self.due {
             return;
@@ -76,7 +76,7 @@ impl ProcessHistory {
         self.moments.push_back(moment);
     }
 
-    /// The oldest first.
+    /// Oldest first.
     pub fn moments(&self) -> impl Iterator<Item = &ProcessMoment> {
         self.moments.iter()
     }

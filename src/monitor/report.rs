@@ -1,4 +1,4 @@
-//! The document that tells people and scripts how a fleet is doing.
+//! The document that shows people and scripts how a fleet is doing.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,8 @@ use super::findings::{self, Finding, ResolvedBy};
 use super::stream::{StreamStatus, Verdict, rfc3339};
 use crate::stores::ledger::Needed;
 
-/// The version of the document. It is raised when a field changes its meaning, not when one is added.
+/// The version of the document. It is raised when a field changes its meaning, not when a field is
+/// added.
 pub const FORMAT: u32 = 1;
 
 /// How a fleet is doing on all its streams.
@@ -19,25 +20,26 @@ pub struct FleetStatus {
     /// When the rows were read.
     #[serde(serialize_with = "rfc3339")]
     pub at: SystemTime,
-    /// What the findings come to.
+    /// The verdict from the findings.
     pub verdict: Verdict,
-    /// What a person has to do next, in words, the most urgent first. Empty if nothing is.
+    /// What a person has to do next, the most urgent first. Empty if there is nothing to do.
     pub advice: Vec<String>,
-    /// Everything that is wrong, the most urgent first: also what the workers resolve by themselves.
+    /// Everything that is wrong, the most urgent first, including what the workers resolve
+    /// automatically.
     pub findings: Vec<Finding>,
     /// Each stream.
     pub streams: Vec<StreamStatus>,
-    /// Orders that wait for a person, because nobody can tell whether their mail went out; `None`: not asked for, or no answer
-    /// (then the advice says so).
+    /// Orders that wait for a person, because it is unknown whether their mail was accepted. `None`:
+    /// not queried, or no answer (then the advice says so).
     pub ambiguous: Option<u64>,
-    /// Such orders whose mail the workers send once more by themselves; `None` as above.
+    /// Such orders that the workers will send once more; `None` as above.
     pub resending: Option<u64>,
     /// Orders that an operator released and that are not sent yet; `None` as above.
     pub released: Option<u64>,
 }
 
 impl FleetStatus {
-    /// What the streams come to. `needed`: how many orders need attention, if that was asked for.
+    /// The status of the streams. `needed`: how many orders need attention, if that was counted.
     pub fn new(at: SystemTime, mut streams: Vec<StreamStatus>, needed: Option<Needed>) -> Self {
         let several = streams.len() > 1;
         let mut all = Vec::new();
@@ -78,14 +80,14 @@ impl FleetStatus {
         self
     }
 
-    /// What is wrong and resolved so, in words.
+    /// The texts of the findings that are resolved this way.
     pub fn words(&self, by: ResolvedBy) -> Vec<String> {
         let of = self.findings.iter().filter(|finding| finding.by == by);
         of.map(|finding| finding.text.clone()).collect()
     }
 
-    /// The same, where some of it was asked for and not answered, told in these words: what is well as
-    /// far as it is known cannot be told then.
+    /// The same, if something could not be read, for this reason. A fleet that looks well may then not
+    /// be.
     #[must_use]
     pub fn without(self, answers: impl IntoIterator<Item = String>) -> Self {
         let findings: Vec<_> = answers
@@ -100,7 +102,7 @@ impl FleetStatus {
     }
 }
 
-/// What findings come to.
+/// The verdict from findings.
 fn of(findings: &[Finding]) -> Verdict {
     let verdicts = findings.iter().map(|finding| match finding.by {
         ResolvedBy::Person => Verdict::Attention,

@@ -1,7 +1,7 @@
-//! What the rows of one look mean.
+//! The meaning of the rows of one look.
 //!
-//! Pure: the rows, the time and what was seen of the heartbeats are handed in. Whether a worker lives
-//! is told by a heartbeat that moves, never by comparing the clocks of two machines.
+//! Pure: the caller passes the rows, the time and what was seen of the heartbeats. A moving heartbeat
+//! shows that a worker is alive; the clocks of two machines are never compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use crate::engine::progress::Beats;
 use crate::stores::leases::{Checkpoint, GapRow, LeaseRow, Unfit, Unreadable, View, WorkerRow};
 
 impl StreamStatus {
-    /// What the rows of a group mean at this time. `beats`: what was seen of the heartbeats;
+    /// The status from the rows of a group at this time. `beats`: what was seen of the heartbeats;
     /// `retention`: how long the stream keeps a record.
     pub fn new(
         at: &GroupTable,
@@ -62,7 +62,7 @@ impl StreamStatus {
     }
 }
 
-/// The effect that the group was started with.
+/// The effect with which the group was started.
 fn effect(view: &View) -> Option<String> {
     let identity = &view.group.as_ref()?.identity;
     identity.get("effect").map(str::to_owned)
@@ -87,7 +87,7 @@ fn worker(row: &WorkerRow, view: &View, beats: &Beats) -> WorkerStatus {
     }
 }
 
-/// Each shard behind the one that it continues.
+/// Each shard after the one that it continues.
 fn in_order_of_descent(view: &View) -> Vec<&LeaseRow> {
     let known = |row: &&LeaseRow| {
         let parent = row.parent.as_ref();
@@ -112,7 +112,7 @@ fn in_order_of_descent(view: &View) -> Vec<&LeaseRow> {
             );
         }
     }
-    // Rows that name each other as parents are no tree, and are told all the same.
+    // Rows that name each other as parents are not a tree, and are shown anyway.
     ordered.extend(
         view.leases
             .values()
@@ -121,7 +121,7 @@ fn in_order_of_descent(view: &View) -> Vec<&LeaseRow> {
     ordered
 }
 
-/// `alive`: whether its owner lives, if it has one; `turns`: whether that reads it.
+/// `alive`: whether its owner, if any, is alive; `turns`: whether the owner's task makes progress.
 fn shard(
     row: &LeaseRow,
     (alive, turns): (Option<bool>, bool),
@@ -160,11 +160,11 @@ fn shard(
     }
 }
 
-/// How old the oldest record is that is not settled, or may be.
+/// The age of the oldest unfinished record, or its upper bound.
 ///
-/// An owner that lives and whose task turns tells soon of what waits and of what it cannot read, so
-/// that its silence means that all is settled. Where nobody reads, something may have come since all
-/// was.
+/// A live owner whose task makes progress reports waiting and unreadable records soon, so its silence
+/// means that everything is finished. If nobody reads, records may have come since everything was
+/// finished.
 fn lag(row: &LeaseRow, is_read: bool, now: SystemTime) -> Option<Duration> {
     let report = &row.report;
     let speaks = is_read && report.told_at.is_some();

@@ -5,17 +5,17 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-/// How things stand, the worst last.
+/// The verdict, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Nothing is wrong.
     Well,
-    /// What is wrong is resolved by the workers.
+    /// Something is wrong, and the workers resolve it.
     Recovering,
-    /// Somebody should look: the advice says at what.
+    /// A person should look; the advice says where.
     Attention,
-    /// The rows do not tell.
+    /// The rows do not show it.
     Unknown,
 }
 
@@ -26,11 +26,11 @@ pub struct StreamStatus {
     pub group_table: String,
     /// The group.
     pub group: String,
-    /// The effect that the group performs; `None`: the group's row does not name one.
+    /// The effect of the group; `None`: the group's row does not name one.
     pub effect: Option<String>,
-    /// The table's name, as far as the ARN tells it.
+    /// The table's name, if the ARN contains one.
     pub table: String,
-    /// How things stand.
+    /// The verdict.
     pub verdict: Verdict,
     /// The workers.
     pub workers: Vec<WorkerStatus>,
@@ -40,10 +40,10 @@ pub struct StreamStatus {
     pub gaps: Vec<Gap>,
     /// Rows that this build cannot read.
     pub unreadable: Vec<UnreadableRow>,
-    /// Keys that wait behind a dead letter; `None`: not asked for, or no answer (then the advice says
+    /// Keys that wait behind a dead letter; `None`: not queried, or no answer (then the advice says
     /// so).
     pub parked_keys: Option<u64>,
-    /// The same by the reason of their dead letter.
+    /// The same, by the reason of their dead letter.
     pub dead_letters: Option<BTreeMap<&'static str, u64>>,
 }
 
@@ -52,35 +52,35 @@ pub struct StreamStatus {
 pub struct WorkerStatus {
     /// Its incarnation: its name, and which start of it.
     pub worker: String,
-    /// Whether its heartbeat moves; `None`: it was not watched for long enough to tell.
+    /// Whether its heartbeat moves; `None`: it was not watched long enough to tell.
     pub alive: Option<bool>,
-    /// For how many seconds its heartbeat has stood still, by the observer's clock.
+    /// For how many seconds its heartbeat has not moved, by the observer's clock.
     pub heartbeat_age_seconds: Option<f64>,
     /// It is leaving.
     pub draining: bool,
     /// Its build.
     pub version: String,
-    /// Its availability zone, where known.
+    /// Its availability zone, if known.
     pub zone: Option<String>,
-    /// Where its page is, where it has one.
+    /// The address of its status page, if it has one.
     pub status_address: Option<String>,
-    /// What keeps it from its work though it lives, such as a mail server that is down.
+    /// What keeps it from its work though it is alive, such as a mail server that is down.
     pub trouble: Option<String>,
-    /// A shard of it whose task does not turn, though the worker lives.
+    /// A shard whose task makes no progress, though the worker is alive.
     pub stuck_shard: Option<String>,
-    /// How many shards it owns that have not ended.
+    /// How many open shards it owns.
     pub shards: usize,
 }
 
-/// What becomes of a shard.
+/// The state of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShardState {
-    /// A worker that lives has it.
+    /// A live worker owns it.
     Reading,
-    /// Nobody has it: a worker takes it at its next look.
+    /// Nobody owns it: a worker takes it at its next look.
     Free,
-    /// Whoever has it seems to be dead: another takes it soon.
+    /// Its owner seems to be dead: another worker takes it soon.
     Orphaned,
     /// It is read to its end.
     Ended,
@@ -95,24 +95,23 @@ pub struct ShardStatus {
     pub parent: Option<String>,
     /// The shards that continue it, once it has ended.
     pub children: Vec<String>,
-    /// What becomes of it.
+    /// Its state.
     pub state: ShardState,
-    /// The incarnation that has it.
+    /// The incarnation of its owner.
     pub owner: Option<String>,
     /// Raised by every change of owner.
     pub epoch: u64,
-    /// Up to where everything is settled: `TRIM_HORIZON`, a sequence number, or `SHARD_END`.
+    /// Everything up to here is finished: `TRIM_HORIZON`, a sequence number, or `SHARD_END`.
     pub checkpoint: String,
-    /// How old the oldest record is that is not settled, in seconds: at most, where nobody reads it or
-    /// its task is stuck.
-    /// `None`: not known, or the shard has ended.
+    /// The age of the oldest unfinished record in seconds; an upper bound if nobody reads it or its
+    /// task is stuck. `None`: not known, or the shard has ended.
     pub lag_seconds: Option<f64>,
-    /// After so many seconds the next record that is not settled leaves the stream: at least, where
-    /// nobody reads it. `None`: not known, or the shard has ended.
+    /// In how many seconds the next unfinished record leaves the stream; a lower bound if nobody reads
+    /// it. `None`: not known, or the shard has ended.
     pub until_trim_seconds: Option<f64>,
-    /// Records settled in a minute.
+    /// Records finished per minute.
     pub per_minute: f64,
-    /// The last thing that went wrong, if it still matters.
+    /// The last failure, if it still matters.
     pub last_error: Option<String>,
 }
 
@@ -121,24 +120,24 @@ pub struct ShardStatus {
 pub struct Gap {
     /// The shard that lost them.
     pub shard: String,
-    /// The last record before them that was settled.
+    /// The last record before them that was finished.
     pub last_handled: Option<String>,
     /// When that record was committed.
     #[serde(serialize_with = "rfc3339_if_any")]
     pub last_handled_time: Option<SystemTime>,
-    /// The first record found behind them.
+    /// The first record found after them.
     pub first_after: Option<String>,
-    /// When they were missed.
+    /// When the gap was found.
     #[serde(serialize_with = "rfc3339")]
     pub detected: SystemTime,
-    /// What an operator found out about them; `None`: nobody has dealt with them.
+    /// What an operator found out about them; `None`: nobody has resolved the gap yet.
     pub resolved: Option<ResolvedGap>,
 }
 
-/// That somebody dealt with a gap.
+/// An operator has resolved a gap.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ResolvedGap {
-    /// Who says so.
+    /// The operator.
     pub by: String,
     /// When.
     #[serde(serialize_with = "rfc3339")]
@@ -157,8 +156,8 @@ pub struct UnreadableRow {
 }
 
 impl StreamStatus {
-    /// The same, with the keys that are parked, each by the reason of its dead letter (`None`: a
-    /// build before told none).
+    /// The same, with the parked keys, each by the reason of its dead letter (`None`: an earlier build
+    /// did not record it).
     #[must_use]
     pub fn with_parked(mut self, reasons: impl IntoIterator<Item = Option<&'static str>>) -> Self {
         let mut by_reason = BTreeMap::new();
@@ -175,7 +174,7 @@ pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, 
     to.collect_str(&humantime::format_rfc3339_millis(*time))
 }
 
-#[expect(clippy::ref_option, reason = "as serde calls it")]
+#[expect(clippy::ref_option, reason = "serde calls it with this type")]
 fn rfc3339_if_any<S: Serializer>(time: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => rfc3339(time, to),

@@ -1,4 +1,4 @@
-//! The consumers of a process, watched.
+//! Watches the consumers of a process.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -17,14 +17,14 @@ use crate::core::overload::Overload;
 use crate::stores::clock::Clock;
 use crate::stores::ledger::Needed;
 
-/// How often the process is looked at.
+/// The time between two looks at the process.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Work that had to wait for this many lease durations while the lag grew is overload that lasts:
-/// a minute, unless configured otherwise.
+/// Records that had to wait for this many lease durations while the lag grew mean overload: a minute by
+/// default.
 const SUSTAINED: u32 = 6;
 
-/// A process and its consumers, watched. Clones are the same.
+/// A watched process and its consumers. Clones watch the same process.
 #[derive(Clone)]
 pub struct Status {
     inner: Arc<Watching>,
@@ -42,27 +42,27 @@ struct Watching {
     recent: Mutex<Recent>,
 }
 
-/// What only who looks again and again can tell.
+/// What only repeated looks can show.
 #[derive(Default)]
 struct Recent {
     overload: Overload,
     overloaded: Option<(Duration, HeldBack)>,
     history: ProcessHistory,
-    /// Whether it was ready at the last look.
+    /// Whether the process was ready at the last look.
     ready: bool,
 }
 
 impl Status {
-    /// The status of a process with these consumers. It goes by the clock of their service; by
-    /// `clock` until they run.
+    /// The status of a process with these consumers. It uses the clock of their service, and `clock`
+    /// until they run.
     pub fn new(clock: Clock, consumers: impl IntoIterator<Item = Watch>) -> Self {
         let status = Self::starting(clock);
         status.started(consumers);
         status
     }
 
-    /// The status of a process that has no consumers yet, because it is still looking for its tables.
-    /// Serve it from the beginning, so that probes learn why the process is not ready.
+    /// The status of a process without consumers yet, because it is still looking for its tables. Serve
+    /// it from the start, so that probes learn why the process is not ready.
     pub fn starting(clock: Clock) -> Self {
         let inner = Watching {
             since: clock.now(),
@@ -78,12 +78,12 @@ impl Status {
         }
     }
 
-    /// An attempt to start failed, and another one follows.
+    /// Records that an attempt to start failed, and that another one follows.
     pub fn start_failed(&self, why: impl Into<String>) {
         *self.start_error_mut() = Some(why.into());
     }
 
-    /// The process has started, with these consumers. It starts once.
+    /// Records that the process has started with these consumers. It starts only once.
     pub fn started(&self, consumers: impl IntoIterator<Item = Watch>) {
         let _ = self.inner.watched.set(consumers.into_iter().collect());
     }
@@ -106,9 +106,9 @@ impl Status {
         error.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Also shows a count of the orders that need a person's attention, over the whole fleet, such as
-    /// [`DynamoDbLedger::attention`](crate::stores::ledger::dynamodb::DynamoDbLedger::attention). It is asked
-    /// for when somebody looks, at most every ten seconds.
+    /// Also shows how many orders need a person's attention, over the whole fleet, for example from
+    /// [`DynamoDbLedger::attention`](crate::stores::ledger::dynamodb::DynamoDbLedger::attention). It is
+    /// queried when a client looks, at most every ten seconds.
     pub fn attention<F>(&self, count: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = anyhow::Result<Needed>> + Send + 'static,
@@ -116,13 +116,13 @@ impl Status {
         let _ = self.inner.attention.set(OrdersInNeed::by(count));
     }
 
-    /// The metrics of this process as they are now, a sample for each table.
+    /// The present metrics of this process, a sample for each table.
     pub fn samples(&self) -> Vec<Sample> {
         Sample::by_labels(self.watched().iter().map(|one| one.sample(None)))
     }
 
-    /// The same, and where this worker is the one that lists the stream what waits in the tables
-    /// ([`Levels`](super::levels::Levels)), which is asked for as for [`Status::fleet`].
+    /// The same, and, if this worker lists the stream, what waits in the tables
+    /// ([`Levels`](super::levels::Levels)), which is queried as for [`Status::fleet`].
     pub async fn measure(&self) -> Vec<Sample> {
         let orders = self.inner.attention.get();
         let sample = async |one: &Watch| {
@@ -132,12 +132,12 @@ impl Status {
         Sample::by_labels(join_all(self.watched().iter().map(sample)).await)
     }
 
-    /// Whether the process is alive and its loops turn ([`health::stuck`]), or it has not been starting
-    /// for long ([`health::start`]).
+    /// Whether the process is alive and its loops make progress ([`health::stuck`]), or whether it has
+    /// been starting for less than the limit ([`health::start`]).
     ///
     /// # Errors
     ///
-    /// Says what is stuck.
+    /// What is stuck.
     pub fn alive(&self) -> Result<(), Stuck> {
         if let Some(NotReady::Starting(why)) = self.not_started() {
             return health::start(self.inner.origin.elapsed(), why);
@@ -147,11 +147,12 @@ impl Status {
         stuck.next().map_or(Ok(()), Err)
     }
 
-    /// Whether the process takes part in its work and keeps up with it ([`Progress::ready`](crate::engine::progress::Progress::ready)).
+    /// Whether the process does its work and keeps up with it
+    /// ([`Progress::ready`](crate::engine::progress::Progress::ready)).
     ///
     /// # Errors
     ///
-    /// Says why not.
+    /// Why not.
     pub fn ready(&self) -> Result<(), NotReady> {
         if let Some(starting) = self.not_started() {
             return Err(starting);
@@ -165,10 +166,10 @@ impl Status {
 
     /// How the fleet is doing, as this worker sees it.
     ///
-    /// The rows are those that the consumers' own loops saw last, a second or two ago, so that asking
-    /// costs DynamoDB nothing; only the parked keys and the orders in the ledger are counted for it, at most
-    /// every ten seconds. They are waited for a second, all together; an answer that comes later is
-    /// told at the next look, and the last one until then, for five minutes.
+    /// The rows are those that the consumers' own loops saw last, a second or two ago, so this costs no
+    /// calls to DynamoDB. Only the parked keys and the orders in the ledger are counted for it, at most
+    /// every ten seconds. It waits for them for a second in total. A later answer is shown at the next
+    /// look, and the previous one until then, for five minutes.
     pub async fn fleet(&self) -> FleetStatus {
         let watched = self.watched();
         let parked = join_all(watched.iter().map(Watch::parked));
@@ -199,7 +200,7 @@ impl Status {
         FleetStatus::new(read, streams, needed).without(untold)
     }
 
-    /// What the process tells of itself.
+    /// What the process reports about itself.
     pub fn process(&self) -> Process {
         let first = self.watched().first().map(|one| &one.progress);
         let budget = first.and_then(|progress| progress.budget());
@@ -220,8 +221,8 @@ impl Status {
         }
     }
 
-    /// Looks at the process once a second, for as long as it is polled: overload that lasts and the
-    /// history are known only by that. [`http::serve`](super::http::serve) does it.
+    /// Looks at the process once a second, for as long as it is polled: overload and the history need
+    /// this. [`http::serve`](super::http::serve) does it.
     pub async fn watch(&self) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -270,13 +271,13 @@ impl Status {
         self.tell_change();
     }
 
-    /// Logs that it has become ready, or is so no longer.
+    /// Logs when it becomes ready, or stops being ready.
     fn tell_change(&self) {
         let why = self.ready().err();
         let before = std::mem::replace(&mut self.recent().ready, why.is_none());
         match why {
             Some(why @ NotReady::Draining) if before => info!(%why, "not ready"),
-            // The dependency's own line says so already.
+            // The dependency's own log line says so already.
             Some(NotReady::Down(_)) => {}
             Some(why) if before => warn!(%why, "not ready"),
             None if !before => info!("ready"),

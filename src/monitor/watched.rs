@@ -1,4 +1,4 @@
-//! One consumer, watched.
+//! Watches one consumer.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,7 +29,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches a consumer, once it has all that it is to have. Its table is the one in its ARN.
+    /// Watches a consumer; call it after all other settings are made. Its table is the one in its ARN.
     pub fn of<S: StreamSource, L: LeaseStore, H: RecordHandler>(
         consumer: &Consumer<S, L, H>,
     ) -> Self {
@@ -50,14 +50,14 @@ impl Watch {
         }
     }
 
-    /// Of a handler that performs this effect; `confirmation` unless another is set.
+    /// Sets the effect of its handler; `confirmation` by default.
     #[must_use]
     pub fn effect(mut self, effect: Effect) -> Self {
         self.labels.effect = effect;
         self
     }
 
-    /// With the counts of a handler that sends mails.
+    /// Adds the counts of a handler that sends mails.
     #[must_use]
     pub fn mails(self, counts: impl Fn() -> Mails + Send + Sync + 'static) -> Self {
         let mails: Arc<dyn Fn() -> Mails + Send + Sync> = Arc::new(counts);
@@ -67,7 +67,7 @@ impl Watch {
         }
     }
 
-    /// With how many lines of the log the process dropped, because their reader stalled.
+    /// Adds how many log lines the process dropped because their reader stalled.
     #[must_use]
     pub fn lines_dropped(self, count: fn() -> u64) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl Watch {
         self.mails.as_ref().map(|counts| counts())
     }
 
-    /// The metrics; with what waits in the tables, where this worker speaks for its group.
+    /// The metrics, with what waits in the tables if this worker reports for its group.
     pub(super) fn sample(&self, levels: Option<&Levels>) -> Sample {
         Sample::of(&Facts {
             labels: &self.labels,
@@ -98,8 +98,8 @@ impl Watch {
         })
     }
 
-    /// What waits in the tables, if it is this worker that speaks for its group. What is not answered
-    /// in time is left out.
+    /// What waits in the tables, if this worker reports for its group. Answers that do not come in time
+    /// are left out.
     pub(super) async fn levels(&self, orders: Option<&OrdersInNeed>) -> Option<Levels> {
         if !self.progress.is_lister() {
             return None;
@@ -121,7 +121,7 @@ impl Watch {
         })
     }
 
-    /// The stream as the worker's last look saw it. `ready`: whether this process can do its work.
+    /// The stream as of the worker's last look. `ready`: whether this process can do its work.
     pub(super) fn stream(
         &self,
         now: SystemTime,
@@ -135,7 +135,7 @@ impl Watch {
         let mut status = StreamStatus::new(of, &view, &beats, now, retention);
         let effect = || self.labels.effect.to_string();
         status.effect.get_or_insert_with(effect);
-        // Its own row tells it only from the next heartbeat on.
+        // Its own row shows this only from the next heartbeat.
         let me = self.progress.worker();
         let mut workers = status.workers.iter_mut();
         if let Some(me) = workers.find(|worker| Some(&*worker.worker) == me) {
@@ -145,7 +145,7 @@ impl Watch {
         Some((at, status))
     }
 
-    /// Why each key is parked, if that can be known; and if not, why not.
+    /// Why each key is parked, or why that is unknown.
     pub(super) async fn parked(&self) -> Option<Result<Vec<Option<Reason>>, String>> {
         let parked = self.parked.as_ref()?;
         Some(parked.reasons(self.progress.at()).await)

@@ -1,4 +1,4 @@
-//! What an effect is given: the facts of the attempt, and the way to its claim.
+//! What an effect gets: the facts of the attempt, and the way to claim it.
 
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -18,7 +18,7 @@ pub struct EffectAttempt {
     claims: oneshot::Sender<Request>,
 }
 
-/// The effect wants to be claimed.
+/// An effect's request for its claim.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) payload: Option<Vec<u8>>,
@@ -76,7 +76,7 @@ impl EffectAttempt {
         }
     }
 
-    /// Claims the effect and begins it. From here on it is seen through, whatever happens to its caller.
+    /// Claims the effect and begins it. From here on it is completed, whatever happens to its caller.
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ impl EffectAttempt {
     }
 }
 
-/// A claim that is in the ledger. An effect that takes further steps before it can take place begins only
-/// with the last of them.
+/// A claim that is in the ledger. An effect that needs further steps after its claim begins only with
+/// the last of them.
 #[derive(Debug)]
 pub struct Claimed {
     context: Context,
@@ -115,14 +115,14 @@ impl Claimed {
         self.context.may_act() && Instant::now() <= self.start_by
     }
 
-    /// Begins the effect: ask right before it may take place. From then on it is seen through. `false`:
-    /// it must not begin any more.
+    /// Begins the effect: call this right before it can take place. From then on it is completed.
+    /// `false`: it must not begin any more.
     pub fn begin(&self) -> bool {
         self.may_begin() && self.begun.begin()
     }
 }
 
-/// Whether the effect has begun, or was given up before it could: what comes first is final.
+/// Whether the effect has begun, or was given up before it could. The first of the two is final.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Begun(Arc<OnceLock<bool>>);
 
@@ -131,7 +131,7 @@ impl Begun {
         *self.0.get_or_init(|| true)
     }
 
-    /// Keeps the effect from beginning; `false` if it has begun.
+    /// Prevents the effect from beginning. `false` if it has begun.
     pub(super) fn give_up(&self) -> bool {
         !*self.0.get_or_init(|| false)
     }

@@ -18,19 +18,19 @@ use crate::core::claim::{
 use crate::engine::handler::{Context, Failure};
 use crate::stores::ledger::{EffectKey, Ledger, Swap};
 
-/// Between the last moment at which an answer is awaited and the deadline of a claim: time for the
+/// The time between the last moment at which an answer is accepted and the deadline of a claim: for the
 /// ledger's answer, and for clocks that differ.
 pub(super) const SLACK: Duration = Duration::from_mins(5);
-/// How soon to look again at what another worker performs.
+/// How soon to look again at an effect that another worker performs.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Rounds of losing a race for the row before looking again later.
+/// How often to retry after losing a race for the row, before looking again later.
 pub(super) const ROUNDS: u32 = 16;
 
-/// What an attempt does next.
+/// The next step of an attempt.
 pub(super) enum Next {
     Claim(Entry),
     Doubt(Entry),
-    /// The ledger has the claim already.
+    /// The ledger already has the claim.
     Begin(Entry),
 }
 
@@ -61,7 +61,7 @@ impl<L: Ledger> Claims<L> {
         self.settings.left_out != Some(rule)
     }
 
-    /// The time in whole milliseconds, as the ledger keeps it.
+    /// The time in whole milliseconds, as in the ledger.
     fn now(&self) -> SystemTime {
         let now = self.settings.clock.now();
         let since = now
@@ -70,8 +70,9 @@ impl<L: Ledger> Claims<L> {
         now - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
     }
 
-    /// What is known before anything is done. A first attempt is nearly always the first of all, so it
-    /// claims without looking; a later one, or one after another worker was at it, reads the row first.
+    /// What is known before the attempt begins. A first attempt is nearly always the first of all, so
+    /// it claims without looking. A later one, or one after another worker's attempt, reads the row
+    /// first.
     pub(super) async fn job(
         &self,
         key: &EffectKey,
@@ -80,7 +81,7 @@ impl<L: Ledger> Claims<L> {
     ) -> anyhow::Result<Job> {
         let abandoned = self.memory.of(key);
         let row = match &abandoned {
-            // Lambda delivers what was done again, together with what failed.
+            // Lambda delivers finished records again, together with failed ones.
             None if context.attempt() == 1 && context.ends().is_none() => None,
             _ => self.rows.read(key).await?,
         };
@@ -94,7 +95,7 @@ impl<L: Ledger> Claims<L> {
         })
     }
 
-    /// What the effect of this attempt is prepared from.
+    /// The basis from which this attempt prepares its effect.
     pub(super) fn basis(&self, job: &Job) -> Basis {
         if !self.keeps(ClaimRule::SameBytes) {
             return Basis {
@@ -109,7 +110,7 @@ impl<L: Ledger> Claims<L> {
         }
     }
 
-    /// Claims the effect. Returns the row that is in the ledger then.
+    /// Claims the effect. Returns the row that is then in the ledger.
     pub(super) async fn claim(
         &self,
         job: &mut Job,
@@ -120,7 +121,7 @@ impl<L: Ledger> Claims<L> {
         for _ in 0..ROUNDS {
             let next = match self.next(job, Some((payload, nonce)))? {
                 Next::Claim(_) if self.basis(job) != basis => return Err(Stop::Changed),
-                // The record may be finished by its next owner, so that nobody would claim again.
+                // The record's next owner may finish it, and then nobody would claim again.
                 Next::Claim(_) if !job.context.may_act() => break,
                 Next::Claim(next) => next,
                 Next::Begin(entry) => return Ok(entry),
@@ -134,7 +135,7 @@ impl<L: Ledger> Claims<L> {
                 Ok(Swap::Written) => return Ok(next),
                 Ok(Swap::Lost(standing)) => job.row = standing,
                 Err(error) => {
-                    // It may still arrive.
+                    // The claim may still arrive.
                     self.memory.abandoned(&job.key, nonce);
                     return Err(Stop::Unavailable(error));
                 }
@@ -143,8 +144,8 @@ impl<L: Ledger> Claims<L> {
         Err(Stop::Busy(LOOK_AGAIN))
     }
 
-    /// Ends a claim that is in the ledger if nothing can come of it any more: it is in doubt, or it
-    /// never began. [`Stop::Busy`] while its claimant may still perform the effect.
+    /// Ends a claim in the ledger that can have no outcome any more: it is in doubt, or it never began.
+    /// [`Stop::Busy`] while its claimant may still perform the effect.
     async fn end_claim(&self, job: &mut Job) -> Result<(), Stop> {
         for _ in 0..ROUNDS {
             let Some(row) = job.row.as_ref().filter(|row| row.state == State::Sending) else {
@@ -181,7 +182,7 @@ impl<L: Ledger> Claims<L> {
         Ok(())
     }
 
-    /// What to do about the row; with a claim of its own if this attempt wants to perform the effect.
+    /// What to do about the row. Includes a claim if this attempt is to perform the effect.
     pub(super) fn next(&self, job: &Job, claims: Option<(&Payload, u64)>) -> Result<Next, Stop> {
         let now = self.now();
         let ask = Ask {
@@ -218,14 +219,14 @@ impl<L: Ledger> Claims<L> {
         }
     }
 
-    /// How long an answer may be awaited from now on.
+    /// How long an answer can be awaited from now on.
     fn longest_effect(&self, context: &Context) -> Duration {
         let longest = self.settings.longest_effect;
         let left = |end: Instant| end.saturating_duration_since(Instant::now());
         context.ends().map_or(longest, |end| longest.min(left(end)))
     }
 
-    /// The caller's result of an attempt that stopped.
+    /// What the caller gets for an attempt that stopped.
     pub(super) fn stopped(&self, job: &Job, stop: Stop) -> Result<(), Failure> {
         match stop {
             Stop::Done => Ok(()),
@@ -254,7 +255,7 @@ impl<L: Ledger> Claims<L> {
         }
     }
 
-    /// The caller's result of an outcome that led to this row.
+    /// What the caller gets for an outcome that led to this row.
     pub(super) fn concluded(
         &self,
         job: &Job,
@@ -277,7 +278,7 @@ impl<L: Ledger> Claims<L> {
             job.context.is_in_doubt(why.to_string());
         }
         match (state, counted) {
-            // Another worker claimed it meanwhile.
+            // Another worker has claimed it meanwhile.
             (Some(State::Sending), Counted::Accepted) => Err(Failure::Busy(LOOK_AGAIN)),
             (Some(State::Sent), _) => Ok(()),
             (_, Counted::Ambiguous) if !self.resends(row) => self.stopped(job, Stop::Parked),
@@ -288,7 +289,7 @@ impl<L: Ledger> Claims<L> {
         }
     }
 
-    /// Whether an effect that is in doubt is performed once more.
+    /// Whether an effect in doubt is performed once more.
     fn resends(&self, row: Option<&Entry>) -> bool {
         let once = row.is_none_or(|row| row.doubtful.len() < 2);
         once && self.settings.on_ambiguous == OnAmbiguous::Resend
@@ -320,7 +321,7 @@ impl<L: Ledger> Claims<L> {
         match self.decline(&mut job, refusal.as_ref()).await {
             Ok(Declined::Sent) => Ok(()),
             Ok(Declined::OtherItem(other)) => self.stopped(&job, Stop::Collision(other)),
-            // An effect in doubt stays so: a person decides.
+            // An effect in doubt stays in doubt: a person decides.
             Ok(Declined::InDoubt | Declined::Recorded | Declined::Known) => {
                 self.tally.add(counted);
                 Err(failure)
@@ -329,7 +330,7 @@ impl<L: Ledger> Claims<L> {
         }
     }
 
-    /// The effect is deliberately not performed.
+    /// Records that the effect is deliberately not performed.
     pub(super) async fn suppress(&self, mut job: Job, reason: String) -> Result<(), Failure> {
         let suppression = Happened::Suppressed { reason };
         match self.decline(&mut job, Some(&suppression)).await {
@@ -344,7 +345,7 @@ impl<L: Ledger> Claims<L> {
         }
     }
 
-    /// Records why the effect is not begun, unless it was begun before.
+    /// Records why the effect does not begin, unless it began earlier.
     async fn decline(&self, job: &mut Job, why: Option<&Happened>) -> Result<Declined, Stop> {
         job.row = self.rows.read(&job.key).await.map_err(Stop::Unavailable)?;
         for _ in 0..ROUNDS {
@@ -373,11 +374,11 @@ impl<L: Ledger> Claims<L> {
     }
 }
 
-/// Why an effect is not begun.
+/// Why an effect does not begin.
 enum Declined {
     /// The reason was recorded just now.
     Recorded,
-    /// The ledger had it already, or there is none to record.
+    /// The ledger had the reason already, or there is none to record.
     Known,
     /// It took place before.
     Sent,

@@ -11,19 +11,19 @@ pub(super) struct Job {
     pub(super) key: EffectKey,
     pub(super) item: ItemRef,
     pub(super) context: Context,
-    /// The ledger's row, as far as it is known.
+    /// The ledger's row, if it is known.
     pub(super) row: Option<Entry>,
     pub(super) began: SystemTime,
     /// The nonces of claims of this process that never began.
     pub(super) abandoned: Vec<u64>,
 }
 
-/// What an attempt prepares its effect from.
+/// The basis from which an attempt prepares its effect.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Basis {
-    /// When the effect was first claimed; if it never was, when the attempt began.
+    /// When the effect was first claimed, or when the attempt began if it never was.
     pub(super) date: SystemTime,
-    /// What an earlier attempt sent that is in doubt, packed.
+    /// The packed payload of an earlier attempt that is in doubt.
     pub(super) to_repeat: Option<Kept>,
 }
 
@@ -38,15 +38,15 @@ pub(super) enum Stop {
     Busy(Duration),
     /// The effect key belongs to another item.
     Collision(ItemRef),
-    /// What the effect was prepared from has changed.
+    /// The basis of the preparation has changed.
     Changed,
     /// The ledger does not answer.
     Unavailable(anyhow::Error),
 }
 
 impl Job {
-    /// The payload that must be repeated, because an earlier claim is in doubt, or is about to be: its
-    /// claimant is another one.
+    /// The payload that must be repeated, because an earlier claim is in doubt or is about to be: it
+    /// has another claimant.
     pub(super) fn to_repeat<'a>(&self, row: &'a Entry) -> Option<&'a Kept> {
         let mine = |by: &Claimant| self.abandoned.contains(&by.nonce);
         let claimed = row.state == State::Sending && !row.claimant.as_ref().is_some_and(mine);

@@ -1,4 +1,4 @@
-//! What became of an effect.
+//! How an effect ended.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use super::window::Answer;
 use crate::core::claim::{ClaimRule, Happened};
 use crate::engine::handler::Failure;
 
-/// What became of an effect.
+/// How an effect ended.
 #[derive(Debug)]
 pub enum Outcome {
     /// It took place, with this receipt.
@@ -21,7 +21,7 @@ pub enum Outcome {
     Unknown(String),
 }
 
-/// What follows from an outcome.
+/// The consequences of an outcome.
 pub(super) struct Meaning {
     pub(super) happened: Happened,
     pub(super) counted: Counted,
@@ -30,8 +30,8 @@ pub(super) struct Meaning {
 }
 
 impl Outcome {
-    /// What it is to the ledger, the counters, the window and the caller, under the claim with this
-    /// fence.
+    /// The consequences for the ledger, the counters, the window and the caller, under the claim with
+    /// this fence.
     pub(super) fn meaning(self, fence: u64, left_out: Option<ClaimRule>) -> Meaning {
         let of = |happened, counted, answer, result| Meaning {
             happened,
@@ -76,7 +76,7 @@ pub enum Counted {
     Accepted,
     /// Effects that the other side refused for good.
     Refused,
-    /// Attempts that the other side put off, or that certainly did not reach it, at any step.
+    /// Attempts that the other side deferred, or that certainly did not reach it, at any step.
     Deferred,
     /// Effects that became AMBIGUOUS.
     Ambiguous,
@@ -95,7 +95,7 @@ pub enum Counted {
 pub struct Tally([AtomicU64; 8]);
 
 impl Tally {
-    /// How many were counted as this.
+    /// The number of this kind.
     pub fn of(&self, what: Counted) -> u64 {
         self.0[what as usize].load(Ordering::Relaxed)
     }

@@ -6,10 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::engine::handler::Failure;
 use crate::stores::ledger::EffectKey;
 
-/// More than this many effects are not remembered; a forgotten one waits for its deadline.
+/// How many effects are remembered. A forgotten claim has to wait for its deadline.
 const MOST: usize = 10_000;
 
-/// By effect, the nonces of claims that the ledger may or may not have, and whose effect never begins.
+/// By effect, the nonces of claims that may be in the ledger and whose effect never begins.
 #[derive(Debug, Default)]
 pub(super) struct Memory(Mutex<BTreeMap<EffectKey, Vec<u64>>>);
 
@@ -19,7 +19,7 @@ impl Memory {
         self.map().get(key).cloned()
     }
 
-    /// The ledger may have a claim with this nonce, now or later.
+    /// A claim with this nonce may be in the ledger, now or later.
     pub(super) fn abandoned(&self, key: &EffectKey, nonce: u64) {
         let mut map = self.map();
         if map.len() >= MOST && !map.contains_key(key) {
@@ -28,7 +28,7 @@ impl Memory {
         map.entry(key.clone()).or_default().push(nonce);
     }
 
-    /// An attempt ended in this way. While another worker performs the effect, the next attempt reads
+    /// Records how an attempt ended. While another worker performs the effect, the next attempt reads
     /// the ledger first.
     pub(super) fn ended(&self, key: &EffectKey, result: &Result<(), Failure>) {
         let mut map = self.map();

@@ -1,4 +1,4 @@
-//! What an effect sends, as the ledger keeps it with a claim.
+//! The payload of an effect, as the ledger keeps it with a claim.
 
 use anyhow::Context as _;
 use miniz_oxide::deflate::compress_to_vec;
@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 
 use crate::core::claim::Kept;
 
-/// The largest payload that is kept, packed: a larger one would cost its claim too much.
+/// The largest payload that is kept, packed. A larger one would make its claim too expensive.
 const MOST: usize = 8 * 1024;
 /// The largest payload that is packed at all.
 const MOST_UNPACKED: usize = 256 * 1024;
-/// How hard to try: a little more gains nothing on text of this length.
+/// The compression level: a higher one gains nothing on text of this length.
 const LEVEL: u8 = 6;
 
 /// What a claim keeps of a payload.
@@ -39,7 +39,7 @@ fn pack(payload: &[u8]) -> Option<Kept> {
     (packed.len() <= MOST).then_some(Kept(packed))
 }
 
-/// The payload that was packed.
+/// The unpacked payload.
 pub(super) fn unpack(kept: &Kept) -> anyhow::Result<Vec<u8>> {
     let payload = decompress_to_vec_with_limit(&kept.0, MOST_UNPACKED);
     payload

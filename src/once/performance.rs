@@ -1,7 +1,7 @@
 //! An effect from its claim on, in a task of its own.
 //!
-//! A shard moves, or a time limit passes, while the answer is on its way. Nobody waits for it here any
-//! more, but only this process can still learn what became of the effect.
+//! A shard can move, or a time limit can pass, before the answer arrives. Nobody waits for the answer
+//! then, but only this process can still find out how the effect ended.
 
 use std::any::Any;
 use std::future::pending;
@@ -26,7 +26,7 @@ use crate::stores::ledger::{EffectKey, Ledger};
 /// The future of an effect.
 pub(super) type Effect = BoxFuture<'static, Result<Outcome, Failure>>;
 
-/// An effect that is to be claimed, and performed if that succeeds.
+/// An effect to claim, and to perform if the claim succeeds.
 pub(super) struct Performance<L> {
     pub(super) claims: Arc<Claims<L>>,
     pub(super) job: Job,
@@ -41,7 +41,7 @@ pub(super) struct Performance<L> {
 pub(super) enum Report {
     /// The attempt has ended.
     Ended(Result<(), Failure>),
-    /// The row has changed what is to be performed.
+    /// The row has changed what to perform.
     Again(Box<Job>),
     /// The effect panicked.
     Panicked(Box<dyn Any + Send>),
@@ -51,7 +51,7 @@ pub(super) enum Report {
 enum End {
     Returned(Result<Outcome, Failure>),
     Panicked(Box<dyn Any + Send>),
-    /// Nobody waits for it any more, and it has not begun.
+    /// The caller stopped waiting, and the effect has not begun.
     GivenUp,
 }
 
@@ -67,7 +67,7 @@ impl<L: Ledger> Performance<L> {
             mut report,
         } = self;
         let start_by = Instant::now() + claims.settings.longest_start + SLACK / 2;
-        // Under `park` nothing is ever repeated.
+        // Under `park` no effect is ever repeated.
         let repeats = claims.settings.on_ambiguous == OnAmbiguous::Resend;
         let payload = request.payload.map(|bytes| Payload::of(&bytes, repeats));
         let payload = payload.unwrap_or_default();
@@ -80,7 +80,7 @@ impl<L: Ledger> Performance<L> {
             }
         };
         let (claimed, begun) = Claimed::new(&job.context, start_by);
-        // The effect waits for it.
+        // The effect waits for this.
         let _ = request.answer.send(claimed);
         let forgets = !claims.keeps(ClaimRule::SeenThrough);
         let end = tokio::select! {
@@ -106,7 +106,7 @@ impl<L: Ledger> Performance<L> {
     }
 }
 
-/// The caller may be gone, or know of a failure already.
+/// Reports to the caller, which may be gone or may have failed already.
 fn tell(report: Option<oneshot::Sender<Report>>, what: Report) {
     if let Some(report) = report {
         let _ = report.send(what);
@@ -121,9 +121,9 @@ async fn given_up(report: &mut oneshot::Sender<Report>, begun: &Begun, forgets: 
     }
 }
 
-/// Records the outcome of a claim, and returns the row that is there then. A ledger that does not answer
-/// is asked again for as long as this process lives: nobody else knows the outcome. The caller is not
-/// kept waiting for that.
+/// Records the outcome of a claim, and returns the row that is there then. If the ledger does not
+/// answer, this retries for as long as the process lives: nobody else knows the outcome. The caller
+/// does not wait for that.
 async fn recorded<L: Ledger>(
     claims: &Claims<L>,
     key: &EffectKey,
@@ -151,8 +151,8 @@ async fn recorded<L: Ledger>(
 }
 
 impl End {
-    /// What became of the effect, and the panic that ended it. Whatever does not say so itself is a
-    /// doubt if the effect has begun.
+    /// How the effect ended, and its panic. An effect that has begun and did not report its outcome is
+    /// in doubt.
     fn outcome(self, begun: &Begun) -> (Outcome, Option<Box<dyn Any + Send>>) {
         let (why, failure, panic) = match self {
             Self::Returned(Ok(outcome)) => return (outcome, None),

@@ -1,4 +1,4 @@
-//! Rows of the ledger, however often a call takes.
+//! Rows of the ledger, with retries.
 
 use anyhow::{Context as _, anyhow};
 
@@ -8,10 +8,10 @@ use crate::stores::clock::Clock;
 use crate::stores::ledger::{EffectKey, Ledger, Swap};
 use crate::stores::retry::{LEDGER, OUTCOME, Policy};
 
-/// Rounds of losing a race before giving up for now.
+/// How often to retry after losing a race before giving up for now.
 const ROUNDS: u32 = 16;
 
-/// The ledger, with a second try.
+/// The ledger, with retries.
 pub(super) struct Rows<L> {
     pub(super) ledger: L,
     pub(super) clock: Clock,
@@ -19,12 +19,12 @@ pub(super) struct Rows<L> {
 }
 
 impl<L: Ledger> Rows<L> {
-    /// The row as it is.
+    /// The present row.
     pub(super) async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
         repeated(LEDGER, key, || self.ledger.read(key)).await
     }
 
-    /// Replaces a row, unless another one is there by now.
+    /// Replaces a row, unless it has changed.
     pub(super) async fn swap(
         &self,
         key: &EffectKey,
@@ -35,8 +35,8 @@ impl<L: Ledger> Rows<L> {
         repeated(LEDGER, key, || self.ledger.swap(key, revision, next)).await
     }
 
-    /// Records what happened over whatever row is there, which was `row` when it was last seen, and
-    /// returns the row that is there then. What cannot happen to the row is logged and ignored.
+    /// Records an event over the present row, which was `row` when last seen. Returns the row that is
+    /// there then. An event that cannot happen to the row is logged and ignored.
     pub(super) async fn record(
         &self,
         key: &EffectKey,

@@ -15,7 +15,7 @@ use crate::stores::ledger::memory::MemoryLedger;
 
 const RESEND: OnAmbiguous = OnAmbiguous::Resend;
 
-/// A worker whose effect is a charge, and no mail.
+/// A worker whose effect is a charge, not an email.
 struct Cashier {
     once: Once<MemoryLedger>,
     charges: Arc<AtomicUsize>,
@@ -150,7 +150,7 @@ async fn what_was_sent_in_doubt_is_repeated_byte_for_byte_after_a_deployment() {
     assert_eq!(*repeated.lock().unwrap(), [None, Some(b"old".to_vec())]);
 }
 
-/// A caller that is gone by the time the effect is as far as `notify` says.
+/// A caller that is gone by the time the effect reaches `notify`.
 async fn abandoned<F, E>(cashier: &Cashier, notify: &Notify, effect: F)
 where
     F: Fn(EffectAttempt) -> E,

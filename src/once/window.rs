@@ -1,11 +1,11 @@
-//! How many mails may be past the point of no return at a time.
+//! How many mails can be past the point of no return at a time.
 //!
-//! Each of them becomes a doubt if the mail server breaks off at its last step, and nobody can call it
-//! back. So no more of them are out than the server has lately shown that it answers: four at first and
-//! after a rest, as many as it has answered within ten seconds while it is busy, and never more than five,
-//! or half of the connections where that is more. After a doubt it is one at a time, until one is answered;
-//! after two in a row nobody passes for a moment, as the engine's circuit opens. And whatever was in hand
-//! when a doubt came up goes back to the engine.
+//! Each of them becomes a doubt if the mail server breaks off at its last step, and cannot be called
+//! back. So the limit depends on how well the server has recently answered: four at first and after a
+//! pause; while it is busy, as many as it has answered within ten seconds; and never more than five, or
+//! half of the connections if that is more. After a doubt the limit is one until a mail is answered.
+//! After two doubts in a row no mail passes for a moment, while the engine's circuit opens. Mails that
+//! were waiting when a doubt occurred return to the engine.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,23 +14,23 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-/// So many may be out without any proof.
+/// The limit without any proof.
 const UNPROVEN: usize = 4;
 
-/// So many may be out however few connections there are.
+/// The limit with few connections.
 const FEW: usize = 5;
 
-/// However many connections there are, no more answers need be remembered.
+/// How many answers are remembered at most, however many connections there are.
 const MOST: usize = 1024;
 
-/// An answer proves something for so long.
+/// How long an answer counts as proof.
 const PROOF: Duration = Duration::from_secs(10);
 
-/// Nobody passes for so long after two doubts in a row: whoever comes then was let through before the
+/// How long no mail passes after two doubts in a row: mails that come then were let through before the
 /// circuit opened.
 const REST: Duration = Duration::from_secs(10);
 
-/// So long a mail waits for its turn before it goes back to the engine.
+/// How long a mail waits for its turn before it returns to the engine.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The mails of one process. Clones share it.
@@ -40,28 +40,28 @@ pub(super) struct Window(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// So many are out at most.
+    /// The highest limit.
     most: usize,
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many are out.
+    /// How many mails are past the point.
     out: usize,
     /// When the server gave its latest definite answers, oldest first.
     answers: VecDeque<Instant>,
-    /// How often a mail was in doubt.
+    /// How many mails were in doubt so far.
     doubts: u64,
     /// Doubts since the last answer.
     in_a_row: u32,
-    /// When the latest doubt came up.
+    /// When the latest doubt occurred.
     doubted: Option<Instant>,
     /// When the latest mail passed.
     passed: Option<Instant>,
 }
 
-/// When an attempt began, in doubts.
+/// The number of doubts when an attempt began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Began(u64);
 
@@ -71,12 +71,12 @@ pub(super) struct Pass {
     window: Window,
 }
 
-/// How a mail that passed came out.
+/// How a mail ended after it passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     /// A definite reply came.
     Definite,
-    /// Nobody can tell.
+    /// It is unknown whether it was accepted.
     Doubt,
     /// It never passed.
     None,
@@ -101,7 +101,7 @@ impl State {
 }
 
 impl Window {
-    /// For a server that so many connections lead to.
+    /// For a server with this many connections.
     pub(super) fn new(connections: usize) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
@@ -114,7 +114,7 @@ impl Window {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an attempt. `None`: the server has no room for it now, so the attempt must not start.
+    /// Begins an attempt. `None`: there is no room for it now, so the attempt must not start.
     pub(super) fn begin(&self) -> Option<Began> {
         let state = &mut *self.state();
         // A server that answers will soon have room. One that left a mail in doubt, or has stopped
@@ -126,8 +126,8 @@ impl Window {
         may_begin.then_some(Began(state.doubts))
     }
 
-    /// Waits for a place. `None`: none became free in time, or a mail came into doubt since the attempt
-    /// began.
+    /// Waits for a place. `None`: no place became free in time, or a mail came into doubt since the
+    /// attempt began.
     pub(super) async fn pass(&self, began: Began) -> Option<Pass> {
         let wait = async {
             loop {
@@ -153,7 +153,7 @@ impl Window {
 }
 
 impl Pass {
-    /// Tells how it came out.
+    /// Reports how it ended.
     pub(super) fn end(self, answer: Answer) {
         let state = &mut *self.window.state();
         match answer {
@@ -191,7 +191,7 @@ mod tests {
         window.pass(window.begin()?).await
     }
 
-    /// As many as there is room for.
+    /// Passes as many mails as there is room for.
     async fn all(window: &Window) -> Vec<Pass> {
         let mut out = Vec::new();
         while let Some(pass) = next(window).await {
@@ -200,7 +200,7 @@ mod tests {
         out
     }
 
-    /// A busy server: so many are answered.
+    /// A busy server that answers this many mails.
     async fn answered(window: &Window, count: usize) {
         for _ in 0..count {
             next(window).await.unwrap().end(Answer::Definite);
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(out.len(), 5);
         for pass in out {
             pass.end(Answer::Doubt);
-            // Who comes now was let through before the circuit opened.
+            // A mail that comes now was let through before the circuit opened.
             assert!(next(&window).await.is_none());
         }
         tokio::time::advance(REST).await;

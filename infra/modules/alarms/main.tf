@@ -19,25 +19,25 @@ locals {
     # A level, as the next four: from the tables, whoever wrote them and whether or not it still lives. While
     # nobody asks the tables the alarm stays as it is.
     dead-letters = {
-      says      = "Records could not be handled and wait for somebody."
+      says      = "Records could not be handled and wait for a person."
       metric    = "aftercommit_parked_keys_failed"
       statistic = "Maximum"
       silence   = "ignore"
     }
     rescued = {
-      says      = "Records were about to leave the stream unsettled and became dead letters."
+      says      = "Records were about to leave the stream unhandled and became dead letters."
       metric    = "aftercommit_parked_keys_rescued"
       statistic = "Maximum"
       silence   = "ignore"
     }
     ambiguous = {
-      says      = "Nobody can tell whether mails were accepted, and the orders wait for somebody."
+      says      = "It is unknown whether emails were accepted, and their orders wait for a person."
       metric    = "aftercommit_orders_ambiguous"
       statistic = "Maximum"
       silence   = "ignore"
     }
     resending = {
-      says      = "Orders in doubt should have been sent once more, and have not been for an hour."
+      says      = "Orders in doubt have waited for more than an hour to be sent once more."
       metric    = "aftercommit_orders_resending"
       statistic = "Maximum"
       minutes   = 60
@@ -51,7 +51,7 @@ locals {
       silence   = "ignore"
     }
     mail-server = {
-      says      = "What the handler depends on has been down for more than ${var.lag_seconds} s."
+      says      = "The handler's dependency has been down for more than ${var.lag_seconds} s."
       metric    = "aftercommit_dependency_down_seconds"
       statistic = "Maximum"
       threshold = var.lag_seconds
@@ -67,7 +67,7 @@ locals {
     }
     # Without a worker there is no data, and that is the alarm.
     no-heartbeat = {
-      says       = "No worker gives a sign of life."
+      says       = "No worker is alive."
       metric     = "aftercommit_heartbeats_total"
       comparison = "LessThanThreshold"
       threshold  = 1
@@ -109,7 +109,7 @@ locals {
       silence    = "breaching"
     }
     errors = {
-      says       = "Invocations fail: by the function's time, its memory, its settings, or what it cannot read."
+      says       = "Invocations fail: out of time or memory, a wrong setting, or an unreadable record."
       namespace  = "AWS/Lambda"
       metric     = "Errors"
       dimensions = { FunctionName = try(var.lambda.function_name, null) }

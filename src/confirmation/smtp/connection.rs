@@ -1,8 +1,7 @@
-//! One connection to the mail server: the wire loop.
+//! One connection to the mail server.
 //!
-//! A connection is a value that has one owner. Every step borrows it mutably and runs to its end
-//! or fails; whoever drops a step half-way drops the connection with it, so no reply can ever
-//! reach another mail.
+//! A connection is a value with one owner. Every step borrows it mutably and runs to its end or fails.
+//! Dropping a step half-way drops the connection with it, so no reply can ever reach another mail.
 
 use std::io;
 use std::time::Duration;
@@ -27,7 +26,7 @@ pub(super) struct Connection {
     stream: Stream,
     inbox: Vec<u8>,
     pub(super) server: Capabilities,
-    /// A mail transaction may be open on the server: RSET comes before the next MAIL.
+    /// The server may have an open mail transaction: RSET comes before the next MAIL.
     pub(super) open_transaction: bool,
     pub(super) born: Instant,
     pub(super) used: Instant,
@@ -35,17 +34,17 @@ pub(super) struct Connection {
     _slot: OwnedSemaphorePermit,
 }
 
-/// How a write that holds the final dot failed.
+/// How a write that contains the final dot failed.
 pub(super) enum WriteFailed {
-    /// The dot was never handed to the network.
+    /// The dot was certainly not passed to the network.
     BeforeDot(Cause),
-    /// It may have been.
+    /// The dot may have been passed to the network.
     Unknown(Cause),
 }
 
 impl Connection {
-    /// Opens a connection and brings it to its first command boundary: greeted, protected,
-    /// authenticated with `secret`, where there is a login.
+    /// Opens a connection and prepares it for its first command: greeted, protected, and authenticated
+    /// with `secret` if there is a login.
     pub(super) async fn open(
         settings: &SmtpSettings,
         tls: Option<&TlsConnector>,
@@ -105,7 +104,7 @@ impl Connection {
             self.server.pipelining &= settings.pipelining;
             return Ok(());
         }
-        // It knows no extensions, and both TLS and a login are some.
+        // It knows no extensions, and TLS and login both are extensions.
         if settings.security == Security::StartTls || settings.login.is_some() {
             return Err(Refusal::at(SendStage::Hello)(Cause::Unsuitable(
                 "the mail server does not know EHLO, so it offers neither STARTTLS nor a login; \
@@ -136,7 +135,7 @@ impl Connection {
             .command(b"STARTTLS\r\n", settings.timeouts.hello)
             .await?;
         done(reply)?;
-        // Words that came in the clear must not count as said under TLS (CVE-2011-0411).
+        // Unencrypted bytes must not count as received under TLS (CVE-2011-0411).
         if !self.inbox.is_empty() {
             return Err(Cause::Protocol("it spoke between STARTTLS and TLS".into()));
         }
@@ -159,7 +158,7 @@ impl Connection {
                 .find(|m| offers(*m)),
         };
         let mechanism = wanted.filter(|m| offers(*m)).ok_or(Cause::Unsuitable(
-            "the mail server does not offer the wanted way to log in; \
+            "the mail server does not offer the configured login mechanism; \
              check the port, and auth= in the SMTP URL",
         ))?;
         let secret = secret.reveal();
@@ -178,7 +177,8 @@ impl Connection {
                     .command(&auth_line("AUTH XOAUTH2 ", &response), limit)
                     .await?;
                 match reply.class() {
-                    // Details of the error come as a challenge; an empty answer gets the verdict.
+                    // Details of the error come as a challenge. After an empty answer the server sends
+                    // its final reply.
                     Class::GoOn => self.command(b"\r\n", limit).await?,
                     _ => reply,
                 }
@@ -194,21 +194,21 @@ impl Connection {
         done(reply).map(drop)
     }
 
-    /// Whether the connection is where it should be between two commands: open, and nothing said
-    /// out of turn. Costs no round trip.
+    /// Whether the connection is ready for the next command: open, with no unexpected input. Costs no
+    /// round trip.
     pub(super) fn is_in_step(&mut self) -> bool {
         let mut byte = [0; 1];
-        // A task that has used up its turn would be told to wait, whatever the server said.
+        // A task that has used up its budget would be told to wait, whatever the server sent.
         let read = tokio::task::unconstrained(self.stream.read(&mut byte));
         self.inbox.is_empty() && read.now_or_never().is_none()
     }
 
-    /// The connection if it is in step; closes it otherwise.
+    /// The connection if it is in step. Closes it otherwise.
     pub(super) fn if_in_step(mut self) -> Option<Self> {
         self.is_in_step().then_some(self)
     }
 
-    /// Asks whether the server is still there.
+    /// Checks whether the server is still there.
     pub(super) async fn noop(&mut self, limit: Duration) -> Result<(), Cause> {
         self.command(b"NOOP\r\n", limit)
             .await
@@ -216,12 +216,12 @@ impl Connection {
             .map(drop)
     }
 
-    /// Takes leave.
+    /// Ends the session with QUIT.
     pub(super) async fn quit(mut self, limit: Duration) {
         let _ = self.command(b"QUIT\r\n", limit).await;
     }
 
-    /// RSET if need be, MAIL, RCPT: in one flight if the server pipelines.
+    /// RSET if needed, MAIL, RCPT: in one write if the server pipelines.
     pub(super) async fn envelope(
         &mut self,
         flight: &Flight,
@@ -261,8 +261,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads every reply to a flight that is on its way; the first refusal counts. A failure to
-    /// read counts before any refusal: the connection is then out of step.
+    /// Reads every reply to commands that were sent; the first refusal counts. A read failure takes
+    /// precedence over a refusal, because the connection is then out of step.
     pub(super) async fn envelope_replies(
         &mut self,
         flight: &Flight,
@@ -276,7 +276,7 @@ impl Connection {
         for _ in &flight.rcpts {
             let reply = match self.reply(limits.rcpt).await {
                 Ok(reply) => reply,
-                // It said 421 and hung up: that says more than the missing reply does.
+                // It replied 421 and hung up: that reply says more than the missing ones.
                 Err(_) if refused.as_ref().is_some_and(|r| r.cause.is_disconnect()) => break,
                 Err(cause) => return Err(Refusal::at(SendStage::Rcpt)(cause)),
             };
@@ -298,7 +298,7 @@ impl Connection {
         self.reply(limit).await
     }
 
-    /// Hands bytes to the network.
+    /// Passes bytes to the network.
     pub(super) async fn send(&mut self, bytes: &[u8], limit: Duration) -> Result<(), Cause> {
         let write = async {
             self.stream.write_all(bytes).await?;
@@ -307,8 +307,8 @@ impl Connection {
         within(limit, write).await
     }
 
-    /// Hands over the last part of a message, `dot_end` bytes up to and including the dot's line
-    /// end, and whatever rides behind it, in one write.
+    /// Passes the last part of a message, `dot_end` bytes up to and including the dot's line end, and
+    /// the commands that follow it, in one write.
     pub(super) async fn send_dot(
         &mut self,
         bytes: &[u8],
@@ -328,20 +328,24 @@ impl Connection {
         let result = within(limit, write).await;
         result.map_err(|cause| match &self.stream {
             Stream::Tls(_) => WriteFailed::Unknown(cause),
-            // A failed write call on a socket hands over nothing, so the count is exact.
+            // A failed write call on a socket passes nothing on, so the count is exact.
             _ if written < dot_end => WriteFailed::BeforeDot(cause),
             _ => WriteFailed::Unknown(cause),
         })
     }
 
-    /// The next reply, all of it within `limit`.
+    /// The next complete reply, within `limit`.
     pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Cause> {
         let read = async {
             loop {
                 match Reply::take(&mut self.inbox) {
                     Ok(Some(reply)) => return Ok(reply),
                     Ok(None) => {}
-                    Err(_) => return Err(Cause::Protocol("it said what is no SMTP reply".into())),
+                    Err(_) => {
+                        return Err(Cause::Protocol(
+                            "it sent something that is not an SMTP reply".into(),
+                        ));
+                    }
                 }
                 if self.stream.read_buf(&mut self.inbox).await? == 0 {
                     return Err(Cause::Closed);
@@ -356,7 +360,7 @@ impl Connection {
     }
 }
 
-/// 2xx and nothing else.
+/// Requires 2xx.
 fn done(reply: Reply) -> Result<Reply, Cause> {
     match reply.class() {
         Class::Done => Ok(reply),
@@ -364,8 +368,8 @@ fn done(reply: Reply) -> Result<Reply, Cause> {
     }
 }
 
-/// A server that will not forget the last transaction says nothing about this mail: the connection is
-/// of no use any more.
+/// A server that refuses to reset the last transaction says nothing about this mail: the connection
+/// cannot be used any more.
 fn was_reset(reply: Reply) -> Result<Reply, Cause> {
     match reply.class() {
         Class::Done => Ok(reply),

@@ -1,4 +1,4 @@
-//! The way to one of several addresses, and the sockets' settings.
+//! Connects to one of several addresses, and sets the sockets' options.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,23 +26,23 @@ impl std::fmt::Debug for Dial {
     }
 }
 
-/// The next address is tried after so long, while those before it have not answered
+/// The next address is tried after this time if the earlier ones have not answered
 /// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305#section-5)).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// A connection on which nothing comes is asked for a sign of life after so long. Load balancers and
-/// firewalls forget a silent connection after minutes, and a reply to the final dot may take ten.
+/// A silent connection is probed after this time. Load balancers and firewalls forget a silent
+/// connection after minutes, and a reply to the final dot can take ten.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
-/// How often it is asked again, and how many times, before it counts as dead.
+/// How often it is probed again, and how many times, before it counts as dead.
 const ASKED_AGAIN: (Duration, u32) = (Duration::from_secs(15), 4);
 
-/// What was sent and is not acknowledged for so long says that the connection is dead.
+/// Data that is not acknowledged for this long means that the connection is dead.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_mins(2);
 
-/// Connects to whichever address answers first. Each has its own limit, so that one that swallows
-/// connections does not hide another that is well.
+/// Connects to whichever address answers first. Each has its own timeout, so that an address that
+/// swallows connections does not hide another that works.
 pub(super) async fn first_to_answer(
     addresses: Vec<SocketAddr>,
     limit: Duration,
@@ -63,7 +63,7 @@ pub(super) async fn first_to_answer(
     Err(failed)
 }
 
-/// IPv6 and IPv4 in turns, beginning with what the look-up put first.
+/// IPv6 and IPv4 alternating, beginning with the first address of the look-up.
 fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses
@@ -82,7 +82,7 @@ fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Sends short segments at once, which would otherwise wait 40 ms for the peer's delayed
-/// acknowledgement, and notices a connection that died without a sign.
+/// acknowledgement, and detects dead connections.
 pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);

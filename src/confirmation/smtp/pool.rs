@@ -1,4 +1,4 @@
-//! Open connections: bounded, reused, handed on.
+//! Open connections: limited, reused, passed on.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +13,8 @@ use super::reply::Capabilities;
 use super::settings::SmtpSettings;
 use super::wire::Flight;
 
-/// The connections to one server. The semaphore counts *open* connections: a connection carries
-/// its permit until its socket is closed.
+/// The connections to one server. The semaphore counts *open* connections: a connection keeps its
+/// permit until its socket is closed.
 pub(super) struct Pool {
     slots: Arc<Semaphore>,
     stock: Mutex<Stock>,
@@ -35,28 +35,28 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    /// Gives the waiter the connection on which its envelope is on its way, or gives it back if
-    /// the waiter has gone.
+    /// Gives the waiter the connection on which its envelope was sent, or returns it if the waiter is
+    /// gone.
     pub(super) fn hand_over(self, connection: Connection) {
-        // If it has gone, replies that nobody reads are on their way: the connection is closed.
+        // If the waiter is gone, nobody reads its replies: the connection is closed.
         let _ = self.hand.send(Handed::Riding(connection));
     }
 }
 
 enum Handed {
-    /// At a command boundary.
+    /// Ready for the next command.
     Clean(Connection),
-    /// The envelope's commands are out, its replies are the next to come.
+    /// The envelope's commands are sent, and its replies come next.
     Riding(Connection),
 }
 
 /// What a send gets.
 pub(super) enum Got {
-    /// A connection at a command boundary.
+    /// A connection that is ready for the next command.
     Used(Connection),
-    /// A connection on which the envelope is already on its way.
+    /// A connection on which the envelope was already sent.
     Riding(Connection),
-    /// The right to open one.
+    /// The right to open a connection.
     Slot(OwnedSemaphorePermit),
 }
 
@@ -93,7 +93,7 @@ impl Pool {
                 handed = handed => match handed {
                     Ok(Handed::Clean(connection)) => return Got::Used(connection),
                     Ok(Handed::Riding(connection)) => return Got::Riding(connection),
-                    // The connection that it was to ride on is gone, or too slow.
+                    // The connection on which its envelope was to be sent is gone, or too slow.
                     Err(_) => {}
                 },
                 slot = self.slots.clone().acquire_owned() => {
@@ -105,8 +105,8 @@ impl Pool {
         }
     }
 
-    /// The send that has waited longest, and its commands, if it can ride on a connection to such
-    /// a server.
+    /// The send that has waited longest, with its commands, if a connection to such a server can carry
+    /// them.
     pub(super) fn rider(&self, server: &Capabilities) -> Option<(Waiter, Flight)> {
         let mut stock = self.stock();
         stock.waiting.retain(|waiter| !waiter.hand.is_closed());
@@ -114,12 +114,12 @@ impl Pool {
         stock.waiting.pop_front().map(|waiter| (waiter, flight))
     }
 
-    /// Whether a connection may carry another mail.
+    /// Whether a connection can carry another mail.
     pub(super) fn is_fit(&self, connection: &Connection) -> bool {
         connection.mails < self.max_mails && connection.born.elapsed() < self.max_age
     }
 
-    /// Takes back a connection that is at a command boundary.
+    /// Takes back a connection that is ready for the next command.
     pub(super) fn put_back(&self, mut connection: Connection) {
         if !self.is_fit(&connection) {
             return;
@@ -134,8 +134,8 @@ impl Pool {
         stock.idle.push(connection);
     }
 
-    /// Closes the connections that have rested at least since then: what killed one of them has killed
-    /// them all.
+    /// Closes the connections that have been idle at least since then: whatever killed one of them has
+    /// probably killed all.
     pub(super) fn discard_rested(&self, since: Instant) {
         let mut stock = self.stock();
         stock.idle.retain(|connection| connection.used > since);

@@ -1,11 +1,12 @@
-//! What a mail server answers: strict, bounded parsing.
+//! Strict, bounded parsing of a mail server's replies.
 //!
-//! Our own, because the parser of `smtp-proto` 0.2 takes `250-a`, `354 b` for a 250, and 000 and 999 for
-//! replies: what cannot be read after the final dot has to be a doubt, never an acceptance.
+//! This is our own, because the parser of `smtp-proto` 0.2 accepts `250-a`, `354 b` as a 250, and 000
+//! and 999 as replies: an unreadable reply to the final dot must be a doubt, never an acceptance.
 
 use std::fmt;
 
-/// More than any honest reply: [RFC 5321 4.5.3.1.5](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.1.5)
+/// Longer than any honest reply: [RFC 5321
+/// 4.5.3.1.5](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.1.5)
 /// bounds a line at 512 octets.
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -16,13 +17,13 @@ pub struct Reply {
     lines: Vec<String>,
 }
 
-/// What the first digit of a reply says
+/// The meaning of a reply's first digit
 /// ([RFC 5321 4.2.1](https://www.rfc-editor.org/rfc/rfc5321#section-4.2.1)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// 2xx: done.
     Done,
-    /// 3xx: go on. Never a success.
+    /// 3xx: continue. Never a success.
     GoOn,
     /// 4xx: not now.
     NotNow,
@@ -30,12 +31,12 @@ pub enum Class {
     Never,
 }
 
-/// Bytes that are no reply.
+/// The bytes are not a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Garbage;
 
 impl Reply {
-    /// What another server than one for SMTP said, in the code that SMTP has for it.
+    /// The answer of a server other than SMTP, with the SMTP code for it.
     #[cfg(feature = "ses")]
     pub(in crate::confirmation) fn told(code: u16, words: &str) -> Self {
         let lines = vec![words.to_owned()];
@@ -47,7 +48,7 @@ impl Reply {
         self.code
     }
 
-    /// What the first digit says.
+    /// The meaning of the first digit.
     pub fn class(&self) -> Class {
         match self.code / 100 {
             2 => Class::Done,
@@ -71,7 +72,7 @@ impl Reply {
         matches!(self.code, 421 | 432 | 454)
     }
 
-    /// The enhanced status code that the server's words begin with, such as 5.1.1
+    /// The enhanced status code at the beginning of the server's text, such as 5.1.1
     /// ([RFC 3463](https://www.rfc-editor.org/rfc/rfc3463)).
     fn enhanced(&self) -> Option<[u16; 3]> {
         let word = self.lines.first()?.split_whitespace().next()?;
@@ -85,8 +86,8 @@ impl Reply {
     }
 
     /// Whether a refusal of a recipient is about the recipient: the mailbox does not exist, is
-    /// disabled, or is not a mailbox. Anything else, such as 5.7.1, may be about the sender, the
-    /// login or the server's settings: many servers say at RCPT what they have against those.
+    /// disabled, or is not a mailbox. Any other code, such as 5.7.1, may be about the sender, the login
+    /// or the server's settings: many servers report those problems only at RCPT.
     pub(super) fn is_about_the_recipient(&self) -> bool {
         match self.enhanced() {
             Some([5, 1, detail]) => matches!(detail, 0..=3 | 6 | 10),
@@ -96,15 +97,15 @@ impl Reply {
         }
     }
 
-    /// Whether no mail at all is taken for a long time, because the day's quota is used up. Amazon
-    /// SES has the same 454 for it, and only the words tell.
+    /// Whether no mail at all is accepted for a long time, because the day's quota is used up. Amazon
+    /// SES uses the same 454 for it, and only the text shows it.
     pub fn exhausts_quota(&self) -> bool {
         let says = |line: &str| line.to_ascii_lowercase().contains("quota");
         self.code == 454 && self.lines().any(says)
     }
 
-    /// The code and the server's words in one line. Words that hold an address are masked, so that
-    /// the line may be logged and kept.
+    /// The code and the server's text on one line. Anything that looks like an address is masked, so
+    /// that the line can be logged and stored.
     pub fn words(&self) -> String {
         let mut words = self.code.to_string();
         for word in self.lines.iter().flat_map(|line| line.split_whitespace()) {
@@ -123,7 +124,7 @@ impl Reply {
         self.lines.iter().map(String::as_str)
     }
 
-    /// Takes the first complete reply off the front of `inbox`; `None` when it is not all there.
+    /// Takes the first complete reply from the front of `inbox`; `None` if it is incomplete.
     pub(super) fn take(inbox: &mut Vec<u8>) -> Result<Option<Self>, Garbage> {
         let mut lines = Vec::new();
         let mut code = None;
@@ -150,7 +151,7 @@ impl Reply {
     }
 }
 
-/// The code of a line, and whether it is the reply's last. The text may be missing altogether.
+/// The code of a line, and whether the line is the reply's last. The text can be missing.
 fn head_of(line: &[u8]) -> Option<(u16, bool)> {
     let (digits, rest) = line.split_at_checked(3)?;
     if !begins_like_a_reply(digits) {
@@ -188,19 +189,19 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// What the server offers, as it said in its answer to EHLO.
+/// The server's extensions, from its answer to EHLO.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Capabilities {
     pub(super) pipelining: bool,
     pub(super) starttls: bool,
     pub(super) smtputf8: bool,
-    /// The largest message that it takes, in bytes.
+    /// The largest message that it accepts, in bytes.
     pub(super) size: Option<u64>,
     pub(super) auth: Vec<String>,
 }
 
 impl Capabilities {
-    /// Reads the answer to EHLO; its first line is the server's name.
+    /// Parses the answer to EHLO. Its first line is the server's name.
     pub(super) fn of(reply: &Reply) -> Self {
         let mut offers = Self::default();
         for line in reply.lines().skip(1) {
@@ -210,7 +211,7 @@ impl Capabilities {
                 Some("PIPELINING") => offers.pipelining = true,
                 Some("STARTTLS") => offers.starttls = true,
                 Some("SMTPUTF8") => offers.smtputf8 = true,
-                // 0: no limit that the server could name.
+                // 0: there is no limit.
                 Some("SIZE") => {
                     let size = words.next().and_then(|size| size.parse().ok());
                     offers.size = size.filter(|size| *size > 0);

@@ -1,5 +1,5 @@
-//! The secret of a login, which may change while the worker runs: passwords are rotated, and an
-//! access token lives an hour.
+//! The secret of a login, which can change while the worker runs: passwords are rotated, and an access
+//! token is valid for an hour.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-/// A secret: wiped from memory when dropped, never printed.
+/// A secret: erased from memory when dropped, never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
@@ -31,12 +31,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads a secret again from where it is kept.
+/// Reads a secret again from its source.
 #[derive(Clone)]
 pub struct Reload(Arc<dyn Fn() -> BoxFuture<'static, anyhow::Result<Secret>> + Send + Sync>);
 
 impl Reload {
-    /// Reads it by this.
+    /// Uses this function to read it.
     pub fn by<F>(read: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = anyhow::Result<Secret>> + Send + 'static,
@@ -51,7 +51,7 @@ impl fmt::Debug for Reload {
     }
 }
 
-/// The secret as it was last read.
+/// The secret that was last read.
 pub(super) struct Secrets {
     reload: Option<Reload>,
     last: Mutex<Last>,
@@ -59,7 +59,7 @@ pub(super) struct Secrets {
 
 struct Last {
     secret: Secret,
-    /// The server refused it.
+    /// Whether the server refused it.
     refused: bool,
 }
 
@@ -70,8 +70,8 @@ impl Secrets {
         Self { reload, last }
     }
 
-    /// The secret for the next login. It is read again if the last one was refused, so that the
-    /// server does not see the same wrong secret at every try.
+    /// The secret for the next login. It is read again if the last one was refused, so that the server
+    /// does not get the same wrong secret at every attempt.
     pub async fn next(&self) -> Secret {
         let mut last = self.last.lock().await;
         if last.refused {
@@ -80,7 +80,7 @@ impl Secrets {
         last.secret.clone()
     }
 
-    /// The server refused `tried`: whether there is another secret by now.
+    /// The server refused `tried`. Returns whether there is another secret by now.
     pub async fn refused(&self, tried: &Secret) -> bool {
         let mut last = self.last.lock().await;
         if last.secret == *tried {

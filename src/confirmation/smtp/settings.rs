@@ -1,4 +1,4 @@
-//! Where the mail server is and how to talk to it.
+//! Where the mail server is, and how to talk to it.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use super::secrets::{Reload, Secret};
 pub enum Security {
     /// TLS from the first byte ([RFC 8314](https://www.rfc-editor.org/rfc/rfc8314)).
     Implicit,
-    /// STARTTLS, demanded: a server that does not offer it gets no mail.
+    /// STARTTLS, required: a server that does not offer it gets no mail.
     StartTls,
-    /// No TLS: for a loopback host, or if it was allowed explicitly.
+    /// No TLS: for a loopback host, or if explicitly allowed.
     Plain,
 }
 
-/// How to prove who is sending.
+/// How to authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mechanism {
     /// [RFC 4616](https://www.rfc-editor.org/rfc/rfc4616).
     Plain,
-    /// Two questions, two answers; old, but some servers know nothing else.
+    /// Two questions, two answers; old, but some servers offer nothing else.
     Login,
     /// The secret is an OAuth 2 access token
     /// ([XOAUTH2](https://developers.google.com/workspace/gmail/imap/xoauth2-protocol)).
@@ -73,7 +73,7 @@ pub struct Timeouts {
     pub data: Duration,
     /// Handing the whole message to the network; 3 minutes.
     pub body: Duration,
-    /// The reply to the final dot; 10 minutes. Shorter makes duplicates.
+    /// The reply to the final dot; 10 minutes. A shorter timeout causes duplicates.
     pub after_dot: Duration,
 }
 
@@ -96,8 +96,8 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// The same, with at most this long for each step before the final dot. The wait for the reply to
-    /// the final dot stays: a shorter one makes duplicates.
+    /// The same, with at most this long for each step before the final dot. The timeout of the reply to
+    /// the final dot is unchanged, because a shorter one causes duplicates.
     #[must_use]
     pub fn at_most(self, limit: Duration) -> Self {
         Self {
@@ -115,8 +115,8 @@ impl Timeouts {
         }
     }
 
-    /// The longest time from the claim, right before DATA, to the last moment at which a reply is
-    /// still awaited.
+    /// The longest time from the claim, right before DATA, to the last moment at which a reply is still
+    /// accepted.
     pub fn longest_delivery(&self) -> Duration {
         self.data + self.body + self.after_dot
     }
@@ -125,13 +125,13 @@ impl Timeouts {
 /// A client certificate and its private key.
 #[derive(Debug, Clone)]
 pub struct TlsIdentity {
-    /// The certificate (PEM), followed by those that it is signed with.
+    /// The certificate (PEM), followed by its issuers' certificates.
     pub certificates: Vec<u8>,
     /// The private key (PEM).
     pub key: Secret,
 }
 
-/// Everything about the way to one mail server.
+/// Everything about the connection to one mail server.
 #[derive(Debug, Clone)]
 pub struct SmtpSettings {
     /// Name or address of the server.
@@ -140,30 +140,30 @@ pub struct SmtpSettings {
     pub port: u16,
     /// How the connection is protected.
     pub security: Security,
-    /// Who is sending, if the server wants to know.
+    /// The login, if the server requires one.
     pub login: Option<Login>,
-    /// Reads the login's secret again once the server has refused it; `None`: it never changes.
+    /// Reads the login's secret again after the server has refused it; `None`: it never changes.
     pub reload: Option<Reload>,
-    /// The name that EHLO gives. `None`: the machine's host name if it has a domain, otherwise the
-    /// connection's own address, such as `[192.0.2.7]`. Many servers refuse a name without a dot.
+    /// The name in EHLO. `None`: the machine's host name if it has a domain, otherwise the connection's
+    /// own address, such as `[192.0.2.7]`. Many servers refuse a name without a dot.
     pub hello: Option<String>,
     /// Certificates (PEM) to trust besides the platform's.
     pub extra_roots: Vec<u8>,
-    /// How this machine identifies itself in TLS; `None`: it does not.
+    /// The client certificate for TLS, if any.
     pub identity: Option<TlsIdentity>,
-    /// Open connections at most; 8.
+    /// The most open connections; 8.
     pub max_connections: usize,
-    /// A connection is not used longer than this; 10 minutes.
+    /// The longest time that a connection is used; 10 minutes.
     pub max_age: Duration,
-    /// A connection carries at most this many mails; 1000.
+    /// The most mails that a connection carries; 1000.
     pub max_mails: u32,
     /// A connection that was idle for longer is checked (NOOP) before use; 10 s.
     pub noop_after: Duration,
-    /// Whether to use PIPELINING where the server offers it.
+    /// Whether to use PIPELINING if the server offers it.
     pub pipelining: bool,
-    /// How long each step may take.
+    /// The timeouts of the steps.
     pub timeouts: Timeouts,
-    /// Where the server is when it is simulated.
+    /// The simulated server, in a simulation.
     #[cfg(feature = "simulation")]
     pub(super) dial: Option<super::dial::Dial>,
 }
@@ -192,13 +192,13 @@ pub enum BadSettings {
     /// A client certificate or its key that cannot be used.
     #[error("the client certificate cannot be used: {0}")]
     BadIdentity(String),
-    /// Nothing to check the server's certificate against.
+    /// There are no root certificates to check the server's certificate.
     #[error("no root certificates were found on this machine; install ca-certificates")]
     NoRoots,
 }
 
 impl SmtpSettings {
-    /// Connects to a simulated mail server, such as a test has in memory, instead of over the network.
+    /// Connects to a simulated mail server, such as a test's in memory, instead of over the network.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn dialled_by(

@@ -1,4 +1,4 @@
-//! How far a mail got, and what became of it.
+//! How far a mail got, and how it ended.
 
 use std::fmt;
 use std::io;
@@ -16,7 +16,7 @@ pub enum SendStage {
     Connect,
     /// STARTTLS and the TLS handshake.
     Tls,
-    /// The server's first words.
+    /// The server's greeting.
     Greeting,
     /// EHLO.
     Hello,
@@ -54,14 +54,14 @@ impl fmt::Display for SendStage {
     }
 }
 
-/// What went wrong at a stage.
+/// The cause of a failure at a stage.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The server said so.
+    /// The server replied with an error.
     #[error("the server answered {0}")]
     Reply(Reply),
-    /// Nothing came, or not all of it, in this time.
+    /// No reply, or only a part of it, arrived in this time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     /// The server closed the connection.
@@ -70,18 +70,18 @@ pub enum Cause {
     /// The connection failed.
     #[error("the connection failed: {0}")]
     Io(io::Error),
-    /// What the server said is not SMTP, or not what this step calls for.
+    /// The server's reply is not SMTP, or does not belong to this step.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
-    /// This server cannot take this mail, or these settings.
+    /// This server cannot accept this mail, or these settings.
     #[error("{0}")]
     Unsuitable(&'static str),
-    /// The server says that it takes no message of this size.
+    /// The server does not accept messages of this size.
     #[error("the mail has {bytes} bytes, and the mail server takes {most}")]
     TooLarge {
-        /// How large the message is.
+        /// The size of the message.
         bytes: u64,
-        /// What the server takes.
+        /// The server's limit.
         most: u64,
     },
     /// The caller did not let it pass.
@@ -96,7 +96,7 @@ impl From<io::Error> for Cause {
 }
 
 impl Cause {
-    /// The reply to a step that demanded another one.
+    /// A reply that does not belong to this step.
     pub(super) fn unexpected(reply: Reply) -> Self {
         match reply.class() {
             Class::NotNow | Class::Never => Self::Reply(reply),
@@ -104,7 +104,7 @@ impl Cause {
         }
     }
 
-    /// Whether the connection went away, as an idle one may at any time.
+    /// Whether the connection was closed, which can happen to an idle one at any time.
     pub(super) fn is_disconnect(&self) -> bool {
         match self {
             Self::Closed | Self::Io(_) => true,
@@ -114,7 +114,7 @@ impl Cause {
     }
 }
 
-/// A mail that was not even offered: certainly not sent.
+/// A mail that could not be offered: certainly not sent.
 #[derive(Debug, thiserror::Error)]
 #[error("{stage}: {cause}")]
 pub struct Refusal {
@@ -129,9 +129,9 @@ impl Refusal {
         move |cause| Self { stage, cause }
     }
 
-    /// Whether it is this mail that the server will not have, now or ever: 4xx or 5xx to its
-    /// sender or recipient. Anything else would have met every other mail too. A demand for
-    /// authentication (530) is about the settings.
+    /// Whether the server refuses this mail, now or for good: 4xx or 5xx to its sender or recipient.
+    /// Any other failure would affect every mail. A demand for authentication (530) is about the
+    /// settings.
     pub fn is_about_the_mail(&self) -> bool {
         match (&self.cause, self.stage) {
             (Cause::Reply(reply), SendStage::Mail | SendStage::Rcpt) => {
@@ -144,8 +144,8 @@ impl Refusal {
         }
     }
 
-    /// Whether it is certain that this order is to blame: its recipient, or its size. Otherwise a
-    /// refusal may be about the sender, the login, or what the server was set up to take.
+    /// Whether this order is certainly to blame: its recipient, or its size. Otherwise a refusal may be
+    /// about the sender, the login, or the server's policy.
     pub fn is_about_the_order(&self) -> bool {
         match (&self.cause, self.stage) {
             (Cause::TooLarge { .. }, _) | (Cause::Unsuitable(_), SendStage::Rcpt) => true,
@@ -154,12 +154,12 @@ impl Refusal {
         }
     }
 
-    /// Whether the server does not accept the login: 5xx to AUTH, such as 535 for a wrong password.
+    /// Whether the server rejects the login: 5xx to AUTH, such as 535 for a wrong password.
     pub(super) fn is_of_the_login(&self) -> bool {
         self.stage == SendStage::Auth && self.is_permanent()
     }
 
-    /// Whether trying again cannot help: 5xx, or an address that this server cannot take.
+    /// Whether a retry cannot help: 5xx, or an address that this server cannot accept.
     pub fn is_permanent(&self) -> bool {
         match &self.cause {
             Cause::Reply(reply) => reply.class() == Class::Never,
@@ -169,24 +169,24 @@ impl Refusal {
     }
 }
 
-/// What became of a mail after its envelope was accepted.
+/// How a mail ended after its envelope was accepted.
 #[derive(Debug)]
 pub enum Delivery {
-    /// 2xx to the final dot: the server has taken it over.
+    /// 2xx to the final dot: the server has accepted it.
     Accepted(Reply),
-    /// 5xx: the server will never take it.
+    /// 5xx: the server will never accept it.
     Refused(Reply),
-    /// 4xx: the server did not take it this time.
+    /// 4xx: the server did not accept it this time.
     Deferred(Reply),
-    /// It ended before the final dot left: certainly not accepted.
+    /// It ended before the final dot was sent: certainly not accepted.
     NotSent {
         /// The step at which it ended.
         stage: SendStage,
         /// Why.
         why: Cause,
     },
-    /// The final dot may have reached the server, and no definite reply came back: accepted or
-    /// not, it is unknown.
+    /// The final dot may have reached the server, and no definite reply came: it is unknown whether the
+    /// mail was accepted.
     NoReply {
         /// The step at which it ended.
         stage: SendStage,
@@ -196,7 +196,7 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    /// What a definite refusal of DATA or of the final dot means; `Err`: it is neither.
+    /// What a definite refusal of DATA or of the final dot means; `Err`: the reply is not a refusal.
     pub(super) fn refused(reply: Reply) -> Result<Self, Reply> {
         match reply.class() {
             Class::Never => Ok(Self::Refused(reply)),

@@ -1,4 +1,4 @@
-//! The bytes' way: TCP, with or without TLS.
+//! The byte stream: TCP, with or without TLS.
 
 use std::io;
 use std::net::IpAddr;
@@ -72,7 +72,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Looks the name up and connects.
+/// Resolves the name and connects.
 pub(super) async fn connect(settings: &SmtpSettings) -> Result<Stream, Cause> {
     #[cfg(feature = "simulation")]
     if let Some(dial::Dial(dial)) = &settings.dial {
@@ -87,9 +87,9 @@ pub(super) async fn connect(settings: &SmtpSettings) -> Result<Stream, Cause> {
 }
 
 impl Stream {
-    /// The name that greets a server if none is set: the machine's, if it has a domain, otherwise the
-    /// address literal of this end of the connection
-    /// ([RFC 5321 4.1.4](https://www.rfc-editor.org/rfc/rfc5321#section-4.1.4)).
+    /// The name for EHLO if none is set: the machine's name if it has a domain, otherwise the address
+    /// literal of this end of the connection ([RFC 5321
+    /// 4.1.4](https://www.rfc-editor.org/rfc/rfc5321#section-4.1.4)).
     pub(super) fn own_name(&self) -> String {
         let machine = ClientId::default().to_string();
         if machine.contains('.') && !machine.starts_with('[') {
@@ -109,7 +109,7 @@ impl Stream {
     }
 }
 
-/// Changes to TLS, the server's certificate checked against `host`.
+/// Starts TLS, and checks the server's certificate against `host`.
 pub(super) async fn handshake(
     stream: Stream,
     tls: &TlsConnector,

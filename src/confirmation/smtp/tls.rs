@@ -1,4 +1,4 @@
-//! TLS by rustls, checked against the platform's roots.
+//! TLS with rustls, checked against the platform's root certificates.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::settings::{BadSettings, SmtpSettings};
 
-/// A connector that trusts the platform's roots and the extra ones, and shows its own certificate to a
-/// server that asks for one.
+/// A connector that trusts the platform's roots and the extra ones, and presents its own certificate to
+/// a server that asks for one.
 pub(super) fn connector(settings: &SmtpSettings) -> Result<TlsConnector, BadSettings> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&settings.extra_roots) {
@@ -66,7 +66,7 @@ mod tests {
         (made.cert.der().clone(), identity)
     }
 
-    /// Whether a server that demands the certificate `known` lets the client in.
+    /// Whether a server that demands the certificate `known` accepts the client.
     async fn is_let_in(known: &CertificateDer<'static>, client: Option<TlsIdentity>) -> bool {
         let (der, server) = own_certificate();
         let mut clients = RootCertStore::empty();
@@ -89,7 +89,7 @@ mod tests {
         let connecting = connector(&settings).unwrap().connect(name, near);
         let (accepted, connected) = tokio::join!(
             async {
-                // Dropped where it is refused, so that the client hears of it.
+                // If refused, the connection is dropped, so that the client notices.
                 acceptor.accept(far).await.map(drop)
             },
             async {

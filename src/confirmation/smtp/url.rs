@@ -10,16 +10,16 @@ use super::secrets::Secret;
 use super::settings::{BadSettings, Login, Mechanism, Security, SmtpSettings, Timeouts};
 
 impl SmtpSettings {
-    /// Reads `smtps://user@host:465` (TLS from the start), `smtp://user@host:587` (STARTTLS,
-    /// demanded) or `smtp://127.0.0.1:2525` (plain, because it is the loopback).
+    /// Parses `smtps://user@host:465` (TLS from the start), `smtp://user@host:587` (STARTTLS, required)
+    /// or `smtp://127.0.0.1:2525` (plain, because it is the loopback).
     ///
-    /// After a question mark: `tls=none` allows plain SMTP to another host, `tls=required` demands
-    /// STARTTLS of a loopback host, `auth=plain|login|xoauth2` fixes the mechanism. A password is
-    /// better given apart than in the URL; one given apart wins.
+    /// Parameters: `tls=none` allows plain SMTP to another host, `tls=required` requires STARTTLS of a
+    /// loopback host, `auth=plain|login|xoauth2` sets the mechanism. Set the password outside of the
+    /// URL; it overrides a password in the URL.
     ///
     /// # Errors
     ///
-    /// [`BadSettings`] says what is wrong. It never repeats a password.
+    /// [`BadSettings`] says what is wrong, and never contains a password.
     pub fn from_url(url: &str, password: Option<Secret>) -> Result<Self, BadSettings> {
         settings(url, password)
     }
@@ -125,7 +125,7 @@ fn login_of(
     }))
 }
 
-/// The host as name servers and certificates know it: an international name as A-labels
+/// The host as name servers and certificates use it: an international name as A-labels
 /// ([RFC 5891](https://www.rfc-editor.org/rfc/rfc5891)).
 fn ascii_host(host: &str) -> Option<String> {
     let host = percent_decode_str(host).decode_utf8().ok()?;
@@ -136,7 +136,7 @@ fn ascii_host(host: &str) -> Option<String> {
     idna::domain_to_ascii(&host).ok()
 }
 
-/// Only what never leaves the machine, whatever a name server says.
+/// Only hosts that never leave the machine, whatever a name server says.
 fn is_loopback(host: &str) -> bool {
     match Host::parse(host) {
         Ok(Host::Domain(name)) => {

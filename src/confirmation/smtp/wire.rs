@@ -1,4 +1,4 @@
-//! The bytes that go out: envelope commands and the message.
+//! The bytes to send: envelope commands and the message.
 
 use lettre::Address;
 use lettre::address::Envelope;
@@ -8,11 +8,11 @@ use lettre::transport::smtp::extension::MailParameter;
 use super::reply::Capabilities;
 use super::stage::{Cause, Refusal, SendStage};
 
-/// Longer messages go out in two parts, so that the right to send is asked again right before
-/// the part with the dot.
+/// Longer messages are sent in two parts, so that the right to send is checked again right before the
+/// part with the dot.
 const LAST_PART: usize = 16 * 1024;
 
-/// MAIL and RCPT commands of one mail, as this server wants them.
+/// MAIL and RCPT commands of one mail, for this server.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) mail: String,
@@ -20,9 +20,8 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Spells the envelope: domains in ASCII
-    /// ([RFC 5891](https://www.rfc-editor.org/rfc/rfc5891)), SMTPUTF8 only where a local part
-    /// needs it ([RFC 6531](https://www.rfc-editor.org/rfc/rfc6531)).
+    /// Writes the envelope: domains in ASCII ([RFC 5891](https://www.rfc-editor.org/rfc/rfc5891)),
+    /// SMTPUTF8 only if a local part needs it ([RFC 6531](https://www.rfc-editor.org/rfc/rfc6531)).
     pub(super) fn of(envelope: &Envelope, server: &Capabilities) -> Result<Self, Refusal> {
         let everyone = envelope.from().into_iter().chain(envelope.to());
         let unicode = everyone.clone().any(|address| !address.user().is_ascii());
@@ -48,7 +47,7 @@ impl Flight {
         })
     }
 
-    /// The whole flight in one piece.
+    /// All commands in one piece.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.mail.clone().into_bytes();
         for rcpt in &self.rcpts {
@@ -84,12 +83,11 @@ pub(in crate::confirmation) fn ascii_domain(
         .ok_or_else(|| refuse("an address's domain has no ASCII form"))
 }
 
-/// A message as it goes over the wire: every line end is CRLF, lines that begin with a dot have
-/// one more, and the dot that ends it stands at the end
-/// ([RFC 5321 4.5.2](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.2)).
+/// A message as it is sent: every line end is CRLF, lines that begin with a dot get one more, and the
+/// final dot ends it ([RFC 5321 4.5.2](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.2)).
 ///
-/// A lone CR or LF becomes a line end here, so that no server can see an end of message where
-/// another sees text.
+/// A lone CR or LF becomes a line end here, so that no server sees the end of the message where another
+/// sees text.
 pub(super) struct Stuffed {
     bytes: Vec<u8>,
 }
@@ -115,7 +113,7 @@ impl Stuffed {
         Self { bytes }
     }
 
-    /// What goes out first (nothing, for a mail of ordinary size), and what goes out with the dot.
+    /// The part that is sent first (nothing, for a mail of ordinary size), and the part with the dot.
     pub(super) fn into_parts(mut self) -> (Vec<u8>, Vec<u8>) {
         let split = self.bytes.len().saturating_sub(LAST_PART);
         let last = self.bytes.split_off(split);

@@ -183,7 +183,7 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         };
         let down = self.function.dependency.down();
         let why = match pipeline.closed() {
-            Some(Closing::DependencyDown) => "what the handler depends on is down",
+            Some(Closing::DependencyDown) => "the handler's dependency is down",
             Some(_) => "the time is over",
             None => "a record failed",
         };

@@ -10,7 +10,7 @@ fn orders(ambiguous: u64) -> Needed {
     }
 }
 
-/// Counts how often it is asked, and answers with that after this long.
+/// Counts its queries, and answers with the count after this delay.
 fn slow(takes: Duration) -> (Arc<AtomicU64>, OrdersInNeed) {
     let asked = Arc::new(AtomicU64::new(0));
     let count = asked.clone();

@@ -82,7 +82,7 @@ fn the_worst_shard_stands_for_the_worker() {
     assert_eq!(told["aftercommit_until_trim_seconds"], 86_360.0);
 }
 
-/// The rules of the specification, and those of a metric's name and unit in CloudWatch.
+/// The rules of the specification, and CloudWatch's rules for the name and unit of a metric.
 ///
 /// Source: [the specification](https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html),
 /// [MetricDatum](https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html).

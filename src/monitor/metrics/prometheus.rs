@@ -12,10 +12,10 @@ use prometheus_client::registry::Registry;
 use super::{METRICS, Metric, MetricValue, Sample};
 use crate::engine::progress::{BOUNDS, Buckets};
 
-/// The type of the text.
+/// The content type.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
-/// The metrics as Prometheus reads them.
+/// The metrics in Prometheus's format.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ impl Collector for Samples {
     }
 }
 
-/// The name, without the suffix that the format adds by itself, and the kind.
+/// The name, without the suffix that the format adds, and the kind.
 fn described(metric: &Metric) -> (&'static str, MetricType) {
     let name = metric.name;
     let without = |suffix| name.strip_suffix(suffix).unwrap_or(name);
@@ -65,7 +65,7 @@ fn described(metric: &Metric) -> (&'static str, MetricType) {
     }
 }
 
-/// All values of one metric. What is of the process is written once, without labels.
+/// All values of one metric. A value of the process is written once, without labels.
 fn encode(mut encoder: MetricEncoder<'_>, values: Vec<(Pairs, MetricValue)>) -> fmt::Result {
     let mut of_process: Option<MetricValue> = None;
     for (pairs, value) in values {
@@ -94,7 +94,7 @@ fn encode(mut encoder: MetricEncoder<'_>, values: Vec<(Pairs, MetricValue)>) -> 
     }
 }
 
-/// A whole number is written as one.
+/// A whole number is written without a fraction.
 fn gauge(mut encoder: MetricEncoder<'_>, value: f64) -> fmt::Result {
     #[expect(clippy::cast_possible_truncation, reason = "only where it is exact")]
     let whole = value as i64;

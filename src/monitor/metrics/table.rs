@@ -7,7 +7,7 @@ use crate::engine::progress::{Counters, ShardNow};
 use crate::monitor::levels::Levels;
 use std::sync::atomic::AtomicU64;
 
-/// A counter that there is only in a fleet.
+/// A counter that exists only in a fleet.
 const fn counter(
     name: &'static str,
     help: &'static str,
@@ -57,7 +57,7 @@ const fn table(name: &'static str, help: &'static str, of: fn(&[ShardNow]) -> u6
     }
 }
 
-/// How many wait, from the tables.
+/// How many wait, counted in the tables.
 const fn level(name: &'static str, help: &'static str, of: fn(&Levels) -> Option<u64>) -> Metric {
     Metric {
         name,
@@ -115,11 +115,11 @@ fn bytes(count: Option<usize>) -> f64 {
     number(count.unwrap_or_default() as u64)
 }
 
-/// Every metric. Shards and orders are no dimensions in CloudWatch, where each costs.
+/// Every metric. Shards and orders are not dimensions in CloudWatch, where each one costs.
 pub const METRICS: &[Metric] = &[
     counter(
         "aftercommit_records_handled_total",
-        "Records that the handler settled.",
+        "Records that the handler finished.",
         |c| &c.handled,
     )
     .everywhere(),
@@ -130,13 +130,13 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "aftercommit_records_filtered_total",
-        "Records that the filters held back.",
+        "Records that the filters excluded.",
         |c| &c.filtered,
     )
     .everywhere(),
     counter(
         "aftercommit_records_followed_total",
-        "Records that went behind a dead letter of their key.",
+        "Records that followed a dead letter of their key.",
         |c| &c.followed,
     )
     .everywhere(),
@@ -165,18 +165,18 @@ pub const METRICS: &[Metric] = &[
     .everywhere(),
     counter(
         "aftercommit_dead_letters_uncopied_total",
-        "Dead letters of which no copy could be sent.",
+        "Dead letters whose copy could not be sent.",
         |c| &c.uncopied,
     )
     .everywhere(),
     counter(
         "aftercommit_dead_letters_redriven_total",
-        "Rescued and deferred dead letters that were redriven by themselves.",
+        "Rescued and deferred dead letters that were redriven automatically.",
         |c| &c.redriven,
     ),
     counter(
         "aftercommit_attempts_failed_total",
-        "Attempts that failed; what a dependency put off is not counted.",
+        "Failed attempts, without those that a dependency deferred.",
         |c| &c.failed_attempts,
     )
     .everywhere(),
@@ -187,18 +187,18 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "aftercommit_reads_throttled_total",
-        "Reads of the stream that were throttled, as where a shard has more than two readers.",
+        "Reads of the stream that were throttled, for example because a shard has more than two readers.",
         |c| &c.reads_throttled,
     ),
     counter(
         "aftercommit_gaps_total",
-        "Stretches of records that left the stream before they could be read.",
+        "Gaps: stretches of records that left the stream before they could be read.",
         |c| &c.gaps,
     )
     .everywhere(),
     counter(
         "aftercommit_lease_takes_total",
-        "Leases taken from nobody or from dead workers.",
+        "Leases taken that were free or belonged to dead workers.",
         |c| &c.takes,
     ),
     counter(
@@ -208,7 +208,7 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "aftercommit_lease_lapses_total",
-        "Times that no heartbeat came through before trust ran out.",
+        "How many times trust ran out before a heartbeat was accepted.",
         |c| &c.lapses,
     ),
     counter(
@@ -228,7 +228,7 @@ pub const METRICS: &[Metric] = &[
     ),
     mails(
         "aftercommit_mails_accepted_total",
-        "Mails that the server took.",
+        "Mails that the server accepted.",
         |m| m.accepted,
     ),
     mails(
@@ -238,17 +238,17 @@ pub const METRICS: &[Metric] = &[
     ),
     mails(
         "aftercommit_mails_ambiguous_total",
-        "Mails of which nobody can tell whether they were accepted.",
+        "Mails for which it is unknown whether they were accepted.",
         |m| m.ambiguous,
     ),
     mails(
         "aftercommit_mails_accepted_twice_total",
-        "Mails that the server took though it had taken one for the same order before.",
+        "Mails that the server accepted although it had accepted one for the same order before.",
         |m| m.second_acceptances,
     ),
     mails(
         "aftercommit_mails_parked_total",
-        "Records settled while their order waits for an operator.",
+        "Records finished while their order waits for an operator.",
         |m| m.parked,
     ),
     mails(
@@ -263,18 +263,18 @@ pub const METRICS: &[Metric] = &[
     ),
     mails(
         "aftercommit_mails_deferred_total",
-        "Attempts to mail that the server put off, or that certainly did not reach it.",
+        "Attempts to mail that the server deferred, or that certainly did not reach it.",
         |m| m.deferred,
     ),
     shards(
         "aftercommit_lag_seconds",
-        "Age of the oldest record that is not settled; 0 when the shard is read to its end.",
+        "Age of the oldest unfinished record; 0 when the shard is read to its end.",
         |shard| shard.lag,
         Joined::Most,
     ),
     shards(
         "aftercommit_until_trim_seconds",
-        "Until the next unsettled record leaves the stream; 86400 when the shard is read to its end.",
+        "Time until the next unfinished record leaves the stream; 86400 when the shard is read to its end.",
         |shard| shard.until_trim,
         Joined::Least,
     ),
@@ -285,7 +285,7 @@ pub const METRICS: &[Metric] = &[
     ),
     table(
         "aftercommit_records_waiting",
-        "Records that were read and wait for their turn.",
+        "Records that were read and are waiting.",
         |shards| shards.iter().map(|shard| shard.waiting).sum(),
     ),
     table(
@@ -295,13 +295,13 @@ pub const METRICS: &[Metric] = &[
     ),
     process(
         "aftercommit_buffered_bytes",
-        "Bytes of records in memory, and of reads under way.",
+        "Bytes of records in memory, and of reads in progress.",
         MetricUnit::Bytes,
         |fleet| bytes(fleet.budget.map(crate::engine::budget::Budget::taken)),
     ),
     process(
         "aftercommit_buffer_limit_bytes",
-        "How many bytes there may be.",
+        "The memory budget.",
         MetricUnit::Bytes,
         |fleet| bytes(fleet.budget.map(crate::engine::budget::Budget::limit)),
     ),
@@ -313,7 +313,7 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric {
         name: "aftercommit_dependency_down_seconds",
-        help: "For how long what the handler depends on has been down; 0: it is up, and the circuit breaker is closed.",
+        help: "How long the handler's dependency has been down; 0: it is up, and the circuit breaker is closed.",
         unit: MetricUnit::Seconds,
         source: Measured::Process,
         read: Read::Down,
@@ -332,29 +332,29 @@ pub const METRICS: &[Metric] = &[
     ),
     level(
         "aftercommit_parked_keys_rescued",
-        "Keys that wait behind a rescued or deferred dead letter; a fleet redrives them by itself.",
+        "Keys that wait behind a rescued or deferred dead letter; a fleet redrives them automatically.",
         Levels::rescued_keys,
     ),
     level(
         "aftercommit_orders_ambiguous",
-        "Orders that wait for a person, because nobody knows whether their mail was accepted.",
+        "Orders that wait for a person, because it is unknown whether their mail was accepted.",
         |levels| Some(levels.orders?.ambiguous),
     ),
     level(
         "aftercommit_orders_resending",
-        "Orders of which nobody knows whether their mail was accepted, and whose mail is sent once more.",
+        "Orders for which it is unknown whether their mail was accepted, and whose mail is sent once more.",
         |levels| Some(levels.orders?.resending),
     ),
     level(
         "aftercommit_orders_released",
-        "Orders that an operator released and that are not sent.",
+        "Orders that an operator released and that are not sent yet.",
         |levels| Some(levels.orders?.released),
     ),
     Metric {
         source: Measured::Lister,
         ..level(
             "aftercommit_gaps_open",
-            "Gaps that nobody has resolved.",
+            "Gaps that are not resolved.",
             |levels| levels.open_gaps,
         )
     },
@@ -365,12 +365,12 @@ pub const METRICS: &[Metric] = &[
     ),
     times(
         "aftercommit_commit_to_settled_seconds",
-        "From a record's commit until it was settled.",
+        "Time from a record's commit until it was finished.",
         Read::Settling,
     ),
     Metric {
         name: "aftercommit_build_info",
-        help: "The build that runs; always 1.",
+        help: "The running build; always 1.",
         unit: MetricUnit::Count,
         source: Measured::Worker,
         read: Read::Build,

@@ -58,7 +58,7 @@ fn the_text_is_what_prometheus_reads() {
     times.add(Duration::from_hours(48));
     let text = text(vec![Sample::of(&facts(&counters, &times))]).unwrap();
     for line in [
-        "# HELP aftercommit_records_handled_total Records that the handler settled.",
+        "# HELP aftercommit_records_handled_total Records that the handler finished.",
         "# TYPE aftercommit_records_handled_total counter",
         "aftercommit_records_handled_total{group=\"shop\",effect=\"placed\",table=\"orders\"} 5",
         "aftercommit_mails_accepted_total{group=\"shop\",effect=\"placed\",table=\"orders\"} 7",

@@ -91,7 +91,7 @@ fn a_handler_that_blocks_its_thread_makes_a_worker_unhealthy_until_it_lets_go() 
     let checked = serving.block_on(health(&at));
     assert_eq!(checked.status.code(), Some(1));
     for told in [&*probed.body, &text(&checked.stdout)] {
-        assert!(told.contains("#arn has not turned for "), "{told}");
+        assert!(told.contains("#arn has made no progress for "), "{told}");
     }
     // Its lease may be lost meanwhile, so that the record may come again.
     (0..100).for_each(|_| go_on.send(()).unwrap());

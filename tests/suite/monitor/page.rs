@@ -126,7 +126,7 @@ fn a_fleet_that_is_well_is_told_in_one_line_with_each_shard_below_its_parent() {
         ("12,345".into(), "by this worker since 06:00:00 UTC".into())
     );
     assert_eq!(
-        total(&browser, "Put off"),
+        total(&browser, "Deferred"),
         ("3".into(), "4 suppressed, 0 parked".into())
     );
     assert_eq!(
@@ -153,7 +153,7 @@ fn trouble_is_told_with_what_to_do_and_where_it_is() {
         "worker-1 · version 0.1.0 · not ready: no heartbeat ! · a dependency has been down for 1 min 15 s"
     );
     for (head, n, more) in [
-        ("Ambiguous", "2", "orders whose mail nobody can tell"),
+        ("Ambiguous", "2", "orders that may have been mailed"),
         ("Failed", "1", "mails refused for good, by this worker"),
         ("Dead letters", "1,201", "1,200 exhausted, 1 rejected"),
         (
@@ -161,7 +161,7 @@ fn trouble_is_told_with_what_to_do_and_where_it_is() {
             "2",
             "whose records wait behind a dead letter",
         ),
-        ("Gaps", "1", "records trimmed before anybody read them"),
+        ("Gaps", "1", "records trimmed before they were read"),
     ] {
         assert_eq!(
             total(&browser, head),

@@ -145,7 +145,7 @@ fn a_shard_whose_task_is_stuck_may_hold_records_though_its_owner_lives() {
     assert_eq!(stream.workers[0].stuck_shard.as_deref(), Some("a"));
     let advice = advice(&view);
     assert!(
-        advice.contains("its task of shard a does not turn"),
+        advice.contains("its task of shard a makes no progress"),
         "{advice}"
     );
 }
@@ -252,7 +252,7 @@ fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted(
     };
     let status = FleetStatus::new(now(), vec![stream], Some(needed));
     assert_eq!(status.verdict, Verdict::Attention);
-    assert!(status.advice[0].starts_with("Nobody can tell for one order"));
+    assert!(status.advice[0].starts_with("It is unknown for one order"));
     assert!(status.advice[1].starts_with("An operator released 2 orders"));
     assert!(status.advice[2].starts_with("3 items wait behind a dead letter"));
     let in_hand = status.words(ResolvedBy::Workers);
@@ -270,9 +270,7 @@ fn what_the_workers_resolve_by_themselves_is_listed_apart_and_is_not_well() {
     assert_eq!(status.advice, [""; 0]);
     let in_hand = status.words(ResolvedBy::Workers);
     assert!(in_hand[0].starts_with("Worker two/0000000000000007 fell silent"));
-    assert!(
-        in_hand[1].starts_with("2 items wait behind a dead letter with which nothing is wrong")
-    );
+    assert!(in_hand[1].starts_with("2 items wait behind a rescued or deferred dead letter"));
 
     let mixed = stream().with_parked([Some("rescued"), Some("rejected")]);
     let status = FleetStatus::new(now(), vec![mixed], None);
@@ -347,13 +345,13 @@ fn a_worker_whose_clock_is_wrong_lives_if_its_heartbeat_moves_and_not_if_it_stan
 #[test]
 fn a_worker_that_waits_for_its_mail_server_needs_attention_at_once_with_the_cause() {
     let mut one = worker("one", Some(2));
-    one.trouble = Some("what the handler depends on is down: AUTH: 535".to_owned());
+    one.trouble = Some("the handler's dependency is down: AUTH: 535".to_owned());
     let mut two = worker("two", Some(2));
     two.trouble.clone_from(&one.trouble);
     let advice = advice(&view(vec![one, two], vec![quiet("a")]));
     assert_eq!(
         advice,
-        "Worker one/0000000000000007 and 1 more wait: what the handler depends on is down: AUTH: 535."
+        "Worker one/0000000000000007 and 1 more wait: the handler's dependency is down: AUTH: 535."
     );
 }
 

@@ -28,7 +28,7 @@ async fn the_log_says_what_was_not_begun_and_where_it_goes_on() {
     let (function, _) = function(&Desk::new(|_, _| Ok(())));
     handled(&function, &batch("ab"), MARGIN).await;
     let text = log.text();
-    let lines = text.lines().filter(|line| line.contains("comes again"));
+    let lines = text.lines().filter(|line| line.contains("delivered again"));
     let lines: Vec<_> = lines.collect();
     assert_eq!(lines.len(), 1, "{text}");
     for told in [
