@@ -1,4 +1,4 @@
-//! Simulates fleets in bad weather, as many as you wish, and tells what broke.
+//! Simulates any number of fleets under faults, and reports what broke.
 //!
 //! ```text
 //! cargo run --release --example simulate -- --seeds 1000000
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         workers: arguments.workers,
         shards: arguments.shards,
         weather: Duration::from_secs(arguments.weather),
-        // A claim that nobody can tell about holds its order for minutes.
+        // A claim in doubt delays its order for minutes.
         calm: Duration::from_mins(15),
         mail: arguments.mail,
         flaw: arguments.flaw,

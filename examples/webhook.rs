@@ -77,7 +77,7 @@ use crate::support::embedded::Embedded;
 mod support;
 
 const ORDERS: usize = 20;
-/// So many calls the webhook answers with "503 Service Unavailable" before it is up.
+/// How many calls the webhook answers with "503 Service Unavailable" before it is up.
 const DOWN: usize = 5;
 
 /// Posts an order. Its id goes along as the key by which the receiver knows it again: a record

@@ -54,7 +54,7 @@ use claims::{Claims, ROUNDS};
 use job::{Basis, Job};
 pub use outcome::{Counted, Outcome, Tally};
 use payload::unpack;
-use performance::{Effect, Performance, Report};
+use performance::{AttemptReport, Effect, Performance};
 use window::Window;
 
 use crate::core::claim::{ClaimRule, ItemRef, OnAmbiguous};
@@ -189,10 +189,10 @@ impl<L: Ledger> Once<L> {
                 report,
             });
             match reported.await {
-                Ok(Report::Ended(result)) => return result,
+                Ok(AttemptReport::Ended(result)) => return result,
                 // The row has changed what to perform.
-                Ok(Report::Again(changed)) => job = *changed,
-                Ok(Report::Panicked(panic)) => resume_unwind(panic),
+                Ok(AttemptReport::Again(changed)) => job = *changed,
+                Ok(AttemptReport::Panicked(panic)) => resume_unwind(panic),
                 Err(_) => break,
             }
         }

@@ -225,10 +225,8 @@ async fn consumer(client: Client, records: usize) -> anyhow::Result<()> {
         MemoryLeases::new(),
         Nothing(count.clone()),
     );
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
     let stop = async { count.done.notified().await };
     consumer.settings(settings).run(stop).await
 }

@@ -139,10 +139,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
         filtered: options.filtered,
         made: Arc::default(),
     };
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
     let before = resident()?;
     let filters = Filters::new(vec![Filter::parse(r#"{"eventName":["INSERT"]}"#)?]);
     let table = GroupTable::new(Group::default(), "arn:aws:dynamodb:::table/bench");

@@ -91,7 +91,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A stream that nobody reads yet.
+/// A stream without a reader yet.
 fn view(workers: &[Incarnation], shards: u64) -> View {
     let worker = |name: &Incarnation| WorkerRow {
         incarnation: name.clone(),

@@ -27,7 +27,7 @@ pub struct Options {
     rounds: usize,
 }
 
-/// Numbers of lanes that are measured; the last one is told in the JSON line.
+/// The numbers of lanes to measure. The JSON line reports the last one.
 const LANES: [u32; 4] = [1, 8, 16, 32];
 
 /// Takes its time on a thread of its own: timers of tokio are as coarse as a millisecond.
@@ -103,11 +103,9 @@ async fn round(lanes: u32, records: u32, takes: Duration) -> anyhow::Result<f64>
         handled: AtomicU32::new(0),
         done: Notify::new(),
     });
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        concurrency: lanes as usize,
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
+    settings.concurrency = lanes as usize;
     let handler = Slow(tally.clone());
     let consumer = Consumer::new(
         GroupTable::new(Group::default(), "bench"),

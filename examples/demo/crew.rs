@@ -29,7 +29,7 @@ impl Crew {
         Inside::start(site).map(Self::Inside)
     }
 
-    /// So many workers, each a process of its own.
+    /// How many workers run, each in a process of its own.
     pub fn of_processes(site: Site, logs: &Path, count: usize) -> anyhow::Result<Self> {
         Processes::start(site, logs, count).map(Self::Processes)
     }
@@ -85,7 +85,7 @@ impl Inside {
         Ok(())
     }
 
-    /// Drops the worker wherever it stands, as a crash does, and starts another.
+    /// Drops the worker at any point, as a crash does, and starts another.
     fn crash(&mut self) -> anyhow::Result<()> {
         if let Some((runtime, _)) = self.running.take() {
             runtime.shutdown_background();
@@ -134,7 +134,7 @@ impl Processes {
         Ok(processes)
     }
 
-    /// This very program again, told to be a worker.
+    /// This same program, started as a worker.
     fn spawn(&self, number: usize) -> anyhow::Result<Child> {
         let name = name(number);
         let log = File::options()

@@ -74,7 +74,7 @@ fn with_policy(policy: &'static str, body: impl IntoResponse) -> Response {
     response
 }
 
-/// A mail as the list has it.
+/// A mail in the list.
 fn line((index, mail): (usize, &Mail)) -> Value {
     let parsed = MessageParser::new().parse_headers(&mail.bytes);
     let parsed = parsed.unwrap_or_default();
@@ -132,7 +132,7 @@ async fn style() -> Response {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], css).into_response()
 }
 
-/// Whatever is not the inbox's.
+/// Anything that is not the inbox's.
 async fn of_a_worker(State(front): State<Arc<Front>>, uri: Uri) -> Response {
     match relay::ask(&front.site, uri.path()).await {
         Ok(Some(response)) => response.map(Body::from),

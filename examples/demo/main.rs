@@ -41,7 +41,7 @@ mod support;
 mod tally;
 mod worker;
 
-/// Without a new mail for so long, what is missing is missing.
+/// How long to wait for another mail before the missing ones count as missing.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Orders in, mails out, on this machine alone
@@ -56,7 +56,7 @@ struct Demo {
     /// How many of them a second
     #[arg(long, default_value = "50", value_parser = rate)]
     rate: f64,
-    /// How often the worker is aborted mid-work and started anew
+    /// How often the worker is aborted mid-work and restarted
     #[arg(long, default_value = "0", conflicts_with_all = ["workers", "kill"])]
     crash: usize,
     /// How many workers there are, each a process of its own; two shards for each
@@ -68,10 +68,10 @@ struct Demo {
     /// How long a worker may be silent before others take its shards; 10 s in production
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     lease_duration: Duration,
-    /// Print nothing but the last line, and end by itself
+    /// Print nothing but the last line, and then exit
     #[arg(long)]
     headless: bool,
-    /// Stay until its standard input ends, for whoever looks at it from a program
+    /// Run until standard input ends, for a program that looks at the page
     #[arg(long)]
     stay: bool,
 }

@@ -1,6 +1,6 @@
 //! The workers' own pages at one address: whichever worker answers.
 //!
-//! Workers come and go, each at an address of its own, which stands in its row.
+//! Workers come and go, each at its own address, which is in its row.
 
 use std::time::Duration;
 

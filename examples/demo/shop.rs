@@ -10,10 +10,10 @@ use tokio::time::{MissedTickBehavior, interval};
 pub const ORDERS: &str = "orders";
 pub const PAYMENTS: &str = "payments";
 
-/// So many orders are committed in transactions: one in this many.
+/// One in this many orders is committed in a transaction.
 const TRANSACTED: usize = 4;
 
-/// The address that order number `n` is confirmed to: one for each, so that mails are told apart.
+/// The address to which order number `n` is confirmed: a different one for each, to tell mails apart.
 pub fn address(n: usize) -> String {
     format!("customer-{n}@example.com")
 }

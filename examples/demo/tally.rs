@@ -1,4 +1,4 @@
-//! What came of it: the mails that were accepted, against the orders and the ledger.
+//! The result: the accepted mails, compared with the orders and the ledger.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,9 @@ pub struct Tally {
     pub distinct_orders: usize,
     /// Mails beyond the first of an order.
     pub duplicates: usize,
-    /// Orders that got none, and of which the ledger does not say that nobody can tell.
+    /// Orders without a mail that the ledger does not call ambiguous.
     pub missing: usize,
-    /// Orders of which the ledger says that nobody could tell for a while, or still cannot.
+    /// Orders that the ledger called ambiguous at some time, or still does.
     pub ambiguous: usize,
     /// From the first order to the last mail's settlement.
     pub seconds: f64,
@@ -63,7 +63,7 @@ impl Tally {
         }
     }
 
-    /// Nothing is missing, and whatever came twice the ledger calls ambiguous.
+    /// No order is without a mail, and the ledger calls every order with two mails ambiguous.
     pub fn is_good(&self) -> bool {
         self.missing == 0 && self.duplicates <= self.ambiguous && !self.unexplained
     }

@@ -8,7 +8,6 @@ use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, ConfirmationSettings};
-use aftercommit::engine::{Place, Timing};
 use aftercommit::monitor::metrics::Mails;
 use aftercommit::monitor::{Status, Watch, http};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
@@ -101,21 +100,13 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
         rng,
     ));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let settings = Settings {
-        worker_id: name,
-        place: Place {
-            status_address: Some(listener.local_addr()?.to_string()),
-            zone: None,
-        },
-        start: InitialPosition::TrimHorizon,
-        timing: Timing {
-            lease_duration: site.lease_duration,
-            heartbeat_interval: site.lease_duration / 5,
-            look_interval: site.lease_duration / 10,
-            ..Timing::default()
-        },
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.worker_id = name;
+    settings.place.status_address = Some(listener.local_addr()?.to_string());
+    settings.start = InitialPosition::TrimHorizon;
+    settings.timing.lease_duration = site.lease_duration;
+    settings.timing.heartbeat_interval = site.lease_duration / 5;
+    settings.timing.look_interval = site.lease_duration / 10;
     let consumer = Consumer::new(site.place(), source, site.leases(), handler.clone());
     let letters = DynamoDbDeadLetters::new(clients::dynamodb(&site.tables), LETTERS);
     let consumer = consumer.settings(settings).dead_letters(letters);

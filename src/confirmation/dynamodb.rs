@@ -11,7 +11,7 @@ use serde_dynamo::Item;
 use super::lookup::{Current, Lookup, address_hash};
 use crate::core::millis;
 use crate::stores::rows::dynamodb::{Table, Write};
-use crate::stores::rows::expression::Expression;
+use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{RowReader, cut, text};
 use crate::stores::rows::typed::{from_row, to_row};
 use crate::stores::tables::dynamodb::ADDRESS;
@@ -107,7 +107,10 @@ impl SuppressionList {
             reason: cut(reason).to_owned(),
             since,
         })?;
-        let write = self.table.put(item, &Expression::on_none(ADDRESS)).await?;
+        let write = self
+            .table
+            .put(item, &RowExpression::on_none(ADDRESS))
+            .await?;
         Ok(matches!(write, Write::Applied(_)))
     }
 
@@ -118,7 +121,7 @@ impl SuppressionList {
     /// The table does not answer; repeating is safe.
     pub async fn remove(&self, address: &Address) -> anyhow::Result<()> {
         let key = vec![(ADDRESS, Some(text(address_hash(address))))];
-        match self.table.delete(key, &Expression::default()).await? {
+        match self.table.delete(key, &RowExpression::default()).await? {
             Write::Applied(_) => Ok(()),
             Write::Refused(_) => {
                 bail!("the suppression list keeps changing: the address is still on it; try again")
@@ -137,7 +140,7 @@ impl SuppressionList {
         from: Option<&str>,
     ) -> anyhow::Result<(Vec<Suppressed>, Option<String>)> {
         let after = from.map(|hash| vec![(ADDRESS, Some(text(hash)))]);
-        let (items, last) = self.table.scan(&Expression::default(), after).await?;
+        let (items, last) = self.table.scan(&RowExpression::default(), after).await?;
         let all = items.iter().filter_map(|item| {
             let read = from_row::<Suppressed>(item.clone());
             if let Err(error) = &read {

@@ -44,12 +44,12 @@ pub use events::{
     Admission, Admit, Change, Closing, DeadLetter, DeadLetterRules, Ended, Handle, Next, Rule,
     Rules, Try,
 };
-use item::{Held, Item, Place};
+use item::{ClosedUntil, Item, RecordPlace};
 use parked::Parked;
 use queues::Queues;
 use rescue::{DEFER_AFTER, Rescue};
 use timers::Timers;
-pub use verdict::{FailureKind, Tried, Verdict};
+pub use verdict::{AfterFailure, FailureKind, Tried};
 use watermark::Watermark;
 
 /// The records of one source in flight.
@@ -57,7 +57,7 @@ use watermark::Watermark;
 pub struct Pipeline<K, P, R> {
     rules: Rules,
     queues: Queues<K, Item<R>>,
-    watermark: Watermark<Place<P>>,
+    watermark: Watermark<RecordPlace<P>>,
     timers: Timers<Duration, K>,
     parked: Parked<K>,
     /// Running keys whose record becomes a dead letter.
@@ -65,7 +65,7 @@ pub struct Pipeline<K, P, R> {
     rescue: Rescue<K>,
     /// When records that still fail are deferred, once the source has ended.
     defer_at: Option<Duration>,
-    held: Option<Held>,
+    held: Option<ClosedUntil>,
     /// How long the dependency has been down.
     downtime: Duration,
     closed: Option<Closing>,
@@ -145,7 +145,8 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         {
             return Next::DeadLetter(letter);
         }
-        let over = |held: &Held| held.until <= now.elapsed || (held.down && !breaker.is_down());
+        let over =
+            |held: &ClosedUntil| held.until <= now.elapsed || (held.down && !breaker.is_down());
         if self.held.as_ref().is_some_and(over) {
             self.held = None;
         }
@@ -193,7 +194,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
                     self.queues.put_back(&key);
                     let until = now.elapsed + wait;
                     let down = breaker.is_down();
-                    self.held = Some(Held { until, down });
+                    self.held = Some(ClosedUntil { until, down });
                 }
                 Admission::Later(wait) => {
                     self.queues.suspend(&key);
@@ -291,9 +292,9 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         let verdict = self.rules.verdict(kind, tried, rng);
         let verdict = self.unless_deferred(verdict, kind, now);
         match verdict {
-            Verdict::DeadLetter(reason) => self.given_up.push_back((key.clone(), reason)),
-            Verdict::Leave => self.queues.suspend(key),
-            Verdict::Again(wait) => {
+            AfterFailure::DeadLetter(reason) => self.given_up.push_back((key.clone(), reason)),
+            AfterFailure::Leave => self.queues.suspend(key),
+            AfterFailure::Again(wait) => {
                 if self.rules.left_out == Some(Rule::Order) {
                     self.queues.lose_turn(key);
                 }
@@ -345,7 +346,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
     }
 
     /// The last record up to which all have ended, and when it was committed.
-    pub fn watermark(&self) -> Option<&Place<P>> {
+    pub fn watermark(&self) -> Option<&RecordPlace<P>> {
         if self.rules.left_out == Some(Rule::Contiguous) {
             return self.watermark.first().or(self.watermark.reached());
         }
@@ -353,7 +354,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
     }
 
     /// The first record that has not ended, and when it was committed, if that is known.
-    pub fn first_unfinished(&self) -> Option<&Place<P>> {
+    pub fn first_unfinished(&self) -> Option<&RecordPlace<P>> {
         self.watermark.first()
     }
 

@@ -23,28 +23,28 @@ const READ: usize = 5 << 19;
 /// A read reserves 2.5 MiB, and returns what its records do not take. If they take more, the budget is
 /// overdrawn, and nothing is read until it is not.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Pool>);
+pub struct Budget(Arc<BudgetPool>);
 
 #[derive(Debug)]
-struct Pool {
+struct BudgetPool {
     bytes: usize,
-    state: Mutex<State>,
+    state: Mutex<BudgetState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BudgetState {
     taken: usize,
     /// Waiting reads, ordered by what their shard holds, then first come, first served.
-    waiting: BTreeMap<Place, Arc<Waiter>>,
+    waiting: BTreeMap<WaitingPlace, Arc<WaitingRead>>,
     /// The number of the next waiting read.
     next: u64,
 }
 
-type Place = (usize, u64);
+type WaitingPlace = (usize, u64);
 
 /// A read that waits for room, and is notified when it gets some.
 #[derive(Debug)]
-struct Waiter {
+struct WaitingRead {
     own: Arc<Own>,
     granted: AtomicBool,
     woken: Notify,
@@ -68,13 +68,13 @@ impl Own {
     }
 }
 
-impl Pool {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl BudgetPool {
+    fn state(&self) -> MutexGuard<'_, BudgetState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes room for a read of a shard that holds this much, if there is any.
-    fn take_for_a_read(&self, state: &mut State, own: &Own) -> bool {
+    fn take_for_a_read(&self, state: &mut BudgetState, own: &Own) -> bool {
         let needed = state.taken.saturating_add(own.held()).saturating_add(READ);
         let fits = needed <= self.bytes;
         if fits {
@@ -83,7 +83,7 @@ impl Pool {
         fits
     }
 
-    fn take(state: &mut State, own: &Own, bytes: usize) {
+    fn take(state: &mut BudgetState, own: &Own, bytes: usize) {
         state.taken += bytes;
         own.held.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -114,9 +114,9 @@ impl Pool {
 impl Budget {
     /// A budget of this many bytes, and at least the 2.5 MiB of one read.
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Pool {
+        Self(Arc::new(BudgetPool {
             bytes: bytes.max(READ),
-            state: Mutex::new(State {
+            state: Mutex::new(BudgetState {
                 taken: 0,
                 waiting: BTreeMap::new(),
                 next: 0,
@@ -152,7 +152,7 @@ impl Budget {
 /// What one shard holds of a budget. It makes one read at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct Share {
-    pool: Arc<Pool>,
+    pool: Arc<BudgetPool>,
     own: Arc<Own>,
 }
 
@@ -175,7 +175,7 @@ impl Share {
         }
         let number = state.next;
         state.next += 1;
-        let waiter = Arc::new(Waiter {
+        let waiter = Arc::new(WaitingRead {
             own: self.own.clone(),
             granted: AtomicBool::new(false),
             woken: Notify::new(),
@@ -201,9 +201,9 @@ impl Share {
 
 /// A waiting read. Dropping it ends the wait.
 struct Waits<'a> {
-    pool: &'a Pool,
+    pool: &'a BudgetPool,
     number: u64,
-    waiter: Arc<Waiter>,
+    waiter: Arc<WaitingRead>,
 }
 
 impl Drop for Waits<'_> {
@@ -235,7 +235,7 @@ impl Room {
         let missing = bytes.saturating_sub(self.bytes);
         if missing > 0 {
             let mut state = self.share.pool.state();
-            Pool::take(&mut state, &self.share.own, missing);
+            BudgetPool::take(&mut state, &self.share.own, missing);
         }
         self.bytes = self.bytes.saturating_sub(bytes);
         self.share.room(bytes)

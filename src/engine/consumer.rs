@@ -22,6 +22,7 @@ use crate::stores::dead_letter::DeadLetters;
 use crate::stores::leases::{Incarnation, LeaseStore};
 use crate::stores::source::StreamSource;
 
+mod calls;
 mod member;
 mod rescued;
 mod tasks;

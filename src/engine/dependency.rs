@@ -52,6 +52,7 @@ const UNNAMED: &str = "the handler's dependency";
 
 /// The limits on calling a dependency.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Limits {
     /// The dependency, for logs and status: `the mail server smtp.example.com:587`.
     pub name: Option<String>,
@@ -86,11 +87,11 @@ struct Shared {
     origin: Instant,
     /// How many records wait, over all askers.
     waiting: AtomicUsize,
-    state: Mutex<State>,
+    state: Mutex<DependencyState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct DependencyState {
     circuit: Circuit,
     concurrency: Concurrency,
     /// The callers that found the limit reached.
@@ -136,7 +137,7 @@ impl Dependency {
     /// A dependency that is considered up. `rng` spreads waits.
     pub fn new(limits: &Limits, rng: fastrand::Rng) -> Self {
         let burst = |rate: f64| TokenBucket::new(rate, rate / 4.0);
-        let state = State {
+        let state = DependencyState {
             circuit: Circuit::new(limits.probing),
             concurrency: Concurrency::new(limits.at_once, limits.at_once),
             line: Line::default(),
@@ -224,7 +225,7 @@ impl Dependency {
         self.0.origin.elapsed()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DependencyState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -265,7 +266,7 @@ impl Dependency {
     }
 }
 
-impl State {
+impl DependencyState {
     /// Wakes the callers that have their turn: never more than a few, however many wait.
     fn wake_next(&self) {
         let free = self.concurrency.free().min(WOKEN);

@@ -28,8 +28,8 @@ pub use counters::Counters;
 pub use histogram::{BOUNDS, BUCKETS, BucketCounts, Buckets, Histogram};
 pub use ready::{HeldBack, NotReady};
 use shard::Board;
+pub(crate) use shard::LoopTurn;
 pub use shard::ShardNow;
-pub(crate) use shard::Turn;
 
 /// A loop that has not run for this many lease durations is stuck. It normally runs several times in
 /// one.
@@ -50,16 +50,16 @@ pub struct Progress {
     turned: Stamp,
     beaten: Stamp,
     shards: Mutex<BTreeMap<ShardId, Arc<Board>>>,
-    seen: Mutex<Option<Seen>>,
+    seen: Mutex<Option<SeenRows>>,
     not_reading: Mutex<Option<String>>,
     lister: AtomicBool,
     beats: Mutex<Beats>,
-    calls: Mutex<Calls>,
+    calls: Mutex<CallErrors>,
 }
 
 /// The results of the calls that a worker depends on.
 #[derive(Debug, Default)]
-struct Calls {
+struct CallErrors {
     /// Why the last heartbeat was not accepted.
     heartbeat: Option<String>,
     /// Whether the stream ever answered.
@@ -97,7 +97,7 @@ pub enum Standing {
 
 /// All rows of the group in the lease table, as the worker last saw them.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct SeenRows {
     /// The rows.
     pub view: Arc<View>,
     /// When they were read.
@@ -239,12 +239,12 @@ impl Progress {
         self.calls().stream = Some(why);
     }
 
-    fn calls(&self) -> MutexGuard<'_, Calls> {
+    fn calls(&self) -> MutexGuard<'_, CallErrors> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The rows of the lease table, as last seen.
-    pub fn seen(&self) -> Option<Seen> {
+    pub fn seen(&self) -> Option<SeenRows> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.clone()
     }
@@ -337,7 +337,7 @@ impl Progress {
             }
             seen => {
                 let view = view.clone();
-                *seen = Some(Seen { view, at });
+                *seen = Some(SeenRows { view, at });
             }
         }
     }
@@ -366,7 +366,7 @@ pub(crate) struct Reading {
 
 impl Reading {
     /// Its task's loop has run.
-    pub fn turned(&self, turn: Turn) {
+    pub fn turned(&self, turn: LoopTurn) {
         self.board.set(self.progress.origin, turn);
     }
 

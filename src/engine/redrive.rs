@@ -26,6 +26,7 @@ use key::Redrive;
 
 /// How letters are redriven.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct How {
     /// The operator or worker; recorded on each letter.
     pub by: String,

@@ -13,7 +13,8 @@ use tracing::{debug, error, warn};
 use crate::core::breaker::blame::Blame;
 use crate::core::group::GroupTable;
 use crate::core::pipeline::{
-    Change, Closing, DeadLetter, Ended, FailureKind, Handle, Next, Now, Pipeline, Rules, Verdict,
+    AfterFailure, Change, Closing, DeadLetter, Ended, FailureKind, Handle, Next, Now, Pipeline,
+    Rules,
 };
 use crate::core::record::{ItemKey, Record, SequenceNumber};
 use crate::core::{Attempts, Reason};
@@ -26,10 +27,10 @@ use crate::stores::dead_letter::{Letter, ParkedPage};
 
 mod letters;
 
-pub(crate) use letters::{Ask, Buried, Bury, ask, into_letters};
+pub(crate) use letters::{AskParked, Buried, Bury, ask, into_letters};
 
 /// A change, and the failure that caused it.
-pub(crate) type Happened = (Change<Arc<Carried>>, Option<Failure>);
+pub(crate) type Reported = (Change<Arc<Carried>>, Option<Failure>);
 
 /// A record in flight. Its room in memory is freed when nothing holds it any more.
 pub(crate) struct Carried {
@@ -72,7 +73,7 @@ pub(crate) struct Work<'a, C> {
     /// How dead letters are written, if there is a store for them.
     pub bury: Option<Bury<'a>>,
     /// How to ask whether a key is parked, if that is not known for all keys.
-    pub ask: Option<Ask<'a>>,
+    pub ask: Option<AskParked<'a>>,
     /// How long attempts take.
     pub handling: Arc<Histogram>,
     pub clock: Clock,
@@ -81,10 +82,10 @@ pub(crate) struct Work<'a, C> {
 /// Work on the first record of a key has ended.
 struct Done {
     key: ItemKey,
-    outcome: Outcome,
+    outcome: WorkOutcome,
 }
 
-enum Outcome {
+enum WorkOutcome {
     /// With what the record has seen of its dependency.
     Handled(Result<(), (FailureKind, Failure)>, Blame),
     Buried(Buried),
@@ -160,7 +161,7 @@ where
     }
 
     /// Waits until something has ended, or something can start. Dropping it loses nothing.
-    pub async fn turn(&mut self) -> Option<Happened> {
+    pub async fn turn(&mut self) -> Option<Reported> {
         tokio::select! {
             biased;
             Some(done) = self.running.next() => return self.take_in(done),
@@ -171,7 +172,7 @@ where
     }
 
     /// Waits until something has ended, and starts nothing. Dropping it loses nothing.
-    pub async fn ended(&mut self) -> Option<Happened> {
+    pub async fn ended(&mut self) -> Option<Reported> {
         match self.running.next().await {
             Some(done) => self.take_in(done),
             None => std::future::pending().await,
@@ -223,7 +224,7 @@ where
             let result = permit.end(result, &context, &mut blame);
             let doubtful = context.doubt().is_some();
             let result = result.map_err(|failure| (failure.kind().in_doubt(doubtful), failure));
-            let outcome = Outcome::Handled(result, blame);
+            let outcome = WorkOutcome::Handled(result, blame);
             Done { key, outcome }
         }));
     }
@@ -241,7 +242,7 @@ where
         let letter = self.letter(&record, reason, attempts);
         let rng = self.rng.fork();
         self.running.push(Box::pin(async move {
-            let outcome = Outcome::Buried(bury(letter, rng).await);
+            let outcome = WorkOutcome::Buried(bury(letter, rng).await);
             Done { key, outcome }
         }));
     }
@@ -253,7 +254,7 @@ where
                 Some(ask) => ask(key.clone(), rng).await,
                 None => false,
             };
-            let outcome = Outcome::Asked(parked);
+            let outcome = WorkOutcome::Asked(parked);
             Done { key, outcome }
         }));
     }
@@ -270,18 +271,18 @@ where
     }
 
     /// Handles the end of work on a record.
-    fn take_in(&mut self, done: Done) -> Option<Happened> {
+    fn take_in(&mut self, done: Done) -> Option<Reported> {
         let Done { key, outcome } = done;
         let (ended, failure) = match outcome {
-            Outcome::Handled(Ok(()), _) => (Ended::Handled, None),
-            Outcome::Handled(Err((kind, failure)), blame) => {
+            WorkOutcome::Handled(Ok(()), _) => (Ended::Handled, None),
+            WorkOutcome::Handled(Err((kind, failure)), blame) => {
                 let error = failure.to_string();
                 (Ended::Failed { kind, error, blame }, Some(failure))
             }
-            Outcome::Buried(Buried::As(reason)) => (Ended::Written(reason), None),
-            Outcome::Buried(Buried::KeyFree) => (Ended::Unparked, None),
-            Outcome::Buried(Buried::LeaseLost) => (Ended::LeaseLost, None),
-            Outcome::Asked(parked) => (Ended::Asked(parked), None),
+            WorkOutcome::Buried(Buried::As(reason)) => (Ended::Written(reason), None),
+            WorkOutcome::Buried(Buried::KeyFree) => (Ended::Unparked, None),
+            WorkOutcome::Buried(Buried::LeaseLost) => (Ended::LeaseLost, None),
+            WorkOutcome::Asked(parked) => (Ended::Asked(parked), None),
         };
         let now = self.now();
         let change = self.pipeline.done(&key, ended, now, &mut self.rng)?;
@@ -289,7 +290,7 @@ where
     }
 
     /// Counts and logs what happened.
-    pub fn report(&self, happened: &Happened, counters: &Counters) {
+    pub fn report(&self, happened: &Reported, counters: &Counters) {
         match happened {
             (Change::Ended(record, reason), _) => self.count(record, *reason, counters),
             (
@@ -321,36 +322,36 @@ where
         debug!(stream = %context.stream, shard = %context.shard, %sequence, "settled");
     }
 
-    fn failed(&self, record: &Record, failure: &Failure, attempt: u32, verdict: Verdict) {
+    fn failed(&self, record: &Record, failure: &Failure, attempt: u32, verdict: AfterFailure) {
         let burned = failure.kind().burns();
         let _of_trace = span_of(record).entered();
         let (context, sequence) = (&self.work.context, &record.sequence_number);
         let (stream, shard) = (&context.stream, &context.shard);
         match verdict {
-            Verdict::DeadLetter(Reason::Deferred) => {
+            AfterFailure::DeadLetter(Reason::Deferred) => {
                 warn!(%stream, %shard, %sequence, attempt, error = %failure,
                     "the shard ended while the record was failing: it becomes a dead letter that is \
                      redriven by itself, so that the next shards can start");
             }
-            Verdict::DeadLetter(reason) => {
+            AfterFailure::DeadLetter(reason) => {
                 error!(%stream, %shard, %sequence, %reason, attempt, error = %failure,
                     "a record becomes a dead letter, and its key is parked");
             }
-            Verdict::Leave => {
+            AfterFailure::Leave => {
                 error!(%stream, %shard, %sequence, error = %failure,
                     "the record is bad, and there is no table for dead letters: it holds its shard \
                      until it can be handled");
             }
-            Verdict::Again(wait) if matches!(failure, Failure::Reject(_)) => {
+            AfterFailure::Again(wait) if matches!(failure, Failure::Reject(_)) => {
                 error!(%stream, %shard, %sequence, error = %failure, again_in = ?wait,
                     "the record is bad, and there is no table for dead letters: the shard's \
                      checkpoint holds at it until it can be handled");
             }
-            Verdict::Again(wait) if burned => {
+            AfterFailure::Again(wait) if burned => {
                 warn!(%stream, %shard, %sequence, attempt, error = %failure, again_in = ?wait,
                     "an attempt failed");
             }
-            Verdict::Again(wait) => {
+            AfterFailure::Again(wait) => {
                 debug!(%stream, %shard, %sequence, error = %failure, again_in = ?wait, "deferred");
             }
         }

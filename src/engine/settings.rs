@@ -14,8 +14,18 @@ use crate::stores::leases::InitialPosition;
 /// reads).
 const FEW_ROWS: usize = 100;
 
-/// How a consumer works. Write `..Settings::default()` for the rest: more fields will be added.
+/// How a consumer works. Begin with the defaults, because more fields will be added:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let mut settings = aftercommit::Settings::default();
+/// settings.concurrency = 64;
+/// settings.timing.lease_duration = Duration::from_secs(20);
+/// assert!(settings.validate().is_ok());
+/// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Settings {
     /// Name of this worker in the lease table and in logs. It need not be unique: every start gets
     /// an incarnation of its own.
@@ -58,6 +68,7 @@ pub enum OnGap {
 
 /// Where a worker runs.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Place {
     /// The availability zone.
     pub zone: Option<String>,
@@ -65,8 +76,9 @@ pub struct Place {
     pub status_address: Option<String>,
 }
 
-/// Intervals and timeouts. Write `..Timing::default()` for the rest: more fields will be added.
+/// Intervals and timeouts. Begin with the defaults, because more fields will be added.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Timing {
     /// How long a heartbeat must not move before other workers take the leases. The worker itself stops
     /// trusting them a fifth of it earlier.

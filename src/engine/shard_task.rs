@@ -19,7 +19,7 @@ use crate::core::pipeline::Closing;
 use crate::core::rate::Rate;
 use crate::core::record::{Position, SequenceNumber};
 use crate::engine::handler::{Context, RecordHandler};
-use crate::engine::progress::{Reading, Turn};
+use crate::engine::progress::{LoopTurn, Reading};
 use crate::engine::run_pipeline::{InFlight, Work, ask, into_letters};
 use crate::engine::trust::Tenure;
 use crate::engine::{Engine, FEW_PARKED};
@@ -225,7 +225,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Reports its progress to the monitoring.
     fn tell_turn(&self) {
         let pipeline = &self.in_flight.pipeline;
-        self.assignment.reading.turned(Turn {
+        self.assignment.reading.turned(LoopTurn {
             oldest: pipeline.oldest_unfinished(),
             caught_up_at: self.report.caught_up_at,
             complete_until: self.report.complete_until(),

@@ -91,10 +91,10 @@ impl fmt::Debug for OrdersInNeed {
 /// A task of its own queries, so that its answer is ready at the next look even if the first client is
 /// gone.
 #[derive(Debug)]
-struct LastAnswer<T>(Arc<watch::Sender<Asked<T>>>);
+struct LastAnswer<T>(Arc<watch::Sender<CachedAnswer<T>>>);
 
 #[derive(Debug)]
-struct Asked<T> {
+struct CachedAnswer<T> {
     /// The last answer, and when it came.
     told: Option<(T, Instant)>,
     /// Why the last query failed.
@@ -107,7 +107,7 @@ struct Asked<T> {
 
 impl<T> Default for LastAnswer<T> {
     fn default() -> Self {
-        let nothing = Asked {
+        let nothing = CachedAnswer {
             told: None,
             failed: None,
             asking_until: None,
@@ -123,7 +123,7 @@ impl<T: Clone + Send + Sync + 'static> LastAnswer<T> {
         F: Future<Output = anyhow::Result<T>> + Send + 'static,
     {
         let mut answers = self.0.subscribe();
-        let begins = self.0.send_if_modified(Asked::begin);
+        let begins = self.0.send_if_modified(CachedAnswer::begin);
         if begins {
             tokio::spawn(asked(self.0.clone(), what, ask()));
         }
@@ -134,7 +134,7 @@ impl<T: Clone + Send + Sync + 'static> LastAnswer<T> {
     }
 }
 
-impl<T: Clone> Asked<T> {
+impl<T: Clone> CachedAnswer<T> {
     /// Whether to query now.
     fn begin(&mut self) -> bool {
         let now = Instant::now();
@@ -160,7 +160,7 @@ impl<T: Clone> Asked<T> {
 
 /// Queries, and stores the answer.
 async fn asked<T>(
-    to: Arc<watch::Sender<Asked<T>>>,
+    to: Arc<watch::Sender<CachedAnswer<T>>>,
     what: &'static str,
     ask: impl Future<Output = anyhow::Result<T>>,
 ) {

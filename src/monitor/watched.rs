@@ -12,7 +12,7 @@ use super::stream::StreamStatus;
 use crate::core::group::Effect;
 use crate::engine::consumer::Consumer;
 use crate::engine::handler::RecordHandler;
-use crate::engine::progress::{NotReady, Progress, Seen};
+use crate::engine::progress::{NotReady, Progress, SeenRows};
 use crate::engine::settings::Timing;
 use crate::stores::dead_letter::Reason;
 use crate::stores::leases::LeaseStore;
@@ -106,7 +106,7 @@ impl Watch {
         }
         let orders = async { orders?.orders().await.ok() };
         let (parked, orders) = join(self.parked(), orders).await;
-        let gaps = |seen: Seen| {
+        let gaps = |seen: SeenRows| {
             let open = seen.view.gaps.iter().filter(|gap| gap.resolved.is_none());
             open.count() as u64
         };
@@ -127,7 +127,7 @@ impl Watch {
         now: SystemTime,
         ready: &Result<(), NotReady>,
     ) -> Option<(SystemTime, StreamStatus)> {
-        let Seen { view, at } = self.progress.seen()?;
+        let SeenRows { view, at } = self.progress.seen()?;
         let retention = self.progress.timing().map(|timing| timing.retention);
         let retention = retention.unwrap_or(Timing::default().retention);
         let of = self.progress.at();

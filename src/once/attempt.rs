@@ -95,12 +95,12 @@ impl EffectAttempt {
 pub struct Claimed {
     context: Context,
     start_by: Instant,
-    begun: Begun,
+    begun: EffectBegun,
 }
 
 impl Claimed {
-    pub(super) fn new(context: &Context, start_by: Instant) -> (Self, Begun) {
-        let begun = Begun::default();
+    pub(super) fn new(context: &Context, start_by: Instant) -> (Self, EffectBegun) {
+        let begun = EffectBegun::default();
         let claimed = Self {
             context: context.clone(),
             start_by,
@@ -124,9 +124,9 @@ impl Claimed {
 
 /// Whether the effect has begun, or was given up before it could. The first of the two is final.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Begun(Arc<OnceLock<bool>>);
+pub(super) struct EffectBegun(Arc<OnceLock<bool>>);
 
-impl Begun {
+impl EffectBegun {
     fn begin(&self) -> bool {
         *self.0.get_or_init(|| true)
     }

@@ -10,7 +10,7 @@ use super::job::{Basis, Job, Stop};
 use super::outcome::{Counted, Outcome, Tally};
 use super::past::Memory;
 use super::payload::Payload;
-use super::rows::Rows;
+use super::rows::LedgerRows;
 use crate::core::claim::{
     Ask, ClaimRule, Claimant, Entry, Happened, ItemRef, Liveness, OnAmbiguous, State, Verdict,
     claim, other_item, transition,
@@ -27,7 +27,7 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) const ROUNDS: u32 = 16;
 
 /// The next step of an attempt.
-pub(super) enum Next {
+pub(super) enum NextStep {
     Claim(Entry),
     Doubt(Entry),
     /// The ledger already has the claim.
@@ -36,7 +36,7 @@ pub(super) enum Next {
 
 /// The claims of this process.
 pub(super) struct Claims<L> {
-    pub(super) rows: Rows<L>,
+    pub(super) rows: LedgerRows<L>,
     pub(super) settings: OnceSettings,
     pub(super) memory: Memory,
     pub(super) tally: Tally,
@@ -44,7 +44,7 @@ pub(super) struct Claims<L> {
 
 impl<L: Ledger> Claims<L> {
     pub(super) fn new(ledger: L, settings: OnceSettings) -> Self {
-        let rows = Rows {
+        let rows = LedgerRows {
             ledger,
             clock: settings.clock.clone(),
             left_out: settings.left_out,
@@ -120,12 +120,12 @@ impl<L: Ledger> Claims<L> {
         let basis = self.basis(job);
         for _ in 0..ROUNDS {
             let next = match self.next(job, Some((payload, nonce)))? {
-                Next::Claim(_) if self.basis(job) != basis => return Err(Stop::Changed),
+                NextStep::Claim(_) if self.basis(job) != basis => return Err(Stop::Changed),
                 // The record's next owner may finish it, and then nobody would claim again.
-                Next::Claim(_) if !job.context.may_act() => break,
-                Next::Claim(next) => next,
-                Next::Begin(entry) => return Ok(entry),
-                Next::Doubt(next) => {
+                NextStep::Claim(_) if !job.context.may_act() => break,
+                NextStep::Claim(next) => next,
+                NextStep::Begin(entry) => return Ok(entry),
+                NextStep::Doubt(next) => {
                     self.doubt(job, next).await?;
                     continue;
                 }
@@ -152,7 +152,7 @@ impl<L: Ledger> Claims<L> {
                 return Ok(());
             };
             let fence = row.fence;
-            if let Next::Doubt(next) = self.next(job, None)? {
+            if let NextStep::Doubt(next) = self.next(job, None)? {
                 self.doubt(job, next).await?;
                 continue;
             }
@@ -183,7 +183,11 @@ impl<L: Ledger> Claims<L> {
     }
 
     /// What to do about the row. Includes a claim if this attempt is to perform the effect.
-    pub(super) fn next(&self, job: &Job, claims: Option<(&Payload, u64)>) -> Result<Next, Stop> {
+    pub(super) fn next(
+        &self,
+        job: &Job,
+        claims: Option<(&Payload, u64)>,
+    ) -> Result<NextStep, Stop> {
         let now = self.now();
         let ask = Ask {
             digest: claims.and_then(|(payload, _)| payload.digest.clone()),
@@ -208,9 +212,9 @@ impl<L: Ledger> Claims<L> {
             job.context.liveness(&claimant.incarnation)
         });
         match claim(job.row.as_ref(), &ask, liveness) {
-            Verdict::Claim(next) => Ok(Next::Claim(next)),
-            Verdict::Doubt(next) => Ok(Next::Doubt(next)),
-            Verdict::Mine(entry) => Ok(Next::Begin(entry)),
+            Verdict::Claim(next) => Ok(NextStep::Claim(next)),
+            Verdict::Doubt(next) => Ok(NextStep::Doubt(next)),
+            Verdict::Mine(entry) => Ok(NextStep::Begin(entry)),
             Verdict::Busy(_) if !self.keeps(ClaimRule::BusyIsNotDone) => Err(Stop::Done),
             Verdict::Busy(left) => Err(Stop::Busy(left.min(LOOK_AGAIN))),
             Verdict::Done(_) => Err(Stop::Done),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::window::Answer;
+use super::window::Ending;
 use crate::core::claim::{ClaimRule, Happened};
 use crate::engine::handler::Failure;
 
@@ -25,7 +25,7 @@ pub enum Outcome {
 pub(super) struct Meaning {
     pub(super) happened: Happened,
     pub(super) counted: Counted,
-    pub(super) answer: Answer,
+    pub(super) answer: Ending,
     pub(super) result: Result<(), Failure>,
 }
 
@@ -42,19 +42,19 @@ impl Outcome {
         match self {
             Self::Done(reply) => {
                 let happened = Happened::Accepted { fence, reply };
-                of(happened, Counted::Accepted, Answer::Definite, Ok(()))
+                of(happened, Counted::Accepted, Ending::Definite, Ok(()))
             }
             Self::Refused(reply, failure) => {
                 let happened = Happened::Refused { fence, reply };
-                of(happened, Counted::Refused, Answer::Definite, Err(failure))
+                of(happened, Counted::Refused, Ending::Definite, Err(failure))
             }
             Self::Deferred(reply, failure) => {
                 let happened = Happened::NotAccepted { fence, reply };
-                of(happened, Counted::Deferred, Answer::Definite, Err(failure))
+                of(happened, Counted::Deferred, Ending::Definite, Err(failure))
             }
             Self::NotBegun(reply, failure) => {
                 let happened = Happened::NotAccepted { fence, reply };
-                of(happened, Counted::Deferred, Answer::None, Err(failure))
+                of(happened, Counted::Deferred, Ending::None, Err(failure))
             }
             Self::Unknown(reply) => {
                 let result = Err(Failure::retry(reply.clone()));
@@ -63,7 +63,7 @@ impl Outcome {
                     Some(ClaimRule::NoAnswerIsNotYes) => Happened::Accepted { fence, reply },
                     _ => Happened::NoReply { fence, reply },
                 };
-                of(happened, Counted::Ambiguous, Answer::Doubt, result)
+                of(happened, Counted::Ambiguous, Ending::Doubt, result)
             }
         }
     }

@@ -13,12 +13,12 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::attempt::{Begun, Claimed, Request};
+use super::attempt::{Claimed, EffectBegun, Request};
 use super::claims::{Claims, LOOK_AGAIN, SLACK};
 use super::job::{Job, Stop};
 use super::outcome::Outcome;
 use super::payload::Payload;
-use super::window::Pass;
+use super::window::Passage;
 use crate::core::claim::{ClaimRule, Entry, Happened, OnAmbiguous};
 use crate::engine::handler::Failure;
 use crate::stores::ledger::{EffectKey, Ledger};
@@ -33,12 +33,12 @@ pub(super) struct Performance<L> {
     pub(super) nonce: u64,
     pub(super) effect: Effect,
     pub(super) request: Request,
-    pub(super) pass: Pass,
-    pub(super) report: oneshot::Sender<Report>,
+    pub(super) pass: Passage,
+    pub(super) report: oneshot::Sender<AttemptReport>,
 }
 
 /// What the caller learns, if it still waits.
-pub(super) enum Report {
+pub(super) enum AttemptReport {
     /// The attempt has ended.
     Ended(Result<(), Failure>),
     /// The row has changed what to perform.
@@ -73,10 +73,10 @@ impl<L: Ledger> Performance<L> {
         let payload = payload.unwrap_or_default();
         let entry = match claims.claim(&mut job, &payload, nonce).await {
             Ok(entry) => entry,
-            Err(Stop::Changed) => return tell(Some(report), Report::Again(Box::new(job))),
+            Err(Stop::Changed) => return tell(Some(report), AttemptReport::Again(Box::new(job))),
             Err(stop) => {
                 let result = claims.stopped(&job, stop);
-                return tell(Some(report), Report::Ended(result));
+                return tell(Some(report), AttemptReport::Ended(result));
             }
         };
         let (claimed, begun) = Claimed::new(&job.context, start_by);
@@ -101,20 +101,20 @@ impl<L: Ledger> Performance<L> {
         let result = claims.concluded(&job, row.as_ref(), (meaning.counted, meaning.result));
         tell(
             report,
-            panic.map_or(Report::Ended(result), Report::Panicked),
+            panic.map_or(AttemptReport::Ended(result), AttemptReport::Panicked),
         );
     }
 }
 
 /// Reports to the caller, which may be gone or may have failed already.
-fn tell(report: Option<oneshot::Sender<Report>>, what: Report) {
+fn tell(report: Option<oneshot::Sender<AttemptReport>>, what: AttemptReport) {
     if let Some(report) = report {
         let _ = report.send(what);
     }
 }
 
 /// Waits until the caller is gone. An effect that has begun by then is not given up.
-async fn given_up(report: &mut oneshot::Sender<Report>, begun: &Begun, forgets: bool) {
+async fn given_up(report: &mut oneshot::Sender<AttemptReport>, begun: &EffectBegun, forgets: bool) {
     report.closed().await;
     if !begun.give_up() && !forgets {
         pending::<()>().await;
@@ -129,7 +129,7 @@ async fn recorded<L: Ledger>(
     key: &EffectKey,
     entry: &Entry,
     happened: &Happened,
-    report: &mut Option<oneshot::Sender<Report>>,
+    report: &mut Option<oneshot::Sender<AttemptReport>>,
 ) -> Option<Entry> {
     loop {
         let row = Some(entry.clone());
@@ -144,7 +144,7 @@ async fn recorded<L: Ledger>(
                      effect becomes AMBIGUOUS"
                 );
                 let unavailable = Err(Failure::Unavailable(error));
-                tell(report.take(), Report::Ended(unavailable));
+                tell(report.take(), AttemptReport::Ended(unavailable));
             }
         }
     }
@@ -153,7 +153,7 @@ async fn recorded<L: Ledger>(
 impl End {
     /// How the effect ended, and its panic. An effect that has begun and did not report its outcome is
     /// in doubt.
-    fn outcome(self, begun: &Begun) -> (Outcome, Option<Box<dyn Any + Send>>) {
+    fn outcome(self, begun: &EffectBegun) -> (Outcome, Option<Box<dyn Any + Send>>) {
         let (why, failure, panic) = match self {
             Self::Returned(Ok(outcome)) => return (outcome, None),
             Self::Returned(Err(failure)) => (failure.to_string(), failure, None),

@@ -12,13 +12,13 @@ use crate::stores::retry::{LEDGER, OUTCOME, Policy};
 const ROUNDS: u32 = 16;
 
 /// The ledger, with retries.
-pub(super) struct Rows<L> {
+pub(super) struct LedgerRows<L> {
     pub(super) ledger: L,
     pub(super) clock: Clock,
     pub(super) left_out: Option<ClaimRule>,
 }
 
-impl<L: Ledger> Rows<L> {
+impl<L: Ledger> LedgerRows<L> {
     /// The present row.
     pub(super) async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
         repeated(LEDGER, key, || self.ledger.read(key)).await

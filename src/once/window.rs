@@ -39,14 +39,14 @@ pub(super) struct Window(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<WindowState>,
     /// The highest limit.
     most: usize,
     freed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WindowState {
     /// How many mails are past the point.
     out: usize,
     /// When the server gave its latest definite answers, oldest first.
@@ -67,13 +67,13 @@ pub(super) struct Began(u64);
 
 /// The right to pass the point of no return.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct Passage {
     window: Window,
 }
 
 /// How a mail ended after it passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Ending {
     /// A definite reply came.
     Definite,
     /// It is unknown whether it was accepted.
@@ -82,7 +82,7 @@ pub(super) enum Answer {
     None,
 }
 
-impl State {
+impl WindowState {
     fn has_room(&mut self, most: usize) -> bool {
         let now = Instant::now();
         while let Some(oldest) = self.answers.front()
@@ -110,7 +110,7 @@ impl Window {
         }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WindowState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -128,7 +128,7 @@ impl Window {
 
     /// Waits for a place. `None`: no place became free in time, or a mail came into doubt since the
     /// attempt began.
-    pub(super) async fn pass(&self, began: Began) -> Option<Pass> {
+    pub(super) async fn pass(&self, began: Began) -> Option<Passage> {
         let wait = async {
             loop {
                 let freed = self.0.freed.notified();
@@ -140,7 +140,7 @@ impl Window {
                     if state.has_room(self.0.most) {
                         state.out += 1;
                         state.passed = Some(Instant::now());
-                        return Some(Pass {
+                        return Some(Passage {
                             window: self.clone(),
                         });
                     }
@@ -152,30 +152,30 @@ impl Window {
     }
 }
 
-impl Pass {
+impl Passage {
     /// Reports how it ended.
-    pub(super) fn end(self, answer: Answer) {
+    pub(super) fn end(self, answer: Ending) {
         let state = &mut *self.window.state();
         match answer {
-            Answer::Definite => {
+            Ending::Definite => {
                 state.in_a_row = 0;
                 if state.answers.len() == self.window.0.most {
                     state.answers.pop_front();
                 }
                 state.answers.push_back(Instant::now());
             }
-            Answer::Doubt => {
+            Ending::Doubt => {
                 state.in_a_row += 1;
                 state.doubted = Some(Instant::now());
                 state.doubts += 1;
                 state.answers.clear();
             }
-            Answer::None => {}
+            Ending::None => {}
         }
     }
 }
 
-impl Drop for Pass {
+impl Drop for Passage {
     fn drop(&mut self) {
         self.window.state().out -= 1;
         self.window.0.freed.notify_waiters();
@@ -187,12 +187,12 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    async fn next(window: &Window) -> Option<Pass> {
+    async fn next(window: &Window) -> Option<Passage> {
         window.pass(window.begin()?).await
     }
 
     /// Passes as many mails as there is room for.
-    async fn all(window: &Window) -> Vec<Pass> {
+    async fn all(window: &Window) -> Vec<Passage> {
         let mut out = Vec::new();
         while let Some(pass) = next(window).await {
             out.push(pass);
@@ -203,7 +203,7 @@ mod tests {
     /// A busy server that answers this many mails.
     async fn answered(window: &Window, count: usize) {
         for _ in 0..count {
-            next(window).await.unwrap().end(Answer::Definite);
+            next(window).await.unwrap().end(Ending::Definite);
         }
     }
 
@@ -226,11 +226,11 @@ mod tests {
     async fn after_a_doubt_what_was_in_hand_goes_back_and_one_goes_at_a_time() {
         let window = Window::new(8);
         let in_hand = window.begin().unwrap();
-        next(&window).await.unwrap().end(Answer::Doubt);
+        next(&window).await.unwrap().end(Ending::Doubt);
         assert!(window.pass(in_hand).await.is_none());
         let probe = next(&window).await.unwrap();
         assert!(window.begin().is_none());
-        probe.end(Answer::None);
+        probe.end(Ending::None);
         answered(&window, 1).await;
         let both = (next(&window).await, next(&window).await);
         assert!(both.0.is_some() && both.1.is_some());
@@ -243,14 +243,14 @@ mod tests {
         let out = all(&window).await;
         assert_eq!(out.len(), 5);
         for pass in out {
-            pass.end(Answer::Doubt);
+            pass.end(Ending::Doubt);
             // A mail that comes now was let through before the circuit opened.
             assert!(next(&window).await.is_none());
         }
         tokio::time::advance(REST).await;
         let probe = next(&window).await.unwrap();
         assert!(window.begin().is_none());
-        probe.end(Answer::Doubt);
+        probe.end(Ending::Doubt);
         assert!(window.begin().is_none());
     }
 

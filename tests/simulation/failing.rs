@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::engine::Timing;
 use aftercommit::engine::redrive::{How, RedrivenKey, redrive};
-use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
 use aftercommit::stores::leases::InitialPosition;
@@ -166,25 +164,17 @@ impl Run {
 
     fn start(&mut self) -> JoinHandle<anyhow::Result<()>> {
         self.starts += 1;
-        let settings = Settings {
-            worker_id: format!("worker-{}", self.starts),
-            seed: self.world.plan.seed ^ (self.starts << 40),
-            start: InitialPosition::TrimHorizon,
-            concurrency: 4,
-            attempts: AttemptLimits {
-                attempts: ATTEMPTS,
-                ..AttemptLimits::default()
-            },
-            timing: Timing {
-                lease_duration: Duration::from_secs(100),
-                heartbeat_interval: Duration::from_secs(20),
-                look_interval: Duration::from_secs(10),
-                handler_timeout: MINUTE,
-                idle_max: MINUTE,
-                ..Timing::default()
-            },
-            ..Settings::default()
-        };
+        let mut settings = Settings::default();
+        settings.worker_id = format!("worker-{}", self.starts);
+        settings.seed = self.world.plan.seed ^ (self.starts << 40);
+        settings.start = InitialPosition::TrimHorizon;
+        settings.concurrency = 4;
+        settings.attempts.attempts = ATTEMPTS;
+        settings.timing.lease_duration = Duration::from_secs(100);
+        settings.timing.heartbeat_interval = Duration::from_secs(20);
+        settings.timing.look_interval = Duration::from_secs(10);
+        settings.timing.handler_timeout = MINUTE;
+        settings.timing.idle_max = MINUTE;
         let (stream, leases) = (self.stream.clone(), self.leases.clone());
         let consumer = Consumer::new(place(), stream, leases, self.world.clone())
             .settings(settings)

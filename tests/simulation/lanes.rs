@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::engine::Timing;
 use aftercommit::filter::{Filter, Filters};
 use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::internal::dependency::{Dependency, Limits};
@@ -117,19 +116,14 @@ impl Run {
     fn worker(&self, concurrency: usize, attempts: AttemptLimits) -> Worker {
         let began = self.now();
         let origin = Instant::now();
-        let settings = Settings {
-            start: InitialPosition::TrimHorizon,
-            seed: 7,
-            concurrency,
-            attempts,
-            timing: Timing {
-                handler_timeout: Duration::from_secs(2),
-                idle_max: Duration::from_millis(50),
-                idle_min: Duration::from_millis(50),
-                ..Timing::default()
-            },
-            ..Settings::default()
-        };
+        let mut settings = Settings::default();
+        settings.start = InitialPosition::TrimHorizon;
+        settings.seed = 7;
+        settings.concurrency = concurrency;
+        settings.attempts = attempts;
+        settings.timing.handler_timeout = Duration::from_secs(2);
+        settings.timing.idle_max = Duration::from_millis(50);
+        settings.timing.idle_min = Duration::from_millis(50);
         let (stream, leases) = (self.stream.clone(), self.leases.clone());
         Consumer::new(
             GroupTable::new(Group::default(), "stream"),
@@ -305,10 +299,8 @@ async fn at_a_limit_of_four(shards: u64) -> Vec<String> {
     for n in 0..20_000 {
         run.commit(&format!("{n}"), Event::Insert);
     }
-    let limits = Limits {
-        at_once: 4,
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.at_once = 4;
     let dependency = Dependency::new(&limits, fastrand::Rng::with_seed(1));
     let worker = run.worker(16, AttemptLimits::default());
     let working = start(worker.dependency(dependency));

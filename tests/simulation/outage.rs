@@ -3,8 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::engine::Timing;
-use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection};
 use aftercommit::stores::leases::InitialPosition;
@@ -50,15 +48,10 @@ async fn records_that_need_nothing_of_what_is_down_burn_no_attempts_of_those_tha
         served: Arc::default(),
     };
     let (stream, letters) = (MemoryStream::new(1, 100), MemoryDeadLetters::default());
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        attempts: AttemptLimits {
-            attempts: 3,
-            ..AttemptLimits::default()
-        },
-        seed: 7,
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
+    settings.attempts.attempts = 3;
+    settings.seed = 7;
     let consumer = Consumer::new(
         GroupTable::new(Group::default(), "arn"),
         stream.clone(),
@@ -146,19 +139,14 @@ async fn unwell(unwell: Unwell, lasts: Duration) -> (Vec<Reason>, usize, usize) 
         doubts: Arc::default(),
     };
     let (stream, letters) = (MemoryStream::new(1, 100), MemoryDeadLetters::default());
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        seed: 7,
-        // Hours pass: heartbeats and empty reads are most of what a run costs.
-        timing: Timing {
-            lease_duration: Duration::from_secs(100),
-            heartbeat_interval: Duration::from_secs(20),
-            look_interval: Duration::from_secs(10),
-            idle_max: Duration::from_secs(10),
-            ..Timing::default()
-        },
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
+    settings.seed = 7;
+    // Hours pass: heartbeats and empty reads are most of what a run costs.
+    settings.timing.lease_duration = Duration::from_secs(100);
+    settings.timing.heartbeat_interval = Duration::from_secs(20);
+    settings.timing.look_interval = Duration::from_secs(10);
+    settings.timing.idle_max = Duration::from_secs(10);
     let consumer = Consumer::new(
         GroupTable::new(Group::default(), "arn"),
         stream.clone(),

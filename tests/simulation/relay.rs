@@ -10,8 +10,6 @@ use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Login, Secret, Smtp, SmtpSettings};
 use aftercommit::confirmation::template::Templates;
 use aftercommit::confirmation::{Confirmation, ConfirmationSettings};
-use aftercommit::engine::Timing;
-use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection};
@@ -111,25 +109,17 @@ impl Shop {
     fn employ(&mut self) -> JoinHandle<()> {
         let seed = (self.staff.seed << 8) + self.hired;
         self.hired += 1;
-        let settings = Settings {
-            start: InitialPosition::TrimHorizon,
-            seed,
-            // None of a server's faults is an attempt: a single one would be a dead letter.
-            attempts: AttemptLimits {
-                attempts: 1,
-                ..AttemptLimits::default()
-            },
-            // Days pass: heartbeats, looks and empty reads are most of what a run costs.
-            timing: Timing {
-                lease_duration: Duration::from_mins(5),
-                heartbeat_interval: Duration::from_mins(1),
-                look_interval: Duration::from_mins(1),
-                listing_interval: Duration::from_mins(10),
-                idle_max: Duration::from_secs(10),
-                ..Timing::default()
-            },
-            ..Settings::default()
-        };
+        let mut settings = Settings::default();
+        settings.start = InitialPosition::TrimHorizon;
+        settings.seed = seed;
+        // No fault of a server counts as an attempt: a single one would be a dead letter.
+        settings.attempts.attempts = 1;
+        // Days pass: heartbeats, looks and empty reads are most of what a run costs.
+        settings.timing.lease_duration = Duration::from_mins(5);
+        settings.timing.heartbeat_interval = Duration::from_mins(1);
+        settings.timing.look_interval = Duration::from_mins(1);
+        settings.timing.listing_interval = Duration::from_mins(10);
+        settings.timing.idle_max = Duration::from_secs(10);
         let at = GroupTable::new(Group::default(), "arn");
         let consumer = Consumer::new(
             at,

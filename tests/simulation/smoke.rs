@@ -43,10 +43,8 @@ async fn it_reads_every_record_across_a_split_and_leaves_clean() {
     for i in 0..100 {
         stream.commit(commit(&format!("order-{i}")));
     }
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
     let consumer = Consumer::new(
         GroupTable::new(Group::default(), "arn"),
         stream.clone(),

@@ -13,7 +13,7 @@ const DATE: &[u8] = b"\r\ndate: ";
 /// A date as HTTP writes it has always this length.
 const LENGTH: usize = "Fri, 27 Nov 2026 09:00:00 GMT".len();
 
-/// Where the server at `url` answers with dates that are ahead by this.
+/// The address of a proxy to the server at `url` whose answers have dates that are ahead by this.
 pub async fn ahead(url: &str, by: Duration) -> String {
     let server = url.strip_prefix("http://").unwrap().to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::Builder;
 
-/// Where LocalStack listens, as `localstack/test.sh` tells it.
+/// The address of LocalStack, from `localstack/test.sh`.
 pub fn localstack_url() -> String {
     std::env::var("AFTERCOMMIT_LOCALSTACK_URL")
         .expect("AFTERCOMMIT_LOCALSTACK_URL is not set: run localstack/test.sh")

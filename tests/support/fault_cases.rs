@@ -10,7 +10,7 @@ use aftercommit::internal::claim::State;
 
 use super::mail_server::{Act, Step};
 
-/// What a handler told the engine.
+/// What a handler reported to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
     Done,
@@ -53,7 +53,7 @@ pub struct Case {
     pub mails: [usize; 2],
 }
 
-/// Faults before the claim: certainly not sent, nothing in the ledger, any worker goes on.
+/// Faults before the claim: certainly not sent, nothing in the ledger, any worker continues.
 fn before_the_claim(step: Step, act: Act) -> Case {
     Case {
         step,
@@ -92,7 +92,7 @@ fn not_accepted(step: Step, act: Act, told: Told) -> Case {
     }
 }
 
-/// After the claim, and refused for good. Whoever comes again means it.
+/// After the claim, and refused for good. A repeated attempt is deliberate.
 fn refused(step: Step, reply: &'static str) -> Case {
     Case {
         told: [Refused; 2],
@@ -101,7 +101,8 @@ fn refused(step: Step, reply: &'static str) -> Case {
     }
 }
 
-/// Nobody can tell. `resend` sends once more, `park` waits for an operator, and its record does not.
+/// The outcome is unknown. `resend` sends once more, `park` waits for an operator, and its record does
+/// not.
 fn ambiguous(act: Act, kept: bool) -> Case {
     let first = usize::from(kept);
     Case {

@@ -19,7 +19,7 @@ pub enum Fate {
     AnswerLost,
     /// It never arrived.
     RequestLost,
-    /// It is on its way, and arrives when [`FlakyLedger::arrive`] says so.
+    /// It is delayed, and arrives when [`FlakyLedger::arrive`] says so.
     Delayed,
 }
 
@@ -44,7 +44,7 @@ impl FlakyLedger {
         }
     }
 
-    /// Whatever was delayed arrives now, and time passes again as it should.
+    /// All delayed writes arrive now, and time passes normally again.
     pub async fn arrive(&self) {
         if self.frozen.swap(false, Ordering::SeqCst) {
             tokio::time::resume();

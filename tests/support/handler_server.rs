@@ -112,7 +112,7 @@ impl HandlerServer {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Waits for so many requests.
+    /// Waits for this many requests.
     pub async fn wait(&self, count: usize) {
         let mut counted = self.count.subscribe();
         counted.wait_for(|seen| *seen >= count).await.unwrap();

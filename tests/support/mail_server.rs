@@ -91,7 +91,7 @@ pub struct MailServer {
     released: CancellationToken,
     root: Vec<u8>,
     shared: Arc<Shared>,
-    /// Dropped, it serves nobody any more.
+    /// Dropping it stops the server.
     listening: Mutex<Option<Listening>>,
 }
 
@@ -116,7 +116,7 @@ struct Shared {
     accepted: watch::Sender<usize>,
     /// The message that was cut off last.
     cut: watch::Sender<Option<Vec<u8>>>,
-    /// What is held goes on.
+    /// Releases what is held.
     released: CancellationToken,
     tls: TlsAcceptor,
 }
@@ -169,7 +169,7 @@ impl MailServer {
         }
     }
 
-    /// Goes away: what is connected breaks off, and whoever connects is refused.
+    /// Goes down: open connections break, and new ones are refused.
     pub fn go_away(&self) {
         self.listening.lock().unwrap().take();
     }
@@ -267,14 +267,14 @@ impl MailServer {
         accepted.wait_for(|seen| *seen >= count).await.unwrap();
     }
 
-    /// Waits until a connection ends in the middle of a message, and returns what came of it.
+    /// Waits until a connection ends in the middle of a message. Returns what was received.
     pub async fn wait_cut(&self) -> Vec<u8> {
         let mut cut = self.cut.clone();
         let cut = cut.wait_for(Option::is_some).await.unwrap();
         cut.clone().unwrap_or_default()
     }
 
-    /// Lets everything go on that [`Act::Hold`] holds, now and later.
+    /// Releases everything that [`Act::Hold`] holds, now and later.
     pub fn release(&self) {
         self.released.cancel();
     }
@@ -284,7 +284,7 @@ impl MailServer {
         lock(&self.state).heard.clone()
     }
 
-    /// How many connections were opened so far.
+    /// How many connections were opened.
     pub fn connections(&self) -> usize {
         lock(&self.state).connections
     }
@@ -304,7 +304,7 @@ impl MailServer {
         lock(&self.state).faults.push(fault);
     }
 
-    /// Strikes the script out: from now on the server is well.
+    /// Clears the script: from now on the server is well.
     pub fn heal(&self) {
         lock(&self.state).faults.clear();
     }

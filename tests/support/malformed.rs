@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_dynamo::{AttributeValue as A, Item};
 
-/// The attribute with the order's id: not the table's key, so that anything may stand there.
+/// The attribute with the order's id. It is not the table's key, so it can contain anything.
 pub const ID: &str = "order";
 
 /// Words that no message may repeat, because customers wrote them.
@@ -90,7 +90,7 @@ fn nasty(rng: &mut fastrand::Rng) -> String {
     format!("{SECRET} {}", texts[rng.usize(..texts.len())])
 }
 
-/// A value that is no text.
+/// A value that is not text.
 fn no_text(rng: &mut fastrand::Rng) -> A {
     match rng.u8(..9) {
         0 => n("7"),
@@ -105,7 +105,7 @@ fn no_text(rng: &mut fastrand::Rng) -> A {
     }
 }
 
-/// A value that is no whole number.
+/// A value that is not a whole number.
 fn no_number(rng: &mut fastrand::Rng) -> A {
     let digits = [
         "19.99",
@@ -154,7 +154,7 @@ fn wrong(item: &mut HashMap<String, A>, rng: &mut fastrand::Rng) -> Fate {
             item.remove(field);
             return Fate::Rejected("is missing".to_owned());
         }
-        // What is optional may be missing, and may be anything but a wrong amount of money.
+        // Optional attributes can be missing, and can be anything but a wrong amount of money.
         1 => {
             item.remove(["total", "currency"][rng.usize(..2)]);
             return Fate::Mailed;
@@ -231,7 +231,7 @@ fn wrong_lines(item: &mut HashMap<String, A>, rng: &mut fastrand::Rng) -> Fate {
     Fate::Mailed
 }
 
-/// What is odd, and nobody's business.
+/// Odd attributes that nothing reads.
 fn odd(item: &mut HashMap<String, A>, rng: &mut fastrand::Rng) {
     let (name, value) = match rng.u8(..9) {
         0 => ("name".to_owned(), s(nasty(rng))),
@@ -264,7 +264,7 @@ pub fn order(number: usize, rng: &mut fastrand::Rng) -> Odd {
             for _ in 0..rng.u8(1..4) {
                 let fields = ["name", "total", "currency", "lines", "items", "other", ID];
                 let (field, value) = match (rng.usize(..fields.len()), rng.u8(..3)) {
-                    // One mail for each id: no two orders may have the same.
+                    // One mail per id: no two orders can have the same.
                     (6, _) => (ID, s(format!("{} {number}", nasty(rng)))),
                     (at, 0) => (fields[at], s(nasty(rng))),
                     (at, 1) => (fields[at], no_text(rng)),

@@ -20,7 +20,7 @@ use serde_dynamo::to_item;
 
 use super::mail_server::{MailServer, Step};
 
-/// The settings as users have them: a machine that is busy is no fault.
+/// The default settings, because a busy machine is not a fault.
 pub fn smtp_settings(server: &MailServer) -> SmtpSettings {
     SmtpSettings::from_url(&server.url(), None).unwrap()
 }
@@ -72,7 +72,7 @@ pub fn key(id: &str) -> EffectKey {
     EffectKey::new(&Effect::default(), id)
 }
 
-/// The order as the stream tells it.
+/// The order as the stream reports it.
 pub fn inserted(id: &str, email: &str) -> Record {
     let item = to_item(serde_json::json!({
         "id": id, "email": email, "total": 1999, "currency": "EUR", "name": "Ann",

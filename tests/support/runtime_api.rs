@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-/// What an invocation came to: the function's answer, or its error.
+/// The result of an invocation: the function's answer, or its error.
 type Outcome = Result<Value, Value>;
 
 struct Invocation {
@@ -63,7 +63,7 @@ impl RuntimeApi {
         self.address.to_string()
     }
 
-    /// Invokes the function, which has so much time from when it is handed the event.
+    /// Invokes the function, which has this much time from when it gets the event.
     pub async fn invoke(&self, event: Value, time: Duration) -> Outcome {
         let (outcome, told) = oneshot::channel();
         let invocation = Invocation {
@@ -112,7 +112,7 @@ async fn take(
     let Some(waits) = waits else {
         return StatusCode::NOT_FOUND;
     };
-    // Nobody may be waiting any more.
+    // The caller may be gone.
     let _ = waits.send(outcome);
     StatusCode::ACCEPTED
 }

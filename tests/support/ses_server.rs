@@ -63,12 +63,12 @@ impl SesServer {
         format!("http://{}", self.address)
     }
 
-    /// The bodies of the calls so far.
+    /// The bodies of all calls.
     pub fn calls(&self) -> Vec<serde_json::Value> {
         self.calls.lock().unwrap().clone()
     }
 
-    /// The messages of the calls so far.
+    /// The messages of all calls.
     pub fn mails(&self) -> Vec<Vec<u8>> {
         let raw = |call: serde_json::Value| {
             let data = call["Content"]["Raw"]["Data"].as_str().unwrap();

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use aftercommit::Effect;
 use aftercommit::confirmation::Confirmation;
-use aftercommit::engine::Timing;
 use aftercommit::internal::claim::{Entry, OnAmbiguous, State};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::leases::InitialPosition;
@@ -100,18 +99,14 @@ impl Shop {
 
     /// How its workers work: quickly.
     pub fn settings(name: &str) -> Settings {
-        Settings {
-            worker_id: name.to_owned(),
-            start: InitialPosition::TrimHorizon,
-            timing: Timing {
-                lease_duration: LEASE,
-                heartbeat_interval: LEASE / 5,
-                look_interval: LEASE / 10,
-                checkpoint_interval: LEASE / 5,
-                ..Timing::default()
-            },
-            ..Settings::default()
-        }
+        let mut settings = Settings::default();
+        settings.worker_id = name.into();
+        settings.start = InitialPosition::TrimHorizon;
+        settings.timing.lease_duration = LEASE;
+        settings.timing.heartbeat_interval = LEASE / 5;
+        settings.timing.look_interval = LEASE / 10;
+        settings.timing.checkpoint_interval = LEASE / 5;
+        settings
     }
 
     /// A worker in this process; dropping its future is a crash.

@@ -31,9 +31,9 @@ pub struct Request {
 /// How a call is refused: nothing is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The table takes no more for now.
+    /// The table is throttled.
     Throttled,
-    /// Another transaction is under way on a row.
+    /// Another transaction is in progress on a row.
     Conflict,
     /// The call does not get there: a proxy answers, by a clock of its own.
     ByAProxy,
@@ -77,9 +77,9 @@ struct Heard {
     requests: Vec<Request>,
     /// Each request is refused when it comes for the first time, and none is kept.
     hinders: bool,
-    /// Hashes of those that were refused.
+    /// Hashes of the refused calls.
     refused: BTreeSet<u64>,
-    /// How so many of the next calls of an operation are refused.
+    /// How the next calls of an operation are refused, and how many.
     next: Option<(&'static str, Refusal, usize)>,
     /// How far the server's clock is ahead.
     ahead: Duration,

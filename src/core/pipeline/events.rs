@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::{Attempts, Reason};
-use super::{FailureKind, Verdict};
+use super::{AfterFailure, FailureKind};
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::breaker::blame::Blame;
 
@@ -186,7 +186,7 @@ pub enum Change<R> {
         /// The number of failed attempts so far.
         attempts: u32,
         /// What happens to it now.
-        verdict: Verdict,
+        verdict: AfterFailure,
     },
     /// Whether the key is parked is known now. Its first record gets its turn again.
     Known,

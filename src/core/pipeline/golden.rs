@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, Next, Now, Pipeline,
-    Rules, Try, Verdict,
+    Admission, Admit, AfterFailure, Change, Closing, DeadLetterRules, Ended, FailureKind, Next,
+    Now, Pipeline, Rules, Try,
 };
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::breaker::blame::Blame;
@@ -230,12 +230,12 @@ impl Script {
                 attempts,
                 verdict,
             } => match verdict {
-                Verdict::Again(Duration::ZERO) => format!("{record} is put off"),
-                Verdict::Again(wait) => {
+                AfterFailure::Again(Duration::ZERO) => format!("{record} is put off"),
+                AfterFailure::Again(wait) => {
                     format!("{record} failed, {attempts} attempts, again in {wait:.1?}")
                 }
-                Verdict::DeadLetter(reason) => format!("{record} is given up: {reason}"),
-                Verdict::Leave => format!("{record} is left to its source"),
+                AfterFailure::DeadLetter(reason) => format!("{record} is given up: {reason}"),
+                AfterFailure::Leave => format!("{record} is left to its source"),
             },
         };
         writeln!(said, "{line}").unwrap();

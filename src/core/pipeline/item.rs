@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::watermark::Ticket;
+use super::watermark::RecordTicket;
 use crate::core::Attempts;
 use crate::core::breaker::blame::Blame;
 
@@ -11,7 +11,7 @@ use crate::core::breaker::blame::Blame;
 pub(super) struct Item<R> {
     pub(super) record: R,
     pub(super) created: SystemTime,
-    pub(super) ticket: Ticket,
+    pub(super) ticket: RecordTicket,
     pub(super) attempts: Attempts,
     pub(super) blame: Blame,
     /// Attempts in which the handler panicked or timed out.
@@ -24,11 +24,11 @@ pub(super) struct Item<R> {
 
 /// The breaker lets no call through before then.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
+pub(super) struct ClosedUntil {
     pub(super) until: Duration,
     /// It waits because the dependency is down.
     pub(super) down: bool,
 }
 
 /// A record's position in its source, and when it was committed, if known.
-pub type Place<P> = (P, Option<SystemTime>);
+pub type RecordPlace<P> = (P, Option<SystemTime>);

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use super::{Admit, DeadLetter, FailureKind, Item, Now, Pipeline, Reason, Rules, Verdict};
+use super::{Admit, AfterFailure, DeadLetter, FailureKind, Item, Now, Pipeline, Reason, Rules};
 
 /// A record that is about to leave the stream is handled, not rescued, if it gets its turn within this
 /// time.
@@ -97,15 +97,20 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
 
     /// A record whose next attempt would be too long after the end of its source is deferred. If its
     /// dependency is down it is not, because the records behind it could not be served either.
-    pub(super) fn unless_deferred(&self, verdict: Verdict, kind: FailureKind, now: Now) -> Verdict {
+    pub(super) fn unless_deferred(
+        &self,
+        verdict: AfterFailure,
+        kind: FailureKind,
+        now: Now,
+    ) -> AfterFailure {
         match verdict {
-            Verdict::Again(wait) if kind != FailureKind::Unavailable => {
+            AfterFailure::Again(wait) if kind != FailureKind::Unavailable => {
                 let again = Now {
                     elapsed: now.elapsed + wait,
                     ..now
                 };
                 if self.is_time_to_defer(again) {
-                    Verdict::DeadLetter(Reason::Deferred)
+                    AfterFailure::DeadLetter(Reason::Deferred)
                 } else {
                     verdict
                 }

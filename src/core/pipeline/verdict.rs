@@ -54,7 +54,7 @@ impl FailureKind {
 
 /// What happens to a failed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AfterFailure {
     /// It is tried again after this long.
     Again(Duration),
     /// It becomes a dead letter.
@@ -76,27 +76,32 @@ pub struct Tried {
 
 impl Rules {
     /// What happens to a record that failed like this.
-    pub fn verdict(&self, kind: FailureKind, tried: Tried, rng: &mut fastrand::Rng) -> Verdict {
+    pub fn verdict(
+        &self,
+        kind: FailureKind,
+        tried: Tried,
+        rng: &mut fastrand::Rng,
+    ) -> AfterFailure {
         let backoff = &self.backoff;
         match kind {
             FailureKind::Reject if self.dead_letters.is_some() => {
-                Verdict::DeadLetter(Reason::Rejected)
+                AfterFailure::DeadLetter(Reason::Rejected)
             }
-            FailureKind::Reject if self.comes_again => Verdict::Leave,
-            FailureKind::Reject => Verdict::Again(backoff.cap),
+            FailureKind::Reject if self.comes_again => AfterFailure::Leave,
+            FailureKind::Reject => AfterFailure::Again(backoff.cap),
             FailureKind::Retry | FailureKind::Crash | FailureKind::InDoubt => {
                 match self.used_up(tried) {
-                    Some(reason) => Verdict::DeadLetter(reason),
+                    Some(reason) => AfterFailure::DeadLetter(reason),
                     None if kind == FailureKind::InDoubt => {
-                        Verdict::Again(DOUBT.mul_f64(1.0 + rng.f64()))
+                        AfterFailure::Again(DOUBT.mul_f64(1.0 + rng.f64()))
                     }
-                    None => Verdict::Again(backoff.wait(tried.attempts, rng)),
+                    None => AfterFailure::Again(backoff.wait(tried.attempts, rng)),
                 }
             }
-            FailureKind::Overloaded => Verdict::Again(backoff.wait(4, rng)),
+            FailureKind::Overloaded => AfterFailure::Again(backoff.wait(4, rng)),
             // The circuit breaker decides when.
-            FailureKind::Unavailable => Verdict::Again(Duration::ZERO),
-            FailureKind::Busy(wait) => Verdict::Again(wait.clamp(BUSY, BUSY_MOST)),
+            FailureKind::Unavailable => AfterFailure::Again(Duration::ZERO),
+            FailureKind::Busy(wait) => AfterFailure::Again(wait.clamp(BUSY, BUSY_MOST)),
         }
     }
 
@@ -134,7 +139,7 @@ mod tests {
     }
 
     /// After this many attempts in which the handler crashed, or that failed otherwise.
-    fn verdict(rules: &Rules, kind: FailureKind, attempts: u32, seconds: u64) -> Verdict {
+    fn verdict(rules: &Rules, kind: FailureKind, attempts: u32, seconds: u64) -> AfterFailure {
         let failing_for = Duration::from_secs(seconds);
         let tried = Tried {
             attempts,
@@ -159,12 +164,12 @@ mod tests {
         ];
         for (attempts, seconds, crashed, otherwise) in cases {
             let of = |rules: &Rules, kind| match verdict(rules, kind, attempts, seconds) {
-                Verdict::DeadLetter(reason) => Some(reason),
-                Verdict::Again(wait) => {
+                AfterFailure::DeadLetter(reason) => Some(reason),
+                AfterFailure::Again(wait) => {
                     assert!(wait <= rules.backoff.cap);
                     None
                 }
-                Verdict::Leave => panic!("left"),
+                AfterFailure::Leave => panic!("left"),
             };
             let letters = rules(true, false);
             assert_eq!(
@@ -185,7 +190,8 @@ mod tests {
 
     #[test]
     fn an_effect_in_doubt_is_tried_again_minutes_later() {
-        let Verdict::Again(wait) = verdict(&rules(true, false), FailureKind::InDoubt, 1, 0) else {
+        let AfterFailure::Again(wait) = verdict(&rules(true, false), FailureKind::InDoubt, 1, 0)
+        else {
             panic!("given up");
         };
         assert!((DOUBT..DOUBT * 2).contains(&wait), "{wait:?}");
@@ -194,11 +200,11 @@ mod tests {
     #[test]
     fn a_rejected_record_is_a_dead_letter_or_waits_or_is_left_to_its_source() {
         let of = |rules: &Rules| verdict(rules, FailureKind::Reject, 1, 0);
-        let rejected = Verdict::DeadLetter(Reason::Rejected);
+        let rejected = AfterFailure::DeadLetter(Reason::Rejected);
         assert_eq!(of(&rules(true, true)), rejected);
-        assert_eq!(of(&rules(false, true)), Verdict::Leave);
+        assert_eq!(of(&rules(false, true)), AfterFailure::Leave);
         let cap = Backoff::default().cap;
-        assert_eq!(of(&rules(false, false)), Verdict::Again(cap));
+        assert_eq!(of(&rules(false, false)), AfterFailure::Again(cap));
     }
 
     #[test]
@@ -207,7 +213,7 @@ mod tests {
             let kind = FailureKind::Busy(Duration::from_millis(wait));
             verdict(&rules(true, false), kind, 0, 0)
         };
-        let again = |wait| Verdict::Again(Duration::from_millis(wait));
+        let again = |wait| AfterFailure::Again(Duration::from_millis(wait));
         let waits = [100, 400, 60_000].map(again);
         assert_eq!([0, 400, 3_600_000].map(of), waits);
     }

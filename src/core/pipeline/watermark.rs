@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Identifies one record between [`Watermark::begin`] and [`Watermark::finish`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct RecordTicket(u64);
 
 /// How far all records of a source have ended.
 ///
@@ -12,7 +12,7 @@ pub struct Ticket(u64);
 /// last position is kept.
 #[derive(Debug, Clone)]
 pub struct Watermark<P> {
-    unfinished: BTreeMap<Ticket, Unfinished<P>>,
+    unfinished: BTreeMap<RecordTicket, Unfinished<P>>,
     next: u64,
     reached: Option<P>,
 }
@@ -36,8 +36,8 @@ impl<P> Default for Watermark<P> {
 
 impl<P> Watermark<P> {
     /// Adds the next record. Records are added in the order of their source.
-    pub fn begin(&mut self, position: P) -> Ticket {
-        let ticket = Ticket(self.next);
+    pub fn begin(&mut self, position: P) -> RecordTicket {
+        let ticket = RecordTicket(self.next);
         self.next += 1;
         let unfinished = Unfinished {
             position,
@@ -48,7 +48,7 @@ impl<P> Watermark<P> {
     }
 
     /// Records that a record has ended. Ending it twice changes nothing.
-    pub fn finish(&mut self, ticket: Ticket) {
+    pub fn finish(&mut self, ticket: RecordTicket) {
         let Some(finished) = self.unfinished.remove(&ticket) else {
             return;
         };

@@ -5,9 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -15,34 +13,21 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::IdentityDiffers;
+use super::calls::within;
 use super::tasks::Tasks;
 use crate::core::Now;
 use crate::core::fleet::Fleet;
-use crate::core::fleet::events::{Beat, Command, Event, Failed, HandOver, Note, Start, Stopped};
-use crate::core::fleet::listed::{FoundStream, Listed};
-use crate::core::fleet::repair::Repair;
-use crate::core::fleet::rules::Rule;
+use crate::core::fleet::events::{Command, Event, Note, Start, Stopped};
 use crate::core::fleet::upkeep::NEXT_FOUND;
 use crate::engine::Engine;
 use crate::engine::handler::RecordHandler;
 use crate::engine::progress::{Counters, Standing};
 use crate::engine::trust::{Published, Trust};
-use crate::stores::leases::{
-    Consistency, GroupRow, Incarnation, LeaseStore, Reach, Take, WorkerRow,
-};
-use crate::stores::source::{Description, StreamSource};
+use crate::stores::leases::{Incarnation, LeaseStore};
+use crate::stores::source::StreamSource;
 
 /// A call in flight.
 type Call = Pin<Box<dyn Future<Output = Event> + Send>>;
-
-/// A listing that takes this many listing intervals is given up: the stream does not answer.
-const LISTING_PATIENCE: u32 = 10;
-
-/// How many rows are created within the timeout of one call.
-const ROWS_AT_ONCE: usize = 100;
-
-/// How often a hand-over with a lost answer is repeated before the next look has to show the result.
-const HAND_OVER_TRIES: u32 = 5;
 
 pub(super) struct Member<S, L, H> {
     engine: Arc<Engine<S, L, H>>,
@@ -247,187 +232,4 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
             None => info!(table, "committed changes are read again"),
         }
     }
-}
-
-impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
-    fn limit(&self) -> Duration {
-        self.settings.timing.call_timeout()
-    }
-
-    /// Writes the heartbeat; the first one of an incarnation registers it.
-    async fn beat(self: Arc<Self>, beat: Beat) -> Event {
-        let row = WorkerRow {
-            incarnation: beat.incarnation,
-            beat: beat.beat,
-            draining: beat.draining,
-            unable_to_list: beat.unable_to_list,
-            lease_duration: self.settings.timing.lease_duration,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            reads: self.leases.reads(),
-            zone: self.settings.place.zone.clone(),
-            status_address: self.settings.place.status_address.clone(),
-            trouble: self.progress.trouble(),
-            stuck: self.progress.stuck_shard().map(|stuck| stuck.shard),
-            at: Some(self.clock.now()),
-        };
-        let result = if beat.registered {
-            within(self.limit(), self.leases.heartbeat(&row)).await
-        } else {
-            let registered = within(self.limit(), self.leases.register(&row)).await;
-            registered.map(Some)
-        };
-        match &result {
-            Ok(Some(())) => self.progress.beat(),
-            Ok(None) => {}
-            Err(error) => self.progress.heartbeat_failed(format!("{error:#}")),
-        }
-        Event::Heartbeat(answer("a heartbeat", result))
-    }
-
-    async fn look(self: Arc<Self>, reach: Reach, consistency: Consistency) -> Event {
-        let endless = self.simulated.leaves_out(Rule::FreshLook);
-        let patience = if endless { 100 } else { 1 };
-        let look = self.leases.look_at(reach, consistency);
-        let result = within(self.limit() * patience, look).await.map(Arc::new);
-        if let Ok(view) = &result {
-            self.progress.saw(view, reach, self.clock.now());
-        }
-        Event::Snapshot(answer("a look at the lease table", result))
-    }
-
-    async fn bootstrap(self: Arc<Self>, row: GroupRow) -> Event {
-        let result = within(self.limit(), self.leases.bootstrap(row)).await;
-        Event::Bootstrapped(answer("bootstrapping", result))
-    }
-
-    async fn change_identity(
-        self: Arc<Self>,
-        seen: crate::core::group::Identity,
-        new: crate::core::group::Identity,
-    ) -> Event {
-        let change = self.leases.change_identity(&seen, &new);
-        let result = within(self.limit(), change).await;
-        if let Ok(Some(())) = result {
-            info!(group = %self.at.group(), "the group has this worker's identity now");
-        }
-        Event::IdentityChanged(answer("changing the group's identity", result))
-    }
-
-    async fn take(self: Arc<Self>, take: Take) -> Event {
-        let result = within(self.limit(), self.leases.take(&take)).await;
-        let result = result.map(|row| row.map(Box::new));
-        Event::Took(take.shard, answer("taking a lease", result))
-    }
-
-    async fn hand_over(self: Arc<Self>, what: HandOver) -> Event {
-        let HandOver {
-            hold,
-            to,
-            position,
-            report,
-        } = what;
-        let mut result = Ok(None);
-        for _ in 0..HAND_OVER_TRIES {
-            let call = self
-                .leases
-                .hand_over(&hold, to.as_ref(), &position, &report);
-            result = within(self.limit(), call).await;
-            if result.is_ok() {
-                break;
-            }
-            tokio::time::sleep(self.settings.timing.idle_min).await;
-        }
-        if let Ok(Some(())) = answer("handing a shard over", result) {
-            info!(shard = %hold.shard, ?to, "handed over");
-            Counters::add(&self.progress.counters.hand_overs);
-        }
-        Event::HandedOver(hold.shard)
-    }
-
-    /// Lists the streams and their shards, from this stream on.
-    async fn list(self: Arc<Self>, from: Option<String>) -> Event {
-        let limit = self.settings.timing.listing_interval * LISTING_PATIENCE;
-        let listing = tokio::time::timeout(limit, self.source.describe(from.as_deref()));
-        let why = match listing.await {
-            Ok(Ok(description)) => {
-                self.progress.stream_answered();
-                return Event::Listed(Ok(listed(description)));
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no listing within {limit:?}"),
-        };
-        warn!(error = why, "listing the stream failed and is retried");
-        self.progress.stream_failed(why);
-        Counters::add(&self.progress.counters.reads_failed);
-        Event::Listed(Err(Failed))
-    }
-
-    async fn repair(self: Arc<Self>, repair: Repair) -> Event {
-        let result = self.write(repair).await;
-        if let Ok(gaps) = result {
-            let counter = &self.progress.counters.gaps;
-            counter.fetch_add(gaps, Ordering::Relaxed);
-        }
-        let result = answer("repairing the lease table", result);
-        Event::Repaired(result.map(|_| ()))
-    }
-
-    /// Makes one call after another. The next listing finds whatever is left undone. Returns the number
-    /// of gaps.
-    async fn write(&self, repair: Repair) -> anyhow::Result<u64> {
-        let (limit, leases) = (self.limit(), &self.leases);
-        for gap in &repair.gaps {
-            within(limit, leases.record_gap(gap, None)).await?;
-        }
-        for rows in repair.create.chunks(ROWS_AT_ONCE) {
-            within(limit, leases.create(rows)).await?;
-        }
-        for row in &repair.heal {
-            within(limit, leases.heal(row)).await?;
-        }
-        for shard in &repair.archived {
-            within(limit, leases.archive(shard)).await?;
-        }
-        for shard in &repair.ended {
-            within(limit, leases.remove_ended(shard)).await?;
-        }
-        for (name, beat) in &repair.dead {
-            within(limit, leases.remove_worker(name, *beat)).await?;
-        }
-        for stream in &repair.streams {
-            within(limit, leases.note_stream(stream)).await?;
-        }
-        Ok(repair.gaps.len() as u64)
-    }
-}
-
-fn listed(description: Description) -> Listed {
-    let streams = description.streams.into_iter();
-    let streams = streams.map(|stream| FoundStream {
-        label: stream.label,
-        created: stream.created,
-    });
-    Listed {
-        shards: description.shards,
-        streams: streams.collect(),
-        trouble: description.trouble,
-    }
-}
-
-/// A call that is answered within `limit`, or fails.
-async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = anyhow::Result<T>>,
-) -> anyhow::Result<T> {
-    tokio::time::timeout(limit, call)
-        .await
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {limit:?}")))
-}
-
-/// The answer. A failure is logged.
-fn answer<T>(what: &str, result: anyhow::Result<T>) -> Result<T, Failed> {
-    result.map_err(|error| {
-        warn!(error = format!("{error:#}"), "{what} failed and is retried");
-        Failed
-    })
 }

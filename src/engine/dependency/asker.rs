@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{Admission, Dependency, State, Try, Turn};
+use super::{Admission, Dependency, DependencyState, Try, Turn};
 use crate::core::breaker::circuit;
 use crate::core::breaker::throttle::{Load, Permit};
 use crate::core::pipeline::Admit;
@@ -82,7 +82,7 @@ impl Asker {
         let now = self.of.now();
         let mut state = self.of.state();
         let asked = state.ask(now, which, self.place, &mut self.turned_away);
-        let waits = matches!(asked, Asked::Full);
+        let waits = matches!(asked, Admitted::Full);
         match self.place {
             None if waits => {
                 let place = state.line.join();
@@ -99,13 +99,13 @@ impl Asker {
         }
         drop(state);
         Some(match asked {
-            Asked::Go(held) => Admission::Go(Turn {
+            Admitted::Go(held) => Admission::Go(Turn {
                 of: self.of.clone(),
                 held: Some(held),
             }),
-            Asked::Full => return None,
-            Asked::Wait(wait) => Admission::Wait(wait),
-            Asked::Later(wait) => Admission::Later(wait),
+            Admitted::Full => return None,
+            Admitted::Wait(wait) => Admission::Wait(wait),
+            Admitted::Later(wait) => Admission::Later(wait),
         })
     }
 
@@ -153,7 +153,7 @@ impl Drop for Asker {
 }
 
 /// The answer to asking.
-enum Asked {
+enum Admitted {
     Go((circuit::Ticket, Permit)),
     /// The limit is reached, or earlier callers will reach it.
     Full,
@@ -161,7 +161,7 @@ enum Asked {
     Later(Duration),
 }
 
-impl State {
+impl DependencyState {
     /// Asks for a turn, for the caller with this number in the line. `turned_away` says whether this
     /// call was rejected before, and is updated.
     fn ask(
@@ -170,22 +170,22 @@ impl State {
         which: Try,
         place: Option<u64>,
         turned_away: &mut bool,
-    ) -> Asked {
+    ) -> Admitted {
         let ticket = match self.circuit.ask(now) {
             circuit::Pass::Go(ticket) => ticket,
-            circuit::Pass::Wait(wait) => return Asked::Wait(wait),
+            circuit::Pass::Wait(wait) => return Admitted::Wait(wait),
         };
         if !ticket.is_probe() {
             let again = std::mem::take(turned_away);
             if self.rejection.turns_away(now, again, &mut self.rng) {
                 *turned_away = true;
                 let spread = 0.1 + 0.4 * self.rng.f64();
-                return Asked::Wait(Duration::from_secs_f64(spread));
+                return Admitted::Wait(Duration::from_secs_f64(spread));
             }
             if which == Try::Again
                 && let Err(wait) = self.retries.retry(now)
             {
-                return Asked::Later(wait);
+                return Admitted::Later(wait);
             }
         }
         let retries = (!ticket.is_probe()).then_some(&mut self.retries);
@@ -193,17 +193,17 @@ impl State {
         let is_next = self.line.is_turn_of(place, self.concurrency.free());
         let permit = is_next.then(|| self.concurrency.begin(now)).flatten();
         let asked = match permit {
-            None => Asked::Full,
+            None => Admitted::Full,
             Some(permit) => match rate.map_or(Ok(()), |rate| rate.take(now)) {
                 Ok(()) => {
                     if let (Some(retries), Try::First) = (retries, which) {
                         retries.first_try();
                     }
-                    return Asked::Go((ticket, permit));
+                    return Admitted::Go((ticket, permit));
                 }
                 Err(wait) => {
                     self.concurrency.end(now, permit, Load::Unknown);
-                    Asked::Wait(wait)
+                    Admitted::Wait(wait)
                 }
             },
         };

@@ -35,7 +35,7 @@ pub(super) struct What<'a> {
 
 /// What to log.
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+enum OutageLine {
     Begins,
     /// How long it has lasted.
     Lasts(Duration),
@@ -49,20 +49,20 @@ impl Outage {
         let What { name, why, waiting } = *what;
         match self.line(since, now) {
             None => {}
-            Some(Line::Begins) => warn!(
+            Some(OutageLine::Begins) => warn!(
                 name,
                 error = why,
                 waiting,
                 "the dependency is down: nothing is sent until a probe succeeds"
             ),
-            Some(Line::Lasts(time)) => warn!(
+            Some(OutageLine::Lasts(time)) => warn!(
                 name,
                 error = why,
                 down_for = whole(time),
                 waiting,
                 "the dependency is still down"
             ),
-            Some(Line::Ended(time)) => {
+            Some(OutageLine::Ended(time)) => {
                 info!(
                     name,
                     down_for = whole(time),
@@ -73,24 +73,24 @@ impl Outage {
         }
     }
 
-    fn line(&mut self, since: Option<Duration>, now: Duration) -> Option<Line> {
+    fn line(&mut self, since: Option<Duration>, now: Duration) -> Option<OutageLine> {
         let Some(logged) = &mut self.0 else {
             let (since, pause) = (since?, FIRST);
             let next = since + FIRST;
             self.0 = Some(Logged { since, next, pause });
-            return Some(Line::Begins);
+            return Some(OutageLine::Begins);
         };
         let lasts = now.saturating_sub(logged.since);
         if since.is_none() {
             self.0 = None;
-            return Some(Line::Ended(lasts));
+            return Some(OutageLine::Ended(lasts));
         }
         if now < logged.next {
             return None;
         }
         logged.pause = (logged.pause * 2).min(LONGEST);
         logged.next = now + logged.pause;
-        Some(Line::Lasts(lasts))
+        Some(OutageLine::Lasts(lasts))
     }
 }
 
@@ -111,15 +111,15 @@ mod tests {
         let mut lasts = Vec::new();
         for second in 0..24 * 3_600 {
             match outage.line(Some(began), began + Duration::from_secs(second)) {
-                Some(Line::Begins) => assert_eq!(second, 0),
-                Some(Line::Lasts(time)) => lasts.push(time.as_secs() / 60),
-                Some(Line::Ended(_)) | None => {}
+                Some(OutageLine::Begins) => assert_eq!(second, 0),
+                Some(OutageLine::Lasts(time)) => lasts.push(time.as_secs() / 60),
+                Some(OutageLine::Ended(_)) | None => {}
             }
         }
         assert_eq!(lasts[..7], [1, 3, 7, 15, 31, 63, 123]);
         assert_eq!(lasts.len(), 6 + 22, "once an hour for the rest of the day");
         let day = Duration::from_hours(24);
-        assert_eq!(outage.line(None, began + day), Some(Line::Ended(day)));
+        assert_eq!(outage.line(None, began + day), Some(OutageLine::Ended(day)));
         assert_eq!(outage.line(None, began + day), None);
     }
 }

@@ -27,7 +27,7 @@ const SHARD: &str = "lambda";
 const CALL: Duration = Duration::from_secs(3);
 
 /// A record, and when it was committed, if known.
-type Place = (SequenceNumber, Option<SystemTime>);
+type FirstUnfinished = (SequenceNumber, Option<SystemTime>);
 
 pub(super) struct Invocation<'a, H> {
     function: &'a Function<H>,
@@ -119,7 +119,7 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
 
     /// Works until everything has ended, or nothing more can. Returns the first record that has not
     /// ended.
-    pub async fn work(mut self) -> Option<Place> {
+    pub async fn work(mut self) -> Option<FirstUnfinished> {
         self.learn_parked().await;
         let answer = before(self.ends, ANSWER);
         let margin = before(self.ends, MARGIN);

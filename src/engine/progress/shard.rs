@@ -12,7 +12,7 @@ use crate::engine::settings::Timing;
 
 /// What a shard task knows each time its loop runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Turn {
+pub(crate) struct LoopTurn {
     /// When the oldest unfinished record that was read was committed.
     pub oldest: Option<SystemTime>,
     /// When the shard was last read to its end with everything finished.
@@ -30,7 +30,7 @@ pub(crate) struct Turn {
 pub(crate) struct Board {
     began: Instant,
     turned: Stamp,
-    turn: Mutex<Turn>,
+    turn: Mutex<LoopTurn>,
     halted: AtomicBool,
 }
 
@@ -86,7 +86,7 @@ impl Board {
         it
     }
 
-    pub fn set(&self, origin: Instant, turn: Turn) {
+    pub fn set(&self, origin: Instant, turn: LoopTurn) {
         self.turned.set(origin);
         *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
     }
@@ -124,7 +124,7 @@ fn fresh(timing: &Timing) -> Duration {
 }
 
 /// How far behind the table a shard is that has been read for this long.
-fn lag(turn: &Turn, read_for: Duration, now: SystemTime, fresh: Duration) -> Option<Duration> {
+fn lag(turn: &LoopTurn, read_for: Duration, now: SystemTime, fresh: Duration) -> Option<Duration> {
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
     if let Some(oldest) = turn.oldest {
         return Some(age(oldest));
@@ -148,11 +148,11 @@ mod tests {
     }
 
     fn lag_of(oldest: Option<u64>, caught_up: Option<u64>, read_for: u64) -> Option<u64> {
-        let turn = Turn {
+        let turn = LoopTurn {
             oldest: oldest.map(seconds),
             caught_up_at: caught_up.map(seconds),
             complete_until: Some(seconds(500)),
-            ..Turn::default()
+            ..LoopTurn::default()
         };
         let lag = lag(&turn, Duration::from_secs(read_for), seconds(1_000), FRESH);
         lag.map(|lag| lag.as_secs())

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{How, RedriveStep, RedrivenKey};
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::claim::Liveness;
-use crate::core::pipeline::{Change, Closing, DeadLetterRules, Rules, Verdict};
+use crate::core::pipeline::{AfterFailure, Change, Closing, DeadLetterRules, Rules};
 use crate::engine::dependency::{Try, Turn};
 use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::engine::run_pipeline::{Buried, Bury, InFlight, Work};
@@ -185,12 +185,17 @@ impl<H: RecordHandler> Redrive<'_, H> {
     }
 
     /// Whether a failed letter is still worked on, if only to record the failure.
-    fn goes_on(&self, failure: &Failure, verdict: Verdict, began: Instant) -> Result<(), Halt> {
+    fn goes_on(
+        &self,
+        failure: &Failure,
+        verdict: AfterFailure,
+        began: Instant,
+    ) -> Result<(), Halt> {
         match (failure, verdict) {
             (Failure::Unavailable(_) | Failure::Overloaded(_), _) => {
                 Err(Halt::Down(failure.to_string()))
             }
-            (Failure::Busy(_), Verdict::Again(wait))
+            (Failure::Busy(_), AfterFailure::Again(wait))
                 if began.elapsed() + wait > self.how.patience =>
             {
                 Err(Halt::Failed(failure.to_string(), None))

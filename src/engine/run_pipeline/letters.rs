@@ -28,7 +28,7 @@ pub(crate) type Bury<'a> =
     Arc<dyn Fn(Letter, fastrand::Rng) -> BoxFuture<'a, Buried> + Send + Sync + 'a>;
 
 /// Asks whether a key is parked, retrying until there is an answer.
-pub(crate) type Ask<'a> =
+pub(crate) type AskParked<'a> =
     Arc<dyn Fn(ItemKey, fastrand::Rng) -> BoxFuture<'a, bool> + Send + Sync + 'a>;
 
 /// Writes dead letters into this table, retrying until it answers, each call for at most `limit`. Then
@@ -69,7 +69,11 @@ async fn copy(letters: &dyn DeadLetters, letter: &Letter, counters: &Counters) {
 }
 
 /// Asks this table, retrying until it answers, each call for at most `limit`.
-pub(crate) fn ask<'a>(letters: Arc<dyn DeadLetters>, at: GroupTable, limit: Duration) -> Ask<'a> {
+pub(crate) fn ask<'a>(
+    letters: Arc<dyn DeadLetters>,
+    at: GroupTable,
+    limit: Duration,
+) -> AskParked<'a> {
     Arc::new(move |key, rng| {
         let (letters, at) = (letters.clone(), at.clone());
         Box::pin(async move {

@@ -6,13 +6,13 @@ use super::{Order, ShardTask};
 use crate::core::pipeline::Change;
 use crate::core::record::Record;
 use crate::engine::handler::{Failure, RecordHandler, span_of};
-use crate::engine::run_pipeline::Happened;
+use crate::engine::run_pipeline::Reported;
 use crate::stores::leases::LeaseStore;
 use crate::stores::source::StreamSource;
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Work on a record has ended.
-    pub(super) fn happened(&mut self, happened: Option<Happened>) {
+    pub(super) fn happened(&mut self, happened: Option<Reported>) {
         let Some(happened) = happened else {
             return;
         };

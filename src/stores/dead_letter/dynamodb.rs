@@ -16,7 +16,7 @@ use super::{
 use crate::core::group::GroupTable;
 use crate::core::record::ItemKey;
 use crate::stores::rows::dynamodb::{Table, Write};
-use crate::stores::rows::expression::Expression;
+use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{Fields, RowReader, number, text, to_item};
 use crate::stores::rows::transaction::{Part, Transaction};
 
@@ -53,7 +53,7 @@ impl DynamoDbDeadLetters {
         fields: Fields,
     ) -> anyhow::Result<bool> {
         let (name, value) = row::claim_field(read.claim.as_ref())?;
-        let unchanged = Expression::on_readable(FORMAT).when(name, value);
+        let unchanged = RowExpression::on_readable(FORMAT).when(name, value);
         let key = row::mark_key(at, &read.key);
         let written = self.table.update(key, &unchanged.write(fields)).await?;
         Ok(matches!(written, Write::Applied(_)))
@@ -65,7 +65,7 @@ impl DynamoDbDeadLetters {
         partition: String,
         mut after: Option<Item>,
     ) -> anyhow::Result<Option<Letter>> {
-        let of = Expression::default().when(ITEM, Some(text(partition)));
+        let of = RowExpression::default().when(ITEM, Some(text(partition)));
         loop {
             let (rows, next) = self.table.query_page(&of, AHEAD, after).await?;
             for row in rows {
@@ -133,10 +133,10 @@ fn failed(row: &Item) -> String {
 /// The mark with one open letter less, if it still has the same count as `mark`.
 fn one_less(key: Fields, mark: Option<&ParkedKey>) -> Part {
     let Some(mark) = mark else {
-        return Part::Demand(key, Expression::on_none(ITEM));
+        return Part::Demand(key, RowExpression::on_none(ITEM));
     };
     let seen = Some(number(mark.letters));
-    let unchanged = Expression::on_readable(FORMAT).when("letters", seen);
+    let unchanged = RowExpression::on_readable(FORMAT).when("letters", seen);
     if mark.letters <= 1 {
         Part::Delete(key, unchanged)
     } else {
@@ -162,7 +162,7 @@ impl DeadLetters for DynamoDbDeadLetters {
         limit: usize,
     ) -> anyhow::Result<ParkedPage> {
         let partition = || Some(text(row::marks_of(at)));
-        let of = Expression::default().when(ITEM, partition());
+        let of = RowExpression::default().when(ITEM, partition());
         let after = from.map(|row| to_item(vec![(ITEM, partition()), (ROW, Some(text(row)))]));
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let (rows, next) = self.table.query_page(&of, limit, after).await?;
@@ -209,7 +209,7 @@ impl DeadLetters for DynamoDbDeadLetters {
                 return Ok(None);
             }
             let mark = self.mark(&id.at, &id.key).await?;
-            let open = Expression::on_readable(FORMAT).when("settled", None);
+            let open = RowExpression::on_readable(FORMAT).when("settled", None);
             let settle = open.write(row::settling(&standing, deed)?);
             let mark_key = row::mark_key(&id.at, &id.key);
             let parts = vec![
@@ -239,7 +239,7 @@ impl DeadLetters for DynamoDbDeadLetters {
             let mut attempts = standing.attempts;
             let made = number(attempts.made());
             attempts.push(attempt.at, &attempt.error);
-            let unchanged = Expression::on_readable(FORMAT)
+            let unchanged = RowExpression::on_readable(FORMAT)
                 .when("settled", None)
                 .when("attempts_made", Some(made));
             let change = unchanged.write(row::attempt_fields(&attempts)?);
@@ -313,7 +313,7 @@ impl DeadLetters for DynamoDbDeadLetters {
             return Ok(false);
         }
         let seen = Some(number(mark.letters));
-        let unchanged = Expression::on_readable(FORMAT).when("letters", seen);
+        let unchanged = RowExpression::on_readable(FORMAT).when("letters", seen);
         let gone = self
             .table
             .delete(row::mark_key(at, key), &unchanged)
@@ -322,13 +322,13 @@ impl DeadLetters for DynamoDbDeadLetters {
     }
 
     async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>> {
-        let of = Expression::default().when(ITEM, Some(text(row::item_of(at, key))));
+        let of = RowExpression::default().when(ITEM, Some(text(row::item_of(at, key))));
         let rows = self.table.query(&of.only(row::OF_ENVELOPE), true).await?;
         Ok(rows.iter().filter_map(listed).collect())
     }
 
     async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<LetterPage> {
-        let mut filter = Expression::default().when("kind", Some(text("letter")));
+        let mut filter = RowExpression::default().when("kind", Some(text("letter")));
         if !which.settled_too {
             filter = filter.when("settled", None);
         }

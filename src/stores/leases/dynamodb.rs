@@ -27,7 +27,7 @@ use crate::core::shard::ShardId;
 use crate::stores::clock::ServiceTime;
 use crate::stores::clock::dynamodb::with_service_time;
 use crate::stores::rows::dynamodb::{Table, Write};
-use crate::stores::rows::expression::Expression;
+use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fence::Demand;
 use crate::stores::rows::fields::{Fields, number, text};
 use crate::stores::rows::transaction::{MOST_PARTS, Part, Transaction};
@@ -108,13 +108,13 @@ impl DynamoDbLeases {
     fn put_new(&self, lease: &LeaseRow) -> anyhow::Result<[Part; 2]> {
         let archived = self.key(&archive_key(&lease.shard));
         Ok([
-            Part::Put(self.lease_item(lease)?, Expression::on_none(ROW)),
-            Part::Demand(archived, Expression::on_none(ROW)),
+            Part::Put(self.lease_item(lease)?, RowExpression::on_none(ROW)),
+            Part::Demand(archived, RowExpression::on_none(ROW)),
         ])
     }
 
     /// A lease of a shard that has ended.
-    fn ended(&self) -> Expression {
+    fn ended(&self) -> RowExpression {
         let readable = self.formats.readable();
         readable.when("checkpoint", Some(text(row::END)))
     }
@@ -167,8 +167,8 @@ impl DynamoDbLeases {
         sighting: Sighting,
     ) -> anyhow::Result<Option<LeaseRow>> {
         let still = match sighting {
-            Sighting::Beat(beat) => Expression::default().when("beat", Some(number(beat))),
-            Sighting::Missing => Expression::on_none(ROW),
+            Sighting::Beat(beat) => RowExpression::default().when("beat", Some(number(beat))),
+            Sighting::Missing => RowExpression::on_none(ROW),
         };
         let parts = vec![
             Part::Update(self.key(&lease_key(&take.shard)), self.formats.taking(take)),
@@ -248,7 +248,7 @@ impl LeaseStore for DynamoDbLeases {
         let key = worker_key(&row.incarnation);
         let attributes = row::attributes(row, row::FIRST_FORMAT)?;
         let item = row::item(&self.group_table, &key, attributes);
-        if let Write::Applied(_) = self.table.put(item, &Expression::on_none(ROW)).await? {
+        if let Write::Applied(_) = self.table.put(item, &RowExpression::on_none(ROW)).await? {
             return Ok(());
         }
         // Only an earlier attempt of mine can have written this incarnation's row. It counts only if
@@ -283,7 +283,7 @@ impl LeaseStore for DynamoDbLeases {
         incarnation: &Incarnation,
         still_at: Option<u64>,
     ) -> anyhow::Result<()> {
-        let mut when = Expression::unless_newer(self.formats.reads());
+        let mut when = RowExpression::unless_newer(self.formats.reads());
         if let Some(beat) = still_at {
             when = when.when("beat", Some(number(beat)));
         }
@@ -409,7 +409,7 @@ impl LeaseStore for DynamoDbLeases {
             let archived = row::under_key(item, &archive_key(shard));
             let parts = vec![
                 Part::Delete(key, self.ended()),
-                Part::Put(archived, Expression::default()),
+                Part::Put(archived, RowExpression::default()),
             ];
             self.table.transact(parts).await?;
         }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::core::record::SequenceNumber;
 use crate::core::shard::ShardId;
-use crate::stores::rows::expression::Expression;
+use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{RowReader, Unexpected, cut, number, text, to_item};
 use crate::stores::rows::typed::{self, Attributes, from_row};
 
@@ -47,10 +47,10 @@ pub fn archive_key(shard: &ShardId) -> String {
 
 /// The rows within this reach, as a range of sort keys: archived leases sort before all other rows, and
 /// heartbeats after them.
-pub(super) fn range(reach: Reach) -> Expression {
-    let from = |row: &str| Expression::default().when_at_least(ROW, text(row));
+pub(super) fn range(reach: Reach) -> RowExpression {
+    let from = |row: &str| RowExpression::default().when_at_least(ROW, text(row));
     match reach {
-        Reach::All => Expression::default(),
+        Reach::All => RowExpression::default(),
         // The character after `#` is `$`.
         Reach::Current => from(&ARCHIVE.replace('#', "$")),
         Reach::Workers => from(WORKER),
@@ -210,7 +210,7 @@ pub(super) fn beat(item: &Item) -> Option<u64> {
 }
 
 /// Requires that the attributes of this row are still as they were seen.
-pub(super) fn unchanged(seen: &Item, row: &Attributes) -> Expression {
-    let of = |when: Expression, name: &String| when.when(name, seen.inner().get(name).cloned());
-    row.keys().fold(Expression::default(), of)
+pub(super) fn unchanged(seen: &Item, row: &Attributes) -> RowExpression {
+    let of = |when: RowExpression, name: &String| when.when(name, seen.inner().get(name).cloned());
+    row.keys().fold(RowExpression::default(), of)
 }

@@ -14,15 +14,15 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_dynamo::Item;
 
 use super::registration::{
-    EffectRow, Registration, RegistrationRefused, RegistrationRow, Rows, effect_key, group_key,
-    is_reserved,
+    EffectRow, Registration, RegistrationRefused, RegistrationRow, RegistrationRows, effect_key,
+    group_key, is_reserved,
 };
 use super::row::{self, ATTENTION, ATTENTION_INDEX, EFFECT, EXPIRES, FORMAT};
 use super::{EffectKey, EntryPage, Ledger, Needed, Swap};
 use crate::core::claim::{Attention, Entry, State};
 use crate::core::group::{Group, Identity};
 use crate::stores::rows::dynamodb::{Table, Write};
-use crate::stores::rows::expression::Expression;
+use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{RowReader, Unexpected, number, text, to_item};
 
 /// Rows read at a time when the index names them.
@@ -56,7 +56,7 @@ impl DynamoDbLedger {
     /// Also if the table has no such index: [`crate::stores::tables::dynamodb::create_ledger_table`]
     /// adds it.
     pub async fn needing(&self, why: Attention) -> anyhow::Result<u64> {
-        let these = Expression::default().when(ATTENTION, Some(row::attention(why)));
+        let these = RowExpression::default().when(ATTENTION, Some(row::attention(why)));
         self.table.count(ATTENTION_INDEX, &these).await
     }
 
@@ -84,7 +84,7 @@ impl DynamoDbLedger {
         why: Attention,
         from: Option<&str>,
     ) -> anyhow::Result<EntryPage> {
-        let these = Expression::default().when(ATTENTION, Some(row::attention(why)));
+        let these = RowExpression::default().when(ATTENTION, Some(row::attention(why)));
         let after = from.map(|effect| {
             to_item(vec![
                 (ATTENTION, Some(row::attention(why))),
@@ -128,7 +128,7 @@ impl DynamoDbLedger {
         let effect = effect_key(&registration.effect);
         let group = group_key(registration.of.group());
         for _ in 0..ROUNDS {
-            let rows = Rows {
+            let rows = RegistrationRows {
                 effect: self
                     .row(&effect, EffectRow::read)
                     .await?
@@ -181,9 +181,9 @@ impl DynamoDbLedger {
     /// Replaces the row with this revision (0: no row). `false`: the row has another revision.
     async fn replace(&self, revision: u64, item: Item) -> anyhow::Result<bool> {
         let when = if revision == 0 {
-            Expression::on_none(EFFECT)
+            RowExpression::on_none(EFFECT)
         } else {
-            Expression::on_readable(FORMAT).when("revision", Some(number(revision)))
+            RowExpression::on_readable(FORMAT).when("revision", Some(number(revision)))
         };
         let write = self.table.put(item, &when).await?;
         Ok(matches!(write, Write::Applied(_)))
@@ -194,7 +194,7 @@ impl DynamoDbLedger {
         &self,
         key: &EffectKey,
         item: Item,
-        when: &Expression,
+        when: &RowExpression,
     ) -> anyhow::Result<Option<SwapRefused>> {
         let item = match self.table.put(item, when).await? {
             Write::Applied(_) => return Ok(None),
@@ -243,10 +243,10 @@ impl Ledger for DynamoDbLedger {
         // As it will be read back: rows store milliseconds.
         let written = read(key, &item)?;
         let Some(revision) = expected else {
-            let refused = self.put(key, item, &Expression::on_none(EFFECT)).await?;
+            let refused = self.put(key, item, &RowExpression::on_none(EFFECT)).await?;
             return Ok(refused.map_or(Swap::Written, |refused| refused.against(&written)));
         };
-        let it = Expression::on_readable(FORMAT).when("revision", Some(number(revision)));
+        let it = RowExpression::on_readable(FORMAT).when("revision", Some(number(revision)));
         let no_sooner = match item.get(EXPIRES) {
             Some(expires) => it.clone().when_at_most(EXPIRES, expires.clone()),
             None => it.clone(),
@@ -265,7 +265,7 @@ impl Ledger for DynamoDbLedger {
     }
 
     async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<EntryPage> {
-        let filter = Expression::default();
+        let filter = RowExpression::default();
         let filter = match state {
             Some(state) => filter.when("state", Some(text(state.word()))),
             None => filter,

@@ -70,7 +70,7 @@ pub enum RegistrationRefused {
 
 /// The two rows, present or future.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Rows {
+pub(super) struct RegistrationRows {
     pub(super) effect: EffectRow,
     pub(super) group: RegistrationRow,
 }
@@ -109,7 +109,10 @@ impl Registration {
     }
 
     /// The rows after this registration, unchanged if nothing has to be written.
-    pub(super) fn over(&self, rows: &Rows) -> Result<Rows, RegistrationRefused> {
+    pub(super) fn over(
+        &self,
+        rows: &RegistrationRows,
+    ) -> Result<RegistrationRows, RegistrationRefused> {
         let group = self.of.group();
         let settings = self.settings();
         let mut next = rows.clone();
@@ -235,8 +238,8 @@ mod tests {
         }
     }
 
-    fn started(registration: &Registration) -> Rows {
-        registration.over(&Rows::default()).unwrap()
+    fn started(registration: &Registration) -> RegistrationRows {
+        registration.over(&RegistrationRows::default()).unwrap()
     }
 
     #[test]
@@ -249,7 +252,7 @@ mod tests {
     #[test]
     fn a_second_group_with_the_same_effect_is_refused_unless_it_joins() {
         let placed = started(&of("placed", "confirmation", "SK"));
-        let rows = Rows {
+        let rows = RegistrationRows {
             group: RegistrationRow::default(),
             ..placed
         };

@@ -20,7 +20,7 @@ use aws_sdk_dynamodb::types::{
 use serde_dynamo::Item;
 
 use super::again::{PASSING, Passing, repeated};
-use super::expression::Expression;
+use super::expression::RowExpression;
 use super::fields::{Fields, to_item};
 use super::transaction::{Part, Transaction};
 use crate::stores::aws_error::AwsError;
@@ -116,7 +116,11 @@ impl Table {
     }
 
     /// Reads all rows that match the key condition, over all pages.
-    pub(crate) async fn query(&self, of: &Expression, strong: bool) -> anyhow::Result<Vec<Item>> {
+    pub(crate) async fn query(
+        &self,
+        of: &RowExpression,
+        strong: bool,
+    ) -> anyhow::Result<Vec<Item>> {
         let from = QueryOf {
             strong,
             ..QueryOf::default()
@@ -136,7 +140,7 @@ impl Table {
     /// where the next page begins.
     pub(crate) async fn query_page(
         &self,
-        of: &Expression,
+        of: &RowExpression,
         limit: i32,
         after: Option<Item>,
     ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
@@ -153,7 +157,7 @@ impl Table {
     pub(crate) async fn index_page(
         &self,
         index: &str,
-        of: &Expression,
+        of: &RowExpression,
         after: Option<Item>,
     ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
         let from = QueryOf {
@@ -165,7 +169,7 @@ impl Table {
 
     async fn page(
         &self,
-        of: &Expression,
+        of: &RowExpression,
         from: QueryOf<'_>,
         after: Option<Item>,
     ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
@@ -188,7 +192,7 @@ impl Table {
     }
 
     /// Counts the rows of an index that match the key condition, over all pages.
-    pub(crate) async fn count(&self, index: &str, of: &Expression) -> anyhow::Result<u64> {
+    pub(crate) async fn count(&self, index: &str, of: &RowExpression) -> anyhow::Result<u64> {
         let (mut count, mut after) = (0, None);
         loop {
             let query = self.client.query().table_name(&*self.name);
@@ -214,7 +218,7 @@ impl Table {
     /// next page begins.
     pub(crate) async fn scan(
         &self,
-        filter: &Expression,
+        filter: &RowExpression,
         after: Option<Fields>,
     ) -> anyhow::Result<(Vec<Item>, Option<Item>)> {
         let scan = self.client.scan().table_name(&*self.name);
@@ -233,11 +237,11 @@ impl Table {
     }
 
     /// Changes a row.
-    pub(crate) async fn update(&self, key: Fields, how: &Expression) -> anyhow::Result<Write> {
+    pub(crate) async fn update(&self, key: Fields, how: &RowExpression) -> anyhow::Result<Write> {
         repeated(|| self.try_update(key.clone(), how)).await
     }
 
-    async fn try_update(&self, key: Fields, how: &Expression) -> anyhow::Result<Write> {
+    async fn try_update(&self, key: Fields, how: &RowExpression) -> anyhow::Result<Write> {
         let update = self.client.update_item().table_name(&*self.name);
         let answer = update
             .set_key(Some(attributes(key)))
@@ -260,11 +264,11 @@ impl Table {
     }
 
     /// Writes a whole row.
-    pub(crate) async fn put(&self, item: Item, when: &Expression) -> anyhow::Result<Write> {
+    pub(crate) async fn put(&self, item: Item, when: &RowExpression) -> anyhow::Result<Write> {
         repeated(|| self.try_put(item.clone(), when)).await
     }
 
-    async fn try_put(&self, item: Item, when: &Expression) -> anyhow::Result<Write> {
+    async fn try_put(&self, item: Item, when: &RowExpression) -> anyhow::Result<Write> {
         let put = self.client.put_item().table_name(&*self.name);
         let answer = put
             .set_item(Some(item.into()))
@@ -284,11 +288,11 @@ impl Table {
     }
 
     /// Removes a row.
-    pub(crate) async fn delete(&self, key: Fields, when: &Expression) -> anyhow::Result<Write> {
+    pub(crate) async fn delete(&self, key: Fields, when: &RowExpression) -> anyhow::Result<Write> {
         repeated(|| self.try_delete(key.clone(), when)).await
     }
 
-    async fn try_delete(&self, key: Fields, when: &Expression) -> anyhow::Result<Write> {
+    async fn try_delete(&self, key: Fields, when: &RowExpression) -> anyhow::Result<Write> {
         let delete = self.client.delete_item().table_name(&*self.name);
         let answer = delete
             .set_key(Some(attributes(key)))
@@ -377,7 +381,7 @@ fn in_sdk(part: Part, table: &str) -> anyhow::Result<TransactWriteItem> {
     .build())
 }
 
-fn demand(table: &str, key: Fields, when: &Expression) -> anyhow::Result<ConditionCheck> {
+fn demand(table: &str, key: Fields, when: &RowExpression) -> anyhow::Result<ConditionCheck> {
     let demand = ConditionCheck::builder()
         .table_name(table)
         .set_key(Some(attributes(key)))
@@ -392,12 +396,12 @@ fn attributes(fields: Fields) -> SdkItem {
 }
 
 /// DynamoDB rejects an empty map where the map can be left out.
-fn names(expression: &Expression) -> Option<HashMap<String, String>> {
+fn names(expression: &RowExpression) -> Option<HashMap<String, String>> {
     let names = expression.names.clone();
     (!names.is_empty()).then(|| names.into_iter().collect())
 }
 
-fn values(expression: &Expression) -> Option<SdkItem> {
+fn values(expression: &RowExpression) -> Option<SdkItem> {
     let values = expression.values.clone().into_iter();
     let values: SdkItem = values.map(|(name, value)| (name, value.into())).collect();
     (!values.is_empty()).then_some(values)

@@ -11,7 +11,7 @@ use super::fields::number;
 /// Attribute names never appear in an expression (some are reserved words), only placeholders such as
 /// `#name`.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Expression {
+pub(crate) struct RowExpression {
     /// The attribute name behind `#name`.
     pub(crate) names: BTreeMap<String, String>,
     /// The value behind `:name`.
@@ -23,7 +23,7 @@ pub(crate) struct Expression {
     conditions: Vec<String>,
 }
 
-impl Expression {
+impl RowExpression {
     /// A row that exists and that this build may write: its format is not newer than `format`.
     pub(crate) fn on_readable(format: u32) -> Self {
         let mut it = Self::default();
@@ -33,7 +33,7 @@ impl Expression {
         it
     }
 
-    /// Like [`Expression::on_readable`], or no row.
+    /// Like [`RowExpression::on_readable`], or no row.
     pub(crate) fn on_readable_or_none(format: u32) -> Self {
         let mut it = Self::on_readable(format);
         let readable = it.conditions.join(" AND ");

@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::oneshot;
 
 use super::dynamodb::Table;
-use super::expression::Expression;
+use super::expression::RowExpression;
 use super::fields::Fields;
 use super::transaction::{MOST_BYTES, MOST_PARTS, Part, Transaction};
 
@@ -32,7 +32,7 @@ pub(crate) enum Demand {
     Row {
         table: Arc<str>,
         key: Fields,
-        when: Expression,
+        when: RowExpression,
     },
     /// This process knows.
     Asked(Arc<dyn Fn() -> bool + Send + Sync>),
@@ -51,7 +51,7 @@ pub(crate) enum Fenced {
 
 /// The waiting writes.
 struct WriteQueue {
-    waiting: Mutex<VecDeque<Waiting>>,
+    waiting: Mutex<VecDeque<WaitingWrite>>,
     /// The caller that holds this lock writes.
     turn: tokio::sync::Mutex<()>,
     /// How many writes go into one transaction. One after an error, as one of them may be the cause;
@@ -60,7 +60,7 @@ struct WriteQueue {
 }
 
 /// A write that waits for its transaction.
-struct Waiting {
+struct WaitingWrite {
     table: Table,
     parts: Vec<Part>,
     /// The most bytes that it takes.
@@ -109,7 +109,7 @@ impl Fence {
             }
         };
         let (answer, mut answered) = oneshot::channel();
-        self.line.waiting().push_back(Waiting {
+        self.line.waiting().push_back(WaitingWrite {
             table: table.clone(),
             parts,
             size,
@@ -135,16 +135,16 @@ impl Fence {
 const INTERRUPTED: &str = "the transaction was interrupted in which this was written";
 
 impl WriteQueue {
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<WaitingWrite>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As many as fit into one transaction, but at least the first. They are all for one table, and no
     /// row is written twice.
-    fn next_batch(&self) -> Vec<Waiting> {
+    fn next_batch(&self) -> Vec<WaitingWrite> {
         let mut waiting = self.waiting();
         let at_once = self.at_once.load(Ordering::Relaxed);
-        let mut batch: Vec<Waiting> = Vec::new();
+        let mut batch: Vec<WaitingWrite> = Vec::new();
         // One part is the lease's condition.
         let (mut parts, mut size) = (1, 0);
         while let Some(next) = waiting.pop_front() {
@@ -206,7 +206,7 @@ impl WriteQueue {
     }
 }
 
-impl Waiting {
+impl WaitingWrite {
     /// Whether both fit into one transaction.
     fn goes_with(&self, other: &Self) -> bool {
         let taken = |part: &Part| self.parts.iter().any(|mine| mine.key() == part.key());
@@ -215,7 +215,7 @@ impl Waiting {
 }
 
 /// The writes whose conditions held, and those with a failed one.
-fn without(batch: Vec<Waiting>, refused: &[bool]) -> (Vec<Waiting>, Vec<Waiting>) {
+fn without(batch: Vec<WaitingWrite>, refused: &[bool]) -> (Vec<WaitingWrite>, Vec<WaitingWrite>) {
     let mut at = 1;
     batch.into_iter().partition(|one| {
         let mine = refused.iter().skip(at).take(one.parts.len());
@@ -224,7 +224,7 @@ fn without(batch: Vec<Waiting>, refused: &[bool]) -> (Vec<Waiting>, Vec<Waiting>
     })
 }
 
-fn tell(batch: Vec<Waiting>, how: Fenced) {
+fn tell(batch: Vec<WaitingWrite>, how: Fenced) {
     for one in batch {
         // A dropped caller no longer waits.
         let _ = one.answer.send(Ok(how));

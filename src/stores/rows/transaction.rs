@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_dynamo::Item;
 
-use super::expression::Expression;
+use super::expression::RowExpression;
 use super::fields::Fields;
 
 /// The most parts of a transaction.
@@ -19,15 +19,15 @@ pub(crate) const MOST_BYTES: usize = 3_000_000;
 #[derive(Clone)]
 pub(crate) enum Part {
     /// Changes a row.
-    Update(Fields, Expression),
+    Update(Fields, RowExpression),
     /// Writes a whole row.
-    Put(Item, Expression),
+    Put(Item, RowExpression),
     /// Removes a row.
-    Delete(Fields, Expression),
+    Delete(Fields, RowExpression),
     /// Only checks a condition on a row.
-    Demand(Fields, Expression),
+    Demand(Fields, RowExpression),
     /// Checks a condition on a row of another table.
-    DemandOf(Arc<str>, Fields, Expression),
+    DemandOf(Arc<str>, Fields, RowExpression),
 }
 
 impl Part {

@@ -44,13 +44,13 @@ pub enum Created {
 
 /// The key attributes of a table, all of them strings.
 #[derive(Debug, Clone, Copy)]
-struct TableKey {
+struct KeyNames {
     partition: &'static str,
     sort: Option<&'static str>,
     index: Option<Index>,
 }
 
-impl TableKey {
+impl KeyNames {
     fn of(partition: &'static str, sort: Option<&'static str>) -> Self {
         let index = None;
         Self {
@@ -68,7 +68,7 @@ impl TableKey {
 ///
 /// A table of this name with another key, a missing permission, no connection.
 pub async fn create_lease_table(client: &Client, name: &str) -> anyhow::Result<Created> {
-    let key = TableKey::of(GROUP_TABLE, Some(ROW));
+    let key = KeyNames::of(GROUP_TABLE, Some(ROW));
     let outcome = create(client, name, key, None).await?;
     enable_recovery(client, name).await?;
     Ok(outcome)
@@ -87,9 +87,9 @@ pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<
         attribute: ATTENTION,
         then: EFFECT,
     };
-    let key = TableKey {
+    let key = KeyNames {
         index: Some(index),
-        ..TableKey::of(EFFECT, None)
+        ..KeyNames::of(EFFECT, None)
     };
     let outcome = create(client, name, key, None).await?;
     enable_expiry(client, name).await?;
@@ -104,7 +104,7 @@ pub async fn create_ledger_table(client: &Client, name: &str) -> anyhow::Result<
 ///
 /// As [`create_lease_table`].
 pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Result<Created> {
-    let key = TableKey::of(letters::ITEM, Some(letters::ROW));
+    let key = KeyNames::of(letters::ITEM, Some(letters::ROW));
     let outcome = create(client, name, key, None).await?;
     enable_expiry(client, name).await?;
     enable_recovery(client, name).await?;
@@ -119,7 +119,7 @@ pub async fn create_dead_letter_table(client: &Client, name: &str) -> anyhow::Re
 /// As [`create_lease_table`].
 #[cfg(feature = "mail")]
 pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Result<Created> {
-    let key = TableKey::of(ADDRESS, None);
+    let key = KeyNames::of(ADDRESS, None);
     let outcome = create(client, name, key, None).await?;
     enable_recovery(client, name).await?;
     Ok(outcome)
@@ -132,7 +132,7 @@ pub async fn create_suppression_table(client: &Client, name: &str) -> anyhow::Re
 ///
 /// As [`create_lease_table`].
 pub async fn create_orders_table(client: &Client, name: &str) -> anyhow::Result<Created> {
-    let key = TableKey::of("id", None);
+    let key = KeyNames::of("id", None);
     let stream = StreamSpecification::builder()
         .stream_enabled(true)
         .stream_view_type(StreamViewType::NewAndOldImages)
@@ -143,7 +143,7 @@ pub async fn create_orders_table(client: &Client, name: &str) -> anyhow::Result<
 async fn create(
     client: &Client,
     name: &str,
-    key: TableKey,
+    key: KeyNames,
     stream: Option<StreamSpecification>,
 ) -> anyhow::Result<Created> {
     let mut schema = Vec::new();

@@ -10,7 +10,7 @@ use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reason};
-use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler, Settings};
+use aftercommit::{Consumer, Context, Event, Failure, Record, RecordHandler};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::watch;
 
@@ -110,10 +110,8 @@ async fn a_worker_that_lost_its_shard_parks_no_key() {
         begun: Arc::default(),
     };
     let start = |name: &str, leases: Heard, clerk: Clerk| {
-        let settings = Settings {
-            worker_id: name.to_owned(),
-            ..stage.settings.clone()
-        };
+        let mut settings = stage.settings.clone();
+        settings.worker_id = name.into();
         let consumer = Consumer::new(place(), stage.stream.clone(), leases, clerk);
         let consumer = consumer.settings(settings).clock(stage.clock());
         let consumer = consumer.dead_letters(letters.clone());

@@ -116,6 +116,8 @@ impl Stage {
     /// A stream of `shards` shards that is read from its horizon.
     pub fn new(shards: u64) -> Self {
         let began = Instant::now();
+        let mut settings = Settings::default();
+        settings.start = InitialPosition::TrimHorizon;
         Self {
             stream: MemoryStream::new(shards, 10),
             leases: MemoryLeases::new().clock(clock_from(began)),
@@ -127,10 +129,7 @@ impl Stage {
                 takes: Duration::ZERO,
                 stuck: Arc::default(),
             },
-            settings: Settings {
-                start: InitialPosition::TrimHorizon,
-                ..Settings::default()
-            },
+            settings,
             began,
             starts: std::cell::Cell::new(0),
         }
@@ -224,11 +223,9 @@ impl Stage {
         leases: L,
     ) -> Consumer<S, L, Hand> {
         self.starts.set(self.starts.get() + 1);
-        let settings = Settings {
-            worker_id: name.to_owned(),
-            seed: self.starts.get(),
-            ..self.settings.clone()
-        };
+        let mut settings = self.settings.clone();
+        settings.worker_id = name.into();
+        settings.seed = self.starts.get();
         let budget = Budget::new(settings.memory_budget);
         Consumer::new(place(), source, leases, self.hand.clone())
             .settings(settings)

@@ -25,7 +25,7 @@ mod identity;
 fn letter(at: &GroupTable, (id, number): (&str, u64), address: &str, reason: Reason) -> Letter {
     let order = json!({"id": {"S": id}, "email": {"S": address}, "total": {"N": "4890"},
         "currency": {"S": "EUR"}});
-    // Young, because the handler refuses what its ledger may have forgotten.
+    // Recent, because the handler rejects orders that its ledger may have forgotten.
     let created = SystemTime::now() - Duration::from_mins(1);
     let seconds = created
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -339,7 +339,7 @@ async fn redriving_holds_back_what_a_worker_would_hold_back() {
 async fn a_mail_server_that_is_down_leaves_every_letter_as_it_was() {
     let shop = Shop::with_letters().await;
     let mut command = against(&shop.dynamodb);
-    // Nobody listens on a port that was just given back.
+    // Nobody listens on a port that was just released.
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -26,7 +26,7 @@ pub fn command(shop: &Shop, arguments: &[&str]) -> Command {
     command
 }
 
-/// What the command prints when it does what it was told.
+/// What the command prints when it succeeds.
 pub async fn does(shop: &Shop, arguments: &[&str]) -> String {
     let output = command(shop, arguments).output().await.unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -76,7 +76,7 @@ async fn claimed(shop: &Shop, n: usize, deadline: SystemTime) -> Entry {
     row
 }
 
-/// An order that was claimed, and of which this became.
+/// An order that was claimed, with this outcome.
 pub async fn became(shop: &Shop, n: usize, what: impl Fn(u64, String) -> Happened) {
     let row = claimed(shop, n, now() + Duration::from_hours(1)).await;
     let next = transition(Some(&row), &what(1, "so it said".into()), now()).unwrap();
@@ -264,7 +264,7 @@ async fn an_address_is_put_on_the_list_told_by_its_hash_and_taken_off() {
     let json = does(&shop, &with(&["suppress", "list", "--json"])).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["reason"], "bounced");
-    // A row that is damaged keeps nobody from the others.
+    // A damaged row does not prevent reading the others.
     for row in ["0a1b", "ada@example.com"] {
         let put = shop.client.put_item().table_name("spared");
         let put = put.item("address", AttributeValue::S(row.to_owned()));

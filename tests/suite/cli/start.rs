@@ -18,7 +18,7 @@ pub fn aftercommit() -> Command {
     command
 }
 
-/// The command, with credentials for a server that stands in for AWS.
+/// The command, with credentials for a server that replaces AWS.
 pub fn on_aws(url: &str) -> Command {
     let mut command = aftercommit();
     command

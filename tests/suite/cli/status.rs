@@ -135,7 +135,7 @@ async fn a_fleet_is_named_and_is_well_while_it_works_and_needs_attention_once_it
         let document: Value = serde_json::from_str(&told).unwrap();
         (document, code)
     };
-    // The lease's row tells of it a moment later.
+    // The lease's row reports it a moment later.
     let mut now = status().await;
     while now.1 != 0 || now.0["streams"][0]["shards"][0]["lag_seconds"] != 0.0 {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -362,7 +362,7 @@ async fn a_task_of_ecs_has_its_id_and_zone_in_its_workers_row() {
     shop.place(0..1).await;
     let mut run = process::command(&shop, &mails, None, "");
     run.env("ECS_CONTAINER_METADATA_URI_V4", metadata().await);
-    // As in a container, where nobody names the worker.
+    // As in a container, where the worker has no name.
     let arguments: Vec<_> = run
         .as_std()
         .get_args()

@@ -12,7 +12,7 @@ use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::orders::{inserted, row, rules, smtp_settings, worker};
 use aftercommit::confirmation::smtp::Smtp;
 
-/// Polls a future so many times, then drops it.
+/// Polls a future this many times, then drops it.
 struct DropAfter<F> {
     future: Option<Pin<Box<F>>>,
     polls: usize,
@@ -125,7 +125,7 @@ async fn a_rider_dropped_at_any_await_does_not_disturb_the_mail_before_it() {
     assert_eq!(server.by_recipient()["next@example.com"], 40);
 }
 
-/// The same worker goes on after the drop, or another one takes over.
+/// The same worker continues after the drop, or another one takes over.
 #[tokio::test]
 async fn a_confirmation_dropped_at_any_await_is_sent_once_or_the_ledger_says_why_not() {
     for same_worker in [true, false] {
@@ -152,7 +152,7 @@ async fn a_confirmation_dropped_at_any_await_is_sent_once_or_the_ledger_says_why
             } else {
                 (&other, theirs.clone())
             };
-            // What had begun goes on by itself, and is waited for.
+            // What had begun continues in its own task, and is awaited.
             while let Err(failure) = next.handle(&record, &context).await {
                 assert!(matches!(failure, Failure::Busy(_)), "{failure:?}");
                 tokio::task::yield_now().await;

@@ -150,7 +150,7 @@ async fn a_claim_of_a_live_worker_is_waited_for_and_one_of_a_dead_worker_is_in_d
     assert_eq!((row.state, row.fence, row.ambiguities), (State::Sent, 2, 1));
 }
 
-/// Its record may have moved to another worker by then, which cannot know the outcome.
+/// Its record may have moved to another worker, which cannot know the outcome.
 #[tokio::test]
 async fn an_outcome_that_cannot_be_recorded_is_recorded_once_the_ledger_answers_and_not_sent_again()
 {
@@ -262,7 +262,7 @@ async fn a_late_reply_turns_doubt_into_sent() {
     assert_eq!(next.tally().of(Counted::Parked), 1);
 }
 
-/// The same with `resend`: two mails, and both stand on the row.
+/// The same with `resend`: two mails, both recorded in the row.
 #[tokio::test]
 async fn a_second_acceptance_is_recorded_and_counted() {
     let held = Fault::once(Step::Dot, Act::Hold);
@@ -325,7 +325,7 @@ async fn after_two_doubts_an_effect_waits_for_an_operator() {
     assert_eq!(server.accepted().len(), 1);
 }
 
-/// The address may have become bad since; the order was confirmed all the same.
+/// The address may have become bad since then; the order was confirmed anyway.
 #[tokio::test]
 async fn a_sent_order_stays_sent_whatever_the_server_says_of_its_address_later() {
     let server = MailServer::start(Script::default()).await;

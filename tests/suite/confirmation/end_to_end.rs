@@ -24,10 +24,10 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// The orders of one shard that a worker has in hand at once.
+/// How many orders of one shard a worker processes at once.
 const IN_HAND: usize = 16;
 
-/// A worker is dropped at random moments and started anew each time.
+/// A worker is dropped at random moments, and restarted each time.
 async fn aborted(url: &str, orders: usize, aborts: usize, policy: OnAmbiguous) {
     let mut rng = fastrand::Rng::with_seed(seed());
     let shop = Shop::open(url).await;

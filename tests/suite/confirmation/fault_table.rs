@@ -1,4 +1,4 @@
-//! The first table of `docs/guarantees.md` is the one that the tests run.
+//! The first table of `docs/guarantees.md` comes from the tests.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -51,7 +51,7 @@ fn outcome(case: &Case) -> String {
     )
 }
 
-/// Steps at which the same faults come to the same share a line.
+/// Steps at which the same faults have the same result share a line.
 fn rendered() -> String {
     let mut order: Vec<String> = Vec::new();
     let mut deeds: BTreeMap<String, BTreeMap<Step, Vec<String>>> = BTreeMap::new();

@@ -17,7 +17,7 @@ use crate::support::orders::{inserted, row, rules, short_at, smtp_settings, work
 use aftercommit::confirmation::Counted;
 use aftercommit::confirmation::smtp::{Login, Secret, Security, Timeouts};
 
-/// Says what differs and goes on with the other lines of the table.
+/// Prints the differences and continues with the other lines of the table.
 macro_rules! check {
     ($holds:expr, $($what:tt)*) => {
         if !$holds {
@@ -73,7 +73,7 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
     }
     .fault(fault);
     let server = MailServer::start(script).await;
-    // Only silence must be noticed soon; a machine that is busy is no fault.
+    // Only silence must be noticed soon; a busy machine is not a fault.
     let mut settings = match case.act {
         Act::Silence => short_at(&server, case.step),
         _ => smtp_settings(&server),
@@ -116,7 +116,7 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
         "{what}: mails deferred"
     );
 
-    // Nothing is silent any more, and nobody away.
+    // No server is silent or down any more.
     settings.port = there;
     settings.timeouts = Timeouts::default();
     let next = worker(ledger.clone(), settings, rules(policy));

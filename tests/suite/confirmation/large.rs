@@ -13,7 +13,7 @@ use aftercommit::confirmation::smtp::Security;
 /// The part with the dot.
 const LAST_PART: usize = 16 * 1024;
 
-/// A message of so many lines, some of which begin with a dot.
+/// A message with this many lines, some of which begin with a dot.
 fn message(lines: usize) -> Vec<u8> {
     let lines = (0..lines).map(|n| format!("{}{n:08} of a long order\r\n", ["", "."][n % 2]));
     [MESSAGE, lines.collect::<String>().as_bytes()].concat()
@@ -127,7 +127,7 @@ async fn a_mail_that_may_no_longer_pass_between_its_parts_gets_no_dot() {
         ),
         "{delivery:?}"
     );
-    // The first part was on its way, and only that.
+    // The first part was sent, and nothing else.
     let cut = stuffed(&server.wait_cut().await);
     let wire = stuffed(&mail);
     assert!(wire.starts_with(&cut[..cut.len() - 3]));

@@ -274,7 +274,7 @@ proptest! {
             ("lines", A::L(vec![line])),
             ("extra", extra),
         ]);
-        // An id or an address that is refused never gets as far as a mail.
+        // An id or an address that is refused never reaches a mail.
         if let Ok(order) = mapping().order(&item) {
             assert_well_formed(&letterhead().render(&order, &frozen(&order.id)).unwrap());
         }

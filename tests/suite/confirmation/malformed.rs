@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime};
 use aftercommit::Settings;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mapping::Mapping;
-use aftercommit::engine::Timing;
 use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::internal::shard::ShardId;
 use aftercommit::record::SequenceNumber;
@@ -94,7 +93,7 @@ fn assert_tells(message: &str, fate: &Fate) {
         says_what.iter().any(|part| message.contains(part)),
         "{shown}"
     );
-    // An order's id may be anything, and is told.
+    // An order's id can be anything, and is shown.
     assert!(
         *fate == Fate::Either || !message.contains(SECRET),
         "{shown}"
@@ -121,7 +120,7 @@ fn assert_is_sound(mail: &Mail) {
     assert!(seen.values().all(|count| *count == 1), "{head}");
 }
 
-/// Each of these customers got one mail, and nobody else did.
+/// Each of these customers got one mail, and no one else did.
 fn assert_mailed(mails: &MailServer, expected: &[&Odd]) {
     let mut addresses: Vec<_> = expected.iter().map(|odd| odd.address.clone()).collect();
     addresses.sort();
@@ -161,7 +160,7 @@ async fn each_malformed_order_is_rejected_by_its_field_or_mailed() {
     assert_mailed(&mails, &mailed);
 }
 
-/// Whether the checkpoints stand behind the last record of each shard.
+/// Whether the checkpoints are after the last record of each shard.
 fn is_reached(leases: &MemoryLeases, ends: &BTreeMap<ShardId, SequenceNumber>) -> bool {
     let view = leases.snapshot();
     ends.iter().all(|(shard, last)| {
@@ -199,14 +198,9 @@ async fn each_malformed_order_is_a_dead_letter_with_its_whole_image_and_the_othe
         committed.insert(place, (record, odd));
     }
     let (letters, leases) = (MemoryDeadLetters::default(), MemoryLeases::new());
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        timing: Timing {
-            checkpoint_interval: Duration::from_millis(50),
-            ..Timing::default()
-        },
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
+    settings.timing.checkpoint_interval = Duration::from_millis(50);
     let consumer = Consumer::new(
         GroupTable::new(Group::default(), "stream"),
         stream,

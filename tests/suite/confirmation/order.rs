@@ -1,4 +1,4 @@
-//! Which items are orders, and what is said of those that are not.
+//! Which items are orders, and the errors for those that are not.
 
 use std::collections::HashMap;
 

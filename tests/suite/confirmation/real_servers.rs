@@ -95,7 +95,7 @@ async fn tried(server: &Server, policy: OnAmbiguous, tries: u32) -> Entry {
         let context = Context::detached()
             .of_worker(&format!("worker-{attempt}"), Liveness::Dead)
             .of_attempt(attempt);
-        // What it comes to stands in the ledger.
+        // The ledger shows the result.
         let _ = worker.handle(&record, &context).await;
     }
     row(&ledger, "o1").await.unwrap()

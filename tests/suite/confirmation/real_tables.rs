@@ -36,7 +36,7 @@ async fn put(shop: &Shop, sort: &str, attributes: &[(&str, &str)]) {
     put.send().await.unwrap();
 }
 
-/// Runs a worker until it has sent so many mails and has stopped.
+/// Runs a worker until it has sent this many mails and has stopped.
 async fn run(shop: &Shop, arguments: &[&str], mails: &MailServer, count: usize) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = process::command(shop, mails, None, "one");
@@ -213,7 +213,7 @@ async fn an_answer_goes_to_whom_the_order_names_and_an_odd_address_is_quoted_on_
 async fn two_fleets_on_one_ledger_send_one_mail_however_slow_the_final_dot_is() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
-    // Far longer than a worker may be silent.
+    // Much longer than a worker may be silent.
     let slow = Fault::always(Step::Dot, Act::Late(Duration::from_secs(5)));
     let mails = MailServer::start(Script::default().fault(slow)).await;
     let mut other = Shop::open(server.url()).await;

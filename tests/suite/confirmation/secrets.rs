@@ -1,4 +1,4 @@
-//! What must not be told: addresses, mails and credentials, in logs, errors and debug output.
+//! Secrets: addresses, mails and credentials must not appear in logs, errors and debug output.
 
 use std::fmt::Write as _;
 use std::io;
@@ -54,7 +54,7 @@ fn assert_silent(what: &str, text: &str) {
     }
 }
 
-/// Sends one order to a server with this fault, twice; answers what was told.
+/// Sends one order twice to a server with this fault. Returns everything that was printed.
 async fn told(fault: Option<Fault>, password: &str) -> String {
     let script = Script {
         auth: "PLAIN",
@@ -85,7 +85,7 @@ async fn told(fault: Option<Fault>, password: &str) -> String {
             write!(told, "{failure} {failure:?}").unwrap();
         }
         write!(told, "{worker:?} {:?}", row(&ledger, "o1").await).unwrap();
-        // A record that cannot be read is told about, too.
+        // A record that cannot be read is reported, too.
         record = inserted("o2", "ann at example");
     }
     told
@@ -97,7 +97,7 @@ async fn no_log_line_no_error_and_no_debug_output_holds_an_address_a_mail_or_a_c
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_ansi(false)
-        // The price of the order must not stand in the seconds.
+        // The price of the order must not appear in the seconds.
         .without_time()
         .with_writer(log.clone())
         .finish();

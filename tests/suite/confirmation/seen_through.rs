@@ -1,4 +1,4 @@
-//! A mail whose record is taken away while its reply is on its way.
+//! A mail whose record is taken away before its reply arrives.
 
 use std::time::Duration;
 

@@ -44,7 +44,7 @@ fn ses(url: &str) -> Ses {
     Ses::new(client(url, true))
 }
 
-/// Only silence must be noticed soon; a machine that is busy is no fault.
+/// Only silence must be noticed soon; a busy machine is not a fault.
 fn ses_against(server: &SesServer, act: Act) -> Ses {
     match act {
         Act::Silence => ses(&server.url()).within(Duration::from_secs(1)),

@@ -31,7 +31,7 @@ pub fn smtp(server: &MailServer) -> Smtp {
     Smtp::new(smtp_settings(server)).unwrap()
 }
 
-/// What a send came to, in one word and a stage.
+/// How a send ended, in one word and a stage.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
     NotOffered(SendStage),

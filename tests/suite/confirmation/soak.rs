@@ -128,7 +128,7 @@ fn odd_event() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A pattern of the value's shape: what stands there may pass, and so may any of these.
+/// A pattern in the shape of the value: the value may pass, and so may any of these.
 fn pattern_of(value: &Value, others: &[Value]) -> Value {
     match value {
         Value::Object(map) if !map.is_empty() => {

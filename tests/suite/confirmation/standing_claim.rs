@@ -1,4 +1,4 @@
-//! A claim of somebody else stands in the ledger.
+//! A claim of another worker is in the ledger.
 
 use std::time::{Duration, SystemTime};
 
@@ -39,7 +39,7 @@ fn me(others: Liveness) -> Context {
     Context::detached().of_worker("me/1", others)
 }
 
-/// What the mail server thinks of the address now says nothing about the mail that may be out.
+/// The mail server's present opinion of the address says nothing about a mail that may have been sent.
 #[tokio::test]
 async fn a_dead_claimants_mail_is_in_doubt_whatever_the_server_says_to_the_next_envelope() {
     for policy in [OnAmbiguous::Resend, OnAmbiguous::Park] {
@@ -71,7 +71,7 @@ async fn while_its_claimant_lives_a_refused_envelope_changes_nothing() {
     assert_eq!(row(&ledger, "o1").await.unwrap().state, State::Sending);
 }
 
-/// `Busy` is no attempt, so that the next try is a first one, too.
+/// `Busy` does not count as an attempt, so the next attempt is a first one, too.
 #[tokio::test]
 async fn who_waits_for_somebody_else_asks_the_ledger_and_not_the_mail_server() {
     let server = MailServer::start(Script::default()).await;

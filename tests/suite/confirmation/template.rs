@@ -1,4 +1,4 @@
-//! Templates of one's own, and how their mistakes are told.
+//! Custom templates, and the errors for mistakes in them.
 
 use std::fs;
 use std::path::Path;

@@ -41,7 +41,7 @@ async fn a_mail_does_not_stall_on_nagle_and_delayed_acknowledgements() {
     );
 }
 
-/// A time limit on connecting alone lets a silent server hold a send for ever.
+/// A time limit only on connecting lets a silent server block a send forever.
 #[tokio::test]
 async fn a_silent_server_is_left_in_time_at_every_stage() {
     for step in [
@@ -83,7 +83,7 @@ async fn a_cancelled_mail_does_not_lend_its_reply_to_the_next() {
     );
 }
 
-/// A limit on parked connections is none on open ones.
+/// A limit on idle connections does not limit open ones.
 #[tokio::test]
 async fn open_connections_are_bounded() {
     let server = MailServer::start(Script::default()).await;

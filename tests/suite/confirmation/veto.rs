@@ -13,7 +13,7 @@ use serde_dynamo::{Item, to_item};
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::orders::{inserted, quick, row, rules, worker};
 
-/// Answers what it is told to.
+/// Answers as it is set to.
 struct Told {
     now: Mutex<Option<Current>>,
     spared: Option<String>,

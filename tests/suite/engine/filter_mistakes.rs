@@ -1,4 +1,5 @@
-//! What is told about filter patterns: each mistake, each reason why not, each remark; and the command.
+//! The messages about filter patterns: each error, each reason for a mismatch, each remark; and the
+//! command.
 
 use aftercommit::filter::{Filter, Filters, Remark};
 use aftercommit::record::lambda_event;
@@ -271,7 +272,7 @@ fn a_filter_that_lets_any_change_of_an_old_item_through_is_known() {
     }
 }
 
-/// As `run --help` has it.
+/// As in `run --help`.
 const PAID: &str = r#"{
     "dynamodb": {"NewImage": {"status": {"S": ["PAID"]}}},
     "$or": [{"eventName": ["INSERT"]}, {"eventName": ["MODIFY"],

@@ -35,7 +35,7 @@ fn holds(pattern: &Value, value: Option<&Value>) -> bool {
     }
 }
 
-/// Whether something that the pattern names stands there and passes.
+/// Whether something that the pattern names exists and passes.
 fn stands(pattern: &Value, value: Option<&Value>) -> bool {
     if let Some(Value::Array(list)) = value {
         return list
@@ -155,7 +155,7 @@ fn test() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// A pattern below `NewImage`, with alternatives and fields that may or may not be there.
+/// A pattern below `NewImage`, with alternatives, and with fields that may be missing.
 fn on_attributes() -> BoxedStrategy<Value> {
     let leaf = || {
         let letter = prop::sample::select(vec!["S", "N", "BOOL", "NULL", "SS", "NS", "B"]);
@@ -183,7 +183,7 @@ fn on_attributes() -> BoxedStrategy<Value> {
     .boxed()
 }
 
-/// A pattern on what is there: some of the fields, with the values themselves and other tests.
+/// A pattern on existing fields: some of them, with their own values and other tests.
 fn aimed(value: &Value, others: &[Value], rng: &mut fastrand::Rng) -> Value {
     match value {
         Value::Object(map) => {
@@ -230,7 +230,7 @@ fn agree(image: &Value, record: &aftercommit::Record) -> Result<(), TestCaseErro
     Ok(())
 }
 
-/// Numbers may have any size, also one that `serde_json` has no room for.
+/// Numbers can have any size, even one for which `serde_json` has no room.
 fn is_json(text: &str) -> bool {
     match serde_json::from_str::<Value>(text) {
         Ok(_) => true,

@@ -1,4 +1,4 @@
-//! Records on their way to a handler, filters, and redriving.
+//! Records before they reach a handler, filters, and redriving.
 
 pub mod filter;
 mod filter_mistakes;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use aftercommit::Clock;
 use aftercommit::engine::redrive::{How, RedrivenKey, Summary, redrive};
-use aftercommit::internal::backoff::{AttemptLimits, Backoff};
 use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
-use aftercommit::{Clock, Settings};
 use aws_sdk_dynamodb::types::AttributeValue;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +29,7 @@ async fn place_bad(shop: &Shop) {
     put.send().await.unwrap();
 }
 
-/// Waits for so many parked keys.
+/// Waits for this many parked keys.
 async fn parked(shop: &Shop, count: usize) -> Vec<RedrivenKey> {
     loop {
         let parked = shop
@@ -69,17 +68,9 @@ async fn lives_through_it_all(url: &str, outage: Duration) {
     let shop = Shop::open(url).await;
     let mails = MailServer::start(Script::default()).await;
     let quit = CancellationToken::new();
-    let settings = Settings {
-        attempts: AttemptLimits {
-            age: Duration::from_secs(1),
-            ..AttemptLimits::default()
-        },
-        backoff: Backoff {
-            cap: Duration::from_millis(200),
-            ..Backoff::default()
-        },
-        ..Shop::settings("one")
-    };
+    let mut settings = Shop::settings("one");
+    settings.attempts.age = Duration::from_secs(1);
+    settings.backoff.cap = Duration::from_millis(200);
     let one = shop.worker("one", &mails, POLICY).settings(settings);
     let working = tokio::spawn(one.run(quit.clone().cancelled_owned()));
 

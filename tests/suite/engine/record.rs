@@ -1,4 +1,4 @@
-//! Records, whatever is in them.
+//! Records with any content.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::SystemTime;

@@ -25,11 +25,11 @@ enum Act {
     Panic,
     Hang,
     Down,
-    /// So many times, then it handles it.
+    /// How many times it fails before it handles the record.
     Busy(u32),
 }
 
-/// Does as it was told, and remembers what it was given.
+/// Answers as it is set to, and remembers its records.
 #[derive(Default)]
 struct Scripted {
     acts: Mutex<BTreeMap<String, Act>>,
@@ -228,7 +228,7 @@ async fn a_key_stops_at_its_first_failure_and_the_others_go_on() {
             .unwrap();
         let last = first.envelope.attempts.last().next_back().unwrap().clone();
         assert_eq!(last.error, told);
-        // The next time goes on where this one stopped, as the next attempt.
+        // The next redrive continues where this one stopped, with the next attempt.
         let again = Scripted::default();
         let (summary, _) = run(&letters, &again, how(8)).await;
         assert_eq!((summary.redriven, summary.free), (2, 1));

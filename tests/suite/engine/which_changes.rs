@@ -29,7 +29,7 @@ async fn put(shop: &Shop, order: usize, (name, value): (&str, &str)) {
         .unwrap();
 }
 
-/// Runs a worker until it has sent so many mails and has stopped.
+/// Runs a worker until it has sent this many mails and has stopped.
 async fn run(shop: &Shop, arguments: &[&str], mails: &MailServer, count: usize) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(shop, mails, None, "one");

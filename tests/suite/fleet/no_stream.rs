@@ -1,4 +1,4 @@
-//! `run --table` on a table that has no stream just now, or one that is no use.
+//! `run --table` on a table without a stream, or with one that cannot be used.
 
 use std::time::Duration;
 

@@ -40,7 +40,7 @@ pub struct Process {
     log_before: u64,
 }
 
-/// For what is in flight to finish: half a minute, and more on a busy machine.
+/// How long running records may take to finish: half a minute, and more on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// `aftercommit run` on a shop's tables. `streams` is the streams' own endpoint, if they have one.

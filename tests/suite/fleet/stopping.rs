@@ -1,4 +1,4 @@
-//! SIGTERM while a mail is under way.
+//! SIGTERM while a mail is being sent.
 
 use std::time::{Duration, Instant};
 

@@ -82,7 +82,7 @@ const LEASE: Duration = Duration::from_secs(2);
 /// simulation, where no machine is busy; here one may be late, by as long again.
 const AFTER_KILL: Duration = LEASE.saturating_add(Duration::from_secs(2));
 const AFTER_STOP: Duration = Duration::from_secs(2);
-/// So many takeovers are measured at least.
+/// How many takeovers are measured at least.
 const MEASURED: usize = 3;
 
 struct Storm {
@@ -99,7 +99,8 @@ struct Storm {
 
 impl Storm {
     async fn start(url: &str, streams: Option<String>, shop: Shop) -> Self {
-        // It accepts a mail some time before it says so: whoever is struck then cannot tell.
+        // The mail server accepts a mail some time before it replies: a process struck in between
+        // cannot know.
         let late = Fault::always(Step::Dot, Act::Late(Duration::from_millis(60)));
         let script = Script::default().fault(late);
         let name = format!("storm-{}", url.rsplit(':').next().unwrap());
@@ -134,7 +135,7 @@ impl Storm {
         leases.look(Consistency::Strong).await.unwrap()
     }
 
-    /// Waits until every process beats, the shards are shared among them, and nobody else has any.
+    /// Waits until every process beats, and the shards are shared among exactly these.
     /// Answers who has some.
     async fn calm(&self) -> Vec<Incarnation> {
         loop {
@@ -149,7 +150,7 @@ impl Storm {
             let alive: BTreeSet<_> = alive.map(|row| row.incarnation.clone()).collect();
             let open: Vec<_> = after.leases.values().filter(|row| !row.ended()).collect();
             let owners = open.iter().map(|row| row.owner.clone());
-            // `None`: somebody's is free.
+            // `None`: a shard is free.
             let owners: Option<BTreeSet<_>> = owners.collect();
             let shared = owners.filter(|owners| {
                 owners.is_subset(&alive) && owners.len() == WORKERS.min(open.len())
@@ -160,7 +161,7 @@ impl Storm {
         }
     }
 
-    /// Strikes a process while all are well, and measures how long its shards stand still.
+    /// Strikes a process while all are well, and measures how long its shards are idle.
     async fn strike_and_measure(&mut self) {
         let owners = self.calm().await;
         let victim = owners[self.rng.usize(..owners.len())].clone();
@@ -184,7 +185,7 @@ impl Storm {
         self.takeovers.push((blow, taken.await.unwrap()));
     }
 
-    /// Strikes a process, and sees to it that it works again.
+    /// Strikes a process, and makes sure that it works again.
     async fn strike(&mut self, number: usize, blow: Blow) {
         match blow {
             Blow::Kill => {

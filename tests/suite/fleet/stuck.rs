@@ -1,10 +1,9 @@
-//! A handler that blocks its thread: the worker says so to whoever could start it anew.
+//! A handler that blocks its thread: the worker reports it, so that it can be restarted.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use aftercommit::engine::Timing;
 use aftercommit::monitor::{Status, Watch, http};
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::memory::MemoryLeases;
@@ -21,7 +20,7 @@ use crate::support::http::get;
 
 const LIMIT: Duration = Duration::from_mins(4);
 
-/// Holds its thread until it is told to go on.
+/// Blocks its thread until it is released.
 struct Blocks(Mutex<Receiver<()>>);
 
 impl RecordHandler for Blocks {
@@ -33,17 +32,13 @@ impl RecordHandler for Blocks {
 
 fn settings() -> Settings {
     let lease_duration = Duration::from_millis(500);
-    Settings {
-        start: InitialPosition::TrimHorizon,
-        timing: Timing {
-            lease_duration,
-            heartbeat_interval: lease_duration / 5,
-            look_interval: lease_duration / 10,
-            handover_timeout: lease_duration,
-            ..Timing::default()
-        },
-        ..Settings::default()
-    }
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
+    settings.timing.lease_duration = lease_duration;
+    settings.timing.heartbeat_interval = lease_duration / 5;
+    settings.timing.look_interval = lease_duration / 10;
+    settings.timing.handover_timeout = lease_duration;
+    settings
 }
 
 fn commit_one(stream: &MemoryStream) {
@@ -58,7 +53,7 @@ fn commit_one(stream: &MemoryStream) {
     });
 }
 
-/// Not from within: where a handler holds a thread of the runtime, its timers may stand, too.
+/// Not from inside: while a handler blocks a thread of the runtime, its timers may not run, either.
 #[test]
 fn a_handler_that_blocks_its_thread_makes_a_worker_unhealthy_until_it_lets_go() {
     let stream = MemoryStream::new(1, 10);
@@ -93,7 +88,7 @@ fn a_handler_that_blocks_its_thread_makes_a_worker_unhealthy_until_it_lets_go() 
     for told in [&*probed.body, &text(&checked.stdout)] {
         assert!(told.contains("#arn has made no progress for "), "{told}");
     }
-    // Its lease may be lost meanwhile, so that the record may come again.
+    // Its lease may be lost meanwhile, so the record may be delivered again.
     (0..100).for_each(|_| go_on.send(()).unwrap());
     until(true);
     assert_eq!(serving.block_on(get(&at, "/healthz")).code, 200);

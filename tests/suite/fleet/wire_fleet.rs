@@ -10,7 +10,6 @@ use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::leases::{Consistency, InitialPosition, LeaseStore as _, View};
 use aftercommit::stores::source::dynamodb::DynamoDbStream;
 
-use aftercommit::engine::Timing;
 use aftercommit::record::SequenceNumber;
 use aftercommit::stores::tables::dynamodb::create_lease_table;
 use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler, Settings};
@@ -42,7 +41,7 @@ impl Seen {
         self.records.lock().unwrap().clone()
     }
 
-    /// Resolves when so many different records were handled.
+    /// Resolves when this many different records were handled.
     pub async fn reaches(&self, count: usize) {
         let mut distinct = self.distinct.subscribe();
         let reached = distinct.wait_for(|seen| *seen >= count);
@@ -72,24 +71,19 @@ impl Worker {
         Self::follow(&shop.stream, leases, name, seen)
     }
 
-    /// One that follows this stream, or this table.
+    /// A worker that follows this stream, or this table.
     pub fn follow(
         source: &DynamoDbStream,
         leases: &DynamoDbLeases,
         name: &str,
         seen: &Seen,
     ) -> Self {
-        let settings = Settings {
-            worker_id: name.to_owned(),
-            start: InitialPosition::TrimHorizon,
-            timing: Timing {
-                look_interval: Duration::from_millis(100),
-                listing_interval: Duration::from_secs(2),
-                idle_max: Duration::from_millis(200),
-                ..Timing::default()
-            },
-            ..Settings::default()
-        };
+        let mut settings = Settings::default();
+        settings.worker_id = name.into();
+        settings.start = InitialPosition::TrimHorizon;
+        settings.timing.look_interval = Duration::from_millis(100);
+        settings.timing.listing_interval = Duration::from_secs(2);
+        settings.timing.idle_max = Duration::from_millis(200);
         let at = place(source.arn());
         let consumer = Consumer::new(at, source.clone(), leases.clone(), seen.clone());
         let (leave, left) = oneshot::channel();
@@ -203,7 +197,7 @@ async fn every_order_is_handled_in_order_through_splits_rollovers_and_throttles(
     }
 }
 
-/// A worker reads five records and leaves; answers the last of them.
+/// A worker reads five records and leaves. Returns the last of them.
 async fn five_are_read(shop: &Shop, leases: &DynamoDbLeases) -> SequenceNumber {
     let before = Seen::new();
     let worker = Worker::start(shop, leases, "one", &before);
@@ -213,7 +207,7 @@ async fn five_are_read(shop: &Shop, leases: &DynamoDbLeases) -> SequenceNumber {
     before.records()[4].sequence_number.clone()
 }
 
-/// The lease table a day later by the server's clock: what is not read yet may have been trimmed.
+/// The lease table a day later by the server's clock: unread records may have been trimmed.
 fn a_day_later(shop: &Shop) -> DynamoDbLeases {
     let (wiretap, client) = Wiretap::on(&shop.client);
     wiretap.set_ahead(Duration::from_hours(25));
@@ -227,11 +221,11 @@ async fn what_was_trimmed_unread_is_written_down_as_a_gap() {
     let shard = shop.only_shard();
 
     let last = five_are_read(&shop, &leases).await;
-    // While nobody reads, six more come and the first four of them go.
+    // While nobody reads, six more records come and the first four of them are trimmed.
     shop.order(5..11, 1).await;
     shop.server.trim(&shard, 9);
 
-    // A day later: what is trimmed may have been there unread.
+    // A day later: trimmed records may have been unread.
     let after = Seen::new();
     let worker = Worker::start(&shop, &a_day_later(&shop), "one", &after);
     after.reaches(2).await;
@@ -254,7 +248,7 @@ async fn a_shard_that_the_stream_forgot_is_a_gap_and_its_child_goes_on() {
     let parent = shop.only_shard();
 
     let last = five_are_read(&shop, &leases).await;
-    // While nobody reads, three more come, the shard ends, and a day later it is gone.
+    // While nobody reads, three more records come, the shard ends, and a day later it is gone.
     shop.order(5..8, 1).await;
     let child = shop.server.roll_over(&parent);
     shop.order(8..11, 1).await;
@@ -267,7 +261,7 @@ async fn a_shard_that_the_stream_forgot_is_a_gap_and_its_child_goes_on() {
     shop.server.meets("ResourceNotFoundException", 1).await;
 
     let view = look(&leases).await;
-    // The child is first read a day late: what it began with may be lost as well.
+    // The child is first read a day late: its first records may be lost as well.
     let gaps = view
         .gaps
         .iter()

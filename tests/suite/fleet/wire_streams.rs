@@ -80,7 +80,7 @@ impl Shop {
         self.stream.describe(None).await.unwrap().shards
     }
 
-    /// All that a shard holds from a position on, and whether it has ended.
+    /// All records of a shard from a position, and whether the shard has ended.
     async fn read(&self, shard: &str, from: &Position) -> (Vec<Record>, bool) {
         let iterator = self.stream.iterator(&self.id(shard), from).await.unwrap();
         let mut next = Some(iterator);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use aftercommit::handlers::http::HttpHandler;
 use aftercommit::internal::dependency::{Dependency, Limits};
-use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::source::dynamodb::DynamoDbStream;
 use aftercommit::{Clock, Consumer, Settings};
 use tokio::time::timeout;
@@ -41,10 +40,7 @@ fn dependency() -> Dependency {
 }
 
 fn settings() -> Settings {
-    Settings {
-        start: InitialPosition::TrimHorizon,
-        ..Shop::settings("poster")
-    }
+    Shop::settings("poster")
 }
 
 /// The keys of the orders that were posted, in order.

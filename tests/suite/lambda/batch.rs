@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::engine::lambda::{Function, Invoked, MARGIN, Refused};
 use aftercommit::filter::Filters;
-use aftercommit::internal::backoff::AttemptLimits;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection, Settled};
 use aftercommit::{Failure, Settings};
 use serde_json::json;
@@ -134,7 +133,7 @@ async fn a_rejected_record_becomes_a_dead_letter_and_its_key_follows_also_in_the
     assert_eq!(answer.unsettled(), None);
     assert_eq!(parked(&letters).await.len(), 4);
     assert_eq!(desk.begun().len(), 3, "the handler saw 1, 2 and 3 only");
-    // Once the letters are gone, the key goes on.
+    // Once the letters are gone, the key continues.
     for letter in letters::listed(&*letters, &Selection::default()).await {
         let deed = letters::deed(Settled::Discarded);
         letters.settle(&letter.id, &deed).await.unwrap().unwrap();
@@ -175,13 +174,8 @@ async fn a_record_whose_handler_panics_is_tried_as_often_as_by_an_owner_of_its_s
 async fn a_record_that_still_fails_when_the_time_is_over_comes_again_unless_it_is_too_old() {
     let desk = failing("b", retry);
     let (function, letters) = function(&desk);
-    let many = Settings {
-        attempts: AttemptLimits {
-            attempts: 1_000_000,
-            ..AttemptLimits::default()
-        },
-        ..Settings::default()
-    };
+    let mut many = Settings::default();
+    many.attempts.attempts = 1_000_000;
     let function = function.settings(many);
     let short = Duration::from_secs(20);
     let began = Instant::now();
@@ -202,13 +196,10 @@ async fn a_record_that_still_fails_when_the_time_is_over_comes_again_unless_it_i
 async fn a_record_that_has_failed_for_as_long_as_it_may_is_given_up_within_the_invocation() {
     let desk = failing("b", retry);
     let (function, letters) = function(&desk);
-    let function = function.settings(Settings {
-        attempts: AttemptLimits {
-            attempts: 1_000_000,
-            age: Duration::from_secs(20),
-        },
-        ..Settings::default()
-    });
+    let mut settings = Settings::default();
+    settings.attempts.attempts = 1_000_000;
+    settings.attempts.age = Duration::from_secs(20);
+    let function = function.settings(settings);
     let answer = handled(&function, &batch("ab"), LONG).await;
     assert_eq!(answer.unsettled(), None);
     assert_eq!(parked(&letters).await, [("2".to_owned(), Reason::TooOld)]);
@@ -218,10 +209,9 @@ async fn a_record_that_has_failed_for_as_long_as_it_may_is_given_up_within_the_i
 async fn when_a_dependency_is_down_the_batch_ends_at_once_and_nobody_calls_it_but_a_probe() {
     let desk = Desk::new(|_, _| Err(Failure::unavailable("no route")));
     let (function, letters) = function(&desk);
-    let function = function.settings(Settings {
-        concurrency: 2,
-        ..Settings::default()
-    });
+    let mut settings = Settings::default();
+    settings.concurrency = 2;
+    let function = function.settings(settings);
     let began = Instant::now();
     let answer = handled(&function, &batch("abcdef"), LONG).await;
     assert_eq!(answer.unsettled(), Some("1"));
@@ -337,10 +327,9 @@ async fn what_is_in_flight_may_not_act_near_the_end_and_is_given_up_before_it() 
 async fn no_more_are_in_hand_at_once_than_are_set_and_none_before_the_earlier_ones_of_its_key() {
     let desk = Desk::slow(Duration::from_secs(1), |_, _| Ok(()));
     let (function, _) = function(&desk);
-    let function = function.settings(Settings {
-        concurrency: 3,
-        ..Settings::default()
-    });
+    let mut settings = Settings::default();
+    settings.concurrency = 3;
+    let function = function.settings(settings);
     for (keys, seconds) in [("abcdef", 2), ("aaabcd", 3)] {
         let began = Instant::now();
         let answer = handled(&function, &batch(keys), LONG).await;
@@ -379,7 +368,7 @@ async fn a_record_that_cannot_be_read_holds_what_follows_and_nothing_before_it()
         "{refused}"
     );
     assert_eq!(desk.begun(), ["1", "1"]);
-    // What is reported must come before what cannot be told.
+    // The reported record must precede the one that cannot be read.
     let desk = failing("a", || Failure::reject("bad"));
     let function = Function::new(place(STREAM), desk);
     let answer = handled(&function, &odd, LONG).await;

@@ -32,8 +32,8 @@ fn environment(shop: &Shop, mails: &MailServer) -> Function<Confirmation<DynamoD
     Function::new(shop.group_table(), handler).dead_letters(Arc::new(shop.dead_letters()))
 }
 
-/// Hands over the stream's records from this one on to that one, as a mapping does: in batches,
-/// from the reported record on again.
+/// Passes the stream's records from this one to that one, as a mapping does: in batches, and again from
+/// the reported record.
 async fn mapped(shop: &Shop, mails: &MailServer, from: usize, to: usize) {
     let function = environment(shop, mails);
     let all = records(shop).await;
@@ -76,7 +76,7 @@ async fn fleet(shop: &Shop, mails: &MailServer, orders: usize) {
 async fn there_and_back(url: &str) {
     let shop = Shop::open(url).await;
     let mails = MailServer::start(Script::default()).await;
-    // On Lambda, for a part; one order is put off for a while, so that its batch comes again.
+    // On Lambda, some of them; one order is deferred for a while, so that its batch is delivered again.
     mails.add(
         Fault::always(Step::Rcpt, Act::Say("450 4.2.1 later"))
             .times(3)
@@ -85,11 +85,11 @@ async fn there_and_back(url: &str) {
     shop.place(0..40).await;
     mapped(&shop, &mails, 0, 25).await;
     assert_eq!(mails.count(), 25);
-    // To a fleet, from the horizon on: all that Lambda did comes again.
+    // To a fleet, from the horizon: it reads everything that Lambda did.
     shop.place(40..60).await;
     fleet(&shop, &mails, 60).await;
     assert_eq!(mails.count(), 60);
-    // Back, from the horizon on, to a mapping whose batches overlap, in two environments at once.
+    // Back, from the horizon, to a mapping whose batches overlap, in two environments at once.
     shop.place(60..80).await;
     tokio::join!(mapped(&shop, &mails, 0, 80), mapped(&shop, &mails, 55, 75));
     let rows = shop.settled(80, POLICY).await;
@@ -153,7 +153,7 @@ async fn a_claim_of_a_killed_invocation_is_waited_for_until_its_end_and_is_then_
     }
     let claimed = row(&ledger, "o1").await.unwrap();
     assert_eq!(claimed.state, State::Sending);
-    // Nobody knows whether it still acts: it is waited for, and then reported.
+    // It is unknown whether it still acts: the worker waits for it, and then reports it.
     let answer = function(Duration::ZERO)
         .handle(&batch, Instant::now() + Duration::from_secs(12))
         .await;

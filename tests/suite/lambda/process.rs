@@ -198,7 +198,7 @@ async fn what_is_not_an_order_to_confirm_is_settled_without_a_mail() {
     assert_eq!(stage.invoke(&event, LONG).await, Ok(done()));
     let mailed: Vec<_> = stage.mails.by_recipient().into_keys().collect();
     assert_eq!(mailed, [address(0)]);
-    // When the last one was placed cannot be told.
+    // It is unknown when the last one was placed.
     let letters = listed(&stage.shop.dead_letters(), &Selection::default()).await;
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].key_in_words(), "id=ORDER#3");
@@ -247,7 +247,7 @@ async fn a_record_that_cannot_be_read_is_reported_or_fails_the_invocation() {
         told.contains("Records[1].dynamodb.SequenceNumber: not there"),
         "{told}"
     );
-    // The process goes on.
+    // The process continues.
     assert_eq!(stage.invoke(&stage.event().await, LONG).await, Ok(done()));
     assert_eq!(stage.mails.count(), 3);
 }

@@ -90,7 +90,7 @@ async fn the_log_of_a_whole_run_names_orders_and_traces_and_no_address_and_no_ma
         shop.place(0..10).await;
         place_bad(&shop).await;
         place_traced(&shop).await;
-        // All but 1; the ambiguous one and those that were refused or put off once more.
+        // All but 1; the ambiguous one and those that were refused or deferred once more.
         mails.wait_accepted(10).await;
         loop {
             if shop

@@ -36,7 +36,7 @@ fn rows(browser: &Browser, table: &str) -> Vec<Vec<String>> {
     serde_json::from_value(cells).unwrap()
 }
 
-/// A total and what stands below it.
+/// A total and the text below it.
 fn total(browser: &Browser, head: &str) -> (String, String) {
     let told = browser.value(&format!(
         "[...document.querySelectorAll('#totals > div')]
@@ -46,7 +46,7 @@ fn total(browser: &Browser, head: &str) -> (String, String) {
     serde_json::from_value(told).unwrap()
 }
 
-/// Nothing was complained about, and nobody else was asked for anything.
+/// There were no complaints, and no requests to other hosts.
 fn assert_clean(site: &Site, browser: &Browser) {
     assert_eq!(browser.console(), Vec::<String>::new());
     let requests = browser.requests();

@@ -45,7 +45,7 @@ fn worker(name: &str, heartbeat: Option<u64>) -> WorkerRow {
     }
 }
 
-/// A shard of `one`, read up to 42, of which all is settled.
+/// A shard of `one`, read up to 42, with everything finished.
 fn quiet(name: &str) -> LeaseRow {
     let mut row = LeaseRow::new(ShardId::new(name), None, 3);
     row.owner = Some(Incarnation::new("one", 7));
@@ -256,7 +256,7 @@ fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted(
     assert!(status.advice[1].starts_with("An operator released 2 orders"));
     assert!(status.advice[2].starts_with("3 items wait behind a dead letter"));
     let in_hand = status.words(ResolvedBy::Workers);
-    assert!(in_hand[0].starts_with("The workers send the mail of 7 orders once more"));
+    assert!(in_hand[0].starts_with("The workers send the email of 7 orders once more"));
 }
 
 #[test]

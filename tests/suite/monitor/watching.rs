@@ -53,7 +53,7 @@ pub async fn place_bad(shop: &Shop) {
     put.send().await.unwrap();
 }
 
-/// A shop with 21 orders, of which one is refused for good, and one without an address.
+/// A shop with 21 orders, one of which is refused for good, and one without an address.
 pub async fn trading(server: &Embedded) -> (Shop, MailServer) {
     let shop = Shop::open(server.url()).await;
     let mails = MailServer::start(Script::default()).await;
@@ -262,7 +262,7 @@ async fn a_dead_letter_of_a_worker_that_was_killed_is_still_a_level_of_the_next_
     while parked().await == 0 {
         sleep(Duration::from_millis(50)).await;
     }
-    // It dies before it has told anybody.
+    // It dies before it has reported this to anybody.
     working.abort();
 
     let folder = tempfile::tempdir().unwrap();

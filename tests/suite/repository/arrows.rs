@@ -16,7 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["internal"],
 ];
 
-/// Files in which types of the AWS SDK may stand, beside those in a folder `dynamodb`.
+/// Files that may contain types of the AWS SDK, besides those in a folder `dynamodb`.
 const AWS_FILES: &[&str] = &[
     "aws.rs",
     "aws_error.rs",
@@ -68,7 +68,7 @@ impl File {
         self.path.split('/').count() - usize::from(self.name() == "mod.rs")
     }
 
-    /// The lines in which any of the words stands.
+    /// The lines that contain any of the words.
     fn lines_with<'a>(&'a self, words: &'a [&str]) -> impl Iterator<Item = String> + 'a {
         let numbered = self.code.iter().zip(1..);
         let hit = numbered.filter(|(line, _)| words.iter().any(|word| line.contains(word)));

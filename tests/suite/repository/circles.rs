@@ -1,4 +1,4 @@
-//! No two files need each other: whoever reads one can stop at what it imports.
+//! No two files need each other: a reader of one can stop at what it imports.
 //!
 //! A module and the files below it count as one thing: a parent may name its children, and they may
 //! name it.
@@ -123,7 +123,7 @@ fn reached<'a>(
     all
 }
 
-/// The modules that lie on a circle, each with those of its arrows that close one.
+/// The modules on a circle, each with those of its arrows that close one.
 fn circles(files: &[File]) -> Vec<String> {
     let arrows = arrows(files);
     let reach: BTreeMap<_, _> = arrows.keys().map(|m| (m, reached(m, &arrows))).collect();

@@ -1,4 +1,4 @@
-//! What stands beside the code: layout, documents, infrastructure.
+//! Everything beside the code: layout, documents, infrastructure.
 
 pub mod arrows;
 mod circles;

@@ -49,7 +49,7 @@ impl<'a> Operator<'a> {
         }
     }
 
-    /// Runs a command as the paragraph has it, with these values in place of its words in capitals.
+    /// Runs a command of the paragraph, with these values in place of its words in capitals.
     /// What it prints, and its exit code.
     async fn runs(&self, command: &str, values: &[(&str, &str)]) -> (String, i32) {
         let written = format!("aftercommit {command}");
@@ -85,7 +85,7 @@ impl<'a> Operator<'a> {
         told
     }
 
-    /// What `status` says is to be done, but for starting workers, which none of these has.
+    /// What `status` says to do, except for starting workers, which none of these has.
     async fn to_do(&self) -> Vec<String> {
         let (told, _) = self.run(&["status", "--json"]).await;
         let told: Value = serde_json::from_str(&told).unwrap();
@@ -140,7 +140,7 @@ async fn dead_letters_are_fixed_in_their_table_and_mailed_or_given_up() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let mails = MailServer::start(Script::default()).await;
-    // Two orders without an address, one of which is put again as it should be.
+    // Two orders without an address, one of which is written again with one.
     put_email(&shop, 1, None).await;
     put_email(&shop, 2, None).await;
     work(&shop, &mails, async || has_letters(&shop, 2).await).await;

@@ -305,7 +305,7 @@ async fn many_letters_at_once_under_one_lease_are_each_written_or_answered(
     let all: Vec<_> = (0..60)
         .map(|n| letter(&place, &format!("key-{n}"), n + 1))
         .collect();
-    // One stands open since an earlier try.
+    // One is open since an earlier attempt.
     letters.park(&all[7]).await.unwrap();
     let fence = Fence::asked(|| true);
     let write = |(n, letter)| {
@@ -465,7 +465,7 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
         let mut written = 0;
         for number in 2..20 {
             let letter = self::letter(&place, "a", number);
-            // Nobody knows how a write ended that failed: it is repeated.
+            // It is unknown how a failed write ended: it is repeated.
             let answer = loop {
                 if let Ok(answer) = letters.follow(&letter).await {
                     break answer;

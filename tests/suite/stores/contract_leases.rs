@@ -272,7 +272,7 @@ async fn a_checkpoint_is_seen_and_may_be_repeated(store: impl LeaseStore) {
     };
     assert_eq!(place.as_str(), "0017", "kept as the stream spelled it");
     assert_eq!(row.report, report());
-    // What is no longer so disappears.
+    // A report that is no longer true disappears.
     let calm = Report::default();
     let moved = store.checkpoint(&hold, &after("18"), &calm).await;
     assert_eq!(moved.unwrap(), Some(()));

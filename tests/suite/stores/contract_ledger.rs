@@ -92,7 +92,7 @@ async fn a_claim_is_written_once_and_read_as_written(ledger: impl Ledger) {
 
 async fn a_swap_that_is_repeated_answers_like_the_first(ledger: impl Ledger) {
     let key = effect();
-    // Finer than what is kept: still the same entry.
+    // More precise than stored: still the same entry.
     let claim = Entry {
         changed: at(1) + Duration::from_nanos(1_234),
         first_claimed: Some(at(1) + Duration::from_nanos(1_234)),
@@ -316,7 +316,7 @@ async fn nobody_makes_a_row_expire_sooner(server: OnServer) {
     assert_eq!(short.read(&key).await.unwrap(), Some(sent(&claim)));
     let lost = short.swap(&key, Some(1), &claimed(2)).await.unwrap();
     assert_eq!(lost, Swap::Lost(Some(sent(&claim))));
-    // Nor one that is kept for ever.
+    // Nor one that is kept forever.
     let other = effect();
     let forever = with(Duration::MAX);
     forever.swap(&other, None, &claim).await.unwrap();
@@ -375,7 +375,7 @@ async fn a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read(server: 
 }
 
 async fn what_needs_attention_is_counted_and_listed_until_it_is_resolved(server: OnServer) {
-    // Where nobody else has doubts.
+    // If no other claim is in doubt.
     let server = OnServer {
         table: format!("ledger-{:016x}", fastrand::u64(..)),
         ..server
@@ -407,7 +407,7 @@ async fn what_needs_attention_is_counted_and_listed_until_it_is_resolved(server:
     ledger.swap(&key, Some(1), &doubt).await.unwrap();
     let listed = vec![(Attention::Ambiguous, key.clone())];
     assert_eq!(needed().await, (1, 0, listed));
-    // Whoever has its record sends it again.
+    // The worker that has its record sends it again.
     let again = Entry {
         resends: true,
         revision: 3,

@@ -124,7 +124,7 @@ impl Services {
         self.heard.lock().unwrap().tries
     }
 
-    /// The calls so far but for look-ups.
+    /// The calls so far, without look-ups.
     pub fn sent(&self) -> Vec<Call> {
         let heard = self.heard.lock().unwrap();
         let sent = heard.calls.iter().filter(|(name, _)| name != "GetQueueUrl");
@@ -209,7 +209,7 @@ async fn a_topic_gets_it_too_and_what_keeps_an_order_is_told_the_order() {
     assert!(same[1] != same[2] && same[3] == same[4]);
 }
 
-/// So long a destination that is away is waited for here.
+/// How long a destination that is down is waited for here.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 #[tokio::test]
@@ -267,10 +267,8 @@ async fn a_queue_that_is_gone_stops_no_shard_and_is_told_and_counted() {
     services.heard.lock().unwrap().failing = usize::MAX;
     let stream = MemoryStream::new(1, 10);
     let (done, mut handled) = mpsc::unbounded_channel();
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
     let at = GroupTable::new(Group::default(), "stream");
     let consumer = Consumer::new(at.clone(), stream.clone(), MemoryLeases::new(), Picky(done))
         .settings(settings)

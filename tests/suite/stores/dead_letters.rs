@@ -100,7 +100,7 @@ async fn rows_that_were_removed_by_hand_are_mended() {
     assert!(!is_parked(&letters, &letter).await);
 }
 
-/// Changes one attribute of every row, as a newer build or somebody with the console might.
+/// Changes one attribute of every row, as a newer build or a person in the console might.
 async fn change_all(server: &OnServer, how: &str, name: &str, value: Option<Sdk>) {
     for row in server.rows().await {
         let update = server.server.client.update_item().table_name(&server.table);
@@ -147,7 +147,7 @@ async fn rows_of_a_newer_build_cost_their_own_key_only() {
         let text = format!("{:#}", error.unwrap());
         assert!(text.contains("format 2"), "{text}");
     }
-    // The newer build has the record in hand: a repeat is no error, and changes nothing.
+    // The newer build is processing the record: a repeat is not an error, and changes nothing.
     letters.park(&first).await.unwrap();
     assert_eq!(letters.follow(&first).await.unwrap(), Some(()));
     let shown = letters.list(&Selection::default(), None).await.unwrap();
@@ -184,7 +184,7 @@ async fn damaged_rows_cost_their_own_key_only_and_are_written_anew() {
     letters.park(&first).await.unwrap();
     assert_eq!(letters.read(id(&first)).await.unwrap(), Some(first.clone()));
 
-    // Somebody removes the mark, as the error says. The next redrive counts what is there.
+    // A person deletes the mark, as the error says. The next redrive counts the letters.
     let rows = server.rows().await;
     let mark = rows.iter().find(|row| kind(row) == "mark").unwrap();
     server.delete(mark).await;

@@ -91,7 +91,7 @@ async fn a_worker_whose_lease_was_taken_writes_no_letter(both: Both) {
     assert_eq!(letters.read(id(&follower)).await.unwrap(), None);
 }
 
-/// So many letters, each of a key of its own.
+/// This many letters, each with its own key.
 fn several(count: u64) -> Vec<Letter> {
     let place = place();
     let of = |n: u64| letter(&place, &format!("key-{n:03}"), n + 1);
@@ -112,7 +112,7 @@ async fn letters_that_wait_for_one_lease_share_transactions_and_its_fence(both: 
     let (hold, letters) = (both.hold().await, both.letters.letters());
     let fence = both.leases.leases().fence(&hold);
     let all = several(60);
-    // One stands open since an earlier try, and one would have to follow others.
+    // One is open since an earlier attempt, and one would have to follow others.
     letters.park(&all[7]).await.unwrap();
     let free = letters.write(&all[3], Coming::Behind, Some(&fence));
     let (free, written) = tokio::join!(free, write_all(&letters, &fence, &all[4..]));
@@ -222,10 +222,8 @@ async fn rejected_records_of_a_shard_go_into_the_table_several_in_a_transaction(
             created: SystemTime::now(),
         });
     }
-    let settings = Settings {
-        start: InitialPosition::TrimHorizon,
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.start = InitialPosition::TrimHorizon;
     let (at, letters) = (both.leases.place.clone(), both.letters.letters());
     let consumer = Consumer::new(at.clone(), stream, both.leases.leases(), Rejecting)
         .settings(settings)

@@ -327,7 +327,7 @@ async fn a_worker_row_whose_format_is_damaged_can_be_removed_and_its_shards_take
     assert!(server.raw(&key).await.is_some());
 }
 
-/// Each asks for the dead worker's row, and a service may refuse those that meet there.
+/// Each takes the dead worker's row, and a service may refuse writes that collide there.
 async fn takes_that_meet_at_one_dead_worker_all_get_through(server: OnServer) {
     let store = server.leases();
     let dead = worker("dead", 7);

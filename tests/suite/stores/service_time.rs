@@ -1,4 +1,4 @@
-//! The time is DynamoDB's, as its answers tell it.
+//! The time is DynamoDB's, from its answers.
 
 use std::time::{Duration, SystemTime};
 

@@ -127,7 +127,7 @@ async fn reading_goes_on_behind_a_position(server_url: &str, table: &str) {
     let batch = stream.read(&iterator).await.unwrap();
     assert_eq!(batch.records, all[3..]);
     assert!(batch.next.is_some(), "the shard is open");
-    // The one shard is nobody's child, also where the server ignores the filter.
+    // The only shard has no parent, even if the server ignores the filter.
     assert_eq!(stream.children(&shard.id).await.unwrap(), []);
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aftercommit::internal::backoff::{Backoff, RetryBudget};
 use aftercommit::internal::breaker::throttle::{Concurrency, Load, Permit, TokenBucket};
 
-/// A record on its way: which client's, and how often it was tried.
+/// A pending record: its client, and how many times it was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Record {
     client: usize,

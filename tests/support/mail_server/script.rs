@@ -38,7 +38,7 @@ pub enum Act {
     Silence,
     /// Answers the first half of what it should, then closes.
     Half,
-    /// Answers what is no SMTP.
+    /// Answers with something that is not SMTP.
     Garbage,
     /// Answers as it should, after this time.
     Late(Duration),
@@ -51,10 +51,10 @@ pub enum Act {
     Twice,
 }
 
-/// Whom a fault meets that meets one in so many.
+/// Which attempts a fault affects that affects one in so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// Connections, as where one node of several is sick.
+    /// Connections, as if one of several nodes were sick.
     Connection,
     /// Recipients whose address begins with a number; from [`Step::Rcpt`] on.
     Recipient,
@@ -125,7 +125,7 @@ impl Fault {
         }
     }
 
-    /// Only for one in so many of them.
+    /// Only for one in this many of them.
     pub fn for_one_in(self, of: usize, whose: Whose) -> Self {
         let one_in = Some((whose, of));
         Self { one_in, ..self }

@@ -72,7 +72,7 @@ impl Session<'_> {
         Some(fault)
     }
 
-    /// What is to be done wrong at this step; what is to be held was held when this returns.
+    /// The fault at this step. Held steps have been held when this returns.
     async fn act(&self, step: Step) -> Option<Act> {
         self.held(self.fault(step).map(|fault| fault.act)).await
     }

@@ -10,7 +10,7 @@ use super::script::Act;
 /// How much is read at once.
 const READ: usize = 64 * 1024;
 
-/// How a connection goes on.
+/// How a connection continues.
 pub(super) enum Next {
     On,
     StartTls,
@@ -21,7 +21,7 @@ pub(super) struct Wire<S> {
     pub(super) stream: S,
     /// What came and is not read yet.
     pub(super) peek: Vec<u8>,
-    /// Waits so long before it reads.
+    /// Waits this long before it reads.
     pub(super) pause: Duration,
 }
 
@@ -66,7 +66,7 @@ impl<S: Breakable> Wire<S> {
         said.is_ok() && self.stream.flush().await.is_ok()
     }
 
-    /// Reads a little at a time from now on, and lets little wait.
+    /// From now on reads slowly, with a small buffer.
     pub(super) fn slow_down(&mut self, pause: Duration) {
         if let Some(socket) = self.stream.tcp() {
             let _ = socket2::SockRef::from(socket).set_recv_buffer_size(READ);
@@ -89,7 +89,7 @@ impl<S: Breakable> Wire<S> {
     /// Says `line`, or does what the script has instead.
     pub(super) async fn act(&mut self, act: Option<Act>, line: &str) -> Next {
         let said = match act {
-            // Whoever was held goes on like all others.
+            // A held connection continues like all others.
             None | Some(Act::Hold) => self.say(line).await,
             Some(Act::Say(other)) => self.say(other).await && !other.starts_with("421"),
             Some(Act::Close) => false,

@@ -47,7 +47,7 @@ pub enum Fault {
 
 /// A question for children that was answered with nothing, as asked for.
 pub const NO_CHILDREN: &str = "no children";
-/// A question for children one of which was hidden.
+/// A query for children, one of which was hidden.
 pub const HIDDEN_CHILD: &str = "a hidden child";
 /// A question for children that was answered with every shard.
 pub const FILTER_IGNORED: &str = "the filter ignored";
@@ -79,7 +79,7 @@ impl Stream {
 #[derive(Debug)]
 struct Server {
     source: Source,
-    /// The table's streams, oldest first. Only the newest may be switched on.
+    /// The table's streams, oldest first. Only the newest can be enabled.
     streams: Vec<Stream>,
     /// What `ListStreams` answers beside them.
     strangers: Vec<String>,
@@ -87,7 +87,7 @@ struct Server {
     unlisted: BTreeSet<String>,
     streams_per_page: usize,
     children: Children,
-    /// So many more questions for children are answered with nothing.
+    /// How many more queries for children get an empty answer.
     empty_children: usize,
     /// Raised when all iterators expire.
     iterators_of: u32,
@@ -275,12 +275,12 @@ impl StreamsServer {
         shard.records.len() - shard.trimmed
     }
 
-    /// Ends a shard behind all that is committed; two go on, each with half of its keys.
+    /// Ends a shard after its last record. Two children continue, each with half of its keys.
     pub fn split(&self, shard: &str) -> [String; 2] {
         self.now().newest_mut().shards.split(shard)
     }
 
-    /// Ends a shard behind all that is committed; one goes on.
+    /// Ends a shard after its last record. One child continues.
     pub fn roll_over(&self, shard: &str) -> String {
         self.now().newest_mut().shards.roll_over(shard)
     }
@@ -323,17 +323,17 @@ impl StreamsServer {
         self.now().streams.retain(|stream| stream.arn != arn);
     }
 
-    /// `ListStreams` also answers the stream with this ARN, of whatever table.
+    /// `ListStreams` also returns the stream with this ARN, of any table.
     pub fn list_stranger(&self, arn: &str) {
         self.now().strangers.push(arn.to_owned());
     }
 
-    /// `ListStreams` does not answer the stream with this ARN.
+    /// `ListStreams` does not return the stream with this ARN.
     pub fn do_not_list(&self, arn: &str) {
         self.now().unlisted.insert(arn.to_owned());
     }
 
-    /// `ListStreams` answers at most so many streams at once.
+    /// `ListStreams` returns at most this many streams at once.
     pub fn streams_per_page(&self, streams: usize) {
         self.now().streams_per_page = streams;
     }
@@ -348,7 +348,7 @@ impl StreamsServer {
         self.now().newest_mut().shards.reveal();
     }
 
-    /// Expires every iterator that was given out so far.
+    /// Expires every iterator that was given out.
     pub fn expire_iterators(&self) {
         let mut server = self.now();
         server.iterators_of += 1;
@@ -375,7 +375,7 @@ impl StreamsServer {
         self.now().children = how;
     }
 
-    /// Answers the next `times` questions for children with nothing.
+    /// Answers the next `times` queries for children with an empty list.
     pub fn answer_no_children(&self, times: usize) {
         self.now().empty_children = times;
     }
@@ -387,12 +387,12 @@ impl StreamsServer {
         faults.extend(std::iter::repeat_n(fault, times));
     }
 
-    /// Lists at most so many shards in one answer (100, as the service).
+    /// Lists at most this many shards in one answer (100, as the service).
     pub fn page_size(&self, shards: usize) {
         self.now().page_size = shards;
     }
 
-    /// Returns at most so many records in one answer (1,000, as the service).
+    /// Returns at most this many records in one answer (1,000, as the service).
     pub fn batch_size(&self, records: usize) {
         self.now().batch_size = records;
     }

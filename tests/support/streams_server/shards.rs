@@ -123,13 +123,13 @@ impl Shards {
 }
 
 impl Shard {
-    /// How many records stand up to and with this sequence number.
+    /// How many records exist up to and including this sequence number.
     pub fn place_after(&self, sequence_number: u128) -> usize {
         self.records
             .partition_point(|record| number(record) <= sequence_number)
     }
 
-    /// Whether what stood behind this sequence number may be gone.
+    /// Whether records after this sequence number may be gone.
     pub fn is_trimmed_at(&self, sequence_number: u128) -> bool {
         let trimmed = self.records[..self.trimmed].last();
         trimmed.is_some_and(|last| sequence_number <= number(last))

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use aftercommit::Settings;
-use aftercommit::engine::{OnGap as Gap, Place, Timing};
+use aftercommit::engine::OnGap as Gap;
 use aftercommit::stores::leases::InitialPosition;
 use clap::{Args, ValueEnum};
 
@@ -106,34 +106,30 @@ impl FleetArgs {
         let task = here.task.as_ref();
         let of_task = || task.map(|task| task.id.clone());
         let zone_of_task = || task.and_then(|task| task.zone.clone());
-        let settings = Settings {
-            worker_id: self
-                .worker_id
-                .clone()
-                .or_else(of_task)
-                .unwrap_or_else(own_name),
-            start: match self.start {
-                Start::Latest => InitialPosition::Latest,
-                Start::TrimHorizon => InitialPosition::TrimHorizon,
-            },
-            concurrency: self.concurrency.get(),
-            memory_budget: self.memory_budget,
-            on_gap: match self.on_gap {
-                OnGap::Continue => Gap::Continue,
-                OnGap::Halt => Gap::Halt,
-            },
-            timing: Timing {
-                lease_duration: self.lease_duration,
-                heartbeat_interval: self.lease_duration / BEATS,
-                handover_timeout: self.handover_timeout,
-                ..Timing::default()
-            },
-            place: Place {
-                zone: self.zone.clone().or_else(zone_of_task),
-                status_address: here.status_address.clone(),
-            },
-            ..Settings::default()
+        let mut settings = Settings::default();
+        settings.worker_id = self
+            .worker_id
+            .clone()
+            .or_else(of_task)
+            .unwrap_or_else(own_name);
+        settings.start = match self.start {
+            Start::Latest => InitialPosition::Latest,
+            Start::TrimHorizon => InitialPosition::TrimHorizon,
         };
+        settings.concurrency = self.concurrency.get();
+        settings.memory_budget = self.memory_budget;
+        settings.on_gap = match self.on_gap {
+            OnGap::Continue => Gap::Continue,
+            OnGap::Halt => Gap::Halt,
+        };
+        settings.timing.lease_duration = self.lease_duration;
+        settings.timing.heartbeat_interval = self.lease_duration / BEATS;
+        settings.timing.handover_timeout = self.handover_timeout;
+        settings.place.zone = self.zone.clone().or_else(zone_of_task);
+        settings
+            .place
+            .status_address
+            .clone_from(&here.status_address);
         settings.validate().map_err(Fault::setting)?;
         Ok(settings)
     }

@@ -187,11 +187,9 @@ impl HandlerArgs {
                 (format!("the handler {}", http.url()), most)
             }
         };
-        let limits = Limits {
-            name: Some(name),
-            at_once: most,
-            ..Limits::default()
-        };
+        let mut limits = Limits::default();
+        limits.name = Some(name);
+        limits.at_once = most;
         Dependency::new(&limits, fastrand::Rng::new())
     }
 }

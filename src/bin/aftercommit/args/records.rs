@@ -6,7 +6,7 @@ use std::time::Duration;
 use aftercommit::Settings;
 use aftercommit::confirmation::expression::Expression;
 use aftercommit::confirmation::wanted::{Wanted, parse_time};
-use aftercommit::engine::{Identity, Timing};
+use aftercommit::engine::Identity;
 use aftercommit::filter::{Filter, Filters, HomeRegion};
 use aftercommit::internal::backoff::AttemptLimits;
 use anyhow::Context as _;
@@ -209,19 +209,13 @@ impl RecordArgs {
 
     /// The settings, with these flags applied. `longest` is the time limit of an attempt unless a flag sets
     /// another.
-    pub fn applied_to(&self, settings: Settings, longest: Duration) -> Result<Settings, Fault> {
-        let settings = Settings {
-            attempts: AttemptLimits {
-                attempts: self.max_attempts.get(),
-                age: self.max_age,
-            },
-            timing: Timing {
-                handler_timeout: self.handler_timeout.unwrap_or(longest),
-                rescue_before_trim: self.rescue_before_trim,
-                ..settings.timing
-            },
-            ..settings
+    pub fn applied_to(&self, mut settings: Settings, longest: Duration) -> Result<Settings, Fault> {
+        settings.attempts = AttemptLimits {
+            attempts: self.max_attempts.get(),
+            age: self.max_age,
         };
+        settings.timing.handler_timeout = self.handler_timeout.unwrap_or(longest);
+        settings.timing.rescue_before_trim = self.rescue_before_trim;
         settings.validate().map_err(Fault::setting)?;
         Ok(settings)
     }

@@ -200,11 +200,9 @@ pub struct MailServerArgs {
 impl MailServerArgs {
     /// The mail server as a dependency with these limits.
     pub fn dependency(&self, name: &impl std::fmt::Display) -> Dependency {
-        let limits = Limits {
-            name: Some(format!("the mail server {name}")),
-            per_second: self.mail_rate,
-            ..Limits::default()
-        };
+        let mut limits = Limits::default();
+        limits.name = Some(format!("the mail server {name}"));
+        limits.per_second = self.mail_rate;
         Dependency::new(&limits, fastrand::Rng::new())
     }
 }

@@ -26,7 +26,7 @@ use crate::args::tables::TableNames;
 use crate::fault::Fault;
 use crate::host::aws::{self, Clients, must_exist};
 use crate::render::dead_letter;
-use crate::render::explain::{Explanation, ItemPlace, Waiting, WaitsAs, events};
+use crate::render::explain::{Explanation, ItemPlace, WaitingShard, WaitsAs, events};
 use crate::render::ledger::Row;
 use crate::render::out::{json_page, moment, print_all, report};
 
@@ -71,7 +71,7 @@ struct Found {
     /// The place of the order's item, and the item as it is now.
     item: Option<(Place, Current)>,
     /// The shards in which the order may wait.
-    waits: Vec<Waiting>,
+    waits: Vec<WaitingShard>,
 }
 
 /// Prints the history of an order.
@@ -164,13 +164,13 @@ async fn id_expression(
 }
 
 /// The shards in which records wait.
-async fn waits(leases: &DynamoDbLeases) -> anyhow::Result<Vec<Waiting>> {
+async fn waits(leases: &DynamoDbLeases) -> anyhow::Result<Vec<WaitingShard>> {
     let view = leases.look(Consistency::Eventual).await?;
     let open = view.leases.into_values().filter(|row| !row.ended());
     let waiting = open.filter_map(|row| {
         let since = row.report.oldest_waiting();
         let waits = since.is_some() || row.report.last_error.is_some();
-        waits.then_some(Waiting {
+        waits.then_some(WaitingShard {
             shard: row.shard.to_string(),
             oldest_committed: since.map(moment),
             last_error: row.report.last_error,

@@ -113,14 +113,14 @@ pub async fn suppress(command: &SuppressCommand) -> Result<(), Fault> {
 
 /// An entry of the list.
 #[derive(Serialize)]
-struct Row<'a> {
+struct SuppressedRow<'a> {
     hash: &'a str,
     since: String,
     reason: &'a str,
 }
 
 fn line(one: &Suppressed, json: bool) -> anyhow::Result<String> {
-    let row = Row {
+    let row = SuppressedRow {
         hash: &one.hash,
         since: moment(one.since),
         reason: &one.reason,

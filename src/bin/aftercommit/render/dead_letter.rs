@@ -21,8 +21,8 @@ pub struct Row {
     reason: &'static str,
     open: bool,
     attempts_made: u64,
-    attempts: Vec<Attempt>,
-    deeds: Vec<Deed>,
+    attempts: Vec<ShownAttempt>,
+    deeds: Vec<ShownDeed>,
     /// The record in the form in which AWS Lambda receives records, if it was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<Value>,
@@ -30,14 +30,14 @@ pub struct Row {
 
 /// A failed attempt.
 #[derive(Debug, Serialize)]
-struct Attempt {
+struct ShownAttempt {
     at: String,
     error: String,
 }
 
 /// What an operator or a redrive did with the letter.
 #[derive(Debug, Serialize)]
-struct Deed {
+struct ShownDeed {
     at: String,
     by: String,
     what: &'static str,
@@ -47,11 +47,11 @@ struct Deed {
 impl Row {
     /// The letter without its record.
     pub fn new(letter: &Envelope) -> Self {
-        let attempts = letter.attempts.last().map(|attempt| Attempt {
+        let attempts = letter.attempts.last().map(|attempt| ShownAttempt {
             at: moment(attempt.at),
             error: attempt.error.clone(),
         });
-        let deeds = letter.deeds.iter().map(|deed| Deed {
+        let deeds = letter.deeds.iter().map(|deed| ShownDeed {
             at: moment(deed.at),
             by: deed.by.clone(),
             what: deed.what.word(),

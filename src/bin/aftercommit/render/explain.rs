@@ -14,11 +14,11 @@ use crate::render::{dead_letter, ledger};
 #[derive(Debug, Serialize)]
 pub struct Explanation {
     pub order: String,
-    pub events: Vec<Event>,
+    pub events: Vec<HistoryEvent>,
     pub ledger: Option<ledger::Row>,
     pub dead_letters: Vec<dead_letter::Row>,
     /// Shards in which the order's record may wait.
-    pub waits: Vec<Waiting>,
+    pub waits: Vec<WaitingShard>,
     /// The item as it is in its table now, as plain JSON.
     pub item: Option<Value>,
     /// The place of the item, if it is known.
@@ -30,14 +30,14 @@ pub struct Explanation {
 
 /// An event in the order's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Event {
+pub struct HistoryEvent {
     at: String,
     what: String,
 }
 
 /// A shard with waiting records.
 #[derive(Debug, Serialize)]
-pub struct Waiting {
+pub struct WaitingShard {
     pub shard: String,
     /// When the oldest waiting record was committed.
     pub oldest_committed: Option<String>,
@@ -63,11 +63,11 @@ pub enum WaitsAs {
 }
 
 /// All events, oldest first.
-pub fn events(row: Option<&ledger::Row>, letters: &[Letter]) -> Vec<Event> {
+pub fn events(row: Option<&ledger::Row>, letters: &[Letter]) -> Vec<HistoryEvent> {
     let mut events: Vec<_> = row.iter().flat_map(|row| row.events.clone()).collect();
     events.extend(letters.iter().flat_map(of_letter));
     events.sort_by_key(|event| event.0);
-    let event = |(at, what)| Event {
+    let event = |(at, what)| HistoryEvent {
         at: moment(at),
         what,
     };

@@ -31,7 +31,7 @@ pub struct Row {
     accepted: Vec<u64>,
     second_acceptances: u64,
     released: bool,
-    item: Option<Item>,
+    item: Option<ShownItem>,
     history: Vec<HistoryStep>,
     history_left_out: u64,
     pub advice: String,
@@ -42,7 +42,7 @@ pub struct Row {
 
 /// The item of the row.
 #[derive(Debug, Serialize)]
-struct Item {
+struct ShownItem {
     table: String,
     key: String,
     #[serde(skip)]
@@ -81,7 +81,7 @@ impl Row {
             accepted: entry.accepted.clone(),
             second_acceptances: entry.second_acceptances() as u64,
             released: entry.released,
-            item: entry.item.as_ref().map(|item| Item {
+            item: entry.item.as_ref().map(|item| ShownItem {
                 table: item.table.clone(),
                 key: item.key.clone(),
                 words: item.to_string(),

@@ -6,7 +6,7 @@ use serde_dynamo::Item;
 use super::{DynamoDbDeadLetters, failed, read};
 use crate::stores::dead_letter::row::{self, Body};
 use crate::stores::dead_letter::{Deed, Envelope, Letter, LetterId};
-use crate::stores::rows::expression::Expression;
+use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{RowReader, time};
 
 impl DynamoDbDeadLetters {
@@ -46,7 +46,7 @@ impl DynamoDbDeadLetters {
             return Ok(());
         };
         for n in 0..count {
-            let expire = Expression::default()
+            let expire = RowExpression::default()
                 .when("written", Some(time(letter.written)))
                 .write(vec![("expires", Some(row::expiry(deed)))]);
             self.table

@@ -11,7 +11,7 @@ use crate::stores::dead_letter::row::{self, FORMAT, ITEM};
 use crate::stores::dead_letter::{
     Coming, DeadLetters as _, Envelope, Fence, Letter, LetterId, Written,
 };
-use crate::stores::rows::expression::Expression;
+use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fence::Fenced;
 use crate::stores::rows::fields::{number, text};
 use crate::stores::rows::transaction::{Part, Transaction};
@@ -37,11 +37,13 @@ impl Coming {
     /// What a letter changes in the mark of its key.
     fn mark(self, letter: &Envelope) -> anyhow::Result<Part> {
         let mark = match self {
-            Self::First => Expression::on_readable_or_none(FORMAT)
+            Self::First => RowExpression::on_readable_or_none(FORMAT)
                 .when_none_or("letters")
                 .write(vec![("format", Some(number(FORMAT)))])
                 .fill_in(row::mark_fields(letter)?),
-            Self::Behind => Expression::on_readable(FORMAT).when_at_least("letters", number(1_u32)),
+            Self::Behind => {
+                RowExpression::on_readable(FORMAT).when_at_least("letters", number(1_u32))
+            }
         };
         let key = row::mark_key(&letter.id.at, &letter.id.key);
         Ok(Part::Update(key, mark.add("letters", 1)))
@@ -53,7 +55,7 @@ impl Coming {
 /// trusts a count of one.
 fn foreign_mark(id: &LetterId, mark: &Item) -> Part {
     let key = row::mark_key(&id.at, &id.key);
-    let there = Expression::on_any(ITEM);
+    let there = RowExpression::on_any(ITEM);
     match mark.get("letters") {
         Some(AttributeValue::N(_)) => Part::Update(key, there.add("letters", 1)),
         _ => Part::Update(key, there.add("uncounted", 1)),
@@ -84,15 +86,15 @@ impl DynamoDbDeadLetters {
             }
             for (n, piece) in pieces.iter().enumerate() {
                 let part = row::part(id, n, piece, envelope.written);
-                self.table.put(part, &Expression::default()).await?;
+                self.table.put(part, &RowExpression::default()).await?;
             }
         }
         let (mut damaged, mut mark) = (false, coming.mark(envelope)?);
         for _ in 0..TRIES {
             let open_not = if damaged {
-                Expression::unless_newer(FORMAT)
+                RowExpression::unless_newer(FORMAT)
             } else {
-                Expression::on_readable_or_none(FORMAT).when_none_or("settled")
+                RowExpression::on_readable_or_none(FORMAT).when_none_or("settled")
             };
             let fields = row::letter_fields(letter, &pieces)?;
             let parts = vec![
@@ -134,7 +136,7 @@ impl DynamoDbDeadLetters {
                 ("format", Some(number(FORMAT))),
                 ("letters", Some(number(open.max(1)))),
             ];
-            let mark = Expression::on_none(ITEM)
+            let mark = RowExpression::on_none(ITEM)
                 .write(row::mark_fields(letter)?)
                 .write(counted);
             self.table.update(row::mark_key(at, key), &mark).await?;
@@ -144,7 +146,7 @@ impl DynamoDbDeadLetters {
 
     /// How many open letters a key has, including unreadable ones.
     async fn count_open(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<u64> {
-        let of = Expression::default().when(ITEM, Some(text(row::item_of(at, key))));
+        let of = RowExpression::default().when(ITEM, Some(text(row::item_of(at, key))));
         let (mut open, mut after) = (0, None);
         loop {
             let (rows, next) = self.table.query_page(&of, COUNTED, after).await?;

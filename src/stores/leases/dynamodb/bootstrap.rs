@@ -8,7 +8,7 @@ use crate::core::group::Identity;
 use crate::stores::leases::row::{self, GROUP_ROW, ROW};
 use crate::stores::leases::{GroupRow, StreamRow, Unfit};
 use crate::stores::rows::dynamodb::Write;
-use crate::stores::rows::expression::Expression;
+use crate::stores::rows::expression::RowExpression;
 
 impl DynamoDbLeases {
     /// Writes the group's row if it is missing or malformed. Returns the row in the table.
@@ -17,7 +17,7 @@ impl DynamoDbLeases {
         let item = row::item(&self.group_table, GROUP_ROW, attributes.clone());
         let old = match self
             .table
-            .put(item.clone(), &Expression::on_none(ROW))
+            .put(item.clone(), &RowExpression::on_none(ROW))
             .await?
         {
             Write::Applied(_) => return Ok(row),

@@ -23,7 +23,7 @@ pub(super) struct TableStreams {
 
 /// The streams of a table.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundStreams {
     /// The labels, oldest first.
     pub labels: BTreeSet<Arc<str>>,
     /// Why changes that are committed now are in none of them.
@@ -42,15 +42,15 @@ impl TableStreams {
 
     /// The table's present stream, and those that the service lists: a disabled stream is listed for 24
     /// hours.
-    pub async fn find(&self, streams: &Client) -> Result<Found, SourceError> {
+    pub async fn find(&self, streams: &Client) -> Result<FoundStreams, SourceError> {
         let mut found = self.present().await?;
         found.labels.extend(self.listed(streams).await?);
         Ok(found)
     }
 
     /// The table's present stream.
-    async fn present(&self) -> Result<Found, SourceError> {
-        let mut found = Found::default();
+    async fn present(&self) -> Result<FoundStreams, SourceError> {
+        let mut found = FoundStreams::default();
         let Some(table) = self.table().await? else {
             found.trouble = Some(format!("table {} does not exist", self.name));
             return Ok(found);

@@ -1,4 +1,4 @@
-//! What stands beside the answer: the log, the home region, copies of dead letters.
+//! The log, the home Region, and copies of dead letters.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

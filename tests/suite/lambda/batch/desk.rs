@@ -1,4 +1,4 @@
-//! A handler that does as told, and batches for it.
+//! A handler with set answers, and batches for it.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -27,7 +27,7 @@ pub const LONG: Duration = Duration::from_mins(5);
 
 type Does = Box<dyn Fn(&Record, &Context) -> Result<(), Failure> + Send + Sync>;
 
-/// Remembers what it was called for, and does as told.
+/// Remembers its records, and answers as it is set to.
 pub struct Desk {
     pub calls: Mutex<Vec<(String, u32)>>,
     takes: Duration,
@@ -66,7 +66,7 @@ impl Desk {
     }
 }
 
-/// Records 1, 2, 3... of these keys, committed so long ago.
+/// Records 1, 2, 3... of these keys, committed this long ago.
 pub fn records(keys: &str, age: Duration) -> Vec<Record> {
     let numbered = keys.chars().zip(1..);
     let record = |(key, number): (char, u64)| Record {

@@ -82,7 +82,7 @@ impl Browser {
             self.port,
             body.len(),
         )?;
-        // The driver keeps the connection, whatever it is asked.
+        // The driver keeps the connection, whatever the request.
         let mut stream = BufReader::new(stream);
         let mut length = 0;
         loop {

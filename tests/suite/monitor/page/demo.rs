@@ -38,7 +38,7 @@ impl Demo {
             address.trim().to_owned()
         };
         let (page, inbox) = (address("page:"), address("inbox:"));
-        // Nobody reads on; a full pipe would stop it.
+        // Nobody reads any more; a full pipe would stop it.
         std::thread::spawn(move || lines.for_each(drop));
         Self {
             process,
@@ -102,7 +102,7 @@ fn the_demo_shows_the_mails_that_it_caught_and_ends_with_its_account() {
     browser.open(&format!("{}/1/html", demo.inbox));
     assert!(browser.text("body").contains("Thank you, Customer"));
     assert_eq!(browser.console(), Vec::<String>::new());
-    // The worker crashed and was started anew; the page is about the one that is at work now.
+    // The worker crashed and was restarted; the page is about the present one.
     let account = demo.account();
     assert_eq!(
         (&account["orders"], &account["missing"]),

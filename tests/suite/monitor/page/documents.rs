@@ -10,7 +10,7 @@ pub fn id(n: u32) -> String {
     )
 }
 
-/// A shard that somebody reads.
+/// A shard with a reader.
 pub fn shard(n: u32, parent: Option<u32>) -> Value {
     json!({
         "shard": id(n), "parent": parent.map(id), "children": [], "state": "reading",
@@ -137,7 +137,7 @@ pub fn empty() -> Value {
     document
 }
 
-/// Shards enough: so many have ended, each with one child.
+/// Many shards: this many have ended, each with one child.
 pub fn many(ended_ones: u32, living: u32) -> Value {
     let mut document = well();
     let parent = |n| (n > living).then(|| n - living);

@@ -72,7 +72,7 @@ impl Site {
         }
     }
 
-    /// What is answered from now on.
+    /// The answer from now on.
     pub fn set(&self, document: Option<Value>) {
         *self.document.lock().unwrap() = document;
     }
@@ -81,7 +81,7 @@ impl Site {
 async fn status(State(document): State<Document>) -> Response {
     match &*document.lock().unwrap() {
         Some(document) => {
-            // When it was told: as soon as its rows were read, unless it says otherwise.
+            // When it was answered: right after its rows were read, unless it says otherwise.
             let date = document.get("told").unwrap_or(&document["at"]);
             let headers = [
                 (header::CONTENT_TYPE, "application/json"),

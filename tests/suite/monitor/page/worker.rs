@@ -37,7 +37,7 @@ async fn a_worker_at_work_is_seen_through_its_own_server() {
     browser.wait("document.querySelector('h1').innerText === 'Needs attention'");
     assert!(browser.text("#advice").contains("aftercommit dead-letters"));
     assert!(browser.text("#process").starts_with("one"));
-    // The totals are of the work before it: it may not have taken the shard yet.
+    // The totals are from the work before it: it may not have taken the shard yet.
     browser
         .wait("document.querySelector('[aria-label=Shards] tbody').innerText.includes('reading')");
     let shards = rows(&browser, "Shards");

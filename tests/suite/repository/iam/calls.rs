@@ -133,7 +133,7 @@ pub fn functions(file: &str) -> BTreeMap<String, String> {
     all
 }
 
-/// The files that may make calls: those that see the SDK, and those that hold its clients.
+/// The files that may make calls: those that import the SDK, and those that hold its clients.
 pub fn sources() -> Vec<String> {
     let mut files = Vec::new();
     walk(

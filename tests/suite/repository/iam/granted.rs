@@ -4,7 +4,7 @@ use super::{Permissions, read};
 
 /// A statement of a policy document.
 pub struct Statement {
-    /// The document that it stands in.
+    /// The document that contains it.
     pub document: String,
     pub sid: String,
     pub actions: Vec<String>,
@@ -67,7 +67,7 @@ pub fn statements(text: &str) -> Vec<Statement> {
             }
         }
     }
-    // Who may take on a role is no permission of the role's.
+    // Who can assume a role is not a permission of the role.
     all.retain(|one| !one.resources.is_empty());
     all
 }

@@ -246,7 +246,7 @@ pub fn by(role: impl Fn(&Source) -> &'static [&'static str]) -> Permissions {
         .collect()
 }
 
-/// Functions that make calls and are in nobody's list, or files with calls that are in no list.
+/// Functions that make calls and are in no list, or files with calls that are in no list.
 pub fn nobodys() -> Vec<String> {
     let mut forgotten = Vec::new();
     for file in calls::sources() {

@@ -185,12 +185,10 @@ fn how(
     rng: &mut fastrand::Rng,
 ) -> Result<How, Fault> {
     let incarnation = format!("redrive-{}/{:016x}", std::process::id(), rng.u64(..));
-    let how = How {
-        parallel: args.concurrency.get(),
-        dependency: args.means.dependency(means),
-        handler_timeout: args.means.longest_attempt(),
-        ..How::new(&args.doing.by(), &incarnation, clock)
-    };
+    let mut how = How::new(&args.doing.by(), &incarnation, clock);
+    how.parallel = args.concurrency.get();
+    how.dependency = args.means.dependency(means);
+    how.handler_timeout = args.means.longest_attempt();
     let shutdown = signals::shutdown().context("cannot install signal handlers")?;
     let stop = how.stop.clone();
     tokio::spawn(async move {
