@@ -17,14 +17,13 @@ use sha2::{Digest as _, Sha256};
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
-/// The headers that are signed if a mail has them. `From` is listed twice, so that nobody can add
-/// another.
+/// The headers that are signed if a mail has them.
 ///
 /// Source: [RFC 6376, 5.4](https://www.rfc-editor.org/rfc/rfc6376#section-5.4).
 const SIGNED: [&str; 11] = [
     "from",
-    "from",
     "to",
+    "cc",
     "reply-to",
     "subject",
     "date",
@@ -35,8 +34,24 @@ const SIGNED: [&str; 11] = [
     "auto-submitted",
 ];
 
+/// The headers that a reader sees or that decide what it shows. Each is named once more than the email has
+/// it, so that adding another one breaks the signature.
+///
+/// Source: [RFC 6376, 8.15](https://www.rfc-editor.org/rfc/rfc6376#section-8.15).
+const SEALED: [&str; 7] = [
+    "from",
+    "to",
+    "cc",
+    "reply-to",
+    "subject",
+    "date",
+    "content-type",
+];
+
 /// How many characters of the signature are on a line.
 const LINE: usize = 70;
+/// So many header names on a line.
+const NAMES: usize = 6;
 
 /// Why mails cannot be signed.
 #[derive(Debug, thiserror::Error)]
@@ -110,20 +125,16 @@ impl Dkim {
         let mut names = Vec::new();
         let mut signed = String::new();
         for name in SIGNED {
-            let times = names.iter().filter(|seen| *seen == &name).count();
-            let found = headers
-                .iter()
-                .filter(|(header, _)| header == name)
-                .nth(times);
-            match found {
-                Some((_, value)) => {
-                    signed.extend([name, ":", value, "\r\n"]);
-                    names.push(name);
-                }
-                None if times > 0 => names.push(name),
-                None => {}
+            for (_, value) in headers.iter().filter(|(header, _)| header == name) {
+                signed.extend([name, ":", value, "\r\n"]);
+                names.push(name);
+            }
+            if SEALED.contains(&name) {
+                names.push(name);
             }
         }
+        let lines: Vec<_> = names.chunks(NAMES).map(|names| names.join(":")).collect();
+        let names = lines.join(":\r\n ");
         let since = date.duration_since(SystemTime::UNIX_EPOCH)?;
         let hash = BASE64_STANDARD.encode(Sha256::digest(relaxed_body(body)));
         let unsigned = format!(
@@ -132,7 +143,7 @@ impl Dkim {
             self.domain,
             self.selector,
             since.as_secs(),
-            names.join(":"),
+            names,
         );
         signed.extend(["dkim-signature:", &relaxed_value(&unsigned)]);
         let signature = BASE64_STANDARD.encode(self.key.sign(signed.as_bytes())?);

@@ -14,6 +14,7 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Expression as Compiled, UndefinedBehavior};
 use serde_dynamo::{AttributeValue, Item};
 
+use super::date::date;
 use super::money::{Amount, Unit, money};
 use super::text::clean_line;
 use super::values::plain_map;
@@ -36,6 +37,7 @@ pub(super) fn add_filters(environment: &mut Environment<'static>) {
     environment.add_filter("decimal", |value: &Value| amount(value, Unit::Major));
     environment.add_filter("minor", |value: &Value| amount(value, Unit::Minor));
     environment.add_filter("money", money);
+    environment.add_filter("date", date);
 }
 
 /// `19.99|decimal` is an amount in the currency's major unit, `1999|minor` in its minor unit. An

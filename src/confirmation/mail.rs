@@ -124,6 +124,7 @@ pub struct Letterhead {
     templates: Templates,
     from: Mailbox,
     reply_to: Option<Mailbox>,
+    bounces_to: Address,
     idempotency_header: Option<HeaderName>,
     dkim: Option<Dkim>,
     shop: Shop,
@@ -139,12 +140,13 @@ impl fmt::Debug for Letterhead {
 }
 
 impl Letterhead {
-    /// Writes as `from`, which is also the envelope's sender and so gets bounces.
+    /// Writes as `from`. Bounces go there too.
     pub fn new(templates: Templates, from: Mailbox) -> Self {
         let from = address::mailbox(from.name.as_deref(), from.email);
         Self {
             shop: Shop::new(&from, None),
             templates,
+            bounces_to: from.email.clone(),
             from,
             reply_to: None,
             idempotency_header: None,
@@ -158,6 +160,14 @@ impl Letterhead {
         let mailbox = address::mailbox(mailbox.name.as_deref(), mailbox.email);
         self.shop = Shop::new(&self.from, Some(&mailbox));
         self.reply_to = Some(mailbox);
+        self
+    }
+
+    /// Bounces go there instead of to the sender: it is the envelope's sender, and the domain of the
+    /// `Message-ID` is its own.
+    #[must_use]
+    pub fn bounces_to(mut self, address: Address) -> Self {
+        self.bounces_to = address;
         self
     }
 
@@ -220,8 +230,9 @@ impl Letterhead {
         );
         let content = self.content(order)?;
         let hash = message_id_local(&frozen.key);
-        let message_id = message_id(&frozen.key, self.from.email.domain());
-        let envelope = Envelope::new(Some(self.from.email.clone()), vec![order.email.clone()])?;
+        let bounces_to = order.bounces_to.as_ref().unwrap_or(&self.bounces_to);
+        let message_id = message_id(&frozen.key, bounces_to.domain());
+        let envelope = Envelope::new(Some(bounces_to.clone()), vec![order.email.clone()])?;
         let mut message = Message::builder()
             .from(self.from.clone())
             .to(address::mailbox(order.name.as_deref(), order.email.clone()))

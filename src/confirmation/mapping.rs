@@ -171,6 +171,9 @@ impl Mapping {
         let language = language.filter(|tag| is_language(tag)).map(str::to_owned);
         let reply_to = reply_to.as_ref().and_then(Value::as_str);
         let reply_to = reply_to.and_then(|text| reply_address(text, self.domains));
+        let bounces_to = reader.optional(Setting::BouncesTo, &mut unreadable);
+        let bounces_to = bounces_to.as_ref().and_then(Value::as_str);
+        let bounces_to = bounces_to.and_then(|text| parse_address(text, self.domains).ok());
         Ok(Order {
             id,
             email,
@@ -181,6 +184,7 @@ impl Mapping {
             lines_left_out: lines.1,
             language,
             reply_to,
+            bounces_to,
             unreadable,
             item: Some(item.clone()),
         })

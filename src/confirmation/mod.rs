@@ -9,7 +9,8 @@
 //! is made from, how it is sent, and what the mail server's answers mean.
 
 pub mod address;
-pub mod decimal;
+pub mod date;
+mod decimal;
 pub mod dkim;
 pub mod dynamodb;
 pub mod expression;

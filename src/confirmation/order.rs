@@ -58,6 +58,8 @@ pub struct Order {
     pub language: Option<String>,
     /// Where the customer's reply goes, if not to the general reply address.
     pub reply_to: Option<Mailbox>,
+    /// Where a bounce of this order's email goes, if not where all bounces go.
+    pub bounces_to: Option<Address>,
     /// Why values could not be read, for templates that need them.
     pub unreadable: Vec<OrderError>,
     pub(super) item: Option<Item>,
@@ -93,6 +95,7 @@ impl Order {
             lines_left_out: 0,
             language: None,
             reply_to: None,
+            bounces_to: None,
             unreadable: Vec::new(),
             item: None,
         }

@@ -25,11 +25,13 @@ pub enum Setting {
     Language,
     /// Where the customer's reply goes.
     ReplyTo,
+    /// Where a bounce goes.
+    BouncesTo,
 }
 
 impl Setting {
     /// All settings.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Id,
         Self::Email,
         Self::Name,
@@ -41,6 +43,7 @@ impl Setting {
         Self::LinePrice,
         Self::Language,
         Self::ReplyTo,
+        Self::BouncesTo,
     ];
 
     /// Its name, in flags and in files.
@@ -57,6 +60,7 @@ impl Setting {
             Self::LinePrice => "line-price",
             Self::Language => "language",
             Self::ReplyTo => "order-reply-to",
+            Self::BouncesTo => "order-bounces-to",
         }
     }
 
@@ -73,7 +77,7 @@ impl Setting {
             Self::LineQuantity => "quantity",
             Self::LinePrice => "unit_price|minor",
             Self::Language => "language",
-            Self::ReplyTo => "none",
+            Self::ReplyTo | Self::BouncesTo => "none",
         }
     }
 }

@@ -41,7 +41,8 @@ const BODY_BYTES: usize = 512 * 1024;
 /// `currency`, `language`, `lines` with `name`, `quantity`, `unit_price`, `price`, and `more_lines`,
 /// the number of lines that are not listed), `item` (the item from the table) and `shop` (`name`,
 /// `email`). `order.shipping|money` shows an attribute of your own as an amount in the order's
-/// currency, from minor units; use `order.shipping|decimal|money` for `4.90`. `body.html` is escaped
+/// currency, from minor units; use `order.shipping|decimal|money` for `4.90`.
+/// `order.placed_at|date("%d.%m.%Y", tz="Europe/Berlin")` shows a date. `body.html` is escaped
 /// automatically. Printing an undefined value is an error; testing for it (`{% if order.coupon %}`) is
 /// not. Line breaks after a `{% block %}`, and spaces before one, are not part of the text.
 pub struct Templates {
@@ -183,7 +184,7 @@ impl Templates {
         match setting {
             Setting::Currency => names("currency") || names("total"),
             Setting::Language => names("language") || self.bodies().any(is_localized),
-            Setting::ReplyTo => true,
+            Setting::ReplyTo | Setting::BouncesTo => true,
             setting => names(setting.name()),
         }
     }

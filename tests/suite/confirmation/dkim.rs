@@ -189,6 +189,27 @@ fn a_signed_mail_verifies_and_a_changed_one_does_not() {
 }
 
 #[test]
+fn a_header_that_a_reader_sees_cannot_be_added_to_a_signed_mail() {
+    let (private, public) = &keys()[1];
+    let mail = mail(&letterhead(private), "o1");
+    let text = String::from_utf8(mail.bytes).unwrap();
+    for name in [
+        "From",
+        "To",
+        "Cc",
+        "Reply-To",
+        "Subject",
+        "Date",
+        "Content-Type",
+    ] {
+        // A verifier takes the last of a name, a reader often shows the first.
+        let (own, rest) = text.split_once("\r\nFrom: ").unwrap();
+        let added = format!("{own}\r\n{name}: another\r\nFrom: {rest}");
+        assert!(verify(&added, public).is_err(), "{name}");
+    }
+}
+
+#[test]
 fn the_same_mail_bears_the_same_signature() {
     for (private, _) in keys() {
         let once = mail(&letterhead(private), "o1");

@@ -143,6 +143,21 @@ fn a_header_says_what_was_frozen_and_who_writes() {
 }
 
 #[test]
+fn bounces_go_to_their_own_address_and_the_readers_still_see_the_sender() {
+    let bounces = "bounces@mail.example.com".parse().unwrap();
+    let letterhead = letterhead().bounces_to(bounces);
+    let mail = mail(&letterhead, &full_order());
+    let sender = |mail: &Mail| mail.envelope.from().unwrap().to_string();
+    assert_eq!(sender(&mail), "bounces@mail.example.com");
+    assert!(header(&mail, "From").contains("orders@xn--bcher-kva.example"));
+    assert!(mail.message_id.ends_with("@mail.example.com>"));
+    let mut order = mapping().order(&full_order()).unwrap();
+    order.bounces_to = Some("seller@example.com".parse().unwrap());
+    let mail = letterhead.render(&order, &frozen("1042")).unwrap();
+    assert_eq!(sender(&mail), "seller@example.com");
+}
+
+#[test]
 fn the_idempotency_header_carries_the_effect_key_or_its_hash() {
     let letterhead = letterhead().idempotency_header("X-Key").unwrap();
     let key = |id| header(&mail(&letterhead, &item(&[("id", s(id))])), "X-Key");

@@ -140,6 +140,7 @@ fn a_table_of_any_shape_is_mapped_by_expressions() {
             ]))]),
         ),
         ("seller", s("seller@example.com")),
+        ("bounces", s("bounces@example.com")),
     ]));
     let order = mapped(
         &item,
@@ -155,6 +156,7 @@ fn a_table_of_any_shape_is_mapped_by_expressions() {
             (Setting::LinePrice, "price|decimal"),
             (Setting::Language, "lang"),
             (Setting::ReplyTo, "seller"),
+            (Setting::BouncesTo, "bounces"),
         ],
     );
     assert_eq!(order.id, "1042");
@@ -166,6 +168,8 @@ fn a_table_of_any_shape_is_mapped_by_expressions() {
         order.reply_to.unwrap().email.to_string(),
         "seller@example.com"
     );
+    let bounces_to = order.bounces_to.unwrap().to_string();
+    assert_eq!(bounces_to, "bounces@example.com");
     assert!(order.unreadable.is_empty());
 }
 

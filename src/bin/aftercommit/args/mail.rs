@@ -38,6 +38,14 @@ impl MailArgs {
 
     /// The sender of these emails. It does not connect to a mail server yet.
     pub async fn transport(&self) -> Result<Transport, Fault> {
+        if self.smtp.mail == Way::Ses
+            && (self.letter.bounces_to.is_some() || self.fields.sets_bounces())
+        {
+            return Err(Fault::wrong(
+                "--bounces-to and --order-bounces-to cannot be used with --mail ses: Amazon SES receives \
+                 the bounces itself. Name where it reports them with --ses-configuration-set",
+            ));
+        }
         self.smtp.transport(&self.letter).await
     }
 }
@@ -46,12 +54,15 @@ impl MailArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Mail")]
 pub struct LetterArgs {
-    /// Sender, such as "Shop <orders@example.com>"; bounces go there too
+    /// Sender, such as "Shop <orders@example.com>"
     #[arg(long, value_name = "MAILBOX", env = "AFTERCOMMIT_MAIL_FROM", value_parser = parse_mailbox)]
     mail_from: Option<Mailbox>,
     /// Reply-To of the emails [default: the sender]
     #[arg(long, value_name = "MAILBOX", env = "AFTERCOMMIT_REPLY_TO", value_parser = parse_mailbox)]
     reply_to: Option<Mailbox>,
+    /// Address to which bounces go (the envelope's sender) [default: the sender's]
+    #[arg(long, value_name = "ADDRESS", env = "AFTERCOMMIT_BOUNCES_TO", value_parser = parse_mailbox)]
+    bounces_to: Option<Mailbox>,
     /// Directory with subject.txt, body.txt or body.html (Jinja) that replace the built-in templates
     #[arg(long, value_name = "DIR", env = "AFTERCOMMIT_TEMPLATE_DIR")]
     template_dir: Option<PathBuf>,
@@ -121,6 +132,9 @@ impl LetterArgs {
         let mut letterhead = Letterhead::new(templates, from);
         if let Some(mailbox) = &self.reply_to {
             letterhead = letterhead.reply_to(mailbox.clone());
+        }
+        if let Some(mailbox) = &self.bounces_to {
+            letterhead = letterhead.bounces_to(mailbox.email.clone());
         }
         if let Some(dkim) = self.dkim(&domain)? {
             letterhead = letterhead.signed(dkim);

@@ -54,6 +54,10 @@ pub struct OrderArgs {
     /// Reply-To of this order's email, such as seller.email [default: --reply-to]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ORDER_REPLY_TO")]
     order_reply_to: Option<String>,
+    /// Address to which a bounce of this order's email goes, such as seller.bounces
+    /// [default: --bounces-to]
+    #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ORDER_BOUNCES_TO")]
+    order_bounces_to: Option<String>,
     /// Allow domains without a dot, such as localhost
     #[arg(long, env = "AFTERCOMMIT_ALLOW_DOTLESS_DOMAINS")]
     allow_dotless_domains: bool,
@@ -73,7 +77,13 @@ impl OrderArgs {
             Setting::LinePrice => self.line_price.as_ref(),
             Setting::Language => self.language.as_ref(),
             Setting::ReplyTo => self.order_reply_to.as_ref(),
+            Setting::BouncesTo => self.order_bounces_to.as_ref(),
         }
+    }
+
+    /// Whether an order says where its bounces go.
+    pub fn sets_bounces(&self) -> bool {
+        self.order_bounces_to.is_some()
     }
 
     /// The expressions of --map.
