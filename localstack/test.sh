@@ -159,11 +159,11 @@ case " $* " in
 esac
 # The simulation runs thousands of fleets, so it is compiled with optimisation (profile `sim`).
 if cargo nextest --version >/dev/null 2>&1; then
-    run cargo nextest run --all-features --lib --bins --test suite --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers:: --skip real_runtime:: --skip monitor::page::
+    run cargo nextest run --all-features --lib --bins --test suite --config-file .ci/nextest.toml --run-ignored all "$@" "${dashes[@]}" --skip real_servers:: --skip real_runtime:: --skip languages:: --skip monitor::page::
     run cargo nextest run --cargo-profile sim --test simulation --config-file .ci/nextest.toml --no-tests pass "$@"
 else
     # Without the documentation's tests, where `ignore` means "does not compile".
-    run cargo test --all-features --lib --bins --test suite "$@" "${dashes[@]}" --include-ignored --skip real_servers:: --skip real_runtime:: --skip monitor::page:: --skip fleet::storm::
+    run cargo test --all-features --lib --bins --test suite "$@" "${dashes[@]}" --include-ignored --skip real_servers:: --skip real_runtime:: --skip languages:: --skip monitor::page:: --skip fleet::storm::
     # What is timed has the machine for itself.
     run cargo test --all-features --test suite -- --include-ignored --test-threads 1 fleet::storm::
     run cargo test --profile sim --test simulation "$@"

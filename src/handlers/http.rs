@@ -9,15 +9,15 @@
 //! | `Aftercommit-Sequence-Number` | the change's place in its shard |
 //! | `Aftercommit-Attempt` | the number of this attempt, from 1 |
 //! | `Aftercommit-Deadline` | when the worker stops waiting for the answer, in milliseconds since 1970 |
-//! | `Aftercommit-Epoch` | [`Context::epoch`], where there is a lease |
+//! | `Aftercommit-Epoch` | the epoch of the lease, where there is a lease |
 //! | `traceparent` | the item's attribute of that name, where it is valid |
-//! | `webhook-id`, `webhook-timestamp`, `webhook-signature` | the signature, where a [`WebhookSecret`] is set |
+//! | `webhook-id`, `webhook-timestamp`, `webhook-signature` | the signature, where a secret is set |
 //!
 //! What the answer means:
 //!
 //! | Answer | Meaning |
 //! |---|---|
-//! | 2xx | done, unless the body is JSON with a non-empty `batchItemFailures`, or with an `errorMessage` or `errorType` as a function that failed answers: then [`Failure::Retry`] |
+//! | 2xx | done, unless the body is JSON with a non-empty `batchItemFailures`, or with an `errorMessage` or `errorType`, as a function that failed answers: then [`Failure::Retry`] |
 //! | 400, 410, 422 | [`Failure::Reject`], with the body as the reason |
 //! | 409, 425 | [`Failure::Busy`]: again after `Retry-After` (in seconds, at most a minute) |
 //! | 429 | [`Failure::Overloaded`]; no call is made before `Retry-After` (in seconds, at most a minute) |
@@ -37,7 +37,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGE
 use hyper::{HeaderMap, Method, Request};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use self::answer::HandlerAnswer;
 use self::body::Body;
@@ -222,7 +222,7 @@ impl HttpHandler {
 
 impl RecordHandler for HttpHandler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        self.quiet.over().await;
+        self.quiet.over()?;
         let request = self.request(record, context)?;
         let answer = self.ask(request).await?;
         let outcome = answer.outcome(self.settings.url.is_emulator());
@@ -246,11 +246,15 @@ impl fmt::Debug for HttpHandler {
 struct Quiet(Mutex<Option<Instant>>);
 
 impl Quiet {
-    async fn over(&self) {
+    /// Refuses a call that comes too early. Waiting here would use up the attempt's time.
+    fn over(&self) -> Result<(), Failure> {
         let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(until) = until {
-            sleep_until(until).await;
+        if until.is_some_and(|until| Instant::now() < until) {
+            return Err(Failure::overloaded(
+                "not called, because the handler has asked for fewer calls and its Retry-After is not over",
+            ));
         }
+        Ok(())
     }
 
     fn keep(&self, wait: Duration) {

@@ -87,6 +87,8 @@ async fn hand_out(State(server): State<Arc<Server>>) -> Response {
     let ends = ends.duration_since(SystemTime::UNIX_EPOCH);
     let arn = "arn:aws:lambda:eu-central-1:123456789012:function:confirm".to_owned();
     let headers = [
+        // Clients read an event of another type as text.
+        ("content-type", "application/json".to_owned()),
         ("lambda-runtime-aws-request-id", id),
         (
             "lambda-runtime-deadline-ms",

@@ -76,7 +76,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Follow a table and send one email per order, until stopped
+    /// Follow a table and send one email per order, or call a handler of yours, until stopped
     #[command(after_long_help = run::EXAMPLES)]
     Run(Box<RunArgs>),
     /// Show how the fleet is doing, and what to do next

@@ -3,5 +3,7 @@
 mod answers;
 mod command;
 mod function;
+#[cfg(feature = "lambda")]
+mod languages;
 mod outage;
 mod requests;

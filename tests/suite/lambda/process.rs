@@ -1,5 +1,6 @@
 //! The command as an AWS Lambda function: the real process, against the runtime API.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use tokio::process::{Child, Command};
 
 use crate::cli::start::{complaint, on_shop};
 use crate::support::embedded::Embedded;
+use crate::support::handler_server::{HandlerServer, answer};
 use crate::support::lambda_events::{event, records};
 use crate::support::letters::listed;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::runtime_api::RuntimeApi;
-use crate::support::shop::{Shop, address, specify_stream};
+use crate::support::shop::{Shop, address, id, specify_stream};
 
 /// Long enough for everything.
 const LONG: Duration = Duration::from_mins(1);
@@ -276,6 +278,47 @@ async fn a_function_whose_settings_are_wrong_says_so_in_one_line_and_ends() {
         let complaint = complaint(&output.unwrap());
         assert!(complaint.contains(told), "{complaint}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_over_http_takes_the_place_of_the_confirmation_here_too() {
+    let handler = HandlerServer::start(|posted| {
+        let number = posted.header("aftercommit-sequence-number").unwrap();
+        // The last of them is not done yet.
+        let failed = posted.body().to_string().contains(&id(2));
+        let failed = failed.then(|| json!({"itemIdentifier": number}));
+        let body = json!({"batchItemFailures": failed.into_iter().collect::<Vec<_>>()});
+        answer(200, "", &body.to_string())
+    })
+    .await;
+    let url = handler.url("/");
+    let stage = Stage::open(&[("AFTERCOMMIT_HANDLER", &url)]).await;
+    stage.shop.place(0..3).await;
+    let event = stage.event().await;
+    let third = (0..3).find(|n| event["Records"][n].to_string().contains(&id(2)));
+    let reported = stage.invoke(&event, Duration::from_secs(15)).await;
+    assert_eq!(reported, Ok(failed(number(&event, third.unwrap()))));
+    let posted: BTreeSet<_> = handler
+        .seen()
+        .iter()
+        .map(|one| one.body().to_string())
+        .collect();
+    assert_eq!(posted.len(), 3);
+    assert_eq!(stage.mails.count(), 0);
+}
+
+#[tokio::test]
+async fn a_function_starts_no_other_function() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let mails = MailServer::start(Script::default()).await;
+    let mut function = function(&shop, &mails, "127.0.0.1:1");
+    function.env("AFTERCOMMIT_HANDLER_COMMAND", "true");
+    let told = complaint(&function.output().await.unwrap());
+    assert!(
+        told.contains("--handler-command starts a Lambda function outside of Lambda"),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,6 +42,24 @@ async fn the_real_table_in_the_readme_becomes_the_mail_that_is_shown() {
     assert_eq!(shown, block("text"), "{told}");
 }
 
+/// Rows of tables, without the links and paths of a module's page.
+fn rows(text: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.trim_start_matches("//! "));
+    let rows = lines.filter(|line| line.starts_with("| "));
+    rows.map(|row| row.replace(['[', ']'], "").replace("Failure::", ""))
+        .collect()
+}
+
+#[test]
+fn what_a_handler_gets_and_what_it_may_answer_is_the_same_in_the_guide_and_beside_the_code() {
+    let guide = rows(&read("docs/handlers.md"));
+    let code = rows(&read("src/handlers/http.rs"));
+    assert!(code.len() > 14, "{code:?}");
+    for row in code {
+        assert!(guide.contains(&row), "docs/handlers.md lacks {row}");
+    }
+}
+
 /// The pages that people read: at the top, and in docs/.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
