@@ -68,12 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn working_off_what_piled_up_is_none() {
+    fn working_off_a_backlog_is_not_overload() {
         assert_eq!(overloaded_at(|second| Some(10_000 - second)), None);
     }
 
     #[test]
-    fn a_moment_in_which_nothing_waits_begins_it_anew() {
+    fn a_moment_in_which_nothing_waits_restarts_it() {
         let lag = |second| (second % 50 != 0).then_some(second);
         assert_eq!(overloaded_at(lag), None);
     }

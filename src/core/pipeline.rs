@@ -368,12 +368,10 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         self.watermark.is_empty()
     }
 
-    /// How many records are running.
     pub fn in_hand(&self) -> usize {
         self.queues.running()
     }
 
-    /// How many records wait.
     pub fn waiting(&self) -> usize {
         self.queues.len() - self.queues.running()
     }

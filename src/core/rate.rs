@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_steady_load_is_told_by_the_minute_and_fades_when_it_ends() {
+    fn a_steady_load_is_reported_by_the_minute_and_fades_when_it_ends() {
         let mut rate = Rate::default();
         for second in 0..600 {
             rate.add(Duration::from_secs(second), 50);

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_fleet_redrives_by_itself_is_counted_apart() {
+    fn letters_that_a_fleet_redrives_itself_are_counted_apart() {
         let reasons = [
             Some(Reason::Rejected),
             Some(Reason::Rescued),

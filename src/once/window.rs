@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_doubt_what_was_in_hand_goes_back_and_one_goes_at_a_time() {
+    async fn after_a_doubt_waiting_mails_go_back_and_one_goes_at_a_time() {
         let window = Window::new(8);
         let in_hand = window.begin().unwrap();
         next(&window).await.unwrap().end(Ending::Doubt);

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_service_tells_the_time_and_the_monotonic_clock_what_has_passed_since() {
+    async fn the_service_gives_the_time_and_the_monotonic_clock_what_has_passed_since() {
         let time = ServiceTime::default();
         assert_eq!(time.now(), None);
         assert_eq!(time.or(Clock::new(|| at(7))).now(), at(7));

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_no_reply() {
+    fn garbage_is_not_a_reply() {
         for bytes in [
             "hello\r\n",
             "2x0 ok\r\n",

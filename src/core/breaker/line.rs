@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_came_first_is_first_and_who_leaves_makes_room() {
+    fn the_first_to_come_is_first_and_leaving_makes_room() {
         let mut line = Line::default();
         assert!(line.is_turn_of(None, 1) && !line.is_turn_of(None, 0));
         let [a, b, c] = [line.join(), line.join(), line.join()];

@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_turned_away_only_where_most_are_refused_and_not_for_ever() {
+    fn calls_are_turned_away_only_where_most_are_refused_and_not_forever() {
         let mut it = Rejection::default();
         let mut rng = fastrand::Rng::with_seed(1);
         for n in 0..1000 {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod items;
+
 use super::*;
 
 pub(super) fn at(seconds: u64) -> SystemTime {
@@ -94,7 +96,7 @@ fn a_claim_that_was_applied_late_is_taken_back_by_its_own_claimant_only() {
 }
 
 #[test]
-fn a_doubt_about_a_claim_of_mine_that_never_began_is_none() {
+fn a_claim_of_mine_that_never_began_is_not_in_doubt() {
     let doubt = then(&claimed_by(None, 1), &lost(1));
     let mut mine = ask(2, OnAmbiguous::Park);
     assert_eq!(claim(Some(&doubt), &mine, Liveness::Dead), Verdict::Parked);
@@ -106,7 +108,7 @@ fn a_doubt_about_a_claim_of_mine_that_never_began_is_none() {
 }
 
 #[test]
-fn a_doubt_that_turns_out_to_be_no_mail_stays_in_sight_for_its_record_may_be_settled() {
+fn a_doubt_that_turns_out_not_to_be_a_mail_stays_in_sight() {
     let doubt = then(&claimed_by(None, 1), &lost(1));
     let known = then(&doubt, &deferred(1));
     assert_eq!((known.state, known.doubtful.len()), (State::Ambiguous, 0));
@@ -136,7 +138,7 @@ fn park_never_sends_twice() {
 }
 
 #[test]
-fn a_doubtful_mail_is_repeated_as_it_was_kept_and_else_rewritten_which_the_history_tells() {
+fn a_doubtful_mail_is_repeated_as_it_was_kept_and_else_rewritten_as_the_history_shows() {
     let changed = |kept| Ask {
         digest: Some("another".into()),
         kept,
@@ -179,91 +181,8 @@ fn a_doubtful_mail_is_repeated_as_it_was_kept_and_else_rewritten_which_the_histo
     assert!(!rewritten(&again));
 }
 
-fn item(table: &str, key: &str, recipient: &str) -> ItemRef {
-    ItemRef {
-        table: table.into(),
-        key: key.into(),
-        recipient: Some(recipient.into()),
-    }
-}
-
 #[test]
-fn another_item_under_one_effect_key_is_neither_sent_nor_taken_for_sent() {
-    let of = |nonce, item| Ask {
-        item: Some(item),
-        ..ask(nonce, OnAmbiguous::Resend)
-    };
-    let first = item("orders", "1", "ann");
-    let Verdict::Claim(claimed) = claim(None, &of(1, first.clone()), Liveness::Dead) else {
-        panic!("a new effect can be claimed");
-    };
-    let rows = [
-        claimed.clone(),
-        then(&claimed, &accepted(1)),
-        then(&claimed, &deferred(1)),
-        then(&claimed, &refused(1)),
-        then(&claimed, &lost(1)),
-    ];
-    for row in &rows {
-        let state = row.state;
-        let verdict = |item| claim(Some(row), &of(2, item), Liveness::Dead);
-        for other in [item("orders", "2", "ann"), item("archive", "1", "bob")] {
-            assert_eq!(verdict(other), Verdict::Collision(first.clone()), "{state}");
-        }
-        // A later image of the item, with another recipient; and the item in another table.
-        for same in [item("orders", "1", "bob"), item("archive", "1", "ann")] {
-            assert!(!matches!(verdict(same), Verdict::Collision(_)), "{state}");
-        }
-    }
-}
-
-#[test]
-fn a_row_without_an_item_takes_the_first_one_that_comes() {
-    let retry = then(&claimed_by(None, 1), &deferred(1));
-    let later = Ask {
-        item: Some(item("orders", "1", "ann")),
-        ..ask(2, OnAmbiguous::Resend)
-    };
-    let Verdict::Claim(entry) = claim(Some(&retry), &later, Liveness::Dead) else {
-        panic!("a row without an item stands for none yet");
-    };
-    assert_eq!(entry.item, later.item);
-}
-
-#[test]
-fn a_suppressed_effect_is_decided_again_by_the_next_record() {
-    let reason = |reason: &str| Happened::Suppressed {
-        reason: reason.into(),
-    };
-    let gone = transition(None, &reason("the order is gone"), at(0)).unwrap();
-    let gone = gone.standing_for(Some(&item("orders", "1", "ann")));
-    assert_eq!(
-        then(&gone, &reason("the order is gone")),
-        gone,
-        "the same again"
-    );
-    let pending = then(&gone, &reason("status is PENDING"));
-    assert_eq!((pending.state, pending.revision), (State::Suppressed, 2));
-    let moved = Ask {
-        item: Some(item("archive", "7", "bob")),
-        ..ask(2, OnAmbiguous::Park)
-    };
-    let Verdict::Claim(entry) = claim(Some(&pending), &moved, Liveness::Dead) else {
-        panic!("SUPPRESSED is not final");
-    };
-    assert_eq!(entry.item, moved.item);
-    let kinds: Vec<_> = entry.history.steps().iter().map(|step| step.kind).collect();
-    let expected = [
-        StepKind::Suppressed,
-        StepKind::Suppressed,
-        StepKind::Moved,
-        StepKind::Claimed,
-    ];
-    assert_eq!(kinds, expected);
-}
-
-#[test]
-fn the_history_tells_every_claim_doubt_and_decision() {
+fn the_history_records_every_claim_doubt_and_decision() {
     let doubt = then(&claimed_by(None, 1), &lost(1));
     let second = then(&claimed_by(Some(&doubt), 2), &deferred(2));
     let word = Resolution {
@@ -376,7 +295,7 @@ fn an_operator_resolves_a_doubt_and_may_give_a_failure_another_chance() {
 }
 
 #[test]
-fn a_doubt_waits_for_a_person_unless_whoever_has_the_record_sends_it_once_more() {
+fn a_doubt_waits_for_a_person_unless_a_worker_sends_it_once_more() {
     let claimed = |current: Option<&Entry>, nonce, policy, comes_again| {
         let ask = Ask {
             comes_again,

@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_its_value_or_none_whatever_lies_between() {
+    fn each_key_has_its_value_or_none_with_any_keys_in_between() {
         let map = BTreeMap::from([(1, "a"), (3, "c"), (4, "d"), (7, "g")]);
         let mut in_step = InStep::new(&map);
         let found = [0, 2, 3, 4, 5, 8].map(|key| in_step.at(&key).copied());

@@ -255,7 +255,7 @@ proptest! {
     }
 
     #[test]
-    fn after_it_was_closed_nothing_is_handled_and_all_that_is_in_hand_ends(
+    fn after_it_was_closed_nothing_is_handled_and_all_running_work_ends(
         acts in prop::collection::vec(act(), 0..60),
         concurrency in 1..4usize,
         seed in any::<u64>(),

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_told_by_key_whatever_came_first() {
+    fn waiting_records_are_reported_by_key_in_any_order() {
         let mut queues = Queues::new(8);
         for (key, record) in [("c", 1), ("a", 2), ("d", 3), ("b", 4), ("a", 5)] {
             queues.push(key, record);

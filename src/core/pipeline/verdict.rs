@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_else_who_is_busy_is_asked_neither_at_once_nor_after_long() {
+    fn a_busy_effect_is_retried_neither_at_once_nor_after_long() {
         let of = |wait| {
             let kind = FailureKind::Busy(Duration::from_millis(wait));
             verdict(&rules(true, false), kind, 0, 0)

@@ -275,7 +275,7 @@ fn in_line(of: &Dependency) -> Asker {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_wakes_only_who_is_next_however_many_wait() {
+async fn an_end_wakes_only_the_next_however_many_wait() {
     use futures_util::FutureExt as _;
     let it = dependency(&Limits {
         at_once: 2,

@@ -50,7 +50,7 @@ async fn an_answer_is_good_for_twenty_times_as_long_as_it_took() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_answer_is_told_for_five_minutes_while_no_other_comes_and_then_why_not() {
+async fn the_last_answer_is_shown_for_five_minutes_while_no_other_comes_and_then_why_not() {
     let hangs = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let does = hangs.clone();
     let attention = OrdersInNeed::by(move || {

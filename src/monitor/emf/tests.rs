@@ -75,7 +75,7 @@ fn a_total_is_what_came_since_the_last_line() {
 }
 
 #[test]
-fn the_worst_shard_stands_for_the_worker() {
+fn the_worst_shard_represents_the_worker() {
     let (counters, times) = (Counters::default(), Histogram::default());
     let told = line(&mut Emf::default(), &counters, &times);
     assert_eq!(told["aftercommit_lag_seconds"], 40.0);
@@ -122,7 +122,7 @@ fn check(line: &Json) {
 }
 
 #[test]
-fn a_line_keeps_the_rules_of_the_format_and_tells_every_metric() {
+fn a_line_keeps_the_rules_of_the_format_and_contains_every_metric() {
     let (counters, times) = (Counters::default(), Histogram::default());
     times.add(Duration::from_secs(2));
     let told = line(&mut Emf::default(), &counters, &times);
@@ -145,7 +145,7 @@ fn a_line_keeps_the_rules_of_the_format_and_tells_every_metric() {
 }
 
 #[test]
-fn of_many_times_a_hundred_are_told_that_have_the_same_percentiles() {
+fn of_many_times_a_hundred_are_reported_that_have_the_same_percentiles() {
     let (counters, times) = (Counters::default(), Histogram::default());
     for n in 0..10_000 {
         let slow = if n < 9_700 { 1 } else { 40 };

@@ -5,11 +5,11 @@
 
 mod bootstrap;
 mod gaps;
+mod workers;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::bail;
 use aws_sdk_dynamodb::Client;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_dynamo::Item;
@@ -138,11 +138,8 @@ impl DynamoDbLeases {
         is_mine: impl FnOnce(&LeaseRow) -> bool,
     ) -> anyhow::Result<Option<()>> {
         let key = self.key(&lease_key(&hold.shard));
-        let refused = match self
-            .table
-            .update(key, &self.formats.under(hold).write(fields))
-            .await?
-        {
+        let change = self.formats.under(hold).write(fields);
+        let refused = match self.table.update(key, &change).await? {
             Write::Applied(_) => return Ok(Some(())),
             Write::Refused(old) => old,
         };
@@ -245,37 +242,11 @@ impl LeaseStore for DynamoDbLeases {
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
-        let key = worker_key(&row.incarnation);
-        let attributes = row::attributes(row, row::FIRST_FORMAT)?;
-        let item = row::item(&self.group_table, &key, attributes);
-        if let Write::Applied(_) = self.table.put(item, &RowExpression::on_none(ROW)).await? {
-            return Ok(());
-        }
-        // Only an earlier attempt of mine can have written this incarnation's row. It counts only if
-        // its beat is this one or a later one.
-        match self.heartbeat(row).await? {
-            Some(()) => Ok(()),
-            None => bail!(
-                "the row of worker {} cannot be read or was removed",
-                row.incarnation
-            ),
-        }
+        self.registered(row).await
     }
 
     async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
-        let key = self.key(&worker_key(&row.incarnation));
-        let raise = self
-            .formats
-            .readable()
-            .when_below("beat", number(row.beat))
-            .write(row::attributes(row, row::FIRST_FORMAT)?);
-        let old = match self.table.update(key, &raise).await? {
-            Write::Applied(_) => return Ok(Some(())),
-            Write::Refused(old) => old,
-        };
-        // A row that cannot be read was changed by others: it counts as gone.
-        let beat = old.and_then(|item| row::beat(&item));
-        Ok(beat.filter(|beat| *beat >= row.beat).map(|_| ()))
+        self.raised(row).await
     }
 
     async fn remove_worker(
@@ -283,13 +254,7 @@ impl LeaseStore for DynamoDbLeases {
         incarnation: &Incarnation,
         still_at: Option<u64>,
     ) -> anyhow::Result<()> {
-        let mut when = RowExpression::unless_newer(self.formats.reads());
-        if let Some(beat) = still_at {
-            when = when.when("beat", Some(number(beat)));
-        }
-        let key = self.key(&worker_key(incarnation));
-        self.table.delete(key, &when).await?;
-        Ok(())
+        self.removed(incarnation, still_at).await
     }
 
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
@@ -306,10 +271,8 @@ impl LeaseStore for DynamoDbLeases {
         let Some(damaged) = self.table.get(self.key(&key)).await? else {
             return Ok(());
         };
-        if !matches!(
-            row::lease(&row.shard, damaged.clone(), self.formats.reads()),
-            Err(Unfit::Malformed { .. })
-        ) {
+        let read = row::lease(&row.shard, damaged.clone(), self.formats.reads());
+        if !matches!(read, Err(Unfit::Malformed { .. })) {
             return Ok(());
         }
         let free = LeaseRow {
@@ -402,10 +365,8 @@ impl LeaseStore for DynamoDbLeases {
         let Some(item) = self.table.get(key.clone()).await? else {
             return Ok(());
         };
-        if self
-            .read(shard, item.clone())
-            .is_some_and(|row| row.ended())
-        {
+        let row = self.read(shard, item.clone());
+        if row.is_some_and(|row| row.ended()) {
             let archived = row::under_key(item, &archive_key(shard));
             let parts = vec![
                 Part::Delete(key, self.ended()),

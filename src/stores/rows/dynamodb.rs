@@ -27,19 +27,16 @@ use crate::stores::aws_error::AwsError;
 
 type SdkItem = HashMap<String, AttributeValue>;
 
-/// A table, by its name.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     client: Client,
     name: Arc<str>,
 }
 
-/// What a query reads, and how.
 #[derive(Debug, Clone, Copy, Default)]
 struct QueryOf<'a> {
     /// An index of the table; `None`: the table itself.
     index: Option<&'a str>,
-    /// The most rows of a page.
     limit: Option<i32>,
     /// Whether the read is consistent, which an index cannot do.
     strong: bool,
@@ -55,13 +52,11 @@ pub(crate) enum Write {
 }
 
 impl Table {
-    /// The table `name`.
     pub(crate) fn new(client: Client, name: &str) -> Self {
         let name = name.into();
         Self { client, name }
     }
 
-    /// Its name.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -236,7 +231,6 @@ impl Table {
         Ok((items, page.last_evaluated_key.map(Item::from)))
     }
 
-    /// Changes a row.
     pub(crate) async fn update(&self, key: Fields, how: &RowExpression) -> anyhow::Result<Write> {
         repeated(|| self.try_update(key.clone(), how)).await
     }
@@ -263,7 +257,6 @@ impl Table {
         })
     }
 
-    /// Writes a whole row.
     pub(crate) async fn put(&self, item: Item, when: &RowExpression) -> anyhow::Result<Write> {
         repeated(|| self.try_put(item.clone(), when)).await
     }
@@ -287,7 +280,6 @@ impl Table {
         })
     }
 
-    /// Removes a row.
     pub(crate) async fn delete(&self, key: Fields, when: &RowExpression) -> anyhow::Result<Write> {
         repeated(|| self.try_delete(key.clone(), when)).await
     }

@@ -371,7 +371,7 @@ async fn a_mail_server_that_is_down_leaves_every_letter_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_missing_table_is_told_with_the_command_that_makes_it() {
+async fn a_missing_table_is_reported_with_the_command_that_makes_it() {
     let dynamodb = Embedded::start();
     let mut command = against(&dynamodb);
     let output = command

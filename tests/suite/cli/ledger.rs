@@ -120,7 +120,7 @@ async fn the_ledger_is_listed_by_state_for_people_and_for_scripts() {
 }
 
 #[tokio::test]
-async fn an_order_is_told_in_full_with_what_to_do() {
+async fn an_order_is_shown_in_full_with_what_to_do() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     became(&shop, 1, in_doubt).await;
@@ -246,7 +246,7 @@ async fn all_orders_of_an_incident_are_resolved_once_their_number_is_confirmed()
 }
 
 #[tokio::test]
-async fn an_address_is_put_on_the_list_told_by_its_hash_and_taken_off() {
+async fn an_address_is_put_on_the_list_shown_by_its_hash_and_taken_off() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let list = ["--suppression-table", "spared"];

@@ -66,7 +66,7 @@ async fn the_status_of_a_stream_that_nobody_ever_read_is_unknown() {
 }
 
 #[tokio::test]
-async fn what_is_asked_for_and_not_answered_is_never_told_as_well() {
+async fn a_query_without_an_answer_is_never_reported_as_well() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let mails = MailServer::start(Script::default()).await;
@@ -94,7 +94,7 @@ async fn what_is_asked_for_and_not_answered_is_never_told_as_well() {
 }
 
 #[tokio::test]
-async fn a_look_that_fails_is_told_and_does_not_end_the_watch() {
+async fn a_look_that_fails_is_reported_and_does_not_end_the_watch() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let mut watch = command(&shop, &["status", "--watch", "--json"]);

@@ -90,7 +90,7 @@ async fn a_reader_that_closes_the_pipe_does_not_break_the_work() {
 }
 
 #[tokio::test]
-async fn a_table_that_cannot_be_followed_is_told_before_anything_is_read() {
+async fn a_table_that_cannot_be_followed_is_reported_before_anything_is_read() {
     let server = Embedded::start();
     table(&server, "still", None).await;
     let keys = table(&server, "keys", Some(StreamViewType::KeysOnly))
@@ -121,7 +121,7 @@ async fn a_table_that_cannot_be_followed_is_told_before_anything_is_read() {
 }
 
 #[tokio::test]
-async fn tables_that_were_not_made_are_told_with_the_command_that_makes_them() {
+async fn tables_that_were_not_made_are_reported_with_the_command_that_makes_them() {
     let server = Embedded::start();
     let arn = table(&server, "orders", Some(StreamViewType::NewImage))
         .await

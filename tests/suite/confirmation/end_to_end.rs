@@ -132,7 +132,7 @@ async fn until(shop: &Shop, asked: impl Fn(&[String]) -> bool) {
 const SLACK: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_second_worker_goes_on_when_the_first_crashes() {
+async fn the_second_worker_continues_when_the_first_crashes() {
     let server = Embedded::start();
     let took = timeout(LIMIT, second_takes_over(server.url(), true)).await;
     let took = took.unwrap();
@@ -140,7 +140,7 @@ async fn the_second_worker_goes_on_when_the_first_crashes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_second_worker_goes_on_when_the_first_leaves() {
+async fn the_second_worker_continues_when_the_first_leaves() {
     let server = Embedded::start();
     let took = timeout(LIMIT, second_takes_over(server.url(), false)).await;
     let took = took.unwrap();
@@ -149,7 +149,7 @@ async fn the_second_worker_goes_on_when_the_first_leaves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LocalStack: run localstack/test.sh"]
-async fn on_localstack_the_second_worker_goes_on_when_the_first_crashes_or_leaves() {
+async fn on_localstack_the_second_worker_continues_when_the_first_crashes_or_leaves() {
     let url = localstack_url();
     for crash in [true, false] {
         let took = timeout(LIMIT, second_takes_over(&url, crash)).await;

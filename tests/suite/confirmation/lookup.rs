@@ -12,7 +12,7 @@ use crate::support::clients;
 use crate::support::embedded::Embedded;
 
 #[tokio::test]
-async fn an_order_is_read_back_as_it_stands() {
+async fn an_order_is_read_again_as_it_is_now() {
     let server = Embedded::start();
     let client = clients::dynamodb(server.url());
     create_orders_table(&client, "orders").await.unwrap();

@@ -117,7 +117,7 @@ async fn a_doubtful_mail_is_repeated_byte_for_byte_by_a_worker_with_other_templa
 
 /// Random text cannot be packed, so a row does not keep it.
 #[tokio::test]
-async fn a_doubtful_mail_too_large_to_keep_is_written_again_under_its_message_id_and_told() {
+async fn a_doubtful_mail_too_large_to_keep_is_written_again_under_its_message_id_and_reported() {
     let lost = Fault::once(Step::Dot, Act::Close).keeping();
     let server = MailServer::start(Script::default().fault(lost)).await;
     let ledger = MemoryLedger::new();

@@ -53,7 +53,7 @@ fn preview(shop: &Shop, arguments: &[&str]) -> Command {
 }
 
 #[tokio::test]
-async fn each_order_of_a_customer_is_mailed_and_what_is_no_order_is_filtered() {
+async fn each_order_of_a_customer_is_mailed_and_other_items_are_filtered() {
     let server = Embedded::start();
     let shop = single(&server).await;
     let mails = MailServer::start(Script::default()).await;

@@ -97,7 +97,7 @@ async fn a_mail_that_is_taken_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_definite_no_is_refused_and_may_be_tried_again_by_whoever_has_the_record() {
+async fn a_definite_refusal_is_recorded_and_can_be_tried_again() {
     let rejected = Act::Say(
         400,
         "MessageRejected",

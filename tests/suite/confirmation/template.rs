@@ -137,7 +137,7 @@ fn an_attribute_that_is_not_there_is_an_error_that_names_file_and_line() {
 }
 
 #[test]
-fn a_mistake_is_told_when_the_templates_are_loaded() {
+fn a_mistake_is_reported_when_the_templates_are_loaded() {
     let cases = [
         (
             "body.html",

@@ -10,7 +10,7 @@ use crate::engine::filter::{on_image, record};
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn a_mistake_is_told_with_its_place_and_what_is_allowed() {
+fn a_mistake_is_reported_with_its_place_and_what_is_allowed() {
     for (pattern, told) in [
         (
             "",
@@ -138,7 +138,7 @@ fn a_mistake_is_told_with_its_place_and_what_is_allowed() {
 }
 
 #[test]
-fn the_first_reason_is_told() {
+fn the_first_reason_is_reported() {
     let record = record();
     for (pattern, told) in [
         (

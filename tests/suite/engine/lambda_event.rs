@@ -50,7 +50,7 @@ fn the_developer_guides_example_is_read() {
 }
 
 #[test]
-fn what_is_no_record_is_told_with_its_place() {
+fn an_invalid_record_is_reported_with_its_place() {
     let changed = |pointer: &str, value: Value| {
         let mut event = event();
         *event.pointer_mut(pointer).unwrap() = value;

@@ -163,7 +163,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_sequence_number_is_refused(text in "[0-9]{0,39}[^0-9][0-9]{0,39}|[0-9]{41,60}|") {
+    fn an_invalid_sequence_number_is_refused(text in "[0-9]{0,39}[^0-9][0-9]{0,39}|[0-9]{41,60}|") {
         prop_assert!(SequenceNumber::parse(text).is_err());
     }
 }

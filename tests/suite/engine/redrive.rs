@@ -195,7 +195,7 @@ async fn each_key_is_handled_in_order_and_free_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_stops_at_its_first_failure_and_the_others_go_on() {
+async fn a_key_stops_at_its_first_failure_and_the_others_continue() {
     for (act, told) in [
         (Act::Fail, "no such order"),
         (Act::Panic, "the handler panicked: at the record"),
@@ -274,7 +274,7 @@ async fn letters_that_alone_find_their_dependency_down_hold_no_other_key_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn somebody_else_who_is_at_it_is_waited_for_a_while() {
+async fn a_redrive_waits_a_while_for_another_worker() {
     let letters = with(&[("a", 1)]).await;
     let (summary, _) = run(&letters, &Scripted::that(&[("1", Act::Busy(5))]), how(1)).await;
     assert_eq!((summary.redriven, summary.free), (1, 1));

@@ -242,7 +242,7 @@ async fn what_was_trimmed_unread_is_written_down_as_a_gap() {
 }
 
 #[tokio::test]
-async fn a_shard_that_the_stream_forgot_is_a_gap_and_its_child_goes_on() {
+async fn a_shard_that_the_stream_forgot_is_a_gap_and_its_child_continues() {
     let shop = Shop::open(1).await;
     let leases = leases(&shop).await;
     let parent = shop.only_shard();

@@ -243,7 +243,7 @@ async fn a_rollover_ends_the_shard_only_when_all_of_it_was_read() {
 }
 
 #[tokio::test]
-async fn an_expired_iterator_is_made_anew_from_the_position() {
+async fn an_expired_iterator_is_made_again_from_the_position() {
     let shop = Shop::open(1).await;
     shop.order(0..3, 1).await;
     let shard = shop.id(&shop.only_shard());
@@ -261,7 +261,7 @@ async fn an_expired_iterator_is_made_anew_from_the_position() {
 }
 
 #[tokio::test]
-async fn a_position_that_was_trimmed_is_told_and_the_horizon_goes_on_behind_it() {
+async fn a_position_that_was_trimmed_is_reported_and_the_horizon_continues_after_it() {
     let shop = Shop::open(1).await;
     shop.order(0..6, 1).await;
     let shard = shop.only_shard();
@@ -343,7 +343,7 @@ const OPERATIONS: [Operation; 3] = [
 ];
 
 #[tokio::test]
-async fn throttles_of_every_operation_are_told_as_such() {
+async fn throttles_of_every_operation_are_reported_as_such() {
     let shop = Shop::open(1).await;
     let stream = shop.impatient();
     let shard = shop.id(&shop.only_shard());

@@ -155,7 +155,7 @@ async fn a_connection_that_closes_before_or_within_the_answer_is_an_outage() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_no_success() {
+async fn an_answer_that_is_not_http_is_not_a_success() {
     let failed = failure(Reaction::SendAndClose(
         "220 mail.example.com ESMTP\r\n".to_owned(),
     ));
@@ -163,7 +163,7 @@ async fn what_is_not_http_is_no_success() {
 }
 
 #[tokio::test]
-async fn a_success_longer_than_a_mebibyte_is_no_success() {
+async fn a_success_longer_than_a_mebibyte_is_not_a_success() {
     let long = "x".repeat((1 << 20) + 1);
     let failed = failure(answer(200, "", &long)).await;
     assert!(matches!(failed, Failure::Retry(_)));

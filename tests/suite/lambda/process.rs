@@ -322,7 +322,7 @@ async fn a_function_starts_no_other_function() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_each_event_a_line_tells_cloudwatch_what_came_of_it() {
+async fn after_each_event_a_line_reports_its_result_to_cloudwatch() {
     let mut stage = Stage::open(&[("AFTERCOMMIT_METRICS", "emf")]).await;
     let mut lines = BufReader::new(stage.function.stdout.take().unwrap()).lines();
     let mut line = async || -> Value {

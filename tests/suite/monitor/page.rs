@@ -63,7 +63,7 @@ fn assert_clean(site: &Site, browser: &Browser) {
 
 #[test]
 #[ignore = "needs Chromium: run tests/page/run.sh"]
-fn a_fleet_that_is_well_is_told_in_one_line_with_each_shard_below_its_parent() {
+fn a_fleet_that_is_well_is_shown_in_one_line_with_each_shard_below_its_parent() {
     let (site, browser) = shown(well());
     assert_eq!(browser.text("h1"), "All is well");
     assert_eq!(
@@ -144,7 +144,7 @@ fn a_fleet_that_is_well_is_told_in_one_line_with_each_shard_below_its_parent() {
 
 #[test]
 #[ignore = "needs Chromium: run tests/page/run.sh"]
-fn trouble_is_told_with_what_to_do_and_where_it_is() {
+fn trouble_is_reported_with_what_to_do_and_where_it_is() {
     let (site, browser) = shown(troubled("!"));
     assert_eq!(browser.text("h1"), "Needs attention");
     assert_eq!(browser.text("#advice"), "Start a worker. !\nSettle it. !");

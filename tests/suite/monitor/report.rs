@@ -151,7 +151,7 @@ fn a_shard_whose_task_is_stuck_may_hold_records_though_its_owner_lives() {
 }
 
 #[test]
-fn what_waits_is_the_lag_and_its_error_is_told() {
+fn a_waiting_record_is_the_lag_and_its_error_is_reported() {
     let mut row = quiet("a");
     row.report.waiting_since = ago(1_000);
     row.report.last_error = Some("no route to the mail server".to_owned());
@@ -187,7 +187,7 @@ fn a_record_that_is_about_to_leave_the_stream_is_more_urgent_than_its_lag() {
 }
 
 #[test]
-fn a_parent_stands_before_its_children_whatever_their_names() {
+fn a_parent_precedes_its_children_whatever_their_names() {
     let end = |child: &str| Checkpoint::End {
         children: vec![ShardId::new(child)],
     };
@@ -207,7 +207,7 @@ fn a_parent_stands_before_its_children_whatever_their_names() {
 }
 
 #[test]
-fn a_gap_needs_attention_until_somebody_resolves_it_and_is_told_for_ever() {
+fn a_gap_needs_attention_until_somebody_resolves_it_and_stays_listed() {
     let mut view = view(vec![worker("one", Some(2))], vec![quiet("a")]);
     let mut gap = GapRow {
         shard: ShardId::new("a"),
@@ -317,7 +317,7 @@ fn a_loss_is_more_urgent_than_what_waits() {
 }
 
 #[test]
-fn a_worker_whose_clock_is_wrong_lives_if_its_heartbeat_moves_and_not_if_it_stands() {
+fn a_worker_with_a_wrong_clock_is_alive_only_while_its_heartbeat_moves() {
     let mut one = worker("one", Some(2));
     let view = |one: &WorkerRow| view(vec![one.clone()], vec![quiet("a")]);
     let beats = beats(&view(&one));
@@ -372,7 +372,7 @@ fn a_worker_that_lives_is_not_asked_for_where_the_stream_was_never_read() {
 }
 
 #[test]
-fn a_stream_that_was_never_read_tells_nothing() {
+fn a_stream_that_was_never_read_shows_nothing() {
     let status = status(&View::default());
     assert_eq!(status.verdict, Verdict::Unknown);
     assert!(status.advice[0].contains("aftercommit run"));

@@ -219,7 +219,7 @@ async fn the_endpoints_tell_what_happens_while_mails_go_out() {
 }
 
 #[tokio::test]
-async fn an_order_in_doubt_is_still_told_by_a_worker_that_never_had_it() {
+async fn an_order_in_doubt_is_still_reported_by_a_worker_that_never_had_it() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let lost = Fault::once(Step::Dot, Act::Close).keeping();
@@ -393,7 +393,7 @@ async fn a_wrong_or_missing_address_is_one_line() {
 }
 
 #[tokio::test]
-async fn what_is_no_worker_is_not_healthy() {
+async fn something_that_is_not_a_worker_is_not_healthy() {
     // It answers, and not with HTTP.
     let mails = MailServer::start(Script::default()).await;
     let address = mails.address().to_string();

@@ -199,7 +199,7 @@ fn dashboards_alarms_and_the_runbook_name_metrics_that_there_are() {
 }
 
 #[test]
-fn what_is_told_for_lambda_names_metrics_that_lambda_has() {
+fn the_documentation_for_lambda_names_metrics_that_lambda_has() {
     let on_lambda = METRICS.iter().filter(|metric| metric.source.on_lambda());
     let on_lambda: BTreeSet<_> = on_lambda
         .map(|metric| metric.name.replacen("aftercommit_", "", 1))

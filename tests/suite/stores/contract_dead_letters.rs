@@ -24,12 +24,12 @@ on_each_store! {
     a_letter_that_is_written_again_stays_one_letter,
     a_follower_comes_behind_a_parked_key_and_nowhere_else,
     letters_of_a_key_come_in_the_order_of_their_records,
-    the_next_letter_behind_another_is_found_wherever_that_stands,
+    the_next_letter_after_another_is_found_in_any_state,
     a_key_is_parked_until_its_last_letter_is_settled,
     a_letter_is_settled_once,
     a_settled_letter_opens_again_when_its_record_fails_again,
     an_attempt_is_added_to_an_open_letter_only,
-    the_parked_keys_of_a_table_are_told_with_their_letters,
+    the_parked_keys_of_a_table_are_reported_with_their_letters,
     parked_keys_come_in_pages,
     a_letter_is_written_only_while_the_lease_is_held,
     many_letters_at_once_under_one_lease_are_each_written_or_answered,
@@ -129,7 +129,7 @@ async fn letters_of_a_key_come_in_the_order_of_their_records(letters: impl DeadL
     assert_eq!(order, ["9", "10", "11", "12", "99", "100", "1000"]);
 }
 
-async fn the_next_letter_behind_another_is_found_wherever_that_stands(letters: impl DeadLetters) {
+async fn the_next_letter_after_another_is_found_in_any_state(letters: impl DeadLetters) {
     let place = place();
     let all: Vec<_> = (1..=12).map(|n| letter(&place, "a", n * 3)).collect();
     for letter in &all[1..] {
@@ -222,7 +222,7 @@ async fn an_attempt_is_added_to_an_open_letter_only(letters: impl DeadLetters) {
     assert_eq!(letters.note(id(&letter), &attempt(1)).await.unwrap(), None);
 }
 
-async fn the_parked_keys_of_a_table_are_told_with_their_letters(letters: impl DeadLetters) {
+async fn the_parked_keys_of_a_table_are_reported_with_their_letters(letters: impl DeadLetters) {
     let place = place();
     assert_eq!(letters.parked(&place).await.unwrap().keys, []);
     letters.park(&letter(&self::place(), "z", 1)).await.unwrap();

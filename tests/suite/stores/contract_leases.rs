@@ -23,13 +23,13 @@ use taking::*;
 
 on_each_store! {
     MemoryLeases::new(), OnServer::on, OnServer::leases;
-    the_first_bootstrap_stands_and_later_ones_are_told_of_it,
+    the_first_bootstrap_counts_and_later_ones_get_its_row,
     a_worker_is_seen_as_it_registered_and_as_it_beats,
     registering_again_raises_the_beat_and_never_lowers_it,
     a_heartbeat_of_a_worker_without_a_row_says_so,
     a_late_heartbeat_never_lowers_the_beat,
     a_late_registration_never_lowers_the_beat,
-    a_worker_is_removed_only_while_it_stands_at_the_beat_seen,
+    a_worker_is_removed_only_at_the_beat_that_was_seen,
     leases_that_are_there_stay_as_they_are_when_created_again,
     a_free_lease_goes_to_one_taker_only,
     a_take_that_is_repeated_answers_like_the_first,
@@ -176,7 +176,7 @@ async fn an_identity_is_replaced_only_while_it_is_the_one_seen(store: impl Lease
     assert_eq!(look(&store).await.group, Some(changed));
 }
 
-async fn the_first_bootstrap_stands_and_later_ones_are_told_of_it(store: impl LeaseStore) {
+async fn the_first_bootstrap_counts_and_later_ones_get_its_row(store: impl LeaseStore) {
     let first = GroupRow {
         initial: InitialPosition::Latest,
         bootstrapped: at(1),
@@ -236,7 +236,7 @@ async fn a_late_registration_never_lowers_the_beat(store: impl LeaseStore) {
     assert_eq!(look(&store).await.workers[&incarnation("one")].beat, 5);
 }
 
-async fn a_worker_is_removed_only_while_it_stands_at_the_beat_seen(store: impl LeaseStore) {
+async fn a_worker_is_removed_only_at_the_beat_that_was_seen(store: impl LeaseStore) {
     let one = incarnation("one");
     store.register(&worker("one", 4)).await.unwrap();
     store.remove_worker(&one, Some(3)).await.unwrap();

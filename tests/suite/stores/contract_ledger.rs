@@ -21,8 +21,8 @@ on_each_store! {
     an_effect_that_was_never_claimed_has_no_row,
     a_claim_is_written_once_and_read_as_written,
     a_swap_that_is_repeated_answers_like_the_first,
-    a_swap_expecting_no_row_loses_to_the_row_that_stands,
-    a_swap_expecting_another_revision_loses_to_the_row_that_stands,
+    a_swap_expecting_no_row_loses_to_an_existing_row,
+    a_swap_expecting_another_revision_loses_to_the_existing_row,
     a_swap_expecting_a_row_writes_nothing_where_there_is_none,
     every_field_of_an_entry_survives,
     a_listing_shows_each_entry_of_a_state_once,
@@ -109,7 +109,7 @@ async fn a_swap_that_is_repeated_answers_like_the_first(ledger: impl Ledger) {
     }
 }
 
-async fn a_swap_expecting_no_row_loses_to_the_row_that_stands(ledger: impl Ledger) {
+async fn a_swap_expecting_no_row_loses_to_an_existing_row(ledger: impl Ledger) {
     let key = effect();
     let first = claimed(1);
     ledger.swap(&key, None, &first).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_swap_expecting_no_row_loses_to_the_row_that_stands(ledger: impl Ledge
     assert_eq!(ledger.read(&key).await.unwrap(), Some(first));
 }
 
-async fn a_swap_expecting_another_revision_loses_to_the_row_that_stands(ledger: impl Ledger) {
+async fn a_swap_expecting_another_revision_loses_to_the_existing_row(ledger: impl Ledger) {
     let key = effect();
     let claim = claimed(1);
     let done = sent(&claim);
@@ -223,7 +223,7 @@ async fn a_listing_shows_each_entry_of_a_state_once(ledger: impl Ledger) {
 
 mod dynamodb {
     use super::{
-        OnServer, a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
+        OnServer, a_listing_continues_over_pages_and_past_rows_that_cannot_be_read,
         a_row_expires_when_its_retention_has_passed_since_its_last_change,
         a_row_of_a_newer_build_is_neither_read_nor_overwritten, nobody_makes_a_row_expire_sooner,
         on_each_server, what_needs_attention_is_counted_and_listed_until_it_is_resolved,
@@ -234,7 +234,7 @@ mod dynamodb {
     a_row_expires_when_its_retention_has_passed_since_its_last_change,
     nobody_makes_a_row_expire_sooner,
     a_row_of_a_newer_build_is_neither_read_nor_overwritten,
-    a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read,
+    a_listing_continues_over_pages_and_past_rows_that_cannot_be_read,
     what_needs_attention_is_counted_and_listed_until_it_is_resolved,
     }
 }
@@ -349,7 +349,7 @@ async fn a_row_of_a_newer_build_is_neither_read_nor_overwritten(server: OnServer
     assert_eq!(ledger.read(&key).await.unwrap(), Some(claim));
 }
 
-async fn a_listing_goes_on_over_pages_and_past_rows_that_cannot_be_read(server: OnServer) {
+async fn a_listing_continues_over_pages_and_past_rows_that_cannot_be_read(server: OnServer) {
     let ledger = server.ledger();
     let mut mine = std::collections::BTreeSet::new();
     // A page ends after 1 MB: these are several.

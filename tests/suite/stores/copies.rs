@@ -181,7 +181,7 @@ async fn a_queue_gets_each_letter_with_its_record_in_lambdas_shape() {
 }
 
 #[tokio::test]
-async fn a_topic_gets_it_too_and_what_keeps_an_order_is_told_the_order() {
+async fn a_topic_gets_it_too_and_an_ordered_destination_gets_the_order() {
     let services = Services::start().await;
     let place = place();
     for (arn, ordered) in [(TOPIC.to_owned(), false), (format!("{TOPIC}.fifo"), true)] {
@@ -260,7 +260,7 @@ impl RecordHandler for Picky {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_gone_stops_no_shard_and_is_told_and_counted() {
+async fn a_queue_that_is_gone_stops_no_shard_and_is_reported_and_counted() {
     const BAD: u64 = 16;
     let services = Services::start().await;
     let (letters, copied) = services.copied(QUEUE).await;
@@ -298,7 +298,7 @@ async fn a_queue_that_is_gone_stops_no_shard_and_is_told_and_counted() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_told_without_its_record() {
+async fn a_letter_that_does_not_fit_is_sent_without_its_record() {
     let services = Services::start().await;
     let (_, copied) = services.copied(QUEUE).await;
     let place = place();

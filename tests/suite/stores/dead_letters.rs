@@ -72,7 +72,7 @@ async fn a_settled_letter_and_its_parts_expire_and_an_open_one_never() {
 }
 
 #[tokio::test]
-async fn rows_that_were_removed_by_hand_are_mended() {
+async fn rows_that_an_operator_removed_are_repaired() {
     let server = OnServer::on(Server::embedded()).await;
     let letters = server.letters();
     let letter = letter(&place(), "a", 1);
@@ -168,7 +168,7 @@ async fn rows_of_a_newer_build_cost_their_own_key_only() {
 }
 
 #[tokio::test]
-async fn damaged_rows_cost_their_own_key_only_and_are_written_anew() {
+async fn damaged_rows_cost_their_own_key_only_and_are_written_again() {
     let server = OnServer::on(Server::embedded()).await;
     let letters = server.letters();
     let first = letter(&place(), "a", 1);

@@ -19,7 +19,7 @@ fn error(time: Option<SystemTime>) -> Duration {
 }
 
 #[tokio::test]
-async fn the_lease_table_tells_the_time_by_the_answers_to_its_calls() {
+async fn the_lease_table_takes_the_time_from_the_answers_to_its_calls() {
     let (wiretap, server) = Server::heard();
     let on = OnServer::on(server).await;
     let leases = on.leases();
@@ -38,7 +38,7 @@ async fn the_lease_table_tells_the_time_by_the_answers_to_its_calls() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_service_tells_the_time_and_an_answer_of_somebody_else_does_not() {
+async fn an_error_of_the_service_gives_the_time_and_an_answer_of_another_server_does_not() {
     let (wiretap, server) = Server::heard();
     let (client, time) = with_service_time(server.client.clone());
     wiretap.refuse("DescribeTable", Refusal::ByAProxy, 1);

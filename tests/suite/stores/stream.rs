@@ -110,7 +110,7 @@ async fn records_say_what_happened(server_url: &str, table: &str) {
     }
 }
 
-async fn reading_goes_on_behind_a_position(server_url: &str, table: &str) {
+async fn reading_continues_after_a_position(server_url: &str, table: &str) {
     let (client, stream) = orders(server_url, table).await;
     for n in 0..5 {
         put(&client, table, &format!("o-{n}"), "1").await;
@@ -145,16 +145,16 @@ async fn records_say_what_happened_on_localstack() {
 }
 
 #[tokio::test]
-async fn reading_goes_on_behind_a_position_on_embedded() {
+async fn reading_continues_after_a_position_on_embedded() {
     let server = Embedded::start();
-    reading_goes_on_behind_a_position(server.url(), "orders").await;
+    reading_continues_after_a_position(server.url(), "orders").await;
 }
 
 #[tokio::test]
 #[ignore = "needs LocalStack: run localstack/test.sh"]
-async fn reading_goes_on_behind_a_position_on_localstack() {
+async fn reading_continues_after_a_position_on_localstack() {
     let table = format!("orders-{:016x}", fastrand::u64(..));
-    reading_goes_on_behind_a_position(&clients::localstack_url(), &table).await;
+    reading_continues_after_a_position(&clients::localstack_url(), &table).await;
 }
 
 #[tokio::test]
@@ -260,7 +260,7 @@ async fn a_table_is_resolved_to_its_stream_view_and_key() {
 }
 
 #[tokio::test]
-async fn a_table_that_cannot_be_followed_says_why_and_how_to_mend_it() {
+async fn a_table_that_cannot_be_followed_says_why_and_how_to_fix_it() {
     let server = Embedded::start();
     let client = clients::dynamodb(server.url());
     let missing = TableStream::resolve(&client, "nothing").await.unwrap_err();

@@ -239,7 +239,7 @@ fn clients_that_were_refused_together_do_not_come_back_together() {
 }
 
 #[test]
-fn a_rate_that_was_told_is_kept() {
+fn a_rate_that_was_set_is_kept() {
     let mut world = World::new(1, Some(50.0), |_| 1000);
     world.run(seconds(60));
     for from in 5..50 {

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_no_order() {
+    fn an_item_that_is_not_an_object_is_not_an_order() {
         for value in [json!([]), json!("order"), json!(null)] {
             assert!(item_of_json(unwrapped(value)).is_err());
         }

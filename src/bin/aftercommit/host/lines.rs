@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_does_not_wait_for_a_reader_that_stalls_for_ever() {
+    fn the_end_does_not_wait_for_a_reader_that_stalls_forever() {
         let lines = Lines::to(Pipe::default());
         for _ in 0..WAITING * 2 {
             lines.send(b"line\n");

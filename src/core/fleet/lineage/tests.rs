@@ -103,7 +103,7 @@ fn streams_that_were_replaced_twice_are_read_in_turn() {
 }
 
 #[test]
-fn a_stream_with_a_row_tells_that_the_earlier_ones_are_passed() {
+fn a_stream_with_a_row_shows_that_the_earlier_ones_are_finished() {
     let listed = [root(FIRST, "a"), root(SECOND, "b"), root(SECOND, "c")];
     let rows = [(id(SECOND, "b"), at_horizon())];
     assert_eq!(due(&listed, &rows), [id(SECOND, "c")]);

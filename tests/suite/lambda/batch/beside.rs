@@ -23,7 +23,7 @@ fn listening() -> (Log, DefaultGuard) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_log_says_what_was_not_begun_and_where_it_goes_on() {
+async fn the_log_says_what_was_not_begun_and_where_reading_continues() {
     let (log, _guard) = listening();
     let (function, _) = function(&Desk::new(|_, _| Ok(())));
     handled(&function, &batch("ab"), MARGIN).await;
