@@ -1,5 +1,5 @@
-//! Where a simulation reaches into the shipped code: it holds a whole worker still, as SIGSTOP does, and
-//! sees what a worker takes for its own. Without the feature `simulation` nothing of this is there.
+//! Where a simulation reaches into the shipped code: it freezes a whole worker, as SIGSTOP does, and sees
+//! what a worker considers its own. Without the feature `simulation` these functions do nothing.
 
 #[cfg(feature = "simulation")]
 pub(crate) use crate::simulation::gate::{gated, owned};
@@ -10,6 +10,6 @@ pub(crate) fn gated<F: Future>(future: F) -> F {
     future
 }
 
-/// Nobody watches who owns what.
+/// Nothing watches the owners.
 #[cfg(not(feature = "simulation"))]
 pub(crate) fn owned<H, T>(_: &H, _: &T) {}

@@ -31,7 +31,7 @@ pub enum AddressError {
     Form,
     /// The part before the `@`.
     #[error(
-        "the part before the @ may have 1 to 64 bytes of letters, digits, dots and !#$%&'*+-/=?^_`{{|}}~"
+        "the part before the @ can have 1 to 64 bytes of letters, digits, dots and !#$%&'*+-/=?^_`{{|}}~"
     )]
     Local,
     /// The part behind the `@`.

@@ -106,8 +106,8 @@ pub struct Record {
     pub view: StreamView,
     /// The record's size as the stream counts it, in bytes. [`Record::memory`] is its size in memory.
     pub size_bytes: u64,
-    /// Whether this is a [`Event::Remove`] by DynamoDB's time to live. Only the Region that performed
-    /// it is told.
+    /// Whether this is a [`Event::Remove`] by DynamoDB's time to live. It is known only in the
+    /// Region that performed the removal.
     ///
     /// Source: [TTL and streams](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/time-to-live-ttl-streams.html).
     pub by_ttl: bool,

@@ -3,7 +3,7 @@
 //! Lambda reads the stream and passes a batch of one shard at a time. Filters, the home region, order
 //! per item, dead letters and the circuit breaker work as in a fleet. Where a fleet checkpoints, the
 //! answer names the first record that is not finished ([`Answer`]). The mapping must have
-//! `ReportBatchItemFailures`: without it Lambda takes such an answer for success, and the record is
+//! `ReportBatchItemFailures`: without it Lambda treats such an answer as success, and the record is
 //! lost.
 //!
 //! # What happens to a record
@@ -87,7 +87,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 type Told = Arc<dyn Fn(Invoked) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// The time limit for the callback that is told after each event.
+/// The time limit for the callback after each event.
 const TELLING: Duration = Duration::from_secs(2);
 
 /// Handles the batches of one table's streams.

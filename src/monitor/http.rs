@@ -88,7 +88,7 @@ async fn asked_by_a_name_of_ours(request: Request, next: Next) -> Response {
     if host.is_none_or(is_private) {
         return next.run(request).await;
     }
-    let told = "ask for this machine by its address, or by a name that is not public\n";
+    let told = "use this machine's address, or a name that is not public\n";
     (StatusCode::MISDIRECTED_REQUEST, told).into_response()
 }
 

@@ -16,8 +16,8 @@ locals {
       comparison = "LessThanThreshold"
       threshold  = var.until_trim_seconds
     }
-    # A level, as the next four: from the tables, whoever wrote them and whether or not it still lives. While
-    # nobody asks the tables the alarm stays as it is.
+    # A level, like the next four: counted in the tables, whichever process wrote the rows and whether or not
+    # it is alive. While no process counts them, the alarm stays as it is.
     dead-letters = {
       says      = "Records could not be handled and wait for a person."
       metric    = "aftercommit_parked_keys_failed"

@@ -35,7 +35,7 @@ resource "aws_vpc" "this" {
   tags = { Name = var.name }
 }
 
-# Without rules: nobody uses it.
+# Without rules, because nothing uses it.
 resource "aws_default_security_group" "unused" {
   vpc_id = aws_vpc.this.id
 }

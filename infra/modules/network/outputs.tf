@@ -7,7 +7,7 @@ output "subnet_ids" {
   description = "Its private subnets, one in each of three zones"
   value       = [for subnet in aws_subnet.private : subnet.id]
 
-  # Whoever starts in them earlier reaches nothing.
+  # A task that starts in them earlier reaches nothing.
   depends_on = [
     aws_route_table_association.private,
     aws_vpc_endpoint.gateway,

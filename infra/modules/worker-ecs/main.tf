@@ -50,11 +50,11 @@ resource "aws_ecs_task_definition" "worker" {
     readonlyRootFilesystem = true
     environment            = [for name, value in local.environment : { name = name, value = value }]
 
-    # What is in flight is finished, the place is kept, the shards are handed over: that takes
+    # Running records are finished, the position is saved, the shards are handed over: that takes
     # --handover-timeout (30 s) and a little, and a mail server may be slow. 120 is what Fargate allows.
     stopTimeout = 120
 
-    # The loop that reads, not the mail server: a new task would not mend that one.
+    # The loop that reads, not the mail server: a new task would not fix that.
     healthCheck = {
       command     = ["CMD", "/aftercommit", "health"]
       interval    = 30

@@ -52,6 +52,7 @@ pub struct Login {
 /// How long each step may take. The defaults are the minimums of
 /// [RFC 5321 4.5.3.2](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.2) where it names one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timeouts {
     /// The name look-up, and then the TCP connection to each of the addresses found; 30 s.
     pub connect: Duration,
@@ -133,6 +134,7 @@ pub struct TlsIdentity {
 
 /// Everything about the connection to one mail server.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct SmtpSettings {
     /// Name or address of the server.
     pub host: String,

@@ -67,7 +67,7 @@ pub struct Concurrency {
 
 /// A running call. Return it to the [`Concurrency`] that gave it.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "a call that is not handed back counts as running for ever"]
+#[must_use = "a call that is not handed back counts as running forever"]
 pub struct Permit {
     began: Duration,
 }

@@ -107,7 +107,7 @@ impl Compiler {
             }
         }
         if shape.is_some_and(Shape::is_leaf) {
-            self.never("an object of the pattern never matches the plain value that stands here");
+            self.never("an object of the pattern never matches the plain value here");
         }
         let value = &first.value;
         self.object(value, &members, shape).map(Node::Object)

@@ -29,7 +29,7 @@ fn test(value: &JsonValue<'_>, path: &str) -> Result<Test, Mistake> {
         JsonKind::Truth(truth) => Ok(Test::Is(Literal::Truth(*truth))),
         JsonKind::Number(_) | JsonKind::Text(_) => literal(value, path).map(Test::Is),
         JsonKind::List(_) => Err(mistake(
-            "a list inside of a list: lists stand at fields".to_owned(),
+            "a list inside a list: only a field can have a list".to_owned(),
         )),
         JsonKind::Object(members) => match members.as_slice() {
             [one] => operator(&one.name, &one.value, one.at, path),

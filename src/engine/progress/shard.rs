@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(
             lag_of(None, None, 1),
             None,
-            "the first read may be under way"
+            "the first read may be in progress"
         );
     }
 }
