@@ -58,7 +58,7 @@ fn a_mistake_is_reported_with_its_place_and_what_is_allowed() {
         ),
         (
             r#"{"a": [["x"]]}"#,
-            "column 8, at a: a list inside of a list",
+            "column 8, at a: a list inside a list",
         ),
         (
             r#"{"a": [{}]}"#,
