@@ -112,6 +112,10 @@ async fn a_rejected_change_is_a_dead_letter_that_the_same_handler_redrives() {
         told.contains("the group's records go to a handler"),
         "{told}"
     );
+    let mut send = on_shop(&shop);
+    send.args(["send", &id(1)]).args(mails);
+    let told = complaint(&send.output().await.unwrap());
+    assert!(told.contains("the group sends no email"), "{told}");
     let done = redrive(&["--handler", &kind.url("/")]).await;
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert!(text(&done.stdout).contains("1 letter redriven"));

@@ -168,6 +168,17 @@ impl Known {
         }
     }
 
+    /// Refused where a handler takes the place of the confirmation.
+    pub fn must_send_mails(&self) -> Result<(), Fault> {
+        if self.identity.get(HANDLER).is_none() {
+            return Ok(());
+        }
+        Err(Fault::wrong(
+            "the group's records go to a handler, so the group sends no email: name another group with \
+             --group, or call the handler yourself",
+        ))
+    }
+
     /// Refused where the group's records are handled by other means than these.
     pub fn must_be(&self, means: &Means) -> Result<(), Fault> {
         let (group, here) = (self.identity.get(HANDLER), means.setting());

@@ -217,7 +217,10 @@ impl<'a> Mailer<'a> {
     /// How the group's items become orders, if the group was ever started on this table.
     async fn mapping(&self, group: &GroupArgs, arn: &str) -> Result<Option<Mapping>, Fault> {
         match group.known(&self.ledger, arn).await? {
-            Some(known) => known.mapping(&self.args.mail.fields),
+            Some(known) => {
+                known.must_send_mails()?;
+                known.mapping(&self.args.mail.fields)
+            }
             None => self.args.mail.fields.named(),
         }
     }
