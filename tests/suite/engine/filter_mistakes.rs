@@ -56,10 +56,7 @@ fn a_mistake_is_reported_with_its_place_and_what_is_allowed() {
             r#"{"a\r\nb": "x"}"#,
             r"column 12, at a\r\nb: expected a list of allowed values",
         ),
-        (
-            r#"{"a": [["x"]]}"#,
-            "column 8, at a: a list inside a list",
-        ),
+        (r#"{"a": [["x"]]}"#, "column 8, at a: a list inside a list"),
         (
             r#"{"a": [{}]}"#,
             "at a: an empty operator: expected one of anything-but, prefix",
