@@ -347,7 +347,7 @@ impl Fleet {
         for (row, format) in self.contact.looks.report_newer(&view) {
             self.out.note(Note::NewerRow(row, format));
         }
-        self.upkeep.remember(&view, begun, now);
+        self.upkeep.remember(&view, begun, now, &mut self.out);
         let group = view.group.clone().filter(|_| begun.consistent);
         self.shards.remember(Snapshot {
             view,

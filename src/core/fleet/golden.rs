@@ -233,7 +233,7 @@ impl Script {
             Command::Bootstrap(_) if failed => Event::Bootstrapped(Err(Failed)),
             Command::Bootstrap(row) => {
                 let row = self.table.group.get_or_insert(row).clone();
-                Event::Bootstrapped(Ok(row))
+                Event::Bootstrapped(if lost { Err(Failed) } else { Ok(row) })
             }
             Command::List(_) if failed => Event::Listed(Err(Failed)),
             Command::List(_) => Event::Listed(Ok(listed(&words[1..]))),

@@ -45,8 +45,10 @@ pub(super) struct Upkeep {
     archived: BTreeSet<ShardId>,
     /// The group's row, as it was when it was first seen.
     pub group: Option<GroupRow>,
-    /// The group row is being written: this one.
-    bootstrapping: Option<GroupRow>,
+    /// The group row that I last asked to write.
+    asked: Option<GroupRow>,
+    /// It is being written.
+    bootstrapping: bool,
     /// Rows are being repaired.
     repairing: bool,
     /// The group was bootstrapped by me: no shard ever had a row.
@@ -63,7 +65,8 @@ impl Upkeep {
             absences: Absences::new(patience * LOOKS_LAST),
             archived: BTreeSet::new(),
             group: None,
-            bootstrapping: None,
+            asked: None,
+            bootstrapping: false,
             repairing: false,
             fresh: false,
             before_bootstrap: None,
@@ -92,14 +95,15 @@ impl Upkeep {
     }
 
     /// A look is answered.
-    pub fn remember(&mut self, view: &View, begun: Begun, now: Duration) {
+    pub fn remember(&mut self, view: &View, begun: Begun, now: Duration, out: &mut Outbox) {
         if begun.reach == Reach::All {
             self.archived.clone_from(&view.archived);
             let newer = |row: &Unreadable| row.is_newer() && row.shard().is_some();
             self.listing.unread = view.unreadable.iter().any(newer);
         }
-        if self.group.is_none() {
-            self.group.clone_from(&view.group);
+        if let Some(row) = view.group.as_ref().filter(|_| self.group.is_none()) {
+            self.begins(row, out);
+            self.group = Some(row.clone());
         }
         if begun.consistent {
             self.absences.see(view, now);
@@ -109,17 +113,24 @@ impl Upkeep {
     /// The group row was written, or was there: this is it, if the call succeeded. Answers whether the
     /// group begins by my hand.
     pub fn bootstrapped(&mut self, row: Option<GroupRow>, out: &mut Outbox) -> bool {
-        let asked = self.bootstrapping.take();
+        self.bootstrapping = false;
         self.listing.first = false;
-        if row.is_none() {
+        let Some(row) = row else {
             return false;
-        }
-        let begins = asked == row && self.group.is_none();
-        if let Some(row) = row.as_ref().filter(|_| begins) {
+        };
+        let begins = self.begins(&row, out);
+        self.group = Some(row);
+        begins
+    }
+
+    /// The group's row is seen: by an answer, or by a look if that is lost or late. Answers whether it is
+    /// seen for the first time, and is mine.
+    fn begins(&mut self, row: &GroupRow, out: &mut Outbox) -> bool {
+        let begins = self.group.is_none() && self.asked.as_ref() == Some(row);
+        if begins {
             out.note(Note::GroupBegins(row.initial));
             self.fresh = true;
         }
-        self.group = row;
         begins
     }
 
@@ -167,7 +178,7 @@ impl Upkeep {
         if view.group.is_none() && !of_newer {
             // A look that began before the row was written compares nothing: without the group's row
             // nobody knows since when the group reads.
-            if self.bootstrapping.is_none() {
+            if !self.bootstrapping {
                 self.bootstrap(look, out);
             }
             return;
@@ -258,7 +269,8 @@ impl Upkeep {
         self.before_bootstrap = known.map(|known| known.listed.shards.clone());
         let new = || group_row(look.rules, look.view, look.now.time);
         let row = self.group.clone().unwrap_or_else(new);
-        self.bootstrapping = Some(row.clone());
+        self.asked = Some(row.clone());
+        self.bootstrapping = true;
         out.push(Command::Bootstrap(row));
     }
 }
