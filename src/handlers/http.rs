@@ -264,7 +264,7 @@ impl Quiet {
     }
 }
 
-/// Headers whose values may be anything: what no header may hold is left out, and nothing here makes such.
+/// The headers of a request. A value that a header cannot hold is left out; none of these is such.
 #[derive(Default)]
 struct Headers(HeaderMap);
 
@@ -285,7 +285,7 @@ fn since_1970(time: SystemTime) -> Duration {
         .unwrap_or_default()
 }
 
-/// The wait that an answer asks for. A date is not understood.
+/// The wait that an answer asks for, in seconds. A date is ignored.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers
         .get(RETRY_AFTER)?
@@ -313,7 +313,7 @@ fn unanswered(url: &HandlerUrl, error: &Error) -> Failure {
     Failure::unavailable(format!("{what} {url}: {}", causes.join(": ")))
 }
 
-/// Reads the body; `false`: there was more than is read.
+/// Reads the body. `false` if it is longer than the part that is read.
 async fn read(mut body: Incoming) -> Result<(Vec<u8>, bool), hyper::Error> {
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds a handler in any language against what aftercommit expects of it. It posts changes of made-up
+"""Checks a handler in any language against what aftercommit expects of it. It posts changes of made-up
 orders as `aftercommit run --handler` does, so point it at a handler that may handle them.
 
     tests/handlers/conformance.py http://127.0.0.1:8080/changes [--item FILE] [--bad FILE] [--secret FILE]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the handlers in examples/python and examples/node behind the command, and holds them against
+# Runs the handlers in examples/python and examples/node behind the command, and checks them by
 # conformance.py. Needs Node and Python; what else is needed is fetched first (install.sh).
 #
 #   tests/handlers/run.sh [ARGUMENTS FOR `cargo test`]

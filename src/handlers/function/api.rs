@@ -79,7 +79,8 @@ impl Slot {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The process has ended: so has the invocation that it had. Says whether it had asked for work.
+    /// Ends the invocation that the process had, because the process has ended. Returns whether it had asked
+    /// for work.
     pub fn ended(&self, how: &str) -> bool {
         if let Some(held) = self.in_hand().take() {
             let _ = held.outcome.send(Err(died(how)));
@@ -95,7 +96,7 @@ impl Slot {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
-    /// Ends the invocation of this id; `false`: there is no such.
+    /// Ends the invocation with this id. `false` if it has ended or never existed.
     fn end(&self, id: &str, outcome: Outcome) -> bool {
         let held = self.in_hand().take_if(|held| held.id == id);
         // The caller may have left in this moment.
@@ -184,7 +185,7 @@ async fn init_error(State(slot): State<Arc<Slot>>, body: Bytes) -> Response {
     taken(true)
 }
 
-/// The error as it is, or a text for one that is no JSON.
+/// The reported error, or the text of a body that is not JSON.
 fn reported(body: &[u8]) -> Value {
     let text = || json!({"errorMessage": String::from_utf8_lossy(body)});
     serde_json::from_slice(body).unwrap_or_else(|_| text())

@@ -29,7 +29,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// A line of a process's output is cut after so many bytes.
 const LONGEST_LINE: u64 = 8 << 10;
 
-/// Keeps one process running until it is told to stop.
+/// Keeps one process running until `stop`.
 pub async fn run(
     slot: Arc<Slot>,
     settings: Arc<FunctionSettings>,
@@ -102,7 +102,7 @@ impl Group {
         Ok(Self { child, id })
     }
 
-    /// How it ended; `None`: it was told to stop.
+    /// How it ended, or `None` if it was asked to stop.
     async fn watch(&mut self, slot: &Slot, stop: &CancellationToken) -> Option<String> {
         tokio::select! {
             biased;
@@ -141,8 +141,8 @@ fn in_words(ended: io::Result<ExitStatus>) -> String {
     }
 }
 
-/// The command with the environment of a function. What the environment of the worker says of the function
-/// counts, and its own settings are none of the function's business.
+/// The command with the environment of a function. Variables of a function that the worker has are passed
+/// on; the settings of the worker are not.
 fn command(settings: &FunctionSettings, api: &str) -> Command {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &settings.command]);

@@ -27,15 +27,15 @@ impl HandlerAnswer {
             200..=299 => self.success(emulator),
             // The emulator serves one call at a time.
             400 if emulator && self.body.is_empty() => Err(self.busy()),
-            400 | 410 | 422 => Err(Failure::reject(self.told())),
+            400 | 410 | 422 => Err(Failure::reject(self.summary())),
             409 | 425 => Err(self.busy()),
-            429 => Err(Failure::overloaded(self.told())),
-            502..=504 => Err(Failure::unavailable(self.told())),
+            429 => Err(Failure::overloaded(self.summary())),
+            502..=504 => Err(Failure::unavailable(self.summary())),
             300..=399 => Err(Failure::retry(format!(
                 "{}; redirects are not followed: name the URL that the handler has now",
-                self.told()
+                self.summary()
             ))),
-            _ => Err(Failure::retry(self.told())),
+            _ => Err(Failure::retry(self.summary())),
         }
     }
 
@@ -66,7 +66,7 @@ impl HandlerAnswer {
     }
 
     /// The status, and what the handler said.
-    fn told(&self) -> String {
+    fn summary(&self) -> String {
         let status = self.status;
         match self.reason() {
             reason if reason.is_empty() => format!("the handler answered {status}"),

@@ -14,7 +14,7 @@ use ring::hmac;
 #[derive(Clone)]
 pub struct WebhookSecret(hmac::Key);
 
-/// A text that is no secret.
+/// A text that is not a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the secret is not one of Standard Webhooks: expected whsec_ and then base64 of 24 to 64 random bytes, \
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_none_is_refused_and_never_shown() {
+    fn a_text_that_is_not_a_secret_is_refused_and_a_secret_is_never_shown() {
         for wrong in [
             "",
             "whsec_",

@@ -29,10 +29,10 @@ pub(super) enum HandlerServer {
     Unix(Arc<PathBuf>),
 }
 
-/// A text that says of no handler where it is.
+/// A text that is not the URL of a handler.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    /// It is no URL of a kind that is known.
+    /// It is not a URL of a known kind.
     #[error(
         "expected a URL such as http://127.0.0.1:8080/changes, https://handler.example.com/ or \
          unix:/run/handler.sock:/changes"
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_server_is_refused() {
+    fn a_text_that_names_a_server_in_no_known_way_is_refused() {
         for wrong in [
             "",
             "127.0.0.1:8080",

@@ -29,7 +29,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Certificates that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoTrust {
-    /// The extra certificates are no PEM.
+    /// The extra certificates are not PEM.
     #[error("the certificates to trust cannot be read: {0}")]
     BadRoots(String),
     /// There is no certificate to trust.

@@ -55,6 +55,7 @@ pub struct HandlerArgs {
     #[arg(
         long,
         value_enum,
+        value_name = "FORMAT",
         env = "AFTERCOMMIT_HANDLER_FORMAT",
         default_value = "lambda"
     )]
