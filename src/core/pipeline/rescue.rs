@@ -53,10 +53,11 @@ impl Rules {
 }
 
 impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
-    /// When to check whether a record is about to leave the stream.
+    /// When to check whether a record is about to leave the stream. `None`: not before some work has
+    /// ended, as the dead letters of those that the last check found are not all begun.
     pub(super) fn next_rescue_look(&self, now: Now) -> Option<Duration> {
         let age = self.rules.rescue_age()?;
-        if self.closed.is_some() || self.waiting() == 0 {
+        if self.closed.is_some() || self.waiting() == 0 || !self.rescue.keys.is_empty() {
             return None;
         }
         let due = (self.oldest_unfinished()? + age).duration_since(now.time);
@@ -70,11 +71,8 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         now: Now,
         breaker: &impl Admit,
     ) -> Option<DeadLetter<K, R>> {
-        if self.rescue.keys.is_empty()
-            && self
-                .next_rescue_look(now)
-                .is_some_and(|at| at <= now.elapsed)
-        {
+        let look = self.next_rescue_look(now);
+        if look.is_some_and(|at| at <= now.elapsed) {
             self.look(now, breaker.is_down());
         }
         if self.is_time_to_defer(now) && !breaker.is_down() {
