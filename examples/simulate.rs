@@ -31,12 +31,12 @@ struct Arguments {
     /// Runs this seed alone and prints its trace.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     replay: Option<u64>,
-    /// How many workers the fleet has.
-    #[arg(long, default_value_t = 3)]
-    workers: usize,
-    /// How many shards the stream begins with.
-    #[arg(long, default_value_t = 2)]
-    shards: u64,
+    /// How many workers the fleet has, in place of what the seed says.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// How many shards the stream begins with, in place of what the seed says.
+    #[arg(long)]
+    shards: Option<u64>,
     /// For how many seconds of virtual time things go wrong.
     #[arg(long, default_value_t = 120)]
     weather: u64,
@@ -68,8 +68,8 @@ fn policy(name: &str) -> Result<OnAmbiguous, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let scenario = |seed| Scenario {
-        workers: arguments.workers,
-        shards: arguments.shards,
+        workers: arguments.workers.unwrap_or(Scenario::seeded(seed).workers),
+        shards: arguments.shards.unwrap_or(Scenario::seeded(seed).shards),
         weather: Duration::from_secs(arguments.weather),
         // A claim in doubt delays its order for minutes.
         calm: Duration::from_mins(15),

@@ -12,7 +12,7 @@ pub(crate) mod progress;
 pub mod redrive;
 mod run_pipeline;
 pub(crate) mod settings;
-mod shard_task;
+pub(crate) mod shard_task;
 pub(crate) mod simulated;
 pub(crate) mod trust;
 

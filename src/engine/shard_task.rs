@@ -18,11 +18,11 @@ use crate::core::fleet::events::Stopped;
 use crate::core::pipeline::Closing;
 use crate::core::rate::Rate;
 use crate::core::record::{Position, SequenceNumber};
+use crate::engine::Engine;
 use crate::engine::handler::{Context, RecordHandler};
 use crate::engine::progress::{LoopTurn, Reading};
 use crate::engine::run_pipeline::{InFlight, Work, ask, into_letters};
 use crate::engine::trust::Tenure;
-use crate::engine::{Engine, FEW_PARKED};
 use crate::stores::leases::{GapRow, Hold, LeaseStore, Report};
 use crate::stores::retry::persist;
 use crate::stores::source::StreamSource;
@@ -34,6 +34,8 @@ mod read;
 mod settle;
 mod stop;
 
+#[cfg(feature = "simulation")]
+pub(crate) use end::HALTED;
 use fetch::{Fetched, Fetcher};
 
 /// The consumer's order to a shard task.
@@ -209,7 +211,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let letters = self.engine.letters.clone()?;
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
         let learn = async move {
-            let look = || letters.parked_page(&engine.at, None, FEW_PARKED);
+            let look = || letters.parked_page(&engine.at, None, engine.simulated.few_parked());
             let limit = engine.settings.timing.call_timeout();
             persist(limit, rng, "looking for parked keys", look).await
         };

@@ -2,6 +2,7 @@
 
 use crate::core::fleet::rules::Rule as FleetRule;
 use crate::core::pipeline::Rule as PipelineRule;
+use crate::engine::FEW_PARKED;
 
 /// What a simulation changes in a consumer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,9 +13,16 @@ pub(crate) struct Simulated {
     pub pipeline: Option<PipelineRule>,
     /// How many leases count as few, instead of the usual number.
     pub few_rows: Option<usize>,
+    /// So many parked keys are few, in place of the usual number.
+    pub few_parked: Option<usize>,
 }
 
 impl Simulated {
+    /// So many parked keys are known at the start of a shard's task.
+    pub fn few_parked(&self) -> usize {
+        self.few_parked.unwrap_or(FEW_PARKED)
+    }
+
     /// Whether this rule of the fleet is left out.
     pub fn leaves_out(&self, rule: FleetRule) -> bool {
         self.fleet == Some(rule)

@@ -31,6 +31,10 @@ pub enum Flaw {
     StreamsAtOnce,
     /// A record that failed lets the next of its key go first.
     TurnLost,
+    /// A dead letter is written although the lease is somebody else's.
+    LetterWithoutLease,
+    /// Nobody knows which keys are parked.
+    ParkedForgotten,
     /// A gap is not written down.
     SilentGap,
     /// A shard is given away before its records in flight are done.
@@ -111,7 +115,7 @@ impl Flaw {
     ];
 
     /// Those of the fleet.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::TakeWithoutBeat,
         Self::TakeWithoutEpoch,
         Self::NoReread,
@@ -124,6 +128,8 @@ impl Flaw {
         Self::ChildBeforeParent,
         Self::StreamsAtOnce,
         Self::TurnLost,
+        Self::LetterWithoutLease,
+        Self::ParkedForgotten,
         Self::SilentGap,
         Self::HandOverTooEarly,
         Self::ChildForgotten,

@@ -25,12 +25,15 @@ use crate::core::claim::OnAmbiguous;
 mod clocks;
 pub mod flaw;
 pub(crate) mod gate;
+mod letters;
 mod mailer;
 mod network;
 mod operator;
 mod pages;
+mod redriver;
 mod run;
 mod trace;
+mod trouble;
 mod weather;
 mod witness;
 mod worker;
@@ -61,12 +64,14 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Three workers on two shards for two minutes of bad weather.
+    /// Three workers on two shards for two minutes of bad weather; in one seed of forty, twelve workers
+    /// on fifty shards.
     pub fn seeded(seed: u64) -> Self {
+        let (workers, shards) = if seed % 40 == 39 { (12, 50) } else { (3, 2) };
         Self {
             seed,
-            workers: 3,
-            shards: 2,
+            workers,
+            shards,
             weather: Duration::from_mins(2),
             calm: Duration::from_mins(15),
             mail: None,
@@ -160,7 +165,8 @@ pub fn simulate(scenario: &Scenario) -> Outcome {
 /// crashes, what it shares (a database, say) is not. `change` makes the changes that are committed,
 /// at the time that it is told. The handler is called as in production: records of one item in
 /// order, some of them more than once, and now and then dropped in the middle of its work. It should
-/// fail with [`Failure::Retry`](crate::Failure) only for a while: there are no dead letters here.
+/// fail with [`Failure::Retry`](crate::Failure) only for a while: not every seed has dead letters. Those
+/// that there are an operator redrives.
 /// Its own time must be virtual, too ([`tokio::time`]).
 ///
 /// What the fleet promised is judged in the [`Outcome`]; what your handler did is yours to judge.

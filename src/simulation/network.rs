@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::anyhow;
+use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 
 use super::clocks::Clocks;
@@ -16,6 +17,7 @@ use crate::core::group::Identity;
 use crate::core::record::Position;
 use crate::core::shard::{Shard, ShardId};
 use crate::engine::settings::Timing;
+use crate::engine::shard_task::HALTED;
 use crate::stores::leases::memory::MemoryLeases;
 use crate::stores::leases::{
     Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Reach, Report,
@@ -258,9 +260,12 @@ impl LeaseStore for Network {
     }
 
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
-        let (table, rows) = (self.table.clone(), rows.to_vec());
-        self.write("create", async move { table.create(&rows).await })
-            .await
+        // Each row is a write of its own, and the first that fails ends it all.
+        let each = rows.iter().cloned().map(|row| {
+            let table = self.table.clone();
+            self.write("create", async move { table.create(&[row]).await })
+        });
+        try_join_all(each).await.map(|_| ())
     }
 
     async fn heal(&self, row: &LeaseRow) -> anyhow::Result<()> {
@@ -280,9 +285,19 @@ impl LeaseStore for Network {
                 take.from = row.owner.map(|owner| (owner, None));
                 (take.seen_epoch, take.epoch) = (row.epoch, row.epoch + 1);
             }
-            table.take(&take).await
+            table.take(&take).await.map(|_| take)
         };
-        self.write("take", apply).await
+        let take = self.write("take", apply).await?;
+        // A transaction shows no row: it is read by another call, and may have changed meanwhile.
+        let table = self.table.clone();
+        let read =
+            async move {
+                let row = table.snapshot().leases.remove(&take.shard);
+                Ok(row.filter(|row| {
+                    row.owner.as_ref() == Some(&take.owner) && row.epoch == take.epoch
+                }))
+            };
+        self.write("read", read).await
     }
 
     async fn hand_over(
@@ -312,6 +327,9 @@ impl LeaseStore for Network {
         let (mine, mut hold) = (hold.clone(), hold.clone());
         let (checkpoint, report) = (checkpoint.clone(), report.clone());
         let apply = async move {
+            if report.last_error.as_deref() == Some(HALTED) {
+                world.count("halts at a gap");
+            }
             let row = table.snapshot().leases.remove(&hold.shard);
             if let Some(row) = row.filter(|_| world.has(Flaw::CheckpointWithoutEpoch)) {
                 hold.epoch = row.epoch;

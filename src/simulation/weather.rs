@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::operator;
+use super::redriver::Redriver;
+use super::trouble::Outage;
 use super::worker::Worker;
 use super::world::{LATE, World, streams};
 use crate::core::shard::{Shard, ShardId};
@@ -16,6 +18,7 @@ use crate::engine::handler::RecordHandler;
 pub(super) async fn storm<H: RecordHandler>(
     world: &Arc<World>,
     workers: &mut [Worker<H>],
+    mut redriver: Option<&mut Redriver<H>>,
     length: Duration,
 ) {
     let mut end = Instant::now() + length;
@@ -37,7 +40,13 @@ pub(super) async fn storm<H: RecordHandler>(
         for _ in 0..world.with_rng(|rng, _| rng.u64(..most)) {
             world.commit();
         }
-        if let Some((after, relief)) = strike(world, workers, &mut operator) {
+        let short = workers.iter().filter(|worker| worker.lacks_memory());
+        world.count_many("moments without memory", short.count() as u64);
+        if let Some(redriver) = redriver.as_deref_mut() {
+            tend(world, redriver);
+        }
+        let struck = strike(world, workers, &mut operator).or_else(|| fail(world));
+        if let Some((after, relief)) = struck {
             let everybody = matches!(relief, Relief::StartAll);
             if everybody {
                 end += after;
@@ -59,15 +68,52 @@ pub(super) async fn storm<H: RecordHandler>(
 
 /// Everybody runs, everything is visible.
 pub(super) fn clear<H: RecordHandler>(world: &Arc<World>, workers: &mut [Worker<H>]) {
-    for worker in workers.iter() {
+    for worker in workers.iter_mut() {
         worker.thaw();
         worker.sees(true);
+        if world.climate.halts {
+            // Only a start with another setting goes on behind a gap.
+            worker.crash();
+        }
     }
     start_all(workers);
     for (shard, _, _) in world.stream.census() {
         world.stream.hide(&shard.id, false);
     }
     streams::switch_on(world);
+}
+
+/// Now and then an operator redrives dead letters, or is interrupted at that.
+fn tend<H: RecordHandler>(world: &World, redriver: &mut Redriver<H>) {
+    match world.with_rng(|rng, _| rng.u32(..100)) {
+        0..=3 => redriver.redrive(),
+        4 => redriver.interrupt(),
+        _ => {}
+    }
+}
+
+/// The records of an item fail for a while, or what the handler depends on does.
+fn fail(world: &World) -> Option<(Duration, Relief)> {
+    if !world.climate.failing {
+        return None;
+    }
+    let (luck, millis) = world.with_rng(|rng, _| (rng.u32(..1000), rng.u64(100..30_000)));
+    let after = Duration::from_millis(millis);
+    let outage = match luck {
+        0..=14 => {
+            let (item, how) = world.with_rng(|rng, _| world.trouble(|trouble| trouble.poison(rng)));
+            world.count("items whose records fail");
+            world.tell(format_args!("item {item}: {how:?}"));
+            return Some((after, Relief::Cure(item)));
+        }
+        15..=17 => Outage::Down,
+        18..=20 => Outage::Overloaded,
+        _ => return None,
+    };
+    world.count("outages of a dependency");
+    world.tell(format_args!("the dependency is {outage:?}"));
+    world.trouble(|trouble| trouble.depend(Some(outage)));
+    Some((after, Relief::Recover))
 }
 
 /// Starts whoever does not run.
@@ -84,6 +130,8 @@ enum Relief {
     Show(Vec<ShardId>),
     SwitchOn,
     StartAll,
+    Cure(u64),
+    Recover,
 }
 
 impl Relief {
@@ -105,6 +153,8 @@ impl Relief {
                 .for_each(|shard| world.stream.hide(shard, false)),
             Self::SwitchOn => streams::switch_on(world),
             Self::StartAll => start_all(workers),
+            Self::Cure(item) => world.trouble(|trouble| trouble.cure(item)),
+            Self::Recover => world.trouble(|trouble| trouble.depend(None)),
         }
     }
 }

@@ -62,11 +62,29 @@ enum Order {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Known {
     shard: ShardId,
     created: SystemTime,
+    record: Record,
     handled: bool,
     trimmed: bool,
+    /// It was written into the dead letters.
+    lettered: bool,
+    /// A filter keeps it from the handler.
+    filtered: bool,
+}
+
+impl Known {
+    /// Nothing is left to do with it, as far as others in this order are concerned: its item's later
+    /// records wait for its dead letter to be redriven, its shard does not.
+    fn is_done(&self, order: &Order) -> bool {
+        let is_kept = match order {
+            Order::Key(_) => self.trimmed && !self.lettered,
+            Order::Shard(_) | Order::Stream(_) => self.trimmed || self.lettered,
+        };
+        self.handled || self.filtered || is_kept
+    }
 }
 
 /// Where a shard's newest epoch began.
@@ -95,13 +113,17 @@ impl Witness {
         }
     }
 
-    pub fn committed(&mut self, shard: &ShardId, record: &Record) {
+    /// A record is in the stream. `filtered`: the handler is not to get it.
+    pub fn committed(&mut self, shard: &ShardId, record: &Record, filtered: bool) {
         let number = record.sequence_number.clone();
         let known = Known {
             shard: shard.clone(),
             created: record.created,
+            record: record.clone(),
             handled: false,
             trimmed: false,
+            lettered: false,
+            filtered,
         };
         self.records.insert(number.clone(), known);
         let label = shard.label().unwrap_or_default().to_owned();
@@ -166,6 +188,9 @@ impl Witness {
         }
         let number = &record.sequence_number;
         let key = record.key();
+        if self.records.get(number).is_some_and(|known| known.filtered) {
+            return Err(format!("{number} begins, which a filter keeps out"));
+        }
         if let Some(open) = self
             .first_open(Order::Key(key.clone()))
             .filter(|n| *n < *number)
@@ -238,10 +263,30 @@ impl Witness {
         }
     }
 
-    fn is_open(&self, number: &SequenceNumber) -> bool {
-        self.records.get(number).is_some_and(|known| {
-            !known.handled && !known.trimmed && !self.is_older_than_the_fleet(known)
-        })
+    /// A record is in the dead letters: with all that it had, and before all later ones of its item.
+    pub fn lettered(&mut self, record: &Record) -> Verdict {
+        let number = &record.sequence_number;
+        // What was passed as trimmed is to be handled after all.
+        self.settled.remove(&Order::Key(record.key()));
+        let known = self.records.get_mut(number);
+        let known = known.ok_or_else(|| format!("{number} is a dead letter, and never was"))?;
+        if known.record != *record {
+            return Err(format!("the dead letter of {number} is another record"));
+        }
+        known.lettered = true;
+        Ok(())
+    }
+
+    /// A dead letter is finished.
+    pub fn redriven(&mut self, number: &SequenceNumber) -> Verdict {
+        let handled = self.records.get(number).is_some_and(|known| known.handled);
+        let unhandled = || format!("{number} counts as redriven, and was never handled");
+        handled.then_some(()).ok_or_else(unhandled)
+    }
+
+    fn is_open(&self, number: &SequenceNumber, order: &Order) -> bool {
+        let known = self.records.get(number);
+        known.is_some_and(|known| !known.is_done(order) && !self.is_older_than_the_fleet(known))
     }
 
     /// What the stream was about to trim when a fleet started at the horizon is not the fleet's.
@@ -318,7 +363,7 @@ impl Witness {
         let mut settled = self.settled.get(&order).copied().unwrap_or(0);
         while records
             .get(settled)
-            .is_some_and(|number| !self.is_open(number))
+            .is_some_and(|number| !self.is_open(number, &order))
         {
             settled += 1;
         }
@@ -353,13 +398,13 @@ impl Witness {
     /// What is not settled yet, once everything should be.
     pub fn unsettled(&self, view: &View) -> Verdict {
         for (number, known) in &self.records {
-            if self.is_open(number) {
+            if self.is_open(number, &Order::Key(known.record.key())) {
                 return Err(format!("{number} of {} was never handled", known.shard));
             }
             let mine = !self.is_older_than_the_fleet(known) && !self.is_at_the_edge(known);
             let label = known.shard.label().unwrap_or_default();
             let mine = mine && !self.unnamed.contains(label);
-            let lost = known.trimmed && !known.handled && mine;
+            let lost = known.trimmed && !known.handled && !known.filtered && mine;
             let mut gaps = view.gaps.iter().chain(&self.deleted_gaps);
             if lost && !gaps.any(|gap| covers(gap, &known.shard, number)) {
                 return Err(format!(

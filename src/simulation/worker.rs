@@ -9,11 +9,15 @@ use tokio::task::JoinHandle;
 
 use super::clocks::Clocks;
 use super::gate::Gate;
+use super::letters::Letters;
 use super::mailer::Mailer;
 use super::network::Network;
+use super::trouble::Poison;
 use super::world::{World, mailing};
+use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::group::{Group, GroupTable};
 use crate::core::record::Record;
+use crate::engine::budget::Budget;
 use crate::engine::consumer::{Consumer, clock_of};
 use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::engine::progress::Counters;
@@ -31,6 +35,7 @@ pub(super) struct Worker<H> {
     counters: Arc<Counters>,
     process: Option<JoinHandle<()>>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
+    budget: Budget,
 }
 
 impl<H: RecordHandler> Worker<H> {
@@ -46,6 +51,7 @@ impl<H: RecordHandler> Worker<H> {
             counters: Arc::default(),
             process: None,
             stop: None,
+            budget: Budget::new(0),
         }
     }
 
@@ -71,18 +77,13 @@ impl<H: RecordHandler> Worker<H> {
         } else {
             InitialPosition::TrimHorizon
         };
-        let settings = Settings {
-            worker_id: format!("worker-{}", self.index),
-            seed,
-            start,
-            concurrency: 4,
-            timing: self.timing(),
-            ..Settings::default()
-        };
         let clock = self.clocks.wall(&self.world);
         let (world, blind) = (self.world.clone(), self.blind.clone());
         let network = Network::new(world, self.index, build, self.clocks, blind);
         let told = clock_of(network.clone(), network.clone(), clock.clone());
+        let settings = self.settings(seed, start);
+        let budget = Budget::new(settings.memory_budget);
+        self.budget = budget.clone();
         let mailer = Mailer::start(&self.world, network.clone(), told, seed);
         let mailer = mailer.unwrap_or_else(|error| {
             let told = format!("a worker cannot mail: {error:#}");
@@ -90,16 +91,18 @@ impl<H: RecordHandler> Worker<H> {
             None
         });
         let handler = Watched {
-            world: self.world.clone(),
-            worker: self.index,
             mailer,
-            inner: (self.handler)(),
+            ..Watched::new(&self.world, self.index, (self.handler)())
         };
-        let at = GroupTable::new(Group::default(), "simulated");
-        let consumer = Consumer::new(at, network.clone(), network, handler)
+        let mut consumer = Consumer::new(place(), network.clone(), network.clone(), handler)
             .settings(settings)
+            .budget(budget)
+            .filters(self.world.filters())
             .clock(clock)
             .simulated(self.world.simulated());
+        if let Some(table) = &self.world.letters {
+            consumer = consumer.dead_letters(Letters::new(network, table.clone()));
+        }
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         self.account();
         self.counters = consumer.counters();
@@ -123,12 +126,41 @@ impl<H: RecordHandler> Worker<H> {
         );
     }
 
+    /// Whether a read waits for memory.
+    pub fn lacks_memory(&self) -> bool {
+        self.budget.waiting() > 0
+    }
+
+    fn settings(&self, seed: u64, start: InitialPosition) -> Settings {
+        let climate = &self.world.climate;
+        let usual = Settings::default();
+        Settings {
+            worker_id: format!("worker-{}", self.index),
+            seed,
+            start,
+            concurrency: 4,
+            memory_budget: climate.memory.unwrap_or(usual.memory_budget),
+            on_gap: self.world.on_gap(),
+            backoff: Backoff {
+                cap: Duration::from_secs(10),
+                ..usual.backoff
+            },
+            attempts: AttemptLimits {
+                attempts: 3,
+                age: Duration::from_secs(15),
+            },
+            timing: self.timing(),
+            ..usual
+        }
+    }
+
     fn timing(&self) -> Timing {
         let retention = self.world.climate.retention;
         let mut timing = Timing {
             listing_interval: Duration::from_secs(5),
             retention,
             rescue_before_trim: retention / 6,
+            handler_timeout: Duration::from_secs(30),
             ..self.clocks.timing()
         };
         if self.world.mailing.is_some() {
@@ -156,6 +188,7 @@ impl<H: RecordHandler> Worker<H> {
             ("gaps", of(&counters.gaps)),
             ("takes", of(&counters.takes)),
             ("hand-overs", of(&counters.hand_overs)),
+            ("filtered records", of(&counters.filtered)),
             ("refused writes", of(&counters.refused)),
             ("failed reads", of(&counters.reads_failed)),
             ("throttled reads", of(&counters.reads_throttled)),
@@ -206,11 +239,28 @@ impl<H: RecordHandler> Worker<H> {
 
 /// A handler that is watched, and that takes its time and sometimes fails before it begins. Where
 /// orders are mailed, they are mailed in its place.
-struct Watched<H> {
+pub(super) struct Watched<H> {
     world: Arc<World>,
     worker: usize,
     mailer: Option<Mailer>,
     inner: H,
+}
+
+impl<H> Watched<H> {
+    /// One that calls this handler, and mails nothing.
+    pub fn new(world: &Arc<World>, worker: usize, inner: H) -> Self {
+        Self {
+            world: world.clone(),
+            worker,
+            mailer: None,
+            inner,
+        }
+    }
+}
+
+/// The group of the simulated fleet, on its table.
+pub(super) fn place() -> GroupTable {
+    GroupTable::new(Group::default(), "simulated")
 }
 
 /// A handler that has nothing to do.
@@ -263,6 +313,17 @@ impl<H: RecordHandler> Watched<H> {
         if (10..30).contains(&luck) {
             self.world.count("failed attempts");
             return Err(Failure::Retry(anyhow!("by the simulation")));
+        }
+        if let Some(failure) = self.world.trouble(|trouble| trouble.failure(luck)) {
+            self.world.count("calls during an outage");
+            return Err(failure);
+        }
+        match self.world.trouble(|trouble| trouble.of(&record.key())) {
+            Some(Poison::Rejects) => return Err(Failure::reject("by the simulation")),
+            Some(Poison::Fails) => return Err(Failure::retry("by the simulation")),
+            Some(Poison::Panics) => std::panic::resume_unwind(Box::new("by the simulation")),
+            Some(Poison::Hangs) => std::future::pending().await,
+            None => {}
         }
         self.inner.handle(record, context).await
     }

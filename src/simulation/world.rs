@@ -5,15 +5,22 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
 use serde_dynamo::{AttributeValue, Item};
 use tokio::time::Instant;
 
 use super::trace::describe_change;
+use super::trouble::Trouble;
 use super::witness::Witness;
+use super::worker::place;
 use super::{Counts, Flaw, Outcome, Scenario};
-use crate::core::record::Event;
+use crate::core::filter::{Filter, Filters};
+use crate::core::record::{Event, Record};
 use crate::core::shard::ShardId;
+use crate::engine::settings::OnGap;
 use crate::engine::simulated::Simulated;
+use crate::stores::dead_letter::DeadLetters;
+use crate::stores::dead_letter::memory::MemoryDeadLetters;
 use crate::stores::leases::memory::MemoryLeases;
 use crate::stores::leases::{Consistency, Epoch, Hold, LeaseRow, View};
 use crate::stores::source::memory::{Commit, MemoryStream};
@@ -37,9 +44,19 @@ pub(super) const LATE: Duration = Duration::from_secs(25);
 /// How many different items are changed.
 const KEYS: u64 = 12;
 
+/// An attribute of changes that a filter keeps out in some worlds, and that filter.
+const NOISE: &str = "noise";
+const NO_NOISE: &str = r#"{"dynamodb": {"NewImage": {"noise": {"S": [{"exists": false}]}}}}"#;
+
+/// The memory that one read reserves: whatever waits keeps others from being read.
+const ONE_READ: usize = 5 << 19;
+
 pub(super) struct World {
     pub stream: MemoryStream,
     pub table: MemoryLeases,
+    /// The dead letters, in a world that has any.
+    pub letters: Option<MemoryDeadLetters>,
+    trouble: Mutex<Trouble>,
     state: Mutex<State>,
     origin: Instant,
     traced: bool,
@@ -56,6 +73,7 @@ pub(super) type Commits = Box<dyn Fn(&mut fastrand::Rng, SystemTime) -> Commit +
 
 /// What kind of bad weather a seed has.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Climate {
     /// How many of a thousand calls take seconds.
     pub slow: u32,
@@ -74,6 +92,18 @@ pub(super) struct Climate {
     pub few_rows: usize,
     /// So many rows of the lease table are a page.
     pub page: usize,
+    /// Whether there are dead letters.
+    pub letters: bool,
+    /// Whether the handler fails for long.
+    pub failing: bool,
+    /// So many parked keys are few.
+    pub few_parked: usize,
+    /// Whether some records are filtered out.
+    pub filtered: bool,
+    /// How much memory the records of a worker may take, where that is little.
+    pub memory: Option<usize>,
+    /// Whether workers halt at a gap while the weather is bad.
+    pub halts: bool,
     /// How long an operator leaves the table alone, at the start and after every change behind the
     /// fleet's back.
     pub peace: Duration,
@@ -90,6 +120,12 @@ impl Climate {
             replaced: [0, 0, 4, 12][rng.usize(..4)],
             peace: Duration::from_secs([4, 15, 60][rng.usize(..3)]),
             few_rows: [0, 100][rng.usize(..2)],
+            letters: rng.u32(..3) > 0,
+            failing: rng.bool(),
+            few_parked: [1, 250][rng.usize(..2)],
+            filtered: rng.u32(..4) == 0,
+            memory: (rng.u32(..4) == 0).then_some(ONE_READ),
+            halts: rng.u32(..8) == 0,
             page: [1, 4, usize::MAX, usize::MAX, usize::MAX][rng.usize(..5)],
         }
     }
@@ -112,6 +148,8 @@ impl World {
         if scenario.mail.is_some() {
             climate.retention = mailing::RETENTION;
             climate.replaced = 0;
+            (climate.letters, climate.failing) = (false, false);
+            (climate.filtered, climate.halts) = (false, false);
         }
         let state = State {
             rng,
@@ -127,6 +165,8 @@ impl World {
         Self {
             stream: first,
             table: MemoryLeases::new(),
+            letters: climate.letters.then(MemoryDeadLetters::default),
+            trouble: Mutex::default(),
             streams: Mutex::new(streams),
             state: Mutex::new(state),
             origin: Instant::now(),
@@ -149,6 +189,7 @@ impl World {
             fleet: self.flaw.and_then(Flaw::of_fleet),
             pipeline: self.flaw.and_then(Flaw::of_pipeline),
             few_rows: Some(self.climate.few_rows),
+            few_parked: Some(self.climate.few_parked),
         }
     }
 
@@ -159,6 +200,35 @@ impl World {
     pub fn with_rng<T>(&self, draw: impl FnOnce(&mut fastrand::Rng, bool) -> T) -> T {
         let state = &mut *self.state();
         draw(&mut state.rng, state.fair)
+    }
+
+    pub fn trouble<T>(&self, change: impl FnOnce(&mut Trouble) -> T) -> T {
+        change(&mut self.trouble.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a worker does at a gap. Once the weather has cleared, it goes on behind it.
+    pub fn on_gap(&self) -> OnGap {
+        if self.climate.halts && !self.state().fair {
+            OnGap::Halt
+        } else {
+            OnGap::Continue
+        }
+    }
+
+    /// What the handler gets.
+    pub fn filters(&self) -> Filters {
+        let pattern = self.climate.filtered.then(|| Filter::parse(NO_NOISE));
+        Filters::new(pattern.and_then(Result::ok))
+    }
+
+    /// How many keys are parked.
+    pub fn parked(&self) -> usize {
+        let parked = self.letters.as_ref().map(|letters| {
+            // In memory it is there at once.
+            letters.parked(&place()).now_or_never()
+        });
+        let parked = parked.flatten().and_then(Result::ok);
+        parked.map_or(0, |page| page.keys.len())
     }
 
     pub fn witness<T>(&self, tell: impl FnOnce(&mut Witness) -> T) -> T {
@@ -298,7 +368,8 @@ impl World {
         let (record, shard) = self.stream.commit(commit);
         let shard = shard?;
         self.count("records");
-        self.witness(|witness| witness.committed(&shard, &record));
+        let noise = self.climate.filtered && is_noise(&record);
+        self.witness(|witness| witness.committed(&shard, &record, noise));
         Some(shard)
     }
 
@@ -318,6 +389,7 @@ impl World {
     /// From now on nothing goes wrong by chance.
     pub fn clear_up(&self) {
         self.state().fair = true;
+        self.trouble(Trouble::end);
     }
 
     /// What became of it.
@@ -351,6 +423,10 @@ impl World {
     pub fn settled(&self, workers: usize) -> Result<(), String> {
         let view = self.table.snapshot();
         self.witness(|witness| witness.unsettled(&view))?;
+        match self.parked() {
+            0 => {}
+            parked => return Err(format!("{parked} keys are parked")),
+        }
         self.witness(|witness| witness.unshared(&view, workers))?;
         let missing = |shard: &ShardId| view.leases.get(shard).is_none_or(LeaseRow::ended);
         if let Some(shard) = self.stream.open_shards().into_iter().find(missing) {
@@ -368,11 +444,20 @@ fn start_of_time() -> SystemTime {
 pub(super) fn change_of_few(rng: &mut fastrand::Rng, created: SystemTime) -> Commit {
     let id = AttributeValue::S(format!("item-{}", rng.u64(..KEYS)));
     let keys = Item::from(std::collections::HashMap::from([("id".to_owned(), id)]));
+    let mut image = keys.inner().clone();
+    if rng.u32(..8) == 0 {
+        image.insert(NOISE.to_owned(), AttributeValue::S(String::new()));
+    }
     Commit {
         event: Event::Modify,
-        keys: keys.clone(),
+        keys,
         old_image: None,
-        new_image: Some(keys),
+        new_image: Some(image.into()),
         created,
     }
+}
+
+fn is_noise(record: &Record) -> bool {
+    let image = record.new_image.as_ref();
+    image.is_some_and(|image| image.inner().contains_key(NOISE))
 }

@@ -1,5 +1,7 @@
 //! Many seeds, with all rules in place and with one of them left out.
 
+use std::ops::Range;
+
 use aftercommit::simulation::{Counts, Flaw, Scenario, simulate_all};
 
 /// Runs so many seeds, of which none may break a promise, and answers what they hit.
@@ -25,10 +27,10 @@ pub fn all_keep_their_promises(seeds: u64, scenario: fn(u64) -> Scenario) -> Cou
     counts
 }
 
-/// The flaws that none of so many seeds notices; says which seed notices each other one.
+/// The flaws that none of these seeds notices. Prints which seed notices each of the others.
 pub fn unnoticed(
     flaws: impl IntoIterator<Item = Flaw>,
-    seeds: u64,
+    seeds: Range<u64>,
     scenario: fn(u64) -> Scenario,
 ) -> Vec<Flaw> {
     let mut unnoticed = Vec::new();
@@ -38,7 +40,7 @@ pub fn unnoticed(
             flaw: Some(flaw),
             ..scenario(seed)
         };
-        simulate_all((0..seeds).map(flawed), |scenario, outcome| {
+        simulate_all(seeds.clone().map(flawed), |scenario, outcome| {
             if let Some(violation) = &outcome.violation {
                 caught = Some(format!("by seed {}: {violation}", scenario.seed));
             }

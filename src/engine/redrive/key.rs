@@ -295,6 +295,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
                 return Err(Halt::Down("the redrive stopped before this key".to_owned()));
             }
             tokio::select! {
+                biased;
                 turn = asker.turn(Try::First) => return Ok(turn),
                 () = self.how.stop.cancelled() => {}
                 // Another key's letter may have found it down meanwhile.

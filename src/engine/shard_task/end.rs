@@ -19,7 +19,7 @@ use crate::stores::retry::{UNTIL_ANSWERED, persist};
 use crate::stores::source::{SourceError, StreamSource};
 
 /// What a halted shard's row says.
-const HALTED: &str = "halted at a gap, as --on-gap says; `aftercommit gaps list` shows it, and a \
+pub(crate) const HALTED: &str = "halted at a gap, as --on-gap says; `aftercommit gaps list` shows it, and a \
     worker with --on-gap continue goes on behind it";
 
 /// How often an empty answer about children is doubted. After that the full listing decides.
