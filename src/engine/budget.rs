@@ -112,7 +112,10 @@ impl BudgetPool {
 }
 
 impl Budget {
-    /// A budget of this many bytes, and at least the 2.5 MiB of one read.
+    /// The smallest budget, in bytes: 2.5 MiB, which one read may take.
+    pub const LEAST: usize = READ;
+
+    /// A budget of this many bytes, and at least [`Budget::LEAST`].
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(BudgetPool {
             bytes: bytes.max(READ),

@@ -6,6 +6,7 @@ use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::fleet::rules as fleet;
 use crate::core::group::Identity;
 use crate::core::pipeline::{DeadLetterRules, Rule, Rules};
+use crate::engine::budget::Budget;
 use crate::engine::simulated::Simulated;
 use crate::stores::leases::InitialPosition;
 
@@ -35,8 +36,7 @@ pub struct Settings {
     /// How many records of one shard are handled at once, each of another item.
     pub concurrency: usize,
     /// How much memory the records of the process may take, in bytes, over all its shards
-    /// ([`Budget`](crate::engine::budget::Budget)). At least 1 MiB; less than the 2.5 MiB
-    /// that one read may take counts as that.
+    /// ([`Budget`]). At least [`Budget::LEAST`].
     pub memory_budget: usize,
     /// What to do after records were trimmed before they could be read.
     pub on_gap: OnGap,
@@ -221,8 +221,10 @@ impl Settings {
         if self.concurrency == 0 {
             return wrong("the concurrency is 0; it must be at least 1");
         }
-        if self.memory_budget < 1 << 20 || self.memory_budget > 1 << 31 {
-            return wrong("the memory budget must be between 1 MiB and 2 GiB");
+        if self.memory_budget < Budget::LEAST || self.memory_budget > 1 << 31 {
+            return wrong(
+                "the memory budget must be at least 2.5 MiB, which one read may take, and at most 2 GiB",
+            );
         }
         if self.attempts.attempts == 0 {
             return wrong("the number of attempts is 0; it must be at least 1");

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aftercommit::engine::{Identity, OnGap};
+use aftercommit::engine::{Budget, Identity, OnGap};
 use aftercommit::record::Position;
 use aftercommit::stores::leases::{Checkpoint, GroupRow, InitialPosition, LeaseStore as _};
 use aftercommit::stores::source::SourceError;
@@ -15,7 +15,7 @@ use super::stage::{Stage, eventually, pass, secs};
 #[tokio::test(start_paused = true)]
 async fn fetching_stops_while_the_memory_budget_is_full() {
     let mut stage = Stage::new(2);
-    stage.settings.memory_budget = 1 << 20;
+    stage.settings.memory_budget = Budget::LEAST;
     stage.hand.shut();
     let names = stage.commit_many("item", 100);
     let source = Tapped::new(&stage.stream);
@@ -62,7 +62,7 @@ async fn a_shard_whose_handler_hangs_stops_no_other_however_much_it_could_read()
 #[tokio::test(start_paused = true)]
 async fn an_iterator_that_expires_is_made_anew_behind_the_last_record() {
     let mut stage = Stage::new(1);
-    stage.settings.memory_budget = 1 << 20;
+    stage.settings.memory_budget = Budget::LEAST;
     stage.settings.timing.handler_timeout = Duration::from_hours(1);
     stage.hand.shut();
     let names = stage.commit_many("item", 30);

@@ -50,7 +50,7 @@ async fn the_rate_of_a_busy_shard_is_told_by_the_minute() {
 async fn a_shard_that_cannot_be_read_says_so_until_it_can() {
     let mut stage = Stage::new(1);
     // Once a record is held there is no room for another read.
-    stage.settings.memory_budget = 1 << 20;
+    stage.settings.memory_budget = aftercommit::engine::Budget::LEAST;
     stage.hand.shut();
     let only = stage.stream.open_shards()[0].clone();
     stage.commit("stuck", "waits");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aftercommit::engine::Budget;
 use aftercommit::monitor::Status;
 use aftercommit::monitor::health::{HeldBack, NotReady, Stuck};
 use aftercommit::monitor::metrics::{MetricValue, prometheus};
@@ -116,7 +117,7 @@ async fn a_worker_that_cannot_keep_up_for_a_minute_is_unready_until_it_can() {
 #[tokio::test(start_paused = true)]
 async fn a_full_memory_is_overload_although_every_record_that_was_read_is_in_hand() {
     let mut stage = Stage::new(1);
-    stage.settings.memory_budget = 1 << 20;
+    stage.settings.memory_budget = Budget::LEAST;
     stage.settings.concurrency = 1_000;
     let one = stage.worker("one");
     let status = &one.status;

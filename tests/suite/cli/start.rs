@@ -204,6 +204,14 @@ async fn a_wrong_setting_is_one_line_and_exit_code_2() {
             "--smtp-password-file /nowhere: No such file",
         ),
         (
+            with(&["--smtp-url", "smtp://localhost", "--memory-budget", "2MiB"]),
+            "the memory budget must be at least 2.5 MiB",
+        ),
+        (
+            with(&["--mail", "ses", "--bounces-to", "bounces@example.com"]),
+            "--bounces-to and --order-bounces-to cannot be used with --mail ses",
+        ),
+        (
             with(&["--smtp-url", "smtp://localhost"]),
             "no AWS Region: set AWS_REGION",
         ),
@@ -223,6 +231,16 @@ async fn a_wrong_setting_is_one_line_and_exit_code_2() {
     let order = write(dir.path(), "1042.json", ORDER);
     let told = complaint(&output(&["preview", &order, "--template-dir", templates]).await);
     assert!(told.contains("body.txt, line 2: syntax error"), "{told}");
+    write(
+        dir.path(),
+        "body.txt",
+        "Hello\n{{ order.at|date(tz='Europe/Berln') }}",
+    );
+    let told = complaint(&output(&["preview", &order, "--template-dir", templates]).await);
+    assert!(
+        told.contains("body.txt, line 2: syntax error: unknown time zone"),
+        "{told}"
+    );
 }
 
 #[tokio::test]

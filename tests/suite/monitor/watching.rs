@@ -305,7 +305,7 @@ async fn a_worker_that_does_not_keep_up_is_unready_until_it_does_and_never_unhea
     mails.add(Fault::always(Step::Mail, Act::Close));
     let folder = tempfile::tempdir().unwrap();
     let mut command = command(&shop, &mails, None, "one");
-    command.args(["--http", "127.0.0.1:0", "--memory-budget", "1MiB"]);
+    command.args(["--http", "127.0.0.1:0", "--memory-budget", "2560KiB"]);
     // A minute of overload is six of these.
     command.args(["--lease-duration", "1s"]);
     let mut process = Process::start(command, folder.path(), "one");
