@@ -13,9 +13,8 @@ use super::letters::Letters;
 use super::mailer::Mailer;
 use super::network::Network;
 use super::trouble::Poison;
-use super::world::{World, mailing};
+use super::world::{World, mailing, place};
 use crate::core::backoff::{AttemptLimits, Backoff};
-use crate::core::group::{Group, GroupTable};
 use crate::core::record::Record;
 use crate::engine::budget::Budget;
 use crate::engine::consumer::{Consumer, clock_of};
@@ -256,11 +255,6 @@ impl<H> Watched<H> {
             inner,
         }
     }
-}
-
-/// The group of the simulated fleet, on its table.
-pub(super) fn place() -> GroupTable {
-    GroupTable::new(Group::default(), "simulated")
 }
 
 /// A handler that has nothing to do.

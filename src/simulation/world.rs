@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::trace::describe_change;
 use super::trouble::Trouble;
 use super::witness::Witness;
-use super::worker::place;
 use super::{Counts, Flaw, Outcome, Scenario};
 use crate::core::filter::{Filter, Filters};
+use crate::core::group::{Group, GroupTable};
 use crate::core::record::{Event, Record};
 use crate::core::shard::ShardId;
 use crate::engine::settings::OnGap;
@@ -434,6 +434,11 @@ impl World {
         }
         self.mailing.as_ref().map_or(Ok(()), Mailing::recovered)
     }
+}
+
+/// The group of the simulated fleet, on its table.
+pub(super) fn place() -> GroupTable {
+    GroupTable::new(Group::default(), "simulated")
 }
 
 fn start_of_time() -> SystemTime {

@@ -54,8 +54,7 @@ pub struct OrderArgs {
     /// Reply-To of this order's email, such as seller.email [default: --reply-to]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ORDER_REPLY_TO")]
     order_reply_to: Option<String>,
-    /// Address to which a bounce of this order's email goes, such as seller.bounces
-    /// [default: --bounces-to]
+    /// Where bounces of this order's email go, such as seller.bounces [default: --bounces-to]
     #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ORDER_BOUNCES_TO")]
     order_bounces_to: Option<String>,
     /// Allow domains without a dot, such as localhost
