@@ -1,4 +1,4 @@
-//! Times in rows: whole milliseconds since 1970. Earlier times are stored as 1970.
+//! Times as numbers: since 1970, and in rows as whole milliseconds. Earlier times count as 1970.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,8 +11,7 @@ pub struct Millis(pub SystemTime);
 
 impl From<Millis> for u64 {
     fn from(Millis(time): Millis) -> Self {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH);
-        millis(since.unwrap_or_default())
+        millis(since_1970(time))
     }
 }
 
@@ -23,6 +22,12 @@ impl TryFrom<u64> for Millis {
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis));
         time.map(Self).ok_or("it is not a time")
     }
+}
+
+/// The time since 1970.
+pub(crate) fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::core::record::{Record, lambda_event};
+use crate::core::record::{Record, TRACEPARENT, lambda_event};
 use crate::engine::handler::{Context, Failure};
 
 /// What a handler says of a failure is cut after this many characters.
@@ -12,6 +12,29 @@ const LONGEST_REASON: usize = 300;
 pub(super) fn event(record: &Record, context: &Context) -> Result<Value, Failure> {
     let record = lambda_event::write(record, Some(context.stream()));
     Ok(json!({"Records": [record.map_err(Failure::reject)?]}))
+}
+
+/// What a handler gets beside the event: headers over HTTP, the client context of a function.
+pub(super) fn headers(
+    key: &str,
+    record: &Record,
+    context: &Context,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let always = [
+        ("idempotency-key", key.to_owned()),
+        (
+            "aftercommit-sequence-number",
+            record.sequence_number.as_str().to_owned(),
+        ),
+        ("aftercommit-attempt", context.attempt().to_string()),
+    ];
+    let epoch = context
+        .epoch()
+        .map(|epoch| ("aftercommit-epoch", epoch.to_string()));
+    let trace = record
+        .traceparent()
+        .map(|trace| (TRACEPARENT, trace.to_owned()));
+    always.into_iter().chain(epoch).chain(trace)
 }
 
 /// What a function's response means. It is a success, whatever it is, unless it says otherwise as Lambda

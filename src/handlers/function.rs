@@ -25,9 +25,9 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex as Lock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -35,9 +35,10 @@ use tokio_util::task::TaskTracker;
 
 use self::api::{Slot, Task};
 use crate::core::group::Effect;
+use crate::core::millis::since_1970;
 use crate::core::record::Record;
 use crate::engine::handler::{Context, Crash, Failure, RecordHandler};
-use crate::handlers::event::event;
+use crate::handlers::event::{event, headers};
 use crate::handlers::key::Keys;
 use crate::stores::clock::Clock;
 
@@ -182,17 +183,10 @@ impl FunctionHandler {
 
     /// What a handler over HTTP gets in headers.
     fn client_context(&self, record: &Record, context: &Context) -> Result<String, Failure> {
-        let mut custom = json!({
-            "idempotency-key": self.keys.of(record, context)?,
-            "aftercommit-sequence-number": record.sequence_number.as_str(),
-            "aftercommit-attempt": context.attempt().to_string(),
-        });
-        if let Some(epoch) = context.epoch() {
-            custom["aftercommit-epoch"] = epoch.to_string().into();
-        }
-        if let Some(traceparent) = record.traceparent() {
-            custom["traceparent"] = traceparent.into();
-        }
+        let key = self.keys.of(record, context)?;
+        let custom: Map<_, _> = headers(&key, record, context)
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
         Ok(json!({"custom": custom}).to_string())
     }
 }
@@ -238,9 +232,4 @@ impl fmt::Debug for FunctionHandler {
 /// An attempt that the process did not survive.
 fn died(how: impl Into<String>) -> Failure {
     Failure::Retry(Crash::Died(how.into()).into())
-}
-
-fn since_1970(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
 }

@@ -29,7 +29,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -43,8 +43,10 @@ use self::answer::HandlerAnswer;
 use self::body::Body;
 use self::wire::Connector;
 use crate::core::group::Effect;
-use crate::core::record::{Record, TRACEPARENT};
+use crate::core::millis::since_1970;
+use crate::core::record::Record;
 use crate::engine::handler::{Context, Failure, RecordHandler};
+use crate::handlers::event;
 use crate::handlers::key::Keys;
 use crate::stores::clock::Clock;
 
@@ -164,14 +166,8 @@ impl HttpHandler {
             USER_AGENT,
             concat!("aftercommit/", env!("CARGO_PKG_VERSION")),
         );
-        headers.put("idempotency-key", &key);
-        headers.put(
-            "aftercommit-sequence-number",
-            record.sequence_number.as_str(),
-        );
-        headers.put("aftercommit-attempt", context.attempt().to_string());
-        if let Some(epoch) = context.epoch() {
-            headers.put("aftercommit-epoch", epoch.to_string());
+        for (name, value) in event::headers(&key, record, context) {
+            headers.put(name, value);
         }
         if let Some(ends) = context.attempt_ends() {
             let at = now + ends.saturating_duration_since(Instant::now());
@@ -179,9 +175,6 @@ impl HttpHandler {
                 "aftercommit-deadline",
                 since_1970(at).as_millis().to_string(),
             );
-        }
-        if let Some(traceparent) = record.traceparent() {
-            headers.put(TRACEPARENT, traceparent);
         }
         if let Some(secret) = &self.settings.secret {
             let seconds = since_1970(now).as_secs();
@@ -278,11 +271,6 @@ impl Headers {
             self.0.insert(name, value);
         }
     }
-}
-
-fn since_1970(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
 }
 
 /// The wait that an answer asks for, in seconds. A date is ignored.

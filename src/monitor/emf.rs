@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value as Json, json};
 
 use super::metrics::{Metric, MetricLabels, MetricUnit, MetricValue, Sample};
+use crate::core::millis::since_1970;
 use crate::engine::progress::{BucketCounts, Buckets};
 
 /// The namespace of all metrics.
@@ -78,8 +79,7 @@ impl Emf {
                 members.insert(metric.name.to_owned(), number);
             }
         }
-        let since = at.duration_since(SystemTime::UNIX_EPOCH);
-        let millis = u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(since_1970(at).as_millis()).unwrap_or(u64::MAX);
         for (name, value) in sample.labels.pairs() {
             members.insert(name.to_owned(), value.into());
         }

@@ -15,6 +15,7 @@ use crate::core::claim::{
     Ask, ClaimRule, Claimant, Entry, Happened, ItemRef, Liveness, OnAmbiguous, State, Verdict,
     claim, other_item, transition,
 };
+use crate::core::millis::since_1970;
 use crate::engine::handler::{Context, Failure};
 use crate::stores::ledger::{EffectKey, Ledger, Swap};
 
@@ -64,10 +65,8 @@ impl<L: Ledger> Claims<L> {
     /// The time in whole milliseconds, as in the ledger.
     fn now(&self) -> SystemTime {
         let now = self.settings.clock.now();
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        now - Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000))
+        let nanos = since_1970(now).subsec_nanos();
+        now - Duration::from_nanos(u64::from(nanos % 1_000_000))
     }
 
     /// What is known before the attempt begins. A first attempt is nearly always the first of all, so

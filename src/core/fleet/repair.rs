@@ -13,6 +13,7 @@ use super::rules::Rules;
 use super::snapshot::{Unreadable, View};
 use super::streams::{self, Moment};
 use super::terms::{Epoch, Incarnation};
+use crate::core::millis::since_1970;
 use crate::core::shard::{Shard, ShardId};
 
 /// Rows to create, to replace and to remove.
@@ -205,8 +206,6 @@ pub(super) fn group_row(rules: &Rules, view: &View, now: SystemTime) -> GroupRow
 
 /// Rows store milliseconds.
 pub(super) fn to_the_millisecond(time: SystemTime) -> SystemTime {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = since_1970(time);
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(0))
 }

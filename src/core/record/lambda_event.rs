@@ -2,6 +2,7 @@
 //!
 //! Source: [the event](https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html).
 
+use crate::core::millis::since_1970;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
@@ -236,9 +237,8 @@ impl<'a> EventFields<'a> {
 ///
 /// None that is known: JSON can hold everything that DynamoDB stores.
 pub fn write(record: &Record, stream: Option<&str>) -> Result<Value, serde_json::Error> {
-    let since = record.created.duration_since(SystemTime::UNIX_EPOCH);
     let mut change = json!({
-        "ApproximateCreationDateTime": since.unwrap_or_default().as_secs(),
+        "ApproximateCreationDateTime": since_1970(record.created).as_secs(),
         "Keys": serde_json::to_value(&record.keys)?,
         "SequenceNumber": record.sequence_number.as_str(),
         "SizeBytes": record.size_bytes,

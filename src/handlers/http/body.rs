@@ -6,6 +6,7 @@ use serde_json::{Map, Number, Value, json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::core::millis::since_1970;
 use crate::core::record::Record;
 use crate::engine::handler::{Context, Failure};
 use crate::handlers::event::event;
@@ -35,13 +36,12 @@ impl Body {
 }
 
 fn plain_event(record: &Record, context: &Context) -> Value {
-    let created = record.created.duration_since(std::time::UNIX_EPOCH);
     let image = |image: &Option<Item>| image.as_ref().map_or(Value::Null, plain_item);
     json!({
         "eventID": record.event_id,
         "eventName": record.event.to_string(),
         "eventSourceARN": context.stream(),
-        "approximateCreationDateTime": created.unwrap_or_default().as_secs(),
+        "approximateCreationDateTime": since_1970(record.created).as_secs(),
         "sequenceNumber": record.sequence_number.as_str(),
         "keys": plain_item(&record.keys),
         "newImage": image(&record.new_image),

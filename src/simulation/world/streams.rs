@@ -1,6 +1,7 @@
 //! The table's streams in a simulation: switched off and on at random times. The earlier stream stays
 //! readable for a while after it was switched off; then it is gone.
 
+use crate::core::millis::since_1970;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -61,8 +62,7 @@ impl Streams {
 
 /// Milliseconds, so that labels sort by time.
 fn label(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    let millis = since.unwrap_or_default().as_millis();
+    let millis = since_1970(time).as_millis();
     numbered(u64::try_from(millis).unwrap_or(0))
 }
 

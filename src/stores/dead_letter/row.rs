@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Attempts, Claim, Deed, Envelope, KEPT_AFTER, Letter, LetterId, ParkedKey, Reason};
 use crate::core::group::GroupTable;
 use crate::core::millis;
+use crate::core::millis::since_1970;
 use crate::core::record::{Event, ItemKey, Record, SequenceNumber, lambda_event};
 use crate::core::shard::ShardId;
 use crate::stores::rows::fields::{Fields, RowReader, cut, number, seconds, text, time, to_item};
@@ -347,6 +348,5 @@ pub(super) fn record(body: &str, envelope: &Envelope) -> anyhow::Result<Record> 
 
 /// A time with nanoseconds: a record's time is kept as it came. It fits until the year 2554.
 fn nanos(value: SystemTime) -> u64 {
-    let since = value.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(since_1970(value).as_nanos()).unwrap_or(u64::MAX)
 }

@@ -12,7 +12,7 @@ use super::EffectKey;
 use crate::core::claim::{
     Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
-use crate::core::millis::Millis;
+use crate::core::millis::{Millis, since_1970};
 use crate::stores::rows::fields::{RowReader, Unexpected, cut, text};
 use crate::stores::rows::typed::{Bytes, from_row, to_row};
 
@@ -122,8 +122,7 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> anyho
 
 /// In the unit of DynamoDB's time to live.
 fn seconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
+    since_1970(time).as_secs()
 }
 
 /// The same row, with the removal time of the present row.

@@ -2,9 +2,11 @@
 //!
 //! Times are stored as milliseconds since 1970.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_dynamo::{AttributeValue, Item};
+
+use crate::core::millis::since_1970;
 
 /// The attributes of a row to write; `None`: the row has no such attribute.
 pub(crate) type Fields = Vec<(&'static str, Option<AttributeValue>)>;
@@ -47,12 +49,6 @@ pub(crate) fn time(value: SystemTime) -> AttributeValue {
 /// A time as a whole number of seconds, for DynamoDB's time to live.
 pub(crate) fn seconds(value: SystemTime) -> AttributeValue {
     number(since_1970(value).as_secs())
-}
-
-fn since_1970(value: SystemTime) -> Duration {
-    value
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
 }
 
 /// A wrong attribute: its name, and what was expected.
