@@ -16,7 +16,7 @@ use aftercommit::stores::source::dynamodb::DynamoDbStream;
 use aftercommit::stores::tables::dynamodb::{
     TableStream, create_dead_letter_table, create_lease_table, create_orders_table,
 };
-use aftercommit::{Clock, Consumer, Effect, Group, GroupTable, Settings};
+use aftercommit::{Clock, Consumer, EffectName, Group, GroupTable, Settings};
 use anyhow::Context as _;
 use aws_sdk_dynamodb::types::AttributeValue;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ const ORDERS: u64 = 10;
 async fn main() -> anyhow::Result<()> {
     let url = std::env::args().nth(1).context("name the handler's URL")?;
     let handler = HttpHandler::new(HttpSettings::new(url.parse()?))?;
-    let handler = handler.effect(Effect::new("placed")?);
+    let handler = handler.effect(EffectName::new("placed")?);
 
     let server = Embedded::start();
     let client = clients::dynamodb(server.url());

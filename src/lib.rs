@@ -90,7 +90,7 @@ mod once;
 pub mod simulation;
 pub mod stores;
 
-pub use core::group::{Effect, Group, GroupTable};
+pub use core::group::{EffectName, Group, GroupTable};
 pub use core::record::{Event, Record};
 pub use core::{filter, record};
 pub use engine::consumer::Consumer;

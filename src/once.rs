@@ -54,7 +54,7 @@ use claims::{Claims, ROUNDS};
 use job::{Basis, Job};
 pub use outcome::{Counted, Outcome, Tally};
 use payload::unpack;
-use performance::{AttemptReport, Effect, Performance};
+use performance::{Action, AttemptReport, Performance};
 use window::Window;
 
 use crate::core::claim::{ClaimRule, ItemRef, OnAmbiguous};
@@ -168,7 +168,7 @@ impl<L: Ledger> Once<L> {
             let to_repeat = to_repeat.as_ref().map(unpack).transpose();
             let (attempt, mut requests) =
                 EffectAttempt::new(date, to_repeat.map_err(Failure::Reject)?);
-            let mut effect: Effect = Box::pin(effect(attempt));
+            let mut effect: Action = Box::pin(effect(attempt));
             let request = tokio::select! {
                 biased;
                 ended = &mut effect => return self.claims.unclaimed(job, ended).await,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::internal::claim::{Entry, State};
 use aftercommit::stores::ledger::{EffectKey, Ledger};
 use serde::Serialize;
@@ -70,7 +70,7 @@ impl Tally {
 }
 
 fn key(n: usize) -> EffectKey {
-    EffectKey::new(&Effect::default(), &shop::id(n))
+    EffectKey::new(&EffectName::default(), &shop::id(n))
 }
 
 /// The whole ledger.

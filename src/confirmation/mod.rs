@@ -48,7 +48,7 @@ pub use transport::{Offer, Transport};
 use wanted::Wanted;
 
 use crate::core::claim::ClaimRule;
-use crate::core::group::Effect;
+use crate::core::group::EffectName;
 use crate::once::{Once, OnceSettings};
 use crate::stores::ledger::{EffectKey, Ledger, item_ref};
 use crate::{Clock, Context, Event, Failure, Record, RecordHandler};
@@ -135,7 +135,7 @@ pub struct Confirmation<L, K = AsRecorded> {
     wanted: Wanted,
     settings: ConfirmationSettings,
     events: &'static [Event],
-    effect: Effect,
+    effect: EffectName,
 }
 
 impl<L: Ledger> Confirmation<L> {
@@ -168,7 +168,7 @@ impl<L: Ledger> Confirmation<L> {
             wanted: Wanted::default(),
             settings,
             events: &[Event::Insert],
-            effect: Effect::default(),
+            effect: EffectName::default(),
         }
     }
 
@@ -219,7 +219,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     /// `Message-ID`, MIME boundary and idempotency key derive from. Two kinds of mail for one order
     /// need two names. `confirmation` unless another is set.
     #[must_use]
-    pub fn effect(self, effect: Effect) -> Self {
+    pub fn effect(self, effect: EffectName) -> Self {
         Self { effect, ..self }
     }
 

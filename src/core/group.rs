@@ -82,7 +82,7 @@ name! {
 
 name! {
     /// The name of an effect, the first part of every effect key. `confirmation` by default.
-    Effect
+    EffectName
 }
 
 /// A group on a table: the partition of its leases and dead letters, `<group>#<table ARN>`.
@@ -227,7 +227,7 @@ mod tests {
     fn a_name_cannot_contain_what_joins_keys() {
         assert_eq!(Group::new("placed-v2").unwrap().as_str(), "placed-v2");
         for wrong in ["", "a#b", "a|b", "a b", "größe", &"x".repeat(65)] {
-            let refused = Effect::new(wrong).unwrap_err();
+            let refused = EffectName::new(wrong).unwrap_err();
             assert!(refused.to_string().contains("not a valid name"), "{wrong}");
         }
     }

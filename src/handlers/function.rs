@@ -34,7 +34,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::api::{Slot, Task};
-use crate::core::group::Effect;
+use crate::core::group::EffectName;
 use crate::core::millis::since_1970;
 use crate::core::record::Record;
 use crate::engine::handler::{Context, Crash, Failure, RecordHandler};
@@ -129,7 +129,7 @@ impl FunctionHandler {
     /// The same, for an effect of this name, the first part of each effect key. `confirmation` unless
     /// another is set.
     #[must_use]
-    pub fn effect(mut self, effect: Effect) -> Self {
+    pub fn effect(mut self, effect: EffectName) -> Self {
         self.keys.effect = effect;
         self
     }

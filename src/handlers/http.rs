@@ -42,7 +42,7 @@ use tokio::time::Instant;
 use self::answer::HandlerAnswer;
 use self::body::Body;
 use self::wire::Connector;
-use crate::core::group::Effect;
+use crate::core::group::EffectName;
 use crate::core::millis::since_1970;
 use crate::core::record::Record;
 use crate::engine::handler::{Context, Failure, RecordHandler};
@@ -135,7 +135,7 @@ impl HttpHandler {
     /// The same, for an effect of this name, the first part of each effect key. `confirmation` unless
     /// another is set.
     #[must_use]
-    pub fn effect(mut self, effect: Effect) -> Self {
+    pub fn effect(mut self, effect: EffectName) -> Self {
         self.keys.effect = effect;
         self
     }

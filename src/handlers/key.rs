@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-use crate::core::group::Effect;
+use crate::core::group::EffectName;
 use crate::core::record::Record;
 use crate::engine::handler::{Context, Failure};
 use crate::stores::ledger::EffectKey;
@@ -17,7 +17,7 @@ type IdOf = Arc<dyn Fn(&Record) -> Result<String, Failure> + Send + Sync>;
 /// How effect keys are made.
 #[derive(Clone, Default)]
 pub(super) struct Keys {
-    pub effect: Effect,
+    pub effect: EffectName,
     /// `None`: each change has a key of its own.
     pub id_of: Option<IdOf>,
 }

@@ -33,13 +33,13 @@ const MOST: u64 = 100;
 /// use aftercommit::monitor::{Counters, Histogram, ShardNow};
 /// use aftercommit::monitor::emf::Emf;
 /// use aftercommit::monitor::metrics::{Facts, MetricLabels, Mails, Sample};
-/// use aftercommit::{Effect, Group};
+/// use aftercommit::{EffectName, Group};
 ///
 /// let (counters, handling) = (Counters::default(), Histogram::default());
 /// let mut emf = Emf::default();
 /// let labels = MetricLabels {
 ///     group: Group::default(),
-///     effect: Effect::default(),
+///     effect: EffectName::default(),
 ///     table: "orders".to_owned(),
 /// };
 /// // ... an invocation ...

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::core::group::{Effect, Group};
+use crate::core::group::{EffectName, Group};
 use crate::engine::budget::Budget;
 use crate::engine::progress::{Buckets, Counters, Histogram, ShardNow};
 use crate::monitor::levels::Levels;
@@ -77,7 +77,7 @@ pub struct MetricLabels {
     /// The group that handles the changes.
     pub group: Group,
     /// The effect that it performs.
-    pub effect: Effect,
+    pub effect: EffectName,
     /// The name of the table whose changes are handled.
     pub table: String,
 }

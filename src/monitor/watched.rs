@@ -9,7 +9,7 @@ use super::asked::{OrdersInNeed, ParkedKeys};
 use super::levels::Levels;
 use super::metrics::{Facts, FleetNow, Mails, MetricLabels, Sample};
 use super::stream::StreamStatus;
-use crate::core::group::Effect;
+use crate::core::group::EffectName;
 use crate::engine::consumer::Consumer;
 use crate::engine::handler::RecordHandler;
 use crate::engine::progress::{NotReady, Progress, SeenRows};
@@ -38,7 +38,7 @@ impl Watch {
         Self {
             labels: MetricLabels {
                 group: progress.at().group().clone(),
-                effect: Effect::default(),
+                effect: EffectName::default(),
                 table: table.to_owned(),
             },
             progress,
@@ -52,7 +52,7 @@ impl Watch {
 
     /// Sets the effect of its handler; `confirmation` by default.
     #[must_use]
-    pub fn effect(mut self, effect: Effect) -> Self {
+    pub fn effect(mut self, effect: EffectName) -> Self {
         self.labels.effect = effect;
         self
     }

@@ -24,14 +24,14 @@ use crate::engine::handler::Failure;
 use crate::stores::ledger::{EffectKey, Ledger};
 
 /// The future of an effect.
-pub(super) type Effect = BoxFuture<'static, Result<Outcome, Failure>>;
+pub(super) type Action = BoxFuture<'static, Result<Outcome, Failure>>;
 
 /// An effect to claim, and to perform if the claim succeeds.
 pub(super) struct Performance<L> {
     pub(super) claims: Arc<Claims<L>>,
     pub(super) job: Job,
     pub(super) nonce: u64,
-    pub(super) effect: Effect,
+    pub(super) effect: Action,
     pub(super) request: Request,
     pub(super) pass: Passage,
     pub(super) report: oneshot::Sender<AttemptReport>,

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::core::claim::{Entry, Liveness, State};
-use crate::core::group::Effect;
+use crate::core::group::EffectName;
 use crate::stores::ledger::memory::MemoryLedger;
 
 const RESEND: OnAmbiguous = OnAmbiguous::Resend;
@@ -22,7 +22,7 @@ struct Cashier {
 }
 
 fn key() -> EffectKey {
-    EffectKey::new(&Effect::new("charge").unwrap(), "o1")
+    EffectKey::new(&EffectName::new("charge").unwrap(), "o1")
 }
 
 impl Cashier {

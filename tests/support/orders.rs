@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
@@ -69,7 +69,7 @@ pub fn quick(server: &MailServer) -> SmtpSettings {
 }
 
 pub fn key(id: &str) -> EffectKey {
-    EffectKey::new(&Effect::default(), id)
+    EffectKey::new(&EffectName::default(), id)
 }
 
 /// The order as the stream reports it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::internal::claim::{Entry, OnAmbiguous, State};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
@@ -136,7 +136,12 @@ impl Shop {
                 break;
             }
         }
-        let row = |n| Some((n, rows.remove(&EffectKey::new(&Effect::default(), &id(n)))?));
+        let row = |n| {
+            Some((
+                n,
+                rows.remove(&EffectKey::new(&EffectName::default(), &id(n)))?,
+            ))
+        };
         (0..orders).filter_map(row).collect()
     }
 

@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::*;
-use crate::core::group::{Effect, Group};
+use crate::core::group::{EffectName, Group};
 use crate::engine::progress::{Counters, Histogram, ShardNow};
 use crate::monitor::levels::Levels;
 use crate::monitor::metrics::{Facts, FleetNow, METRICS, Mails, MetricLabels};
@@ -14,7 +14,7 @@ const AT: SystemTime = SystemTime::UNIX_EPOCH;
 fn labels(table: &str) -> MetricLabels {
     MetricLabels {
         group: Group::new("shop").unwrap(),
-        effect: Effect::new("placed").unwrap(),
+        effect: EffectName::new("placed").unwrap(),
         table: table.to_owned(),
     }
 }

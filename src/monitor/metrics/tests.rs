@@ -9,7 +9,7 @@ use crate::stores::dead_letter::Reason;
 fn labels(effect: &str, table: &str) -> MetricLabels {
     MetricLabels {
         group: Group::new("shop").unwrap(),
-        effect: Effect::new(effect).unwrap(),
+        effect: EffectName::new(effect).unwrap(),
         table: table.to_owned(),
     }
 }

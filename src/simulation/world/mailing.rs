@@ -10,7 +10,7 @@ use serde_dynamo::{AttributeValue, Item};
 
 use super::World;
 use crate::core::claim::{Entry, OnAmbiguous, State};
-use crate::core::group::Effect;
+use crate::core::group::EffectName;
 use crate::core::record::Event;
 use crate::stores::ledger::memory::MemoryLedger;
 use crate::stores::ledger::{EffectKey, Ledger};
@@ -99,7 +99,7 @@ impl Mailing {
     }
 
     fn row(&self, order: &str) -> Option<Entry> {
-        let key = EffectKey::new(&Effect::default(), order);
+        let key = EffectKey::new(&EffectName::default(), order);
         // In memory it is there at once.
         self.ledger.read(&key).now_or_never()?.ok()?
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::future::Future;
 
-use crate::core::group::Effect;
+use crate::core::group::EffectName;
 
 pub mod dynamodb;
 mod item;
@@ -27,7 +27,7 @@ pub struct EffectKey(String);
 
 impl EffectKey {
     /// The effect of this name, for the thing with this `id`.
-    pub fn new(effect: &Effect, id: &str) -> Self {
+    pub fn new(effect: &EffectName, id: &str) -> Self {
         Self(format!("{effect}#{id}"))
     }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_dynamo::{AttributeValue, Item};
 
 use super::row::EFFECT;
-use crate::core::group::{Effect, Group, GroupTable, Identity};
+use crate::core::group::{EffectName, Group, GroupTable, Identity};
 use crate::stores::rows::fields::{RowReader, Unexpected, number, text, to_item};
 
 /// The prefix of such a row's key.
@@ -27,7 +27,7 @@ pub struct Registration {
     /// The group, and the table that it follows.
     pub of: GroupTable,
     /// The effect's name.
-    pub effect: Effect,
+    pub effect: EffectName,
     /// The settings that decide which record becomes which effect.
     pub identity: Identity,
     /// Perform the effect even if another group does, under the same effect keys.
@@ -49,7 +49,7 @@ pub enum RegistrationRefused {
     )]
     EffectTaken {
         /// The effect.
-        effect: Effect,
+        effect: EffectName,
         /// The groups that perform it.
         groups: String,
         /// The group that must not.
@@ -94,7 +94,7 @@ pub(super) fn is_reserved(key: &str) -> bool {
     key.starts_with(RESERVED)
 }
 
-pub(super) fn effect_key(effect: &Effect) -> String {
+pub(super) fn effect_key(effect: &EffectName) -> String {
     format!("#effect#{effect}")
 }
 
@@ -147,8 +147,8 @@ impl Registration {
 }
 
 /// The effect's name in registered settings.
-pub fn effect_of(identity: &Identity) -> Option<Effect> {
-    Effect::new(identity.get(NAME)?).ok()
+pub fn effect_of(identity: &Identity) -> Option<EffectName> {
+    EffectName::new(identity.get(NAME)?).ok()
 }
 
 impl EffectRow {
@@ -231,7 +231,7 @@ mod tests {
     fn of(group: &str, effect: &str, id: &str) -> Registration {
         Registration {
             of: GroupTable::new(Group::new(group).unwrap(), TABLE),
-            effect: Effect::new(effect).unwrap(),
+            effect: EffectName::new(effect).unwrap(),
             identity: Identity::default().with("id", id),
             join_effect: false,
             accept_new_identity: false,

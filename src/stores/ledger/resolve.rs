@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::core::claim::{Decision, StepKind};
-    use crate::core::group::Effect;
+    use crate::core::group::EffectName;
     use crate::stores::ledger::memory::MemoryLedger;
 
     fn at(minutes: u64) -> SystemTime {
@@ -149,7 +149,10 @@ mod tests {
         let Verdict::Claim(entry) = claim(None, &ask, Liveness::Unknown) else {
             panic!("a new effect can be claimed");
         };
-        let (ledger, key) = (MemoryLedger::new(), EffectKey::new(&Effect::default(), "1"));
+        let (ledger, key) = (
+            MemoryLedger::new(),
+            EffectKey::new(&EffectName::default(), "1"),
+        );
         ledger.swap(&key, None, &entry).await.unwrap();
         (ledger, key, entry)
     }
@@ -204,14 +207,17 @@ mod tests {
         let before = ledger.read(&key).await.unwrap().unwrap();
         let again = resolve(&ledger, &key, word(Decision::Send), at(31)).await;
         assert!(matches!(again.unwrap(), Resolved::Illegal(row, _) if row == before));
-        let other = EffectKey::new(&Effect::default(), "2");
+        let other = EffectKey::new(&EffectName::default(), "2");
         let unknown = resolve(&ledger, &other, word(Decision::Sent), at(31)).await;
         assert_eq!(unknown.unwrap(), Resolved::Unknown);
     }
 
     #[tokio::test]
     async fn an_effect_that_was_never_begun_is_released_for_its_item() {
-        let (ledger, key) = (MemoryLedger::new(), EffectKey::new(&Effect::default(), "1"));
+        let (ledger, key) = (
+            MemoryLedger::new(),
+            EffectKey::new(&EffectName::default(), "1"),
+        );
         let item = ItemRef {
             table: "orders".into(),
             key: "1".into(),

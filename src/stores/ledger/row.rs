@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::core::claim::{Ask, Happened, Liveness, OnAmbiguous, Verdict, claim, transition};
-    use crate::core::group::Effect;
+    use crate::core::group::EffectName;
 
     /// The size as DynamoDB counts it: names and texts by their bytes, a number by its digits.
     fn size(value: &AttributeValue) -> usize {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn row_size(entry: &Entry) -> usize {
-        let key = EffectKey::new(&Effect::default(), &"7".repeat(36));
+        let key = EffectKey::new(&EffectName::default(), &"7".repeat(36));
         let item = item(&key, entry, Duration::from_hours(24 * 400)).unwrap();
         let attribute = |(name, value): (&String, &AttributeValue)| name.len() + size(value);
         item.inner().iter().map(attribute).sum()

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::confirmation::mail::message_id_local;
 use aftercommit::internal::claim::{
     Ask, Claimant, Entry, Happened, Liveness, OnAmbiguous, State, Verdict, claim, transition,
@@ -62,7 +62,7 @@ pub fn now() -> SystemTime {
 }
 
 pub async fn put(shop: &Shop, n: usize, before: Option<&Entry>, next: &Entry) {
-    let key = EffectKey::new(&Effect::default(), &id(n));
+    let key = EffectKey::new(&EffectName::default(), &id(n));
     let revision = before.map(|row| row.revision);
     shop.ledger().swap(&key, revision, next).await.unwrap();
 }
@@ -92,7 +92,7 @@ fn sent(fence: u64, reply: String) -> Happened {
 }
 
 pub async fn row(shop: &Shop, n: usize) -> Entry {
-    let key = EffectKey::new(&Effect::default(), &id(n));
+    let key = EffectKey::new(&EffectName::default(), &id(n));
     shop.ledger().read(&key).await.unwrap().unwrap()
 }
 
@@ -125,7 +125,7 @@ async fn an_order_is_shown_in_full_with_what_to_do() {
     let shop = Shop::open(server.url()).await;
     became(&shop, 1, in_doubt).await;
     let told = does(&shop, &["ledger", "show", &id(1)]).await;
-    let message_id = message_id_local(&EffectKey::new(&Effect::default(), &id(1)));
+    let message_id = message_id_local(&EffectKey::new(&EffectName::default(), &id(1)));
     for part in [
         "order T-000001: AMBIGUOUS",
         "worker-a/17",

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::leases::{Consistency, GapRow, LeaseStore as _};
@@ -191,7 +191,7 @@ async fn an_order_in_doubt_is_counted_and_explained_in_the_order_of_time() {
     assert!(explained.contains(&item), "{explained}");
     let (json, _) = told(&shop, &["explain", &id(0), "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
-    let effect = EffectKey::new(&Effect::default(), &id(0));
+    let effect = EffectKey::new(&EffectName::default(), &id(0));
     assert_eq!(json["ledger"]["effect_key"], effect.as_str());
     assert_eq!(json["events"].as_array().unwrap().len(), 2);
 }

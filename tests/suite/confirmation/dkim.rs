@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::address::parse_mailbox;
 use aftercommit::confirmation::dkim::{BadDkim, Dkim};
@@ -146,7 +146,7 @@ fn mail(letterhead: &Letterhead, id: &str) -> Mail {
     let order = mapping.order(record.new_image.as_ref().unwrap()).unwrap();
     let frozen = Frozen {
         date: SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_539_200_750),
-        key: EffectKey::new(&Effect::default(), id),
+        key: EffectKey::new(&EffectName::default(), id),
     };
     letterhead.render(&order, &frozen).unwrap()
 }

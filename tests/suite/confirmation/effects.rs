@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::confirmation::Confirmation;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::smtp::Smtp;
@@ -30,7 +30,7 @@ async fn two_kinds_of_mail_for_one_order_differ_in_all_that_keeps_mails_apart() 
     let server = MailServer::start(Script::default()).await;
     let ledger = MemoryLedger::new();
     let record = inserted("o1", "ann@example.com");
-    let effects = ["placed", "shipped"].map(|name| Effect::new(name).unwrap());
+    let effects = ["placed", "shipped"].map(|name| EffectName::new(name).unwrap());
     for effect in &effects {
         let from = "Shop <shop@example.com>".parse().unwrap();
         let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);

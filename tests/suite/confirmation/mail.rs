@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::confirmation::address::parse_mailbox;
 use aftercommit::confirmation::mail::{Frozen, Letterhead, Mail};
 use aftercommit::confirmation::template::Templates;
@@ -21,7 +21,7 @@ fn letterhead() -> Letterhead {
 fn frozen(id: &str) -> Frozen {
     Frozen {
         date: SystemTime::UNIX_EPOCH + Duration::from_millis(1_772_539_200_750),
-        key: EffectKey::new(&Effect::default(), id),
+        key: EffectKey::new(&EffectName::default(), id),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::internal::claim::State;
 use aftercommit::record::Position;
 use aftercommit::stores::leases::{Checkpoint, Consistency, LeaseRow, LeaseStore as _};
@@ -73,7 +73,7 @@ async fn each_order_of_a_customer_is_mailed_and_other_items_are_filtered() {
     for id in ["CUST#7/ORDER#1", "CUST#7/ORDER#2"] {
         let row = shop
             .ledger()
-            .read(&EffectKey::new(&Effect::default(), id))
+            .read(&EffectKey::new(&EffectName::default(), id))
             .await;
         assert_eq!(row.unwrap().unwrap().state, State::Sent, "{id}");
     }

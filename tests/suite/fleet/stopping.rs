@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::internal::claim::State;
 use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use tokio::time::{sleep, timeout};
@@ -36,7 +36,7 @@ async fn a_worker_that_is_stopped_waits_for_the_reply_to_its_mail_and_writes_it_
     assert_eq!(mails.count(), 1);
     let row = shop
         .ledger()
-        .read(&EffectKey::new(&Effect::default(), &id(0)))
+        .read(&EffectKey::new(&EffectName::default(), &id(0)))
         .await;
     let row = row.unwrap().unwrap();
     assert_eq!((row.state, row.ambiguities), (State::Sent, 0));

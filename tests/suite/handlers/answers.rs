@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aftercommit::handlers::http::{HandlerUrl, HttpHandler, HttpSettings};
-use aftercommit::{Context, Effect, Failure, RecordHandler as _};
+use aftercommit::{Context, EffectName, Failure, RecordHandler as _};
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
@@ -17,7 +17,7 @@ pub fn settings(url: &str) -> HttpSettings {
 
 pub fn handler(url: &str) -> HttpHandler {
     let handler = HttpHandler::new(settings(url)).unwrap();
-    handler.effect(Effect::new("placed").unwrap())
+    handler.effect(EffectName::new("placed").unwrap())
 }
 
 pub async fn handle(handler: &HttpHandler) -> Result<(), Failure> {

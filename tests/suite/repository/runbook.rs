@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::internal::claim::{OnAmbiguous, State};
 use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::leases::{GapRow, LeaseStore as _};
@@ -130,7 +130,7 @@ async fn has_letters(shop: &Shop, keys: usize) -> bool {
 }
 
 async fn state(shop: &Shop, n: usize) -> Option<State> {
-    let key = EffectKey::new(&Effect::default(), &id(n));
+    let key = EffectKey::new(&EffectName::default(), &id(n));
     let entry = shop.ledger().read(&key).await.unwrap();
     entry.map(|entry| entry.state)
 }

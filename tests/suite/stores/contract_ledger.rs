@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::internal::claim::{
     Attention, Claimant, Entry, History, ItemRef, Kept, State, Step, StepKind,
 };
@@ -34,7 +34,10 @@ fn at(millis: u64) -> SystemTime {
 
 /// An effect that no other test touches.
 fn effect() -> EffectKey {
-    EffectKey::new(&Effect::default(), &format!("{:016x}", fastrand::u64(..)))
+    EffectKey::new(
+        &EffectName::default(),
+        &format!("{:016x}", fastrand::u64(..)),
+    )
 }
 
 fn claimed(nonce: u64) -> Entry {

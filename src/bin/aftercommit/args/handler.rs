@@ -9,7 +9,7 @@ use aftercommit::handlers::http::{
     BodyFormat, HandlerUrl, HttpHandler, HttpSettings, WebhookSecret,
 };
 use aftercommit::internal::dependency::{Dependency, Limits};
-use aftercommit::{Context, Effect, Failure, Record, RecordHandler};
+use aftercommit::{Context, EffectName, Failure, Record, RecordHandler};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
@@ -206,7 +206,7 @@ pub enum Program {
 
 impl Program {
     /// The same, for an effect of this name.
-    pub fn effect(self, effect: Effect) -> Self {
+    pub fn effect(self, effect: EffectName) -> Self {
         match self {
             Self::Http(http) => Self::Http(Box::new(http.effect(effect))),
             Self::Function(function) => Self::Function(function.effect(effect)),

@@ -9,7 +9,7 @@ use aftercommit::stores::leases::LeaseStore;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::ledger::registration::{Registration, effect_of};
 use aftercommit::stores::source::StreamSource;
-use aftercommit::{Consumer, Effect, Group, GroupTable, RecordHandler};
+use aftercommit::{Consumer, EffectName, Group, GroupTable, RecordHandler};
 use anyhow::Context as _;
 use clap::Args;
 
@@ -36,12 +36,12 @@ pub struct EffectArg {
     /// Kind of email, the first part of each effect key: two kinds of email for one order need two names
     /// [default: the group's; `confirmation` for a new group]
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EFFECT")]
-    effect: Option<Effect>,
+    effect: Option<EffectName>,
 }
 
 impl EffectArg {
     /// The name, or the default of a new group.
-    pub fn or_default(&self) -> Effect {
+    pub fn or_default(&self) -> EffectName {
         self.effect.clone().unwrap_or_default()
     }
 }
@@ -97,7 +97,7 @@ impl StartArgs {
 impl GroupArgs {
     /// The effect that the group sends under: the one in the flag, else the one that the group was
     /// started with, on any table.
-    pub async fn known_effect(&self, ledger: &DynamoDbLedger) -> Result<Effect, Fault> {
+    pub async fn known_effect(&self, ledger: &DynamoDbLedger) -> Result<EffectName, Fault> {
         if let Some(effect) = &self.effect.effect {
             return Ok(effect.clone());
         }
@@ -105,14 +105,14 @@ impl GroupArgs {
         let effects: BTreeSet<_> = tables.values().filter_map(effect_of).collect();
         let effects: Vec<_> = effects.into_iter().collect();
         match &*effects {
-            [] => Ok(Effect::default()),
+            [] => Ok(EffectName::default()),
             [one] => Ok(one.clone()),
             several => Err(Fault::wrong(format!(
                 "the group {} sends under several effects ({}): name one with --effect",
                 self.group,
                 several
                     .iter()
-                    .map(Effect::as_str)
+                    .map(EffectName::as_str)
                     .collect::<Vec<_>>()
                     .join(", ")
             ))),
@@ -148,7 +148,7 @@ impl GroupArgs {
 #[derive(Debug, Clone)]
 pub struct Known {
     /// The effect that it sends under.
-    pub effect: Effect,
+    pub effect: EffectName,
     identity: Identity,
 }
 

@@ -12,7 +12,7 @@ use aftercommit::engine::Identity;
 use aftercommit::internal::dependency::Dependency;
 use aftercommit::monitor::metrics::Mails;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
-use aftercommit::{Context, Effect, Failure, Record, RecordHandler};
+use aftercommit::{Context, EffectName, Failure, Record, RecordHandler};
 use clap::Args;
 
 use crate::args::handler::{HandlerArgs, Program};
@@ -125,7 +125,7 @@ impl MeansArgs {
         tables: (&Clients, &LedgerName),
         (orders, mapping, keyed): (&str, Mapping, bool),
         means: &Means,
-        (effect, wanted): (Effect, Wanted),
+        (effect, wanted): (EffectName, Wanted),
     ) -> Result<Handler, Fault> {
         let program = match means {
             Means::Program(program) => program.clone().effect(effect),

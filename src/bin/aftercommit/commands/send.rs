@@ -14,7 +14,7 @@ use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::ledger::resolve::{Resolved, release};
 use aftercommit::stores::ledger::{EffectKey, Ledger as _, item_ref};
 use aftercommit::stores::tables::dynamodb::{table_arn, table_key};
-use aftercommit::{Context, Effect, Event, Record, RecordHandler as _};
+use aftercommit::{Context, EffectName, Event, Record, RecordHandler as _};
 use anyhow::anyhow;
 use clap::Args;
 
@@ -284,7 +284,7 @@ impl<'a> Mailer<'a> {
             settings,
             fastrand::Rng::new(),
         )
-        .effect(Effect::new(key.effect()).map_err(Fault::setting)?)
+        .effect(EffectName::new(key.effect()).map_err(Fault::setting)?)
         .looking_up(self.args.sparing.lookup(&self.clients.dynamodb));
         if let Some(when) = self.args.sparing.suppress_when()? {
             handler = handler.suppressing(when);

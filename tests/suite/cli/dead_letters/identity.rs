@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aftercommit::Effect;
+use aftercommit::EffectName;
 use aftercommit::engine::Identity;
 use aftercommit::internal::claim::State;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
@@ -27,7 +27,7 @@ async fn a_redrive_mails_no_order_that_its_group_does_not_confirm() {
         let ledger = DynamoDbLedger::new(shop.client.clone(), "aftercommit-ledger", retention);
         let fleet = Registration {
             of: shop.at.clone(),
-            effect: Effect::default(),
+            effect: EffectName::default(),
             identity,
             join_effect: false,
             accept_new_identity: false,
@@ -47,7 +47,7 @@ async fn a_redrive_takes_the_id_and_the_effect_from_its_group_and_refuses_a_flag
     let ledger = DynamoDbLedger::new(shop.client.clone(), "aftercommit-ledger", retention);
     let fleet = Registration {
         of: shop.at.clone(),
-        effect: Effect::new("placed").unwrap(),
+        effect: EffectName::new("placed").unwrap(),
         identity: Identity::default().with("id", "email"),
         join_effect: false,
         accept_new_identity: false,

@@ -12,7 +12,7 @@ use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::ledger::Needed;
 use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::source::dynamodb::DynamoDbStream;
-use aftercommit::{Clock, Consumer, Dependency, Effect, GroupTable, Settings};
+use aftercommit::{Clock, Consumer, Dependency, EffectName, GroupTable, Settings};
 use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;
@@ -309,7 +309,7 @@ struct Worker {
     at: GroupTable,
     consumer: Consumer<DynamoDbStream, DynamoDbLeases, Arc<Handler>>,
     handler: Arc<Handler>,
-    effect: Effect,
+    effect: EffectName,
 }
 
 impl Worker {
