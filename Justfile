@@ -19,7 +19,7 @@ mutants *NAMES:
 
 # Writes what is generated from the code: docs/settings.md, docs/metrics.md, the tables of docs/guarantees.md.
 docs:
-    AFTERCOMMIT_WRITE_DOCS=1 cargo test --all-features --bin aftercommit docs::
+    AFTERCOMMIT_WRITE_DOCS=1 cargo test --all-features --lib docs::
     AFTERCOMMIT_WRITE_DOCS=1 cargo test --all-features --test suite fault_table::
     AFTERCOMMIT_WRITE_DOCS=1 cargo test --profile sim --test simulation lasting::
 

@@ -1,4 +1,4 @@
-//! For the command, the tests and the benchmarks of this package. This is not part of the public
+//! For the tests and the benchmarks of this package. This is not part of the public
 //! interface and changes without notice.
 #![allow(missing_docs)]
 

@@ -75,12 +75,8 @@ fn take_apart(before: &[String], tree: &str, into: &mut Vec<Vec<String>>) {
 
 /// The module that a path within `from` leads to, if it is a file of the same crate.
 fn leads_to(path: &[String], from: &Module, all: &BTreeSet<Module>) -> Option<Module> {
-    let root: Module = match &**from {
-        [bin, command, ..] if bin == "bin" => vec![bin.clone(), command.clone()],
-        _ => Vec::new(),
-    };
     let (mut whole, mut rest) = match path.first()?.as_str() {
-        "crate" => (root.clone(), &path[1..]),
+        "crate" => (Module::new(), &path[1..]),
         "self" => (from.clone(), &path[1..]),
         _ => (from.clone(), path),
     };
@@ -92,7 +88,7 @@ fn leads_to(path: &[String], from: &Module, all: &BTreeSet<Module>) -> Option<Mo
     while !all.contains(&whole) {
         whole.pop()?;
     }
-    (whole != root).then_some(whole)
+    (!whole.is_empty()).then_some(whole)
 }
 
 fn arrows(files: &[File]) -> BTreeMap<Module, BTreeSet<Module>> {

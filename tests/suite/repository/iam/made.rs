@@ -206,7 +206,7 @@ const SOURCES: &[Source] = &[
         operators: &["table_arn", "table_key", "sample"],
     },
     Source {
-        file: "src/bin/aftercommit/host/aws.rs",
+        file: "src/cli/host/aws.rs",
         table: None,
         on: &[("dynamodb:", LEASES)],
         ecs: &["must_exist"],
@@ -214,7 +214,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/bin/aftercommit/host/aws.rs",
+        file: "src/cli/host/aws.rs",
         table: None,
         on: &[
             ("dynamodb:", LEDGER),
@@ -226,7 +226,7 @@ const SOURCES: &[Source] = &[
         operators: &[],
     },
     Source {
-        file: "src/bin/aftercommit/host/aws.rs",
+        file: "src/cli/host/aws.rs",
         table: None,
         on: &[("secretsmanager:", PASSWORD)],
         ecs: &["secret"],

@@ -1,0 +1,243 @@
+//! A handler in another language, which takes the place of the confirmation.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::confirmation::smtp::Secret;
+use crate::engine::dependency::{Dependency, Limits};
+use crate::handlers::function::{FunctionHandler, FunctionSettings};
+use crate::handlers::http::{BodyFormat, HandlerUrl, HttpHandler, HttpSettings, WebhookSecret};
+use crate::{Context, EffectName, Failure, Record, RecordHandler};
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use zeroize::Zeroizing;
+
+use crate::cli::args::password::secret;
+use crate::cli::fault::Fault;
+
+/// So many calls at a time, unless it is set.
+const AT_ONCE: usize = 64;
+
+/// The handler that takes the place of the confirmation.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Handler")]
+pub struct HandlerArgs {
+    /// Handler that gets each change as a POST and takes the place of the confirmation, so that no mail
+    /// setting is needed: http://HOST:PORT/PATH, https://..., or unix:/path/to/socket:/PATH
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "AFTERCOMMIT_HANDLER",
+        hide_env_values = true,
+        value_parser = secret
+    )]
+    handler: Option<Secret>,
+    /// Command that starts an AWS Lambda function on this machine, such as "python -m awslambdaric
+    /// app.handler", in place of --handler: each change is an invocation
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "AFTERCOMMIT_HANDLER_COMMAND",
+        conflicts_with = "handler"
+    )]
+    handler_command: Option<String>,
+    /// Number of processes of --handler-command; each handles one change at a time
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "AFTERCOMMIT_PROCESSES",
+        default_value = "1"
+    )]
+    processes: NonZeroUsize,
+    /// Body of the POST
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        env = "AFTERCOMMIT_HANDLER_FORMAT",
+        default_value = "lambda"
+    )]
+    handler_format: HandlerFormat,
+    /// Secret (whsec_...) that signs each POST as Standard Webhooks does. Prefer the environment variable,
+    /// which does not show in the process list
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "AFTERCOMMIT_HANDLER_SECRET",
+        hide_env_values = true,
+        value_parser = secret,
+        conflicts_with = "handler_secret_file"
+    )]
+    handler_secret: Option<Secret>,
+    /// File with that secret
+    #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_HANDLER_SECRET_FILE")]
+    handler_secret_file: Option<PathBuf>,
+    /// File with certificates (PEM) that an https handler may have, besides those that the platform trusts
+    #[arg(long, value_name = "FILE", env = "AFTERCOMMIT_HANDLER_CA_FILE")]
+    handler_ca_file: Option<PathBuf>,
+    /// Maximum number of calls at a time [default: 64; 1 for the runtime emulator of a Lambda container,
+    /// which serves one]
+    #[arg(long, value_name = "NUMBER", env = "AFTERCOMMIT_HANDLER_CALLS")]
+    handler_calls: Option<NonZeroUsize>,
+}
+
+/// What the body of a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HandlerFormat {
+    /// The event that AWS Lambda hands to a function, with one record
+    Lambda,
+    /// An object with the item's images as plain JSON
+    Json,
+}
+
+impl HandlerArgs {
+    /// Whether a handler is named.
+    pub fn is_set(&self) -> bool {
+        self.handler.is_some() || self.handler_command.is_some()
+    }
+
+    /// The handler, if there is one. Processes of a command are started.
+    pub async fn program(&self) -> Result<Option<Program>, Fault> {
+        if let Some(command) = &self.handler_command {
+            let mut settings = FunctionSettings::new(command);
+            settings.processes = self.processes;
+            let started = FunctionHandler::start(settings).await;
+            let started = started.context("--handler-command: no port on the loopback interface");
+            return Ok(Some(Program::Function(started?)));
+        }
+        let http = self.http().await?;
+        Ok(http.map(|http| Program::Http(Box::new(http))))
+    }
+
+    /// Refused on AWS Lambda, where this process is the function.
+    #[cfg(feature = "lambda")]
+    pub fn must_not_be_command(&self) -> Result<(), Fault> {
+        if self.handler_command.is_none() {
+            return Ok(());
+        }
+        Err(Fault::wrong(
+            "--handler-command starts a Lambda function outside of Lambda: here, give your function the \
+             event source mapping, or run aftercommit as a fleet",
+        ))
+    }
+
+    /// The handler, if a URL is named. An error if its host has no address now.
+    async fn http(&self) -> Result<Option<HttpHandler>, Fault> {
+        let Some(url) = &self.handler else {
+            return Ok(None);
+        };
+        // An error never shows the URL as it was written, because it may hold a secret.
+        let url: HandlerUrl = url
+            .reveal()
+            .parse()
+            .context("--handler")
+            .map_err(Fault::Setting)?;
+        let mut settings = HttpSettings::new(url.clone());
+        settings.format = match self.handler_format {
+            HandlerFormat::Lambda => BodyFormat::Lambda,
+            HandlerFormat::Json => BodyFormat::Json,
+        };
+        settings.secret = self.secret()?;
+        if let Some(path) = &self.handler_ca_file {
+            let read = std::fs::read(path);
+            let read = read.with_context(|| format!("--handler-ca-file {}", path.display()));
+            settings.extra_roots = read.map_err(Fault::Setting)?;
+        }
+        let handler = HttpHandler::new(settings).map_err(Fault::setting)?;
+        if let Some((host, port)) = url.host() {
+            let found = tokio::net::lookup_host((host, port)).await;
+            let context = || format!("--handler {url}: host {host} has no address");
+            // It may have one in a moment, as a container beside this one does.
+            found
+                .with_context(context)
+                .map(drop)
+                .map_err(Fault::Missing)?;
+        }
+        Ok(Some(handler))
+    }
+
+    fn secret(&self) -> Result<Option<WebhookSecret>, Fault> {
+        let parsed = |flag: String, text: &str| {
+            let secret = text.trim().parse().context(flag);
+            secret.map(Some).map_err(Fault::Setting)
+        };
+        if let Some(path) = &self.handler_secret_file {
+            let flag = format!("--handler-secret-file {}", path.display());
+            let text = std::fs::read_to_string(path).map(Zeroizing::new);
+            let text = text.with_context(|| flag.clone()).map_err(Fault::Setting)?;
+            return parsed(flag, &text);
+        }
+        match &self.handler_secret {
+            Some(secret) => parsed("--handler-secret".to_owned(), secret.reveal()),
+            None => Ok(None),
+        }
+    }
+
+    /// The handler as a dependency with its limits.
+    pub fn dependency(&self, program: &Program) -> Dependency {
+        let (name, most) = match program {
+            Program::Function(function) => {
+                let processes = function.processes().get();
+                ("the processes of the handler".to_owned(), processes)
+            }
+            Program::Http(http) => {
+                let most = if http.url().is_emulator() { 1 } else { AT_ONCE };
+                let most = self.handler_calls.map_or(most, NonZeroUsize::get);
+                (format!("the handler {}", http.url()), most)
+            }
+        };
+        let limits = Limits {
+            name: Some(name),
+            at_once: most,
+            ..Limits::default()
+        };
+        Dependency::new(&limits, fastrand::Rng::new())
+    }
+}
+
+/// A program in another language. Clones share its connections and processes.
+#[derive(Clone)]
+pub enum Program {
+    /// It is called over HTTP.
+    Http(Box<HttpHandler>),
+    /// It is a Lambda function, whose processes were started here.
+    Function(FunctionHandler),
+}
+
+impl Program {
+    /// The same, for an effect of this name.
+    pub fn effect(self, effect: EffectName) -> Self {
+        match self {
+            Self::Http(http) => Self::Http(Box::new(http.effect(effect))),
+            Self::Function(function) => Self::Function(function.effect(effect)),
+        }
+    }
+
+    /// The same, with an effect key for each id.
+    pub fn keyed_by(
+        self,
+        id: impl Fn(&Record) -> Result<String, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        match self {
+            Self::Http(http) => Self::Http(Box::new(http.keyed_by(id))),
+            Self::Function(function) => Self::Function(function.keyed_by(id)),
+        }
+    }
+
+    /// Ends what was started here.
+    pub async fn close(&self) {
+        match self {
+            Self::Http(_) => {}
+            Self::Function(function) => function.stop().await,
+        }
+    }
+}
+
+impl RecordHandler for Program {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Http(http) => http.handle(record, context).await,
+            Self::Function(function) => function.handle(record, context).await,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The group and its effect, and the settings with which the group was started.
+
+use std::collections::BTreeSet;
+
+use crate::confirmation::mapping::Mapping;
+use crate::confirmation::wanted::Wanted;
+use crate::engine::Identity;
+use crate::stores::leases::LeaseStore;
+use crate::stores::ledger::dynamodb::DynamoDbLedger;
+use crate::stores::ledger::registration::{Registration, effect_of};
+use crate::stores::source::StreamSource;
+use crate::{Consumer, EffectName, Group, GroupTable, RecordHandler};
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::cli::args::means::{HANDLER, ID, Means};
+use crate::cli::args::order::OrderArgs;
+use crate::cli::args::records::WantedArgs;
+use crate::cli::fault::Fault;
+
+/// The group, and the effect under which it sends.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Group")]
+pub struct GroupArgs {
+    /// Name of this application on a table's stream; groups on one table share nothing
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_GROUP", default_value_t)]
+    pub group: Group,
+    #[command(flatten)]
+    pub effect: EffectArg,
+}
+
+/// The effect under which emails are sent.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Group")]
+pub struct EffectArg {
+    /// Kind of email, the first part of each effect key: two kinds of email for one order need two names
+    /// [default: the group's; `confirmation` for a new group]
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EFFECT")]
+    effect: Option<EffectName>,
+}
+
+impl EffectArg {
+    /// The name, or the default of a new group.
+    pub fn or_default(&self) -> EffectName {
+        self.effect.clone().unwrap_or_default()
+    }
+}
+
+/// How to start a group that shares an effect or has new settings.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Group")]
+pub struct StartArgs {
+    /// Share the effect of another group, so that only one of them mails each order: for a move between
+    /// a fleet and Lambda
+    #[arg(long, env = "AFTERCOMMIT_JOIN_EFFECT")]
+    join_effect: bool,
+    /// Replace the settings with which the group was started: effect, order id, filters
+    #[arg(long, env = "AFTERCOMMIT_ACCEPT_NEW_IDENTITY")]
+    accept_new_identity: bool,
+}
+
+impl StartArgs {
+    /// The consumer, which replaces its group's identity if `--new-identity` was given.
+    pub fn given_to<S, L, H>(&self, consumer: Consumer<S, L, H>) -> Consumer<S, L, H>
+    where
+        S: StreamSource,
+        L: LeaseStore,
+        H: RecordHandler,
+    {
+        if self.accept_new_identity {
+            return consumer.accept_new_identity();
+        }
+        consumer
+    }
+
+    /// Registers the group and its effect on a table. Fails if another group has the effect, or if the
+    /// group was started with other settings.
+    pub async fn register(
+        &self,
+        ledger: &DynamoDbLedger,
+        group: &GroupArgs,
+        (arn, identity): (&str, Identity),
+    ) -> Result<(), Fault> {
+        let registration = Registration {
+            of: GroupTable::new(group.group.clone(), arn),
+            effect: group.effect.or_default(),
+            identity,
+            join_effect: self.join_effect,
+            accept_new_identity: self.accept_new_identity,
+        };
+        let registered = ledger.register(&registration).await;
+        let registered = registered.context("cannot register the group in the ledger")?;
+        registered.map_err(|refused| Fault::Setting(refused.into()))
+    }
+}
+
+impl GroupArgs {
+    /// The effect that the group sends under: the one in the flag, else the one that the group was
+    /// started with, on any table.
+    pub async fn known_effect(&self, ledger: &DynamoDbLedger) -> Result<EffectName, Fault> {
+        if let Some(effect) = &self.effect.effect {
+            return Ok(effect.clone());
+        }
+        let tables = ledger.identities(&self.group).await?;
+        let effects: BTreeSet<_> = tables.values().filter_map(effect_of).collect();
+        let effects: Vec<_> = effects.into_iter().collect();
+        match &*effects {
+            [] => Ok(EffectName::default()),
+            [one] => Ok(one.clone()),
+            several => Err(Fault::wrong(format!(
+                "the group {} sends under several effects ({}): name one with --effect",
+                self.group,
+                several
+                    .iter()
+                    .map(EffectName::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ))),
+        }
+    }
+
+    /// The settings that the group was started with on this table, given by its ARN or its stream's
+    /// ARN. `None` if no group of this name was ever started there. Fails if --effect contradicts them.
+    pub async fn known(&self, ledger: &DynamoDbLedger, arn: &str) -> Result<Option<Known>, Fault> {
+        let of = GroupTable::new(self.group.clone(), arn);
+        let mut tables = ledger.identities(&self.group).await?;
+        let Some(identity) = tables.remove(of.table()) else {
+            return Ok(None);
+        };
+        let effect = effect_of(&identity).unwrap_or_default();
+        if let Some(named) = self
+            .effect
+            .effect
+            .as_ref()
+            .filter(|named| **named != effect)
+        {
+            return Err(Fault::wrong(format!(
+                "--effect is {named}, but the group {} sends under {effect} on this table: \
+                 remove the flag",
+                self.group
+            )));
+        }
+        Ok(Some(Known { effect, identity }))
+    }
+}
+
+/// What is known about a group on a table.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The effect that it sends under.
+    pub effect: EffectName,
+    identity: Identity,
+}
+
+impl Known {
+    /// How the group's items become orders. Fails if a flag contradicts the group's settings.
+    pub fn mapping(&self, args: &OrderArgs) -> Result<Option<Mapping>, Fault> {
+        let Some(id) = self.identity.get(ID) else {
+            return Ok(None);
+        };
+        match args.named()? {
+            Some(named) if named.id() != id => Err(Fault::wrong(format!(
+                "--id is {:?}, but the group takes the order's id from {id:?}, and another id \
+                 would mean another email: remove the setting",
+                named.id()
+            ))),
+            _ => args.with_default_id(id).map(Some),
+        }
+    }
+
+    /// Refused where a handler takes the place of the confirmation.
+    pub fn must_send_mails(&self) -> Result<(), Fault> {
+        if self.identity.get(HANDLER).is_none() {
+            return Ok(());
+        }
+        Err(Fault::wrong(
+            "the group's records go to a handler, so the group sends no email: name another group with \
+             --group, or call the handler yourself",
+        ))
+    }
+
+    /// Refused where the group's records are handled by other means than these.
+    pub fn must_be(&self, means: &Means) -> Result<(), Fault> {
+        let (group, here) = (self.identity.get(HANDLER), means.setting());
+        if group == here {
+            return Ok(());
+        }
+        Err(Fault::wrong(match group {
+            Some(_) => {
+                "the group's records go to a handler: name it with --handler or --handler-command"
+            }
+            None => "the group sends emails: remove --handler and --handler-command",
+        }))
+    }
+
+    /// Which items of the table are the group's orders.
+    pub fn wanted(&self) -> Result<Wanted, Fault> {
+        WantedArgs::of(&self.identity).wanted()
+    }
+}

@@ -1,0 +1,213 @@
+//! What handles the records: the confirmation, or a handler in another language.
+
+use std::time::Duration;
+
+#[cfg(feature = "lambda")]
+use crate::confirmation::Counted;
+use crate::confirmation::dynamodb::DynamoDbLookup;
+use crate::confirmation::mapping::Mapping;
+use crate::confirmation::wanted::Wanted;
+use crate::confirmation::{Confirmation, Transport};
+use crate::engine::Identity;
+use crate::engine::dependency::Dependency;
+use crate::monitor::metrics::Mails;
+use crate::stores::ledger::dynamodb::DynamoDbLedger;
+use crate::{Context, EffectName, Failure, Record, RecordHandler};
+use clap::Args;
+
+use crate::cli::args::handler::{HandlerArgs, Program};
+use crate::cli::args::mail::MailArgs;
+use crate::cli::args::records::RecordArgs;
+use crate::cli::args::sending::{MailServerArgs, SendingArgs};
+use crate::cli::args::tables::LedgerName;
+use crate::cli::fault::Fault;
+use crate::cli::host::aws::Clients;
+
+/// The setting of a group that says that its records go to a program.
+pub const HANDLER: &str = "handler";
+
+/// The setting that says how the order's id is derived.
+pub const ID: &str = "id";
+
+/// What handles the records.
+#[derive(Debug, Args)]
+pub struct MeansArgs {
+    #[command(flatten)]
+    pub handler: HandlerArgs,
+    #[command(flatten)]
+    pub sending: SendingArgs,
+    #[command(flatten)]
+    pub mail: MailArgs,
+    #[command(flatten)]
+    mail_server: MailServerArgs,
+}
+
+/// By what means an effect is performed. Its connections are shared.
+#[derive(Clone)]
+pub enum Means {
+    /// The confirmation sends an email.
+    Mails(Transport),
+    /// A program handles the records.
+    Program(Program),
+}
+
+impl Means {
+    /// The value of [`HANDLER`]; a confirmation has none.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Mails(_) => None,
+            Self::Program(_) => Some("program"),
+        }
+    }
+
+    /// Ends connections that are open.
+    pub async fn close(&self) {
+        match self {
+            Self::Mails(transport) => transport.close().await,
+            Self::Program(program) => program.close().await,
+        }
+    }
+}
+
+impl MeansArgs {
+    /// Checks what can be checked without a network, and connects to nothing yet. A handler's host must
+    /// have an address, and a handler's processes are started.
+    pub async fn open(&self) -> Result<Means, Fault> {
+        if let Some(program) = self.handler.program().await? {
+            return Ok(Means::Program(program));
+        }
+        let transport = self.mail.transport().await?;
+        self.mail.letter.letterhead()?;
+        self.sending.sparing().suppress_when()?;
+        self.sending
+            .settings(self.mail.fields.with_default_id("id")?)?;
+        Ok(Means::Mails(transport))
+    }
+
+    /// How long an attempt may take unless a flag says otherwise. A mail server has 10 minutes for its
+    /// reply to the final dot.
+    pub fn longest_attempt(&self) -> Duration {
+        if self.handler.is_set() {
+            return Duration::from_mins(1);
+        }
+        Duration::from_mins(15)
+    }
+
+    /// The mail server or the handler as a dependency with its limits.
+    pub fn dependency(&self, means: &Means) -> Dependency {
+        match means {
+            Means::Mails(transport) => self.mail_server.dependency(transport),
+            Means::Program(program) => self.handler.dependency(program),
+        }
+    }
+
+    /// The settings that decide which record becomes which effect.
+    pub fn identity(
+        &self,
+        means: &Means,
+        (mapping, records): (&Mapping, &RecordArgs),
+    ) -> Result<Identity, Fault> {
+        let identity = records.identify(Identity::default());
+        let Some(handler) = means.setting() else {
+            return Ok(identity.with(ID, mapping.id()));
+        };
+        let identity = identity.with(HANDLER, handler);
+        Ok(match self.mail.fields.named()? {
+            Some(named) => identity.with(ID, named.id()),
+            None => identity,
+        })
+    }
+
+    /// The handler for the records of a table. A program gets an effect key for each change, or for each
+    /// id that the flags or the group name.
+    pub fn handler(
+        &self,
+        tables: (&Clients, &LedgerName),
+        (orders, mapping, keyed): (&str, Mapping, bool),
+        means: &Means,
+        (effect, wanted): (EffectName, Wanted),
+    ) -> Result<Handler, Fault> {
+        let program = match means {
+            Means::Program(program) => program.clone().effect(effect),
+            Means::Mails(transport) => {
+                let of = (orders, mapping);
+                let letter = &self.mail.letter;
+                let handler = self.sending.confirmation(tables, of, letter, transport)?;
+                let handler = handler.effect(effect).wanting(wanted);
+                return Ok(Handler::Confirmation(Box::new(handler)));
+            }
+        };
+        let program = if keyed {
+            program.keyed_by(move |record| {
+                let images = [&record.new_image, &record.old_image];
+                let item = images.into_iter().flatten().next();
+                let id = mapping.id_of(item.unwrap_or(&record.keys));
+                id.map_err(|error| Failure::Reject(error.into()))
+            })
+        } else {
+            program
+        };
+        Ok(Handler::Program(program, wanted))
+    }
+}
+
+/// The handler of this process.
+pub enum Handler {
+    /// Sends one email for each order.
+    Confirmation(Box<Confirmation<DynamoDbLedger, DynamoDbLookup>>),
+    /// Hands each change that is wanted to a program.
+    Program(Program, Wanted),
+}
+
+impl RecordHandler for Handler {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let (program, wanted) = match self {
+            Self::Confirmation(confirmation) => return confirmation.handle(record, context).await,
+            Self::Program(program, wanted) => (program, wanted),
+        };
+        let is_wanted = record.new_image.as_ref().map(|item| wanted.wants(item));
+        match is_wanted.transpose() {
+            Ok(Some(false)) => {
+                context.did_not_ask();
+                Ok(())
+            }
+            Ok(_) => program.handle(record, context).await,
+            Err(error) => Err(Failure::Reject(error.into())),
+        }
+    }
+}
+
+impl Handler {
+    fn confirmation(&self) -> Option<&Confirmation<DynamoDbLedger, DynamoDbLookup>> {
+        match self {
+            Self::Confirmation(confirmation) => Some(confirmation),
+            Self::Program(..) => None,
+        }
+    }
+
+    /// What became of the emails, if it sends some.
+    pub fn mails(&self) -> Option<Mails> {
+        let tally = self.confirmation()?.tally();
+        Some(Mails::of(tally))
+    }
+
+    /// How many orders' outcomes became unknown in this process.
+    #[cfg(feature = "lambda")]
+    pub fn ambiguous(&self) -> u64 {
+        let tally = self.confirmation().map(Confirmation::tally);
+        tally.map_or(0, |tally| tally.of(Counted::Ambiguous))
+    }
+
+    /// Where it records what was sent, if it does.
+    pub fn ledger(&self) -> Option<&DynamoDbLedger> {
+        self.confirmation().map(Confirmation::ledger)
+    }
+
+    /// Waits, at most this long, for outcomes that are not recorded yet; how many are left.
+    pub async fn finish(&self, limit: Duration) -> usize {
+        match self.confirmation() {
+            Some(confirmation) => confirmation.finish(limit).await,
+            None => 0,
+        }
+    }
+}

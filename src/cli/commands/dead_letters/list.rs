@@ -1,0 +1,83 @@
+//! `aftercommit dead-letters list` and `show`.
+
+use crate::stores::dead_letter::DeadLetters as _;
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::cli::args::letters::{WhichArgs, none};
+use crate::cli::args::tables::GroupArg;
+use crate::cli::fault::Fault;
+use crate::cli::host::aws;
+use crate::cli::render::dead_letter::Row;
+use crate::cli::render::out::{json_line, json_page, print};
+
+/// Arguments of `dead-letters list` and `show`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    group: GroupArg,
+    /// Also list letters that were redriven or discarded in the last 30 days
+    #[arg(long)]
+    settled: bool,
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints a line per letter.
+pub async fn list(args: &ListArgs) -> Result<(), Fault> {
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    let letters = args.which.letters(&clients).await?;
+    let from = (&clients, &letters);
+    let selected = args
+        .which
+        .selected(from, &args.group.group, args.settled)
+        .await?;
+    if selected.is_empty() && args.which.is_set() {
+        return Err(none());
+    }
+    for letter in selected {
+        let row = Row::new(&letter);
+        let line = if args.json {
+            json_line(&row)?
+        } else {
+            row.line()
+        };
+        if print(&line)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Prints letters in full.
+pub async fn show(args: &ListArgs) -> Result<(), Fault> {
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    let letters = args.which.letters(&clients).await?;
+    let from = (&clients, &letters);
+    let selected = args
+        .which
+        .selected(from, &args.group.group, args.settled)
+        .await?;
+    if selected.is_empty() {
+        return Err(none());
+    }
+    for one in &selected {
+        // The letter may have been removed since it was listed.
+        let Some(letter) = letters.read(&one.id).await? else {
+            continue;
+        };
+        let row = Row::with_record(&letter).context("cannot show a record")?;
+        let text = if args.json {
+            json_line(&row)?
+        } else {
+            format!("{}{}\n", row.line(), json_page(&row)?)
+        };
+        if print(&text)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}

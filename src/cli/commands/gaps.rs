@@ -1,0 +1,156 @@
+//! `aftercommit gaps`: lists and resolves gaps, the records that left the stream before they were read.
+
+use crate::monitor::stream::Gap;
+use crate::stores::leases::dynamodb::DynamoDbLeases;
+use crate::stores::leases::{Consistency, GapResolution, GapRow, LeaseStore as _};
+use crate::{Clock, GroupTable};
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+
+use crate::cli::args::note::{ByArgs, note};
+use crate::cli::args::tables::{GroupArg, LeaseName, StreamArgs};
+use crate::cli::fault::Fault;
+use crate::cli::host::aws::{self, must_exist};
+use crate::cli::render;
+use crate::cli::render::out::{json_line, plain, print_all};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  # List what was lost, and when
+  aftercommit gaps list --table orders
+
+  # Find out about an order of that time, and send its email if it was not sent
+  aftercommit explain 1042 --table orders
+  aftercommit send 1042 --table orders --mail-from ... --smtp-url ...
+
+  # Every order of that time is accounted for: resolve the gap
+  aftercommit gaps resolve --table orders --shard shardId-0001 \\
+      --note \"12 orders of 09:00 to 09:40, mailed by hand\"
+
+A resolved gap opens again if more records of its shard are lost.
+
+Exit codes: 0 done, 1 no such gap, 2 a setting is wrong.";
+
+/// The commands for gaps.
+#[derive(Debug, Subcommand)]
+pub enum GapsCommand {
+    /// List the gaps that are not resolved
+    List(ListArgs),
+    /// Record what happened to the lost orders, so that `status` stops reporting the gap
+    Resolve(ResolveArgs),
+}
+
+/// The group whose gaps are meant.
+#[derive(Debug, Args)]
+struct Where {
+    #[command(flatten)]
+    streams: StreamArgs,
+    #[command(flatten)]
+    group: GroupArg,
+    #[command(flatten)]
+    name: LeaseName,
+}
+
+/// Arguments of `gaps list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    of: Where,
+    /// Also list resolved gaps
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `gaps resolve`.
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    #[command(flatten)]
+    of: Where,
+    /// Shard that lost records, with or without its stream's label; can be given several times
+    #[arg(long, value_name = "SHARD", required_unless_present = "all")]
+    shard: Vec<String>,
+    /// All gaps
+    #[arg(long, conflicts_with = "shard")]
+    all: bool,
+    /// What happened to the lost records; kept on the gap's row
+    #[arg(long, value_name = "TEXT", value_parser = note)]
+    note: String,
+    #[command(flatten)]
+    by: ByArgs,
+}
+
+impl ResolveArgs {
+    fn wants(&self, gap: &GapRow) -> bool {
+        let (whole, short) = (gap.shard.as_str(), gap.shard.id());
+        self.all || self.shard.iter().any(|one| one == whole || one == short)
+    }
+}
+
+/// Runs the command.
+pub async fn gaps(command: &GapsCommand) -> Result<(), Fault> {
+    match command {
+        GapsCommand::List(args) => list(args).await,
+        GapsCommand::Resolve(args) => resolve(args).await,
+    }
+}
+
+/// The rows of the group on each table.
+async fn open(of: &Where) -> Result<Vec<DynamoDbLeases>, Fault> {
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    let table = &of.name.lease_table;
+    must_exist(&clients, table).await?;
+    let places = of.streams.places(&clients, &of.group.group).await?;
+    let rows = |at: &GroupTable| DynamoDbLeases::new(clients.dynamodb.clone(), table, at);
+    Ok(places.iter().map(rows).collect())
+}
+
+async fn list(args: &ListArgs) -> Result<(), Fault> {
+    let mut lines = String::new();
+    for rows in open(&args.of).await? {
+        let mut gaps = rows.look(Consistency::Strong).await?.gaps;
+        gaps.retain(|gap| args.all || gap.resolved.is_none());
+        gaps.sort_by_key(|gap| gap.detected);
+        for gap in gaps.iter().map(Gap::from) {
+            lines += &if args.json {
+                json_line(&gap)?
+            } else {
+                render::gap::line(&gap) + "\n"
+            };
+        }
+    }
+    print_all(&lines)?;
+    Ok(())
+}
+
+async fn resolve(args: &ResolveArgs) -> Result<(), Fault> {
+    let resolution = GapResolution {
+        by: args.by.name(),
+        at: Clock::system().now(),
+        note: args.note.clone(),
+    };
+    let mut resolved = 0;
+    for rows in open(&args.of).await? {
+        let mut gaps = rows.look(Consistency::Strong).await?.gaps;
+        gaps.retain(|gap| gap.resolved.is_none() && args.wants(gap));
+        for gap in &gaps {
+            rows.resolve_gap(gap, &resolution).await?.ok_or_else(|| {
+                let shard = &gap.shard;
+                anyhow!(
+                    "the gap of shard {shard} has just been recorded again: list the gaps, \
+                 then resolve it again"
+                )
+            })?;
+            print_all(&format!("{}: resolved\n", plain(gap.shard.as_str())))?;
+            resolved += 1;
+        }
+    }
+    if resolved == 0 {
+        return Err(Fault::Work(anyhow!(
+            "no open gap matches: see `aftercommit gaps list --all`"
+        )));
+    }
+    Ok(())
+}

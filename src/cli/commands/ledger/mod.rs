@@ -1,0 +1,55 @@
+//! `aftercommit ledger`: lists and shows what happened to the emails, and resolves AMBIGUOUS orders.
+
+use clap::Subcommand;
+
+use self::list::{ListArgs, ShowArgs};
+use self::resolve::ResolveArgs;
+use crate::cli::fault::Fault;
+
+mod list;
+mod resolve;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  # List the orders whose email may or may not have been accepted
+  aftercommit ledger list --state ambiguous
+
+  # Show everything that is known about one, and what to do next
+  aftercommit ledger show 1042
+
+  # The mail server's log shows it
+  aftercommit ledger resolve 1042 --sent --note \"queued as 4F2A, see mail.log\"
+
+  # The log does not show it: send it. With the mail settings of `aftercommit run` it is sent at once
+  aftercommit ledger resolve 1042 --send --note \"not in mail.log\" --table orders \\
+      --mail-from \"Shop <orders@example.com>\" --smtp-url smtps://user@mail.example.com
+
+  # Resolve all orders of one incident; first look
+  aftercommit ledger resolve --state ambiguous --since 2h --sent --note \"all in mail.log\" --dry-run
+
+  # For scripts: one JSON object per line
+  aftercommit ledger list --state retry --json | jq -r .order
+
+Exit codes: 0 done, 1 nothing found, or the order is in a state that does not allow it, 2 a setting is wrong.";
+
+/// The commands for the ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// List orders, in no particular order. The states ambiguous and released are read from an index, all
+    /// others from the whole table
+    List(ListArgs),
+    /// Show everything that is known about one order, and what to do next
+    Show(ShowArgs),
+    /// Record whether an AMBIGUOUS order's email was accepted, or send an email that was refused
+    #[command(after_long_help = resolve::EXAMPLES)]
+    Resolve(Box<ResolveArgs>),
+}
+
+/// Runs the command.
+pub async fn ledger(command: &LedgerCommand) -> Result<(), Fault> {
+    match command {
+        LedgerCommand::List(args) => list::list(args).await,
+        LedgerCommand::Show(args) => list::show(args).await,
+        LedgerCommand::Resolve(args) => resolve::execute(args).await,
+    }
+}
