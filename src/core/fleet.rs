@@ -55,7 +55,6 @@
 //!
 //! Without trust a worker owns, takes and starts nothing. In every state it beats and looks.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +65,8 @@ use crate::core::shard::ShardId;
 pub mod absences;
 pub mod assign;
 mod contact;
+#[cfg(test)]
+mod describe;
 pub mod events;
 #[cfg(test)]
 mod golden;
@@ -96,10 +97,9 @@ pub mod validity;
 
 use contact::Contact;
 use events::{Answer, Beat, Command, Event, Failed, Note, Outbox};
-use identity::{Agreement, Compared};
+use identity::Differs;
 use leaving::{Leaving, Step};
 use looks::Begun;
-use repair::{Repair, begun_stream};
 use rows::GroupRow;
 use rules::{Rule, Rules};
 use shards::{Next, Shards};
@@ -115,13 +115,8 @@ pub struct Fleet {
     rng: fastrand::Rng,
     out: Outbox,
     contact: Contact,
-    agreement: Agreement,
     shards: Shards,
     upkeep: Upkeep,
-    /// The workers that shards were last shared among, and those when each shard last had its right
-    /// owner.
-    live: BTreeSet<Incarnation>,
-    settled_among: BTreeSet<Incarnation>,
     leaving: Option<Leaving>,
 }
 
@@ -135,11 +130,8 @@ impl Fleet {
             rng,
             out: Outbox::default(),
             contact: Contact::new(&rules, now),
-            agreement: Agreement::new(rules.accepts_new_identity),
             shards: Shards::new(me, rules.lease_duration, rules.left_out),
-            upkeep: Upkeep::new(rules.lease_duration, now),
-            live: BTreeSet::new(),
-            settled_among: BTreeSet::new(),
+            upkeep: Upkeep::new(&rules, now),
             leaving: None,
             rules,
         }
@@ -186,13 +178,12 @@ impl Fleet {
             Event::Snapshot(result) => self.looked(result, now),
             Event::Bootstrapped(result) => self.bootstrapped(result.ok(), now.elapsed),
             Event::IdentityChanged(answer) => {
-                self.agreement.changed(answer == Ok(Some(())));
+                self.upkeep.agreement.changed(answer == Ok(Some(())));
                 self.contact.looks.hurry(now.elapsed);
             }
             Event::Took(shard, answer) => {
                 let trusted = self.contact.trusted();
-                let took = self.shards.took(&shard, answer, trusted, now.elapsed);
-                if let Some(took) = took {
+                if let Some(took) = self.shards.took(&shard, answer, trusted, now.elapsed) {
                     self.out.note(took);
                     self.tend();
                 }
@@ -245,7 +236,7 @@ impl Fleet {
     /// A lapse of trust, however short, voids everything. It has to be noticed before anything is done.
     fn pass(&mut self, now: Duration) {
         if self.contact.has_lapsed(now) {
-            self.contact.looks.settle(false, now, &self.rules);
+            self.contact.looks.plan_is_done(false, now, &self.rules);
             self.shards.lapse(&mut self.out);
         }
     }
@@ -262,21 +253,16 @@ impl Fleet {
         }
         let is_last = self.leaving.is_some_and(|leaving| leaving.is_empty());
         let reach = self.upkeep.reach();
-        let look = self.contact.begin_look(is_last, reach, &self.rules, now);
-        if let Some(begun) = look {
-            let look = Command::Look(begun.reach, begun.consistency());
-            self.out.push(look);
+        if let Some(begun) = self.contact.begin_look(is_last, reach, &self.rules, now) {
+            let (reach, how) = (begun.reach, begun.consistency());
+            self.out.push(Command::Look(reach, how));
         }
         if let Some(generation) = self.contact.trusted() {
             self.shards.begin_takes(generation, &mut self.out);
         }
-        if self.upkeep.listing.due(now) <= now {
-            let ended = self.upkeep.ended(self.shards.ended());
-            let listing = &mut self.upkeep.listing;
-            listing.begin(ended, now, &self.rules, &mut self.rng);
-            let from = begun_stream(self.shards.known()).map(str::to_owned);
-            self.out.push(Command::List(from));
-        }
+        let (rules, rng, out) = (&self.rules, &mut self.rng, &mut self.out);
+        let (upkeep, shards) = (&mut self.upkeep, &self.shards);
+        upkeep.begin_listing(shards, now, rules, rng, out);
     }
 
     fn beaten(&mut self, answer: Answer<()>, now: Duration) {
@@ -320,12 +306,9 @@ impl Fleet {
                 rules: &self.rules,
                 now,
             };
-            self.upkeep.mind_streams(&view, now.elapsed, &mut self.out);
-            self.upkeep.repair(&look, &mut self.out);
-            if !self.upkeep.is_settled() {
-                // Only frequent looks prove that a row has been missing all the time.
-                let soon = begun.at + self.rules.lease_duration / 5;
-                self.contact.looks.consistent_by(soon);
+            self.upkeep.see(&look, &mut self.out);
+            if !self.upkeep.is_done() {
+                self.contact.looks.prove_absences(begun, &self.rules);
             }
         }
         self.act(now.elapsed);
@@ -333,84 +316,54 @@ impl Fleet {
 
     /// A look at the heartbeats alone. If the live workers have changed, the leases are looked at next.
     fn watched(&mut self, seen: &View, now: Duration) {
-        self.shards.see_workers(seen, now);
-        let members = &self.shards.members;
-        self.contact.looks.expect_death(members.next_death(now));
-        let view = &self.shards.snapshot.view;
-        if members.live(view, now, self.leaving.is_some()) != self.live {
-            self.contact.looks.hurry(now);
+        let changed = self.shards.see_workers(seen, self.leaving.is_some(), now);
+        let looks = &mut self.contact.looks;
+        looks.expect_death(self.shards.members.next_death(now));
+        if changed {
+            looks.hurry(now);
         }
     }
 
     /// Handles what a look shows, whoever owns the shards.
     fn take_in(&mut self, begun: Begun, view: Arc<View>, now: Duration) {
-        for (row, format) in self.contact.looks.report_newer(&view) {
-            self.out.note(Note::NewerRow(row, format));
-        }
-        self.upkeep.remember(&view, begun, now, &mut self.out);
-        let group = view.group.clone().filter(|_| begun.consistent);
+        let out = &mut self.out;
+        self.contact.looks.report_newer(&view, out);
+        let agrees = self.upkeep.remember(&view, begun, now, out);
         self.shards.remember(Snapshot {
             view,
             began: begun.at,
             consistent: begun.consistent,
         });
-        if let Some(group) = group {
-            self.compare(&group, now);
-        }
-    }
-
-    /// A consistent look, or the bootstrap, showed the group's row.
-    fn compare(&mut self, group: &GroupRow, now: Duration) {
-        let mine = &self.rules.identity;
-        match self.agreement.compare(mine, &group.identity) {
-            Compared::Known => {}
-            Compared::Change => self.out.push(Command::ChangeIdentity {
-                seen: group.identity.clone(),
-                new: mine.clone(),
-            }),
-            Compared::Differs(difference) => {
-                self.out.note(Note::IdentityDiffers(difference));
-                self.leave(now);
-            }
+        if agrees.is_err() {
+            self.leave(now);
         }
     }
 
     fn bootstrapped(&mut self, row: Option<GroupRow>, now: Duration) {
-        if let Some(row) = &row {
-            self.compare(row, now);
-        }
-        if self.upkeep.bootstrapped(row, &mut self.out) {
-            self.contact.looks.hurry(now);
+        match self.upkeep.bootstrapped(row, &mut self.out) {
+            Ok(true) => self.contact.looks.hurry(now),
+            Ok(false) => {}
+            Err(Differs) => self.leave(now),
         }
     }
 
     /// Carries out the plan from the last look, and starts the tasks of my shards.
     fn act(&mut self, now: Duration) {
-        let may_act = self.agreement.holds() || self.leaving.is_some();
+        let may_act = self.upkeep.agreement.holds() || self.leaving.is_some();
         if self.contact.trusted().is_none() || !may_act {
-            self.contact.looks.settle(false, now, &self.rules);
+            self.contact.looks.plan_is_done(false, now, &self.rules);
             return;
         }
-        let view = self.shards.snapshot.view.clone();
-        let members = &self.shards.members;
-        let live = members.live(&view, now, self.leaving.is_some());
-        self.upkeep.listing.elect(&live, &view, members.me());
-        let dead = members.removable(&view, now);
         let looks = &mut self.contact.looks;
-        let gives = live != self.settled_among || looks.all_have_looked(now, &self.rules);
-        let settled = self.shards.follow_plan(&live, gives, now, &mut self.out);
-        let settled = settled && self.upkeep.is_settled() && self.leaving.is_none();
-        looks.settle(settled, now, &self.rules);
-        self.live = live;
-        if settled {
-            self.settled_among.clone_from(&self.live);
+        let changed = self.shards.count_live(self.leaving.is_some(), now);
+        let gives = changed || looks.all_have_looked(now, &self.rules);
+        let done = self.shards.follow_plan(gives, now, &mut self.out);
+        let done = done && self.upkeep.is_done() && self.leaving.is_none();
+        looks.plan_is_done(done, now, &self.rules);
+        if done {
+            self.shards.all_are_shared();
         }
-        if !dead.is_empty() && self.upkeep.listing.is_mine() {
-            self.out.push(Command::Repair(Box::new(Repair {
-                dead,
-                ..Repair::default()
-            })));
-        }
+        self.upkeep.elect(&self.shards, now, &mut self.out);
         self.tend();
     }
 
@@ -426,8 +379,7 @@ impl Fleet {
         if self.leaving.is_some() {
             return;
         }
-        let limit = now + self.rules.handover_timeout + self.rules.lease_duration;
-        self.leaving = Some(Leaving::until(limit));
+        self.leaving = Some(Leaving::new(now, &self.rules));
         self.out.note(Note::Leaving);
         self.contact.beat_now(now);
         self.contact.looks.hurry(now);
@@ -441,8 +393,6 @@ impl Fleet {
         };
         let step = leaving.step(&self.shards, self.contact.is_registered(), now);
         if step == Step::LookAgain {
-            let soon = now + self.rules.call_timeout;
-            leaving.limit = leaving.limit.min(soon);
             self.contact.looks.hurry(now);
         }
         step == Step::Left

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_dynamo::AttributeValue;
 
 use super::flaw::Flaw;
-use super::network::Network;
+use super::wire::Wire;
 use super::world::World;
 use super::world::mailing::{RETENTION, server};
 use crate::confirmation::mail::Letterhead;
@@ -24,14 +24,14 @@ use crate::stores::ledger::{EffectKey, EntryPage, Ledger, Swap};
 
 /// The shipped handler of one worker process.
 pub(super) struct Mailer {
-    confirmation: Confirmation<Network>,
+    confirmation: Confirmation<Wire>,
     world: Arc<World>,
 }
 
 impl Mailer {
     pub fn start(
         world: &Arc<World>,
-        network: Network,
+        wire: Wire,
         clock: Clock,
         seed: u64,
     ) -> anyhow::Result<Option<Self>> {
@@ -57,7 +57,7 @@ impl Mailer {
         let rng = fastrand::Rng::with_seed(seed);
         Ok(Some(Self {
             confirmation: Confirmation::new(
-                network,
+                wire,
                 Smtp::new(settings)?,
                 letterhead,
                 confirmation,
@@ -115,9 +115,9 @@ fn shorten(settings: &mut SmtpSettings) {
     limits.after_dot = Duration::from_secs(15);
 }
 
-impl Ledger for Network {
+impl Ledger for Wire {
     async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
-        let (ledger, key) = (self.ledger()?, key.clone());
+        let (ledger, key) = (ledger_of(self)?, key.clone());
         self.write("read", async move { ledger.read(&key).await })
             .await
     }
@@ -128,7 +128,7 @@ impl Ledger for Network {
         expected: Option<u64>,
         entry: &Entry,
     ) -> anyhow::Result<Swap> {
-        let (ledger, world) = (self.ledger()?, self.world().clone());
+        let (ledger, world) = (ledger_of(self)?, self.world().clone());
         let (key, entry, mut expected) = (key.clone(), entry.clone(), expected);
         let worker = self.worker();
         let apply = async move {
@@ -154,14 +154,12 @@ impl Ledger for Network {
     }
 
     async fn list(&self, state: Option<State>, from: Option<&str>) -> anyhow::Result<EntryPage> {
-        self.ledger()?.list(state, from).await
+        ledger_of(self)?.list(state, from).await
     }
 }
 
-impl Network {
-    fn ledger(&self) -> anyhow::Result<MemoryLedger> {
-        let mailing = self.world().mailing.as_ref();
-        let mailing = mailing.context("nothing is mailed in this simulation")?;
-        Ok(mailing.ledger.clone())
-    }
+fn ledger_of(wire: &Wire) -> anyhow::Result<MemoryLedger> {
+    let mailing = wire.world().mailing.as_ref();
+    let mailing = mailing.context("nothing is mailed in this simulation")?;
+    Ok(mailing.ledger.clone())
 }

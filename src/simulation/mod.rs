@@ -22,6 +22,8 @@ use crate::stores::source::memory::Commit;
 
 use crate::core::claim::OnAmbiguous;
 
+mod changes;
+mod climate;
 mod clocks;
 pub mod flaw;
 pub(crate) mod gate;
@@ -29,12 +31,14 @@ mod letters;
 mod mailer;
 mod network;
 mod operator;
+mod owners;
 mod pages;
 mod redriver;
 mod run;
 mod trace;
 mod trouble;
 mod weather;
+mod wire;
 mod witness;
 mod worker;
 mod world;
@@ -156,7 +160,7 @@ impl fmt::Display for Counts {
 
 /// Runs a scenario to its end, on this thread, with a handler that has nothing to do.
 pub fn simulate(scenario: &Scenario) -> Outcome {
-    simulate_handler(scenario, || worker::Idle, world::change_of_few)
+    simulate_handler(scenario, || worker::Idle, changes::change_of_few)
 }
 
 /// Runs a scenario to its end, on this thread, with your own handler and your own changes.

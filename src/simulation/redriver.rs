@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::clocks::Clocks;
 use super::letters::Letters;
-use super::network::Network;
+use super::wire::Wire;
 use super::worker::Watched;
 use super::world::{World, place};
 use crate::engine::dependency::{Dependency, Limits};
@@ -15,7 +14,6 @@ use crate::engine::handler::RecordHandler;
 use crate::engine::redrive::{How, RedrivenKey, redrive};
 use crate::stores::clock::Clock;
 use crate::stores::dead_letter::DeadLetters;
-use crate::stores::leases::FORMAT;
 
 /// So long one letter may take, and the wait for another process.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,11 +31,10 @@ impl<H: RecordHandler> Redriver<H> {
     /// That of a world that has dead letters, as one worker more.
     pub fn of(world: &Arc<World>, handler: &dyn Fn() -> H, index: usize) -> Option<Self> {
         let table = world.letters.clone()?;
-        let clocks = world.with_rng(|rng, _| Clocks::drawn(rng));
-        let network = Network::new(world.clone(), index, FORMAT, clocks, Arc::default());
+        let wire = Wire::new(world.clone(), index, Arc::default());
         Some(Self {
             world: world.clone(),
-            letters: Letters::new(network, table),
+            letters: Letters::new(wire, table),
             handler: Arc::new(Watched::new(world, index, handler())),
             running: None,
             runs: 0,

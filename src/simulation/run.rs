@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::changes::Commits;
 use super::redriver::Redriver;
 use super::weather;
 use super::worker::Worker;
-use super::world::{Commits, World};
+use super::world::World;
 use super::{Outcome, Scenario};
 use crate::engine::handler::RecordHandler;
 

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
+use super::owners::{Owners, Verdict};
 use crate::core::record::{ItemKey, Position, Record, SequenceNumber};
 use crate::core::shard::{Shard, ShardId};
 use crate::engine::consumer::EDGE;
 use crate::engine::handler::Context;
-use crate::engine::trust::Tenure;
 use crate::stores::leases::{
     BEFORE_STREAM, Checkpoint, Epoch, GapRow, GroupRow, InitialPosition, View, WHOLE_STREAM,
 };
@@ -20,7 +20,7 @@ pub(super) struct Witness {
     parents: BTreeMap<ShardId, ShardId>,
     /// How many records are known to be settled from the start on.
     settled: BTreeMap<Order, usize>,
-    owners: BTreeMap<ShardId, Vec<Owner>>,
+    pub owners: Owners,
     epochs: BTreeMap<ShardId, Began>,
     /// Those that an operator deleted.
     deleted_gaps: Vec<GapRow>,
@@ -94,16 +94,6 @@ struct Began {
     at: Option<SequenceNumber>,
 }
 
-/// A worker that has taken a shard for its own.
-#[derive(Debug)]
-struct Owner {
-    worker: usize,
-    epoch: Epoch,
-    tenure: Tenure,
-}
-
-type Verdict = Result<(), String>;
-
 impl Witness {
     /// Of a stream that keeps its records for so long.
     pub fn new(retention: Duration) -> Self {
@@ -152,13 +142,6 @@ impl Witness {
         }
     }
 
-    /// A worker process is no more: it owns nothing.
-    pub fn crashed(&mut self, worker: usize) {
-        for owners in self.owners.values_mut() {
-            owners.retain(|owner| owner.worker != worker);
-        }
-    }
-
     /// An operator deleted all that was known of the fleet: the next one to start begins anew.
     pub fn forgotten(&mut self) {
         self.started = None;
@@ -184,7 +167,8 @@ impl Witness {
     /// A handler begins with a record.
     pub fn begins(&mut self, worker: usize, record: &Record, context: &Context) -> Verdict {
         if let Some(epoch) = context.epoch() {
-            self.owns(worker, (context.shard(), epoch, &context.tenure))?;
+            let shard = context.shard();
+            self.owners.owns(worker, shard, epoch, &context.tenure)?;
         }
         let number = &record.sequence_number;
         let key = record.key();
@@ -225,34 +209,6 @@ impl Witness {
             return Err(format!(
                 "{shard} is read before {open} of its parent is settled"
             ));
-        }
-        Ok(())
-    }
-
-    /// A worker trusts that a shard is its own under this epoch: nobody else may.
-    pub fn owns(
-        &mut self,
-        worker: usize,
-        (shard, epoch, tenure): (&ShardId, Epoch, &Tenure),
-    ) -> Verdict {
-        let owners = self.owners.entry(shard.clone()).or_default();
-        owners.retain(|owner| owner.tenure.holds());
-        let other = owners
-            .iter()
-            .find(|owner| (owner.worker, owner.epoch) != (worker, epoch));
-        if let Some(other) = other {
-            return Err(format!(
-                "{shard} has two owners: worker {} with epoch {} and worker {worker} with epoch {epoch}",
-                other.worker, other.epoch
-            ));
-        }
-        if tenure.holds() && !owners.iter().any(|owner| owner.tenure.is(tenure)) {
-            let tenure = tenure.clone();
-            owners.push(Owner {
-                worker,
-                epoch,
-                tenure,
-            });
         }
         Ok(())
     }
@@ -370,29 +326,6 @@ impl Witness {
         let open = records.get(settled).cloned();
         self.settled.insert(order, settled);
         open
-    }
-
-    /// Which open shard nobody reads under the epoch of its row, or who reads more of them or fewer
-    /// than its share.
-    pub fn unshared(&mut self, view: &View, workers: usize) -> Verdict {
-        let mut shares = vec![0; workers];
-        let open = view.leases.values().filter(|row| !row.ended());
-        let all = open.clone().count();
-        for row in open {
-            let owners = self.owners.entry(row.shard.clone()).or_default();
-            owners.retain(|owner| owner.tenure.holds());
-            let owner = owners.iter().find(|owner| owner.epoch == row.epoch);
-            let owner = owner.ok_or_else(|| format!("{} is read by nobody", row.shard))?;
-            shares[owner.worker] += 1;
-        }
-        let fair = all / workers..=all.div_ceil(workers);
-        match shares.iter().position(|share| !fair.contains(share)) {
-            Some(worker) => Err(format!(
-                "worker {worker} has {} of {all} shards",
-                shares[worker]
-            )),
-            None => Ok(()),
-        }
     }
 
     /// What is not settled yet, once everything should be.

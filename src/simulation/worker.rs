@@ -13,6 +13,7 @@ use super::letters::Letters;
 use super::mailer::Mailer;
 use super::network::Network;
 use super::trouble::Poison;
+use super::wire::Wire;
 use super::world::{World, mailing, place};
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::record::Record;
@@ -78,12 +79,13 @@ impl<H: RecordHandler> Worker<H> {
         };
         let clock = self.clocks.wall(&self.world);
         let (world, blind) = (self.world.clone(), self.blind.clone());
-        let network = Network::new(world, self.index, build, self.clocks, blind);
+        let wire = Wire::new(world, self.index, blind);
+        let network = Network::new(wire.clone(), build, self.clocks);
         let told = clock_of(network.clone(), network.clone(), clock.clone());
         let settings = self.settings(seed, start);
         let budget = Budget::new(settings.memory_budget);
         self.budget = budget.clone();
-        let mailer = Mailer::start(&self.world, network.clone(), told, seed);
+        let mailer = Mailer::start(&self.world, wire.clone(), told, seed);
         let mailer = mailer.unwrap_or_else(|error| {
             let told = format!("a worker cannot mail: {error:#}");
             self.world.judge(Err(told));
@@ -93,14 +95,14 @@ impl<H: RecordHandler> Worker<H> {
             mailer,
             ..Watched::new(&self.world, self.index, (self.handler)())
         };
-        let mut consumer = Consumer::new(place(), network.clone(), network.clone(), handler)
+        let mut consumer = Consumer::new(place(), network.clone(), network, handler)
             .settings(settings)
             .budget(budget)
             .filters(self.world.filters())
             .clock(clock)
             .simulated(self.world.simulated());
         if let Some(table) = &self.world.letters {
-            consumer = consumer.dead_letters(Letters::new(network, table.clone()));
+            consumer = consumer.dead_letters(Letters::new(wire, table.clone()));
         }
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         self.account();
@@ -172,8 +174,8 @@ impl<H: RecordHandler> Worker<H> {
     fn gate(&self) -> Gate {
         let (world, index) = (self.world.clone(), self.index);
         Gate::open_for(move |hold, tenure| {
-            let owns = (&hold.shard, hold.epoch, tenure);
-            let verdict = world.witness(|witness| witness.owns(index, owns));
+            let (shard, epoch) = (&hold.shard, hold.epoch);
+            let verdict = world.witness(|witness| witness.owners.owns(index, shard, epoch, tenure));
             world.judge(verdict);
         })
     }
@@ -203,7 +205,7 @@ impl<H: RecordHandler> Worker<H> {
             process.abort();
         }
         let index = self.index;
-        self.world.witness(|witness| witness.crashed(index));
+        self.world.witness(|witness| witness.owners.crashed(index));
         self.world.note(self.index, "crashes", "");
     }
 

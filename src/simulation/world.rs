@@ -6,16 +6,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use serde_dynamo::{AttributeValue, Item};
 use tokio::time::Instant;
 
+use super::changes::{self, Commits};
+use super::climate::Climate;
 use super::trace::describe_change;
 use super::trouble::Trouble;
 use super::witness::Witness;
 use super::{Counts, Flaw, Outcome, Scenario};
-use crate::core::filter::{Filter, Filters};
+use crate::core::filter::Filters;
 use crate::core::group::{Group, GroupTable};
-use crate::core::record::{Event, Record};
 use crate::core::shard::ShardId;
 use crate::engine::settings::OnGap;
 use crate::engine::simulated::Simulated;
@@ -41,16 +41,6 @@ const LAST_COMMITS: usize = 60;
 /// A shard stays listed for longer than any packet is under way, as the service's 24 hours are.
 pub(super) const LATE: Duration = Duration::from_secs(25);
 
-/// How many different items are changed.
-const KEYS: u64 = 12;
-
-/// An attribute of changes that a filter keeps out in some worlds, and that filter.
-const NOISE: &str = "noise";
-const NO_NOISE: &str = r#"{"dynamodb": {"NewImage": {"noise": {"S": [{"exists": false}]}}}}"#;
-
-/// The memory that one read reserves: whatever waits keeps others from being read.
-const ONE_READ: usize = 5 << 19;
-
 pub(super) struct World {
     pub stream: MemoryStream,
     pub table: MemoryLeases,
@@ -66,69 +56,6 @@ pub(super) struct World {
     /// What is deliberately broken.
     pub flaw: Option<Flaw>,
     pub streams: Mutex<Streams>,
-}
-
-/// Makes the changes that are committed.
-pub(super) type Commits = Box<dyn Fn(&mut fastrand::Rng, SystemTime) -> Commit + Send + Sync>;
-
-/// What kind of bad weather a seed has.
-#[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-pub(super) struct Climate {
-    /// How many of a thousand calls take seconds.
-    pub slow: u32,
-    /// How many of a thousand calls are lost, one way or the other.
-    pub lost: u32,
-    /// Whether workers of two versions come and go.
-    pub mixed: bool,
-    /// How many of a thousand moments freeze a worker.
-    pub frost: u32,
-    /// How long the stream keeps a record.
-    pub retention: Duration,
-    /// In how many of a thousand moments the stream is switched off or replaced. In a fourth as many
-    /// everybody leaves for a while, which may be longer than the stream keeps a record.
-    pub replaced: u32,
-    /// So many leases are few: of more, a worker reads the heartbeats alone most of the time.
-    pub few_rows: usize,
-    /// So many rows of the lease table are a page.
-    pub page: usize,
-    /// Whether there are dead letters.
-    pub letters: bool,
-    /// Whether the handler fails for long.
-    pub failing: bool,
-    /// So many parked keys are few.
-    pub few_parked: usize,
-    /// Whether some records are filtered out.
-    pub filtered: bool,
-    /// How much memory the records of a worker may take, where that is little.
-    pub memory: Option<usize>,
-    /// Whether workers halt at a gap while the weather is bad.
-    pub halts: bool,
-    /// How long an operator leaves the table alone, at the start and after every change behind the
-    /// fleet's back.
-    pub peace: Duration,
-}
-
-impl Climate {
-    fn of(rng: &mut fastrand::Rng) -> Self {
-        Self {
-            slow: [5, 20, 100][rng.usize(..3)],
-            lost: [5, 30, 100][rng.usize(..3)],
-            mixed: rng.bool(),
-            frost: [25, 100][rng.usize(..2)],
-            retention: Duration::from_secs(rng.u64(12..40)),
-            replaced: [0, 0, 4, 12][rng.usize(..4)],
-            peace: Duration::from_secs([4, 15, 60][rng.usize(..3)]),
-            few_rows: [0, 100][rng.usize(..2)],
-            letters: rng.u32(..3) > 0,
-            failing: rng.bool(),
-            few_parked: [1, 250][rng.usize(..2)],
-            filtered: rng.u32(..4) == 0,
-            memory: (rng.u32(..4) == 0).then_some(ONE_READ),
-            halts: rng.u32(..8) == 0,
-            page: [1, 4, usize::MAX, usize::MAX, usize::MAX][rng.usize(..5)],
-        }
-    }
 }
 
 struct State {
@@ -217,8 +144,7 @@ impl World {
 
     /// What the handler gets.
     pub fn filters(&self) -> Filters {
-        let pattern = self.climate.filtered.then(|| Filter::parse(NO_NOISE));
-        Filters::new(pattern.and_then(Result::ok))
+        Filters::new(self.climate.filtered.then(changes::no_noise).flatten())
     }
 
     /// How many keys are parked.
@@ -368,7 +294,7 @@ impl World {
         let (record, shard) = self.stream.commit(commit);
         let shard = shard?;
         self.count("records");
-        let noise = self.climate.filtered && is_noise(&record);
+        let noise = self.climate.filtered && changes::is_noise(&record);
         self.witness(|witness| witness.committed(&shard, &record, noise));
         Some(shard)
     }
@@ -427,7 +353,7 @@ impl World {
             0 => {}
             parked => return Err(format!("{parked} keys are parked")),
         }
-        self.witness(|witness| witness.unshared(&view, workers))?;
+        self.witness(|witness| witness.owners.shared(&view, workers))?;
         let missing = |shard: &ShardId| view.leases.get(shard).is_none_or(LeaseRow::ended);
         if let Some(shard) = self.stream.open_shards().into_iter().find(missing) {
             return Err(format!("{shard} is open and not leased"));
@@ -443,26 +369,4 @@ pub(super) fn place() -> GroupTable {
 
 fn start_of_time() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000)
-}
-
-/// A change to one of a few items.
-pub(super) fn change_of_few(rng: &mut fastrand::Rng, created: SystemTime) -> Commit {
-    let id = AttributeValue::S(format!("item-{}", rng.u64(..KEYS)));
-    let keys = Item::from(std::collections::HashMap::from([("id".to_owned(), id)]));
-    let mut image = keys.inner().clone();
-    if rng.u32(..8) == 0 {
-        image.insert(NOISE.to_owned(), AttributeValue::S(String::new()));
-    }
-    Commit {
-        event: Event::Modify,
-        keys,
-        old_image: None,
-        new_image: Some(image.into()),
-        created,
-    }
-}
-
-fn is_noise(record: &Record) -> bool {
-    let image = record.new_image.as_ref();
-    image.is_some_and(|image| image.inner().contains_key(NOISE))
 }

@@ -47,13 +47,13 @@ impl Horizon<'_> {
         created: Option<SystemTime>,
     ) -> Option<SystemTime> {
         let parent = parent.and_then(|parent| view.leases.get(parent));
-        let settled = parent.and_then(|row| row.report.complete_until());
+        let finished = parent.and_then(|row| row.report.complete_until());
         let held = self.retention.mul_f64(1.0 - EDGE);
         let of_fleet = self.group.and_then(|row| match row.initial {
             InitialPosition::Latest => Some(row.bootstrapped),
             InitialPosition::TrimHorizon => row.bootstrapped.checked_sub(held),
         });
-        settled.or(of_fleet.max(created))
+        finished.or(of_fleet.max(created))
     }
 
     /// Whether the stream may have trimmed a shard between the bootstrap and the first leases.

@@ -3,6 +3,8 @@
 //! Only consistent looks decide: after a change of identity an eventual one may still show the old
 //! identity.
 
+use super::events::{Command, Note, Outbox};
+use super::rules::Rules;
 use crate::core::group::Identity;
 
 /// What is known about the group's identity.
@@ -17,16 +19,9 @@ enum Known {
     Differs,
 }
 
-/// What to do about the group's identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Compared {
-    /// Nothing.
-    Known,
-    /// Replace it by this worker's.
-    Change,
-    /// It differs in this way: the worker leaves.
-    Differs(String),
-}
+/// The group's identity differs from this worker's, which has to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Differs;
 
 /// This worker's identity beside the group's.
 #[derive(Debug, Clone)]
@@ -34,13 +29,15 @@ pub(super) struct Agreement {
     /// Whether this worker may still replace the group's identity: once in its life, so that two
     /// workers do not replace each other's in turn.
     accepts: bool,
+    mine: Identity,
     known: Known,
 }
 
 impl Agreement {
-    pub fn new(accepts: bool) -> Self {
+    pub fn new(rules: &Rules) -> Self {
         Self {
-            accepts,
+            accepts: rules.accepts_new_identity,
+            mine: rules.identity.clone(),
             known: Known::Nothing,
         }
     }
@@ -50,23 +47,30 @@ impl Agreement {
         self.known == Known::Agrees
     }
 
-    /// A consistent look, or the bootstrap, showed the group's identity.
-    pub fn compare(&mut self, mine: &Identity, group: &Identity) -> Compared {
+    /// A consistent look, or the bootstrap, showed the group's identity: asks to replace it if this
+    /// worker may. The first difference that has to stay is reported.
+    pub fn compare(&mut self, group: &Identity, out: &mut Outbox) -> Result<(), Differs> {
         if matches!(self.known, Known::Changing | Known::Differs) {
-            return Compared::Known;
+            return Ok(());
         }
+        let mine = &self.mine;
         let difference = mine.differs_from(group);
         let unnamed = group.is_empty() && !mine.is_empty();
         if unnamed || difference.is_some() && self.accepts {
             self.known = Known::Changing;
-            return Compared::Change;
+            out.push(Command::ChangeIdentity {
+                seen: group.clone(),
+                new: mine.clone(),
+            });
+            return Ok(());
         }
         let Some(difference) = difference else {
             self.agree();
-            return Compared::Known;
+            return Ok(());
         };
         self.known = Known::Differs;
-        Compared::Differs(difference)
+        out.note(Note::IdentityDiffers(difference));
+        Err(Differs)
     }
 
     /// The change was answered. If it was not applied, the next look shows what the identity is now.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::rules::Rules;
 use super::shards::Shards;
 
 /// A worker that is leaving.
@@ -9,6 +10,8 @@ use super::shards::Shards;
 pub(super) struct Leaving {
     /// When it stops waiting.
     pub limit: Duration,
+    /// How long it waits for its last look.
+    last_look: Duration,
     /// Since when it holds nothing.
     empty_since: Option<Duration>,
 }
@@ -23,9 +26,10 @@ pub(super) enum Step {
 }
 
 impl Leaving {
-    pub fn until(limit: Duration) -> Self {
+    pub fn new(now: Duration, rules: &Rules) -> Self {
         Self {
-            limit,
+            limit: now + rules.handover_timeout + rules.lease_duration,
+            last_look: rules.call_timeout,
             empty_since: None,
         }
     }
@@ -50,6 +54,7 @@ impl Leaving {
         }
         let Some(since) = self.empty_since else {
             self.empty_since = Some(now);
+            self.limit = self.limit.min(now + self.last_look);
             return Step::LookAgain;
         };
         left(shards.is_gone_since(since) || now >= self.limit)

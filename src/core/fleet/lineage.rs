@@ -69,7 +69,7 @@ impl<'a> Tree<'a> {
             !self.rows.contains_key(id)
                 && !passed.contains(id)
                 && open.is_none_or(|open| id.label() <= open.label())
-                && parent.is_none_or(|parent| self.settled(parent, &passed))
+                && parent.is_none_or(|parent| self.needs_no_reading(parent, &passed))
         })
     }
 
@@ -166,7 +166,7 @@ impl<'a> Tree<'a> {
             return None;
         }
         let all = self.listed.keys().chain(self.rows.keys());
-        let open = all.filter(|id| !passed.contains(*id) && !self.settled(id, passed));
+        let open = all.filter(|id| !passed.contains(*id) && !self.needs_no_reading(id, passed));
         open.min_by_key(|id| id.label())
     }
 
@@ -195,7 +195,7 @@ impl<'a> Tree<'a> {
         row.or_else(|| self.listed.get(id).and_then(Option::as_ref))
     }
 
-    fn settled(&self, parent: &ShardId, passed: &BTreeSet<ShardId>) -> bool {
+    fn needs_no_reading(&self, parent: &ShardId, passed: &BTreeSet<ShardId>) -> bool {
         if self.left_out == Some(Rule::ParentFirst) {
             return true;
         }

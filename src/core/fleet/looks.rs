@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::events::{Note, Outbox};
 use super::rules::Rules;
 use super::snapshot::{Consistency, Reach, Unfit, View};
 use super::validity::{Generation, LOOKS_LAST};
@@ -55,8 +56,8 @@ pub(super) struct Looks {
     /// How many rows it saw.
     rows: usize,
     /// Whether it found nothing to do, and when one last did.
-    settled: bool,
-    settled_at: Duration,
+    done: bool,
+    done_at: Duration,
     /// How many looks in a row failed.
     failures: u32,
     /// The rows of a newer version that were reported.
@@ -74,8 +75,8 @@ impl Looks {
             began: now,
             seen_at: now,
             rows: 0,
-            settled: false,
-            settled_at: now,
+            done: false,
+            done_at: now,
             failures: 0,
             newer: BTreeSet::new(),
         }
@@ -105,8 +106,10 @@ impl Looks {
         self.consistent_due = now;
     }
 
-    /// Makes the next consistent look begin no later than this.
-    pub fn consistent_by(&mut self, at: Duration) {
+    /// Makes the next consistent look begin soon: only frequent looks prove that a row has been missing
+    /// all the time.
+    pub fn prove_absences(&mut self, begun: Begun, rules: &Rules) {
+        let at = begun.at + rules.lease_duration / 5;
         self.due = self.due.min(at);
         self.consistent_due = self.consistent_due.min(at);
     }
@@ -117,26 +120,26 @@ impl Looks {
     }
 
     /// Whether everything is as the plan wants it.
-    pub fn settle(&mut self, settled: bool, now: Duration, rules: &Rules) {
-        if settled {
-            self.settled_at = now;
-        } else if self.settled {
+    pub fn plan_is_done(&mut self, done: bool, now: Duration, rules: &Rules) {
+        if done {
+            self.done_at = now;
+        } else if self.done {
             self.due = self.due.min(self.began + self.interval(rules));
         }
-        self.settled = settled;
+        self.done = done;
     }
 
     /// Whether every worker has looked at the leases since everything was as the plan wants it, and so
     /// waits for the shards that it will get. Workers see a change among themselves sooner.
     pub fn all_have_looked(&self, now: Duration, rules: &Rules) -> bool {
-        !self.is_large(rules) || now.saturating_sub(self.settled_at) > rules.lease_duration
+        !self.is_large(rules) || now.saturating_sub(self.done_at) > rules.lease_duration
     }
 
     pub fn begin(&mut self, begun: Begun, rules: &Rules) {
         self.in_flight = Some(begun);
         self.workers_due = begun.at + rules.look_interval;
         if begun.reach != Reach::Workers {
-            let pause = if self.settled && self.is_large(rules) {
+            let pause = if self.done && self.is_large(rules) {
                 rules.lease_duration
             } else {
                 self.interval(rules)
@@ -198,7 +201,7 @@ impl Looks {
     }
 
     /// Rows that a newer version wrote, with their formats. Each is reported once.
-    pub fn report_newer(&mut self, view: &View) -> Vec<(String, u32)> {
+    pub fn report_newer(&mut self, view: &View, out: &mut Outbox) {
         let rows = view.unreadable.iter();
         let newer = rows.filter_map(|row| match row.why {
             Unfit::Newer { format } => Some((row.row.clone(), format)),
@@ -207,7 +210,10 @@ impl Looks {
         let newer: Vec<_> = newer.collect();
         let names = newer.iter().map(|(row, _)| row.clone()).collect();
         let before = std::mem::replace(&mut self.newer, names);
-        let is_new = |(row, _): &(String, u32)| !before.contains(row);
-        newer.into_iter().filter(is_new).collect()
+        for (row, format) in newer {
+            if !before.contains(&row) {
+                out.note(Note::NewerRow(row, format));
+            }
+        }
     }
 }

@@ -30,7 +30,7 @@ pub struct Plan {
     /// What to do next.
     pub actions: Vec<Action>,
     /// Nothing is left to do, and each lease has its right owner.
-    pub settled: bool,
+    pub done: bool,
 }
 
 /// What a plan is made from.
@@ -55,13 +55,13 @@ impl Planner<'_> {
         let dead = self.members.dead(now);
         let mut targets = InStep::new(targets);
         let mut holdings = InStep::new(self.holdings.all());
-        let (mut actions, mut settled) = (Vec::new(), true);
+        let (mut actions, mut done) = (Vec::new(), true);
         for (shard, row) in open {
             let mine = holdings.at(shard).copied().unwrap_or_default();
             let target = targets.at(shard);
-            settled &= target.is_some() && target == row.owner.as_ref();
+            done &= target.is_some() && target == row.owner.as_ref();
             if mine.giving.is_some() {
-                settled = false;
+                done = false;
                 continue;
             }
             if mine.is_mine() {
@@ -79,7 +79,7 @@ impl Planner<'_> {
             }
         }
         Plan {
-            settled: settled && actions.is_empty(),
+            done: done && actions.is_empty(),
             actions,
         }
     }

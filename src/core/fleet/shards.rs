@@ -26,6 +26,10 @@ pub(super) struct Shards {
     pub members: Members,
     pub holdings: Holdings,
     pub snapshot: Snapshot,
+    /// The workers that the shards are shared among, and those when each shard last had its right
+    /// owner.
+    live: BTreeSet<Incarnation>,
+    shared_among: BTreeSet<Incarnation>,
     tasks: Tasks,
     /// The newest row of every shard, which says where to start.
     rows: BTreeMap<ShardId, LeaseRow>,
@@ -52,6 +56,8 @@ impl Shards {
             members: Members::new(me, patience),
             holdings: Holdings::new(remembered, left_out),
             snapshot: Snapshot::default(),
+            live: BTreeSet::new(),
+            shared_among: BTreeSet::new(),
             tasks: Tasks::default(),
             rows: BTreeMap::new(),
             wanted: VecDeque::new(),
@@ -137,10 +143,29 @@ impl Shards {
         }
     }
 
-    /// A look at the heartbeats alone was answered.
-    pub fn see_workers(&mut self, seen: &View, now: Duration) {
+    /// A look at the heartbeats alone was answered. Returns whether other workers are alive than those
+    /// that the shards are shared among.
+    pub fn see_workers(&mut self, seen: &View, leaving: bool, now: Duration) -> bool {
         Arc::make_mut(&mut self.snapshot.view).update_workers(seen);
         self.members.see(&self.snapshot.view, now);
+        self.members.live(&self.snapshot.view, now, leaving) != self.live
+    }
+
+    /// Counts the live workers: the shards are shared among them from now on. Returns whether they are
+    /// others than when each shard last had its right owner.
+    pub fn count_live(&mut self, leaving: bool, now: Duration) -> bool {
+        self.live = self.members.live(&self.snapshot.view, now, leaving);
+        self.live != self.shared_among
+    }
+
+    /// Each shard has its right owner.
+    pub fn all_are_shared(&mut self) {
+        self.shared_among.clone_from(&self.live);
+    }
+
+    /// The workers that the shards are shared among.
+    pub fn live(&self) -> &BTreeSet<Incarnation> {
+        &self.live
     }
 
     /// Handles what the last look says about the workers and my shards. `trusted`: trust holds and
@@ -158,22 +183,16 @@ impl Shards {
         }
     }
 
-    /// Carries out the plan, with shards shared among `live`. `gives`: the workers that are to get
-    /// shards of mine know that. Requires trust. Returns whether each lease has its right owner.
-    pub fn follow_plan(
-        &mut self,
-        live: &BTreeSet<Incarnation>,
-        gives: bool,
-        now: Duration,
-        out: &mut Outbox,
-    ) -> bool {
+    /// Carries out the plan. `gives`: the workers that are to get shards of mine know that. Requires
+    /// trust. Returns whether each lease has its right owner.
+    pub fn follow_plan(&mut self, gives: bool, now: Duration, out: &mut Outbox) -> bool {
         let planner = Planner {
             view: &self.snapshot.view,
             members: &self.members,
             holdings: &self.holdings,
             left_out: self.left_out,
         };
-        let Plan { actions, settled } = planner.plan(live, now);
+        let Plan { actions, done } = planner.plan(&self.live, now);
         self.wanted.clear();
         for action in actions {
             match action {
@@ -182,7 +201,7 @@ impl Shards {
                 Action::HandOver(..) => {}
             }
         }
-        settled && self.taking.is_empty()
+        done && self.taking.is_empty()
     }
 
     /// Starts the tasks of my shards that have none. Requires trust.
@@ -244,7 +263,7 @@ impl Shards {
         };
         out.note(Note::HandingOver(shard.clone(), to.clone()));
         let reached = match self.tasks.drain(shard, to.clone()) {
-            Draining::Told => {
+            Draining::Asked => {
                 out.push(Command::Drain(shard.clone()));
                 if self.left_out != Some(Rule::DrainFirst) {
                     return;

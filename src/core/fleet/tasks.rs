@@ -32,11 +32,11 @@ enum Order {
     Abandon,
 }
 
-/// The result of telling a task to drain.
+/// The result of asking a task to drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Draining {
-    /// It will end, and report how far it came.
-    Told,
+    /// It drains, then ends and reports how far it came.
+    Asked,
     /// It had halted here.
     Halted(Position, Report),
     /// There is no task.
@@ -71,7 +71,7 @@ impl Tasks {
         self.running.insert(hold.shard, task);
     }
 
-    /// Tells a task to drain, for `to`.
+    /// Asks a task to drain, for `to`.
     pub fn drain(&mut self, shard: &ShardId, to: Option<Incarnation>) -> Draining {
         let Some(task) = self.running.get_mut(shard) else {
             return Draining::NoTask;
@@ -82,7 +82,7 @@ impl Tasks {
         }
         task.to = to;
         task.order = Order::Drain;
-        Draining::Told
+        Draining::Asked
     }
 
     /// From now on the task must begin nothing. Returns whether there is one.

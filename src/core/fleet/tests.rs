@@ -3,26 +3,27 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::Fleet;
-use super::events::{Command, Event, Failed, Stopped};
-use super::golden::{beating, now, rules};
-use super::listed::{FoundStream, Listed};
+use super::events::{Command, Event, Stopped};
+use super::golden::{now, rules};
 use super::rows::Report;
 use super::rules::{Rule, Rules};
-use super::snapshot::{Consistency, View};
+use super::snapshot::Consistency;
 use super::terms::{Epoch, Lease};
 use crate::core::position::Position;
-use crate::core::shard::{Shard, ShardId};
+use crate::core::shard::ShardId;
 use crate::stores::leases::LeaseStore;
 use crate::stores::leases::memory::MemoryLeases;
 
+mod calls;
 mod cost;
+
+use calls::{Call, applied, failed};
 
 const SHARDS: [&str; 4] = ["a", "b", "c", "d"];
 const STEP: Duration = Duration::from_millis(100);
@@ -46,18 +47,6 @@ struct Worker {
     trusted: bool,
     lost_at: Duration,
     looked_since: bool,
-}
-
-/// A call under way: when the table gets it, and when its answer comes.
-struct Call {
-    command: Command,
-    began: Duration,
-    applied_at: Option<Duration>,
-    answered_at: Duration,
-    fails: bool,
-    /// The answer, once it was applied.
-    answer: Option<Event>,
-    answered: bool,
 }
 
 struct Play {
@@ -290,100 +279,6 @@ fn lose(worker: &mut Worker, elapsed: Duration) {
         worker.lost_at = elapsed;
     }
     worker.trusted = trusted;
-}
-
-impl Call {
-    fn new(command: Command, began: Duration, rng: &mut fastrand::Rng) -> Self {
-        let slow = rng.u32(..10) == 0;
-        let most = if slow { 6_000 } else { 300 };
-        let mut wait = || Duration::from_millis(rng.u64(..most));
-        let (way, back) = (wait(), wait());
-        let limit = Duration::from_secs(3);
-        let lost = rng.u32(..30) == 0;
-        let fails = lost || way + back > limit || rng.u32(..30) == 0;
-        Self {
-            command,
-            began,
-            applied_at: (!lost).then_some(began + way),
-            answered_at: began + (way + back).min(limit),
-            fails,
-            answer: None,
-            answered: false,
-        }
-    }
-}
-
-fn failed(command: &Command) -> Event {
-    match command {
-        Command::Heartbeat(_) => Event::Heartbeat(Err(Failed)),
-        Command::Look(..) => Event::Snapshot(Err(Failed)),
-        Command::Bootstrap(_) => Event::Bootstrapped(Err(Failed)),
-        Command::List(_) => Event::Listed(Err(Failed)),
-        Command::Take(take) => Event::Took(take.shard.clone(), Err(Failed)),
-        Command::HandOver(what) => Event::HandedOver(what.hold.shard.clone()),
-        Command::Repair(_) => Event::Repaired(Err(Failed)),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Makes the call, and answers what the table answers.
-fn applied(leases: &MemoryLeases, command: Command) -> Event {
-    let made = async {
-        match command {
-            Command::Heartbeat(beat) => {
-                let mut row = beating(beat.incarnation, beat.beat);
-                row.draining = beat.draining;
-                if beat.registered {
-                    Event::Heartbeat(leases.heartbeat(&row).await.map_err(|_| Failed))
-                } else {
-                    let registered = leases.register(&row).await;
-                    Event::Heartbeat(registered.map(Some).map_err(|_| Failed))
-                }
-            }
-            Command::Look(reach, consistency) => {
-                let view: View = leases.look_at(reach, consistency).await.unwrap();
-                Event::Snapshot(Ok(Arc::new(view)))
-            }
-            Command::Bootstrap(row) => {
-                Event::Bootstrapped(leases.bootstrap(row).await.map_err(|_| Failed))
-            }
-            Command::List(_) => Event::Listed(Ok(listed())),
-            Command::Take(take) => {
-                let row = leases.take(&take).await.unwrap();
-                Event::Took(take.shard, Ok(row.map(Box::new)))
-            }
-            Command::HandOver(what) => {
-                let (to, report) = (what.to.as_ref(), &what.report);
-                let given = leases.hand_over(&what.hold, to, &what.position, report);
-                given.await.unwrap();
-                Event::HandedOver(what.hold.shard)
-            }
-            Command::Repair(repair) => {
-                leases.create(&repair.create).await.unwrap();
-                for (name, beat) in &repair.dead {
-                    leases.remove_worker(name, *beat).await.unwrap();
-                }
-                Event::Repaired(Ok(()))
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    made.now_or_never().unwrap()
-}
-
-fn listed() -> Listed {
-    let shard = |id: &str| Shard {
-        id: ShardId::new(id),
-        parent: None,
-    };
-    Listed {
-        shards: SHARDS.map(shard).into(),
-        streams: vec![FoundStream {
-            label: "".into(),
-            created: None,
-        }],
-        trouble: None,
-    }
 }
 
 fn note_epochs(seen: &mut BTreeMap<ShardId, Epoch>, event: &Event) {

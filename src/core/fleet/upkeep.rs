@@ -7,6 +7,7 @@ use super::absences::Absences;
 use super::events::{Command, Failed, Note, Outbox};
 use super::holdings::Holdings;
 use super::horizon::Horizon;
+use super::identity::{Agreement, Differs};
 use super::lineage::Tree;
 use super::listed::Listed;
 use super::listing::{Known, Listing};
@@ -14,6 +15,7 @@ use super::looks::Begun;
 use super::repair::{Findings, Repair, begun_stream, group_row, to_the_millisecond};
 use super::rows::GroupRow;
 use super::rules::{Rule, Rules};
+use super::shards::Shards;
 use super::snapshot::{Reach, Unfit, Unreadable, View};
 use super::validity::LOOKS_LAST;
 use crate::core::Now;
@@ -40,6 +42,7 @@ pub(super) struct Look<'a> {
 #[derive(Debug)]
 pub(super) struct Upkeep {
     pub listing: Listing,
+    pub agreement: Agreement,
     absences: Absences,
     /// The archived shards, as the last look at all rows saw them.
     archived: BTreeSet<ShardId>,
@@ -59,10 +62,11 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub fn new(patience: Duration, now: Duration) -> Self {
+    pub fn new(rules: &Rules, now: Duration) -> Self {
         Self {
             listing: Listing::new(now),
-            absences: Absences::new(patience * LOOKS_LAST),
+            agreement: Agreement::new(rules),
+            absences: Absences::new(rules.lease_duration * LOOKS_LAST),
             archived: BTreeSet::new(),
             group: None,
             asked: None,
@@ -83,19 +87,50 @@ impl Upkeep {
         }
     }
 
-    /// Whether no row is missing, and none is being repaired.
-    pub fn is_settled(&self) -> bool {
+    /// Whether no row is missing or being repaired.
+    pub fn is_done(&self) -> bool {
         self.absences.is_empty() && !self.repairing
     }
 
-    /// The shards that are known to have ended: these, and the archived ones.
-    pub fn ended(&self, mut current: BTreeSet<ShardId>) -> BTreeSet<ShardId> {
-        current.extend(self.archived.iter().cloned());
-        current
+    /// Lists the stream if that is due.
+    pub fn begin_listing(
+        &mut self,
+        shards: &Shards,
+        now: Duration,
+        rules: &Rules,
+        rng: &mut fastrand::Rng,
+        out: &mut Outbox,
+    ) {
+        if self.listing.due(now) <= now {
+            let mut ended = shards.ended();
+            ended.extend(self.archived.iter().cloned());
+            self.listing.begin(ended, now, rules, rng);
+            let from = begun_stream(shards.known()).map(str::to_owned);
+            out.push(Command::List(from));
+        }
     }
 
-    /// A look is answered.
-    pub fn remember(&mut self, view: &View, begun: Begun, now: Duration, out: &mut Outbox) {
+    /// Elects the worker that lists the stream. It also removes the rows of dead workers.
+    pub fn elect(&mut self, shards: &Shards, now: Duration, out: &mut Outbox) {
+        let (view, members) = (&shards.snapshot.view, &shards.members);
+        self.listing.elect(shards.live(), view, members.me());
+        let dead = members.removable(view, now);
+        if !dead.is_empty() && self.listing.is_mine() {
+            out.push(Command::Repair(Box::new(Repair {
+                dead,
+                ..Repair::default()
+            })));
+        }
+    }
+
+    /// A look was answered. A consistent one shows whether the group's identity is this worker's.
+    pub fn remember(
+        &mut self,
+        view: &View,
+        begun: Begun,
+        now: Duration,
+        out: &mut Outbox,
+    ) -> Result<(), Differs> {
         if begun.reach == Reach::All {
             self.archived.clone_from(&view.archived);
             let newer = |row: &Unreadable| row.is_newer() && row.shard().is_some();
@@ -105,26 +140,34 @@ impl Upkeep {
             self.begins(row, out);
             self.group = Some(row.clone());
         }
-        if begun.consistent {
-            self.absences.see(view, now);
+        if !begun.consistent {
+            return Ok(());
         }
+        self.absences.see(view, now);
+        let group = view.group.as_ref();
+        group.map_or(Ok(()), |row| self.agreement.compare(&row.identity, out))
     }
 
-    /// The group row was written, or was there: this is it, if the call succeeded. Answers whether the
-    /// group begins by my hand.
-    pub fn bootstrapped(&mut self, row: Option<GroupRow>, out: &mut Outbox) -> bool {
+    /// The group's row was written or existed already: this is it, if the call succeeded. Returns whether
+    /// this worker started the group.
+    pub fn bootstrapped(
+        &mut self,
+        row: Option<GroupRow>,
+        out: &mut Outbox,
+    ) -> Result<bool, Differs> {
         self.bootstrapping = false;
         self.listing.first = false;
         let Some(row) = row else {
-            return false;
+            return Ok(false);
         };
         let begins = self.begins(&row, out);
+        let agrees = self.agreement.compare(&row.identity, out);
         self.group = Some(row);
-        begins
+        agrees.map(|()| begins)
     }
 
-    /// The group's row is seen: by an answer, or by a look if that is lost or late. Answers whether it is
-    /// seen for the first time, and is mine.
+    /// The group's row was seen: in an answer, or in a look if the answer is lost or late. Returns whether
+    /// this is the first time, and the row is mine.
     fn begins(&mut self, row: &GroupRow, out: &mut Outbox) -> bool {
         let begins = self.group.is_none() && self.asked.as_ref() == Some(row);
         if begins {
@@ -150,9 +193,15 @@ impl Upkeep {
         succeeded
     }
 
-    /// A consistent look showed the rows: if nothing is left to read, a later stream is looked for
-    /// at once, and whoever watches is told why nothing is read.
-    pub fn mind_streams(&mut self, view: &View, now: Duration, out: &mut Outbox) {
+    /// A consistent look under trust was answered.
+    pub fn see(&mut self, look: &Look<'_>, out: &mut Outbox) {
+        self.mind_streams(look.view, look.now.elapsed, out);
+        self.repair(look, out);
+    }
+
+    /// If nothing is left to read, a later stream is looked for at once, and the log and the status say
+    /// why nothing is read.
+    fn mind_streams(&mut self, view: &View, now: Duration, out: &mut Outbox) {
         let idle = view.is_idle();
         self.listing.mind_idle(idle, now);
         let begun = begun_stream(view.leases.keys());
@@ -169,8 +218,8 @@ impl Upkeep {
         }
     }
 
-    /// A consistent look showed what is missing, damaged, or of no use any more.
-    pub fn repair(&mut self, look: &Look<'_>, out: &mut Outbox) {
+    /// Repairs what is missing or damaged, and removes what is not needed any more.
+    fn repair(&mut self, look: &Look<'_>, out: &mut Outbox) {
         let (view, now) = (look.view, look.now.elapsed);
         // A group row that is damaged is replaced; one of a newer format is not ours.
         let mut unreadable = view.unreadable.iter();

@@ -2,6 +2,7 @@
 
 mod dead_letters;
 pub mod ledger;
+mod preview;
 pub mod send;
 pub mod start;
 mod status;

@@ -5,6 +5,7 @@ pub mod process;
 mod stopping;
 mod storm;
 mod stuck;
+mod wire_faults;
 pub mod wire_fleet;
 pub mod wire_streams;
 mod wire_table;

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::cli::start::text;
-use crate::monitor::watching::health;
+use crate::monitor::health::health;
 use crate::support::http::get;
 
 const LIMIT: Duration = Duration::from_mins(4);

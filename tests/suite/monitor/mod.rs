@@ -1,5 +1,6 @@
 //! What a worker says of itself: page, metrics, log.
 
+pub mod health;
 mod log;
 pub mod page;
 mod report;

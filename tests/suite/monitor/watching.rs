@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::process::Output;
 use std::time::Duration;
 
 use aftercommit::internal::claim::OnAmbiguous;
@@ -14,8 +13,9 @@ use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::start::{aftercommit, complaint, text};
+use crate::cli::start::text;
 use crate::fleet::process::{Process, Signal, command};
+use crate::monitor::health::health;
 use crate::support::embedded::Embedded;
 use crate::support::http::{Answer, get, request};
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
@@ -163,16 +163,6 @@ async fn answers_are_strict(at: &str) {
         let posted = request(at, "POST", path).await;
         assert_eq!((answer.code, posted.code), expected, "{path}");
     }
-}
-
-/// What `aftercommit health` says of a worker.
-pub async fn health(at: &str) -> Output {
-    let mut command = aftercommit();
-    command
-        .args(["health", "--http", at])
-        .output()
-        .await
-        .unwrap()
 }
 
 #[tokio::test]
@@ -360,49 +350,4 @@ async fn a_worker_that_does_not_keep_up_is_unready_until_it_does_and_never_unhea
     assert!(began["waiting"].as_u64().unwrap() >= 1, "{began}");
     let ended = said("the dependency is back");
     assert!(ended["down_for"].is_string(), "{ended}");
-}
-
-#[tokio::test]
-async fn a_wrong_or_missing_address_is_one_line() {
-    let mails = MailServer::start(Script::default()).await;
-    let run = |http: String| {
-        let url = mails.url();
-        async move {
-            let mut command = aftercommit();
-            command.args([
-                "run",
-                "--table",
-                "orders",
-                "--mail-from",
-                "shop@example.com",
-            ]);
-            let command = command.args(["--smtp-url", &url, "--http", &http]);
-            complaint(&command.output().await.unwrap())
-        }
-    };
-    let taken = mails.address().to_string();
-    let told = run(taken.clone()).await;
-    assert!(
-        told.contains(&format!("--http {taken}: ")) && told.contains("in use"),
-        "{told}"
-    );
-    let told = run("9464".to_owned()).await;
-    assert!(told.contains("such as 127.0.0.1:9464"), "{told}");
-    let told = complaint(&aftercommit().arg("health").output().await.unwrap());
-    assert!(told.contains("AFTERCOMMIT_HTTP"), "{told}");
-}
-
-#[tokio::test]
-async fn something_that_is_not_a_worker_is_not_healthy() {
-    // It answers, and not with HTTP.
-    let mails = MailServer::start(Script::default()).await;
-    let address = mails.address().to_string();
-    let health = aftercommit()
-        .env("AFTERCOMMIT_HTTP", &address)
-        .arg("health")
-        .output()
-        .await;
-    let health = health.unwrap();
-    assert_eq!(health.status.code(), Some(1), "{}", text(&health.stderr));
-    assert_eq!(text(&health.stderr).matches('\n').count(), 1);
 }

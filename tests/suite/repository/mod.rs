@@ -6,3 +6,4 @@ mod documents;
 mod iam;
 mod infra;
 mod runbook;
+mod sizes;

@@ -1,6 +1,5 @@
 //! What all dead letters promise, run against each store of them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,9 +9,7 @@ use aftercommit::stores::dead_letter::{
     Written,
 };
 use futures_util::future::join_all;
-use serde_dynamo::AttributeValue;
 
-use crate::support::arbitrary;
 use crate::support::letters::{
     OnServer, at, deed, id, is_parked, letter, letter_of, listed, next, place, record, settle,
 };
@@ -29,15 +26,8 @@ on_each_store! {
     a_letter_is_settled_once,
     a_settled_letter_opens_again_when_its_record_fails_again,
     an_attempt_is_added_to_an_open_letter_only,
-    the_parked_keys_of_a_table_are_reported_with_their_letters,
-    parked_keys_come_in_pages,
     a_letter_is_written_only_while_the_lease_is_held,
     many_letters_at_once_under_one_lease_are_each_written_or_answered,
-    a_listing_shows_what_is_selected,
-    the_letters_of_a_key_are_listed_without_those_of_others,
-    keys_of_any_length_and_kind_have_letters,
-    huge_records_lose_nothing,
-    every_kind_of_record_survives,
     followers_and_settling_at_once_leave_no_key_parked_without_letters,
 }
 
@@ -52,24 +42,6 @@ async fn a_letter_parks_its_key_and_is_read_as_it_was_written(letters: impl Dead
         Some(letter.clone())
     );
     assert_eq!(next(&letters, &letter).await, Some(letter));
-}
-
-async fn the_letters_of_a_key_are_listed_without_those_of_others(letters: impl DeadLetters) {
-    let place = place();
-    let [first, second] = [7, 12].map(|number| letter(&place, "a", number));
-    for one in [&second, &first, &letter(&place, "b", 8)] {
-        letters.park(one).await.unwrap();
-    }
-    settle(&letters, &first).await.unwrap();
-    let of_key = letters.of_key(&place, &id(&first).key).await.unwrap();
-    let told: Vec<_> = of_key
-        .iter()
-        .map(|one| (one.id.clone(), one.open))
-        .collect();
-    assert_eq!(
-        told,
-        [(id(&first).clone(), false), (id(&second).clone(), true)]
-    );
 }
 
 async fn a_letter_that_is_written_again_stays_one_letter(letters: impl DeadLetters) {
@@ -222,54 +194,6 @@ async fn an_attempt_is_added_to_an_open_letter_only(letters: impl DeadLetters) {
     assert_eq!(letters.note(id(&letter), &attempt(1)).await.unwrap(), None);
 }
 
-async fn the_parked_keys_of_a_table_are_reported_with_their_letters(letters: impl DeadLetters) {
-    let place = place();
-    assert_eq!(letters.parked(&place).await.unwrap().keys, []);
-    letters.park(&letter(&self::place(), "z", 1)).await.unwrap();
-    for number in 1..=3 {
-        letters.park(&letter(&place, "a", number)).await.unwrap();
-    }
-    let other = letter(&place, "b", 4);
-    letters.park(&other).await.unwrap();
-    let gone = letter(&place, "c", 5);
-    letters.park(&gone).await.unwrap();
-    settle(&letters, &gone).await.unwrap();
-    let parked = letters.parked(&place).await.unwrap().keys;
-    let seen: Vec<_> = parked
-        .iter()
-        .map(|one| (one.keys.clone(), one.letters))
-        .collect();
-    assert_eq!(seen, [(record("a", 1).keys, 3), (record("b", 1).keys, 1)]);
-    assert_eq!(parked[1].key, id(&other).key);
-    assert_eq!(parked[1].since, at(3));
-}
-
-async fn parked_keys_come_in_pages(letters: impl DeadLetters) {
-    let place = place();
-    for n in 0..25 {
-        letters
-            .park(&letter(&place, &format!("key{n:02}"), 1))
-            .await
-            .unwrap();
-    }
-    let (mut seen, mut from, mut pages) = (Vec::new(), None, 0);
-    loop {
-        let page = letters
-            .parked_page(&place, from.as_deref(), 10)
-            .await
-            .unwrap();
-        assert!(page.keys.len() <= 10);
-        seen.extend(page.keys.into_iter().map(|parked| parked.key));
-        pages += 1;
-        from = page.next;
-        if from.is_none() {
-            break;
-        }
-    }
-    seen.dedup();
-    assert_eq!((seen.len(), pages), (25, 3));
-}
-
 /// With a lease in this process. One in a table is in the same transaction (`fencing`).
 async fn a_letter_is_written_only_while_the_lease_is_held(letters: impl DeadLetters) {
     let held = Arc::new(AtomicBool::new(true));
@@ -328,131 +252,6 @@ async fn many_letters_at_once_under_one_lease_are_each_written_or_answered(
     let parked = letters.parked(&place).await.unwrap().keys;
     assert_eq!(parked.len(), 59);
     assert!(parked.iter().all(|key| key.letters == 1));
-}
-
-async fn a_listing_shows_what_is_selected(letters: impl DeadLetters) {
-    let place = place();
-    let rejected = letter(&place, "a", 1);
-    let rescued = letter_of(&place, record("b", 2), Reason::Rescued);
-    let mut late = letter_of(&place, record("b", 3), Reason::Followed);
-    late.envelope.written = at(100);
-    let settled = letter(&place, "c", 4);
-    for letter in [&rejected, &rescued, &late, &settled] {
-        letters.park(letter).await.unwrap();
-    }
-    settle(&letters, &settled).await.unwrap();
-    let of_table = Selection {
-        table: Some(place.table().to_owned()),
-        ..Selection::default()
-    };
-    let numbers = async |which: Selection| -> Vec<String> {
-        let all = listed(&letters, &which).await;
-        let numbers = all.iter().map(|one| one.id.sequence_number.to_string());
-        numbers.collect()
-    };
-    assert_eq!(numbers(of_table.clone()).await, ["1", "2", "3"]);
-    let all = Selection {
-        settled_too: true,
-        ..of_table.clone()
-    };
-    assert_eq!(numbers(all).await, ["1", "2", "3", "4"]);
-    let reasons = vec![Reason::Rejected, Reason::Followed];
-    let by_reason = Selection {
-        reasons,
-        ..of_table.clone()
-    };
-    assert_eq!(numbers(by_reason).await, ["1", "3"]);
-    for key in ["b", "id=b"] {
-        let by_key = Selection {
-            key: Some(key.to_owned()),
-            ..of_table.clone()
-        };
-        assert_eq!(numbers(by_key).await, ["2", "3"]);
-    }
-    let old = Selection {
-        written_until: Some(at(50)),
-        ..of_table.clone()
-    };
-    assert_eq!(numbers(old).await, ["1", "2"]);
-    let first = &listed(&letters, &of_table).await[0];
-    assert_eq!(first, &rejected.envelope);
-}
-
-async fn keys_of_any_length_and_kind_have_letters(letters: impl DeadLetters) {
-    let place = place();
-    let keys = [
-        AttributeValue::S("x".repeat(2_048)),
-        AttributeValue::S(format!("{}y", "x".repeat(2_047))),
-        AttributeValue::S("sha256:|#\u{0}ü".to_owned()),
-        AttributeValue::N("-1.5".to_owned()),
-        AttributeValue::S("-1.5".to_owned()),
-        AttributeValue::B((0..=255).collect()),
-        AttributeValue::B(vec![0xff; 2_048]),
-    ];
-    let all: Vec<_> = keys
-        .into_iter()
-        .zip(1..)
-        .map(|(key, number)| {
-            let mut record = record("", number);
-            let sort = AttributeValue::S("s".repeat(1_024));
-            let keys = HashMap::from([("id".to_owned(), key), ("line".to_owned(), sort)]);
-            record.keys = keys.into();
-            letter_of(&place, record, Reason::Rejected)
-        })
-        .collect();
-    for letter in &all {
-        letters.park(letter).await.unwrap();
-    }
-    assert_eq!(letters.parked(&place).await.unwrap().keys.len(), all.len());
-    for letter in &all {
-        assert_eq!(next(&letters, letter).await.as_ref(), Some(letter));
-        settle(&letters, letter).await.unwrap();
-    }
-    assert_eq!(letters.parked(&place).await.unwrap().keys, []);
-}
-
-async fn huge_records_lose_nothing(letters: impl DeadLetters) {
-    let place = place();
-    let image = |fill: AttributeValue| {
-        let id = AttributeValue::S("a".to_owned());
-        HashMap::from([("id".to_owned(), id), ("fill".to_owned(), fill)])
-    };
-    // Items of nearly 400 KB; as JSON text each control character takes six bytes.
-    let mut worst = record("a", 1);
-    worst.new_image = Some(image(AttributeValue::S("\u{1}".repeat(408_000))).into());
-    worst.old_image = Some(image(AttributeValue::B(vec![0xfe; 408_000])).into());
-    let mut wide = record("a", 2);
-    wide.new_image = Some(image(AttributeValue::S("ü€".repeat(81_000))).into());
-    let (worst, wide) = (
-        letter_of(&place, worst, Reason::Rejected),
-        letter_of(&place, wide, Reason::Followed),
-    );
-    for _ in 0..2 {
-        letters.park(&worst).await.unwrap();
-    }
-    letters.follow(&wide).await.unwrap().unwrap();
-    for letter in [&worst, &wide] {
-        let found = next(&letters, letter).await.unwrap();
-        assert!(found == *letter, "a huge record came back changed");
-        settle(&letters, letter).await.unwrap();
-    }
-    letters.park(&wide).await.unwrap();
-    let again = next(&letters, &wide).await.unwrap();
-    assert!(again.record == wide.record);
-}
-
-async fn every_kind_of_record_survives(letters: impl DeadLetters) {
-    use proptest::strategy::{Strategy as _, ValueTree as _};
-    use proptest::test_runner::TestRunner;
-
-    let mut runner = TestRunner::deterministic();
-    let place = place();
-    for _ in 0..100 {
-        let record = arbitrary::record().new_tree(&mut runner).unwrap().current();
-        let letter = letter_of(&place, record, Reason::Rescued);
-        letters.park(&letter).await.unwrap();
-        assert_eq!(letters.read(id(&letter)).await.unwrap(), Some(letter));
-    }
 }
 
 async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(

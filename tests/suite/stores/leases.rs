@@ -1,12 +1,11 @@
-//! The lease table as DynamoDB stores it: damaged rows, rows of a newer build, many rows.
+//! The lease table as DynamoDB stores it: damaged rows, many rows.
 
-use aftercommit::engine::Identity;
 use aftercommit::{Group, GroupTable};
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use aftercommit::internal::shard::ShardId;
-use aftercommit::record::{Position, SequenceNumber};
+use aftercommit::record::SequenceNumber;
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::leases::{
     Checkpoint, Consistency, GapResolution, GapRow, Hold, Incarnation, LeaseRow, LeaseStore as _,
@@ -23,17 +22,12 @@ on_each_server! {
     a_damaged_row_is_reported_and_disturbs_no_other,
     a_damaged_lease_is_healed_and_its_epoch_never_falls,
     a_damaged_worker_row_counts_as_gone_to_its_worker,
-    rows_of_a_newer_build_are_reported_and_left_alone,
-    rows_of_an_older_build_are_read_and_taken_on,
-    a_newer_row_is_not_handed_to_a_worker_that_could_not_read_it,
-    a_bootstrap_meets_a_newer_group_row_with_a_clear_error_and_heals_a_damaged_one,
-    a_worker_row_whose_format_is_damaged_can_be_removed_and_its_shards_taken,
     takes_that_meet_at_one_dead_worker_all_get_through,
     a_look_reads_every_page,
     groups_on_one_table_do_not_see_each_other,
     a_missing_table_is_an_error_that_names_it,
     an_ended_lease_keeps_its_children_and_has_no_owner,
-    a_gap_that_is_settled_says_by_whom_until_it_is_noticed_again,
+    a_gap_that_is_resolved_says_by_whom_until_it_is_noticed_again,
 }
 
 /// A lease table on a server, and a group that nobody else uses.
@@ -73,7 +67,7 @@ impl OnServer {
     }
 
     /// Sets one attribute of a row by hand, as an operator or another build might.
-    async fn set(&self, row: &str, name: &str, value: AttributeValue) {
+    pub async fn set(&self, row: &str, name: &str, value: AttributeValue) {
         let update = self.server.client.update_item().table_name(&self.table);
         update
             .set_key(Some(self.key(row)))
@@ -85,30 +79,30 @@ impl OnServer {
             .unwrap();
     }
 
-    async fn raw(&self, row: &str) -> Option<HashMap<String, AttributeValue>> {
+    pub async fn raw(&self, row: &str) -> Option<HashMap<String, AttributeValue>> {
         let get = self.server.client.get_item().table_name(&self.table);
         let get = get.set_key(Some(self.key(row))).consistent_read(true);
         get.send().await.unwrap().item
     }
 
-    async fn look(&self) -> View {
+    pub async fn look(&self) -> View {
         self.leases().look(Consistency::Strong).await.unwrap()
     }
 }
 
-fn number(digits: &str) -> AttributeValue {
+pub fn number(digits: &str) -> AttributeValue {
     AttributeValue::N(digits.to_owned())
 }
 
-fn shard(name: &str) -> ShardId {
+pub fn shard(name: &str) -> ShardId {
     ShardId::new(name)
 }
 
-fn lease(name: &str) -> LeaseRow {
+pub fn lease(name: &str) -> LeaseRow {
     LeaseRow::new(shard(name), None, 3)
 }
 
-fn free_take(name: &str) -> Take {
+pub fn free_take(name: &str) -> Take {
     Take {
         shard: shard(name),
         from: None,
@@ -176,155 +170,6 @@ async fn a_damaged_worker_row_counts_as_gone_to_its_worker(server: OnServer) {
     let key = format!("worker#{}", row.incarnation);
     server.set(&key, "format", number("1")).await;
     assert_eq!(server.leases().heartbeat(&row).await.unwrap(), None);
-}
-
-async fn rows_of_an_older_build_are_read_and_taken_on(server: OnServer) {
-    let store = server.leases();
-    store.create(&[lease("a")]).await.unwrap();
-    server.set("shard#a", "format", number("0")).await;
-    let view = server.look().await;
-    assert_eq!(view.unreadable, []);
-    let older = LeaseRow {
-        format: 0,
-        ..lease("a")
-    };
-    assert_eq!(view.leases[&shard("a")], older);
-    let taken = store.take(&free_take("a")).await.unwrap().unwrap();
-    assert_eq!(taken.owner, Some(free_take("a").owner));
-}
-
-async fn a_newer_row_is_not_handed_to_a_worker_that_could_not_read_it(server: OnServer) {
-    let newer = server.leases().of_build(2);
-    for name in ["a", "b", "c"] {
-        newer.create(&[lease(name)]).await.unwrap();
-        newer.take(&free_take(name)).await.unwrap().unwrap();
-    }
-    let mut taker = aftercommit::stores::leases::WorkerRow {
-        incarnation: Incarnation::new("two", 1),
-        beat: 1,
-        draining: false,
-        unable_to_list: false,
-        lease_duration: std::time::Duration::from_secs(10),
-        version: "0.1.0".to_owned(),
-        reads: 1,
-        zone: None,
-        status_address: None,
-        trouble: None,
-        stuck: None,
-        at: None,
-    };
-    let give = async |name: &str, taker: &Incarnation| {
-        let hold = Hold {
-            shard: shard(name),
-            owner: Incarnation::new("one", 1),
-            epoch: 4,
-        };
-        let (horizon, report) = (Position::Horizon, Report::default());
-        let given = newer.hand_over(&hold, Some(taker), &horizon, &report);
-        given.await.unwrap().unwrap();
-    };
-    server.leases().register(&taker).await.unwrap();
-    // The newer worker has not looked since the older one came.
-    give("a", &taker.incarnation).await;
-    let view = newer.look(Consistency::Strong).await.unwrap();
-    assert_eq!(view.leases[&shard("a")].owner, None);
-    assert_eq!(view.leases[&shard("a")].format, 2);
-    // Now it has.
-    give("b", &taker.incarnation).await;
-    let view = server.look().await;
-    assert_eq!(
-        view.leases[&shard("b")].owner,
-        Some(taker.incarnation.clone())
-    );
-    taker.incarnation = Incarnation::new("three", 1);
-    taker.reads = 2;
-    let newest = server.leases().of_build(2);
-    newest.register(&taker).await.unwrap();
-    let older = Incarnation::new("two", 1);
-    server.leases().remove_worker(&older, None).await.unwrap();
-    newer.look(Consistency::Strong).await.unwrap();
-    give("c", &taker.incarnation).await;
-    let view = newest.look(Consistency::Strong).await.unwrap();
-    assert_eq!(view.leases[&shard("c")].owner, Some(taker.incarnation));
-    assert_eq!(view.leases[&shard("c")].format, 2);
-}
-
-async fn rows_of_a_newer_build_are_reported_and_left_alone(server: OnServer) {
-    let store = server.leases();
-    store.create(&[lease("a"), lease("b")]).await.unwrap();
-    store.take(&free_take("b")).await.unwrap().unwrap();
-    for row in ["shard#a", "shard#b", "shard#new-kind"] {
-        server.set(row, "format", number("2")).await;
-    }
-    let before = (server.raw("shard#a").await, server.raw("shard#b").await);
-    let view = server.look().await;
-    assert!(view.leases.is_empty());
-    assert_eq!(view.unreadable.len(), 3);
-    for row in &view.unreadable {
-        assert_eq!(row.why, Unfit::Newer { format: 2 });
-    }
-    let hold = Hold {
-        shard: shard("b"),
-        owner: Incarnation::new("one", 1),
-        epoch: 4,
-    };
-    let report = Report::default();
-    let from_dead = Take {
-        from: Some((hold.owner.clone(), Some(Sighting::Missing))),
-        seen_epoch: 4,
-        epoch: 5,
-        owner: Incarnation::new("two", 1),
-        ..free_take("b")
-    };
-    assert_eq!(store.take(&free_take("a")).await.unwrap(), None);
-    assert_eq!(store.take(&from_dead).await.unwrap(), None);
-    let horizon = Position::Horizon;
-    assert_eq!(
-        store.checkpoint(&hold, &horizon, &report).await.unwrap(),
-        None
-    );
-    let given = store.hand_over(&hold, None, &horizon, &report).await;
-    assert_eq!(given.unwrap(), None);
-    assert_eq!(store.finish(&hold, &[], &report).await.unwrap(), None);
-    store.create(&[lease("a")]).await.unwrap();
-    store.heal(&lease("a")).await.unwrap();
-    store.remove_ended(&shard("a")).await.unwrap();
-    let after = (server.raw("shard#a").await, server.raw("shard#b").await);
-    assert_eq!(after, before);
-}
-
-async fn a_bootstrap_meets_a_newer_group_row_with_a_clear_error_and_heals_a_damaged_one(
-    server: OnServer,
-) {
-    let row = aftercommit::stores::leases::GroupRow {
-        initial: aftercommit::stores::leases::InitialPosition::Latest,
-        bootstrapped: std::time::SystemTime::UNIX_EPOCH,
-        identity: Identity::default().with("effect", "placed"),
-    };
-    server.set("group", "format", number("9")).await;
-    let error = server.leases().bootstrap(row.clone()).await.unwrap_err();
-    assert!(error.to_string().contains("format 9"), "{error}");
-    server.set("group", "format", number("1")).await;
-    assert_eq!(server.leases().bootstrap(row.clone()).await.unwrap(), row);
-    assert_eq!(server.look().await.group, Some(row));
-}
-
-async fn a_worker_row_whose_format_is_damaged_can_be_removed_and_its_shards_taken(
-    server: OnServer,
-) {
-    let store = server.leases();
-    let dead = worker("dead", 7);
-    store.register(&dead).await.unwrap();
-    let key = format!("worker#{}", dead.incarnation);
-    let text = AttributeValue::S("one".to_owned());
-    server.set(&key, "format", text).await;
-    store.remove_worker(&dead.incarnation, None).await.unwrap();
-    assert_eq!(server.raw(&key).await, None);
-    // One of a newer build is not ours to remove.
-    store.register(&dead).await.unwrap();
-    server.set(&key, "format", number("9")).await;
-    store.remove_worker(&dead.incarnation, None).await.unwrap();
-    assert!(server.raw(&key).await.is_some());
 }
 
 /// Each takes the dead worker's row, and a service may refuse writes that collide there.
@@ -419,7 +264,7 @@ async fn an_ended_lease_keeps_its_children_and_has_no_owner(server: OnServer) {
     assert_eq!((row.owner, row.epoch), (None, 5));
 }
 
-async fn a_gap_that_is_settled_says_by_whom_until_it_is_noticed_again(server: OnServer) {
+async fn a_gap_that_is_resolved_says_by_whom_until_it_is_noticed_again(server: OnServer) {
     let store = server.leases();
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let gap = GapRow {

@@ -5,7 +5,7 @@
 //! when the stream is replaced by another, when iterators expire and when calls are throttled; so
 //! the real SDK meets what no emulator does.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -16,13 +16,14 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
-use dynoxide::Database;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use self::shards::Shards;
+use self::state::{Server, Stream, request};
 use super::embedded::Embedded;
 
 mod shards;
+mod state;
 mod wire;
 
 /// A call of the protocol.
@@ -59,140 +60,6 @@ pub enum Children {
     Filtered,
     /// Answers with every shard, as DynamoDB Local does.
     FilterIgnored,
-}
-
-/// One stream of the table.
-#[derive(Debug)]
-struct Stream {
-    arn: String,
-    view: String,
-    shards: Shards,
-}
-
-impl Stream {
-    fn is_on(&self) -> bool {
-        self.shards.all.values().any(|shard| !shard.closed)
-    }
-}
-
-/// All that the server knows.
-#[derive(Debug)]
-struct Server {
-    source: Source,
-    /// The table's streams, oldest first. Only the newest can be enabled.
-    streams: Vec<Stream>,
-    /// What `ListStreams` answers beside them.
-    strangers: Vec<String>,
-    /// What `ListStreams` leaves out.
-    unlisted: BTreeSet<String>,
-    streams_per_page: usize,
-    children: Children,
-    /// How many more queries for children get an empty answer.
-    empty_children: usize,
-    /// Raised when all iterators expire.
-    iterators_of: u32,
-    page_size: usize,
-    batch_size: usize,
-    faults: BTreeMap<Operation, VecDeque<Fault>>,
-    calls: Vec<(Operation, Instant)>,
-    /// How often who called met what, errors by their type.
-    met: watch::Sender<BTreeMap<String, usize>>,
-    /// The shards that were read with an iterator that has not expired.
-    read: watch::Sender<BTreeSet<String>>,
-}
-
-/// The embedded stream, and how far it is read.
-struct Source {
-    database: Database,
-    iterator: String,
-}
-
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").finish_non_exhaustive()
-    }
-}
-
-/// Makes a request of the embedded server from JSON.
-macro_rules! request {
-    ($($json:tt)*) => {
-        serde_json::from_value(serde_json::json!($($json)*)).expect("a request")
-    };
-}
-
-impl Server {
-    fn new(database: Database, arn: &str, shards: u16) -> Self {
-        let described = database.describe_stream(request!({ "StreamArn": arn }));
-        let described = described.expect("a stream").stream_description;
-        let iterator = database.get_shard_iterator(request!({
-            "StreamArn": arn,
-            "ShardId": described.shards[0].shard_id,
-            "ShardIteratorType": "TRIM_HORIZON",
-        }));
-        let iterator = iterator.expect("a shard").shard_iterator;
-        Self {
-            source: Source {
-                database,
-                iterator: iterator.expect("an iterator"),
-            },
-            streams: vec![Stream {
-                arn: arn.to_owned(),
-                view: described.stream_view_type,
-                shards: Shards::new(shards),
-            }],
-            strangers: Vec::new(),
-            unlisted: BTreeSet::new(),
-            streams_per_page: 100,
-            children: Children::Filtered,
-            empty_children: 0,
-            iterators_of: 0,
-            page_size: 100,
-            batch_size: 1000,
-            faults: BTreeMap::new(),
-            calls: Vec::new(),
-            met: watch::Sender::default(),
-            read: watch::Sender::default(),
-        }
-    }
-
-    fn newest(&self) -> &Stream {
-        self.streams.last().expect("a stream")
-    }
-
-    fn newest_mut(&mut self) -> &mut Stream {
-        self.streams.last_mut().expect("a stream")
-    }
-
-    fn stream(&self, arn: &str) -> Option<&Stream> {
-        self.streams.iter().find(|stream| stream.arn == arn)
-    }
-
-    fn place_of(&self, arn: &serde_json::Value) -> Option<usize> {
-        let mut streams = self.streams.iter();
-        streams.position(|stream| *arn == stream.arn.as_str())
-    }
-
-    fn met(&mut self, what: &str) {
-        self.met
-            .send_modify(|met| *met.entry(what.to_owned()).or_default() += 1);
-    }
-
-    /// Deals out what was committed since the last time.
-    fn pull(&mut self) {
-        loop {
-            let request = request!({ "ShardIterator": self.source.iterator });
-            let batch = self.source.database.get_records(request);
-            let batch = batch.expect("the embedded stream");
-            self.source.iterator = batch.next_shard_iterator.expect("an open shard");
-            if batch.records.is_empty() {
-                return;
-            }
-            for record in batch.records {
-                let record = serde_json::to_value(record).expect("a record");
-                self.newest_mut().shards.deal(record);
-            }
-        }
-    }
 }
 
 /// A running server. It stops when dropped.

@@ -8,7 +8,8 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::shards::Shard;
-use super::{Children, FILTER_IGNORED, Fault, HIDDEN_CHILD, NO_CHILDREN, Operation, Server};
+use super::state::Server;
+use super::{Children, FILTER_IGNORED, Fault, HIDDEN_CHILD, NO_CHILDREN, Operation};
 
 /// An error as the service spells it: the type's name and a message.
 struct Refusal(&'static str, &'static str);
