@@ -5,3 +5,6 @@ mod event;
 pub mod function;
 pub mod http;
 mod key;
+mod program;
+
+pub use program::{OnceProgram, Program};

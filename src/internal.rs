@@ -16,10 +16,6 @@ pub mod dependency {
 pub mod handler {
     pub use crate::engine::handler::*;
 }
-#[cfg(feature = "mail")]
-pub mod once {
-    pub use crate::once::*;
-}
 pub mod progress {
     pub use crate::engine::progress::*;
 }

@@ -29,6 +29,7 @@
 //! | [`stores`] | the stream and the tables, in memory and in DynamoDB; creating them |
 //! | [`record`], [`filter`] | records in detail, and which of them are handled |
 //! | [`monitor`] | health, metrics, and the whole fleet as a page |
+//! | [`once`] | effects that take place once: a claim before, the outcome after |
 //! | `handlers` | a handler in any language, over HTTP (feature `http`) |
 //! | `confirmation` | the handler of the `aftercommit` command (feature `mail`) |
 //! | `simulation` | a whole fleet with your handler under seeded faults (feature `simulation`) |
@@ -86,8 +87,7 @@ pub mod handlers;
 #[doc(hidden)]
 pub mod internal;
 pub mod monitor;
-#[cfg(feature = "mail")]
-mod once;
+pub mod once;
 #[cfg(feature = "simulation")]
 #[cfg_attr(docsrs, doc(cfg(feature = "simulation")))]
 pub mod simulation;

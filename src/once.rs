@@ -1,30 +1,60 @@
-//! Effects that take place once, even if processes die in between.
+//! Effects that take place once per key, even if processes die in between.
 //!
 //! ```text
 //! preparation -> claim in the ledger -> effect -> outcome in the ledger
 //! ```
 //!
-//! An effect that ends before its claim certainly did not take place. After the claim every outcome is
-//! recorded: SENT, FAILED, RETRY, or AMBIGUOUS if no definite answer came. A crash between the two
-//! writes leaves a claim in the ledger. Other workers wait for as long as its claimant may live, and
-//! then record AMBIGUOUS. Nothing is performed a second time unless the ledger allows it, and
-//! [`OnAmbiguous`] decides whether it is.
+//! | A crash or a lost connection | means |
+//! |---|---|
+//! | before the claim | the effect certainly did not take place; the next attempt starts afresh |
+//! | between the claim and [`EffectAttempt::point_of_no_return`]'s return | other workers wait until the claimant is dead, and then treat it as the next line |
+//! | after it, before a definite answer | the row is AMBIGUOUS. [`OnAmbiguous::Resend`] repeats the effect once, with the same payload; [`OnAmbiguous::Park`] never does; then a person decides (`aftercommit ledger resolve`) |
+//! | the same, where the provider recognises a repeat ([`OnceSettings::provider_remembers`]) | the effect is repeated with the same payload until an answer comes, and takes place once |
+//! | after the answer, before the outcome is in the ledger | the same: AMBIGUOUS. The process retries the write for as long as it lives |
+//! | after the outcome is in the ledger | nothing: [`Outcome::Done`] and its receipt are final |
+//!
+//! So without a crash or a lost connection in that window the effect takes place exactly once; with
+//! one, at most twice under `resend` and at most once under `park`, and the ledger says which effects
+//! are in doubt.
 //!
 //! A caller can disappear at any time: its shard moves, or its handler times out. From the claim on,
 //! the effect runs in a task of its own, which outlives the caller until the outcome is recorded. An
 //! effect that has not begun is dropped and recorded as not performed; one that has begun is completed.
 //! Other workers treat its claim as that of a live worker.
 //!
-//! The caller decides what the effect is, how it is prepared and what it answers:
+//! Two items with one key are a mistake: the second is rejected, with the names of both.
 //!
-//! ```text
-//! once.perform(&key, &item, context, |attempt| async move {
-//!     let card = find_card().await?;                         // may be done again
-//!     attempt.point_of_no_return().await?;                   // claimed
-//!     let receipt = charge(card).await?;                     // `Err`: it is in doubt
-//!     Ok(Outcome::Done(receipt))
-//! }).await
 //! ```
+//! use aftercommit::once::{EffectAttempt, Once, OnceSettings, Outcome};
+//! use aftercommit::stores::ledger::memory::MemoryLedger;
+//! use aftercommit::stores::ledger::{EffectKey, item_ref};
+//! use aftercommit::{Context, EffectName, Failure, Record, RecordHandler};
+//!
+//! struct Cashier(Once<MemoryLedger>, EffectName);
+//!
+//! impl Cashier {
+//!     fn new(effect: EffectName) -> Self {
+//!         let ledger = MemoryLedger::new(); // In production stores::ledger::dynamodb::DynamoDbLedger.
+//!         Self(Once::new(ledger, OnceSettings::default(), fastrand::Rng::new()), effect)
+//!     }
+//! }
+//!
+//! impl RecordHandler for Cashier {
+//!     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+//!         let key = EffectKey::new(&self.1, record.key().as_str());
+//!         let item = item_ref(context.stream(), &record.keys, None);
+//!         let charge = |attempt: EffectAttempt| async move {
+//!             let request = b"19.99 EUR".to_vec(); // May be prepared again and again.
+//!             let request = attempt.to_repeat().map_or(request, <[u8]>::to_vec);
+//!             attempt.keeping(request).point_of_no_return().await?;
+//!             Ok(Outcome::Done("charge 4711".to_owned())) // Call the provider here. `Err`: in doubt.
+//!         };
+//!         self.0.perform(&key, &item, context, charge).await
+//!     }
+//! }
+//! ```
+//!
+//! `examples/charge.rs` is a whole program.
 
 mod attempt;
 mod claims;
@@ -49,6 +79,7 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 pub use attempt::{Claimed, EffectAttempt};
+#[cfg(feature = "mail")]
 pub(crate) use claims::LOOK_AGAIN;
 use claims::{Claims, ROUNDS};
 use job::{Basis, Job};
@@ -57,26 +88,50 @@ use payload::unpack;
 use performance::{Action, AttemptReport, Performance};
 use window::Window;
 
-use crate::core::claim::{ClaimRule, ItemRef, OnAmbiguous};
+pub use crate::core::claim::OnAmbiguous;
+use crate::core::claim::{ClaimRule, ItemRef};
 use crate::engine::handler::{Context, Failure};
 use crate::stores::clock::Clock;
 use crate::stores::ledger::{EffectKey, Ledger};
 
 /// How effects are performed.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct OnceSettings {
-    /// What to do if it is unknown whether an effect took place.
+    /// What to do if it is unknown whether an effect took place. By default it is repeated once.
     pub on_ambiguous: OnAmbiguous,
-    /// The time of day.
+    /// For how long the provider recognises a repeat by the effect key that it gets (an idempotency key),
+    /// if it does. A doubt younger than that is repeated under either policy, and ends when the repeat is
+    /// accepted: the effect took place once. `None` by default: every repeat may be a second effect. Say
+    /// no more than the provider promises, and keep the payload ([`EffectAttempt::keeping`]), because
+    /// only the same bytes are repeated.
+    pub provider_remembers: Option<Duration>,
+    /// The time of day; the system's by default.
     pub clock: Clock,
-    /// The longest time from the claim to the moment at which the effect begins.
+    /// The longest time from the claim to the moment at which the effect begins; a minute by default.
     pub longest_start: Duration,
-    /// The longest time from the claim to the last moment at which an answer is still accepted.
+    /// The longest time from the claim to the last moment at which an answer is still accepted; 15
+    /// minutes by default. An effect that takes longer is dropped, and is in doubt if it has begun.
     pub longest_effect: Duration,
-    /// How many effects the other side accepts at a time.
+    /// How many effects the other side accepts at a time; 16 by default. About half as many are past
+    /// their point of no return at a time, fewer while answers fail to come.
     pub at_a_time: usize,
     /// The rule that a simulation leaves out.
-    pub left_out: Option<ClaimRule>,
+    pub(crate) left_out: Option<ClaimRule>,
+}
+
+impl Default for OnceSettings {
+    fn default() -> Self {
+        Self {
+            on_ambiguous: OnAmbiguous::default(),
+            provider_remembers: None,
+            clock: Clock::system(),
+            longest_start: Duration::from_mins(1),
+            longest_effect: Duration::from_mins(15),
+            at_a_time: 16,
+            left_out: None,
+        }
+    }
 }
 
 /// Performs effects once each.

@@ -35,8 +35,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::core::claim::OnAmbiguous;
-pub use crate::once::{Counted, Tally};
+pub use crate::once::{Counted, OnAmbiguous, Tally};
 use expression::Expression;
 use lookup::{AsRecorded, Looked, Lookup, address_hash};
 use mail::Letterhead;
@@ -64,6 +63,9 @@ pub struct ConfirmationSettings {
     pub mapping: Mapping,
     /// What to do if it is unknown whether a mail was accepted. By default it is sent once more.
     pub on_ambiguous: OnAmbiguous,
+    /// For how long the mail server drops a second mail with the same effect key
+    /// ([`Letterhead::idempotency_header`]), if it does.
+    pub provider_remembers: Option<Duration>,
     /// How long the ledger keeps a row; 401 days. An order that was committed longer ago may have been
     /// confirmed under a row that is gone, so it is rejected, not sent.
     pub retention: Duration,
@@ -99,6 +101,7 @@ impl ConfirmationSettings {
         Self {
             mapping,
             on_ambiguous: OnAmbiguous::default(),
+            provider_remembers: None,
             retention: STREAM_HOLDS + REPLAY_HORIZON,
             clock: Clock::system(),
             left_out: None,
@@ -151,6 +154,7 @@ impl<L: Ledger> Confirmation<L> {
         let transport = transport.into();
         let once = OnceSettings {
             on_ambiguous: settings.on_ambiguous,
+            provider_remembers: settings.provider_remembers,
             clock: settings.clock.clone(),
             longest_start: transport.longest_start(),
             longest_effect: transport.longest_delivery(),

@@ -5,7 +5,7 @@
 //! SENDING -> SENT | FAILED | RETRY | AMBIGUOUS what became of the claim
 //! SENDING -> SENDING                           taken back: its claimant knows that nothing began
 //! RETRY | SUPPRESSED -> SENDING | SUPPRESSED | FAILED   a later record decides again
-//! AMBIGUOUS -> SENDING                         policy `resend`, the same bytes
+//! AMBIGUOUS -> SENDING                         policy `resend`, or the provider recognises a repeat
 //! AMBIGUOUS -> SENT | FAILED | RETRY           a late definite reply, or an operator
 //! (none) | FAILED | SUPPRESSED -> RETRY        an operator releases it
 //! AMBIGUOUS | RETRY -> SUPPRESSED              an operator gives it up
@@ -97,6 +97,8 @@ pub struct Ask {
     pub abandoned: Vec<u64>,
     /// The user's policy.
     pub policy: OnAmbiguous,
+    /// For how long the provider recognises a repeat by its key, if it does.
+    pub provider_remembers: Option<Duration>,
     /// Whether the record is delivered until it is finished. If not, a person asked for one attempt.
     pub comes_again: bool,
     /// When the attempt began: the date of an effect that was never claimed before.
@@ -118,6 +120,7 @@ impl Ask {
             kept: None,
             abandoned: Vec::new(),
             policy,
+            provider_remembers: None,
             comes_again: false,
             began: now,
             now,
@@ -128,6 +131,25 @@ impl Ask {
     fn keeps(&self, rule: ClaimRule) -> bool {
         self.left_out != Some(rule)
     }
+
+    /// Whether the provider takes this claim's effect for a repeat of those in doubt, even if it arrives
+    /// at the last moment of the claim.
+    fn is_remembered(&self, entry: &Entry) -> bool {
+        let until = self.provider_remembers.and_then(|remembers| {
+            let since = entry.in_doubt_since()?;
+            since.checked_add(remembers)
+        });
+        until.is_some_and(|until| self.claimant.deadline < until) && self.repeats_bytes_of(entry)
+    }
+
+    /// Whether the effect can be what it was when it came into doubt, byte for byte.
+    fn repeats_bytes_of(&self, entry: &Entry) -> bool {
+        entry.kept.is_some() || !self.differs_from(entry)
+    }
+
+    fn differs_from(&self, entry: &Entry) -> bool {
+        matches!((&entry.digest, &self.digest), (Some(before), Some(now)) if before != now)
+    }
 }
 
 /// The answer to a claim.
@@ -135,7 +157,8 @@ impl Ask {
 pub enum Verdict {
     /// Write this entry. If the write succeeds, I may begin the effect.
     Claim(Entry),
-    /// Write this entry (the claimant died), then ask again.
+    /// Write this entry (the claimant died, or nobody performs the effect again by itself), then ask
+    /// again.
     Doubt(Entry),
     /// The row already holds this claim: the answer to its write was lost. The effect may begin.
     Mine(Entry),
@@ -152,8 +175,8 @@ pub enum Verdict {
 
 /// Decides about a claim of `current`.
 ///
-/// Without an operator's decision, at most two mails of one effect are ever accepted under `resend`,
-/// and at most one under `park`.
+/// Without an operator's decision, an effect takes place at most twice under `resend`, and at most once
+/// under `park`. Repeats that the provider recognises do not count.
 pub fn claim(current: Option<&Entry>, ask: &Ask, claimant: Liveness) -> Verdict {
     let Some(entry) = current else {
         return Verdict::Claim(claimed(&Entry::blank(ask.now), ask));
@@ -190,18 +213,26 @@ fn ambiguous(entry: &Entry, ask: &Ask) -> Verdict {
     if nonce.is_some_and(|n| n == ask.claimant.nonce || ask.abandoned.contains(&n)) {
         entry.doubtful.retain(|fence| *fence != entry.fence);
     }
-    if entry.doubtful.is_empty() || may_resend(&entry, ask) {
+    if entry.doubtful.is_empty() || repeats(&entry, ask) {
         Verdict::Claim(claimed(&entry, ask))
+    } else if ask.comes_again && entry.attention() == Some(Attention::Resending) {
+        Verdict::Doubt(entry.left_to_a_person(ask.now))
     } else {
         Verdict::Parked
     }
+}
+
+/// Whether an effect in doubt is performed once more: the provider recognises the repeat, or the policy
+/// allows it.
+pub fn repeats(entry: &Entry, ask: &Ask) -> bool {
+    ask.is_remembered(entry) || may_resend(entry, ask)
 }
 
 /// Sends once more: the same bytes if they were kept, so that a provider that recognises duplicates by
 /// content sees one mail. The Message-ID is the same in any case.
 fn may_resend(entry: &Entry, ask: &Ask) -> bool {
     (ask.policy == OnAmbiguous::Resend || !ask.keeps(ClaimRule::Park))
-        && (entry.doubtful.len() < 2 || !ask.keeps(ClaimRule::OneResend))
+        && (entry.effects_in_doubt() < 2 || !ask.keeps(ClaimRule::OneResend))
 }
 
 fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
@@ -226,11 +257,8 @@ fn sending(entry: &Entry, ask: &Ask, liveness: Liveness) -> Verdict {
 fn claimed(before: &Entry, ask: &Ask) -> Entry {
     let mut next = before.next(ask.now).standing_for(ask.item.as_ref());
     let in_doubt = !before.doubtful.is_empty();
-    let differs = match (&before.digest, &ask.digest) {
-        (Some(before), Some(now)) => before != now,
-        _ => false,
-    };
-    let repeatable = before.digest.is_some() && (before.kept.is_some() || !differs);
+    let differs = ask.differs_from(before);
+    let repeatable = before.digest.is_some() && ask.repeats_bytes_of(before);
     let stays = in_doubt && repeatable && ask.keeps(ClaimRule::SameBytes);
     if !stays {
         next.digest.clone_from(&ask.digest);
@@ -239,10 +267,14 @@ fn claimed(before: &Entry, ask: &Ask) -> Entry {
     next.state = State::Sending;
     next.fence += 1;
     next.claimant = Some(ask.claimant.clone());
-    next.resends = ask.comes_again && ask.policy == OnAmbiguous::Resend;
+    let repeats = ask.policy == OnAmbiguous::Resend || ask.provider_remembers.is_some();
+    next.resends = ask.comes_again && repeats;
+    if in_doubt && ask.is_remembered(before) {
+        next.is_one_effect_with_its_doubts();
+    }
     next.first_claimed = before.first_claimed.or(Some(ask.began));
     if in_doubt && differs && !stays {
-        let why = "the first mail was not kept: this one has the same Message-ID and other bytes";
+        let why = "what is in doubt was not kept: this has the same key and other bytes";
         next.add(StepKind::Rewritten, Some(next.fence), why);
     }
     let claim = Step::new(ask.now, StepKind::Claimed).under(next.fence);

@@ -121,7 +121,6 @@ impl Context {
     }
 
     /// Whether the record is delivered again until it is finished.
-    #[cfg(feature = "mail")]
     pub(crate) fn comes_again(&self) -> bool {
         !self.incarnation.starts_with(ONCE)
     }

@@ -33,14 +33,16 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use self::api::{Slot, Task};
+use self::api::{InvocationEnd, Slot, Task};
 use crate::core::group::EffectName;
 use crate::core::millis::since_1970;
 use crate::core::record::Record;
-use crate::engine::handler::{Context, Crash, Failure, RecordHandler};
+use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::handlers::event::{event, headers};
 use crate::handlers::key::Keys;
+use crate::once::Outcome;
 use crate::stores::clock::Clock;
+use crate::stores::ledger::EffectKey;
 
 mod api;
 mod process;
@@ -156,6 +158,66 @@ impl FunctionHandler {
         self.pool.tasks.wait().await;
     }
 
+    /// The effect key of a change.
+    pub(super) fn effect_key(
+        &self,
+        record: &Record,
+        context: &Context,
+    ) -> Result<EffectKey, Failure> {
+        self.keys.of(record, context)
+    }
+
+    /// The invocation for a change.
+    pub(super) fn call(&self, record: &Record, context: &Context) -> Result<FunctionCall, Failure> {
+        let key = self.keys.of(record, context)?;
+        let custom: Map<_, _> = headers(&key, record, context)
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        Ok(FunctionCall {
+            event: event(record, context)?.to_string(),
+            client_context: json!({"custom": custom}).to_string(),
+            trace: record.traceparent().and_then(api::trace_header),
+            stream: context.stream().to_owned(),
+            ends: context.attempt_ends(),
+        })
+    }
+
+    /// Invokes the function. An error if no process got the record.
+    async fn invoke(&self, call: FunctionCall) -> Result<InvocationEnd, Failure> {
+        let left = call.ends.map_or(LONGEST, |ends| {
+            ends.saturating_duration_since(Instant::now())
+        });
+        let (outcome, told) = oneshot::channel();
+        // Cancelled when this call ends, be it that it is dropped.
+        let gone = CancellationToken::new();
+        let _gone = gone.clone().drop_guard();
+        let task = Task {
+            event: call.event,
+            deadline: since_1970(self.clock.now() + left).as_millis(),
+            client_context: call.client_context,
+            trace: call.trace,
+            stream: call.stream,
+            outcome,
+            gone,
+        };
+        // Less than the attempt has: no record is to blame for a process that does not start.
+        let patience = START.min(left / 2);
+        match timeout(patience, self.hand_out(task)).await {
+            Ok(handed_out) => handed_out?,
+            Err(_) => return Err(self.no_process(patience)),
+        }
+        let hung_up = || InvocationEnd::Died("it hung up before it got the record".to_owned());
+        Ok(told.await.unwrap_or_else(|_| hung_up()))
+    }
+
+    /// How the effect ended that this call is.
+    pub(super) async fn perform(&self, call: FunctionCall) -> Outcome {
+        match self.invoke(call).await {
+            Ok(end) => end.effect(),
+            Err(failure) => Outcome::NotBegun(failure.to_string(), failure),
+        }
+    }
+
     /// Gives the task to the next process that asks for one.
     async fn hand_out(&self, mut task: Task) -> Result<(), Failure> {
         let mut idle = self.pool.idle.lock().await;
@@ -180,56 +242,28 @@ impl FunctionHandler {
             why.unwrap_or_default()
         ))
     }
-
-    /// What a handler over HTTP gets in headers.
-    fn client_context(&self, record: &Record, context: &Context) -> Result<String, Failure> {
-        let key = self.keys.of(record, context)?;
-        let custom: Map<_, _> = headers(&key, record, context)
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
-        Ok(json!({"custom": custom}).to_string())
-    }
 }
 
 impl RecordHandler for FunctionHandler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        let ends = context.attempt_ends();
-        let left = ends.map_or(LONGEST, |ends| {
-            ends.saturating_duration_since(Instant::now())
-        });
-        let (outcome, told) = oneshot::channel();
-        // Cancelled when this call ends, be it that it is dropped.
-        let gone = CancellationToken::new();
-        let _gone = gone.clone().drop_guard();
-        let task = Task {
-            event: event(record, context)?.to_string(),
-            deadline: since_1970(self.clock.now() + left).as_millis(),
-            client_context: self.client_context(record, context)?,
-            trace: record.traceparent().and_then(api::trace_header),
-            stream: context.stream().to_owned(),
-            outcome,
-            gone,
-        };
-        // Less than the attempt has: no record is to blame for a process that does not start.
-        let patience = START.min(left / 2);
-        match timeout(patience, self.hand_out(task)).await {
-            Ok(handed_out) => handed_out?,
-            Err(_) => return Err(self.no_process(patience)),
-        }
-        match told.await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(died("it hung up before it got the record")),
-        }
+        self.invoke(self.call(record, context)?).await?.outcome()
     }
+}
+
+/// An invocation that is still to be made.
+#[derive(Debug, Clone)]
+pub(super) struct FunctionCall {
+    pub(super) event: String,
+    /// What a handler over HTTP gets in headers.
+    client_context: String,
+    trace: Option<String>,
+    stream: String,
+    /// When the caller stops waiting.
+    pub(super) ends: Option<Instant>,
 }
 
 impl fmt::Debug for FunctionHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FunctionHandler").finish_non_exhaustive()
     }
-}
-
-/// An attempt that the process did not survive.
-fn died(how: impl Into<String>) -> Failure {
-    Failure::Retry(Crash::Died(how.into()).into())
 }

@@ -46,9 +46,11 @@ use crate::core::group::EffectName;
 use crate::core::millis::since_1970;
 use crate::core::record::Record;
 use crate::engine::handler::{Context, Failure, RecordHandler};
-use crate::handlers::event;
+use crate::handlers::event::{self, KEY_HEADER};
 use crate::handlers::key::Keys;
+use crate::once::Outcome;
 use crate::stores::clock::Clock;
+use crate::stores::ledger::EffectKey;
 
 mod answer;
 mod body;
@@ -106,6 +108,7 @@ impl HttpSettings {
 pub struct HttpHandler {
     settings: Arc<HttpSettings>,
     keys: Keys,
+    connector: Connector,
     client: Client<Connector, Full<Bytes>>,
     quiet: Arc<Quiet>,
     clock: Clock,
@@ -119,13 +122,11 @@ impl HttpHandler {
     /// If the certificates that an `https` URL needs cannot be read.
     pub fn new(settings: HttpSettings) -> Result<Self, NoTrust> {
         let connector = Connector::new(&settings.url, &settings.extra_roots)?;
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(connector);
+        let client = client(connector.clone(), usize::MAX);
         Ok(Self {
             settings: Arc::new(settings),
             keys: Keys::default(),
+            connector,
             client,
             quiet: Arc::default(),
             clock: Clock::system(),
@@ -156,9 +157,34 @@ impl HttpHandler {
         &self.settings.url
     }
 
-    fn request(&self, record: &Record, context: &Context) -> Result<Request<Full<Bytes>>, Failure> {
-        let body = Body::of(record, context, self.settings.format)?;
+    /// The effect key of a change.
+    pub(super) fn effect_key(
+        &self,
+        record: &Record,
+        context: &Context,
+    ) -> Result<EffectKey, Failure> {
+        self.keys.of(record, context)
+    }
+
+    /// The same, with a connection for each call: one that the handler closes while it is idle would
+    /// leave it unknown whether the next call arrived.
+    pub(super) fn connecting_each_time(mut self) -> Self {
+        self.client = client(self.connector.clone(), 0);
+        self
+    }
+
+    /// The call for a change. An error if the handler wants none now.
+    pub(super) fn call(&self, record: &Record, context: &Context) -> Result<HttpCall, Failure> {
+        self.quiet.over()?;
         let key = self.keys.of(record, context)?;
+        Ok(HttpCall {
+            body: Body::of(record, context, self.settings.format)?.0,
+            headers: event::headers(&key, record, context).collect(),
+            ends: context.attempt_ends(),
+        })
+    }
+
+    fn request(&self, call: HttpCall) -> Result<Request<Full<Bytes>>, Failure> {
         let now = self.clock.now();
         let mut headers = Headers::default();
         headers.put(CONTENT_TYPE, "application/json");
@@ -166,10 +192,10 @@ impl HttpHandler {
             USER_AGENT,
             concat!("aftercommit/", env!("CARGO_PKG_VERSION")),
         );
-        for (name, value) in event::headers(&key, record, context) {
-            headers.put(name, value);
+        for (name, value) in &call.headers {
+            headers.put(*name, value);
         }
-        if let Some(ends) = context.attempt_ends() {
+        if let Some(ends) = call.ends {
             let at = now + ends.saturating_duration_since(Instant::now());
             headers.put(
                 "aftercommit-deadline",
@@ -178,52 +204,89 @@ impl HttpHandler {
         }
         if let Some(secret) = &self.settings.secret {
             let seconds = since_1970(now).as_secs();
-            headers.put("webhook-id", &key);
+            let key = call.key();
+            headers.put("webhook-id", key);
             headers.put("webhook-timestamp", seconds.to_string());
-            headers.put("webhook-signature", secret.sign(&key, seconds, &body.0));
+            headers.put("webhook-signature", secret.sign(key, seconds, &call.body));
         }
         let request = Request::builder()
             .method(Method::POST)
             .uri(self.settings.url.uri().clone());
         let mut request = request
-            .body(Full::new(Bytes::from(body.0)))
+            .body(Full::new(Bytes::from(call.body)))
             .map_err(Failure::reject)?;
         *request.headers_mut() = headers.0;
         Ok(request)
     }
 
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<HandlerAnswer, Failure> {
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<HandlerAnswer, Unanswered> {
         let url = &self.settings.url;
         let response = self.client.request(request).await;
         let (head, body) = response
-            .map_err(|error| unanswered(url, &error))?
+            .map_err(|error| Unanswered::of(url, &error))?
             .into_parts();
-        let (body, whole) = read(body).await.map_err(|error| {
-            Failure::unavailable(format!(
-                "{url} broke off in the middle of its answer: {error}"
-            ))
+        let (body, whole) = read(body).await.map_err(|error| Unanswered {
+            connected: true,
+            why: format!("{url} broke off in the middle of its answer: {error}"),
         })?;
-        Ok(HandlerAnswer {
+        let answer = HandlerAnswer {
             status: head.status.as_u16(),
             retry_after: retry_after(&head.headers),
+            receipt: text_of(&head.headers, "aftercommit-receipt"),
             function_failed: head.headers.contains_key("x-amz-function-error"),
             body,
             whole,
-        })
+        };
+        if let (429, Some(wait)) = (answer.status, answer.retry_after) {
+            self.quiet.keep(wait);
+        }
+        Ok(answer)
+    }
+
+    /// How the effect ended that this call is.
+    pub(super) async fn perform(&self, call: HttpCall) -> Outcome {
+        let request = match self.request(call) {
+            Ok(request) => request,
+            Err(failure) => return Outcome::NotBegun(failure.to_string(), failure),
+        };
+        match self.ask(request).await {
+            Ok(answer) => answer.effect(self.settings.url.is_emulator()),
+            Err(no) if no.connected => Outcome::Unknown(no.why),
+            Err(no) => Outcome::NotBegun(no.why.clone(), Failure::unavailable(no.why)),
+        }
     }
 }
 
 impl RecordHandler for HttpHandler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        self.quiet.over()?;
-        let request = self.request(record, context)?;
-        let answer = self.ask(request).await?;
-        let outcome = answer.outcome(self.settings.url.is_emulator());
-        if let (Err(Failure::Overloaded(_)), Some(wait)) = (&outcome, answer.retry_after) {
-            self.quiet.keep(wait);
-        }
-        outcome
+        let request = self.request(self.call(record, context)?)?;
+        let answer = self.ask(request).await;
+        let answer = answer.map_err(|no| Failure::unavailable(no.why))?;
+        answer.outcome(self.settings.url.is_emulator())
     }
+}
+
+/// A call that is still to be made.
+#[derive(Debug, Clone)]
+pub(super) struct HttpCall {
+    pub(super) body: Vec<u8>,
+    headers: Vec<(&'static str, String)>,
+    /// When the caller stops waiting.
+    pub(super) ends: Option<Instant>,
+}
+
+impl HttpCall {
+    fn key(&self) -> &str {
+        let key = self.headers.iter().find(|(name, _)| *name == KEY_HEADER);
+        key.map_or("", |(_, key)| key)
+    }
+}
+
+/// Why there is no answer.
+struct Unanswered {
+    /// Whether the request may have been sent.
+    connected: bool,
+    why: String,
 }
 
 impl fmt::Debug for HttpHandler {
@@ -232,6 +295,15 @@ impl fmt::Debug for HttpHandler {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// A client that keeps so many idle connections at most.
+fn client(connector: Connector, idle: usize) -> Client<Connector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(idle)
+        .build(connector)
 }
 
 /// The time in which no call is made, because the handler asked for it.
@@ -285,20 +357,31 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
-/// Why there is no answer, with all its causes.
-fn unanswered(url: &HandlerUrl, error: &Error) -> Failure {
-    let mut causes = Vec::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(one) = cause {
-        causes.push(one.to_string());
-        cause = one.source();
+fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.as_bytes();
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+impl Unanswered {
+    /// With all causes.
+    fn of(url: &HandlerUrl, error: &Error) -> Self {
+        let mut causes = Vec::new();
+        let mut cause = std::error::Error::source(error);
+        while let Some(one) = cause {
+            causes.push(one.to_string());
+            cause = one.source();
+        }
+        let connected = !error.is_connect();
+        let what = if connected {
+            "no answer from"
+        } else {
+            "cannot connect to"
+        };
+        Self {
+            connected,
+            why: format!("{what} {url}: {}", causes.join(": ")),
+        }
     }
-    let what = if error.is_connect() {
-        "cannot connect to"
-    } else {
-        "no answer from"
-    };
-    Failure::unavailable(format!("{what} {url}: {}", causes.join(": ")))
 }
 
 /// Reads the body. `false` if it is longer than the part that is read.

@@ -23,13 +23,13 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The effect key, as a header may carry it.
-    pub fn of(&self, record: &Record, context: &Context) -> Result<String, Failure> {
+    /// The effect key.
+    pub fn of(&self, record: &Record, context: &Context) -> Result<EffectKey, Failure> {
         let id = match &self.id_of {
             Some(id_of) => id_of(record)?,
             None => id_of_change(record, context),
         };
-        Ok(visible(EffectKey::new(&self.effect, &id).as_str()))
+        Ok(EffectKey::new(&self.effect, &id))
     }
 }
 
@@ -46,7 +46,7 @@ fn id_of_change(record: &Record, context: &Context) -> String {
 }
 
 /// The text as a header may carry it, and still different for different texts.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -225,24 +225,24 @@ pub(super) fn on_orders(needed: &Needed) -> Vec<Finding> {
     };
     let ambiguous = orders(needed.ambiguous).map(|orders| {
         let text = format!(
-            "It is unknown for {orders} whether the email was accepted: list them with `aftercommit \
-             ledger list --state ambiguous`, and look for their Message-IDs in the mail server's log. \
-             Then run `aftercommit ledger resolve ORDER --sent --note TEXT`, or with `--send` in place of \
+            "It is unknown for {orders} whether the email was accepted or the handler acted: list them \
+             with `aftercommit ledger list --state ambiguous`, and look for their Message-IDs in the mail \
+             server's log, or ask the receiver about their keys. Then run `aftercommit ledger resolve ORDER --sent --note TEXT`, or with `--send` in place of \
              `--sent`."
         );
         by_person(FindingKind::Ambiguous, text)
     });
     let released = orders(needed.released).map(|orders| {
         let text = format!(
-            "An operator released {orders}, and no email has been sent yet: list them with `aftercommit ledger \
-             list --state released`, and send each with `aftercommit send ORDER`."
+            "An operator released {orders}, and nothing has happened yet: list them with `aftercommit ledger \
+             list --state released`, and send each email with `aftercommit send ORDER`."
         );
         by_person(FindingKind::Released, text)
     });
     let resending = orders(needed.resending).map(|orders| {
         let text = format!(
-            "The workers send the email of {orders} once more, because it is unknown whether it was \
-             accepted. If that lasts for more than an hour, treat them as the orders of `aftercommit \
+            "The workers perform the effect of {orders} once more, because it is unknown whether it took \
+             place. If that lasts for more than an hour, treat them as the orders of `aftercommit \
              ledger list --state ambiguous`."
         );
         by_workers(FindingKind::Resending, text)

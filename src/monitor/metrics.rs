@@ -11,7 +11,6 @@ use crate::core::group::{EffectName, Group};
 use crate::engine::budget::Budget;
 use crate::engine::progress::{Buckets, Counters, Histogram, ShardNow};
 use crate::monitor::levels::Levels;
-#[cfg(feature = "mail")]
 use crate::once::{Counted, Tally};
 
 #[cfg(feature = "http")]
@@ -20,10 +19,11 @@ mod table;
 
 pub use table::METRICS;
 
-/// The outcomes of the mails of a handler that sends some, since the process started.
+/// The outcomes of the effects of a handler that performs them once, such as mails, since the process
+/// started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Mails {
-    /// The mail server accepted them.
+    /// They took place: the mail server accepted them.
     pub accepted: u64,
     /// Refused for good.
     pub failed: u64,
@@ -31,6 +31,8 @@ pub struct Mails {
     pub ambiguous: u64,
     /// Accepted although another one for the same order was: the second one after a doubt.
     pub second_acceptances: u64,
+    /// No longer in doubt, because the other side recognised a repeat.
+    pub closed: u64,
     /// Finished while their order waits for an operator.
     pub parked: u64,
     /// Deliberately not sent.
@@ -43,13 +45,13 @@ pub struct Mails {
 
 impl Mails {
     /// The present counts of a handler.
-    #[cfg(feature = "mail")]
     pub fn of(tally: &Tally) -> Self {
         Self {
             accepted: tally.of(Counted::Accepted),
             failed: tally.of(Counted::Refused),
             ambiguous: tally.of(Counted::Ambiguous),
             second_acceptances: tally.of(Counted::SecondAcceptances),
+            closed: tally.of(Counted::Closed),
             parked: tally.of(Counted::Parked),
             suppressed: tally.of(Counted::Suppressed),
             deferred: tally.of(Counted::Deferred),
@@ -63,6 +65,7 @@ impl Mails {
             failed: self.failed + other.failed,
             ambiguous: self.ambiguous + other.ambiguous,
             second_acceptances: self.second_acceptances + other.second_acceptances,
+            closed: self.closed + other.closed,
             parked: self.parked + other.parked,
             suppressed: self.suppressed + other.suppressed,
             deferred: self.deferred + other.deferred,

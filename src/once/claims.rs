@@ -13,7 +13,7 @@ use super::payload::Payload;
 use super::rows::LedgerRows;
 use crate::core::claim::{
     Ask, ClaimRule, Claimant, Entry, Happened, ItemRef, Liveness, OnAmbiguous, State, Verdict,
-    claim, other_item, transition,
+    claim, other_item, repeats, transition,
 };
 use crate::core::millis::since_1970;
 use crate::engine::handler::{Context, Failure};
@@ -164,10 +164,15 @@ impl<L: Ledger> Claims<L> {
         Err(Stop::Busy(LOOK_AGAIN))
     }
 
-    /// Records that the claimant died without recording an outcome.
+    /// Records that the claimant died without recording an outcome, or that a person has to decide.
     async fn doubt(&self, job: &mut Job, next: Entry) -> Result<(), Stop> {
+        let died = job
+            .row
+            .as_ref()
+            .is_some_and(|row| row.state == State::Sending);
         let swap = self.rows.swap(&job.key, job.row.as_ref(), &next).await;
         job.row = match swap.map_err(Stop::Unavailable)? {
+            Swap::Written if !died => Some(next),
             Swap::Written => {
                 self.tally.add(Counted::Ambiguous);
                 tracing::warn!(
@@ -181,31 +186,33 @@ impl<L: Ledger> Claims<L> {
         Ok(())
     }
 
+    fn ask(&self, job: &Job, claims: Option<(&Payload, u64)>) -> Ask {
+        let now = self.now();
+        let claimant = Claimant {
+            incarnation: job.context.incarnation().to_owned(),
+            nonce: claims.map_or(0, |(_, nonce)| nonce),
+            deadline: now + self.longest_effect(&job.context) + SLACK,
+        };
+        Ask {
+            digest: claims.and_then(|(payload, _)| payload.digest.clone()),
+            item: Some(job.item.clone()),
+            kept: claims.and_then(|(payload, _)| payload.kept.clone()),
+            abandoned: job.abandoned.clone(),
+            provider_remembers: self.settings.provider_remembers,
+            comes_again: job.context.comes_again(),
+            began: job.began,
+            left_out: self.settings.left_out,
+            ..Ask::new(claimant, self.settings.on_ambiguous, now)
+        }
+    }
+
     /// What to do about the row. Includes a claim if this attempt is to perform the effect.
     pub(super) fn next(
         &self,
         job: &Job,
         claims: Option<(&Payload, u64)>,
     ) -> Result<NextStep, Stop> {
-        let now = self.now();
-        let ask = Ask {
-            digest: claims.and_then(|(payload, _)| payload.digest.clone()),
-            item: Some(job.item.clone()),
-            kept: claims.and_then(|(payload, _)| payload.kept.clone()),
-            abandoned: job.abandoned.clone(),
-            comes_again: job.context.comes_again(),
-            began: job.began,
-            left_out: self.settings.left_out,
-            ..Ask::new(
-                Claimant {
-                    incarnation: job.context.incarnation().to_owned(),
-                    nonce: claims.map_or(0, |(_, nonce)| nonce),
-                    deadline: now + self.longest_effect(&job.context) + SLACK,
-                },
-                self.settings.on_ambiguous,
-                now,
-            )
-        };
+        let ask = self.ask(job, claims);
         let claimant = job.row.as_ref().and_then(|entry| entry.claimant.as_ref());
         let liveness = claimant.map_or(Liveness::Unknown, |claimant| {
             job.context.liveness(&claimant.incarnation)
@@ -223,7 +230,7 @@ impl<L: Ledger> Claims<L> {
     }
 
     /// How long an answer can be awaited from now on.
-    fn longest_effect(&self, context: &Context) -> Duration {
+    pub(super) fn longest_effect(&self, context: &Context) -> Duration {
         let longest = self.settings.longest_effect;
         let left = |end: Instant| end.saturating_duration_since(Instant::now());
         context.ends().map_or(longest, |end| longest.min(left(end)))
@@ -284,7 +291,7 @@ impl<L: Ledger> Claims<L> {
             // Another worker has claimed it meanwhile.
             (Some(State::Sending), Counted::Accepted) => Err(Failure::Busy(LOOK_AGAIN)),
             (Some(State::Sent), _) => Ok(()),
-            (_, Counted::Ambiguous) if !self.resends(row) => self.stopped(job, Stop::Parked),
+            (_, Counted::Ambiguous) if !self.repeats(job, row) => self.stopped(job, Stop::Parked),
             (_, Counted::Ambiguous) => {
                 result.map_err(|why| Failure::Retry(anyhow!("{key}: {why}")))
             }
@@ -293,9 +300,9 @@ impl<L: Ledger> Claims<L> {
     }
 
     /// Whether an effect in doubt is performed once more.
-    fn resends(&self, row: Option<&Entry>) -> bool {
-        let once = row.is_none_or(|row| row.doubtful.len() < 2);
-        once && self.settings.on_ambiguous == OnAmbiguous::Resend
+    fn repeats(&self, job: &Job, row: Option<&Entry>) -> bool {
+        let allowed = self.settings.on_ambiguous == OnAmbiguous::Resend;
+        row.map_or(allowed, |row| repeats(row, &self.ask(job, None)))
     }
 
     /// The effect ended before its claim.

@@ -88,11 +88,13 @@ pub enum Counted {
     Collisions,
     /// Effects that took place more than once.
     SecondAcceptances,
+    /// Doubts that ended because the provider recognised a repeat.
+    Closed,
 }
 
 /// How many effects had which outcome, in this process.
 #[derive(Debug, Default)]
-pub struct Tally([AtomicU64; 8]);
+pub struct Tally([AtomicU64; 9]);
 
 impl Tally {
     /// The number of this kind.

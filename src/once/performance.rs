@@ -7,16 +7,18 @@ use std::any::Any;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use super::OnceSettings;
 use super::attempt::{Claimed, EffectBegun, Request};
 use super::claims::{Claims, LOOK_AGAIN, SLACK};
 use super::job::{Job, Stop};
-use super::outcome::Outcome;
+use super::outcome::{Counted, Outcome};
 use super::payload::Payload;
 use super::window::Passage;
 use crate::core::claim::{ClaimRule, Entry, Happened, OnAmbiguous};
@@ -53,6 +55,8 @@ enum End {
     Panicked(Box<dyn Any + Send>),
     /// The caller stopped waiting, and the effect has not begun.
     GivenUp,
+    /// It took longer than this.
+    Late(Duration),
 }
 
 impl<L: Ledger> Performance<L> {
@@ -67,8 +71,13 @@ impl<L: Ledger> Performance<L> {
             mut report,
         } = self;
         let start_by = Instant::now() + claims.settings.longest_start + SLACK / 2;
-        // Under `park` no effect is ever repeated.
-        let repeats = claims.settings.on_ambiguous == OnAmbiguous::Resend;
+        let OnceSettings {
+            on_ambiguous,
+            provider_remembers,
+            ..
+        } = &claims.settings;
+        // Else no effect is ever repeated.
+        let repeats = *on_ambiguous == OnAmbiguous::Resend || provider_remembers.is_some();
         let payload = request.payload.map(|bytes| Payload::of(&bytes, repeats));
         let payload = payload.unwrap_or_default();
         let entry = match claims.claim(&mut job, &payload, nonce).await {
@@ -82,6 +91,7 @@ impl<L: Ledger> Performance<L> {
         let (claimed, begun) = Claimed::new(&job.context, start_by);
         // The effect waits for this.
         let _ = request.answer.send(claimed);
+        let longest = claims.longest_effect(&job.context);
         let forgets = !claims.keeps(ClaimRule::SeenThrough);
         let end = tokio::select! {
             biased;
@@ -90,6 +100,7 @@ impl<L: Ledger> Performance<L> {
                 Err(panic) => End::Panicked(panic),
             },
             () = given_up(&mut report, &begun, forgets) => End::GivenUp,
+            () = sleep(longest) => End::Late(longest),
         };
         drop(effect);
         let (outcome, panic) = end.outcome(&begun);
@@ -98,6 +109,12 @@ impl<L: Ledger> Performance<L> {
         let mut report = Some(report);
         let happened = &meaning.happened;
         let row = recorded(&claims, &job.key, &entry, happened, &mut report).await;
+        if row
+            .as_ref()
+            .is_some_and(|row| row.closed_doubts(entry.fence))
+        {
+            claims.tally.add(Counted::Closed);
+        }
         let result = claims.concluded(&job, row.as_ref(), (meaning.counted, meaning.result));
         tell(
             report,
@@ -165,6 +182,10 @@ impl End {
                 let why = "given up before it began: its worker stopped waiting";
                 let busy = Failure::Busy(LOOK_AGAIN);
                 return (Outcome::NotBegun(why.to_owned(), busy), None);
+            }
+            Self::Late(longest) => {
+                let why = format!("no answer within {longest:?}");
+                (why.clone(), Failure::retry(why), None)
             }
         };
         let outcome = if begun.give_up() {

@@ -29,11 +29,8 @@ impl Cashier {
     fn new(ledger: &MemoryLedger, on_ambiguous: OnAmbiguous) -> Self {
         let settings = OnceSettings {
             on_ambiguous,
-            clock: Clock::system(),
-            longest_start: Duration::from_secs(1),
             longest_effect: Duration::from_secs(1),
-            at_a_time: 8,
-            left_out: None,
+            ..OnceSettings::default()
         };
         Self {
             once: Once::new(ledger.clone(), settings, fastrand::Rng::new()),
@@ -219,4 +216,20 @@ async fn an_effect_that_never_claims_is_rejected() {
     let result = cashier.perform(1, unclaimed).await;
     assert!(matches!(result, Err(Failure::Reject(_))), "{result:?}");
     assert_eq!(row(&ledger).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_that_gets_no_answer_in_time_is_in_doubt() {
+    let ledger = MemoryLedger::new();
+    let cashier = Cashier::new(&ledger, OnAmbiguous::Park);
+    let silent = |attempt: EffectAttempt| async move {
+        attempt.point_of_no_return().await?;
+        pending().await
+    };
+    cashier.perform(1, silent).await.unwrap();
+    let row = row(&ledger).await.unwrap();
+    assert_eq!(
+        (row.state, row.reply.as_deref()),
+        (State::Ambiguous, Some("no answer within 1s"))
+    );
 }

@@ -31,13 +31,11 @@ pub(crate) const UNTIL_ANSWERED: Policy = Policy::new((100, 5_000), None);
 pub(crate) const CONFLICT: Policy = Policy::new((20, 200), Some(10));
 
 /// The ledger, before an email is sent: the record waits meanwhile and can be retried as a whole.
-#[cfg(feature = "mail")]
 pub(crate) const LEDGER: Policy =
     Policy::new((100, 10_000), Some(3)).within(Duration::from_secs(10));
 
 /// The ledger, after an email was sent: an unrecorded outcome becomes a doubt. A few minutes, with the
 /// pauses.
-#[cfg(feature = "mail")]
 pub(crate) const OUTCOME: Policy =
     Policy::new((100, 20_000), Some(20)).within(Duration::from_secs(10));
 

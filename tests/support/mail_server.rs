@@ -12,7 +12,7 @@ mod session;
 #[path = "mail_server/wire.rs"]
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -74,6 +74,9 @@ impl Mail {
 struct State {
     faults: Vec<Fault>,
     mails: Vec<Mail>,
+    /// The keys of the mails, if the server recognises them.
+    known: BTreeSet<String>,
+    recognised: usize,
     heard: Vec<(usize, String)>,
     connections: usize,
     open: usize,
@@ -212,6 +215,11 @@ impl MailServer {
     /// How often a fault of the script struck, or a connection was refused.
     pub fn struck(&self) -> usize {
         lock(&self.state).struck
+    }
+
+    /// How many mails it recognised, and did not keep again.
+    pub fn recognised(&self) -> usize {
+        lock(&self.state).recognised
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -7,7 +7,7 @@ locals {
       ["Behind (s)", "Maximum", ["aftercommit_lag_seconds"]],
       ["Until a record leaves the stream unread (s)", "Minimum", ["aftercommit_until_trim_seconds"]],
       ["Records", "Sum", ["aftercommit_records_handled_total", "aftercommit_records_filtered_total", "aftercommit_attempts_failed_total"]],
-      ["Mails", "Sum", ["aftercommit_mails_accepted_total", "aftercommit_mails_deferred_total", "aftercommit_mails_failed_total", "aftercommit_mails_suppressed_total"]],
+      ["Mails", "Sum", ["aftercommit_effects_accepted_total", "aftercommit_effects_deferred_total", "aftercommit_effects_failed_total", "aftercommit_effects_suppressed_total"]],
       ["Waits for somebody", "Maximum", ["aftercommit_parked_keys_failed", "aftercommit_parked_keys_rescued", "aftercommit_orders_ambiguous", "aftercommit_orders_resending", "aftercommit_orders_released"]],
       ["Mail server down (s)", "Maximum", ["aftercommit_dependency_down_seconds"]],
       ["One attempt (s, 99 of 100)", "p99", ["aftercommit_handle_seconds"]],

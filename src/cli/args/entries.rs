@@ -126,8 +126,8 @@ async fn indexed(
 /// The error for an order without a row.
 pub fn unknown(order: &str, table: &str) -> Fault {
     Fault::Work(anyhow!(
-        "order {order} is not in the ledger {table}: no email was ever started for it, or its row has \
-         expired. Send it with `aftercommit send {order}`"
+        "order {order} is not in the ledger {table}: nothing was ever started for it, or its row has \
+         expired. An email is sent with `aftercommit send {order}`"
     ))
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use crate::confirmation::smtp::Secret;
 use crate::engine::dependency::{Dependency, Limits};
+use crate::handlers::Program;
 use crate::handlers::function::{FunctionHandler, FunctionSettings};
 use crate::handlers::http::{BodyFormat, HandlerUrl, HttpHandler, HttpSettings, WebhookSecret};
-use crate::{Context, EffectName, Failure, Record, RecordHandler};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
@@ -79,6 +79,11 @@ pub struct HandlerArgs {
     /// which serves one]
     #[arg(long, value_name = "NUMBER", env = "AFTERCOMMIT_HANDLER_CALLS")]
     handler_calls: Option<NonZeroUsize>,
+    /// Call the handler once for each effect key (that of the change, or with --id that of the id): the key
+    /// is claimed in the ledger before the call, and the answer is recorded after it. If no definite
+    /// answer comes, --on-ambiguous decides
+    #[arg(long, env = "AFTERCOMMIT_ONCE")]
+    pub once: bool,
 }
 
 /// What the body of a request is.
@@ -98,6 +103,12 @@ impl HandlerArgs {
 
     /// The handler, if there is one. Processes of a command are started.
     pub async fn program(&self) -> Result<Option<Program>, Fault> {
+        if self.once && !self.is_set() {
+            return Err(Fault::wrong(
+                "--once is for a handler: name it with --handler or --handler-command, or remove the \
+                 flag. Emails are sent once in any case",
+            ));
+        }
         if let Some(command) = &self.handler_command {
             let mut settings = FunctionSettings::new(command);
             settings.processes = self.processes;
@@ -173,71 +184,28 @@ impl HandlerArgs {
         }
     }
 
-    /// The handler as a dependency with its limits.
-    pub fn dependency(&self, program: &Program) -> Dependency {
-        let (name, most) = match program {
-            Program::Function(function) => {
-                let processes = function.processes().get();
-                ("the processes of the handler".to_owned(), processes)
-            }
+    /// How many calls the handler bears at a time.
+    pub fn calls(&self, program: &Program) -> usize {
+        match program {
+            Program::Function(function) => function.processes().get(),
             Program::Http(http) => {
                 let most = if http.url().is_emulator() { 1 } else { AT_ONCE };
-                let most = self.handler_calls.map_or(most, NonZeroUsize::get);
-                (format!("the handler {}", http.url()), most)
+                self.handler_calls.map_or(most, NonZeroUsize::get)
             }
+        }
+    }
+
+    /// The handler as a dependency with its limits.
+    pub fn dependency(&self, program: &Program) -> Dependency {
+        let name = match program {
+            Program::Http(http) => format!("the handler {}", http.url()),
+            _ => "the processes of the handler".to_owned(),
         };
         let limits = Limits {
             name: Some(name),
-            at_once: most,
+            at_once: self.calls(program),
             ..Limits::default()
         };
         Dependency::new(&limits, fastrand::Rng::new())
-    }
-}
-
-/// A program in another language. Clones share its connections and processes.
-#[derive(Clone)]
-pub enum Program {
-    /// It is called over HTTP.
-    Http(Box<HttpHandler>),
-    /// It is a Lambda function, whose processes were started here.
-    Function(FunctionHandler),
-}
-
-impl Program {
-    /// The same, for an effect of this name.
-    pub fn effect(self, effect: EffectName) -> Self {
-        match self {
-            Self::Http(http) => Self::Http(Box::new(http.effect(effect))),
-            Self::Function(function) => Self::Function(function.effect(effect)),
-        }
-    }
-
-    /// The same, with an effect key for each id.
-    pub fn keyed_by(
-        self,
-        id: impl Fn(&Record) -> Result<String, Failure> + Send + Sync + 'static,
-    ) -> Self {
-        match self {
-            Self::Http(http) => Self::Http(Box::new(http.keyed_by(id))),
-            Self::Function(function) => Self::Function(function.keyed_by(id)),
-        }
-    }
-
-    /// Ends what was started here.
-    pub async fn close(&self) {
-        match self {
-            Self::Http(_) => {}
-            Self::Function(function) => function.stop().await,
-        }
-    }
-}
-
-impl RecordHandler for Program {
-    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        match self {
-            Self::Http(http) => http.handle(record, context).await,
-            Self::Function(function) => function.handle(record, context).await,
-        }
     }
 }

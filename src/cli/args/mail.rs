@@ -36,6 +36,23 @@ impl MailArgs {
         self.letter.has_sender() && self.smtp.is_set()
     }
 
+    /// Refused where no mail server can recognise a repeat.
+    pub fn must_be_recognisable(&self) -> Result<(), Fault> {
+        if self.smtp.mail == Way::Ses {
+            return Err(Fault::wrong(
+                "--provider-remembers cannot be used with --mail ses: Amazon SES does not recognise a \
+                 repeated email",
+            ));
+        }
+        if self.letter.idempotency_header.is_some() {
+            return Ok(());
+        }
+        Err(Fault::wrong(
+            "--provider-remembers needs --idempotency-header: name the header by which the mail server \
+             recognises a repeated email",
+        ))
+    }
+
     /// The sender of these emails. It does not connect to a mail server yet.
     pub async fn transport(&self) -> Result<Transport, Fault> {
         if self.smtp.mail == Way::Ses

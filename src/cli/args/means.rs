@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-#[cfg(feature = "lambda")]
-use crate::confirmation::Counted;
 use crate::confirmation::dynamodb::DynamoDbLookup;
 use crate::confirmation::mapping::Mapping;
 use crate::confirmation::wanted::Wanted;
 use crate::confirmation::{Confirmation, Transport};
 use crate::engine::Identity;
 use crate::engine::dependency::Dependency;
+use crate::handlers::{OnceProgram, Program};
 use crate::monitor::metrics::Mails;
+#[cfg(feature = "lambda")]
+use crate::once::Counted;
+use crate::once::Tally;
 use crate::stores::ledger::dynamodb::DynamoDbLedger;
 use crate::{Context, EffectName, Failure, Record, RecordHandler};
 use clap::Args;
 
-use crate::cli::args::handler::{HandlerArgs, Program};
+use crate::cli::args::handler::HandlerArgs;
 use crate::cli::args::mail::MailArgs;
 use crate::cli::args::records::RecordArgs;
 use crate::cli::args::sending::{MailServerArgs, SendingArgs};
@@ -73,8 +75,19 @@ impl MeansArgs {
     /// Checks what can be checked without a network, and connects to nothing yet. A handler's host must
     /// have an address, and a handler's processes are started.
     pub async fn open(&self) -> Result<Means, Fault> {
+        if self.handler.is_set()
+            && !self.handler.once
+            && self.sending.provider_remembers()?.is_some()
+        {
+            return Err(Fault::wrong(
+                "--provider-remembers needs --once where a handler is named: without it nothing is in doubt",
+            ));
+        }
         if let Some(program) = self.handler.program().await? {
             return Ok(Means::Program(program));
+        }
+        if self.sending.provider_remembers()?.is_some() {
+            self.mail.must_be_recognisable()?;
         }
         let transport = self.mail.transport().await?;
         self.mail.letter.letterhead()?;
@@ -147,7 +160,15 @@ impl MeansArgs {
         } else {
             program
         };
-        Ok(Handler::Program(program, wanted))
+        if !self.handler.once {
+            return Ok(Handler::Program(program, wanted));
+        }
+        let (clients, ledger) = tables;
+        let at_a_time = self.handler.calls(&program);
+        let settings = self.sending.once(clients.clock(), at_a_time)?;
+        let ledger = self.sending.ledger(clients, ledger);
+        let once = program.once(ledger, settings, fastrand::Rng::new());
+        Ok(Handler::Once(Box::new(once), wanted))
     }
 }
 
@@ -157,57 +178,73 @@ pub enum Handler {
     Confirmation(Box<Confirmation<DynamoDbLedger, DynamoDbLookup>>),
     /// Hands each change that is wanted to a program.
     Program(Program, Wanted),
+    /// The same, once for each effect key.
+    Once(Box<OnceProgram<DynamoDbLedger>>, Wanted),
 }
 
 impl RecordHandler for Handler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        let (program, wanted) = match self {
-            Self::Confirmation(confirmation) => return confirmation.handle(record, context).await,
-            Self::Program(program, wanted) => (program, wanted),
-        };
-        let is_wanted = record.new_image.as_ref().map(|item| wanted.wants(item));
-        match is_wanted.transpose() {
-            Ok(Some(false)) => {
-                context.did_not_ask();
-                Ok(())
-            }
-            Ok(_) => program.handle(record, context).await,
-            Err(error) => Err(Failure::Reject(error.into())),
+        match self {
+            Self::Confirmation(confirmation) => confirmation.handle(record, context).await,
+            Self::Program(program, wanted) => handled(wanted, program, (record, context)).await,
+            Self::Once(program, wanted) => handled(wanted, &**program, (record, context)).await,
         }
     }
 }
 
+/// Hands a change to the program if it is wanted.
+async fn handled(
+    wanted: &Wanted,
+    program: &impl RecordHandler,
+    (record, context): (&Record, &Context),
+) -> Result<(), Failure> {
+    let is_wanted = record.new_image.as_ref().map(|item| wanted.wants(item));
+    match is_wanted.transpose() {
+        Ok(Some(false)) => {
+            context.did_not_ask();
+            Ok(())
+        }
+        Ok(_) => program.handle(record, context).await,
+        Err(error) => Err(Failure::Reject(error.into())),
+    }
+}
+
 impl Handler {
-    fn confirmation(&self) -> Option<&Confirmation<DynamoDbLedger, DynamoDbLookup>> {
+    fn tally(&self) -> Option<&Tally> {
         match self {
-            Self::Confirmation(confirmation) => Some(confirmation),
+            Self::Confirmation(confirmation) => Some(confirmation.tally()),
             Self::Program(..) => None,
+            Self::Once(program, _) => Some(program.tally()),
         }
     }
 
-    /// What became of the emails, if it sends some.
+    /// What became of the effects, if they take place once.
     pub fn mails(&self) -> Option<Mails> {
-        let tally = self.confirmation()?.tally();
-        Some(Mails::of(tally))
+        self.tally().map(Mails::of)
     }
 
-    /// How many orders' outcomes became unknown in this process.
+    /// How many effects came into doubt in this process.
     #[cfg(feature = "lambda")]
     pub fn ambiguous(&self) -> u64 {
-        let tally = self.confirmation().map(Confirmation::tally);
+        let tally = self.tally();
         tally.map_or(0, |tally| tally.of(Counted::Ambiguous))
     }
 
-    /// Where it records what was sent, if it does.
+    /// Where it records what took place, if it does.
     pub fn ledger(&self) -> Option<&DynamoDbLedger> {
-        self.confirmation().map(Confirmation::ledger)
+        match self {
+            Self::Confirmation(confirmation) => Some(confirmation.ledger()),
+            Self::Program(..) => None,
+            Self::Once(program, _) => Some(program.ledger()),
+        }
     }
 
     /// Waits, at most this long, for outcomes that are not recorded yet; how many are left.
     pub async fn finish(&self, limit: Duration) -> usize {
-        match self.confirmation() {
-            Some(confirmation) => confirmation.finish(limit).await,
-            None => 0,
+        match self {
+            Self::Confirmation(confirmation) => confirmation.finish(limit).await,
+            Self::Program(..) => 0,
+            Self::Once(program, _) => program.finish(limit).await,
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use crate::Clock;
 use crate::confirmation::dynamodb::{DynamoDbLookup, SuppressionList};
 use crate::confirmation::expression::Expression;
 use crate::confirmation::mapping::Mapping;
 use crate::confirmation::{Confirmation, ConfirmationSettings, Transport};
-use crate::core::claim::OnAmbiguous as Policy;
 use crate::engine::dependency::{Dependency, Limits};
+use crate::once::{OnAmbiguous as Policy, OnceSettings};
 use crate::stores::ledger::dynamodb::DynamoDbLedger;
 use aws_sdk_dynamodb::Client;
 use clap::{Args, ValueEnum};
@@ -17,12 +18,15 @@ use crate::cli::args::tables::LedgerName;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::Clients;
 
-/// What to do when it is unknown whether an email was accepted.
+/// The shortest memory of a provider that is of use.
+const LEAST_MEMORY: Duration = Duration::from_hours(1);
+
+/// What to do when it is unknown whether an effect took place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnAmbiguous {
     /// Send the same bytes once more
     Resend,
-    /// Never send twice: leave it to an operator
+    /// Never send them twice: leave it to an operator
     Park,
 }
 
@@ -30,7 +34,8 @@ enum OnAmbiguous {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub struct SendingArgs {
-    /// What to do when it is unknown whether an email was accepted
+    /// What to do when it is unknown whether an effect took place: whether an email was accepted, or a
+    /// handler called with --once acted
     #[arg(
         long,
         value_enum,
@@ -38,6 +43,16 @@ pub struct SendingArgs {
         default_value = "resend"
     )]
     on_ambiguous: OnAmbiguous,
+    /// How long the other side recognises a repeat by the effect key, such as 24h: a mail server by
+    /// --idempotency-header, a handler by the header Idempotency-Key. What is in doubt for a shorter time is
+    /// repeated until an answer comes, whatever --on-ambiguous says [default: it does not]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_PROVIDER_REMEMBERS",
+        value_parser = humantime::parse_duration
+    )]
+    provider_remembers: Option<Duration>,
     /// Read each order from its table before sending; an order that is gone is not confirmed
     #[arg(long, env = "AFTERCOMMIT_REFETCH")]
     refetch: bool,
@@ -50,11 +65,47 @@ pub struct SendingArgs {
 impl SendingArgs {
     /// How orders are confirmed. Fails if the ledger would forget an order too soon.
     pub fn settings(&self, mapping: Mapping) -> Result<ConfirmationSettings, Fault> {
-        let policy = match self.on_ambiguous {
+        let mut settings = self.retention.settings(mapping, self.policy())?;
+        settings.provider_remembers = self.provider_remembers()?;
+        Ok(settings)
+    }
+
+    /// How long the other side recognises a repeat, if it does. Less than the time that an effect may
+    /// take would mean nothing.
+    pub fn provider_remembers(&self) -> Result<Option<Duration>, Fault> {
+        match self.provider_remembers {
+            Some(time) if time < LEAST_MEMORY => Err(Fault::wrong(
+                "--provider-remembers is shorter than 1h, the least that helps: a repeat may take half an \
+                 hour to arrive. Remove the flag",
+            )),
+            remembers => Ok(remembers),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        match self.on_ambiguous {
             OnAmbiguous::Resend => Policy::Resend,
             OnAmbiguous::Park => Policy::Park,
-        };
-        self.retention.settings(mapping, policy)
+        }
+    }
+
+    /// How a handler is called once, that bears so many calls at a time. Fails if the ledger would forget
+    /// an effect too soon.
+    pub fn once(&self, clock: Clock, at_a_time: usize) -> Result<OnceSettings, Fault> {
+        self.retention.checked()?;
+        Ok(OnceSettings {
+            on_ambiguous: self.policy(),
+            provider_remembers: self.provider_remembers()?,
+            clock,
+            at_a_time,
+            ..OnceSettings::default()
+        })
+    }
+
+    /// The ledger of the effects.
+    pub fn ledger(&self, clients: &Clients, name: &LedgerName) -> DynamoDbLedger {
+        let retention = self.retention.ledger_retention;
+        DynamoDbLedger::new(clients.dynamodb.clone(), &name.ledger_table, retention)
     }
 
     /// How long the ledger keeps a row.
@@ -80,11 +131,11 @@ impl SendingArgs {
         letter: &LetterArgs,
         transport: &Transport,
     ) -> Result<Confirmation<DynamoDbLedger, DynamoDbLookup>, Fault> {
-        let (client, retention) = (&clients.dynamodb, self.retention.ledger_retention);
+        let client = &clients.dynamodb;
         let mut settings = self.settings(mapping)?;
         settings.clock = clients.clock();
         let handler = Confirmation::new(
-            DynamoDbLedger::new(client.clone(), &ledger.ledger_table, retention),
+            self.ledger(clients, ledger),
             transport.clone(),
             letter.letterhead()?,
             settings,

@@ -26,7 +26,7 @@ use crate::cli::args::sending::{RetentionArgs, SparingArgs};
 use crate::cli::args::tables::LedgerName;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{self, Clients, must_exist};
-use crate::cli::render::ledger::{Row, advice};
+use crate::cli::render::ledger::{Row, mail_advice};
 use crate::cli::render::out::print_all;
 
 pub const EXAMPLES: &str = "\
@@ -305,7 +305,7 @@ fn may_be_sent(order: &str, entry: &Entry) -> Result<(), Fault> {
         State::Sent | State::Ambiguous => Err(Fault::Work(anyhow!(
             "order {order} is {}: nothing was sent. {}",
             entry.state,
-            advice(entry)
+            mail_advice(entry)
         ))),
         State::Sending | State::Failed | State::Retry | State::Suppressed => Ok(()),
     }
@@ -316,6 +316,6 @@ fn not_sent(order: &str, entry: &Entry) -> Fault {
     Fault::Work(anyhow!(
         "order {order} was not sent, it is {}: {reply}. {}",
         entry.state,
-        advice(entry)
+        mail_advice(entry)
     ))
 }

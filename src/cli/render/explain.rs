@@ -110,7 +110,7 @@ impl Explanation {
         if let Some(row) = &self.ledger {
             let _ = writeln!(text, "\nThe ledger says {}. {}", row.state, row.advice);
         } else {
-            text += "\nThe ledger does not know it: no email was ever started, or its row has expired.\n";
+            text += "\nThe ledger does not know it: nothing was ever started for it, or its row has expired.\n";
         }
         text += &self.waiting();
         match (&self.place, &self.item) {

@@ -10,22 +10,26 @@ use serde::Serialize;
 
 use crate::cli::render::out::{moment, plain};
 
-/// What the ledger knows about an order. JSON shows the fields as they are.
+/// What the ledger knows about an effect: an order's email, or what a handler does for an id. JSON shows the fields as they are.
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub order: String,
     effect: String,
     effect_key: String,
     pub state: &'static str,
+    attempts: u64,
     fence: u64,
     revision: u64,
     claimant: Option<String>,
     claim_ends: Option<String>,
     first_claimed: Option<String>,
     changed: String,
+    /// The reply with which it was accepted.
+    receipt: Option<String>,
     reply: Option<String>,
     digest: Option<String>,
-    message_id_local: String,
+    /// `None`: it is not an email.
+    message_id_local: Option<String>,
     ambiguities: u64,
     doubtful: Vec<u64>,
     accepted: Vec<u64>,
@@ -67,15 +71,17 @@ impl Row {
             effect: key.effect().to_owned(),
             effect_key: key.as_str().to_owned(),
             state: entry.state.word(),
+            attempts: entry.fence,
             fence: entry.fence,
             revision: entry.revision,
             claimant: claimant.map(|by| by.incarnation.clone()),
             claim_ends: claimant.map(|by| moment(by.deadline)),
             first_claimed: entry.first_claimed.map(moment),
             changed: moment(entry.changed),
+            receipt: entry.reply.clone().filter(|_| entry.state == State::Sent),
             reply: entry.reply.clone(),
             digest: entry.digest.clone(),
-            message_id_local: message_id_local(key),
+            message_id_local: is_mail(entry).then(|| message_id_local(key)),
             ambiguities: entry.ambiguities.into(),
             doubtful: entry.doubtful.clone(),
             accepted: entry.accepted.clone(),
@@ -88,15 +94,25 @@ impl Row {
             }),
             history: entry.history.steps().iter().map(HistoryStep::new).collect(),
             history_left_out: entry.history.left_out(),
-            advice: advice(entry),
+            advice: advice(key, entry),
             events: events(&entry.history),
         }
     }
 
-    /// One line: order, state, effect, last change, last reply.
+    /// One line: order or id, state, effect, attempts, last change, receipt or last reply.
     pub fn line(&self) -> String {
-        let reply = self.reply.as_deref().unwrap_or("-");
-        let parts = [&self.order, self.state, &self.effect, &self.changed, reply];
+        let (reply, attempts) = (
+            self.reply.as_deref().unwrap_or("-"),
+            self.attempts.to_string(),
+        );
+        let parts = [
+            &self.order,
+            self.state,
+            &self.effect,
+            &attempts,
+            &self.changed,
+            reply,
+        ];
         parts.map(plain).join("\t") + "\n"
     }
 
@@ -108,6 +124,7 @@ impl Row {
             let _ = writeln!(text, "{name:<20}{}", plain(value));
         };
         row("effect", &self.effect);
+        row("effect key", &self.effect_key);
         if let Some(item) = &self.item {
             row("item", &item.words);
         }
@@ -116,17 +133,22 @@ impl Row {
             "first claim",
             self.first_claimed.as_deref().unwrap_or("never"),
         );
-        row("claims so far", &self.fence.to_string());
+        row("attempts", &self.attempts.to_string());
         if let (Some(by), Some(ends)) = (&self.claimant, &self.claim_ends) {
             row("last claimant", by);
             row("its claim ends", ends);
         }
-        row("last reply", self.reply.as_deref().unwrap_or("none"));
+        match &self.receipt {
+            Some(receipt) => row("receipt", receipt),
+            None => row("last reply", self.reply.as_deref().unwrap_or("none")),
+        }
         row("ambiguities", &self.ambiguities.to_string());
         row("claims in doubt", &numbers(&self.doubtful));
         row("claims accepted", &numbers(&self.accepted));
         row("second acceptances", &self.second_acceptances.to_string());
-        row("Message-ID", &format!("<{}@...>", self.message_id_local));
+        if let Some(local) = &self.message_id_local {
+            row("Message-ID", &format!("<{local}@...>"));
+        }
         text.push('\n');
         for (at, what) in &self.events {
             let _ = writeln!(text, "{}  {}", moment(*at), plain(what));
@@ -168,16 +190,16 @@ fn in_words(step: &Step) -> String {
         .map_or_else(String::new, |fence| format!("claim {fence}: "));
     match step.kind {
         StepKind::Claimed => format!("claim {} by {by}", step.fence.unwrap_or_default()),
-        StepKind::Accepted => format!("{claim}the mail server accepted it: {text}"),
-        StepKind::Refused => format!("{claim}the mail server refused it: {text}"),
+        StepKind::Accepted => format!("{claim}accepted: {text}"),
+        StepKind::Refused => format!("{claim}refused: {text}"),
         StepKind::Deferred => format!("{claim}certainly not accepted: {text}"),
         StepKind::Doubted => {
             format!("{claim}AMBIGUOUS, unknown whether it was accepted: {text}")
         }
         StepKind::TurnedAway => format!("refused before any claim: {text}"),
-        StepKind::Suppressed => format!("SUPPRESSED, deliberately not sent: {text}"),
+        StepKind::Suppressed => format!("SUPPRESSED, deliberately not performed: {text}"),
         StepKind::Resolved => format!("resolved by {by} as {text}"),
-        StepKind::Rewritten => format!("{claim}{text}"),
+        StepKind::Rewritten | StepKind::Closed => format!("{claim}{text}"),
         StepKind::Moved => format!("the row now belongs to another item: {text}"),
     }
 }
@@ -193,14 +215,72 @@ fn numbers(claims: &[u64]) -> String {
     claims.join(", ")
 }
 
+/// Only an email has a recipient. A row without an item is that of an order which an operator released.
+fn is_mail(entry: &Entry) -> bool {
+    let item = entry.item.as_ref();
+    item.is_none_or(|item| item.recipient.is_some())
+}
+
 /// What a state means, and what to do next.
-pub fn advice(entry: &Entry) -> String {
+pub fn advice(key: &EffectKey, entry: &Entry) -> String {
+    if is_mail(entry) {
+        mail_advice(entry)
+    } else {
+        handler_advice(key, entry)
+    }
+}
+
+/// The advice for an effect of a handler.
+fn handler_advice(key: &EffectKey, entry: &Entry) -> String {
+    let (id, times) = (key.id(), entry.accepted.len());
+    match entry.state {
+        State::Sending => mail_advice(entry),
+        State::Sent if entry.second_acceptances() > 0 => {
+            format!("The handler performed it {times} times. It is not performed again.")
+        }
+        State::Sent => "The handler performed it. It is not performed again.".to_owned(),
+        State::Failed => {
+            "The handler refused it for good, so it did not take place. Fix the cause, then \
+             run `aftercommit dead-letters redrive`."
+                .to_owned()
+        }
+        State::Retry if entry.released => format!(
+            "An operator released it, and it has not taken place yet. The next change of its item \
+             performs it, or a redrive if it has a dead letter. If you perform it yourself, record that \
+             with `aftercommit ledger resolve {id} --sent --note TEXT`."
+        ),
+        State::Retry => {
+            "It certainly did not take place. The worker that has its record tries again by \
+             itself. If the record is a dead letter, run `aftercommit dead-letters redrive`."
+                .to_owned()
+        }
+        State::Ambiguous if entry.doubtful.is_empty() => format!(
+            "It certainly did not take place, but that came to light after its record may have been \
+             handled. A worker that still has the record performs it by itself. If no worker has it, \
+             perform it yourself and run `aftercommit ledger resolve {id} --sent --note TEXT`."
+        ),
+        State::Ambiguous => format!(
+            "It is unknown whether it took place. With `--on-ambiguous resend` a worker that has the \
+             record performs it a second time, never a third; with `park` no worker does. Ask the \
+             receiver whether it knows the idempotency key {key}, then run `aftercommit ledger resolve \
+             {id} --sent --note TEXT`, or with `--send` in place of `--sent` to allow it again."
+        ),
+        State::Suppressed => {
+            "It was deliberately not performed; the last reply says why. A later change \
+             of the item decides again."
+                .to_owned()
+        }
+    }
+}
+
+/// The advice for an email.
+pub fn mail_advice(entry: &Entry) -> String {
     match entry.state {
         State::Sending => {
             let until = entry.claimant.as_ref().map(|by| moment(by.deadline));
             format!(
-                "A worker claimed it and may be sending it now. Wait: a worker that finds the claimant \
-                 dead marks the order AMBIGUOUS. If it is still SENDING after {}, resolve it with \
+                "A worker claimed it and may be performing it now. Wait: a worker that finds the claimant \
+                 dead marks it AMBIGUOUS. If it is still SENDING after {}, resolve it with \
                  `aftercommit ledger resolve`.",
                 until.as_deref().unwrap_or("a while")
             )

@@ -36,6 +36,8 @@ pub struct Entry {
     pub doubtful: Vec<u64>,
     /// The fences of the claims that the mail server accepted. More than one means more than one mail.
     pub accepted: Vec<u64>,
+    /// The fences of the claims that the provider takes for one effect: it recognises their repeats.
+    pub one_effect: Vec<u64>,
     /// If the last claim ends in doubt, the worker that has the record sends once more by itself.
     pub resends: bool,
     /// An operator released it (again), and it is not sent yet. Perhaps no worker has its record, so
@@ -63,6 +65,7 @@ impl Entry {
             ambiguities: 0,
             doubtful: Vec::new(),
             accepted: Vec::new(),
+            one_effect: Vec::new(),
             resends: false,
             released: false,
             history: History::default(),
@@ -70,9 +73,71 @@ impl Entry {
         }
     }
 
-    /// How many acceptances followed the first: the extra mails that the customer got.
+    /// How many acceptances followed the first: how often the effect took place in excess.
     pub fn second_acceptances(&self) -> usize {
-        self.accepted.len().saturating_sub(1)
+        self.effects(&self.accepted).saturating_sub(1)
+    }
+
+    /// How often the effect may have taken place in the claims in doubt.
+    pub fn effects_in_doubt(&self) -> usize {
+        self.effects(&self.doubtful)
+    }
+
+    /// How many effects these claims are to the provider.
+    fn effects(&self, fences: &[u64]) -> usize {
+        let is_one = |fence: &&u64| self.one_effect.contains(fence);
+        let one = fences.iter().filter(is_one).count();
+        fences.len() - one + one.min(1)
+    }
+
+    /// When the earliest claim in doubt was made. The provider got its effect later, if at all.
+    pub(super) fn in_doubt_since(&self) -> Option<SystemTime> {
+        let first = *self.doubtful.iter().min()?;
+        let is_claim = |step: &&Step| step.kind == StepKind::Claimed && step.fence == Some(first);
+        let claim = self.history.steps().iter().find(is_claim);
+        claim.map(|step| step.at).or(self.first_claimed)
+    }
+
+    /// Whether the outcome of the claim with this fence closed doubts, because the provider takes them
+    /// for the same effect.
+    pub fn closed_doubts(&self, fence: u64) -> bool {
+        let is_closing = |step: &Step| step.kind == StepKind::Closed && step.fence == Some(fence);
+        self.history.steps().iter().any(is_closing)
+    }
+
+    /// The current claim repeats those in doubt, and the provider recognises that.
+    pub(super) fn is_one_effect_with_its_doubts(&mut self) {
+        let repeated = self.doubtful.iter().chain([&self.fence]);
+        let new: Vec<_> = repeated
+            .filter(|fence| !self.one_effect.contains(fence))
+            .copied()
+            .collect();
+        self.one_effect.extend(new);
+    }
+
+    /// If one of the claims that are one effect to the provider was accepted, the others are no longer
+    /// in doubt.
+    pub(super) fn close_doubts(&mut self) {
+        let one_effect = &self.one_effect;
+        let accepted = self.accepted.iter().rev();
+        let Some(fence) = accepted.copied().find(|fence| one_effect.contains(fence)) else {
+            return;
+        };
+        let before = self.doubtful.len();
+        self.doubtful.retain(|doubt| !one_effect.contains(doubt));
+        if self.doubtful.len() < before {
+            let why = "the provider recognised the repeat: what was in doubt took place once";
+            self.add(StepKind::Closed, Some(fence), why);
+        }
+    }
+
+    /// No worker performs it again by itself.
+    pub(super) fn left_to_a_person(&self, now: SystemTime) -> Self {
+        let resends = false;
+        Self {
+            resends,
+            ..self.next(now)
+        }
     }
 
     /// The next version of the row, to be changed further.
@@ -98,7 +163,7 @@ impl Entry {
     /// Why a person should look at it, if needed.
     pub fn attention(&self) -> Option<Attention> {
         match self.state {
-            State::Ambiguous if self.resends && self.doubtful.len() < 2 => {
+            State::Ambiguous if self.resends && self.effects_in_doubt() < 2 => {
                 Some(Attention::Resending)
             }
             State::Ambiguous => Some(Attention::Ambiguous),
@@ -140,6 +205,7 @@ impl Entry {
         next.ambiguities += 1;
         next.state = next.settled_or(State::Ambiguous);
         next.add(StepKind::Doubted, Some(self.fence), why);
+        next.close_doubts();
         next.forget_what_is_decided()
     }
 

@@ -1,4 +1,4 @@
-//! What happened to an effect, in order. It explains later why a mail was sent, or was not.
+//! What happened to an effect, in order. It explains later why the effect took place, or did not.
 
 use std::time::SystemTime;
 
@@ -17,29 +17,31 @@ const MOST: usize = 50;
 pub enum StepKind {
     /// A worker claimed the effect.
     Claimed,
-    /// The mail server accepted the mail.
+    /// It was accepted.
     Accepted,
-    /// The mail server refused the mail for good.
+    /// It was refused for good.
     Refused,
-    /// The mail was certainly not accepted, and may be tried again.
+    /// It was certainly not accepted, and may be tried again.
     Deferred,
-    /// It is unknown whether the mail was accepted.
+    /// It is unknown whether it was accepted.
     Doubted,
-    /// The mail server refused the sender or the recipient before any claim.
+    /// It was refused before any claim.
     TurnedAway,
     /// The effect was deliberately not performed.
     Suppressed,
     /// An operator decided.
     Resolved,
-    /// The mail of an earlier claim could not be repeated byte for byte. Another one with the same
-    /// Message-ID took its place.
+    /// What is in doubt could not be repeated byte for byte. Another effect with the same key took its
+    /// place.
     Rewritten,
     /// From here on the row is about another item.
     Moved,
+    /// The provider recognised a repeat, so that nothing is in doubt any more.
+    Closed,
 }
 
 impl StepKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Claimed,
         Self::Accepted,
         Self::Refused,
@@ -50,6 +52,7 @@ impl StepKind {
         Self::Resolved,
         Self::Rewritten,
         Self::Moved,
+        Self::Closed,
     ];
 
     /// The word in the table.
@@ -65,6 +68,7 @@ impl StepKind {
             Self::Resolved => "RESOLVED",
             Self::Rewritten => "REWRITTEN",
             Self::Moved => "MOVED",
+            Self::Closed => "CLOSED",
         }
     }
 
@@ -85,7 +89,7 @@ pub struct Step {
     pub fence: Option<u64>,
     /// The claimant's incarnation, or the operator.
     pub by: Option<String>,
-    /// The mail server's reply, or the reason.
+    /// The other side's reply, or the reason.
     pub text: Option<String>,
 }
 

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod items;
+mod remembered;
 
 use super::*;
 
@@ -60,6 +61,17 @@ fn then(entry: &Entry, happened: &Happened) -> Entry {
     transition(Some(entry), happened, at(1)).unwrap()
 }
 
+/// The row that stays behind when an effect in doubt is not performed again: it promises no repeat.
+fn parked(row: &Entry, ask: &Ask) -> Entry {
+    assert_eq!(row.attention(), Some(Attention::Resending));
+    let Verdict::Doubt(left) = claim(Some(row), ask, Liveness::Dead) else {
+        panic!("the row still promises a repeat");
+    };
+    assert_eq!(left.attention(), Some(Attention::Ambiguous));
+    assert_eq!(claim(Some(&left), ask, Liveness::Dead), Verdict::Parked);
+    left
+}
+
 #[test]
 fn a_live_claim_is_busy_until_its_deadline_and_a_dead_one_is_in_doubt() {
     let entry = claimed_by(None, 1);
@@ -99,7 +111,7 @@ fn a_claim_that_was_applied_late_is_taken_back_by_its_own_claimant_only() {
 fn a_claim_of_mine_that_never_began_is_not_in_doubt() {
     let doubt = then(&claimed_by(None, 1), &lost(1));
     let mut mine = ask(2, OnAmbiguous::Park);
-    assert_eq!(claim(Some(&doubt), &mine, Liveness::Dead), Verdict::Parked);
+    let doubt = parked(&doubt, &mine);
     mine.abandoned = vec![1];
     let Verdict::Claim(entry) = claim(Some(&doubt), &mine, Liveness::Dead) else {
         panic!("parked for nothing");
@@ -133,8 +145,7 @@ fn resend_sends_once_more_and_then_parks() {
 #[test]
 fn park_never_sends_twice() {
     let entry = then(&claimed_by(None, 1), &lost(1));
-    let verdict = claim(Some(&entry), &ask(2, OnAmbiguous::Park), Liveness::Dead);
-    assert_eq!(verdict, Verdict::Parked);
+    parked(&entry, &ask(2, OnAmbiguous::Park));
 }
 
 #[test]

@@ -125,6 +125,7 @@ fn accepted(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<E
         next.say(reply);
     }
     next.add(StepKind::Accepted, Some(fence), reply);
+    next.close_doubts();
     Some(next)
 }
 
@@ -152,6 +153,8 @@ fn not_accepted(
         _ if entry.accepted.contains(&fence) => return None,
         State::Sending if is_current => {}
         _ if was_doubtful => {}
+        // A repeat of it decided.
+        _ if !is_current && entry.one_effect.contains(&fence) => return Some(entry.clone()),
         // A repeated report. Also if an earlier claim's doubt or acceptance decided.
         before if is_current && (before == state || before == entry.settled_or(state)) => {
             return Some(entry.clone());
@@ -178,7 +181,8 @@ fn not_accepted(
 }
 
 fn no_reply(entry: &Entry, fence: u64, reply: &str, now: SystemTime) -> Option<Entry> {
-    if entry.doubtful.contains(&fence) {
+    let repeated = fence < entry.fence && entry.one_effect.contains(&fence);
+    if repeated || entry.doubtful.contains(&fence) {
         // Others had given up on the claimant already.
         return Some(entry.clone());
     }

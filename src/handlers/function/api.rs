@@ -19,14 +19,38 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::died;
-use crate::engine::handler::Failure;
-use crate::handlers::event;
+use crate::engine::handler::{Crash, Failure};
+use crate::handlers::event::{self, FunctionResponse};
+use crate::once::Outcome;
 
 /// The longest response, as on Lambda, and some room for its error.
 const LONGEST_RESPONSE: usize = (6 << 20) + (64 << 10);
 
-type Outcome = Result<(), Failure>;
+/// How an invocation ended.
+pub enum InvocationEnd {
+    /// The process responded.
+    Response(FunctionResponse),
+    /// The process ended, or it let go of the record.
+    Died(String),
+}
+
+impl InvocationEnd {
+    /// What it means for the record. An attempt that the process did not survive counts as one.
+    pub fn outcome(self) -> Result<(), Failure> {
+        match self {
+            Self::Response(response) => response.outcome(),
+            Self::Died(how) => Err(Failure::Retry(Crash::Died(how).into())),
+        }
+    }
+
+    /// What it means for an effect that takes place once.
+    pub fn effect(self) -> Outcome {
+        match self {
+            Self::Response(response) => response.effect("the function responded"),
+            Self::Died(how) => Outcome::Unknown(Crash::Died(how).to_string()),
+        }
+    }
+}
 
 /// A record for a process.
 pub struct Task {
@@ -36,7 +60,7 @@ pub struct Task {
     pub client_context: String,
     pub trace: Option<String>,
     pub stream: String,
-    pub outcome: oneshot::Sender<Outcome>,
+    pub outcome: oneshot::Sender<InvocationEnd>,
     /// Cancelled once nobody waits for the outcome.
     pub gone: CancellationToken,
 }
@@ -56,7 +80,7 @@ pub struct Slot {
 
 struct InHand {
     id: String,
-    outcome: oneshot::Sender<Outcome>,
+    outcome: oneshot::Sender<InvocationEnd>,
 }
 
 impl Slot {
@@ -83,7 +107,7 @@ impl Slot {
     /// for work.
     pub fn ended(&self, how: &str) -> bool {
         if let Some(held) = self.in_hand().take() {
-            let _ = held.outcome.send(Err(died(how)));
+            let _ = held.outcome.send(InvocationEnd::Died(how.to_owned()));
         }
         let asked = self.asked.swap(false, Ordering::SeqCst);
         if !asked {
@@ -97,7 +121,7 @@ impl Slot {
     }
 
     /// Ends the invocation with this id. `false` if it has ended or never existed.
-    fn end(&self, id: &str, outcome: Outcome) -> bool {
+    fn end(&self, id: &str, outcome: InvocationEnd) -> bool {
         let held = self.in_hand().take_if(|held| held.id == id);
         // The caller may have left in this moment.
         held.map(|held| held.outcome.send(outcome)).is_some()
@@ -136,7 +160,9 @@ async fn next(State(slot): State<Arc<Slot>>) -> Response {
     slot.asked.store(true, Ordering::SeqCst);
     if let Some(left) = slot.in_hand().take() {
         let unanswered = "it asked for the next record without a response to this one";
-        let _ = left.outcome.send(Err(died(unanswered)));
+        let _ = left
+            .outcome
+            .send(InvocationEnd::Died(unanswered.to_owned()));
     }
     let (process, task) = oneshot::channel();
     let stopped = || StatusCode::GONE.into_response();
@@ -171,11 +197,12 @@ async fn next(State(slot): State<Arc<Slot>>) -> Response {
 }
 
 async fn response(State(slot): State<Arc<Slot>>, Path(id): Path<String>, body: Bytes) -> Response {
-    taken(slot.end(&id, event::outcome(&body)))
+    taken(slot.end(&id, InvocationEnd::Response(FunctionResponse::of(&body))))
 }
 
 async fn error(State(slot): State<Arc<Slot>>, Path(id): Path<String>, body: Bytes) -> Response {
-    taken(slot.end(&id, Err(event::failed(&reported(&body)))))
+    let failed = FunctionResponse::Failed(event::failed(&reported(&body)));
+    taken(slot.end(&id, InvocationEnd::Response(failed)))
 }
 
 async fn init_error(State(slot): State<Arc<Slot>>, body: Bytes) -> Response {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::engine::handler::Failure;
-use crate::handlers::event;
+use crate::handlers::event::{self, FunctionResponse};
+use crate::once::Outcome;
 
 /// The wait after an answer that names none.
 const BUSY: Duration = Duration::from_secs(1);
@@ -13,6 +14,8 @@ const BUSY: Duration = Duration::from_secs(1);
 pub(super) struct HandlerAnswer {
     pub status: u16,
     pub retry_after: Option<Duration>,
+    /// The header `Aftercommit-Receipt`.
+    pub receipt: Option<String>,
     /// A header says that the function failed.
     pub function_failed: bool,
     pub body: Vec<u8>,
@@ -39,6 +42,36 @@ impl HandlerAnswer {
         }
     }
 
+    /// What it means for an effect that takes place once: whether the handler certainly did not perform
+    /// it. `emulator`: as in [`HandlerAnswer::outcome`].
+    pub fn effect(&self, emulator: bool) -> Outcome {
+        let failure = match self.outcome(emulator) {
+            Ok(()) => match &self.receipt {
+                Some(receipt) => return Outcome::Done(event::words(receipt)),
+                None => return FunctionResponse::of(&self.body).effect(&self.summary()),
+            },
+            Err(failure) => failure,
+        };
+        let why = match &failure {
+            Failure::Busy(_) => self.summary(),
+            failure => failure.to_string(),
+        };
+        match (self.status, failure) {
+            (_, failure @ Failure::Reject(_)) => Outcome::Refused(why, failure),
+            // It never came to the handler, or the handler declined it.
+            (301 | 307 | 308 | 400..=499, failure) => Outcome::Deferred(why, failure),
+            (503, failure) if self.retry_after.is_some() => Outcome::Deferred(why, failure),
+            (200..=299, failure) if self.whole && !self.function_failed => {
+                match FunctionResponse::of(&self.body) {
+                    FunctionResponse::WantedAgain => Outcome::Deferred(why, failure),
+                    _ => Outcome::Unknown(why),
+                }
+            }
+            // A gateway that lost the handler's answer says this too.
+            _ => Outcome::Unknown(why),
+        }
+    }
+
     fn success(&self, emulator: bool) -> Result<(), Failure> {
         if self.function_failed {
             return Err(Failure::retry(format!(
@@ -58,7 +91,7 @@ impl HandlerAnswer {
                 self.reason()
             )));
         }
-        event::outcome(&self.body)
+        FunctionResponse::of(&self.body).outcome()
     }
 
     fn busy(&self) -> Failure {
@@ -88,6 +121,7 @@ mod tests {
         HandlerAnswer {
             status,
             retry_after: None,
+            receipt: None,
             function_failed: false,
             body: body.as_bytes().to_vec(),
             whole: true,
@@ -183,5 +217,66 @@ mod tests {
             "{\"errorType\": \"KeyError\", \"errorMessage\": \"'total'\", \"stackTrace\": []}";
         let told = failure(200, error).to_string();
         assert_eq!(told, "the function failed: KeyError: 'total'");
+    }
+
+    /// The letter of each outcome: done, refused, put off, in doubt.
+    fn effect(answer: &HandlerAnswer) -> char {
+        match answer.effect(false) {
+            Outcome::Done(_) => 'd',
+            Outcome::Refused(..) => 'r',
+            Outcome::Deferred(..) => 'p',
+            Outcome::NotBegun(..) => '-',
+            Outcome::Unknown(_) => '?',
+        }
+    }
+
+    #[test]
+    fn only_a_definite_answer_decides_whether_an_effect_took_place() {
+        for (letter, statuses) in [
+            ('d', &[200, 201, 204, 299][..]),
+            ('r', &[400, 410, 422]),
+            (
+                'p',
+                &[301, 307, 308, 401, 403, 404, 408, 409, 425, 429, 499],
+            ),
+            ('?', &[300, 302, 303, 304, 500, 501, 502, 503, 504, 599]),
+        ] {
+            for status in statuses {
+                assert_eq!(effect(&answer(*status, "")), letter, "{status}");
+            }
+        }
+        let declined = HandlerAnswer {
+            retry_after: Some(BUSY),
+            ..answer(503, "")
+        };
+        assert_eq!(effect(&declined), 'p');
+        let again = "{\"batchItemFailures\": [{\"itemIdentifier\": \"200\"}]}";
+        assert_eq!(effect(&answer(200, again)), 'p');
+        assert_eq!(effect(&answer(200, "{\"errorType\": \"KeyError\"}")), '?');
+        let cut = HandlerAnswer {
+            whole: false,
+            ..answer(200, "{")
+        };
+        assert_eq!(effect(&cut), '?');
+        let late = answer(200, "Task timed out after 3.00 seconds").effect(true);
+        assert!(matches!(late, Outcome::Unknown(_)), "{late:?}");
+    }
+
+    #[test]
+    fn the_receipt_is_a_header_or_else_a_member_of_the_body_or_else_the_status() {
+        let receipt = |answer: &HandlerAnswer| match answer.effect(false) {
+            Outcome::Done(receipt) => receipt,
+            other => panic!("{other:?}"),
+        };
+        let body = "{\"receipt\": \"charge 4711\"}";
+        assert_eq!(receipt(&answer(200, body)), "charge 4711");
+        let header = HandlerAnswer {
+            receipt: Some("ch_1 for ada@example.com".to_owned()),
+            ..answer(200, body)
+        };
+        assert_eq!(receipt(&header), "ch_1 for <address>");
+        assert_eq!(receipt(&answer(204, "")), "the handler answered 204");
+        let long = answer(200, &format!("{{\"receipt\": \"{}\"}}", "r".repeat(5000)));
+        assert!(receipt(&long).chars().count() <= 301);
     }
 }

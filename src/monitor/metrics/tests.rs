@@ -61,7 +61,7 @@ fn the_text_is_what_prometheus_reads() {
         "# HELP aftercommit_records_handled_total Records that the handler finished.",
         "# TYPE aftercommit_records_handled_total counter",
         "aftercommit_records_handled_total{group=\"shop\",effect=\"placed\",table=\"orders\"} 5",
-        "aftercommit_mails_accepted_total{group=\"shop\",effect=\"placed\",table=\"orders\"} 7",
+        "aftercommit_effects_accepted_total{group=\"shop\",effect=\"placed\",table=\"orders\"} 7",
         "# TYPE aftercommit_lag_seconds gauge",
         "aftercommit_lag_seconds{group=\"shop\",effect=\"placed\",table=\"orders\",shard=\"a\"} 3",
         "aftercommit_until_trim_seconds{group=\"shop\",effect=\"placed\",table=\"orders\",shard=\"b\"} 86400",
@@ -122,7 +122,7 @@ fn on_lambda_there_is_no_fleet() {
         .iter()
         .map(|(metric, _)| metric.name)
         .collect();
-    names.retain(|name| !name.contains("_mails_"));
+    names.retain(|name| !name.contains("_effects_"));
     assert_eq!(
         names,
         [

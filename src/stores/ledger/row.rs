@@ -68,6 +68,8 @@ struct Row {
     doubtful: Vec<u64>,
     #[serde(default)]
     accepted: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    one_effect: Vec<u64>,
     resends: Option<bool>,
     released: Option<bool>,
     #[serde(default)]
@@ -111,6 +113,7 @@ pub(super) fn item(key: &EffectKey, entry: &Entry, retention: Duration) -> anyho
         ambiguities: entry.ambiguities,
         doubtful: entry.doubtful.clone(),
         accepted: entry.accepted.clone(),
+        one_effect: entry.one_effect.clone(),
         resends: entry.resends.then_some(true),
         released: entry.released.then_some(true),
         history: entry.history.steps().iter().map(StepRow::of).collect(),
@@ -189,6 +192,7 @@ impl Row {
             ambiguities: self.ambiguities,
             doubtful: self.doubtful,
             accepted: self.accepted,
+            one_effect: self.one_effect,
             resends: self.resends.unwrap_or_default(),
             released: self.released.unwrap_or_default(),
             history: History::from_row(steps?, self.history_left_out.unwrap_or_default()),

@@ -104,7 +104,7 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
     check_eq!(told(&result), case.told[which], "{what}: {result:?}");
     let state = row(&ledger, "o1").await.map(|row| row.state);
     check_eq!(state, case.state, "{what}: the ledger");
-    // `aftercommit_mails_deferred_total`: certainly not sent, and neither refused nor in doubt.
+    // `aftercommit_effects_deferred_total`: certainly not sent, and neither refused nor in doubt.
     let put_off = matches!(
         case.told[which],
         Told::Retry | Told::Unavailable | Told::Overloaded

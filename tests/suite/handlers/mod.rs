@@ -5,5 +5,6 @@ mod command;
 mod function;
 #[cfg(feature = "lambda")]
 mod languages;
+mod once;
 mod outage;
 mod requests;

@@ -334,11 +334,11 @@ async fn after_each_event_a_line_reports_its_result_to_cloudwatch() {
     assert_eq!(stage.invoke(&event, LONG).await, Ok(done()));
     let first = line().await;
     assert_eq!(first["table"], *stage.shop.orders);
-    assert_eq!(first["aftercommit_mails_accepted_total"], 3);
+    assert_eq!(first["aftercommit_effects_accepted_total"], 3);
     assert_eq!(first["aftercommit_lag_seconds"], 0.0);
     assert_eq!(first["aftercommit_until_trim_seconds"], 86_400.0);
     assert_eq!(stage.invoke(&event, LONG).await, Ok(done()));
     let again = line().await;
-    assert_eq!(again["aftercommit_mails_accepted_total"], 0);
+    assert_eq!(again["aftercommit_effects_accepted_total"], 0);
     assert_eq!(again["aftercommit_records_handled_total"], 3);
 }

@@ -256,7 +256,7 @@ fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted(
     assert!(status.advice[1].starts_with("An operator released 2 orders"));
     assert!(status.advice[2].starts_with("3 items wait behind a dead letter"));
     let in_hand = status.words(ResolvedBy::Workers);
-    assert!(in_hand[0].starts_with("The workers send the email of 7 orders once more"));
+    assert!(in_hand[0].starts_with("The workers perform the effect of 7 orders once more"));
 }
 
 #[test]

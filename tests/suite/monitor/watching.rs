@@ -92,9 +92,9 @@ async fn metrics_are_right(at: &str, table: &str) {
     let done = |answer: &Answer| last.iter().all(|line| has(answer, line));
     let metrics = until(at, "/metrics", done).await;
     for line in [
-        line("mails_accepted_total", "20"),
-        line("mails_failed_total", "1"),
-        line("mails_ambiguous_total", "0"),
+        line("effects_accepted_total", "20"),
+        line("effects_failed_total", "1"),
+        line("effects_ambiguous_total", "0"),
         line("gaps_total", "0"),
         line("handle_seconds_count", "22"),
         line("shards_owned", "1"),
@@ -203,7 +203,7 @@ async fn the_endpoints_tell_what_happens_while_mails_go_out() {
     timeout(LIMIT, run).await.unwrap();
     let totals = totals(&lines);
     assert_eq!(totals["aftercommit_records_handled_total"], 20);
-    assert_eq!(totals["aftercommit_mails_accepted_total"], 20);
+    assert_eq!(totals["aftercommit_effects_accepted_total"], 20);
     assert_eq!(totals["aftercommit_dead_letters_total"], 2);
     assert!(totals["aftercommit_heartbeats_total"] > 0);
 }

@@ -53,8 +53,11 @@ fn rows(text: &str) -> Vec<String> {
 #[test]
 fn what_a_handler_gets_and_what_it_may_answer_is_the_same_in_the_guide_and_beside_the_code() {
     let guide = rows(&read("docs/handlers.md"));
-    let code = rows(&read("src/handlers/http.rs"));
+    let mut code = rows(&read("src/handlers/http.rs"));
     assert!(code.len() > 14, "{code:?}");
+    let once = read("src/handlers/program.rs").replace("/// | ", "| ");
+    code.extend(rows(&once));
+    assert!(code.len() > 22, "{code:?}");
     for row in code {
         assert!(guide.contains(&row), "docs/handlers.md lacks {row}");
     }

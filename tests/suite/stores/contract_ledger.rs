@@ -54,6 +54,7 @@ pub fn claimed(nonce: u64) -> Entry {
         ambiguities: 0,
         doubtful: Vec::new(),
         accepted: Vec::new(),
+        one_effect: vec![1, 2],
         resends: false,
         released: false,
         history: History::default(),

@@ -178,6 +178,8 @@ pub struct Script {
     pub auth: &'static str,
     pub tls: ServerTls,
     pub faults: Vec<Fault>,
+    /// The header by which it recognises a mail that it has: it accepts it again and keeps one.
+    pub recognises: Option<&'static str>,
     /// Every accepted mail is also kept here as `<number>.eml`.
     pub keep_in: Option<PathBuf>,
 }
@@ -198,6 +200,7 @@ impl Default for Script {
             auth: "",
             tls: ServerTls::None,
             faults: Vec::new(),
+            recognises: None,
             keep_in: None,
         }
     }

@@ -332,6 +332,19 @@ impl Session<'_> {
         };
         let count = {
             let mut state = lock(&self.shared.state);
+            let name = self.shared.script.recognises;
+            let key = name.and_then(|name| mail.header(name).map(|key| (name, key)));
+            if let Some((name, key)) = key
+                && !state.known.insert(key)
+            {
+                let is_same = |kept: &Mail| kept.bytes == mail.bytes;
+                assert!(
+                    state.mails.iter().any(is_same),
+                    "other bytes under one {name}"
+                );
+                state.recognised += 1;
+                return;
+            }
             state.mails.push(mail.clone());
             state.mails.len()
         };

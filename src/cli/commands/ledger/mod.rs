@@ -1,4 +1,4 @@
-//! `aftercommit ledger`: lists and shows what happened to the emails, and resolves AMBIGUOUS orders.
+//! `aftercommit ledger`: lists and shows what happened to emails and other effects, and resolves what is AMBIGUOUS.
 
 use clap::Subcommand;
 
@@ -11,7 +11,7 @@ mod resolve;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  # List the orders whose email may or may not have been accepted
+  # List what may or may not have taken place
   aftercommit ledger list --state ambiguous
 
   # Show everything that is known about one, and what to do next
@@ -35,12 +35,12 @@ Exit codes: 0 done, 1 nothing found, or the order is in a state that does not al
 /// The commands for the ledger.
 #[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// List orders, in no particular order. The states ambiguous and released are read from an index, all
+    /// List orders, or the ids of a handler's effects, in no particular order. The states ambiguous and released are read from an index, all
     /// others from the whole table
     List(ListArgs),
-    /// Show everything that is known about one order, and what to do next
+    /// Show everything that is known about one order or id, and what to do next
     Show(ShowArgs),
-    /// Record whether an AMBIGUOUS order's email was accepted, or send an email that was refused
+    /// Record whether what is AMBIGUOUS took place, or send an email that was refused
     #[command(after_long_help = resolve::EXAMPLES)]
     Resolve(Box<ResolveArgs>),
 }

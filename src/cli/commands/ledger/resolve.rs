@@ -78,14 +78,14 @@ pub struct ResolveArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct DecisionArgs {
-    /// The email was accepted: never send it again
+    /// The email was accepted, or the handler acted: never again
     #[arg(long)]
     sent: bool,
-    /// The email was not accepted: send it, at once with mail settings, else with `aftercommit send`. Also
-    /// for an order that was refused or suppressed
+    /// It was not accepted: an email is sent at once with mail settings, else with `aftercommit send`; a
+    /// handler may perform it again. Also for what was refused or suppressed
     #[arg(long)]
     send: bool,
-    /// The email must not be sent
+    /// It must not take place
     #[arg(long)]
     skip: bool,
 }
@@ -182,7 +182,7 @@ async fn one(
     print_all(&format!(
         "order {order} is now {}\n{}\n",
         entry.state,
-        advice(&entry)
+        advice(&key, &entry)
     ))?;
     Ok(())
 }
@@ -210,7 +210,7 @@ async fn decided(
             "order {order} is {}, which cannot be resolved as {}: nothing was changed. {}",
             entry.state,
             args.word(),
-            advice(&entry)
+            advice(key, &entry)
         ))),
         Resolved::Unknown => Err(unknown(order, &args.name.ledger_table)),
         Resolved::Contended => Err(Fault::Work(anyhow!(
