@@ -1,6 +1,7 @@
 //! The fleet under simulation.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod charge;
 mod failing;
 #[path = "../support/fault_cases.rs"]
 mod fault_cases;
@@ -14,6 +15,7 @@ mod mail_server;
 mod outage;
 mod projection;
 mod relay;
+mod remembered;
 mod scenarios;
 mod seeds;
 mod smoke;

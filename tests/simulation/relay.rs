@@ -42,6 +42,8 @@ pub struct Staff {
 pub struct Shop {
     pub server: Arc<MailServer>,
     staff: Staff,
+    /// The header by which the server recognises a mail, for a day.
+    recognises: Option<&'static str>,
     workers: Vec<JoinHandle<()>>,
     stream: MemoryStream,
     leases: MemoryLeases,
@@ -84,6 +86,7 @@ impl Shop {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
         let clock = Clock::new(move || start + began.elapsed());
         let mut shop = Self {
+            recognises: script.recognises,
             server: Arc::new(MailServer::in_memory(script)),
             staff,
             workers: Vec::new(),
@@ -149,7 +152,11 @@ impl Shop {
         rules.on_ambiguous = self.staff.policy;
         rules.clock = self.clock.clone();
         let from = "Shop <shop@example.com>".parse().unwrap();
-        let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
+        let mut letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
+        if let Some(name) = self.recognises {
+            letterhead = letterhead.idempotency_header(name).unwrap();
+            rules.provider_remembers = Some(Duration::from_hours(24));
+        }
         let rng = fastrand::Rng::with_seed(seed);
         let smtp = Smtp::new(smtp).unwrap();
         Confirmation::new(self.ledger.clone(), smtp, letterhead, rules, rng)
