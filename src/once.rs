@@ -79,7 +79,6 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 pub use attempt::{Claimed, EffectAttempt};
-#[cfg(feature = "mail")]
 pub(crate) use claims::LOOK_AGAIN;
 use claims::{Claims, ROUNDS};
 use job::{Basis, Job};
