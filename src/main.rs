@@ -1,5 +1,5 @@
 //! The `aftercommit` command.
 
 fn main() -> std::process::ExitCode {
-    aftercommit::cli::main()
+    aftercommit::cli::aftercommit()
 }

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use crate::monitor::metrics::{METRICS, Metric};
 use clap::builder::StyledStr;
-use clap::{Arg, Command, CommandFactory as _};
-
-use crate::cli::Cli;
+use clap::{Arg, Command};
 
 const SETTINGS: &str = "\
 # Settings
@@ -16,7 +14,14 @@ const SETTINGS: &str = "\
 
 Every flag of `aftercommit run` is also an environment variable: `--lease-table` is `AFTERCOMMIT_LEASE_TABLE`. A flag
 overrides its variable. Flags that can be given several times take a comma-separated list in their variable, except
-`--filter`, whose variable is one pattern. On AWS Lambda only the variables are read.
+`--filter`, whose variable is one pattern. On AWS Lambda only the variables are read, and the file that `AFTERCOMMIT_CONFIG`
+names.
+
+`--config FILE` (`AFTERCOMMIT_CONFIG`) reads flags of `run` from a TOML file, by their names without `--`; `lease_table` is
+`lease-table` too. A variable overrides the file. Every command takes from it what it has a flag for. An `[[effect]]` table has a `name`
+(the flag `--effect`) and the flags that describe one effect: its filter, handler, mail, attempts, `concurrency`. They override
+variables, and a flag that contradicts them is rejected. Of several effects `--effect` chooses one; a process performs one,
+and each has a group of its own (`--group`). [examples/aftercommit.toml](../examples/aftercommit.toml) is such a file.
 
 Credentials, Region, endpoints and proxies are found as every AWS tool finds them: profiles (SSO, `aws login`,
 `credential_process`, assumed roles), `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE`. This machine and
@@ -49,7 +54,7 @@ the parked keys and three counts in the ledger's index: 2.5 read units while not
 
 /// Commands in the order of `--help`; `run` comes first.
 fn settings() -> String {
-    let mut cli = Cli::command();
+    let mut cli = crate::cli::command();
     cli.build();
     let mut page = SETTINGS.to_owned();
     let known: Vec<_> = commands(&cli, "aftercommit");
@@ -214,7 +219,7 @@ fn the_page_of_metrics_is_that_of_the_code() {
 
 #[test]
 fn each_flag_of_run_is_the_variable_of_its_name() {
-    let mut cli = Cli::command();
+    let mut cli = crate::cli::command();
     cli.build();
     let run = cli.find_subcommand("run").unwrap();
     for arg in flags(run) {

@@ -103,32 +103,71 @@ impl From<anyhow::Error> for Fault {
     }
 }
 
-/// Reports a mistake in the command line in one line. Prints help and version as they are.
-pub fn report_usage(error: &clap::Error) -> ExitCode {
-    use clap::error::ErrorKind::{
-        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
-    };
-    match error.kind() {
-        DisplayHelp | DisplayVersion => {
-            // If the reader has closed the pipe, it has seen enough.
-            let _ = error.print();
-            ExitCode::SUCCESS
+/// Why nothing was executed.
+#[derive(Debug)]
+pub enum Refused {
+    /// A mistake in the command line, or a request for help.
+    Usage(clap::Error),
+    /// A mistake in the file of --config.
+    File(Fault),
+}
+
+impl From<clap::Error> for Refused {
+    fn from(error: clap::Error) -> Self {
+        Self::Usage(error)
+    }
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self::File(fault)
+    }
+}
+
+impl Refused {
+    /// Reports a mistake in one line. Prints help and version as they are.
+    pub fn report(&self) -> ExitCode {
+        use clap::error::ErrorKind::{
+            DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
+        };
+        let error = match self {
+            Self::File(fault) => return fault.report(),
+            Self::Usage(error) => error,
+        };
+        match error.kind() {
+            DisplayHelp | DisplayVersion => {
+                // If the reader has closed the pipe, it has seen enough.
+                let _ = error.print();
+                ExitCode::SUCCESS
+            }
+            DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = error.print();
+                ExitCode::from(2)
+            }
+            _ => {
+                report(&format!("error: {self}; see --help"));
+                ExitCode::from(2)
+            }
         }
-        DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
-            ExitCode::from(2)
-        }
-        _ => {
-            let text = error.render().to_string();
-            let parts: Vec<_> = text
-                .split("\n\n")
-                .take_while(|part| !part.trim_start().starts_with("Usage:"))
-                .filter(|part| !part.starts_with("For more information"))
-                .map(|part| one_line(part.trim_start().trim_start_matches("tip: ")))
-                .collect();
-            report(&format!("{}; see --help", parts.join("; ")));
-            ExitCode::from(2)
-        }
+    }
+}
+
+/// The mistake in one line.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = match self {
+            Self::File(fault) => return fault.fmt(f),
+            Self::Usage(error) => error,
+        };
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let parts: Vec<_> = text
+            .split("\n\n")
+            .take_while(|part| !part.trim_start().starts_with("Usage:"))
+            .filter(|part| !part.starts_with("For more information"))
+            .map(|part| one_line(part.trim_start().trim_start_matches("tip: ")))
+            .collect();
+        f.write_str(&parts.join("; "))
     }
 }
 

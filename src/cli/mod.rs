@@ -1,8 +1,16 @@
-//! The command line and its help. Every setting is also an environment variable, so that a container
-//! needs no command line.
+//! The command around a handler: flags, environment, checks of every setting before the start, drain,
+//! health, status, metrics, dead letters, and AWS Lambda.
+//!
+//! [`main`] and [`App`] make it of a handler of yours, in a binary of a few lines. [`aftercommit()`] is the
+//! command that sends one email for each order.
+//!
+//! Every flag is also an environment variable, so that a container needs no command line, and a key in
+//! the file of `--config`.
 
+mod app;
 mod args;
 mod commands;
+mod config;
 // With all features, since the pages show every flag.
 #[cfg(all(
     test,
@@ -17,11 +25,17 @@ mod fault;
 mod host;
 mod render;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use self::app::{App, Start, main};
+
+use crate::cli::args::means::MeansArgs;
+use crate::cli::args::source::{HandlerSource, WithFlags};
 use crate::cli::commands::dead_letters::{self, DeadLettersCommand};
 use crate::cli::commands::explain::{self, ExplainArgs};
 use crate::cli::commands::filter::{self, FilterCommand};
@@ -29,13 +43,13 @@ use crate::cli::commands::gaps::{self, GapsCommand};
 use crate::cli::commands::health::{self, HealthArgs};
 use crate::cli::commands::ledger::{self, LedgerCommand};
 use crate::cli::commands::preview::{self, PreviewArgs};
-use crate::cli::commands::run::{self, RunArgs};
+use crate::cli::commands::run::{self, EffectArgs, RunArgs};
 use crate::cli::commands::send::{self, SendArgs};
 use crate::cli::commands::send_test::{self, SendTestArgs};
 use crate::cli::commands::status::{self, StatusArgs};
 use crate::cli::commands::suppress::{self, SuppressCommand};
 use crate::cli::commands::tables::{self, TablesCommand};
-use crate::cli::fault::{Fault, report_usage};
+use crate::cli::fault::Fault;
 use crate::cli::host::log::{self, LogFormat};
 
 const EXAMPLES: &str = "\
@@ -76,9 +90,9 @@ Exit codes: 0 done, 1 the work failed, 2 a setting is wrong; the reason is one l
 /// Sends one confirmation email per order that is committed to a DynamoDB table
 #[derive(Debug, Parser)]
 #[command(name = "aftercommit", version, after_long_help = EXAMPLES, after_help = "More, with examples: --help")]
-pub struct Cli {
+struct Cli<C: Subcommand> {
     #[command(subcommand)]
-    command: Command,
+    command: C,
     /// Format of log lines [default: pretty on a terminal, else json]. RUST_LOG selects what is logged
     #[arg(
         long,
@@ -88,13 +102,18 @@ pub struct Cli {
         env = "AFTERCOMMIT_LOG"
     )]
     log: Option<LogFormat>,
+    /// TOML file with settings: flags of `run` by their names, and [[effect]] tables. Variables and flags
+    /// override it
+    #[arg(long, global = true, value_name = "FILE", env = config::VARIABLE)]
+    config: Option<PathBuf>,
 }
 
+/// The commands of every program. `M` has the flags that say what handles the records.
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Common<M: Args> {
     /// Follow a table and send one email per order, or call a handler of yours, until stopped
     #[command(after_long_help = run::EXAMPLES)]
-    Run(Box<RunArgs>),
+    Run(Box<WithFlags<RunArgs, M>>),
     /// Show how the fleet is doing, and what to do next
     #[command(after_long_help = status::EXAMPLES)]
     Status(StatusArgs),
@@ -107,21 +126,28 @@ enum Command {
     /// Create the tables that the worker needs
     #[command(subcommand)]
     Tables(TablesCommand),
-    /// Send the email of one order now, with the order as it is in its table
-    #[command(after_long_help = send::EXAMPLES)]
-    Send(Box<SendArgs>),
-    /// Show what happened to the emails, and resolve AMBIGUOUS orders
-    #[command(subcommand, after_long_help = ledger::EXAMPLES)]
-    Ledger(LedgerCommand),
     /// Show the records that failed, and redrive or discard them
     #[command(subcommand, after_long_help = dead_letters::EXAMPLES)]
-    DeadLetters(DeadLettersCommand),
+    DeadLetters(DeadLettersCommand<M>),
     /// Show the gaps, which are records that were trimmed unread, and resolve them
     #[command(subcommand, after_long_help = gaps::EXAMPLES)]
     Gaps(GapsCommand),
     /// Show what a filter does with a record
     #[command(subcommand)]
     Filter(FilterCommand),
+}
+
+/// The commands of `aftercommit`.
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Common(Common<MeansArgs>),
+    /// Send the email of one order now, with the order as it is in its table
+    #[command(after_long_help = send::EXAMPLES)]
+    Send(Box<SendArgs>),
+    /// Show what happened to the emails, and resolve AMBIGUOUS orders
+    #[command(subcommand, after_long_help = ledger::EXAMPLES)]
+    Ledger(LedgerCommand),
     /// Manage the list of addresses that must not be mailed
     #[command(subcommand, after_long_help = suppress::EXAMPLES)]
     Suppress(SuppressCommand),
@@ -137,73 +163,97 @@ enum Command {
 /// Source: [the runtime API](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html).
 const ON_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API";
 
-/// Runs the command in the arguments. On AWS Lambda, runs `run` with the settings in the environment.
-pub fn main() -> ExitCode {
-    if std::env::var_os(ON_LAMBDA).is_some() {
-        return on_lambda();
-    }
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return report_usage(&error),
-    };
-    // A log that nobody reads must not stop the worker.
-    let queued = if matches!(cli.command, Command::Run(_)) {
-        Some(log::init_queued(cli.log))
-    } else {
+/// Runs the `aftercommit` command with the process's arguments. On AWS Lambda, runs `run` with the
+/// settings in the environment.
+pub fn aftercommit() -> ExitCode {
+    start(command(), |cli: Cli<Command>| {
+        let command = match cli.command {
+            Command::Common(command) => return execute(command, cli.log, HandlerSource::from),
+            other => other,
+        };
         log::init(cli.log);
-        None
+        match command {
+            Command::Common(_) => Ok(()),
+            Command::Send(args) => on_runtime(send::send(&args)),
+            Command::Ledger(command) => on_runtime(ledger::ledger(&command)),
+            Command::Suppress(command) => on_runtime(suppress::suppress(&command)),
+            Command::Preview(args) => on_runtime(preview::preview(&args)),
+            Command::SendTest(args) => on_runtime(send_test::send_test(&args)),
+        }
+    })
+}
+
+fn command() -> clap::Command {
+    Cli::<Command>::command()
+}
+
+/// Parses the process's arguments and executes them.
+fn start<C: Subcommand>(
+    command: clap::Command,
+    execute: impl FnOnce(Cli<C>) -> Result<(), Fault>,
+) -> ExitCode {
+    let arguments = if is_on_lambda() {
+        // A Lambda function has no command line.
+        vec![OsString::from(command.get_name()), "run".into()]
+    } else {
+        std::env::args_os().collect()
     };
-    let done = execute(&cli.command);
-    drop(queued);
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => fault.report(),
-    }
-}
-
-fn execute(command: &Command) -> Result<(), Fault> {
-    match command {
-        Command::Run(args) => on_runtime(run::run(args)),
-        Command::Status(args) => on_runtime(status::status(args)),
-        Command::Explain(args) => on_runtime(explain::explain(args)),
-        Command::Health(args) => on_runtime(health::health(args)),
-        Command::Tables(TablesCommand::Create(args)) => on_runtime(tables::create(args)),
-        Command::Send(args) => on_runtime(send::send(args)),
-        Command::Ledger(command) => on_runtime(ledger::ledger(command)),
-        Command::DeadLetters(command) => on_runtime(dead_letters::dead_letters(command)),
-        Command::Gaps(command) => on_runtime(gaps::gaps(command)),
-        Command::Filter(FilterCommand::Explain(args)) => filter::explain(args),
-        Command::Suppress(command) => on_runtime(suppress::suppress(command)),
-        Command::Preview(args) => on_runtime(preview::preview(args)),
-        Command::SendTest(args) => on_runtime(send_test::send_test(args)),
-    }
-}
-
-/// A Lambda function has no command line.
-#[cfg(feature = "lambda")]
-fn on_lambda() -> ExitCode {
-    let cli = match Cli::try_parse_from(["aftercommit", "run"]) {
+    let cli = match config::parse(command, arguments) {
         Ok(cli) => cli,
-        Err(error) => return report_usage(&error),
+        Err(refused) => return refused.report(),
     };
-    log::init(cli.log);
-    let Command::Run(args) = &cli.command else {
-        return ExitCode::FAILURE;
-    };
-    match on_runtime(run::lambda::serve(args)) {
+    match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => fault.report(),
     }
+}
+
+/// Starts the log and executes the command. `source` says where the handler comes from.
+fn execute<M: Args>(
+    command: Common<M>,
+    format: Option<LogFormat>,
+    source: impl FnOnce(M) -> HandlerSource,
+) -> Result<(), Fault> {
+    // A log that nobody reads must not stop the worker.
+    let queued = match command {
+        Common::Run(_) if !is_on_lambda() => Some(log::init_queued(format)),
+        _ => {
+            log::init(format);
+            None
+        }
+    };
+    let done = match command {
+        Common::Run(args) if is_on_lambda() => on_lambda(&args.from(source)),
+        Common::Run(args) => on_runtime(run::run(&args.from(source))),
+        Common::Status(args) => on_runtime(status::status(&args)),
+        Common::Explain(args) => on_runtime(explain::explain(&args)),
+        Common::Health(args) => on_runtime(health::health(&args)),
+        Common::Tables(TablesCommand::Create(args)) => on_runtime(tables::create(&args)),
+        Common::DeadLetters(command) => on_runtime(dead_letters::dead_letters(command, source)),
+        Common::Gaps(command) => on_runtime(gaps::gaps(&command)),
+        Common::Filter(FilterCommand::Explain(args)) => filter::explain(&args),
+    };
+    drop(queued);
+    done
+}
+
+fn is_on_lambda() -> bool {
+    std::env::var_os(ON_LAMBDA).is_some()
+}
+
+/// Answers the invocations of AWS Lambda.
+#[cfg(feature = "lambda")]
+fn on_lambda(effect: &EffectArgs) -> Result<(), Fault> {
+    on_runtime(run::lambda::serve(effect))
 }
 
 /// This build does not include Lambda.
 #[cfg(not(feature = "lambda"))]
-fn on_lambda() -> ExitCode {
-    let error = format!(
+fn on_lambda(_: &EffectArgs) -> Result<(), Fault> {
+    Err(Fault::wrong(format!(
         "{ON_LAMBDA} is set, so this process is an AWS Lambda function, and this build cannot be one: \
          build it with cargo build --release --features lambda"
-    );
-    Fault::wrong(error).report()
+    )))
 }
 
 fn on_runtime(work: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault> {

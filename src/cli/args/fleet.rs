@@ -45,7 +45,7 @@ pub struct FleetArgs {
         value_parser = humantime::parse_duration
     )]
     handover_timeout: Duration,
-    /// Maximum number of orders of one shard in flight
+    /// Maximum number of changes of one shard in flight
     #[arg(
         long,
         value_name = "NUMBER",

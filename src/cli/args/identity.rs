@@ -33,7 +33,7 @@ pub struct GroupArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct EffectArg {
-    /// Kind of email, the first part of each effect key: two kinds of email for one order need two names
+    /// Name of the effect, the first part of each effect key: two effects of one order need two names
     /// [default: the group's; `confirmation` for a new group]
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EFFECT")]
     effect: Option<EffectName>,
@@ -50,8 +50,8 @@ impl EffectArg {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Group")]
 pub struct StartArgs {
-    /// Share the effect of another group, so that only one of them mails each order: for a move between
-    /// a fleet and Lambda
+    /// Share the effect of another group, so that only one of them handles each order: for a move
+    /// between a fleet and Lambda
     #[arg(long, env = "AFTERCOMMIT_JOIN_EFFECT")]
     join_effect: bool,
     /// Replace the settings with which the group was started: effect, order id, filters
@@ -186,6 +186,10 @@ impl Known {
             return Ok(());
         }
         Err(Fault::wrong(match group {
+            _ if here == Some("own") => {
+                "another program handles the group's records: use that program, or name another group"
+            }
+            Some("own") => "a program of yours handles the group's records: use that program",
             Some(_) => {
                 "the group's records go to a handler: name it with --handler or --handler-command"
             }

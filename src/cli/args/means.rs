@@ -7,7 +7,7 @@ use crate::confirmation::mapping::Mapping;
 use crate::confirmation::wanted::Wanted;
 use crate::confirmation::{Confirmation, Transport};
 use crate::engine::Identity;
-use crate::engine::dependency::Dependency;
+use crate::engine::dependency::{Dependency, Limits};
 use crate::handlers::{OnceProgram, Program};
 use crate::monitor::metrics::Mails;
 #[cfg(feature = "lambda")]
@@ -17,6 +17,7 @@ use crate::stores::ledger::dynamodb::DynamoDbLedger;
 use crate::{Context, EffectName, Failure, Record, RecordHandler};
 use clap::Args;
 
+use crate::cli::args::boxed::BoxedHandler;
 use crate::cli::args::handler::HandlerArgs;
 use crate::cli::args::mail::MailArgs;
 use crate::cli::args::records::RecordArgs;
@@ -51,6 +52,8 @@ pub enum Means {
     Mails(Transport),
     /// A program handles the records.
     Program(Program),
+    /// The handler of this program's author.
+    Own(BoxedHandler),
 }
 
 impl Means {
@@ -59,6 +62,7 @@ impl Means {
         match self {
             Self::Mails(_) => None,
             Self::Program(_) => Some("program"),
+            Self::Own(_) => Some("own"),
         }
     }
 
@@ -67,6 +71,7 @@ impl Means {
         match self {
             Self::Mails(transport) => transport.close().await,
             Self::Program(program) => program.close().await,
+            Self::Own(_) => {}
         }
     }
 }
@@ -111,6 +116,7 @@ impl MeansArgs {
         match means {
             Means::Mails(transport) => self.mail_server.dependency(transport),
             Means::Program(program) => self.handler.dependency(program),
+            Means::Own(_) => own_dependency(),
         }
     }
 
@@ -141,6 +147,7 @@ impl MeansArgs {
         (effect, wanted): (EffectName, Wanted),
     ) -> Result<Handler, Fault> {
         let program = match means {
+            Means::Own(handler) => return Ok(Handler::Own(handler.clone(), wanted)),
             Means::Program(program) => program.clone().effect(effect),
             Means::Mails(transport) => {
                 let of = (orders, mapping);
@@ -172,6 +179,15 @@ impl MeansArgs {
     }
 }
 
+/// What the handler of this program's author depends on.
+pub fn own_dependency() -> Dependency {
+    let limits = Limits {
+        name: Some("the handler".to_owned()),
+        ..Limits::default()
+    };
+    Dependency::new(&limits, fastrand::Rng::new())
+}
+
 /// The handler of this process.
 pub enum Handler {
     /// Sends one email for each order.
@@ -180,6 +196,8 @@ pub enum Handler {
     Program(Program, Wanted),
     /// The same, once for each effect key.
     Once(Box<OnceProgram<DynamoDbLedger>>, Wanted),
+    /// The handler of this program's author.
+    Own(BoxedHandler, Wanted),
 }
 
 impl RecordHandler for Handler {
@@ -188,14 +206,15 @@ impl RecordHandler for Handler {
             Self::Confirmation(confirmation) => confirmation.handle(record, context).await,
             Self::Program(program, wanted) => handled(wanted, program, (record, context)).await,
             Self::Once(program, wanted) => handled(wanted, &**program, (record, context)).await,
+            Self::Own(handler, wanted) => handled(wanted, handler, (record, context)).await,
         }
     }
 }
 
-/// Hands a change to the program if it is wanted.
+/// Hands a change to the handler if it is wanted.
 async fn handled(
     wanted: &Wanted,
-    program: &impl RecordHandler,
+    handler: &impl RecordHandler,
     (record, context): (&Record, &Context),
 ) -> Result<(), Failure> {
     let is_wanted = record.new_image.as_ref().map(|item| wanted.wants(item));
@@ -204,7 +223,7 @@ async fn handled(
             context.did_not_ask();
             Ok(())
         }
-        Ok(_) => program.handle(record, context).await,
+        Ok(_) => handler.handle(record, context).await,
         Err(error) => Err(Failure::Reject(error.into())),
     }
 }
@@ -213,7 +232,7 @@ impl Handler {
     fn tally(&self) -> Option<&Tally> {
         match self {
             Self::Confirmation(confirmation) => Some(confirmation.tally()),
-            Self::Program(..) => None,
+            Self::Program(..) | Self::Own(..) => None,
             Self::Once(program, _) => Some(program.tally()),
         }
     }
@@ -234,7 +253,7 @@ impl Handler {
     pub fn ledger(&self) -> Option<&DynamoDbLedger> {
         match self {
             Self::Confirmation(confirmation) => Some(confirmation.ledger()),
-            Self::Program(..) => None,
+            Self::Program(..) | Self::Own(..) => None,
             Self::Once(program, _) => Some(program.ledger()),
         }
     }
@@ -243,7 +262,7 @@ impl Handler {
     pub async fn finish(&self, limit: Duration) -> usize {
         match self {
             Self::Confirmation(confirmation) => confirmation.finish(limit).await,
-            Self::Program(..) => 0,
+            Self::Program(..) | Self::Own(..) => 0,
             Self::Once(program, _) => program.finish(limit).await,
         }
     }

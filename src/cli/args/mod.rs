@@ -1,5 +1,6 @@
 //! Flags that several commands share, and what they mean.
 
+pub mod boxed;
 pub mod copies;
 pub mod entries;
 pub mod fleet;
@@ -16,4 +17,5 @@ pub mod password;
 pub mod place;
 pub mod records;
 pub mod sending;
+pub mod source;
 pub mod tables;

@@ -63,6 +63,14 @@ pub struct OrderArgs {
 }
 
 impl OrderArgs {
+    /// Only an id.
+    pub fn of_id(id: Option<String>) -> Self {
+        Self {
+            id,
+            ..Self::default()
+        }
+    }
+
     fn flag(&self, setting: Setting) -> Option<&String> {
         match setting {
             Setting::Id => self.id.as_ref(),

@@ -29,7 +29,7 @@ pub struct RecordArgs {
     )]
     filters: Vec<String>,
     /// On a replica of a global table: handle only records whose item has this attribute with this value,
-    /// so that an order is mailed once and not once per Region
+    /// so that a change is handled once and not once per Region
     #[arg(long, value_name = "ATTRIBUTE=REGION", env = "AFTERCOMMIT_HOME_REGION")]
     home_region: Option<HomeRegion>,
     /// Attempts in which the handler panics or times out before the record becomes a dead letter
@@ -59,7 +59,7 @@ pub struct RecordArgs {
     )]
     handler_timeout: Option<Duration>,
     /// Time before a waiting record leaves the stream (after 24 hours) at which it becomes a dead
-    /// letter. It is redriven automatically when the mail server or the handler is back; 0s: never
+    /// letter. It is redriven automatically when what the handler depends on is back; 0s: never
     #[arg(
         long,
         value_name = "TIME",

@@ -18,8 +18,8 @@ pub struct GroupArg {
 /// The tables that are followed.
 #[derive(Debug, Args)]
 pub struct StreamArgs {
-    /// Table whose orders are confirmed: a name or an ARN. Can be given several times; order ids must
-    /// then be unique across all of them, because one email is sent per id
+    /// Table to follow: a name or an ARN. Can be given several times; order ids must then be unique across
+    /// all of them, because there is one effect per id
     #[arg(
         long,
         value_name = "TABLE",
@@ -96,7 +96,7 @@ pub struct LetterTable {
 /// The name of the ledger's table.
 #[derive(Debug, Args)]
 pub struct LedgerName {
-    /// Table that records which emails were sent
+    /// Table that records which effects took place, and the settings of each group
     #[arg(
         long,
         value_name = "NAME",

@@ -59,8 +59,10 @@ pub struct ExplainArgs {
     group: GroupArgs,
     #[command(flatten)]
     tables: TableNames,
-    #[command(flatten)]
-    fields: OrderArgs,
+    /// Expression from which the group takes an id, for a group that was never started [default: the table's
+    /// key]
+    #[arg(long, value_name = "EXPR", env = "AFTERCOMMIT_ID")]
+    id: Option<String>,
 }
 
 /// What was read about an order.
@@ -156,9 +158,10 @@ async fn id_expression(
     };
     let arn = table_arn(&clients.dynamodb, table).await;
     let arn = arn.map_err(Fault::setting)?;
+    let fields = OrderArgs::of_id(args.id.clone());
     let mapping = match args.group.known(ledger, &arn).await? {
-        Some(known) => known.mapping(&args.fields)?,
-        None => args.fields.named()?,
+        Some(known) => known.mapping(&fields)?,
+        None => fields.named()?,
     };
     Ok(mapping.map(|mapping| mapping.id().to_owned()))
 }

@@ -140,7 +140,7 @@ pub async fn secret(_: &str) -> Result<Zeroizing<String>, Fault> {
     ))
 }
 
-async fn config() -> anyhow::Result<SdkConfig> {
+pub async fn config() -> anyhow::Result<SdkConfig> {
     let config = configured(http::client()?, ATTEMPT, CALL).load().await;
     config
         .region()

@@ -1,8 +1,10 @@
 //! The commands, as a shell sees them.
 
+mod config;
 mod dead_letters;
 pub mod ledger;
 mod preview;
+mod programs;
 pub mod send;
 pub mod start;
 mod status;

@@ -7,13 +7,13 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_handler_in_the_readme_is_the_one_that_runs() {
-    let example = read("examples/webhook.rs");
+fn the_program_in_the_readme_is_the_one_that_runs() {
+    let example = read("examples/projection.rs");
     let (_, rest) = example
-        .split_once("// The handler, as the README shows it.\n")
+        .split_once("// The program, as the README shows it.\n")
         .unwrap();
-    let (handler, _) = rest.split_once("// End of the handler.\n").unwrap();
-    assert!(read("README.md").contains(handler), "copy this:\n{handler}");
+    let (program, _) = rest.split_once("// End of the program.\n").unwrap();
+    assert!(read("README.md").contains(program), "copy this:\n{program}");
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! `aftercommit dead-letters`: lists, shows, redrives and discards the records that failed.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use self::discard::DiscardArgs;
 use self::list::ListArgs;
 use self::redrive::RedriveArgs;
+use crate::cli::args::source::{HandlerSource, WithFlags};
 use crate::cli::fault::Fault;
 
 mod discard;
@@ -32,24 +33,27 @@ Exit codes: 0 done, 1 nothing found, or a letter failed again, 2 a setting is wr
 
 /// The commands for dead letters.
 #[derive(Debug, Subcommand)]
-pub enum DeadLettersCommand {
+pub enum DeadLettersCommand<M: Args> {
     /// List letters by key, in order. Without --key this reads the whole table
     List(ListArgs),
     /// Show letters in full: the record, every attempt, what was done
     Show(ListArgs),
     /// Handle records again: all letters of each selected key, oldest first
     #[command(after_long_help = redrive::EXAMPLES)]
-    Redrive(Box<RedriveArgs>),
+    Redrive(Box<WithFlags<RedriveArgs, M>>),
     /// Give up letters that failed. Letters that wait behind them stay and can be redriven
     Discard(DiscardArgs),
 }
 
-/// Runs the command.
-pub async fn dead_letters(command: &DeadLettersCommand) -> Result<(), Fault> {
+/// Runs the command. `source` says where the handler comes from.
+pub async fn dead_letters<M: Args>(
+    command: DeadLettersCommand<M>,
+    source: impl FnOnce(M) -> HandlerSource,
+) -> Result<(), Fault> {
     match command {
-        DeadLettersCommand::List(args) => list::list(args).await,
-        DeadLettersCommand::Show(args) => list::show(args).await,
-        DeadLettersCommand::Redrive(args) => redrive::execute(args).await,
-        DeadLettersCommand::Discard(args) => discard::execute(args).await,
+        DeadLettersCommand::List(args) => list::list(&args).await,
+        DeadLettersCommand::Show(args) => list::show(&args).await,
+        DeadLettersCommand::Redrive(args) => redrive::execute(&args.from(source)).await,
+        DeadLettersCommand::Discard(args) => discard::execute(&args).await,
     }
 }

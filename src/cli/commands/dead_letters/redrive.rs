@@ -18,7 +18,8 @@ use serde::Serialize;
 
 use crate::cli::args::identity::{GroupArgs, Known};
 use crate::cli::args::letters::{DoingArgs, WhichArgs, none};
-use crate::cli::args::means::{Handler, Means, MeansArgs};
+use crate::cli::args::means::{Handler, Means};
+use crate::cli::args::source::WithHandler;
 use crate::cli::args::tables::LedgerName;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{self, Clients, must_exist};
@@ -65,9 +66,10 @@ pub struct RedriveArgs {
     group: GroupArgs,
     #[command(flatten)]
     ledger: LedgerName,
-    #[command(flatten)]
-    means: MeansArgs,
 }
+
+/// What to redrive, and where the handler comes from.
+pub type Redriving = WithHandler<RedriveArgs>;
 
 /// The handler. It may get orders as they are now, so that an order that was fixed in its table can be mailed.
 struct Redriver {
@@ -109,38 +111,45 @@ impl RecordHandler for Redriver {
 }
 
 /// Redrives the selected letters.
-pub async fn execute(args: &RedriveArgs) -> Result<(), Fault> {
-    let doing = &args.doing;
-    args.which.must_select(doing.all)?;
-    let means = args.means.open().await?;
+pub async fn execute(redriving: &Redriving) -> Result<(), Fault> {
+    let doing = &redriving.args.doing;
+    redriving.args.which.must_select(doing.all)?;
+    let means = redriving.source.open().await?;
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
-    let letters = args.which.letters(&clients).await?;
-    let list = args.means.sending.sparing().suppression_table.as_ref();
-    for table in [&args.ledger.ledger_table].into_iter().chain(list) {
+    let letters = redriving.args.which.letters(&clients).await?;
+    let list = redriving.source.suppression_table();
+    for table in [&redriving.args.ledger.ledger_table]
+        .into_iter()
+        .chain(list)
+    {
         must_exist(&clients, table).await?;
     }
     let from = (&clients, &letters);
-    let selected = args.which.selected(from, &args.group.group, false).await?;
+    let selected = redriving
+        .args
+        .which
+        .selected(from, &redriving.args.group.group, false)
+        .await?;
     if selected.is_empty() {
         return Err(none());
     }
     if doing.dry_run {
         return doing.print_dry_run("redrive", &selected);
     }
-    let sum = redrive_all(args, &clients, &means, (&letters, &selected)).await?;
+    let sum = redrive_all(redriving, &clients, &means, (&letters, &selected)).await?;
     means.close().await;
-    conclude(args, &sum)
+    conclude(redriving, &sum)
 }
 
 /// Redrives the keys of these letters, one table at a time.
 async fn redrive_all(
-    args: &RedriveArgs,
+    redriving: &Redriving,
     clients: &Clients,
     means: &Means,
     (letters, selected): (&DynamoDbDeadLetters, &[Envelope]),
 ) -> Result<Summary, Fault> {
     let mut rng = fastrand::Rng::new();
-    let how = how(args, means, clients.clock(), &mut rng)?;
+    let how = how(redriving, means, clients.clock(), &mut rng)?;
     let names: BTreeMap<_, _> = selected
         .iter()
         .map(|letter| (letter.id.key.clone(), plain(&letter.key_in_words())))
@@ -159,7 +168,7 @@ async fn redrive_all(
     };
     let mut sum = Summary::default();
     for (at, of_table) in by_table(selected) {
-        let handler = handler(args, clients, means, (at, of_table[0])).await?;
+        let handler = handler(redriving, clients, means, (at, of_table[0])).await?;
         let keys = of_table.iter().map(|letter| RedrivenKey {
             at: at.clone(),
             key: letter.id.key.clone(),
@@ -179,16 +188,16 @@ async fn redrive_all(
 
 /// How to redrive. A signal lets the letters in progress finish and starts no more.
 fn how(
-    args: &RedriveArgs,
+    redriving: &Redriving,
     means: &Means,
     clock: Clock,
     rng: &mut fastrand::Rng,
 ) -> Result<How, Fault> {
     let incarnation = format!("redrive-{}/{:016x}", std::process::id(), rng.u64(..));
-    let mut how = How::new(&args.doing.by(), &incarnation, clock);
-    how.parallel = args.concurrency.get();
-    how.dependency = args.means.dependency(means);
-    how.handler_timeout = args.means.longest_attempt();
+    let mut how = How::new(&redriving.args.doing.by(), &incarnation, clock);
+    how.parallel = redriving.args.concurrency.get();
+    how.dependency = redriving.source.dependency(means);
+    how.handler_timeout = redriving.source.longest_attempt();
     let shutdown = signals::shutdown().context("cannot install signal handlers")?;
     let stop = how.stop.clone();
     tokio::spawn(async move {
@@ -237,7 +246,7 @@ impl Report {
     }
 }
 
-fn conclude(args: &RedriveArgs, sum: &Summary) -> Result<(), Fault> {
+fn conclude(redriving: &Redriving, sum: &Summary) -> Result<(), Fault> {
     let done = Report {
         redriven: sum.redriven,
         keys_free: sum.free,
@@ -245,7 +254,7 @@ fn conclude(args: &RedriveArgs, sum: &Summary) -> Result<(), Fault> {
         keys_untried: sum.untried,
         keys_taken: sum.taken,
     };
-    print_all(&if args.doing.json {
+    print_all(&if redriving.args.doing.json {
         json_line(&done)?
     } else {
         done.text()
@@ -262,38 +271,41 @@ fn conclude(args: &RedriveArgs, sum: &Summary) -> Result<(), Fault> {
 
 /// The handler for the orders of a table.
 async fn handler(
-    args: &RedriveArgs,
+    redriving: &Redriving,
     clients: &Clients,
     means: &Means,
     of: (&GroupTable, &Envelope),
 ) -> Result<Redriver, Fault> {
     let (at, letter) = of;
     let orders = at.table_name();
-    let sending = &args.means.sending;
     let client = clients.dynamodb.clone();
-    let ledger = DynamoDbLedger::new(client, &args.ledger.ledger_table, sending.retention());
+    let ledger = DynamoDbLedger::new(
+        client,
+        &redriving.args.ledger.ledger_table,
+        redriving.source.retention(),
+    );
     // With another effect or id than the fleet's, a second email would go out.
-    let known = args.group.known(&ledger, at.table()).await?;
+    let known = redriving.args.group.known(&ledger, at.table()).await?;
     let effect = match &known {
         Some(known) => known.effect.clone(),
-        None => args.group.known_effect(&ledger).await?,
+        None => redriving.args.group.known_effect(&ledger).await?,
     };
     let wanted = known.as_ref().map(Known::wanted).transpose()?;
     if let Some(known) = &known {
         known.must_be(means)?;
     }
     let mapping = known
-        .map(|known| known.mapping(&args.means.mail.fields))
+        .map(|known| known.mapping(redriving.source.fields()))
         .transpose()?;
     let mapping = mapping.flatten();
     let keyed = mapping.is_some();
     let mapping = match mapping {
         Some(mapping) => mapping,
-        None if means.setting().is_some() => args.means.mail.fields.with_default_id("id")?,
-        None => mapping_of(args, clients, orders, letter).await?,
+        None if means.setting().is_some() => redriving.source.fields().with_default_id("id")?,
+        None => mapping_of(redriving, clients, orders, letter).await?,
     };
-    let handler = args.means.handler(
-        (clients, &args.ledger),
+    let handler = redriving.source.handler(
+        (clients, &redriving.args.ledger),
         (orders, mapping, keyed),
         means,
         (effect, wanted.unwrap_or_default()),
@@ -301,34 +313,34 @@ async fn handler(
     let read = || Orders {
         name: orders.to_owned(),
         items: DynamoDbLookup::new().refetching(clients.dynamodb.clone(), orders),
-        gone_is_suppressed: sending.refetch(),
+        gone_is_suppressed: redriving.source.refetch(),
     };
     let mails = handler.mails().is_some();
     Ok(Redriver {
         handler,
-        orders: (mails && !args.as_recorded).then(read),
+        orders: (mails && !redriving.args.as_recorded).then(read),
     })
 }
 
 /// How the items become orders. If the key is one attribute, the letter names it.
 async fn mapping_of(
-    args: &RedriveArgs,
+    redriving: &Redriving,
     clients: &Clients,
     orders: &str,
     letter: &Envelope,
 ) -> Result<Mapping, Fault> {
-    if let Some(mapping) = args.means.mail.fields.named()? {
+    if let Some(mapping) = redriving.source.fields().named()? {
         return Ok(mapping);
     }
     let mut names = letter.keys.inner().keys();
     if let (Some(name), None) = (names.next(), names.next()) {
         let id = Mapping::key_expression(name, None);
-        return args.means.mail.fields.with_default_id(&id);
+        return redriving.source.fields().with_default_id(&id);
     }
     let found = TableStream::resolve(&clients.dynamodb, orders).await;
     let found = found
         .context("--id is not set, and the table's key cannot be read")
         .map_err(Fault::Setting)?;
     let sort = found.sort_key.as_deref();
-    args.means.mail.fields.of_key(&found.partition_key, sort)
+    redriving.source.fields().of_key(&found.partition_key, sort)
 }

@@ -11,7 +11,7 @@ use crate::stores::tables::table_to_ask;
 use crate::{Clock, GroupTable};
 use anyhow::Context as _;
 
-use super::RunArgs;
+use super::EffectArgs;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{Clients, must_exist};
 
@@ -34,17 +34,22 @@ pub struct Followed {
 /// Checks everything that `run` should follow. `leases` is the lease table of a fleet.
 pub async fn followed(
     clients: &Clients,
-    args: &RunArgs,
+    effect: &EffectArgs,
     leases: Option<&String>,
 ) -> Result<Vec<Followed>, Fault> {
     let mut all: Vec<Followed> = Vec::new();
-    let tables = args.streams.table.iter().map(|table| (table, true));
-    let streams = args.streams.stream_arn.iter().map(|arn| (arn, false));
+    let tables = effect.args.streams.table.iter().map(|table| (table, true));
+    let streams = effect
+        .args
+        .streams
+        .stream_arn
+        .iter()
+        .map(|arn| (arn, false));
     for (name, is_table) in tables.chain(streams) {
         let one = if is_table {
-            of_table(clients, args, (name, leases)).await?
+            of_table(clients, effect, (name, leases)).await?
         } else {
-            of_stream(clients, args, name).await?
+            of_stream(clients, effect, name).await?
         };
         if all.iter().any(|other| other.at == one.at) {
             return Err(Fault::wrong(format!(
@@ -60,15 +65,15 @@ pub async fn followed(
 /// on a table that has no stream now, it waits for the next one.
 async fn of_table(
     clients: &Clients,
-    args: &RunArgs,
+    effect: &EffectArgs,
     (table, leases): (&str, Option<&String>),
 ) -> Result<Followed, Fault> {
     clients.must_reach(table)?;
     let found = match FollowedTable::describe(&clients.dynamodb, table).await {
         Ok(found) => found,
-        Err(error) => return Err(gone(clients, args, (table, leases), error).await?),
+        Err(error) => return Err(gone(clients, effect, (table, leases), error).await?),
     };
-    let at = GroupTable::new(args.group.group.clone(), &found.arn);
+    let at = GroupTable::new(effect.args.group.group.clone(), &found.arn);
     let usable = found.stream().and_then(TableStream::with_new_images);
     if let Err(why) = usable
         && !has_begun(clients, leases, &at).await?
@@ -86,8 +91,11 @@ async fn of_table(
         stream: stream.with_new_images(),
         at,
         orders: table.to_owned(),
-        mapping: args.means.mail.fields.of_key(&found.partition_key, sort)?,
-        home: args.records.home_region(&found.table, found.replicated)?,
+        mapping: effect.source.fields().of_key(&found.partition_key, sort)?,
+        home: effect
+            .args
+            .records
+            .home_region(&found.table, found.replicated)?,
         all_streams: true,
     })
 }
@@ -95,7 +103,7 @@ async fn of_table(
 /// Why a table cannot be followed. A group that has begun waits until its table is created again.
 async fn gone(
     clients: &Clients,
-    args: &RunArgs,
+    effect: &EffectArgs,
     (table, leases): (&str, Option<&String>),
     error: ResolveError,
 ) -> Result<Fault, Fault> {
@@ -114,7 +122,7 @@ async fn gone(
         let place = beside.split_once(":table/").map(|(place, _)| place);
         format!("{}:table/{table}", place.unwrap_or_default())
     };
-    let at = GroupTable::new(args.group.group.clone(), &arn);
+    let at = GroupTable::new(effect.args.group.group.clone(), &arn);
     if !has_begun(clients, leases, &at).await? {
         return Ok(Fault::setting(error));
     }
@@ -146,7 +154,7 @@ async fn has_begun(
 }
 
 /// The stream with this ARN.
-async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Followed, Fault> {
+async fn of_stream(clients: &Clients, effect: &EffectArgs, arn: &str) -> Result<Followed, Fault> {
     clients.must_reach(arn)?;
     let table = table_to_ask(arn).ok_or_else(|| {
         Fault::wrong(format!(
@@ -167,12 +175,12 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
     }
     let orders = table.to_owned();
     let found = TableStream::resolve(&clients.dynamodb, table).await;
-    let (mapping, replicated) = match (args.means.mail.fields.named()?, found) {
+    let (mapping, replicated) = match (effect.source.fields().named()?, found) {
         (Some(mapping), Ok(found)) => (mapping, found.replicated),
         // A stream outlives its table, and the switch to a new stream, by 24 hours.
         (Some(mapping), Err(ResolveError::NoTable { .. })) => (mapping, false),
         // A table without a stream may still be a replica. So may a table that cannot be read.
-        (Some(mapping), Err(_)) if args.records.has_home_region() => (mapping, true),
+        (Some(mapping), Err(_)) if effect.args.records.has_home_region() => (mapping, true),
         (Some(_), Err(error)) => {
             let error = anyhow::Error::from(error).context(
                 "cannot find out whether the table is a replica of a global table, in which \
@@ -186,16 +194,16 @@ async fn of_stream(clients: &Clients, args: &RunArgs, arn: &str) -> Result<Follo
                 .context("--id is not set, and the table's key cannot be read")
                 .map_err(Fault::Setting)?;
             let sort = found.sort_key.as_deref();
-            let mapping = args.means.mail.fields.of_key(&found.partition_key, sort)?;
+            let mapping = effect.source.fields().of_key(&found.partition_key, sort)?;
             (mapping, found.replicated)
         }
     };
     Ok(Followed {
         stream,
-        at: GroupTable::new(args.group.group.clone(), arn),
+        at: GroupTable::new(effect.args.group.group.clone(), arn),
         orders,
         mapping,
-        home: args.records.home_region(table, replicated)?,
+        home: effect.args.records.home_region(table, replicated)?,
         all_streams: false,
     })
 }

@@ -15,7 +15,7 @@ use crate::stores::leases::dynamodb::DynamoDbLeases;
 use crate::stores::tables::dynamodb::FollowedTable;
 use crate::{Dependency, GroupTable};
 
-use super::{Followed, Handler, RunArgs, Shared, prepared, settings};
+use super::{EffectArgs, Followed, Handler, Shared, prepared, settings};
 use crate::cli::args::fleet::Here;
 use crate::cli::commands::run::watch;
 use crate::cli::fault::Fault;
@@ -30,7 +30,7 @@ const TOLD: [&str; 3] = [
 ];
 
 /// Checks every setting once, then answers invocations until the process ends.
-pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
+pub async fn serve(effect: &EffectArgs) -> Result<(), Fault> {
     for name in TOLD {
         if std::env::var_os(name).is_none() {
             return Err(Fault::wrong(format!(
@@ -38,11 +38,11 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
             )));
         }
     }
-    let filters = args.records.filters()?;
-    args.means.handler.must_not_be_command()?;
-    let means = args.means.open().await?;
-    let (shared, followed) = prepared(args, &means, &filters, (None, Here::default())).await?;
-    let function = |one| function(args, &shared, one);
+    let filters = effect.args.records.filters()?;
+    effect.source.must_not_be_command()?;
+    let means = effect.source.open().await?;
+    let (shared, followed) = prepared(effect, &means, &filters, (None, Here::default())).await?;
+    let function = |one| function(effect, &shared, one);
     let functions = followed.into_iter().map(function);
     let functions = functions.collect::<Result<Vec<_>, _>>()?;
     Ok(crate::engine::lambda::run(functions).await?)
@@ -50,13 +50,13 @@ pub async fn serve(args: &RunArgs) -> Result<(), Fault> {
 
 /// The handler of one table's batches.
 fn function(
-    args: &RunArgs,
+    effect: &EffectArgs,
     shared: &Shared<'_>,
     followed: Followed,
 ) -> Result<Function<Arc<Handler>>, Fault> {
-    let handler = shared.handler(args, &followed.orders, followed.mapping)?;
+    let handler = shared.handler(effect, &followed.orders, followed.mapping)?;
     let function = Function::new(followed.at.clone(), handler.clone())
-        .settings(settings(args, &shared.here)?)
+        .settings(settings(effect, &shared.here)?)
         .filters(shared.filters.clone())
         .dependency(shared.dependency.clone())
         .dead_letters(shared.letters.open());
@@ -71,18 +71,18 @@ fn function(
         function
     };
     let dynamodb = shared.clients.dynamodb.clone();
-    let leases = DynamoDbLeases::new(dynamodb, &args.names.lease.lease_table, &followed.at);
+    let leases = DynamoDbLeases::new(dynamodb, &effect.args.names.lease.lease_table, &followed.at);
     let function = function.gaps(move |gap| {
         let leases = leases.clone();
         async move { leases.record_gap(&gap, None).await.map(drop) }
     });
-    if !args.watch.writes_emf() {
+    if !effect.args.watch.writes_emf() {
         return Ok(function);
     }
     let lines = Arc::new(LambdaLog {
         labels: MetricLabels {
             group: followed.at.group().clone(),
-            effect: args.group.effect.or_default(),
+            effect: effect.args.group.effect.or_default(),
             table: followed.at.table_name().to_owned(),
         },
         at: followed.at,
@@ -91,7 +91,7 @@ fn function(
         handler,
         letters: shared.letters.open(),
         dependency: shared.dependency.clone(),
-        retention: settings(args, &shared.here)?.timing.retention,
+        retention: settings(effect, &shared.here)?.timing.retention,
         emf: Mutex::default(),
         asked: Mutex::default(),
     });

@@ -9,7 +9,6 @@ use crate::engine::{Budget, IdentityDiffers};
 use crate::filter::Filters;
 use crate::monitor::{Status, Watch};
 use crate::stores::leases::dynamodb::DynamoDbLeases;
-use crate::stores::ledger::Needed;
 use crate::stores::ledger::dynamodb::DynamoDbLedger;
 use crate::stores::source::dynamodb::DynamoDbStream;
 use crate::{Clock, Consumer, Dependency, EffectName, GroupTable, Settings};
@@ -23,8 +22,9 @@ use tracing::{info, warn};
 use crate::cli::args::copies::{CopyArgs, Letters};
 use crate::cli::args::fleet::{FleetArgs, Here};
 use crate::cli::args::identity::{GroupArgs, StartArgs};
-use crate::cli::args::means::{Handler, Means, MeansArgs};
+use crate::cli::args::means::{Handler, Means};
 use crate::cli::args::records::RecordArgs;
+use crate::cli::args::source::WithHandler;
 use crate::cli::args::tables::{StreamArgs, TableNames};
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{self, Clients, must_exist};
@@ -136,13 +136,14 @@ pub struct RunArgs {
     #[command(flatten)]
     copies: CopyArgs,
     #[command(flatten)]
-    means: MeansArgs,
-    #[command(flatten)]
     watch: WatchArgs,
 }
 
+/// An effect: the settings of `run`, and where its handler comes from.
+pub type EffectArgs = WithHandler<RunArgs>;
+
 /// Follows the tables until a signal.
-pub async fn run(args: &RunArgs) -> Result<(), Fault> {
+pub async fn run(effect: &EffectArgs) -> Result<(), Fault> {
     let stop = CancellationToken::new();
     let shutdown = signals::shutdown().context("cannot install signal handlers")?;
     let told = stop.clone();
@@ -150,20 +151,20 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
         shutdown.await;
         told.cancel();
     });
-    let listening = args.watch.listen().await?;
+    let listening = effect.args.watch.listen().await?;
     let status_address = listening.status_address();
     // While the start waits for AWS, the status shows the reason.
     let status = Status::starting(Clock::system());
-    let telling = args.watch.begin(listening, &status);
+    let telling = effect.args.watch.begin(listening, &status);
     let here = Here {
         task: ecs::task().await,
         status_address,
     };
-    let settings = settings(args, &here)?;
-    let filters = args.records.filters()?;
+    let settings = settings(effect, &here)?;
+    let filters = effect.args.records.filters()?;
     let starting = async {
-        let means = once_reached(&status, || args.means.open()).await?;
-        let ready = || workers(args, &means, &filters, here.clone());
+        let means = once_reached(&status, || effect.source.open()).await?;
+        let ready = || workers(effect, &means, &filters, here.clone());
         let ready = once_reached(&status, ready).await?;
         Ok::<_, Fault>((means, ready))
     };
@@ -176,7 +177,10 @@ pub async fn run(args: &RunArgs) -> Result<(), Fault> {
     // All workers write to the same ledger.
     let ledger = ready.iter().find_map(|worker| worker.handler.ledger());
     if let Some(ledger) = ledger.cloned() {
-        status.attention(move || attention(ledger.clone()));
+        status.attention(move || {
+            let ledger = ledger.clone();
+            async move { ledger.attention().await }
+        });
     }
     status.started(ready.iter().map(Worker::watch));
     let budget = Budget::new(settings.memory_budget);
@@ -214,38 +218,35 @@ async fn last_replies(handler: &Handler) {
     }
 }
 
-async fn attention(ledger: DynamoDbLedger) -> anyhow::Result<Needed> {
-    ledger.attention().await
-}
-
 /// A worker for each stream.
 async fn workers(
-    args: &RunArgs,
+    effect: &EffectArgs,
     means: &Means,
     filters: &Filters,
     here: Here,
 ) -> Result<Vec<Worker>, Fault> {
-    let of_fleet = (Some(&args.names.lease.lease_table), here);
-    let (shared, followed) = prepared(args, means, filters, of_fleet).await?;
-    let worker = |one| Worker::new(args, &shared, one);
+    let of_fleet = (Some(&effect.args.names.lease.lease_table), here);
+    let (shared, followed) = prepared(effect, means, filters, of_fleet).await?;
+    let worker = |one| Worker::new(effect, &shared, one);
     followed.into_iter().map(worker).collect()
 }
 
 /// Checks all settings and tables, and finds every stream. A fleet has a lease table.
 async fn prepared<'a>(
-    args: &RunArgs,
+    effect: &EffectArgs,
     means: &'a Means,
     filters: &'a Filters,
     (leases, here): (Option<&String>, Here),
 ) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
+    let EffectArgs { args, source } = effect;
     let endpoint = args.streams_endpoint_url.as_deref();
     let mut clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
     if leases.is_none() {
         clients = clients.by_own_clock();
     }
-    let followed = followed(&clients, args, leases).await?;
+    let followed = followed(&clients, effect, leases).await?;
     let names = &args.names;
-    let list = args.means.sending.sparing().suppression_table.as_ref();
+    let list = source.suppression_table();
     let letters = &names.letters.dead_letter_table;
     let own = leases
         .into_iter()
@@ -253,20 +254,20 @@ async fn prepared<'a>(
     for table in own.chain(list) {
         must_exist(&clients, table).await?;
     }
-    let retention = args.means.sending.retention();
+    let retention = source.retention();
     let ledger = DynamoDbLedger::new(
         clients.dynamodb.clone(),
         &names.ledger.ledger_table,
         retention,
     );
     for one in &followed {
-        let identity = args.means.identity(means, (&one.mapping, &args.records))?;
+        let identity = source.identity(means, (&one.mapping, &args.records))?;
         let of_table = (one.at.table(), identity);
         args.start.register(&ledger, &args.group, of_table).await?;
     }
     let shared = Shared {
         letters: args.copies.letters(&clients, letters).await?,
-        dependency: args.means.dependency(means),
+        dependency: source.dependency(means),
         clients,
         means,
         filters,
@@ -289,12 +290,13 @@ impl Shared<'_> {
     /// The handler for the records of a table.
     fn handler(
         &self,
-        args: &RunArgs,
+        effect: &EffectArgs,
         orders: &str,
         mapping: Mapping,
     ) -> Result<Arc<Handler>, Fault> {
-        let keyed = args.means.mail.fields.named()?.is_some();
-        let handler = args.means.handler(
+        let EffectArgs { args, source } = effect;
+        let keyed = source.fields().named()?.is_some();
+        let handler = source.handler(
             (&self.clients, &args.names.ledger),
             (orders, mapping, keyed),
             self.means,
@@ -313,7 +315,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(args: &RunArgs, shared: &Shared<'_>, followed: Followed) -> Result<Self, Fault> {
+    fn new(effect: &EffectArgs, shared: &Shared<'_>, followed: Followed) -> Result<Self, Fault> {
+        let EffectArgs { args, source } = effect;
         let Followed {
             stream,
             at,
@@ -322,14 +325,12 @@ impl Worker {
             home,
             all_streams: _,
         } = followed;
-        let identity = args
-            .means
-            .identity(shared.means, (&mapping, &args.records))?;
-        let handler = shared.handler(args, &orders, mapping)?;
+        let identity = source.identity(shared.means, (&mapping, &args.records))?;
+        let handler = shared.handler(effect, &orders, mapping)?;
         let client = shared.clients.leases.clone();
         let leases = DynamoDbLeases::new(client, &args.names.lease.lease_table, &at);
         let consumer = Consumer::new(at.clone(), stream, leases, handler.clone())
-            .settings(settings(args, &shared.here)?)
+            .settings(settings(effect, &shared.here)?)
             .filters(shared.filters.clone())
             .dependency(shared.dependency.clone());
         let mut consumer = shared.letters.given_to(consumer);
@@ -392,7 +393,8 @@ impl Worker {
 }
 
 /// The settings of one consumer.
-fn settings(args: &RunArgs, here: &Here) -> Result<Settings, Fault> {
-    let longest = args.means.longest_attempt();
+fn settings(effect: &EffectArgs, here: &Here) -> Result<Settings, Fault> {
+    let EffectArgs { args, source } = effect;
+    let longest = source.longest_attempt();
     args.records.applied_to(args.fleet.settings(here)?, longest)
 }
