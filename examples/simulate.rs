@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use aftercommit::internal::claim::OnAmbiguous;
-use aftercommit::simulation::{Counts, Flaw, Outcome, Scenario, simulate, simulate_all};
+use aftercommit::simulation::{Counts, Flaw, Scenario, SimulationOutcome, simulate, simulate_all};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn replay(scenario: &Scenario) -> usize {
-    let Outcome {
+    let SimulationOutcome {
         violation,
         counts,
         trace,

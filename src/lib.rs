@@ -80,10 +80,10 @@ pub mod cli;
 pub mod confirmation;
 mod core;
 pub mod engine;
-mod gate;
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
 pub mod handlers;
+mod hooks;
 #[doc(hidden)]
 pub mod internal;
 pub mod monitor;

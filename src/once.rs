@@ -255,7 +255,7 @@ impl<L: Ledger> Once<L> {
 
     /// Runs a performance in a task of its own, because it must not end with its caller.
     fn run(&self, performance: Performance<L>) {
-        let task = crate::gate::gated(performance.run().in_current_span());
+        let task = crate::hooks::gated(performance.run().in_current_span());
         let mut running = self.running();
         while running.try_join_next().is_some() {}
         running.spawn(task);

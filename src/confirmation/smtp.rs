@@ -36,7 +36,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use connection::{Connection, WriteFailed};
-use pool::{Got, Pool, Waiter};
+use pool::{ConnectionPool, Got, Waiter};
 pub use reply::{Class, Reply};
 pub use secrets::Reload;
 pub use secrets::Secret;
@@ -62,7 +62,7 @@ struct Relay {
     settings: SmtpSettings,
     tls: Option<TlsConnector>,
     secrets: Option<Secrets>,
-    pool: Pool,
+    pool: ConnectionPool,
 }
 
 /// An envelope that the server has accepted. Nothing is sent yet, and nothing will be if this is
@@ -92,7 +92,7 @@ impl Smtp {
         };
         let login = settings.login.as_ref();
         Ok(Self(Arc::new(Relay {
-            pool: Pool::new(&settings),
+            pool: ConnectionPool::new(&settings),
             secrets: login.map(|login| Secrets::new(login.secret.clone(), settings.reload.clone())),
             settings,
             tls,

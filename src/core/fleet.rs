@@ -1,9 +1,8 @@
 //! One member of a fleet: which workers are alive, who owns each shard, and what to do about it.
 //!
-//! [`Fleet`] reads no clock and makes no calls. The caller reports what happened ([`Event`]) with the
-//! time, and turns each [`Command`] into a call to the lease table, the stream or a shard's task. There
-//! is no leader: each member decides from the same rows, and each decision is a conditional write that
-//! may lose its race.
+//! [`Fleet`] reads no clock and makes no calls. The caller reports what happened ([`FleetEvent`]), and
+//! turns each [`Command`] into a call to the lease table, the stream or a shard's task. There is no
+//! leader: each member decides from the same rows, by conditional writes that may lose their race.
 //!
 //! # The protocol
 //!
@@ -96,13 +95,13 @@ pub mod upkeep;
 pub mod validity;
 
 use contact::Contact;
-use events::{Answer, Beat, Command, Event, Failed, Note, Outbox};
+use events::{Beat, CallResult, Command, Failed, FleetEvent, Note, Outbox};
 use identity::Differs;
-use leaving::{Leaving, Step};
+use leaving::{Departure, Leaving};
 use looks::Begun;
 use rows::GroupRow;
-use rules::{Rule, Rules};
-use shards::{Next, Shards};
+use rules::{FleetRule, FleetRules};
+use shards::{AfterTask, Shards};
 use snapshot::{Reach, Snapshot, View};
 use terms::{Incarnation, Lease};
 use upkeep::{Look, Upkeep};
@@ -111,7 +110,7 @@ use validity::Validity;
 /// One member of a fleet.
 #[derive(Debug)]
 pub struct Fleet {
-    rules: Rules,
+    rules: FleetRules,
     rng: fastrand::Rng,
     out: Outbox,
     contact: Contact,
@@ -122,8 +121,8 @@ pub struct Fleet {
 
 impl Fleet {
     /// A worker that has seen nothing. `nonce` must never repeat for its name.
-    pub fn new(rules: Rules, nonce: u64, rng: fastrand::Rng, now: Duration) -> Self {
-        let by_name = rules.left_out == Some(Rule::NothingByName);
+    pub fn new(rules: FleetRules, nonce: u64, rng: fastrand::Rng, now: Duration) -> Self {
+        let by_name = rules.left_out == Some(FleetRule::NothingByName);
         let nonce = if by_name { 0 } else { nonce };
         let me = Incarnation::new(&rules.worker_id, nonce);
         Self {
@@ -171,17 +170,17 @@ impl Fleet {
     }
 
     /// Handles an event.
-    pub fn handle(&mut self, event: Event, now: Now) {
+    pub fn handle(&mut self, event: FleetEvent, now: Now) {
         self.pass(now.elapsed);
         match event {
-            Event::Heartbeat(answer) => self.beaten(answer, now.elapsed),
-            Event::Snapshot(result) => self.looked(result, now),
-            Event::Bootstrapped(result) => self.bootstrapped(result.ok(), now.elapsed),
-            Event::IdentityChanged(answer) => {
+            FleetEvent::Heartbeat(answer) => self.beaten(answer, now.elapsed),
+            FleetEvent::Snapshot(result) => self.looked(result, now),
+            FleetEvent::Bootstrapped(result) => self.bootstrapped(result.ok(), now.elapsed),
+            FleetEvent::IdentityChanged(answer) => {
                 self.upkeep.agreement.changed(answer == Ok(Some(())));
                 self.contact.looks.hurry(now.elapsed);
             }
-            Event::Took(shard, answer) => {
+            FleetEvent::Took(shard, answer) => {
                 let trusted = self.contact.trusted();
                 if let Some(took) = self.shards.took(&shard, answer, trusted, now.elapsed) {
                     self.out.note(took);
@@ -191,25 +190,27 @@ impl Fleet {
                     self.contact.looks.hurry(now.elapsed);
                 }
             }
-            Event::HandedOver(shard) => self.shards.holdings.gave_up(&shard),
-            Event::Listed(result) => {
+            FleetEvent::HandedOver(shard) => self.shards.holdings.gave_up(&shard),
+            FleetEvent::Listed(result) => {
                 let (rules, rng) = (&self.rules, &mut self.rng);
                 if self.upkeep.listed(result, now.elapsed, rules, rng) {
                     self.contact.looks.hurry(now.elapsed);
                 }
             }
-            Event::Repaired(result) => {
+            FleetEvent::Repaired(result) => {
                 self.upkeep.repaired();
                 if result.is_ok() {
                     self.contact.looks.hurry(now.elapsed);
                 }
             }
-            Event::Stopped(shard, how) => match self.shards.stopped(&shard, how, &mut self.out) {
-                Next::Nothing => {}
-                Next::Look => self.contact.looks.hurry(now.elapsed),
-                Next::Tend => self.tend(),
-            },
-            Event::Leave => self.leave(now.elapsed),
+            FleetEvent::Stopped(shard, how) => {
+                match self.shards.stopped(&shard, how, &mut self.out) {
+                    AfterTask::Nothing => {}
+                    AfterTask::Look => self.contact.looks.hurry(now.elapsed),
+                    AfterTask::Tend => self.tend(),
+                }
+            }
+            FleetEvent::Leave => self.leave(now.elapsed),
         }
     }
 
@@ -228,8 +229,7 @@ impl Fleet {
     /// When something is due, if nothing else happens before.
     pub fn wake_at(&self, now: Duration) -> Duration {
         let limit = self.leaving.map(|leaving| leaving.limit);
-        let dues = [self.contact.due(now, &self.rules), limit];
-        let dues = dues.into_iter().flatten();
+        let dues = self.contact.due(now, &self.rules).into_iter().chain(limit);
         dues.fold(self.upkeep.listing.due(now), Duration::min)
     }
 
@@ -265,7 +265,7 @@ impl Fleet {
         upkeep.begin_listing(shards, now, rules, rng, out);
     }
 
-    fn beaten(&mut self, answer: Answer<()>, now: Duration) {
+    fn beaten(&mut self, answer: CallResult<()>, now: Duration) {
         let (rules, rng) = (&self.rules, &mut self.rng);
         if self.contact.beaten(answer, now, rules, rng) {
             return;
@@ -284,8 +284,9 @@ impl Fleet {
         };
         let (rules, rng) = (&self.rules, &mut self.rng);
         let Ok(view) = result else {
-            let now = now.elapsed;
-            return self.contact.look_failed(begun.reach, now, rules, rng);
+            return self
+                .contact
+                .look_failed(begun.reach, now.elapsed, rules, rng);
         };
         self.contact.looks.succeeded(begun, &view);
         if begun.reach == Reach::Workers {
@@ -381,8 +382,7 @@ impl Fleet {
         }
         self.leaving = Some(Leaving::new(now, &self.rules));
         self.out.note(Note::Leaving);
-        self.contact.beat_now(now);
-        self.contact.looks.hurry(now);
+        self.contact.hurry(now);
         self.act(now);
     }
 
@@ -392,9 +392,9 @@ impl Fleet {
             return false;
         };
         let step = leaving.step(&self.shards, self.contact.is_registered(), now);
-        if step == Step::LookAgain {
+        if step == Departure::LookAgain {
             self.contact.looks.hurry(now);
         }
-        step == Step::Left
+        step == Departure::Left
     }
 }

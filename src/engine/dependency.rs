@@ -78,10 +78,10 @@ impl Default for Limits {
 /// A dependency. Clones are the same dependency: share it among the consumers of a process whose
 /// handlers call the same server.
 #[derive(Debug, Clone)]
-pub struct Dependency(Arc<Shared>);
+pub struct Dependency(Arc<DependencyInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct DependencyInner {
     /// Its name, for people.
     name: Arc<str>,
     origin: Instant,
@@ -151,7 +151,7 @@ impl Dependency {
             outage: Outage::default(),
             rng,
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(DependencyInner {
             name: limits.name.as_deref().unwrap_or(UNNAMED).into(),
             origin: Instant::now(),
             waiting: AtomicUsize::new(0),
@@ -210,15 +210,15 @@ impl Dependency {
     }
 
     /// Records that a call was asked to come later, which says something about the dependency.
-    fn overloaded(&self, why: &str) -> circuit::Answer {
+    fn overloaded(&self, why: &str) -> circuit::Response {
         let now = self.now();
         let state = &mut *self.state();
         let since = *state.overloaded.get_or_insert(now);
         if now.saturating_sub(since) < OVERLOADED {
-            return circuit::Answer::Up;
+            return circuit::Response::Up;
         }
         state.why = Some(without_addresses(why));
-        circuit::Answer::Down
+        circuit::Response::Down
     }
 
     fn now(&self) -> Duration {
@@ -229,7 +229,7 @@ impl Dependency {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, ticket: circuit::Ticket, permit: Permit, answer: circuit::Answer, load: Load) {
+    fn end(&self, ticket: circuit::Ticket, permit: Permit, answer: circuit::Response, load: Load) {
         let now = self.now();
         let (limit, limited) = {
             let state = &mut *self.state();
@@ -242,10 +242,14 @@ impl Dependency {
             }
             match (answer, load) {
                 (_, Load::Overload) => state.rejection.refused(now),
-                (circuit::Answer::Up, _) => state.rejection.accepted(now),
+                (circuit::Response::Up, _) => state.rejection.accepted(now),
                 // For a dependency that is down, the circuit is enough.
-                (circuit::Answer::Down | circuit::Answer::Broken | circuit::Answer::Unknown, _) => {
-                }
+                (
+                    circuit::Response::Down
+                    | circuit::Response::Broken
+                    | circuit::Response::Unknown,
+                    _,
+                ) => {}
             }
             state.wake_next();
             let what = outage::What {
@@ -293,7 +297,7 @@ impl Turn {
         context: &Context,
         blame: &mut Blame,
     ) -> Result<(), Failure> {
-        use circuit::Answer::{Broken, Down, Unknown, Up};
+        use circuit::Response::{Broken, Down, Unknown, Up};
         if let Some(doubt) = context.doubt() {
             let answer = match self.of.judge(Unserved::InDoubt, doubt, blame) {
                 Guilty::Dependency => Broken,
@@ -340,7 +344,7 @@ impl Turn {
         }
     }
 
-    fn hand_back(&mut self, answer: circuit::Answer, load: Load) {
+    fn hand_back(&mut self, answer: circuit::Response, load: Load) {
         if let Some((ticket, permit)) = self.held.take() {
             self.of.end(ticket, permit, answer, load);
         }
@@ -365,7 +369,7 @@ fn without_addresses(text: &str) -> String {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.hand_back(circuit::Answer::Unknown, Load::Unknown);
+        self.hand_back(circuit::Response::Unknown, Load::Unknown);
     }
 }
 

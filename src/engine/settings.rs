@@ -182,14 +182,14 @@ impl Settings {
     }
 
     /// The settings of a member of the fleet.
-    pub(crate) fn fleet_rules(&self, simulated: &Simulated) -> fleet::Rules {
+    pub(crate) fn fleet_rules(&self, simulated: &Simulated) -> fleet::FleetRules {
         let timing = &self.timing;
-        let trust = if simulated.leaves_out(fleet::Rule::TrustMargin) {
+        let trust = if simulated.leaves_out(fleet::FleetRule::TrustMargin) {
             timing.lease_duration.mul_f64(0.95)
         } else {
             timing.trust()
         };
-        fleet::Rules {
+        fleet::FleetRules {
             worker_id: self.worker_id.clone(),
             start: self.start,
             identity: Identity::default(),

@@ -31,7 +31,7 @@ mod checkpoint;
 mod end;
 mod fetch;
 mod read;
-mod settle;
+mod reported;
 mod stop;
 
 #[cfg(feature = "simulation")]
@@ -40,7 +40,7 @@ use fetch::{Fetched, Fetcher};
 
 /// The consumer's order to a shard task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum TaskOrder {
     /// Work.
     Run,
     /// Start no more records, let running ones finish (with a time limit), and report how far you came.
@@ -69,7 +69,7 @@ pub(crate) struct Assignment {
     /// Records created before this are older than the group.
     pub starts_at: Option<SystemTime>,
     pub tenure: Tenure,
-    pub orders: watch::Receiver<Order>,
+    pub orders: watch::Receiver<TaskOrder>,
     /// Where the task reports what it does.
     pub reading: Arc<Reading>,
 }
@@ -101,8 +101,8 @@ pub(crate) struct ShardTask<S, L, H> {
     began: Instant,
     cancel: CancellationToken,
     rng: fastrand::Rng,
-    /// When to stop waiting for running records. Set by [`Order::Drain`] and [`Order::Abandon`].
-    stopping: Option<(Order, Instant)>,
+    /// When to stop waiting for running records. Set by [`TaskOrder::Drain`] and [`TaskOrder::Abandon`].
+    stopping: Option<(TaskOrder, Instant)>,
 }
 
 impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
@@ -292,11 +292,11 @@ fn in_flight<S, L: LeaseStore, H: RecordHandler>(
     InFlight::new(rules, work, engine.dependency.asker(), rng)
 }
 
-async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
+async fn next_order(orders: &mut watch::Receiver<TaskOrder>) -> TaskOrder {
     match orders.changed().await {
         Ok(()) => *orders.borrow_and_update(),
         // The consumer is gone, and with it the right to the shard.
-        Err(_) => Order::Abandon,
+        Err(_) => TaskOrder::Abandon,
     }
 }
 

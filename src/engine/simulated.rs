@@ -1,6 +1,6 @@
 //! What a simulation changes in a consumer. A real consumer keeps all rules.
 
-use crate::core::fleet::rules::Rule as FleetRule;
+use crate::core::fleet::rules::FleetRule;
 use crate::core::pipeline::Rule as PipelineRule;
 use crate::engine::FEW_PARKED;
 

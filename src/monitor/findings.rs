@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::stores::dead_letter::Reason;
 use crate::stores::ledger::Needed;
 
-use super::stream::{ShardState, ShardStatus, StreamStatus, Verdict, WorkerStatus};
+use super::stream::{ShardState, ShardStatus, StatusVerdict, StreamStatus, WorkerStatus};
 
 /// A record that waits for this long deserves a look: thirty takeovers could have happened meanwhile.
 const LAG: f64 = 5.0 * 60.0;
@@ -123,7 +123,7 @@ impl FindingKind {
 
 /// What is wrong with a stream, the most urgent first.
 pub(super) fn on(stream: &StreamStatus) -> Vec<Finding> {
-    let known = stream.verdict != Verdict::Unknown;
+    let known = stream.verdict != StatusVerdict::Unknown;
     let parts = [
         gaps(stream),
         known.then(|| trim(stream)).flatten(),
@@ -157,7 +157,7 @@ fn alive(stream: &StreamStatus) -> impl Iterator<Item = &WorkerStatus> {
 }
 
 fn never_read(stream: &StreamStatus) -> Option<Finding> {
-    if stream.verdict != Verdict::Unknown {
+    if stream.verdict != StatusVerdict::Unknown {
         return None;
     }
     let text = match alive(stream).next() {

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use super::connections::Few;
 use super::metrics::prometheus;
-use super::process::Process;
+use super::process_report::Process;
 use super::{FleetStatus, Status};
 
 /// No content from elsewhere, no framing, no submitting.

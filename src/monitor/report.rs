@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::findings::{self, Finding, ResolvedBy};
-use super::stream::{StreamStatus, Verdict, rfc3339};
+use super::stream::{StatusVerdict, StreamStatus, rfc3339};
 use crate::stores::ledger::Needed;
 
 /// The version of the document. It is raised when a field changes its meaning, not when a field is
@@ -21,7 +21,7 @@ pub struct FleetStatus {
     #[serde(serialize_with = "rfc3339")]
     pub at: SystemTime,
     /// The verdict from the findings.
-    pub verdict: Verdict,
+    pub verdict: StatusVerdict,
     /// What a person has to do next, the most urgent first. Empty if there is nothing to do.
     pub advice: Vec<String>,
     /// Everything that is wrong, the most urgent first, including what the workers resolve
@@ -57,7 +57,7 @@ impl FleetStatus {
         }
         all.extend(needed.iter().flat_map(findings::on_orders));
         let worst = streams.iter().map(|stream| stream.verdict).max();
-        let worst = worst.unwrap_or(Verdict::Unknown);
+        let worst = worst.unwrap_or(StatusVerdict::Unknown);
         let status = Self {
             format: FORMAT,
             at,
@@ -95,7 +95,9 @@ impl FleetStatus {
             .map(|why| findings::on_silence(&why))
             .collect();
         let verdict = match self.verdict {
-            Verdict::Well | Verdict::Recovering if !findings.is_empty() => Verdict::Unknown,
+            StatusVerdict::Well | StatusVerdict::Recovering if !findings.is_empty() => {
+                StatusVerdict::Unknown
+            }
             verdict => verdict,
         };
         Self { verdict, ..self }.with(findings)
@@ -103,10 +105,10 @@ impl FleetStatus {
 }
 
 /// The verdict from findings.
-fn of(findings: &[Finding]) -> Verdict {
+fn of(findings: &[Finding]) -> StatusVerdict {
     let verdicts = findings.iter().map(|finding| match finding.by {
-        ResolvedBy::Person => Verdict::Attention,
-        ResolvedBy::Workers => Verdict::Recovering,
+        ResolvedBy::Person => StatusVerdict::Attention,
+        ResolvedBy::Workers => StatusVerdict::Recovering,
     });
-    verdicts.max().unwrap_or(Verdict::Well)
+    verdicts.max().unwrap_or(StatusVerdict::Well)
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::stream::{
-    Gap, ResolvedGap, ShardState, ShardStatus, StreamStatus, UnreadableRow, Verdict, WorkerStatus,
+    Gap, ResolvedGap, ShardState, ShardStatus, StatusVerdict, StreamStatus, UnreadableRow,
+    WorkerStatus,
 };
 use crate::core::group::GroupTable;
 use crate::core::rate::faded;
@@ -47,7 +48,7 @@ impl StreamStatus {
             group: at.group().to_string(),
             effect: effect(view),
             table: at.table_name().to_owned(),
-            verdict: Verdict::Well,
+            verdict: StatusVerdict::Well,
             shards,
             workers,
             gaps: view.gaps.iter().map(Gap::from).collect(),
@@ -56,7 +57,7 @@ impl StreamStatus {
             dead_letters: None,
         };
         if view.group.is_none() && view.leases.is_empty() {
-            report.verdict = Verdict::Unknown;
+            report.verdict = StatusVerdict::Unknown;
         }
         report
     }

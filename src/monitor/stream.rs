@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 /// The verdict, the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum StatusVerdict {
     /// Nothing is wrong.
     Well,
     /// Something is wrong, and the workers resolve it.
@@ -31,7 +31,7 @@ pub struct StreamStatus {
     /// The table's name, if the ARN contains one.
     pub table: String,
     /// The verdict.
-    pub verdict: Verdict,
+    pub verdict: StatusVerdict,
     /// The workers.
     pub workers: Vec<WorkerStatus>,
     /// The shards, parents before their children.

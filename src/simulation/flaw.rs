@@ -1,7 +1,7 @@
 //! Deliberate mistakes, one at a time, to show that the simulation notices each.
 
 use crate::core::claim::ClaimRule;
-use crate::core::fleet::rules::Rule as FleetRule;
+use crate::core::fleet::rules::FleetRule;
 use crate::core::pipeline::Rule as PipelineRule;
 
 /// A rule of the protocol that is left out.

@@ -19,12 +19,12 @@ type Owned = Arc<dyn Fn(&Hold, &Tenure) + Send + Sync>;
 /// While closed, nothing behind it is polled: time and packets go on without it.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<GateState>>,
     owned: Owned,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct GateState {
     closed: bool,
     asleep: Vec<Waker>,
 }
@@ -38,7 +38,7 @@ impl Gate {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use super::flaw::Flaw;
-use super::wire::Wire;
+use super::link::Link;
 use crate::core::group::GroupTable;
 use crate::core::record::ItemKey;
 use crate::stores::dead_letter::memory::MemoryDeadLetters;
@@ -19,14 +19,14 @@ use crate::stores::rows::fence::Demand;
 /// The dead letters, as a simulated worker reaches them.
 #[derive(Clone)]
 pub(super) struct Letters {
-    wire: Wire,
+    link: Link,
     table: MemoryDeadLetters,
 }
 
 impl Letters {
-    /// Those that one worker, or an operator, reaches by this wire.
-    pub fn new(wire: Wire, table: MemoryDeadLetters) -> Self {
-        Self { wire, table }
+    /// Those that one worker, or an operator, reaches by this link.
+    pub fn new(link: Link, table: MemoryDeadLetters) -> Self {
+        Self { link, table }
     }
 }
 
@@ -37,7 +37,7 @@ impl fmt::Debug for Letters {
 }
 
 /// Whether nobody says that the lease is somebody else's.
-fn is_held(fence: Option<&Fence>) -> bool {
+pub(super) fn is_held(fence: Option<&Fence>) -> bool {
     match fence.map(Fence::demand) {
         Some(Demand::Asked(is_held)) => is_held(),
         None | Some(Demand::Row { .. }) => true,
@@ -52,9 +52,9 @@ impl DeadLetters for Letters {
         coming: Coming,
         fence: Option<&Fence>,
     ) -> anyhow::Result<Written> {
-        let (world, table) = (self.wire.world().clone(), self.table.clone());
+        let (world, table) = (self.link.world().clone(), self.table.clone());
         let (letter, fence) = (letter.clone(), fence.cloned());
-        let worker = self.wire.worker();
+        let worker = self.link.worker();
         let apply = async move {
             let careless = world.has(Flaw::LetterWithoutLease);
             let demanded = fence.as_ref().filter(|_| !careless);
@@ -74,7 +74,7 @@ impl DeadLetters for Letters {
             }
             written
         };
-        self.wire.write("dead letter", apply).await
+        self.link.write("dead letter", apply).await
     }
 
     async fn parked_page(
@@ -83,7 +83,7 @@ impl DeadLetters for Letters {
         from: Option<&str>,
         limit: usize,
     ) -> anyhow::Result<ParkedPage> {
-        let world = self.wire.world().clone();
+        let world = self.link.world().clone();
         let (table, at, from) = (self.table.clone(), at.clone(), from.map(str::to_owned));
         let apply = async move {
             if world.has(Flaw::ParkedForgotten) {
@@ -91,35 +91,35 @@ impl DeadLetters for Letters {
             }
             table.parked_page(&at, from.as_deref(), limit).await
         };
-        self.wire.write("parked keys", apply).await
+        self.link.write("parked keys", apply).await
     }
 
     async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
         let (table, at, key) = (self.table.clone(), at.clone(), key.clone());
         let apply = async move { table.is_parked(&at, &key).await };
-        self.wire.write("parked key", apply).await
+        self.link.write("parked key", apply).await
     }
 
     async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
         let (table, at, key) = (self.table.clone(), at.clone(), key.clone());
         let apply = async move { table.next_of(&at, &key).await };
-        self.wire.write("next letter", apply).await
+        self.link.write("next letter", apply).await
     }
 
     async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
         let (table, id) = (self.table.clone(), id.clone());
         let apply = async move { table.next_after(&id).await };
-        self.wire.write("next letter", apply).await
+        self.link.write("next letter", apply).await
     }
 
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
         let (table, id) = (self.table.clone(), id.clone());
         let apply = async move { table.read(&id).await };
-        self.wire.write("read letter", apply).await
+        self.link.write("read letter", apply).await
     }
 
     async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
-        let world = self.wire.world().clone();
+        let world = self.link.world().clone();
         let (table, id, deed) = (self.table.clone(), id.clone(), deed.clone());
         let apply = async move {
             let settled = table.settle(&id, &deed).await;
@@ -130,13 +130,13 @@ impl DeadLetters for Letters {
             }
             settled
         };
-        self.wire.write("finish letter", apply).await
+        self.link.write("finish letter", apply).await
     }
 
     async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>> {
         let (table, id, attempt) = (self.table.clone(), id.clone(), attempt.clone());
         let apply = async move { table.note(&id, &attempt).await };
-        self.wire.write("note attempt", apply).await
+        self.link.write("note attempt", apply).await
     }
 
     async fn claim(
@@ -148,7 +148,7 @@ impl DeadLetters for Letters {
         let (table, at) = (self.table.clone(), at.clone());
         let (key, claim) = (key.clone(), claim.clone());
         let apply = async move { table.claim(&at, &key, &claim).await };
-        self.wire.write("claim key", apply).await
+        self.link.write("claim key", apply).await
     }
 
     async fn release(
@@ -161,13 +161,13 @@ impl DeadLetters for Letters {
         let (table, at) = (self.table.clone(), at.clone());
         let (key, claim) = (key.clone(), claim.clone());
         let apply = async move { table.release(&at, &key, &claim, because).await };
-        self.wire.write("release key", apply).await
+        self.link.write("release key", apply).await
     }
 
     async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
         let (table, at, key) = (self.table.clone(), at.clone(), key.clone());
         let apply = async move { table.unpark_if_empty(&at, &key).await };
-        self.wire.write("unpark key", apply).await
+        self.link.write("unpark key", apply).await
     }
 
     async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>> {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_dynamo::AttributeValue;
 
 use super::flaw::Flaw;
-use super::wire::Wire;
+use super::link::Link;
 use super::world::World;
 use super::world::mailing::{RETENTION, server};
 use crate::confirmation::mail::Letterhead;
@@ -24,14 +24,14 @@ use crate::stores::ledger::{EffectKey, EntryPage, Ledger, Swap};
 
 /// The shipped handler of one worker process.
 pub(super) struct Mailer {
-    confirmation: Confirmation<Wire>,
+    confirmation: Confirmation<Link>,
     world: Arc<World>,
 }
 
 impl Mailer {
     pub fn start(
         world: &Arc<World>,
-        wire: Wire,
+        link: Link,
         clock: Clock,
         seed: u64,
     ) -> anyhow::Result<Option<Self>> {
@@ -57,7 +57,7 @@ impl Mailer {
         let rng = fastrand::Rng::with_seed(seed);
         Ok(Some(Self {
             confirmation: Confirmation::new(
-                wire,
+                link,
                 Smtp::new(settings)?,
                 letterhead,
                 confirmation,
@@ -115,7 +115,7 @@ fn shorten(settings: &mut SmtpSettings) {
     limits.after_dot = Duration::from_secs(15);
 }
 
-impl Ledger for Wire {
+impl Ledger for Link {
     async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
         let (ledger, key) = (ledger_of(self)?, key.clone());
         self.write("read", async move { ledger.read(&key).await })
@@ -158,8 +158,8 @@ impl Ledger for Wire {
     }
 }
 
-fn ledger_of(wire: &Wire) -> anyhow::Result<MemoryLedger> {
-    let mailing = wire.world().mailing.as_ref();
+fn ledger_of(link: &Link) -> anyhow::Result<MemoryLedger> {
+    let mailing = link.world().mailing.as_ref();
     let mailing = mailing.context("nothing is mailed in this simulation")?;
     Ok(mailing.ledger.clone())
 }

@@ -28,17 +28,18 @@ mod clocks;
 pub mod flaw;
 pub(crate) mod gate;
 mod letters;
+mod link;
 mod mailer;
-mod network;
 mod operator;
 mod owners;
 mod pages;
 mod redriver;
 mod run;
+mod simulated_leases;
+mod simulated_stream;
 mod trace;
 mod trouble;
 mod weather;
-mod wire;
 mod witness;
 mod worker;
 mod world;
@@ -119,7 +120,7 @@ impl Scenario {
 
 /// How a simulation ended.
 #[derive(Debug, Clone, Default)]
-pub struct Outcome {
+pub struct SimulationOutcome {
     /// The first promise that was broken, with the virtual time.
     pub violation: Option<String>,
     /// What happened, how often.
@@ -159,7 +160,7 @@ impl fmt::Display for Counts {
 }
 
 /// Runs a scenario to its end, on this thread, with a handler that has nothing to do.
-pub fn simulate(scenario: &Scenario) -> Outcome {
+pub fn simulate(scenario: &Scenario) -> SimulationOutcome {
     simulate_handler(scenario, || worker::Idle, changes::change_of_few)
 }
 
@@ -173,7 +174,7 @@ pub fn simulate(scenario: &Scenario) -> Outcome {
 /// that there are an operator redrives.
 /// Its own time must be virtual, too ([`tokio::time`]).
 ///
-/// What the fleet promised is judged in the [`Outcome`]; what your handler did is yours to judge.
+/// What the fleet promised is judged in the [`SimulationOutcome`]; what your handler did is yours to judge.
 /// This one keeps a total, and remembers what it has counted, as a record may come again:
 ///
 /// ```
@@ -213,7 +214,7 @@ pub fn simulate_handler<H: RecordHandler>(
     scenario: &Scenario,
     handler: impl Fn() -> H + Send + Sync + 'static,
     change: impl Fn(&mut fastrand::Rng, SystemTime) -> Commit + Send + Sync + 'static,
-) -> Outcome {
+) -> SimulationOutcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -222,9 +223,9 @@ pub fn simulate_handler<H: RecordHandler>(
         Ok(runtime) => runtime.block_on(run::run(scenario, Arc::new(handler), Box::new(change))),
         Err(error) => {
             let violation = Some(format!("no runtime for the simulation: {error}"));
-            Outcome {
+            SimulationOutcome {
                 violation,
-                ..Outcome::default()
+                ..SimulationOutcome::default()
             }
         }
     }
@@ -234,7 +235,7 @@ pub fn simulate_handler<H: RecordHandler>(
 /// (in no order) until that answers `false`.
 pub fn simulate_all(
     scenarios: impl Iterator<Item = Scenario> + Send,
-    seen: impl FnMut(&Scenario, &Outcome) -> bool + Send,
+    seen: impl FnMut(&Scenario, &SimulationOutcome) -> bool + Send,
 ) {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let shared = std::sync::Mutex::new((scenarios, seen, true));

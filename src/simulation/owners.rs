@@ -7,7 +7,7 @@ use crate::engine::trust::Tenure;
 use crate::stores::leases::{Epoch, View};
 
 /// Whether a promise holds, or how it was broken.
-pub(super) type Verdict = Result<(), String>;
+pub(super) type Judgement = Result<(), String>;
 
 /// A worker that has taken a shard for its own.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Owners {
         shard: &ShardId,
         epoch: Epoch,
         tenure: &Tenure,
-    ) -> Verdict {
+    ) -> Judgement {
         let owners = self.0.entry(shard.clone()).or_default();
         owners.retain(|owner| owner.tenure.holds());
         let other = owners
@@ -60,7 +60,7 @@ impl Owners {
     }
 
     /// Whether each open shard is read under the epoch of its row, and each worker reads its share.
-    pub fn shared(&mut self, view: &View, workers: usize) -> Verdict {
+    pub fn shared(&mut self, view: &View, workers: usize) -> Judgement {
         let mut shares = vec![0; workers];
         let open = view.leases.values().filter(|row| !row.ended());
         let all = open.clone().count();

@@ -10,7 +10,7 @@ use crate::stores::leases::row::{
 use crate::stores::leases::{GapRow, GroupRow, LeaseRow, StreamRow, Unreadable, View, WorkerRow};
 
 /// A row of the lease table.
-enum Row<'a> {
+enum PagedRow<'a> {
     Group(&'a GroupRow),
     Stream(&'a StreamRow),
     Worker(&'a WorkerRow),
@@ -48,47 +48,50 @@ impl Pages {
     }
 
     /// A lease that was archived, or came back, while the pages were read counts as it was seen last.
-    fn add(&mut self, row: &Row<'_>) {
+    fn add(&mut self, row: &PagedRow<'_>) {
         let seen = &mut self.seen;
         match *row {
-            Row::Group(row) => seen.group = Some(row.clone()),
-            Row::Stream(row) => {
+            PagedRow::Group(row) => seen.group = Some(row.clone()),
+            PagedRow::Stream(row) => {
                 seen.streams.insert(row.label.clone(), row.clone());
             }
-            Row::Worker(row) => {
+            PagedRow::Worker(row) => {
                 seen.workers.insert(row.incarnation.clone(), row.clone());
             }
-            Row::Lease(row) => {
+            PagedRow::Lease(row) => {
                 seen.archived.remove(&row.shard);
                 seen.leases.insert(row.shard.clone(), row.clone());
             }
-            Row::Archived(row) => {
+            PagedRow::Archived(row) => {
                 seen.archived.insert(row.shard.clone());
                 seen.leases.insert(row.shard.clone(), row.clone());
             }
-            Row::Gap(row) => seen.gaps.push(row.clone()),
-            Row::Unreadable(row) => seen.unreadable.push(row.clone()),
+            PagedRow::Gap(row) => seen.gaps.push(row.clone()),
+            PagedRow::Unreadable(row) => seen.unreadable.push(row.clone()),
         }
     }
 }
 
 /// The rows, by keys that sort as those of the lease table do.
-fn rows(table: &View) -> BTreeMap<String, Row<'_>> {
+fn rows(table: &View) -> BTreeMap<String, PagedRow<'_>> {
     let group = table.group.iter();
-    let group = group.map(|row| (GROUP_ROW.to_owned(), Row::Group(row)));
+    let group = group.map(|row| (GROUP_ROW.to_owned(), PagedRow::Group(row)));
     let streams = table.streams.values();
-    let streams = streams.map(|row| (stream_key(&row.label), Row::Stream(row)));
+    let streams = streams.map(|row| (stream_key(&row.label), PagedRow::Stream(row)));
     let workers = table.workers.values();
-    let workers = workers.map(|row| (worker_key(&row.incarnation), Row::Worker(row)));
-    let gaps = table.gaps.iter().map(|row| (gap_key(row), Row::Gap(row)));
+    let workers = workers.map(|row| (worker_key(&row.incarnation), PagedRow::Worker(row)));
+    let gaps = table
+        .gaps
+        .iter()
+        .map(|row| (gap_key(row), PagedRow::Gap(row)));
     let unreadable = table.unreadable.iter();
-    let unreadable = unreadable.map(|row| (row.row.clone(), Row::Unreadable(row)));
+    let unreadable = unreadable.map(|row| (row.row.clone(), PagedRow::Unreadable(row)));
     let leases = table.leases.values().map(|row| {
         let shard = in_no_order(&row.shard);
         if table.archived.contains(&row.shard) {
-            (archive_key(&shard), Row::Archived(row))
+            (archive_key(&shard), PagedRow::Archived(row))
         } else {
-            (lease_key(&shard), Row::Lease(row))
+            (lease_key(&shard), PagedRow::Lease(row))
         }
     });
     let all = leases.chain(gaps).chain(group).chain(streams);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::letters::Letters;
-use super::wire::Wire;
+use super::link::Link;
 use super::worker::Watched;
 use super::world::{World, place};
 use crate::engine::dependency::{Dependency, Limits};
@@ -31,10 +31,10 @@ impl<H: RecordHandler> Redriver<H> {
     /// That of a world that has dead letters, as one worker more.
     pub fn of(world: &Arc<World>, handler: &dyn Fn() -> H, index: usize) -> Option<Self> {
         let table = world.letters.clone()?;
-        let wire = Wire::new(world.clone(), index, Arc::default());
+        let link = Link::new(world.clone(), index, Arc::default());
         Some(Self {
             world: world.clone(),
-            letters: Letters::new(wire, table),
+            letters: Letters::new(link, table),
             handler: Arc::new(Watched::new(world, index, handler())),
             running: None,
             runs: 0,

@@ -10,7 +10,7 @@ use super::redriver::Redriver;
 use super::weather;
 use super::worker::Worker;
 use super::world::World;
-use super::{Outcome, Scenario};
+use super::{Scenario, SimulationOutcome};
 use crate::engine::handler::RecordHandler;
 
 /// Within this time a fleet that is settled handles what is committed: an attempt that mails takes
@@ -21,7 +21,7 @@ pub(super) async fn run<H: RecordHandler>(
     scenario: &Scenario,
     handler: Arc<dyn Fn() -> H + Send + Sync>,
     commits: Commits,
-) -> Outcome {
+) -> SimulationOutcome {
     let world = Arc::new(World::new(scenario, commits));
     world.shards_changed();
     let mut workers: Vec<_> = (0..scenario.workers)

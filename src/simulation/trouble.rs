@@ -20,7 +20,7 @@ pub(super) enum Poison {
 
 /// How the dependency of the handler fails until it is well again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outage {
+pub(super) enum Spell {
     Down,
     Overloaded,
 }
@@ -29,7 +29,7 @@ pub(super) enum Outage {
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     poisoned: BTreeMap<u64, Poison>,
-    outage: Option<Outage>,
+    outage: Option<Spell>,
 }
 
 impl Trouble {
@@ -52,7 +52,7 @@ impl Trouble {
     }
 
     /// What the handler depends on fails, or is well again.
-    pub fn depend(&mut self, outage: Option<Outage>) {
+    pub fn depend(&mut self, outage: Option<Spell>) {
         self.outage = outage;
     }
 
@@ -69,11 +69,11 @@ impl Trouble {
     /// What is wrong with the dependency for a call with this luck, of a thousand.
     pub fn failure(&self, luck: u32) -> Option<Failure> {
         match self.outage? {
-            Outage::Down => Some(Failure::unavailable("down, by the simulation")),
-            Outage::Overloaded if luck < 700 => {
+            Spell::Down => Some(Failure::unavailable("down, by the simulation")),
+            Spell::Overloaded if luck < 700 => {
                 Some(Failure::overloaded("overloaded, by the simulation"))
             }
-            Outage::Overloaded => None,
+            Spell::Overloaded => None,
         }
     }
 }

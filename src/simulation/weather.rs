@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::operator;
 use super::redriver::Redriver;
-use super::trouble::Outage;
+use super::trouble::Spell;
 use super::worker::Worker;
 use super::world::{LATE, World, streams};
 use crate::core::shard::{Shard, ShardId};
@@ -106,8 +106,8 @@ fn fail(world: &World) -> Option<(Duration, Relief)> {
             world.tell(format_args!("item {item}: {how:?}"));
             return Some((after, Relief::Cure(item)));
         }
-        15..=17 => Outage::Down,
-        18..=20 => Outage::Overloaded,
+        15..=17 => Spell::Down,
+        18..=20 => Spell::Overloaded,
         _ => return None,
     };
     world.count("outages of a dependency");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use super::owners::{Owners, Verdict};
+use super::owners::{Judgement, Owners};
 use crate::core::record::{ItemKey, Position, Record, SequenceNumber};
 use crate::core::shard::{Shard, ShardId};
 use crate::engine::consumer::EDGE;
@@ -15,13 +15,13 @@ use crate::stores::leases::{
 /// What really happened.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
-    records: BTreeMap<SequenceNumber, Known>,
-    orders: BTreeMap<Order, Vec<SequenceNumber>>,
+    records: BTreeMap<SequenceNumber, WitnessedRecord>,
+    orders: BTreeMap<Sequence, Vec<SequenceNumber>>,
     parents: BTreeMap<ShardId, ShardId>,
     /// How many records are known to be settled from the start on.
-    settled: BTreeMap<Order, usize>,
+    settled: BTreeMap<Sequence, usize>,
     pub owners: Owners,
-    epochs: BTreeMap<ShardId, Began>,
+    epochs: BTreeMap<ShardId, EpochStart>,
     /// Those that an operator deleted.
     deleted_gaps: Vec<GapRow>,
     /// The streams of which records are known.
@@ -32,18 +32,18 @@ pub(super) struct Witness {
     fences: BTreeMap<ItemKey, Epoch>,
     /// An operator took away a lease, and with it the shard's epoch.
     unfenced: bool,
-    started: Option<Start>,
+    started: Option<GroupStart>,
     retention: Duration,
 }
 
 /// When the group began, and from where.
 #[derive(Debug)]
-struct Start {
+struct GroupStart {
     initial: InitialPosition,
     at: SystemTime,
 }
 
-impl Start {
+impl GroupStart {
     /// `now` its row came to be. It may say that the group began before, as it was asked for before.
     fn of(row: &GroupRow, now: SystemTime) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Start {
 
 /// What keeps its records in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Order {
+enum Sequence {
     Key(ItemKey),
     Shard(ShardId),
     Stream(String),
@@ -63,7 +63,7 @@ enum Order {
 
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-struct Known {
+struct WitnessedRecord {
     shard: ShardId,
     created: SystemTime,
     record: Record,
@@ -75,13 +75,13 @@ struct Known {
     filtered: bool,
 }
 
-impl Known {
+impl WitnessedRecord {
     /// Nothing is left to do with it, as far as others in this order are concerned: its item's later
     /// records wait for its dead letter to be redriven, its shard does not.
-    fn is_done(&self, order: &Order) -> bool {
+    fn is_done(&self, order: &Sequence) -> bool {
         let is_kept = match order {
-            Order::Key(_) => self.trimmed && !self.lettered,
-            Order::Shard(_) | Order::Stream(_) => self.trimmed || self.lettered,
+            Sequence::Key(_) => self.trimmed && !self.lettered,
+            Sequence::Shard(_) | Sequence::Stream(_) => self.trimmed || self.lettered,
         };
         self.handled || self.filtered || is_kept
     }
@@ -89,7 +89,7 @@ impl Known {
 
 /// Where a shard's newest epoch began.
 #[derive(Debug, Clone)]
-struct Began {
+struct EpochStart {
     epoch: Epoch,
     at: Option<SequenceNumber>,
 }
@@ -106,7 +106,7 @@ impl Witness {
     /// A record is in the stream. `filtered`: the handler is not to get it.
     pub fn committed(&mut self, shard: &ShardId, record: &Record, filtered: bool) {
         let number = record.sequence_number.clone();
-        let known = Known {
+        let known = WitnessedRecord {
             shard: shard.clone(),
             created: record.created,
             record: record.clone(),
@@ -119,9 +119,9 @@ impl Witness {
         let label = shard.label().unwrap_or_default().to_owned();
         self.labels.insert(label.clone());
         let orders = [
-            Order::Shard(shard.clone()),
-            Order::Key(record.key()),
-            Order::Stream(label),
+            Sequence::Shard(shard.clone()),
+            Sequence::Key(record.key()),
+            Sequence::Stream(label),
         ];
         for order in orders {
             self.orders.entry(order).or_default().push(number.clone());
@@ -165,7 +165,7 @@ impl Witness {
     }
 
     /// A handler begins with a record.
-    pub fn begins(&mut self, worker: usize, record: &Record, context: &Context) -> Verdict {
+    pub fn begins(&mut self, worker: usize, record: &Record, context: &Context) -> Judgement {
         if let Some(epoch) = context.epoch() {
             let shard = context.shard();
             self.owners.owns(worker, shard, epoch, &context.tenure)?;
@@ -176,7 +176,7 @@ impl Witness {
             return Err(format!("{number} begins, which a filter keeps out"));
         }
         if let Some(open) = self
-            .first_open(Order::Key(key.clone()))
+            .first_open(Sequence::Key(key.clone()))
             .filter(|n| *n < *number)
         {
             return Err(format!(
@@ -196,7 +196,7 @@ impl Witness {
         let label = context.shard().label().unwrap_or_default();
         let earlier: Vec<_> = self.labels.range(..label.to_owned()).cloned().collect();
         for label in earlier {
-            if let Some(open) = self.first_open(Order::Stream(label)) {
+            if let Some(open) = self.first_open(Sequence::Stream(label)) {
                 let shard = context.shard();
                 return Err(format!(
                     "{shard} is read before {open} of an earlier stream is settled"
@@ -204,7 +204,7 @@ impl Witness {
             }
         }
         let parent = self.parents.get(context.shard()).cloned();
-        if let Some(open) = parent.and_then(|parent| self.first_open(Order::Shard(parent))) {
+        if let Some(open) = parent.and_then(|parent| self.first_open(Sequence::Shard(parent))) {
             let shard = context.shard();
             return Err(format!(
                 "{shard} is read before {open} of its parent is settled"
@@ -220,10 +220,10 @@ impl Witness {
     }
 
     /// A record is in the dead letters: with all that it had, and before all later ones of its item.
-    pub fn lettered(&mut self, record: &Record) -> Verdict {
+    pub fn lettered(&mut self, record: &Record) -> Judgement {
         let number = &record.sequence_number;
         // What was passed as trimmed is to be handled after all.
-        self.settled.remove(&Order::Key(record.key()));
+        self.settled.remove(&Sequence::Key(record.key()));
         let known = self.records.get_mut(number);
         let known = known.ok_or_else(|| format!("{number} is a dead letter, and never was"))?;
         if known.record != *record {
@@ -234,25 +234,25 @@ impl Witness {
     }
 
     /// A dead letter is finished.
-    pub fn redriven(&mut self, number: &SequenceNumber) -> Verdict {
+    pub fn redriven(&mut self, number: &SequenceNumber) -> Judgement {
         let handled = self.records.get(number).is_some_and(|known| known.handled);
         let unhandled = || format!("{number} counts as redriven, and was never handled");
         handled.then_some(()).ok_or_else(unhandled)
     }
 
-    fn is_open(&self, number: &SequenceNumber, order: &Order) -> bool {
+    fn is_open(&self, number: &SequenceNumber, order: &Sequence) -> bool {
         let known = self.records.get(number);
         known.is_some_and(|known| !known.is_done(order) && !self.is_older_than_the_fleet(known))
     }
 
     /// What the stream was about to trim when a fleet started at the horizon is not the fleet's.
-    fn is_at_the_edge(&self, known: &Known) -> bool {
+    fn is_at_the_edge(&self, known: &WitnessedRecord) -> bool {
         let held = self.retention.mul_f64(1.0 - EDGE);
         let start = self.started.as_ref();
         start.is_some_and(|start| start.at > known.created + held)
     }
 
-    fn is_older_than_the_fleet(&self, known: &Known) -> bool {
+    fn is_older_than_the_fleet(&self, known: &WitnessedRecord) -> bool {
         let start = self.started.as_ref();
         start.is_some_and(|start| {
             start.initial == InitialPosition::Latest && known.created < start.at
@@ -260,9 +260,9 @@ impl Witness {
     }
 
     /// The table changed.
-    pub fn table(&mut self, view: &View, now: SystemTime) -> Verdict {
+    pub fn table(&mut self, view: &View, now: SystemTime) -> Judgement {
         if self.started.is_none() {
-            self.started = view.group.as_ref().map(|row| Start::of(row, now));
+            self.started = view.group.as_ref().map(|row| GroupStart::of(row, now));
         }
         self.unnamed
             .retain(|label| !view.streams.contains_key(label.as_str()));
@@ -271,7 +271,7 @@ impl Witness {
                 Checkpoint::At(Position::After(number)) => Some(number.clone()),
                 _ => None,
             };
-            let began = Began {
+            let began = EpochStart {
                 epoch: row.epoch,
                 at,
             };
@@ -302,8 +302,8 @@ impl Witness {
     }
 
     /// Everything of `shard` up to `number` (all of it, if `None`) must be settled.
-    fn passed(&mut self, shard: &ShardId, number: Option<&SequenceNumber>) -> Verdict {
-        let open = self.first_open(Order::Shard(shard.clone()));
+    fn passed(&mut self, shard: &ShardId, number: Option<&SequenceNumber>) -> Judgement {
+        let open = self.first_open(Sequence::Shard(shard.clone()));
         match open.filter(|open| number.is_none_or(|number| open <= number)) {
             Some(open) => Err(format!(
                 "the checkpoint of {shard} passed {open}, which is not settled"
@@ -314,7 +314,7 @@ impl Witness {
 
     /// The first record of a key or a shard that is not settled. What is settled stays so, so that
     /// the search goes on where it last ended.
-    fn first_open(&mut self, order: Order) -> Option<SequenceNumber> {
+    fn first_open(&mut self, order: Sequence) -> Option<SequenceNumber> {
         let records = self.orders.get(&order)?;
         let mut settled = self.settled.get(&order).copied().unwrap_or(0);
         while records
@@ -329,9 +329,9 @@ impl Witness {
     }
 
     /// What is not settled yet, once everything should be.
-    pub fn unsettled(&self, view: &View) -> Verdict {
+    pub fn unsettled(&self, view: &View) -> Judgement {
         for (number, known) in &self.records {
-            if self.is_open(number, &Order::Key(known.record.key())) {
+            if self.is_open(number, &Sequence::Key(known.record.key())) {
                 return Err(format!("{number} of {} was never handled", known.shard));
             }
             let mine = !self.is_older_than_the_fleet(known) && !self.is_at_the_edge(known);

@@ -10,10 +10,11 @@ use tokio::task::JoinHandle;
 use super::clocks::Clocks;
 use super::gate::Gate;
 use super::letters::Letters;
+use super::link::Link;
 use super::mailer::Mailer;
-use super::network::Network;
+use super::simulated_leases::SimulatedLeases;
+use super::simulated_stream::SimulatedStream;
 use super::trouble::Poison;
-use super::wire::Wire;
 use super::world::{World, mailing, place};
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::record::Record;
@@ -79,13 +80,14 @@ impl<H: RecordHandler> Worker<H> {
         };
         let clock = self.clocks.wall(&self.world);
         let (world, blind) = (self.world.clone(), self.blind.clone());
-        let wire = Wire::new(world, self.index, blind);
-        let network = Network::new(wire.clone(), build, self.clocks);
-        let told = clock_of(network.clone(), network.clone(), clock.clone());
+        let link = Link::new(world, self.index, blind);
+        let leases = SimulatedLeases::new(link.clone(), build, self.clocks);
+        let stream = SimulatedStream::new(link.clone());
+        let told = clock_of(stream.clone(), leases.clone(), clock.clone());
         let settings = self.settings(seed, start);
         let budget = Budget::new(settings.memory_budget);
         self.budget = budget.clone();
-        let mailer = Mailer::start(&self.world, wire.clone(), told, seed);
+        let mailer = Mailer::start(&self.world, link.clone(), told, seed);
         let mailer = mailer.unwrap_or_else(|error| {
             let told = format!("a worker cannot mail: {error:#}");
             self.world.judge(Err(told));
@@ -95,14 +97,14 @@ impl<H: RecordHandler> Worker<H> {
             mailer,
             ..Watched::new(&self.world, self.index, (self.handler)())
         };
-        let mut consumer = Consumer::new(place(), network.clone(), network, handler)
+        let mut consumer = Consumer::new(place(), stream, leases, handler)
             .settings(settings)
             .budget(budget)
             .filters(self.world.filters())
             .clock(clock)
             .simulated(self.world.simulated());
         if let Some(table) = &self.world.letters {
-            consumer = consumer.dead_letters(Letters::new(wire, table.clone()));
+            consumer = consumer.dead_letters(Letters::new(link, table.clone()));
         }
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         self.account();

@@ -13,7 +13,7 @@ use super::climate::Climate;
 use super::trace::describe_change;
 use super::trouble::Trouble;
 use super::witness::Witness;
-use super::{Counts, Flaw, Outcome, Scenario};
+use super::{Counts, Flaw, Scenario, SimulationOutcome};
 use crate::core::filter::Filters;
 use crate::core::group::{Group, GroupTable};
 use crate::core::shard::ShardId;
@@ -30,7 +30,7 @@ pub mod mailing;
 pub mod streams;
 
 use mailing::Mailing;
-use streams::Streams;
+use streams::StreamHistory;
 
 /// How many past states of the table an eventually consistent look may still see.
 const PAST: usize = 6;
@@ -47,7 +47,7 @@ pub(super) struct World {
     /// The dead letters, in a world that has any.
     pub letters: Option<MemoryDeadLetters>,
     trouble: Mutex<Trouble>,
-    state: Mutex<State>,
+    state: Mutex<WorldState>,
     origin: Instant,
     traced: bool,
     pub climate: Climate,
@@ -55,10 +55,10 @@ pub(super) struct World {
     pub mailing: Option<Mailing>,
     /// What is deliberately broken.
     pub flaw: Option<Flaw>,
-    pub streams: Mutex<Streams>,
+    pub streams: Mutex<StreamHistory>,
 }
 
-struct State {
+struct WorldState {
     rng: fastrand::Rng,
     fair: bool,
     past: VecDeque<View>,
@@ -78,7 +78,7 @@ impl World {
             (climate.letters, climate.failing) = (false, false);
             (climate.filtered, climate.halts) = (false, false);
         }
-        let state = State {
+        let state = WorldState {
             rng,
             fair: false,
             past: VecDeque::from([View::default()]),
@@ -87,7 +87,7 @@ impl World {
             violation: None,
             trace: String::new(),
         };
-        let streams = Streams::new(start_of_time());
+        let streams = StreamHistory::new(start_of_time());
         let first = MemoryStream::labelled(streams.newest(), start_of_time(), scenario.shards, 10);
         Self {
             stream: first,
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WorldState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -319,9 +319,9 @@ impl World {
     }
 
     /// What became of it.
-    pub fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> SimulationOutcome {
         let state = &mut *self.state();
-        Outcome {
+        SimulationOutcome {
             violation: state.violation.take(),
             counts: std::mem::take(&mut state.counts),
             trace: std::mem::take(&mut state.trace),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aftercommit::once::{EffectAttempt, OnAmbiguous, Once, OnceSettings, Outcome as Effect};
-use aftercommit::simulation::{Outcome, Scenario, simulate_handler};
+use aftercommit::simulation::{Scenario, SimulationOutcome, simulate_handler};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::stores::ledger::{EffectKey, Entry, EntryPage, Ledger, State, Swap, item_ref};
 use aftercommit::{Context, EffectName, Failure, Record, RecordHandler};
@@ -122,7 +122,7 @@ impl RecordHandler for Cashier {
 
 /// How the charges of a seed went.
 struct Run {
-    outcome: Outcome,
+    outcome: SimulationOutcome,
     charges: BTreeMap<String, u32>,
     rows: BTreeMap<String, Entry>,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use aftercommit::simulation::{Outcome, Scenario, simulate_handler};
+use aftercommit::simulation::{Scenario, SimulationOutcome, simulate_handler};
 use aftercommit::stores::source::memory::Commit;
 use aftercommit::{Context, Event, Failure, Record, RecordHandler};
 use serde_dynamo::{AttributeValue, Item};
@@ -86,7 +86,7 @@ impl Books {
     }
 }
 
-fn run(seed: u64, habit: Habit) -> (Outcome, Books) {
+fn run(seed: u64, habit: Habit) -> (SimulationOutcome, Books) {
     let books = Arc::<Mutex<Books>>::default();
     let shared = books.clone();
     let scenario = Scenario {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::GroupTable;
 use crate::engine::Timing;
 use crate::engine::progress::Beats;
-use crate::monitor::{FleetStatus, StreamStatus, Verdict};
+use crate::monitor::{FleetStatus, StatusVerdict, StreamStatus};
 use crate::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use crate::stores::dead_letter::{DeadLetters as _, Reason};
 use crate::stores::leases::dynamodb::DynamoDbLeases;
@@ -89,9 +89,9 @@ pub async fn status(args: &StatusArgs) -> Result<(), Fault> {
         }
         if !args.watch {
             return match status.verdict {
-                Verdict::Well => Ok(()),
-                Verdict::Attention | Verdict::Recovering => Err(Fault::No),
-                Verdict::Unknown => Err(Fault::Unknown),
+                StatusVerdict::Well => Ok(()),
+                StatusVerdict::Attention | StatusVerdict::Recovering => Err(Fault::No),
+                StatusVerdict::Unknown => Err(Fault::Unknown),
             };
         }
         again.tick().await;

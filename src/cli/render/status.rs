@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::monitor::stream::{ShardStatus, StreamStatus, WorkerStatus};
-use crate::monitor::{FleetStatus, ResolvedBy, ShardState, Verdict};
+use crate::monitor::{FleetStatus, ResolvedBy, ShardState, StatusVerdict};
 
 use crate::cli::render::gap;
 use crate::cli::render::out::{moment, plain};
@@ -12,10 +12,10 @@ use crate::cli::render::out::{moment, plain};
 /// The whole status.
 pub fn text(status: &FleetStatus) -> String {
     let verdict = match status.verdict {
-        Verdict::Well => "All is well.",
-        Verdict::Recovering => "The workers are recovering; nothing waits for a person.",
-        Verdict::Attention => "Something needs attention.",
-        Verdict::Unknown => "The status is unknown.",
+        StatusVerdict::Well => "All is well.",
+        StatusVerdict::Recovering => "The workers are recovering; nothing waits for a person.",
+        StatusVerdict::Attention => "Something needs attention.",
+        StatusVerdict::Unknown => "The status is unknown.",
     };
     let mut text = format!("{verdict}  ({})\n", moment(status.at));
     for words in &status.advice {

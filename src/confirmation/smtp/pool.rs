@@ -15,7 +15,7 @@ use super::wire::Flight;
 
 /// The connections to one server. The semaphore counts *open* connections: a connection keeps its
 /// permit until its socket is closed.
-pub(super) struct Pool {
+pub(super) struct ConnectionPool {
     slots: Arc<Semaphore>,
     stock: Mutex<Stock>,
     max_age: Duration,
@@ -60,7 +60,7 @@ pub(super) enum Got {
     Slot(OwnedSemaphorePermit),
 }
 
-impl Pool {
+impl ConnectionPool {
     pub(super) fn new(settings: &SmtpSettings) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(settings.max_connections.max(1))),

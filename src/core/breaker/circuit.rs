@@ -71,7 +71,7 @@ impl Ticket {
 
 /// How a call ended, as far as the dependency is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum Response {
     /// The dependency answered, with success or an error.
     Up,
     /// It is down.
@@ -165,12 +165,18 @@ impl Circuit {
     /// change it. A late success from before an outage does not close it, and a late failure does not
     /// open it again.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
-    pub fn end(&mut self, now: Duration, ticket: Ticket, answer: Answer, rng: &mut fastrand::Rng) {
+    pub fn end(
+        &mut self,
+        now: Duration,
+        ticket: Ticket,
+        answer: Response,
+        rng: &mut fastrand::Rng,
+    ) {
         if ticket.generation != self.generation {
             return;
         }
         match (&mut self.open, answer) {
-            (None, Answer::Down | Answer::Broken) => {
+            (None, Response::Down | Response::Broken) => {
                 self.generation += 1;
                 self.open = Some(Open {
                     since: now,
@@ -178,7 +184,7 @@ impl Circuit {
                     probe_running: false,
                 });
             }
-            (Some(Open { since, .. }), Answer::Down | Answer::Broken) => {
+            (Some(Open { since, .. }), Response::Down | Response::Broken) => {
                 let since = *since;
                 self.open = Some(Open {
                     since,
@@ -186,7 +192,7 @@ impl Circuit {
                     probe_running: false,
                 });
             }
-            (Some(_), Answer::Up) => {
+            (Some(_), Response::Up) => {
                 self.generation += 1;
                 self.was_open = self.open_for(now);
                 self.open = None;
@@ -195,20 +201,20 @@ impl Circuit {
                 }
             }
             // The next caller probes.
-            (Some(open), Answer::Unknown) => open.probe_running = false,
-            (None, Answer::Up | Answer::Unknown) => {}
+            (Some(open), Response::Unknown) => open.probe_running = false,
+            (None, Response::Up | Response::Unknown) => {}
         }
     }
 
     /// How long to wait before the next probe, after this answer.
     fn wait(
         &mut self,
-        answer: Answer,
+        answer: Response,
         since: Duration,
         now: Duration,
         rng: &mut fastrand::Rng,
     ) -> Duration {
-        if answer != Answer::Broken {
+        if answer != Response::Broken {
             return self.probing.wait(DOWN, now.saturating_sub(since), rng);
         }
         let lasts = self.broken.filter(|broken| broken.lasts(now));
@@ -243,7 +249,11 @@ mod tests {
                 Pass::Wait(wait) => now += wait,
                 Pass::Go(ticket) => {
                     all.push(now);
-                    let up = if now < back { Answer::Down } else { Answer::Up };
+                    let up = if now < back {
+                        Response::Down
+                    } else {
+                        Response::Up
+                    };
                     circuit.end(now, ticket, up, rng);
                 }
             }
@@ -252,7 +262,7 @@ mod tests {
     }
 
     /// A circuit that has just opened.
-    fn opened(answer: Answer, rng: &mut fastrand::Rng) -> Circuit {
+    fn opened(answer: Response, rng: &mut fastrand::Rng) -> Circuit {
         let mut circuit = Circuit::new(Probing::default());
         let call = ticket(&mut circuit, at(10));
         assert!(!call.is_probe());
@@ -265,7 +275,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(3);
         for seconds in [1, 5, 40, 180, 3_600, 48 * 3_600] {
             for _ in 0..20 {
-                let mut circuit = opened(Answer::Down, &mut rng);
+                let mut circuit = opened(Response::Down, &mut rng);
                 let back = at(10) + at(seconds);
                 let probes = probes(&mut circuit, back, &mut rng);
                 let late = probes.last().unwrap().saturating_sub(back);
@@ -281,7 +291,7 @@ mod tests {
     #[test]
     fn what_breaks_off_again_soon_after_it_was_well_is_tried_ever_more_rarely() {
         let mut rng = fastrand::Rng::with_seed(3);
-        let mut circuit = opened(Answer::Broken, &mut rng);
+        let mut circuit = opened(Response::Broken, &mut rng);
         let mut now = at(10);
         let mut waits = Vec::new();
         for _ in 0..10 {
@@ -291,10 +301,10 @@ mod tests {
             waits.push(wait);
             now += wait;
             let probe = ticket(&mut circuit, now);
-            circuit.end(now, probe, Answer::Up, &mut rng);
+            circuit.end(now, probe, Response::Up, &mut rng);
             now += at(20);
             let call = ticket(&mut circuit, now);
-            circuit.end(now, call, Answer::Broken, &mut rng);
+            circuit.end(now, call, Response::Broken, &mut rng);
         }
         assert!((at(60)..at(120)).contains(&waits[0]), "{waits:?}");
         assert!(waits[9] >= Duration::from_mins(30), "{waits:?}");
@@ -304,23 +314,23 @@ mod tests {
         };
         now += wait;
         let probe = ticket(&mut circuit, now);
-        circuit.end(now, probe, Answer::Up, &mut rng);
+        circuit.end(now, probe, Response::Up, &mut rng);
         now += began + wait;
         let call = ticket(&mut circuit, now);
-        circuit.end(now, call, Answer::Broken, &mut rng);
+        circuit.end(now, call, Response::Broken, &mut rng);
         assert!(matches!(circuit.ask(now), Pass::Wait(wait) if wait < at(120)));
     }
 
     #[test]
     fn one_call_probes_at_a_time_and_a_lost_probe_lets_the_next_one_try() {
         let mut rng = fastrand::Rng::with_seed(3);
-        let mut circuit = opened(Answer::Down, &mut rng);
+        let mut circuit = opened(Response::Down, &mut rng);
         let probe = ticket(&mut circuit, at(19));
         assert!(probe.is_probe());
         assert_eq!(circuit.ask(at(19)), Pass::Wait(at(1)));
-        circuit.end(at(19), probe, Answer::Unknown, &mut rng);
+        circuit.end(at(19), probe, Response::Unknown, &mut rng);
         let again = ticket(&mut circuit, at(19));
-        circuit.end(at(19), again, Answer::Up, &mut rng);
+        circuit.end(at(19), again, Response::Up, &mut rng);
         assert_eq!(circuit.open_since(), None);
         assert_eq!(circuit.open_for(at(99)), at(9));
     }
@@ -330,12 +340,12 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(3);
         let mut circuit = Circuit::new(Probing::default());
         let [down, late_up, late_down] = std::array::from_fn(|_| ticket(&mut circuit, at(1)));
-        circuit.end(at(1), down, Answer::Down, &mut rng);
-        circuit.end(at(2), late_up, Answer::Up, &mut rng);
+        circuit.end(at(1), down, Response::Down, &mut rng);
+        circuit.end(at(2), late_up, Response::Up, &mut rng);
         assert_eq!(circuit.open_since(), Some(at(1)));
         let probe = ticket(&mut circuit, at(9));
-        circuit.end(at(9), probe, Answer::Up, &mut rng);
-        circuit.end(at(10), late_down, Answer::Down, &mut rng);
+        circuit.end(at(9), probe, Response::Up, &mut rng);
+        circuit.end(at(10), late_down, Response::Down, &mut rng);
         assert_eq!(circuit.open_since(), None);
     }
 
@@ -343,7 +353,7 @@ mod tests {
     fn circuits_that_open_together_do_not_probe_together() {
         let down_at = |seed| {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut circuit = opened(Answer::Down, &mut rng);
+            let mut circuit = opened(Response::Down, &mut rng);
             probes(&mut circuit, at(610), &mut rng)
         };
         let mut all: Vec<_> = (0..20).flat_map(down_at).collect();

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::events::{Answer, Failed};
+use super::events::{CallResult, Failed};
 use super::heartbeat::Heartbeat;
 use super::looks::{Begun, Looks};
-use super::rules::{Rule, Rules};
+use super::rules::{FleetRule, FleetRules};
 use super::snapshot::Reach;
 use super::validity::{Generation, LOOKS_LAST, Validity};
 
@@ -20,7 +20,7 @@ pub(super) struct Contact {
 }
 
 impl Contact {
-    pub fn new(rules: &Rules, now: Duration) -> Self {
+    pub fn new(rules: &FleetRules, now: Duration) -> Self {
         let validity = Validity::new(rules.left_out);
         Self {
             generation: validity.generation(),
@@ -48,19 +48,20 @@ impl Contact {
     }
 
     /// When the next heartbeat or look is due. `None`: not before something else has happened.
-    pub fn due(&self, now: Duration, rules: &Rules) -> Option<Duration> {
+    pub fn due(&self, now: Duration, rules: &FleetRules) -> Option<Duration> {
         let look = self.looks.due(rules).filter(|_| self.is_registered());
         let beat = self.heartbeat.due(self.looks.is_blind(now, rules));
         [beat, look].into_iter().flatten().min()
     }
 
-    /// Makes the next heartbeat due now.
-    pub fn beat_now(&mut self, now: Duration) {
+    /// Makes the next heartbeat and the next look due now.
+    pub fn hurry(&mut self, now: Duration) {
         self.heartbeat.due = now;
+        self.looks.hurry(now);
     }
 
     /// Begins a heartbeat if one is due. Returns its number, and whether the row exists already.
-    pub fn begin_beat(&mut self, now: Duration, rules: &Rules) -> Option<(u64, bool)> {
+    pub fn begin_beat(&mut self, now: Duration, rules: &FleetRules) -> Option<(u64, bool)> {
         let due = self.heartbeat.due(self.looks.is_blind(now, rules));
         let is_due = due.is_some_and(|due| due <= now);
         is_due.then(|| self.heartbeat.begin(now, rules.heartbeat_interval))
@@ -72,7 +73,7 @@ impl Contact {
         &mut self,
         is_last: bool,
         reach: Reach,
-        rules: &Rules,
+        rules: &FleetRules,
         now: Duration,
     ) -> Option<Begun> {
         let is_due = self.looks.due(rules).is_some_and(|due| due <= now);
@@ -94,9 +95,9 @@ impl Contact {
     /// A heartbeat was answered. Returns `false` if this incarnation's row is gone.
     pub fn beaten(
         &mut self,
-        answer: Answer<()>,
+        answer: CallResult<()>,
         now: Duration,
-        rules: &Rules,
+        rules: &FleetRules,
         rng: &mut fastrand::Rng,
     ) -> bool {
         let Some(began) = self.heartbeat.end() else {
@@ -107,7 +108,7 @@ impl Contact {
                 self.heartbeat.succeeded();
                 let until = began + rules.trust;
                 self.validity.beat(until);
-                if rules.left_out == Some(Rule::NothingByName) {
+                if rules.left_out == Some(FleetRule::NothingByName) {
                     self.validity.seen(until);
                 }
                 if !self.validity.is_open() {
@@ -134,7 +135,7 @@ impl Contact {
         &mut self,
         reach: Reach,
         now: Duration,
-        rules: &Rules,
+        rules: &FleetRules,
         rng: &mut fastrand::Rng,
     ) {
         let failures = self.looks.failed();
@@ -143,18 +144,18 @@ impl Contact {
 
     /// Whether a look shows what is mine: a heartbeat vouched for it when it began, and trust was not
     /// lost since.
-    pub fn vouches(&self, begun: Begun, rules: &Rules) -> bool {
+    pub fn vouches(&self, begun: Begun, rules: &FleetRules) -> bool {
         let now = self.validity.beating();
-        if rules.left_out == Some(Rule::FreshLook) {
+        if rules.left_out == Some(FleetRule::FreshLook) {
             return now.is_some();
         }
         now.is_some() && begun.generation == now
     }
 
     /// A consistent look that vouches renews trust, from its beginning.
-    pub fn renew(&mut self, begun: Begun, now: Duration, rules: &Rules) {
+    pub fn renew(&mut self, begun: Begun, now: Duration, rules: &FleetRules) {
         self.looks.renew(begun, rules);
-        let counts_from = if rules.left_out == Some(Rule::FreshLook) {
+        let counts_from = if rules.left_out == Some(FleetRule::FreshLook) {
             now
         } else {
             begun.at

@@ -18,21 +18,21 @@ use crate::core::shard::ShardId;
 pub struct Failed;
 
 /// The answer to a conditional write. `Ok(None)`: the race was lost.
-pub type Answer<T> = Result<Option<T>, Failed>;
+pub type CallResult<T> = Result<Option<T>, Failed>;
 
 /// What happened, as reported to a member.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub enum FleetEvent {
     /// The heartbeat was answered. `Ok(None)`: its row is gone.
-    Heartbeat(Answer<()>),
+    Heartbeat(CallResult<()>),
     /// The look was answered.
     Snapshot(Result<Arc<View>, Failed>),
     /// The group row was written, or existed already: this is it.
     Bootstrapped(Result<GroupRow, Failed>),
     /// The change of the group's identity was answered.
-    IdentityChanged(Answer<()>),
+    IdentityChanged(CallResult<()>),
     /// A take was answered, with the row as it is now.
-    Took(ShardId, Answer<Box<LeaseRow>>),
+    Took(ShardId, CallResult<Box<LeaseRow>>),
     /// A hand-over was answered, or given up.
     HandedOver(ShardId),
     /// The listing was answered.

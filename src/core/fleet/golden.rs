@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::describe::describe;
-use super::events::{Command, Event, Failed, Stopped};
+use super::events::{Command, Failed, FleetEvent, Stopped};
 use super::listed::{FoundStream, Listed};
 use super::repair::Repair;
 use super::rows::{Checkpoint, InitialPosition, LeaseRow, Report, WorkerRow};
-use super::rules::Rules;
+use super::rules::FleetRules;
 use super::snapshot::{Unfit, Unreadable, View};
 use super::terms::{Incarnation, Take};
 use super::{Fleet, Now};
@@ -28,8 +28,8 @@ use crate::core::shard::{Shard, ShardId};
 pub(super) const LEASE: Duration = Duration::from_secs(10);
 
 /// The rules of every script.
-pub(super) fn rules(worker: &str) -> Rules {
-    Rules {
+pub(super) fn rules(worker: &str) -> FleetRules {
+    FleetRules {
         worker_id: worker.to_owned(),
         start: InitialPosition::TrimHorizon,
         identity: Identity::default(),
@@ -106,7 +106,7 @@ fn number(words: &[&str], name: &str, otherwise: u64) -> u64 {
     value(words, name).map_or(otherwise, |text| text.parse().unwrap())
 }
 
-fn member(rules: Rules) -> Fleet {
+fn member(rules: FleetRules) -> Fleet {
     Fleet::new(rules, 1, fastrand::Rng::with_seed(1), Duration::ZERO)
 }
 
@@ -143,21 +143,21 @@ impl Script {
             }),
             ["many-rows"] => {
                 let few_rows = 0;
-                self.fleet = member(Rules {
+                self.fleet = member(FleetRules {
                     few_rows,
                     ..rules("me")
                 });
             }
             ["next"] => self.next(said),
-            ["leave"] => self.tell(Event::Leave),
-            ["stopped", id, how] => self.tell(Event::Stopped(ShardId::new(id), stopped(how))),
+            ["leave"] => self.tell(FleetEvent::Leave),
+            ["stopped", id, how] => self.tell(FleetEvent::Stopped(ShardId::new(id), stopped(how))),
             [what, ..] => self.answer(what, &words),
             [] => {}
         }
         self.state(said);
     }
 
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: FleetEvent) {
         self.fleet.handle(event, now(self.elapsed));
     }
 
@@ -223,20 +223,20 @@ impl Script {
                     row.draining = beat.draining;
                     self.table.workers.insert(beat.incarnation, row);
                 }
-                Event::Heartbeat(done(()))
+                FleetEvent::Heartbeat(done(()))
             }
-            Command::Look(..) if failed => Event::Snapshot(Err(Failed)),
-            Command::Look(reach, _) => Event::Snapshot(Ok(Arc::new(self.table.within(reach)))),
-            Command::Bootstrap(_) if failed => Event::Bootstrapped(Err(Failed)),
+            Command::Look(..) if failed => FleetEvent::Snapshot(Err(Failed)),
+            Command::Look(reach, _) => FleetEvent::Snapshot(Ok(Arc::new(self.table.within(reach)))),
+            Command::Bootstrap(_) if failed => FleetEvent::Bootstrapped(Err(Failed)),
             Command::Bootstrap(row) => {
                 let row = self.table.group.get_or_insert(row).clone();
-                Event::Bootstrapped(if lost { Err(Failed) } else { Ok(row) })
+                FleetEvent::Bootstrapped(if lost { Err(Failed) } else { Ok(row) })
             }
-            Command::List(_) if failed => Event::Listed(Err(Failed)),
-            Command::List(_) => Event::Listed(Ok(listed(&words[1..]))),
+            Command::List(_) if failed => FleetEvent::Listed(Err(Failed)),
+            Command::List(_) => FleetEvent::Listed(Ok(listed(&words[1..]))),
             Command::Take(take) => {
                 let row = done(()).map(|done| done.map(|()| Box::new(self.take(&take))));
-                Event::Took(take.shard, row)
+                FleetEvent::Took(take.shard, row)
             }
             Command::HandOver(what) => {
                 if done(()) == Ok(Some(())) {
@@ -244,13 +244,13 @@ impl Script {
                     row.owner = what.to;
                     row.epoch += 1;
                 }
-                Event::HandedOver(what.hold.shard)
+                FleetEvent::HandedOver(what.hold.shard)
             }
             Command::Repair(repair) => {
                 if !failed {
                     self.repair(*repair);
                 }
-                Event::Repaired(done(()).map(|_| ()))
+                FleetEvent::Repaired(done(()).map(|_| ()))
             }
             other => panic!("{other:?}"),
         };

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::rows::LeaseRow;
-use super::rules::Rule;
+use super::rules::FleetRule;
 use super::snapshot::Snapshot;
 use super::terms::{Epoch, Incarnation};
 use crate::core::shard::ShardId;
@@ -34,7 +34,7 @@ pub struct Holdings {
     shards: BTreeMap<ShardId, Holding>,
     /// How long the epochs of a deleted row are remembered.
     remembered: Duration,
-    left_out: Option<Rule>,
+    left_out: Option<FleetRule>,
 }
 
 /// What I know about one shard.
@@ -61,7 +61,7 @@ pub(super) struct Held {
 
 /// What a look shows of a shard.
 #[derive(Debug, Clone, Copy)]
-struct Seen<'a> {
+struct ShardSight<'a> {
     row: Option<&'a LeaseRow>,
     /// A child of it, or a later stream, has a row.
     is_continued: bool,
@@ -70,7 +70,7 @@ struct Seen<'a> {
 impl Held {
     /// Whether a look proves that this is not mine any more. A look that began before I got the lease
     /// proves nothing, and only a consistent one proves that a row is gone.
-    fn is_lost(self, me: &Incarnation, seen: Seen<'_>, snapshot: &Snapshot) -> bool {
+    fn is_lost(self, me: &Incarnation, seen: ShardSight<'_>, snapshot: &Snapshot) -> bool {
         if snapshot.began < self.since {
             return false;
         }
@@ -113,7 +113,7 @@ pub struct Sight<'a> {
 impl Holdings {
     /// The holdings of a worker that owns nothing. The epochs of a deleted row are remembered for this
     /// long.
-    pub fn new(remembered: Duration, left_out: Option<Rule>) -> Self {
+    pub fn new(remembered: Duration, left_out: Option<FleetRule>) -> Self {
         Self {
             shards: BTreeMap::new(),
             remembered,
@@ -215,7 +215,7 @@ impl Holdings {
         for shard in known {
             let row = leases.get(&shard);
             let is_continued = parents.contains(&shard) || Some(shard.label()) < newest;
-            let seen = Seen { row, is_continued };
+            let seen = ShardSight { row, is_continued };
             let mine = self.shards.entry(shard.clone()).or_default();
             let before = mine.owns;
             mine.owns = before.filter(|held| !held.is_lost(me, seen, snapshot));
@@ -226,7 +226,7 @@ impl Holdings {
             if let Some(row) = row {
                 let names_me = row.owner.as_ref() == Some(me) && !row.ended() && !is_continued;
                 let adoptable = mine.is_adoptable(row, snapshot.consistent)
-                    || self.left_out == Some(Rule::NoStaleEpoch);
+                    || self.left_out == Some(FleetRule::NoStaleEpoch);
                 if trusted && mine.owns.is_none() && names_me && adoptable {
                     mine.owns = Some(Held {
                         epoch: row.epoch,

@@ -4,12 +4,12 @@
 //! identity.
 
 use super::events::{Command, Note, Outbox};
-use super::rules::Rules;
+use super::rules::FleetRules;
 use crate::core::group::Identity;
 
 /// What is known about the group's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum IdentityState {
     /// No consistent look has shown it yet.
     Nothing,
     /// It agrees with this worker's.
@@ -30,34 +30,34 @@ pub(super) struct Agreement {
     /// workers do not replace each other's in turn.
     accepts: bool,
     mine: Identity,
-    known: Known,
+    known: IdentityState,
 }
 
 impl Agreement {
-    pub fn new(rules: &Rules) -> Self {
+    pub fn new(rules: &FleetRules) -> Self {
         Self {
             accepts: rules.accepts_new_identity,
             mine: rules.identity.clone(),
-            known: Known::Nothing,
+            known: IdentityState::Nothing,
         }
     }
 
     /// Whether this worker may act for the group.
     pub fn holds(&self) -> bool {
-        self.known == Known::Agrees
+        self.known == IdentityState::Agrees
     }
 
     /// A consistent look, or the bootstrap, showed the group's identity: asks to replace it if this
     /// worker may. The first difference that has to stay is reported.
     pub fn compare(&mut self, group: &Identity, out: &mut Outbox) -> Result<(), Differs> {
-        if matches!(self.known, Known::Changing | Known::Differs) {
+        if matches!(self.known, IdentityState::Changing | IdentityState::Differs) {
             return Ok(());
         }
         let mine = &self.mine;
         let difference = mine.differs_from(group);
         let unnamed = group.is_empty() && !mine.is_empty();
         if unnamed || difference.is_some() && self.accepts {
-            self.known = Known::Changing;
+            self.known = IdentityState::Changing;
             out.push(Command::ChangeIdentity {
                 seen: group.clone(),
                 new: mine.clone(),
@@ -68,21 +68,21 @@ impl Agreement {
             self.agree();
             return Ok(());
         };
-        self.known = Known::Differs;
+        self.known = IdentityState::Differs;
         out.note(Note::IdentityDiffers(difference));
         Err(Differs)
     }
 
     /// The change was answered. If it was not applied, the next look shows what the identity is now.
     pub fn changed(&mut self, applied: bool) {
-        self.known = Known::Nothing;
+        self.known = IdentityState::Nothing;
         if applied {
             self.agree();
         }
     }
 
     fn agree(&mut self) {
-        self.known = Known::Agrees;
+        self.known = IdentityState::Agrees;
         self.accepts = false;
     }
 }

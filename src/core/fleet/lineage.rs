@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::{Checkpoint, LeaseRow};
-use super::rules::Rule;
+use super::rules::FleetRule;
 use super::snapshot::{Unreadable, View};
 use crate::core::position::Position;
 use crate::core::shard::{Shard, ShardId};
@@ -28,7 +28,7 @@ pub struct Tree<'a> {
     listed: BTreeMap<ShardId, Option<ShardId>>,
     /// `None`: the row exists and cannot be read. Its shard and its children are left alone.
     rows: BTreeMap<ShardId, Option<&'a LeaseRow>>,
-    left_out: Option<Rule>,
+    left_out: Option<FleetRule>,
 }
 
 /// Whether nothing of a shard has been handled yet, or that is unknown.
@@ -38,7 +38,7 @@ fn is_unread(row: Option<&LeaseRow>) -> bool {
 
 impl<'a> Tree<'a> {
     /// Combines a listing with the rows.
-    pub fn new(listed: &[Shard], view: &'a View, left_out: Option<Rule>) -> Self {
+    pub fn new(listed: &[Shard], view: &'a View, left_out: Option<FleetRule>) -> Self {
         let unreadable = view.unreadable.iter().filter_map(Unreadable::shard);
         let rows = view.leases.values();
         let rows = rows.map(|row| (row.shard.clone(), Some(row)));
@@ -162,7 +162,7 @@ impl<'a> Tree<'a> {
 
     /// A shard that needs more reading, of the oldest stream that has such shards.
     fn oldest_open(&self, passed: &BTreeSet<ShardId>) -> Option<&ShardId> {
-        if self.left_out == Some(Rule::OneStreamAtATime) {
+        if self.left_out == Some(FleetRule::OneStreamAtATime) {
             return None;
         }
         let all = self.listed.keys().chain(self.rows.keys());
@@ -196,7 +196,7 @@ impl<'a> Tree<'a> {
     }
 
     fn needs_no_reading(&self, parent: &ShardId, passed: &BTreeSet<ShardId>) -> bool {
-        if self.left_out == Some(Rule::ParentFirst) {
+        if self.left_out == Some(FleetRule::ParentFirst) {
             return true;
         }
         match self.rows.get(parent) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::assign::lister;
 use super::listed::Listed;
-use super::rules::Rules;
+use super::rules::FleetRules;
 use super::snapshot::View;
 use super::terms::Incarnation;
 use crate::core::shard::ShardId;
@@ -37,7 +37,7 @@ pub(super) struct Listing {
     /// There is no group yet: it starts from what the stream lists now.
     pub first: bool,
     /// A listing that was not compared with the lease table yet.
-    pub known: Option<Known>,
+    pub known: Option<FinishedListing>,
     /// Why committed changes cannot be read, according to the last listing.
     trouble: Option<String>,
     /// The newest stream of the last listing.
@@ -56,7 +56,7 @@ struct Asked {
 
 /// A finished listing.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct FinishedListing {
     pub listed: Listed,
     pub began: Duration,
     /// When it began. Listing a large stream page by page takes a while.
@@ -66,9 +66,9 @@ pub(super) struct Known {
     pub ended_before: BTreeSet<ShardId>,
 }
 
-impl Known {
+impl FinishedListing {
     /// Whether the stream may by now have dropped what this listing would bring back.
-    pub fn is_old(&self, now: Duration, rules: &Rules) -> bool {
+    pub fn is_old(&self, now: Duration, rules: &FleetRules) -> bool {
         let took = self.came.saturating_sub(self.began);
         now.saturating_sub(self.came) > rules.lease_duration.max(took)
     }
@@ -149,7 +149,7 @@ impl Listing {
         &mut self,
         ended_before: BTreeSet<ShardId>,
         now: Duration,
-        rules: &Rules,
+        rules: &FleetRules,
         rng: &mut fastrand::Rng,
     ) {
         let interval = if self.idle {
@@ -174,7 +174,7 @@ impl Listing {
         let labels = listed.streams.iter().map(|stream| &*stream.label);
         let newest = labels.filter(|label| !label.is_empty()).max();
         self.newest = newest.map(str::to_owned);
-        self.known = Some(Known {
+        self.known = Some(FinishedListing {
             listed,
             began: asked.began,
             came: now,
@@ -182,7 +182,7 @@ impl Listing {
         });
     }
 
-    pub fn failed(&mut self, now: Duration, rules: &Rules, rng: &mut fastrand::Rng) {
+    pub fn failed(&mut self, now: Duration, rules: &FleetRules, rng: &mut fastrand::Rng) {
         self.in_flight = None;
         self.failures = self.failures.saturating_add(1);
         let soon = 0.05 + 0.05 * rng.f64();

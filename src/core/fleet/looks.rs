@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::events::{Note, Outbox};
-use super::rules::Rules;
+use super::rules::FleetRules;
 use super::snapshot::{Consistency, Reach, Unfit, View};
 use super::validity::{Generation, LOOKS_LAST};
 
@@ -84,7 +84,7 @@ impl Looks {
 
     /// When the next look begins, if nothing else happens. `None`: not before the present one has
     /// ended.
-    pub fn due(&self, rules: &Rules) -> Option<Duration> {
+    pub fn due(&self, rules: &FleetRules) -> Option<Duration> {
         let workers = self.is_large(rules).then_some(self.workers_due);
         let dues = [Some(self.due), self.death, workers].into_iter().flatten();
         dues.min().filter(|_| self.in_flight.is_none())
@@ -108,7 +108,7 @@ impl Looks {
 
     /// Makes the next consistent look begin soon: only frequent looks prove that a row has been missing
     /// all the time.
-    pub fn prove_absences(&mut self, begun: Begun, rules: &Rules) {
+    pub fn prove_absences(&mut self, begun: Begun, rules: &FleetRules) {
         let at = begun.at + rules.lease_duration / 5;
         self.due = self.due.min(at);
         self.consistent_due = self.consistent_due.min(at);
@@ -120,7 +120,7 @@ impl Looks {
     }
 
     /// Whether everything is as the plan wants it.
-    pub fn plan_is_done(&mut self, done: bool, now: Duration, rules: &Rules) {
+    pub fn plan_is_done(&mut self, done: bool, now: Duration, rules: &FleetRules) {
         if done {
             self.done_at = now;
         } else if self.done {
@@ -131,11 +131,11 @@ impl Looks {
 
     /// Whether every worker has looked at the leases since everything was as the plan wants it, and so
     /// waits for the shards that it will get. Workers see a change among themselves sooner.
-    pub fn all_have_looked(&self, now: Duration, rules: &Rules) -> bool {
+    pub fn all_have_looked(&self, now: Duration, rules: &FleetRules) -> bool {
         !self.is_large(rules) || now.saturating_sub(self.done_at) > rules.lease_duration
     }
 
-    pub fn begin(&mut self, begun: Begun, rules: &Rules) {
+    pub fn begin(&mut self, begun: Begun, rules: &FleetRules) {
         self.in_flight = Some(begun);
         self.workers_due = begun.at + rules.look_interval;
         if begun.reach != Reach::Workers {
@@ -180,23 +180,23 @@ impl Looks {
     }
 
     /// Consistent looks keep trust alive: there is time for several attempts before it ends.
-    pub fn renew(&mut self, begun: Begun, rules: &Rules) {
+    pub fn renew(&mut self, begun: Begun, rules: &FleetRules) {
         self.consistent_due = begun.at + rules.lease_duration * LOOKS_LAST / 3;
     }
 
     /// Whether this worker could not see the lease table for so long that others should take over.
-    pub fn is_blind(&self, now: Duration, rules: &Rules) -> bool {
+    pub fn is_blind(&self, now: Duration, rules: &FleetRules) -> bool {
         now.saturating_sub(self.seen_at) > rules.lease_duration * BLIND_AFTER
     }
 
     /// How often the leases are read while there is something to do. Less often if there are very many.
-    fn interval(&self, rules: &Rules) -> Duration {
+    fn interval(&self, rules: &FleetRules) -> Duration {
         let many = u32::try_from(self.rows / MANY_ROWS).unwrap_or(u32::MAX);
         let interval = rules.look_interval.saturating_mul(many.max(1));
         interval.min(rules.lease_duration / 4)
     }
 
-    fn is_large(&self, rules: &Rules) -> bool {
+    fn is_large(&self, rules: &FleetRules) -> bool {
         self.rows > rules.few_rows
     }
 

@@ -20,21 +20,21 @@ const REMEMBERED: usize = 1_000;
 pub struct Members {
     me: Incarnation,
     patience: Duration,
-    watched: BTreeMap<Incarnation, Watched>,
+    watched: BTreeMap<Incarnation, WatchedWorker>,
     /// Those that died while this worker watched, and that are no longer watched.
     gone: VecDeque<Incarnation>,
 }
 
 /// A watched worker: what it showed last, and since when.
 #[derive(Debug, Clone, Copy)]
-struct Watched {
+struct WatchedWorker {
     sighting: Sighting,
     since: Duration,
     seen: Duration,
     patience: Duration,
 }
 
-impl Watched {
+impl WatchedWorker {
     /// Whether a sighting is the same as before. A beat never repeats, but a missing row may have
     /// existed while nobody looked.
     fn continues(&self, sighting: Sighting, now: Duration) -> bool {
@@ -90,7 +90,7 @@ impl Members {
                 .or_else(|| known.map(|known| known.patience))
                 .map_or(self.patience, |patience| patience.max(self.patience));
             let same = known.filter(|known| known.continues(sighting, now));
-            let watched = Watched {
+            let watched = WatchedWorker {
                 sighting,
                 since: same.map_or(now, |known| known.since),
                 seen: now,
@@ -102,7 +102,7 @@ impl Members {
     }
 
     fn forget(&mut self, view: &View, now: Duration) {
-        let forgotten = |name: &Incarnation, watched: &Watched| {
+        let forgotten = |name: &Incarnation, watched: &WatchedWorker| {
             watched.sighting == Sighting::Missing
                 && watched.is_still(REMOVED_AFTER, now)
                 && !view

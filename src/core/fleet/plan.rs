@@ -9,7 +9,7 @@ use super::assign::assign;
 use super::holdings::{Holding, Holdings};
 use super::membership::Members;
 use super::rows::LeaseRow;
-use super::rules::Rule;
+use super::rules::FleetRule;
 use super::snapshot::View;
 use super::step::InStep;
 use super::terms::{Incarnation, Sighting, Take};
@@ -17,7 +17,7 @@ use crate::core::shard::ShardId;
 
 /// What to do next. Each is one conditional write that may lose its race.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum Move {
     /// Take a free lease, a dead worker's lease, or a lease that names me but is not mine.
     Take(Take),
     /// Stop, then give the shard to this worker, or to nobody if there is none.
@@ -28,7 +28,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// What to do next.
-    pub actions: Vec<Action>,
+    pub actions: Vec<Move>,
     /// Nothing is left to do, and each lease has its right owner.
     pub done: bool,
 }
@@ -43,7 +43,7 @@ pub struct Planner<'a> {
     /// What is mine.
     pub holdings: &'a Holdings,
     /// A rule that a simulation leaves out.
-    pub left_out: Option<Rule>,
+    pub left_out: Option<FleetRule>,
 }
 
 impl Planner<'_> {
@@ -67,15 +67,15 @@ impl Planner<'_> {
             if mine.is_mine() {
                 // Handing over writes the row in a format that everybody reads.
                 let newer = read_by_all.is_some_and(|reads| row.format > reads);
-                let rewrite = newer && self.left_out != Some(Rule::FormatForAll);
+                let rewrite = newer && self.left_out != Some(FleetRule::FormatForAll);
                 if target != Some(self.members.me()) || rewrite {
-                    actions.push(Action::HandOver(shard.clone(), target.cloned()));
+                    actions.push(Move::HandOver(shard.clone(), target.cloned()));
                 }
                 continue;
             }
             let evidence = row.owner.as_ref().and_then(|name| dead.get(name).copied());
             if self.is_mine_to_take(row, target, evidence) {
-                actions.push(Action::Take(self.take(row, mine, evidence)));
+                actions.push(Move::Take(self.take(row, mine, evidence)));
             }
         }
         Plan {

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use super::horizon::Horizon;
 use super::lineage::Tree;
-use super::listing::Known;
+use super::listing::FinishedListing;
 use super::rows::{Checkpoint, GapRow, GroupRow, InitialPosition, LeaseRow, StreamRow};
-use super::rules::Rules;
+use super::rules::FleetRules;
 use super::snapshot::{Unreadable, View};
 use super::streams::{self, Moment};
 use super::terms::{Epoch, Incarnation};
@@ -50,7 +50,7 @@ impl Repair {
 /// What a repair is based on: a listing, and a consistent look that came after it.
 pub(super) struct Findings<'a> {
     pub view: &'a View,
-    pub known: &'a Known,
+    pub known: &'a FinishedListing,
     pub tree: Tree<'a>,
     pub horizon: Horizon<'a>,
     /// This worker has just bootstrapped the group, and no shard ever had a row.
@@ -190,7 +190,7 @@ fn damaged_workers(view: &View) -> Vec<(Incarnation, Option<u64>)> {
 
 /// The group row to write if there is none. A group that has leases has lost its row: where it started
 /// is unknown, so nothing is skipped, and it counts as old as anything in the stream.
-pub(super) fn group_row(rules: &Rules, view: &View, now: SystemTime) -> GroupRow {
+pub(super) fn group_row(rules: &FleetRules, view: &View, now: SystemTime) -> GroupRow {
     let (initial, began) = if view.has_no_leases() {
         (rules.start, now)
     } else {

@@ -54,7 +54,7 @@ pub struct GroupRow {
 /// How far a stream of the table was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "Marks", into = "Marks")]
-pub enum Stage {
+pub enum StreamStage {
     /// It was listed. If it is gone before reading begins, all of it is lost.
     Seen,
     /// Some of its shards have leases. If it is gone at this stage, some of it may be lost.
@@ -71,17 +71,17 @@ struct Marks {
     finished: Option<bool>,
 }
 
-impl From<Stage> for Marks {
-    fn from(stage: Stage) -> Self {
+impl From<StreamStage> for Marks {
+    fn from(stage: StreamStage) -> Self {
         let reached = |mark| (stage >= mark).then_some(true);
         Self {
-            begun: reached(Stage::Begun),
-            finished: reached(Stage::Finished),
+            begun: reached(StreamStage::Begun),
+            finished: reached(StreamStage::Finished),
         }
     }
 }
 
-impl From<Marks> for Stage {
+impl From<Marks> for StreamStage {
     fn from(marks: Marks) -> Self {
         match (marks.begun, marks.finished) {
             (_, Some(true)) => Self::Finished,
@@ -99,7 +99,7 @@ pub struct StreamRow {
     pub label: Arc<str>,
     /// How far it was read.
     #[serde(flatten)]
-    pub stage: Stage,
+    pub stage: StreamStage,
     /// When no stream was later than those that have rows, by the service's clock.
     #[serde(with = "millis")]
     pub newest_at: SystemTime,
@@ -151,7 +151,7 @@ pub struct WorkerRow {
 
 /// How far a shard has been handled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Place", into = "Place")]
+#[serde(try_from = "StoredCheckpoint", into = "StoredCheckpoint")]
 pub enum Checkpoint {
     /// Everything up to here is finished. The rest is still to be read.
     At(Position),
@@ -169,14 +169,14 @@ pub const END: &str = "SHARD_END";
 
 /// A checkpoint as the row stores it.
 #[derive(Serialize, Deserialize)]
-struct Place {
+struct StoredCheckpoint {
     /// A sequence number, [`HORIZON`] or [`END`].
     checkpoint: String,
     #[serde(default)]
     children: Vec<ShardId>,
 }
 
-impl From<Checkpoint> for Place {
+impl From<Checkpoint> for StoredCheckpoint {
     fn from(checkpoint: Checkpoint) -> Self {
         let (checkpoint, children) = match checkpoint {
             Checkpoint::At(Position::Horizon) => (HORIZON.to_owned(), Vec::new()),
@@ -190,10 +190,10 @@ impl From<Checkpoint> for Place {
     }
 }
 
-impl TryFrom<Place> for Checkpoint {
+impl TryFrom<StoredCheckpoint> for Checkpoint {
     type Error = InvalidSequenceNumber;
 
-    fn try_from(place: Place) -> Result<Self, Self::Error> {
+    fn try_from(place: StoredCheckpoint) -> Result<Self, Self::Error> {
         Ok(match &*place.checkpoint {
             HORIZON => Self::At(Position::Horizon),
             END => Self::End {

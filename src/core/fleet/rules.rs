@@ -8,7 +8,7 @@ use crate::core::group::Identity;
 
 /// The settings of a member.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct FleetRules {
     /// Names the worker; each start of it is an [`Incarnation`](super::terms::Incarnation) of its own.
     pub worker_id: String,
     /// Where a new group starts from.
@@ -39,10 +39,10 @@ pub struct Rules {
     /// How long the stream keeps a record.
     pub retention: Duration,
     /// A rule that a simulation leaves out.
-    pub left_out: Option<Rule>,
+    pub left_out: Option<FleetRule>,
 }
 
-impl Rules {
+impl FleetRules {
     /// How long to wait before repeating a call to the lease table that failed this many times in a
     /// row.
     pub(super) fn wait(&self, failures: u32, rng: &mut fastrand::Rng) -> Duration {
@@ -54,9 +54,9 @@ impl Rules {
     }
 }
 
-/// Rules that a simulation leaves out, one at a time, to check that it notices.
+/// FleetRules that a simulation leaves out, one at a time, to check that it notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub enum FleetRule {
     /// A lapse of trust voids every lease until a look that began afterwards.
     RereadAfterLapse,
     /// A look counts from its beginning, and only if nothing lapsed since.

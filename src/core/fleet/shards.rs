@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::{Answer, Command, HandOver, Note, Outbox, Start, Stopped};
+use super::events::{CallResult, Command, HandOver, Note, Outbox, Start, Stopped};
 use super::holdings::{Holdings, Sight};
 use super::membership::{Members, REMOVED_AFTER};
-use super::plan::{Action, Plan, Planner};
+use super::plan::{Move, Plan, Planner};
 use super::rows::{Checkpoint, LeaseRow, Report};
-use super::rules::Rule;
+use super::rules::FleetRule;
 use super::snapshot::{Snapshot, View};
-use super::tasks::{Draining, Ended, Tasks};
+use super::tasks::{Draining, EndedTask, ShardTasks};
 use super::terms::{Epoch, Hold, Incarnation, Take};
 use super::validity::Generation;
 use crate::core::position::Position;
@@ -30,17 +30,17 @@ pub(super) struct Shards {
     /// owner.
     live: BTreeSet<Incarnation>,
     shared_among: BTreeSet<Incarnation>,
-    tasks: Tasks,
+    tasks: ShardTasks,
     /// The newest row of every shard, which says where to start.
     rows: BTreeMap<ShardId, LeaseRow>,
     wanted: VecDeque<Take>,
     taking: BTreeMap<ShardId, (Take, Generation)>,
-    left_out: Option<Rule>,
+    left_out: Option<FleetRule>,
 }
 
 /// What follows from the end of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum AfterTask {
     /// Nothing.
     Nothing,
     /// The lease table has changed: look at it.
@@ -50,7 +50,7 @@ pub(super) enum Next {
 }
 
 impl Shards {
-    pub fn new(me: Incarnation, patience: Duration, left_out: Option<Rule>) -> Self {
+    pub fn new(me: Incarnation, patience: Duration, left_out: Option<FleetRule>) -> Self {
         let remembered = patience.saturating_mul(REMOVED_AFTER);
         Self {
             members: Members::new(me, patience),
@@ -58,7 +58,7 @@ impl Shards {
             snapshot: Snapshot::default(),
             live: BTreeSet::new(),
             shared_among: BTreeSet::new(),
-            tasks: Tasks::default(),
+            tasks: ShardTasks::default(),
             rows: BTreeMap::new(),
             wanted: VecDeque::new(),
             taking: BTreeMap::new(),
@@ -196,9 +196,9 @@ impl Shards {
         self.wanted.clear();
         for action in actions {
             match action {
-                Action::Take(take) => self.wanted.push_back(take),
-                Action::HandOver(shard, to) if gives => self.give_up(&shard, to, out),
-                Action::HandOver(..) => {}
+                Move::Take(take) => self.wanted.push_back(take),
+                Move::HandOver(shard, to) if gives => self.give_up(&shard, to, out),
+                Move::HandOver(..) => {}
             }
         }
         done && self.taking.is_empty()
@@ -241,7 +241,7 @@ impl Shards {
     pub fn took(
         &mut self,
         shard: &ShardId,
-        answer: Answer<Box<LeaseRow>>,
+        answer: CallResult<Box<LeaseRow>>,
         trusted: Option<Generation>,
         now: Duration,
     ) -> Option<Note> {
@@ -265,7 +265,7 @@ impl Shards {
         let reached = match self.tasks.drain(shard, to.clone()) {
             Draining::Asked => {
                 out.push(Command::Drain(shard.clone()));
-                if self.left_out != Some(Rule::DrainFirst) {
+                if self.left_out != Some(FleetRule::DrainFirst) {
                     return;
                 }
                 self.of_row(shard)
@@ -294,10 +294,10 @@ impl Shards {
     }
 
     /// A shard's task ended.
-    pub fn stopped(&mut self, shard: &ShardId, how: Stopped, out: &mut Outbox) -> Next {
+    pub fn stopped(&mut self, shard: &ShardId, how: Stopped, out: &mut Outbox) -> AfterTask {
         let halted = matches!(how, Stopped::Halted(..));
-        let Some(Ended { hold, to, how }) = self.tasks.stopped(shard, how) else {
-            return Next::Nothing;
+        let Some(EndedTask { hold, to, how }) = self.tasks.stopped(shard, how) else {
+            return AfterTask::Nothing;
         };
         if halted && !matches!(how, Stopped::Halted(..)) {
             out.push(Command::Abandon(shard.clone()));
@@ -305,18 +305,18 @@ impl Shards {
         match how {
             Stopped::Drained(position, report) => {
                 hand_over(hold, to, (position, report), out);
-                Next::Nothing
+                AfterTask::Nothing
             }
             Stopped::Finished | Stopped::Refused => {
                 self.holdings.gave_up(shard);
                 self.holdings.lose(shard, hold.epoch);
-                Next::Look
+                AfterTask::Look
             }
             Stopped::Abandoned => {
                 self.holdings.gave_up(shard);
-                Next::Tend
+                AfterTask::Tend
             }
-            Stopped::Halted(..) => Next::Nothing,
+            Stopped::Halted(..) => AfterTask::Nothing,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The streams of the table: which are new, what was lost between them, and why nothing is read.
 //!
 //! The service lists a stream for 24 hours after it was disabled. Then it is gone, and records in it
-//! that were not read are lost. So each stream has a row that says how far it was read ([`Stage`]): it
+//! that were not read are lost. So each stream has a row that says how far it was read ([`StreamStage`]): it
 //! is finished only when a listing after its end showed that nothing was left to read. A stream that is
 //! gone before that is a gap. A stream that was never listed can only have existed if no listing was
 //! made for that long, which is a gap as well.
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use super::listed::FoundStream;
-use super::rows::{BEFORE_STREAM, GapRow, LeaseRow, Stage, StreamRow, WHOLE_STREAM};
+use super::rows::{BEFORE_STREAM, GapRow, LeaseRow, StreamRow, StreamStage, WHOLE_STREAM};
 use super::snapshot::{Unreadable, View};
 use crate::core::shard::ShardId;
 
@@ -101,11 +101,11 @@ impl<'a> Labels<'a> {
     }
 
     /// The stage of a stream before this listing.
-    fn stage(&self, label: &str) -> Stage {
+    fn stage(&self, label: &str) -> StreamStage {
         let least = if self.leased.contains(label) {
-            Stage::Begun
+            StreamStage::Begun
         } else {
-            Stage::Seen
+            StreamStage::Seen
         };
         let row = self.view.streams.get(label);
         row.map_or(least, |row| row.stage.max(least))
@@ -117,10 +117,10 @@ impl<'a> Labels<'a> {
         let stage = |label: &str| {
             let is_finished = at.finished.as_deref() == Some(label) || lost.contains(label);
             match begun_to.map(|begun_to| label.cmp(begun_to)) {
-                Some(Ordering::Less) => Stage::Finished,
-                Some(Ordering::Equal) if is_finished => Stage::Finished,
-                Some(Ordering::Equal) => Stage::Begun,
-                Some(Ordering::Greater) | None => Stage::Seen,
+                Some(Ordering::Less) => StreamStage::Finished,
+                Some(Ordering::Equal) if is_finished => StreamStage::Finished,
+                Some(Ordering::Equal) => StreamStage::Begun,
+                Some(Ordering::Greater) | None => StreamStage::Seen,
             }
         };
         let newest = self.known.last();
@@ -176,9 +176,9 @@ impl<'a> Labels<'a> {
         let is_lost = |label: &&str| {
             let is_passed = first.is_some_and(|first| *label < first);
             match self.stage(label) {
-                Stage::Seen => is_passed && self.is_new(label),
-                Stage::Begun => !self.listed.contains(*label) && (is_passed || idle),
-                Stage::Finished => false,
+                StreamStage::Seen => is_passed && self.is_new(label),
+                StreamStage::Begun => !self.listed.contains(*label) && (is_passed || idle),
+                StreamStage::Finished => false,
             }
         };
         self.known.iter().copied().filter(is_lost).collect()

@@ -10,14 +10,14 @@ use crate::core::shard::ShardId;
 
 /// The running tasks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tasks {
-    running: BTreeMap<ShardId, Task>,
+pub(super) struct ShardTasks {
+    running: BTreeMap<ShardId, RunningTask>,
 }
 
 #[derive(Debug, Clone)]
-struct Task {
+struct RunningTask {
     hold: Hold,
-    order: Order,
+    order: LastOrder,
     /// Who gets the shard once it is drained.
     to: Option<Incarnation>,
     /// How far it came before it halted at a gap.
@@ -26,7 +26,7 @@ struct Task {
 
 /// The last order to a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum LastOrder {
     Run,
     Drain,
     Abandon,
@@ -45,13 +45,13 @@ pub(super) enum Draining {
 
 /// A task that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(super) struct EndedTask {
     pub hold: Hold,
     pub to: Option<Incarnation>,
     pub how: Stopped,
 }
 
-impl Tasks {
+impl ShardTasks {
     pub fn is_running(&self, shard: &ShardId) -> bool {
         self.running.contains_key(shard)
     }
@@ -62,9 +62,9 @@ impl Tasks {
     }
 
     pub fn start(&mut self, hold: Hold) {
-        let task = Task {
+        let task = RunningTask {
             hold: hold.clone(),
-            order: Order::Run,
+            order: LastOrder::Run,
             to: None,
             halted: None,
         };
@@ -81,7 +81,7 @@ impl Tasks {
             return Draining::Halted(position, report);
         }
         task.to = to;
-        task.order = Order::Drain;
+        task.order = LastOrder::Drain;
         Draining::Asked
     }
 
@@ -90,7 +90,7 @@ impl Tasks {
         let Some(task) = self.running.get_mut(shard) else {
             return false;
         };
-        task.order = Order::Abandon;
+        task.order = LastOrder::Abandon;
         if task.halted.is_some() {
             self.running.remove(shard);
         }
@@ -103,11 +103,13 @@ impl Tasks {
     }
 
     /// A task ended. If it halted before it heard its last order, that order still counts.
-    pub fn stopped(&mut self, shard: &ShardId, how: Stopped) -> Option<Ended> {
+    pub fn stopped(&mut self, shard: &ShardId, how: Stopped) -> Option<EndedTask> {
         let mut task = self.running.remove(shard)?;
         let how = match (how, task.order) {
-            (Stopped::Halted(position, report), Order::Drain) => Stopped::Drained(position, report),
-            (Stopped::Halted(..), Order::Abandon) => Stopped::Abandoned,
+            (Stopped::Halted(position, report), LastOrder::Drain) => {
+                Stopped::Drained(position, report)
+            }
+            (Stopped::Halted(..), LastOrder::Abandon) => Stopped::Abandoned,
             (how, _) => how,
         };
         let (hold, to) = (task.hold.clone(), task.to.clone());
@@ -115,6 +117,6 @@ impl Tasks {
             task.halted = Some((position.clone(), report.clone()));
             self.running.insert(shard.clone(), task);
         }
-        Some(Ended { hold, to, how })
+        Some(EndedTask { hold, to, how })
     }
 }

@@ -9,10 +9,10 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::Fleet;
-use super::events::{Command, Event, Stopped};
+use super::events::{Command, FleetEvent, Stopped};
 use super::golden::{now, rules};
 use super::rows::Report;
-use super::rules::{Rule, Rules};
+use super::rules::{FleetRule, FleetRules};
 use super::snapshot::Consistency;
 use super::terms::{Epoch, Lease};
 use crate::core::position::Position;
@@ -57,7 +57,7 @@ struct Play {
 }
 
 impl Worker {
-    fn new(name: &str, seed: u64, elapsed: Duration, rules: impl Fn(&str) -> Rules) -> Self {
+    fn new(name: &str, seed: u64, elapsed: Duration, rules: impl Fn(&str) -> FleetRules) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let pace = 0.95 + 0.1 * rng.f64();
         let nonce = rng.u64(..);
@@ -89,10 +89,10 @@ impl Worker {
 }
 
 impl Play {
-    fn new(seed: u64, left_out: Option<Rule>) -> Self {
+    fn new(seed: u64, left_out: Option<FleetRule>) -> Self {
         // Every other history is that of a large table.
         let few_rows = if seed.is_multiple_of(2) { 100 } else { 0 };
-        let rules = |name: &str| Rules {
+        let rules = |name: &str| FleetRules {
             few_rows,
             left_out,
             ..rules(name)
@@ -171,7 +171,7 @@ impl Play {
         if !self.workers[at].gone && self.rng.u32(..600) == 0 {
             let worker = &mut self.workers[at];
             let now = now(worker.clock(elapsed));
-            worker.fleet.handle(Event::Leave, now);
+            worker.fleet.handle(FleetEvent::Leave, now);
         }
         self.follow(at);
     }
@@ -204,7 +204,7 @@ impl Play {
             let is_look = matches!(call.command, Command::Look(_, Consistency::Strong));
             let began = call.began;
             lose(worker, elapsed);
-            let showed = is_look && matches!(event, Event::Snapshot(Ok(_)));
+            let showed = is_look && matches!(event, FleetEvent::Snapshot(Ok(_)));
             worker.looked_since |= showed && began >= worker.lost_at;
             note_epochs(&mut worker.seen, &event);
             worker.fleet.handle(event, now);
@@ -219,7 +219,7 @@ impl Play {
         let ended: Vec<_> = ended.collect();
         let now = now(worker.clock(elapsed));
         for (shard, (_, how)) in ended {
-            worker.fleet.handle(Event::Stopped(shard, how), now);
+            worker.fleet.handle(FleetEvent::Stopped(shard, how), now);
         }
     }
 
@@ -281,18 +281,18 @@ fn lose(worker: &mut Worker, elapsed: Duration) {
     worker.trusted = trusted;
 }
 
-fn note_epochs(seen: &mut BTreeMap<ShardId, Epoch>, event: &Event) {
+fn note_epochs(seen: &mut BTreeMap<ShardId, Epoch>, event: &FleetEvent) {
     let mut note = |shard: &ShardId, epoch: Epoch| {
         let highest = seen.entry(shard.clone()).or_default();
         *highest = epoch.max(*highest);
     };
     match event {
-        Event::Snapshot(Ok(view)) => {
+        FleetEvent::Snapshot(Ok(view)) => {
             for (shard, row) in &view.leases {
                 note(shard, row.epoch);
             }
         }
-        Event::Took(shard, Ok(Some(row))) => note(shard, row.epoch),
+        FleetEvent::Took(shard, Ok(Some(row))) => note(shard, row.epoch),
         _ => {}
     }
 }
@@ -310,7 +310,11 @@ proptest! {
 /// The history is rough enough to miss a rule.
 #[test]
 fn a_history_shows_each_rule_of_ownership_that_is_left_out() {
-    for rule in [Rule::RereadAfterLapse, Rule::FreshLook, Rule::NoStaleEpoch] {
+    for rule in [
+        FleetRule::RereadAfterLapse,
+        FleetRule::FreshLook,
+        FleetRule::NoStaleEpoch,
+    ] {
         let mut histories = (0..2_000).map(|seed| Play::new(seed, Some(rule)).run());
         assert!(histories.any(|held| held.is_err()), "{rule:?}");
     }

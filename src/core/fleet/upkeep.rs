@@ -10,11 +10,11 @@ use super::horizon::Horizon;
 use super::identity::{Agreement, Differs};
 use super::lineage::Tree;
 use super::listed::Listed;
-use super::listing::{Known, Listing};
+use super::listing::{FinishedListing, Listing};
 use super::looks::Begun;
 use super::repair::{Findings, Repair, begun_stream, group_row, to_the_millisecond};
 use super::rows::GroupRow;
-use super::rules::{Rule, Rules};
+use super::rules::{FleetRule, FleetRules};
 use super::shards::Shards;
 use super::snapshot::{Reach, Unfit, Unreadable, View};
 use super::validity::LOOKS_LAST;
@@ -34,7 +34,7 @@ pub(super) struct Look<'a> {
     pub view: &'a View,
     pub reach: Reach,
     pub holdings: &'a Holdings,
-    pub rules: &'a Rules,
+    pub rules: &'a FleetRules,
     pub now: Now,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub fn new(rules: &Rules, now: Duration) -> Self {
+    pub fn new(rules: &FleetRules, now: Duration) -> Self {
         Self {
             listing: Listing::new(now),
             agreement: Agreement::new(rules),
@@ -97,7 +97,7 @@ impl Upkeep {
         &mut self,
         shards: &Shards,
         now: Duration,
-        rules: &Rules,
+        rules: &FleetRules,
         rng: &mut fastrand::Rng,
         out: &mut Outbox,
     ) {
@@ -182,7 +182,7 @@ impl Upkeep {
         &mut self,
         result: Result<Listed, Failed>,
         now: Duration,
-        rules: &Rules,
+        rules: &FleetRules,
         rng: &mut fastrand::Rng,
     ) -> bool {
         let succeeded = result.is_ok();
@@ -260,7 +260,7 @@ impl Upkeep {
     }
 
     /// What a listing and a look make necessary together.
-    fn compare(&mut self, known: &Known, look: &Look<'_>, out: &mut Outbox) -> Repair {
+    fn compare(&mut self, known: &FinishedListing, look: &Look<'_>, out: &mut Outbox) -> Repair {
         let (view, rules, now) = (look.view, look.rules, look.now);
         for row in &view.unreadable {
             if let Unfit::Malformed { what } = &row.why {
@@ -285,10 +285,10 @@ impl Upkeep {
         let mut due = findings.due(before.as_deref());
         due.extend(findings.damaged());
         let mut missing = self.absences.missing(&due, now.elapsed);
-        if rules.left_out == Some(Rule::ListingRepairs) && !at_start {
+        if rules.left_out == Some(FleetRule::ListingRepairs) && !at_start {
             return Repair::default();
         }
-        if at_start || rules.left_out == Some(Rule::PatientRepair) {
+        if at_start || rules.left_out == Some(FleetRule::PatientRepair) {
             missing.clone_from(&due);
         }
         if missing.len() < due.len() {

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::rules::Rule;
+use super::rules::FleetRule;
 
 /// A deleted row is replaced after this many lease durations, and a look keeps trust alive for this
 /// many times longer than a heartbeat.
@@ -27,12 +27,12 @@ pub struct Validity {
     beat_until: Option<Duration>,
     seen_until: Option<Duration>,
     generation: Generation,
-    left_out: Option<Rule>,
+    left_out: Option<FleetRule>,
 }
 
 impl Validity {
     /// Closed: a start counts as a lapse.
-    pub fn new(left_out: Option<Rule>) -> Self {
+    pub fn new(left_out: Option<FleetRule>) -> Self {
         Self {
             left_out,
             ..Self::default()
@@ -50,7 +50,7 @@ impl Validity {
     }
 
     fn lapse(&mut self, now: Duration) {
-        if self.left_out == Some(Rule::RereadAfterLapse) {
+        if self.left_out == Some(FleetRule::RereadAfterLapse) {
             let ever = now + Duration::from_hours(1);
             self.seen_until = self.seen_until.map(|_| ever);
             return;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::core::fleet::events::{Beat, Event, Failed, HandOver};
+use crate::core::fleet::events::{Beat, Failed, FleetEvent, HandOver};
 use crate::core::fleet::listed::{FoundStream, Listed};
 use crate::core::fleet::repair::Repair;
-use crate::core::fleet::rules::Rule;
+use crate::core::fleet::rules::FleetRule;
 use crate::core::group::Identity;
 use crate::engine::Engine;
 use crate::engine::progress::Counters;
@@ -32,7 +32,7 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
     }
 
     /// Writes the heartbeat; the first one of an incarnation registers it.
-    pub(super) async fn beat(self: Arc<Self>, beat: Beat) -> Event {
+    pub(super) async fn beat(self: Arc<Self>, beat: Beat) -> FleetEvent {
         let row = WorkerRow {
             incarnation: beat.incarnation,
             beat: beat.beat,
@@ -58,41 +58,49 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
             Ok(None) => {}
             Err(error) => self.progress.heartbeat_failed(format!("{error:#}")),
         }
-        Event::Heartbeat(answer("a heartbeat", result))
+        FleetEvent::Heartbeat(answer("a heartbeat", result))
     }
 
-    pub(super) async fn look(self: Arc<Self>, reach: Reach, consistency: Consistency) -> Event {
-        let endless = self.simulated.leaves_out(Rule::FreshLook);
+    pub(super) async fn look(
+        self: Arc<Self>,
+        reach: Reach,
+        consistency: Consistency,
+    ) -> FleetEvent {
+        let endless = self.simulated.leaves_out(FleetRule::FreshLook);
         let patience = if endless { 100 } else { 1 };
         let look = self.leases.look_at(reach, consistency);
         let result = within(self.limit() * patience, look).await.map(Arc::new);
         if let Ok(view) = &result {
             self.progress.saw(view, reach, self.clock.now());
         }
-        Event::Snapshot(answer("a look at the lease table", result))
+        FleetEvent::Snapshot(answer("a look at the lease table", result))
     }
 
-    pub(super) async fn bootstrap(self: Arc<Self>, row: GroupRow) -> Event {
+    pub(super) async fn bootstrap(self: Arc<Self>, row: GroupRow) -> FleetEvent {
         let result = within(self.limit(), self.leases.bootstrap(row)).await;
-        Event::Bootstrapped(answer("bootstrapping", result))
+        FleetEvent::Bootstrapped(answer("bootstrapping", result))
     }
 
-    pub(super) async fn change_identity(self: Arc<Self>, seen: Identity, new: Identity) -> Event {
+    pub(super) async fn change_identity(
+        self: Arc<Self>,
+        seen: Identity,
+        new: Identity,
+    ) -> FleetEvent {
         let change = self.leases.change_identity(&seen, &new);
         let result = within(self.limit(), change).await;
         if let Ok(Some(())) = result {
             info!(group = %self.at.group(), "the group has this worker's identity now");
         }
-        Event::IdentityChanged(answer("changing the group's identity", result))
+        FleetEvent::IdentityChanged(answer("changing the group's identity", result))
     }
 
-    pub(super) async fn take(self: Arc<Self>, take: Take) -> Event {
+    pub(super) async fn take(self: Arc<Self>, take: Take) -> FleetEvent {
         let result = within(self.limit(), self.leases.take(&take)).await;
         let result = result.map(|row| row.map(Box::new));
-        Event::Took(take.shard, answer("taking a lease", result))
+        FleetEvent::Took(take.shard, answer("taking a lease", result))
     }
 
-    pub(super) async fn hand_over(self: Arc<Self>, what: HandOver) -> Event {
+    pub(super) async fn hand_over(self: Arc<Self>, what: HandOver) -> FleetEvent {
         let HandOver {
             hold,
             to,
@@ -114,17 +122,17 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
             info!(shard = %hold.shard, ?to, "handed over");
             Counters::add(&self.progress.counters.hand_overs);
         }
-        Event::HandedOver(hold.shard)
+        FleetEvent::HandedOver(hold.shard)
     }
 
     /// Lists the streams and their shards, from this stream on.
-    pub(super) async fn list(self: Arc<Self>, from: Option<String>) -> Event {
+    pub(super) async fn list(self: Arc<Self>, from: Option<String>) -> FleetEvent {
         let limit = self.settings.timing.listing_interval * LISTING_PATIENCE;
         let listing = tokio::time::timeout(limit, self.source.describe(from.as_deref()));
         let why = match listing.await {
             Ok(Ok(description)) => {
                 self.progress.stream_answered();
-                return Event::Listed(Ok(listed(description)));
+                return FleetEvent::Listed(Ok(listed(description)));
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no listing within {limit:?}"),
@@ -132,17 +140,17 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
         warn!(error = why, "listing the stream failed and is retried");
         self.progress.stream_failed(why);
         Counters::add(&self.progress.counters.reads_failed);
-        Event::Listed(Err(Failed))
+        FleetEvent::Listed(Err(Failed))
     }
 
-    pub(super) async fn repair(self: Arc<Self>, repair: Repair) -> Event {
+    pub(super) async fn repair(self: Arc<Self>, repair: Repair) -> FleetEvent {
         let result = self.write(repair).await;
         if let Ok(gaps) = result {
             let counter = &self.progress.counters.gaps;
             counter.fetch_add(gaps, Ordering::Relaxed);
         }
         let result = answer("repairing the lease table", result);
-        Event::Repaired(result.map(|_| ()))
+        FleetEvent::Repaired(result.map(|_| ()))
     }
 
     /// Makes one call after another. The next listing finds whatever is left undone. Returns the number

@@ -17,7 +17,7 @@ use super::calls::within;
 use super::tasks::Tasks;
 use crate::core::Now;
 use crate::core::fleet::Fleet;
-use crate::core::fleet::events::{Command, Event, Note, Start, Stopped};
+use crate::core::fleet::events::{Command, FleetEvent, Note, Start, Stopped};
 use crate::core::fleet::upkeep::NEXT_FOUND;
 use crate::engine::Engine;
 use crate::engine::handler::RecordHandler;
@@ -27,7 +27,7 @@ use crate::stores::leases::{Incarnation, LeaseStore};
 use crate::stores::source::StreamSource;
 
 /// A call in flight.
-type Call = Pin<Box<dyn Future<Output = Event> + Send>>;
+type Call = Pin<Box<dyn Future<Output = FleetEvent> + Send>>;
 
 pub(super) struct Member<S, L, H> {
     engine: Arc<Engine<S, L, H>>,
@@ -68,14 +68,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
                 biased;
                 () = &mut shutdown, if !self.leaving => {
                     self.leaving = true;
-                    self.handle(Event::Leave);
+                    self.handle(FleetEvent::Leave);
                 }
                 Some(event) = self.calls.next() => self.handle(event),
                 (shard, stopped) = self.tasks.next() => {
                     if stopped == Stopped::Refused {
                         Counters::add(&self.engine.progress.counters.refused);
                     }
-                    self.handle(Event::Stopped(shard, stopped));
+                    self.handle(FleetEvent::Stopped(shard, stopped));
                 }
                 () = sleep_until(due) => {}
             }
@@ -109,7 +109,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
         self.origin + wake_at
     }
 
-    fn handle(&self, event: Event) {
+    fn handle(&self, event: FleetEvent) {
         self.ask(|machine, now| machine.handle(event, now));
     }
 
@@ -165,7 +165,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
         true
     }
 
-    fn call(&self, call: impl Future<Output = Event> + Send + 'static) {
+    fn call(&self, call: impl Future<Output = FleetEvent> + Send + 'static) {
         self.calls.push(Box::pin(call));
     }
 

@@ -12,7 +12,7 @@ use crate::core::shard::ShardId;
 use crate::engine::Engine;
 use crate::engine::handler::RecordHandler;
 use crate::engine::progress::Reading;
-use crate::engine::shard_task::{Assignment, Order, ShardTask};
+use crate::engine::shard_task::{Assignment, ShardTask, TaskOrder};
 use crate::engine::trust::Tenure;
 use crate::stores::leases::{Checkpoint, LeaseStore};
 use crate::stores::source::StreamSource;
@@ -26,7 +26,7 @@ pub(super) struct Tasks {
 }
 
 struct Running {
-    orders: watch::Sender<Order>,
+    orders: watch::Sender<TaskOrder>,
     tenure: Tenure,
     /// A task that ended at a gap. It keeps its shard's status.
     halted: bool,
@@ -45,10 +45,10 @@ impl Tasks {
         let Checkpoint::At(position) = row.checkpoint else {
             return;
         };
-        let (orders, receiver) = watch::channel(Order::Run);
+        let (orders, receiver) = watch::channel(TaskOrder::Run);
         let shard = row.shard;
         let reading = Arc::new(engine.progress.reads(&shard));
-        crate::gate::owned(&hold, &tenure);
+        crate::hooks::owned(&hold, &tenure);
         let assignment = Assignment {
             hold,
             start: position,
@@ -59,7 +59,7 @@ impl Tasks {
             reading: reading.clone(),
         };
         let task = ShardTask::new(engine.clone(), assignment).run();
-        let handle = self.ends.spawn(crate::gate::gated(task));
+        let handle = self.ends.spawn(crate::hooks::gated(task));
         self.by_id.insert(handle.id(), shard.clone());
         let running = Running {
             orders,
@@ -73,7 +73,7 @@ impl Tasks {
     /// Tells a task to drain. A task that has just ended is reported as it ended.
     pub fn drain(&mut self, shard: &ShardId) {
         if let Some(task) = self.running.get(shard) {
-            task.orders.send_replace(Order::Drain);
+            task.orders.send_replace(TaskOrder::Drain);
         }
     }
 
@@ -81,7 +81,7 @@ impl Tasks {
     pub fn abandon(&mut self, shard: &ShardId) {
         if let Some(task) = self.running.get(shard) {
             task.tenure.revoke();
-            task.orders.send_replace(Order::Abandon);
+            task.orders.send_replace(TaskOrder::Abandon);
             if task.halted {
                 self.running.remove(shard);
             }

@@ -210,7 +210,7 @@ impl DependencyState {
         if let (Some(retries), Try::Again) = (retries, which) {
             retries.give_back();
         }
-        let unknown = circuit::Answer::Unknown;
+        let unknown = circuit::Response::Unknown;
         self.circuit.end(now, ticket, unknown, &mut self.rng);
         asked
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Boxed, Order, ShardTask};
+use super::{Boxed, ShardTask, TaskOrder};
 use crate::core::record::Position;
 use crate::engine::handler::RecordHandler;
 use crate::engine::progress::Counters;
@@ -112,7 +112,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 warn!(shard = %self.shard(), epoch = self.assignment.hold.epoch,
                     "the checkpoint was refused: another worker holds the lease");
                 self.refused = true;
-                self.stop(Order::Abandon);
+                self.stop(TaskOrder::Abandon);
             }
             Err(error) => {
                 warn!(shard = %self.shard(), error = format!("{error:#}"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::{Ahead, ShardTask, Stopped, gap_row, next_order, until};
-use crate::core::fleet::rules::Rule;
+use crate::core::fleet::rules::FleetRule;
 use crate::core::record::SequenceNumber;
 use crate::core::shard::{Shard, ShardId};
 use crate::engine::Engine;
@@ -190,7 +190,7 @@ async fn find_children<S: StreamSource, L, H>(
             source.children(parent).await
         };
         match answer {
-            Ok(shards) if engine.simulated.leaves_out(Rule::ListingRepairs) => return shards,
+            Ok(shards) if engine.simulated.leaves_out(FleetRule::ListingRepairs) => return shards,
             Ok(mut shards) => {
                 shards.retain(|shard| shard.parent.as_ref() == Some(parent));
                 if !shards.is_empty() || empty >= EMPTY_ANSWERS {

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Order, ShardTask, Stopped};
+use super::{ShardTask, Stopped, TaskOrder};
 use crate::core::pipeline::Closing;
 use crate::engine::handler::RecordHandler;
 use crate::stores::leases::LeaseStore;
@@ -26,25 +26,25 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
 
     pub(super) fn check_tenure(&mut self) {
         if !self.assignment.tenure.holds() {
-            self.stop(Order::Abandon);
+            self.stop(TaskOrder::Abandon);
         }
     }
 
     pub(super) fn abandoned(&self) -> bool {
-        matches!(self.stopping, Some((Order::Abandon, _)))
+        matches!(self.stopping, Some((TaskOrder::Abandon, _)))
     }
 
     /// Begins to stop. An abandoned shard stays abandoned.
-    pub(super) fn stop(&mut self, order: Order) {
-        if order == Order::Run || self.abandoned() {
+    pub(super) fn stop(&mut self, order: TaskOrder) {
+        if order == TaskOrder::Run || self.abandoned() {
             return;
         }
         let limit = Instant::now() + self.engine.settings.timing.handover_timeout;
         let limit = self.stopping.map_or(limit, |(_, limit)| limit);
         self.stopping = Some((order, limit));
         self.in_flight.pipeline.close(match order {
-            Order::Abandon => Closing::LeaseLost,
-            Order::Drain | Order::Run => Closing::Drain,
+            TaskOrder::Abandon => Closing::LeaseLost,
+            TaskOrder::Drain | TaskOrder::Run => Closing::Drain,
         });
         self.cancel.cancel();
     }
@@ -52,7 +52,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Whether stopping is complete: nothing is in flight any more, or it took too long.
     pub(super) fn stopped(&mut self) -> Option<Stopped> {
         if self.stopping.is_none() && !self.assignment.tenure.holds() {
-            self.stop(Order::Abandon);
+            self.stop(TaskOrder::Abandon);
         }
         let (order, limit) = self.stopping?;
         let running = self.in_flight.running();
@@ -63,7 +63,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             warn!(shard = %self.shard(), dropped = running, "records in flight took too long");
         }
         Some(match order {
-            Order::Drain => Stopped::Drained(self.reached(), self.told()),
+            TaskOrder::Drain => Stopped::Drained(self.reached(), self.told()),
             _ if self.refused => Stopped::Refused,
             _ => Stopped::Abandoned,
         })

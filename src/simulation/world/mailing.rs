@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde_dynamo::{AttributeValue, Item};
 
+use super::super::owners::Judgement;
 use super::World;
 use crate::core::claim::{Entry, OnAmbiguous, State};
 use crate::core::group::EffectName;
@@ -50,8 +51,6 @@ struct Accepted {
     times: usize,
     mail: Vec<u8>,
 }
-
-type Verdict = Result<(), String>;
 
 impl Mailing {
     pub fn new(policy: OnAmbiguous) -> Self {
@@ -105,7 +104,7 @@ impl Mailing {
     }
 
     /// The server took a mail: it must be one that the ledger allows for.
-    fn accept(&self, order: &str, mail: &[u8]) -> Verdict {
+    fn accept(&self, order: &str, mail: &[u8]) -> Judgement {
         let mails = {
             let mut book = self.book();
             let accepted = book.accepted.entry(order.to_owned());
@@ -143,7 +142,7 @@ impl Mailing {
     }
 
     /// A row was written: it must be true.
-    pub fn written(&self, key: &EffectKey, row: &Entry) -> Verdict {
+    pub fn written(&self, key: &EffectKey, row: &Entry) -> Judgement {
         let mails = self.mails(key);
         let told = row.accepted.len();
         match row.state {
@@ -158,7 +157,7 @@ impl Mailing {
 
     /// A record of this order is settled: its row must be, too, unless whoever has another record of
     /// it goes on with it just now.
-    pub fn settled(&self, order: &str) -> Verdict {
+    pub fn settled(&self, order: &str) -> Judgement {
         self.book().settled.insert(order.to_owned());
         match self.row(order).map(|row| row.state) {
             Some(State::Sent | State::Failed | State::Ambiguous | State::Retry) => Ok(()),
@@ -168,7 +167,7 @@ impl Mailing {
     }
 
     /// What must hold once everything has recovered.
-    pub fn recovered(&self) -> Verdict {
+    pub fn recovered(&self) -> Judgement {
         for order in &self.book().settled {
             match self.row(order).map(|row| row.state) {
                 Some(State::Sent | State::Failed | State::Ambiguous) => {}

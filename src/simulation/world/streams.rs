@@ -14,14 +14,14 @@ const SHARDS: u64 = 3;
 
 /// Which streams the table has.
 #[derive(Debug)]
-pub(in crate::simulation) struct Streams {
+pub(in crate::simulation) struct StreamHistory {
     newest: String,
     is_on: bool,
     /// Those that were switched off, and when each is gone.
     ending: Vec<(String, Instant)>,
 }
 
-impl Streams {
+impl StreamHistory {
     /// A table whose first stream was just switched on.
     pub fn new(now: SystemTime) -> Self {
         Self {
@@ -70,7 +70,7 @@ fn numbered(millis: u64) -> String {
     format!("{millis:015}")
 }
 
-fn of(world: &World) -> MutexGuard<'_, Streams> {
+fn of(world: &World) -> MutexGuard<'_, StreamHistory> {
     world.streams.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -26,11 +26,11 @@ struct OfKey {
 /// A letter's place among those of its key: its stream's label, and its position in the stream.
 type LetterPlace = (Arc<str>, SequenceNumber);
 
-type Keys = BTreeMap<(GroupTable, ItemKey), OfKey>;
+type LettersOfKeys = BTreeMap<(GroupTable, ItemKey), OfKey>;
 
 /// Dead letters in memory. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryDeadLetters(Arc<Mutex<Keys>>);
+pub struct MemoryDeadLetters(Arc<Mutex<LettersOfKeys>>);
 
 fn of_key(at: &GroupTable, key: &ItemKey) -> (GroupTable, ItemKey) {
     (at.clone(), key.clone())
@@ -89,7 +89,7 @@ impl OfKey {
 }
 
 impl MemoryDeadLetters {
-    fn all(&self) -> MutexGuard<'_, Keys> {
+    fn all(&self) -> MutexGuard<'_, LettersOfKeys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -324,17 +324,17 @@ pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
 }
 
 /// The record in a letter's row: all of it, or the number of its parts.
-pub(super) enum Body<'a> {
+pub(super) enum StoredBody<'a> {
     Whole(&'a str),
     Parts(usize),
 }
 
 /// Parses where the record is.
-pub(super) fn body(item: &Item) -> anyhow::Result<Body<'_>> {
+pub(super) fn body(item: &Item) -> anyhow::Result<StoredBody<'_>> {
     let reader = RowReader(item);
     Ok(match reader.text_if_any("record")? {
-        Some(record) => Body::Whole(record),
-        None => Body::Parts(reader.number("parts")?),
+        Some(record) => StoredBody::Whole(record),
+        None => StoredBody::Parts(reader.number("parts")?),
     })
 }
 

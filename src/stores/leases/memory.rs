@@ -80,6 +80,12 @@ impl MemoryLeases {
         view
     }
 
+    /// Whether a worker may be given a lease: it stays, and reads the rows that this build writes.
+    pub(crate) fn may_get(&self, view: &View, worker: &Incarnation) -> bool {
+        let fits = |row: &WorkerRow| !row.draining && row.reads >= self.formats.writes();
+        view.workers.get(worker).is_some_and(fits)
+    }
+
     /// The lease under the fence `hold`.
     fn held<'a>(&self, table: &'a mut View, hold: &Hold) -> Option<&'a mut LeaseRow> {
         table.leases.get_mut(&hold.shard).filter(|row| {
@@ -276,9 +282,7 @@ impl LeaseStore for MemoryLeases {
     ) -> anyhow::Result<Option<()>> {
         let mut table = self.rows();
         let checkpoint = Checkpoint::At(checkpoint.clone());
-        let fit = |row: &WorkerRow| !row.draining && row.reads >= self.formats.writes();
-        let stays = |to: &&Incarnation| table.workers.get(*to).is_some_and(fit);
-        let taker = to.filter(stays).cloned();
+        let taker = to.filter(|to| self.may_get(&table, to)).cloned();
         if let Some(row) = self.held(&mut table, hold) {
             row.owner = taker;
             row.epoch += 1;

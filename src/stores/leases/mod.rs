@@ -33,8 +33,8 @@ pub(crate) mod row;
 #[cfg(feature = "simulation")]
 pub(crate) use crate::core::fleet::rows::{BEFORE_STREAM, WHOLE_STREAM};
 pub use crate::core::fleet::rows::{
-    Checkpoint, FORMAT, GapResolution, GapRow, GroupRow, InitialPosition, LeaseRow, Report, Stage,
-    StreamRow, WorkerRow,
+    Checkpoint, FORMAT, GapResolution, GapRow, GroupRow, InitialPosition, LeaseRow, Report,
+    StreamRow, StreamStage, WorkerRow,
 };
 pub use crate::core::fleet::snapshot::{Consistency, Reach, Unfit, Unreadable, View};
 pub use crate::core::fleet::terms::{Epoch, Hold, Incarnation, Sighting, Take};

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 mod shards;
 
-use shards::Shards;
+use shards::MemoryShards;
 
 use super::{Batch, Description, ShardIterator, SourceError, StreamSource};
 use crate::core::record::{Event, Position, Record, SequenceNumber};
@@ -23,7 +23,7 @@ pub const ITERATOR_LIFE: Duration = Duration::from_mins(15);
 /// A stream that exists until its last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct MemoryStream {
-    state: Arc<Mutex<Shards>>,
+    state: Arc<Mutex<MemoryShards>>,
     started: Instant,
     batch: usize,
 }
@@ -133,7 +133,7 @@ impl MemoryStream {
         dropped
     }
 
-    /// Drops a closed shard if all its records were committed before `time`. Shards are dropped in the
+    /// Drops a closed shard if all its records were committed before `time`. MemoryShards are dropped in the
     /// order in which they ended.
     pub fn forget(&self, shard: &ShardId, time: SystemTime) -> Vec<Record> {
         let old = self.state().is_forgettable(shard, time);
@@ -176,7 +176,7 @@ impl MemoryStream {
         census.collect()
     }
 
-    fn state(&self) -> MutexGuard<'_, Shards> {
+    fn state(&self) -> MutexGuard<'_, MemoryShards> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

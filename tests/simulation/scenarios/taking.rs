@@ -6,7 +6,7 @@ use std::time::Duration;
 use aftercommit::internal::claim::Liveness;
 use aftercommit::internal::fleet::holdings::{Holdings, Sight};
 use aftercommit::internal::fleet::membership::Members;
-use aftercommit::internal::fleet::plan::{Action, Planner};
+use aftercommit::internal::fleet::plan::{Move, Planner};
 use aftercommit::internal::fleet::snapshot::Snapshot;
 use aftercommit::internal::shard::ShardId;
 use aftercommit::stores::leases::memory::MemoryLeases;
@@ -90,7 +90,7 @@ impl Member {
         })
     }
 
-    fn plan(&self, view: &View, now: Duration) -> Vec<Action> {
+    fn plan(&self, view: &View, now: Duration) -> Vec<Move> {
         let planner = Planner {
             view,
             members: &self.members,
@@ -107,16 +107,16 @@ impl Member {
 }
 
 /// What `name` does about what it sees now and never saw before.
-fn plan(name: &str, view: &View) -> Vec<Action> {
+fn plan(name: &str, view: &View) -> Vec<Move> {
     let mut member = Member::new(name);
     member.see(view, Duration::ZERO);
     member.plan(view, Duration::ZERO)
 }
 
-fn takes(actions: &[Action]) -> Vec<&Take> {
+fn takes(actions: &[Move]) -> Vec<&Take> {
     let takes = actions.iter().filter_map(|action| match action {
-        Action::Take(take) => Some(take),
-        Action::HandOver(..) => None,
+        Move::Take(take) => Some(take),
+        Move::HandOver(..) => None,
     });
     takes.collect()
 }
@@ -241,7 +241,7 @@ fn of_none_one_and_five_only_the_one_with_five_gives_and_exactly_what_the_others
     let given = plan("five", &sight);
     let to = |name: &str| {
         let goes_there =
-            |a: &&Action| matches!(a, Action::HandOver(_, Some(to)) if *to == worker(name));
+            |a: &&Move| matches!(a, Move::HandOver(_, Some(to)) if *to == worker(name));
         given.iter().filter(goes_there).count()
     };
     assert_eq!((to("none"), to("one"), given.len()), (2, 1, 3));

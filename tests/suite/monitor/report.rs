@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use aftercommit::internal::progress::Beats;
 use aftercommit::internal::shard::ShardId;
 use aftercommit::monitor::{
-    FindingKind, FleetStatus, ResolvedBy, ShardState, StreamStatus, Verdict,
+    FindingKind, FleetStatus, ResolvedBy, ShardState, StatusVerdict, StreamStatus,
 };
 use aftercommit::record::{Position, SequenceNumber};
 use aftercommit::stores::leases::{
@@ -102,15 +102,18 @@ fn status(view: &View) -> FleetStatus {
 
 fn advice(view: &View) -> String {
     let status = status(view);
-    assert_eq!(status.verdict, Verdict::Attention, "{status:?}");
-    assert_eq!(status.streams[0].verdict, Verdict::Attention);
+    assert_eq!(status.verdict, StatusVerdict::Attention, "{status:?}");
+    assert_eq!(status.streams[0].verdict, StatusVerdict::Attention);
     status.advice.join("\n")
 }
 
 #[test]
 fn a_quiet_shard_whose_owner_lives_is_caught_up() {
     let status = status(&view(vec![worker("one", Some(2))], vec![quiet("a")]));
-    assert_eq!((status.verdict, status.advice), (Verdict::Well, vec![]));
+    assert_eq!(
+        (status.verdict, status.advice),
+        (StatusVerdict::Well, vec![])
+    );
     let stream = &status.streams[0];
     assert_eq!(stream.table, "orders");
     let shard = &stream.shards[0];
@@ -203,7 +206,7 @@ fn a_parent_precedes_its_children_whatever_their_names() {
     assert_eq!(names, ["b", "z", "m", "a"]);
     assert_eq!(shards[1].children, ["m"]);
     assert_eq!(shards[1].lag_seconds, None, "it has ended");
-    assert_eq!(status.verdict, Verdict::Well);
+    assert_eq!(status.verdict, StatusVerdict::Well);
 }
 
 #[test]
@@ -234,7 +237,7 @@ fn a_gap_needs_attention_until_somebody_resolves_it_and_stays_listed() {
     });
     view.gaps = vec![gap];
     let status = status(&view);
-    assert_eq!(status.verdict, Verdict::Well);
+    assert_eq!(status.verdict, StatusVerdict::Well);
     let resolved = status.streams[0].gaps[0].resolved.as_ref();
     assert_eq!(resolved.unwrap().note, "mailed by hand");
 }
@@ -251,7 +254,7 @@ fn parked_keys_and_ambiguous_and_released_orders_need_attention_and_are_counted(
         released: 2,
     };
     let status = FleetStatus::new(now(), vec![stream], Some(needed));
-    assert_eq!(status.verdict, Verdict::Attention);
+    assert_eq!(status.verdict, StatusVerdict::Attention);
     assert!(status.advice[0].starts_with("It is unknown for one order"));
     assert!(status.advice[1].starts_with("An operator released 2 orders"));
     assert!(status.advice[2].starts_with("3 items wait behind a dead letter"));
@@ -266,7 +269,7 @@ fn what_the_workers_resolve_by_themselves_is_listed_apart_and_is_not_well() {
     let stream = || StreamStatus::new(&place(), &view, &beats(&view), now(), DAY);
     let rescued = stream().with_parked([Some("rescued"), Some("deferred")]);
     let status = FleetStatus::new(now(), vec![rescued], None);
-    assert_eq!(status.verdict, Verdict::Recovering);
+    assert_eq!(status.verdict, StatusVerdict::Recovering);
     assert_eq!(status.advice, [""; 0]);
     let in_hand = status.words(ResolvedBy::Workers);
     assert!(in_hand[0].starts_with("Worker two/0000000000000007 fell silent"));
@@ -274,7 +277,7 @@ fn what_the_workers_resolve_by_themselves_is_listed_apart_and_is_not_well() {
 
     let mixed = stream().with_parked([Some("rescued"), Some("rejected")]);
     let status = FleetStatus::new(now(), vec![mixed], None);
-    assert_eq!(status.verdict, Verdict::Attention);
+    assert_eq!(status.verdict, StatusVerdict::Attention);
     let kinds: Vec<_> = status.findings.iter().map(|finding| finding.kind).collect();
     let expected = [
         FindingKind::Parked,
@@ -363,7 +366,7 @@ fn a_worker_that_lives_is_not_asked_for_where_the_stream_was_never_read() {
         ..view(vec![one.clone()], vec![])
     };
     let told = status(&never(&one));
-    assert_eq!(told.verdict, Verdict::Unknown);
+    assert_eq!(told.verdict, StatusVerdict::Unknown);
     assert!(told.advice[0].contains("has joined and has not listed the stream yet"));
     one.trouble = Some("the stream cannot be read: no route".to_owned());
     let told = status(&never(&one)).advice;
@@ -374,7 +377,7 @@ fn a_worker_that_lives_is_not_asked_for_where_the_stream_was_never_read() {
 #[test]
 fn a_stream_that_was_never_read_shows_nothing() {
     let status = status(&View::default());
-    assert_eq!(status.verdict, Verdict::Unknown);
+    assert_eq!(status.verdict, StatusVerdict::Unknown);
     assert!(status.advice[0].contains("aftercommit run"));
 }
 

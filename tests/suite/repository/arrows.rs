@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms of the library from the ground up. A room sees the floors below its own.
 const FLOORS: &[&[&str]] = &[
-    &["gate"],
+    &["hooks"],
     &["core"],
     &["stores"],
     &["engine"],
@@ -152,7 +152,7 @@ fn may_see(room: &str, other: &str) -> bool {
     match (floor(room), floor(other)) {
         _ if room == other => true,
         // Where the simulation reaches in, behind its feature.
-        _ if room == "gate" => other == "simulation",
+        _ if room == "hooks" => other == "simulation",
         (Some(mine), Some(its)) => its < mine,
         _ => false,
     }

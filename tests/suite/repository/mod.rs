@@ -5,5 +5,6 @@ mod circles;
 mod documents;
 mod iam;
 mod infra;
+mod names;
 mod runbook;
 mod sizes;

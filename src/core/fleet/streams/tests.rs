@@ -35,7 +35,7 @@ fn shard(n: usize) -> LeaseRow {
     LeaseRow::new(ShardId::of_stream(LABELS[n], "a"), None, 1)
 }
 
-fn row(n: usize, stage: Stage, hours: u64) -> StreamRow {
+fn row(n: usize, stage: StreamStage, hours: u64) -> StreamRow {
     StreamRow {
         label: LABELS[n].into(),
         stage,
@@ -63,36 +63,48 @@ fn gaps(writing: &Writing) -> Vec<&str> {
 
 #[test]
 fn a_stream_that_follows_a_listed_one_lost_nothing() {
-    let view = view(0, &[row(0, Stage::Begun, 0)]);
+    let view = view(0, &[row(0, StreamStage::Begun, 0)]);
     let next = writing(&view, &listed(&[0, 1]), &[shard(1)], &moment(30));
     assert_eq!(gaps(&next), [""; 0]);
     assert_eq!(
         next.rows,
-        [row(0, Stage::Finished, 30), row(1, Stage::Begun, 30)]
+        [
+            row(0, StreamStage::Finished, 30),
+            row(1, StreamStage::Begun, 30)
+        ]
     );
 }
 
 #[test]
 fn a_stream_that_was_seen_and_never_begun_is_lost_as_a_whole() {
-    let view = view(0, &[row(0, Stage::Finished, 0), row(1, Stage::Seen, 2)]);
+    let view = view(
+        0,
+        &[
+            row(0, StreamStage::Finished, 0),
+            row(1, StreamStage::Seen, 2),
+        ],
+    );
     let next = writing(&view, &listed(&[2]), &[shard(2)], &moment(20));
     assert_eq!(gaps(&next), [format!("{}#{WHOLE_STREAM}", LABELS[1])]);
     assert_eq!(
         next.rows,
-        [row(1, Stage::Finished, 20), row(2, Stage::Begun, 20)]
+        [
+            row(1, StreamStage::Finished, 20),
+            row(2, StreamStage::Begun, 20)
+        ]
     );
 }
 
 #[test]
 fn a_stream_that_was_gone_before_it_was_known_to_be_read_to_its_end_may_have_lost_something() {
     let lost = [format!("{}#{WHOLE_STREAM}", LABELS[0])];
-    let begun = view(0, &[row(0, Stage::Begun, 10)]);
+    let begun = view(0, &[row(0, StreamStage::Begun, 10)]);
     let next = writing(&begun, &listed(&[1]), &[shard(1)], &moment(20));
     assert_eq!(gaps(&next), lost);
     // Also while no later stream is there; and once.
     let alone = writing(&begun, &listed(&[]), &[], &moment(20));
     assert_eq!(gaps(&alone), lost);
-    assert_eq!(alone.rows, [row(0, Stage::Finished, 20)]);
+    assert_eq!(alone.rows, [row(0, StreamStage::Finished, 20)]);
     let noted = view(0, &alone.rows);
     let again = writing(&noted, &listed(&[]), &[], &moment(20));
     assert_eq!(again, Writing::default());
@@ -105,21 +117,21 @@ fn a_stream_that_was_gone_before_it_was_known_to_be_read_to_its_end_may_have_los
 
 #[test]
 fn a_stream_that_was_read_to_its_end_after_it_was_switched_off_lost_nothing() {
-    let begun = view(0, &[row(0, Stage::Begun, 0)]);
+    let begun = view(0, &[row(0, StreamStage::Begun, 0)]);
     let ended = Moment {
         finished: Some(LABELS[0].to_owned()),
         ..moment(0)
     };
     let still_listed = writing(&begun, &listed(&[0]), &[], &ended);
-    assert_eq!(still_listed.rows, [row(0, Stage::Finished, 0)]);
-    let finished = view(0, &[row(0, Stage::Finished, 40)]);
+    assert_eq!(still_listed.rows, [row(0, StreamStage::Finished, 0)]);
+    let finished = view(0, &[row(0, StreamStage::Finished, 40)]);
     let next = writing(&finished, &listed(&[1]), &[shard(1)], &moment(50));
     assert_eq!(gaps(&next), [""; 0]);
 }
 
 #[test]
 fn a_group_that_was_away_for_longer_than_a_stream_is_listed_may_have_missed_one() {
-    let view = view(0, &[row(0, Stage::Finished, 0)]);
+    let view = view(0, &[row(0, StreamStage::Finished, 0)]);
     let soon = writing(&view, &listed(&[2]), &[shard(2)], &moment(20));
     assert_eq!(gaps(&soon), [""; 0]);
     let late = writing(&view, &listed(&[2]), &[shard(2)], &moment(25));
@@ -128,10 +140,16 @@ fn a_group_that_was_away_for_longer_than_a_stream_is_listed_may_have_missed_one(
 
 #[test]
 fn streams_that_came_and_went_unseen_are_lost_however_late_the_next_one_is_begun() {
-    let away = view(0, &[row(0, Stage::Finished, 0)]);
+    let away = view(0, &[row(0, StreamStage::Finished, 0)]);
     let found = writing(&away, &listed(&[2]), &[], &moment(25));
     assert_eq!(gaps(&found), [format!("{}#{BEFORE_STREAM}", LABELS[2])]);
-    let noted = view(0, &[row(0, Stage::Finished, 0), row(2, Stage::Seen, 25)]);
+    let noted = view(
+        0,
+        &[
+            row(0, StreamStage::Finished, 0),
+            row(2, StreamStage::Seen, 25),
+        ],
+    );
     let begun = writing(&noted, &listed(&[2]), &[shard(2)], &moment(26));
     assert_eq!(gaps(&begun), [""; 0], "it is written down already");
 }
@@ -144,7 +162,10 @@ fn a_group_that_begins_has_lost_nothing_and_what_is_older_is_not_its_own() {
     };
     let first = writing(&View::default(), &listed(&[0, 1]), &[shard(1)], &fresh);
     assert_eq!(gaps(&first), [""; 0]);
-    let rows = [row(0, Stage::Finished, 30), row(1, Stage::Begun, 30)];
+    let rows = [
+        row(0, StreamStage::Finished, 30),
+        row(1, StreamStage::Begun, 30),
+    ];
     assert_eq!(first.rows, rows);
 }
 
@@ -154,7 +175,7 @@ fn a_group_whose_row_and_leases_were_deleted_is_not_new() {
         fresh: true,
         ..moment(20)
     };
-    let mut deleted = view(0, &[row(0, Stage::Begun, 10)]);
+    let mut deleted = view(0, &[row(0, StreamStage::Begun, 10)]);
     deleted.leases.clear();
     let next = writing(&deleted, &listed(&[1]), &[shard(1)], &fresh);
     assert_eq!(gaps(&next), [format!("{}#{WHOLE_STREAM}", LABELS[0])]);
@@ -162,12 +183,12 @@ fn a_group_whose_row_and_leases_were_deleted_is_not_new() {
 
 #[test]
 fn that_no_stream_is_later_is_written_down_once_an_hour() {
-    let view = view(0, &[row(0, Stage::Finished, 10)]);
+    let view = view(0, &[row(0, StreamStage::Finished, 10)]);
     let soon = Moment {
         listed_at: at(10) + Duration::from_mins(59),
         ..moment(10)
     };
     assert_eq!(writing(&view, &listed(&[0]), &[], &soon).rows, []);
     let later = writing(&view, &listed(&[]), &[], &moment(11));
-    assert_eq!(later.rows, [row(0, Stage::Begun, 11)]);
+    assert_eq!(later.rows, [row(0, StreamStage::Begun, 11)]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use super::super::events::{Command, Event, Failed};
+use super::super::events::{Command, Failed, FleetEvent};
 use super::super::golden::beating;
 use super::super::listed::{FoundStream, Listed};
 use super::super::snapshot::View;
@@ -22,7 +22,7 @@ pub(super) struct Call {
     pub answered_at: Duration,
     pub fails: bool,
     /// The answer, once it was applied.
-    pub answer: Option<Event>,
+    pub answer: Option<FleetEvent>,
     pub answered: bool,
 }
 
@@ -47,57 +47,57 @@ impl Call {
     }
 }
 
-pub(super) fn failed(command: &Command) -> Event {
+pub(super) fn failed(command: &Command) -> FleetEvent {
     match command {
-        Command::Heartbeat(_) => Event::Heartbeat(Err(Failed)),
-        Command::Look(..) => Event::Snapshot(Err(Failed)),
-        Command::Bootstrap(_) => Event::Bootstrapped(Err(Failed)),
-        Command::List(_) => Event::Listed(Err(Failed)),
-        Command::Take(take) => Event::Took(take.shard.clone(), Err(Failed)),
-        Command::HandOver(what) => Event::HandedOver(what.hold.shard.clone()),
-        Command::Repair(_) => Event::Repaired(Err(Failed)),
+        Command::Heartbeat(_) => FleetEvent::Heartbeat(Err(Failed)),
+        Command::Look(..) => FleetEvent::Snapshot(Err(Failed)),
+        Command::Bootstrap(_) => FleetEvent::Bootstrapped(Err(Failed)),
+        Command::List(_) => FleetEvent::Listed(Err(Failed)),
+        Command::Take(take) => FleetEvent::Took(take.shard.clone(), Err(Failed)),
+        Command::HandOver(what) => FleetEvent::HandedOver(what.hold.shard.clone()),
+        Command::Repair(_) => FleetEvent::Repaired(Err(Failed)),
         other => panic!("{other:?}"),
     }
 }
 
 /// Makes the call, and answers what the table answers.
-pub(super) fn applied(leases: &MemoryLeases, command: Command) -> Event {
+pub(super) fn applied(leases: &MemoryLeases, command: Command) -> FleetEvent {
     let made = async {
         match command {
             Command::Heartbeat(beat) => {
                 let mut row = beating(beat.incarnation, beat.beat);
                 row.draining = beat.draining;
                 if beat.registered {
-                    Event::Heartbeat(leases.heartbeat(&row).await.map_err(|_| Failed))
+                    FleetEvent::Heartbeat(leases.heartbeat(&row).await.map_err(|_| Failed))
                 } else {
                     let registered = leases.register(&row).await;
-                    Event::Heartbeat(registered.map(Some).map_err(|_| Failed))
+                    FleetEvent::Heartbeat(registered.map(Some).map_err(|_| Failed))
                 }
             }
             Command::Look(reach, consistency) => {
                 let view: View = leases.look_at(reach, consistency).await.unwrap();
-                Event::Snapshot(Ok(Arc::new(view)))
+                FleetEvent::Snapshot(Ok(Arc::new(view)))
             }
             Command::Bootstrap(row) => {
-                Event::Bootstrapped(leases.bootstrap(row).await.map_err(|_| Failed))
+                FleetEvent::Bootstrapped(leases.bootstrap(row).await.map_err(|_| Failed))
             }
-            Command::List(_) => Event::Listed(Ok(listed())),
+            Command::List(_) => FleetEvent::Listed(Ok(listed())),
             Command::Take(take) => {
                 let row = leases.take(&take).await.unwrap();
-                Event::Took(take.shard, Ok(row.map(Box::new)))
+                FleetEvent::Took(take.shard, Ok(row.map(Box::new)))
             }
             Command::HandOver(what) => {
                 let (to, report) = (what.to.as_ref(), &what.report);
                 let given = leases.hand_over(&what.hold, to, &what.position, report);
                 given.await.unwrap();
-                Event::HandedOver(what.hold.shard)
+                FleetEvent::HandedOver(what.hold.shard)
             }
             Command::Repair(repair) => {
                 leases.create(&repair.create).await.unwrap();
                 for (name, beat) in &repair.dead {
                     leases.remove_worker(name, *beat).await.unwrap();
                 }
-                Event::Repaired(Ok(()))
+                FleetEvent::Repaired(Ok(()))
             }
             other => panic!("{other:?}"),
         }

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 
 use super::super::Fleet;
-use super::super::events::{Command, Event, Stopped};
+use super::super::events::{Command, FleetEvent, Stopped};
 use super::super::golden::{LEASE, now, rules};
 use super::super::listed::{FoundStream, Listed};
 use super::super::rows::{Checkpoint, LeaseRow, Report, WorkerRow};
-use super::super::rules::Rules;
+use super::super::rules::FleetRules;
 use super::super::snapshot::{Consistency, Reach, View};
 use super::super::terms::{Hold, Incarnation};
 use crate::core::position::{Position, SequenceNumber};
@@ -98,7 +98,7 @@ impl Large {
             }
         });
         let fleet = (0..WORKERS).map(|at| {
-            let rules = Rules {
+            let rules = FleetRules {
                 few_rows: 100,
                 ..rules(&format!("ip-10-0-1-{at:02}.eu-central-1.compute.internal"))
             };
@@ -147,7 +147,7 @@ impl Large {
         }
     }
 
-    fn call(&mut self, command: Command) -> Option<Event> {
+    fn call(&mut self, command: Command) -> Option<FleetEvent> {
         let leases = self.leases.clone();
         let call = async {
             Some(match command {
@@ -168,21 +168,21 @@ impl Large {
                     };
                     self.written += 1.0;
                     if beat.registered {
-                        Event::Heartbeat(Ok(leases.heartbeat(&row).await.unwrap()))
+                        FleetEvent::Heartbeat(Ok(leases.heartbeat(&row).await.unwrap()))
                     } else {
                         leases.register(&row).await.unwrap();
-                        Event::Heartbeat(Ok(Some(())))
+                        FleetEvent::Heartbeat(Ok(Some(())))
                     }
                 }
                 Command::Look(reach, consistency) => {
                     let view = leases.look_at(reach, consistency).await.unwrap();
                     self.read += read_units(&view, consistency);
-                    Event::Snapshot(Ok(view.into()))
+                    FleetEvent::Snapshot(Ok(view.into()))
                 }
                 Command::Bootstrap(row) => {
-                    Event::Bootstrapped(Ok(leases.bootstrap(row).await.unwrap()))
+                    FleetEvent::Bootstrapped(Ok(leases.bootstrap(row).await.unwrap()))
                 }
-                Command::List(_) => Event::Listed(Ok(Listed {
+                Command::List(_) => FleetEvent::Listed(Ok(Listed {
                     shards: self.listed.clone(),
                     streams: vec![FoundStream {
                         label: LABEL.into(),
@@ -192,13 +192,13 @@ impl Large {
                 })),
                 Command::Take(take) => {
                     let row = leases.take(&take).await.unwrap();
-                    Event::Took(take.shard, Ok(row.map(Box::new)))
+                    FleetEvent::Took(take.shard, Ok(row.map(Box::new)))
                 }
                 Command::HandOver(what) => {
                     let (to, report) = (what.to.as_ref(), &what.report);
                     let given = leases.hand_over(&what.hold, to, &what.position, report);
                     given.await.unwrap();
-                    Event::HandedOver(what.hold.shard)
+                    FleetEvent::HandedOver(what.hold.shard)
                 }
                 Command::Repair(repair) => {
                     for shard in &repair.archived {
@@ -209,13 +209,13 @@ impl Large {
                     for row in &repair.streams {
                         leases.note_stream(row).await.unwrap();
                     }
-                    Event::Repaired(Ok(()))
+                    FleetEvent::Repaired(Ok(()))
                 }
                 Command::Drain(shard) => {
                     let drained = Stopped::Drained(Position::Horizon, Report::default());
-                    Event::Stopped(shard, drained)
+                    FleetEvent::Stopped(shard, drained)
                 }
-                Command::Abandon(shard) => Event::Stopped(shard, Stopped::Abandoned),
+                Command::Abandon(shard) => FleetEvent::Stopped(shard, Stopped::Abandoned),
                 Command::StartShard(_) | Command::Note(_) => return None,
                 other => panic!("{other:?}"),
             })
@@ -246,7 +246,7 @@ impl Large {
         let report = Report::default();
         let finished = self.leases.finish(&hold, &children, &report);
         finished.now_or_never().unwrap().unwrap().unwrap();
-        let ended = Event::Stopped(parent, Stopped::Finished);
+        let ended = FleetEvent::Stopped(parent, Stopped::Finished);
         self.fleet[at].handle(ended, now(self.elapsed));
     }
 

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde_dynamo::Item;
 
 use super::{DynamoDbDeadLetters, failed, read};
-use crate::stores::dead_letter::row::{self, Body};
+use crate::stores::dead_letter::row::{self, StoredBody};
 use crate::stores::dead_letter::{Deed, Envelope, Letter, LetterId};
 use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{RowReader, time};
@@ -14,8 +14,8 @@ impl DynamoDbDeadLetters {
     pub(super) async fn letter(&self, row: &Item) -> anyhow::Result<Letter> {
         let envelope = read(row)?;
         let body = match row::body(row)? {
-            Body::Whole(body) => body.to_owned(),
-            Body::Parts(count) => self.pieces(&envelope.id, count).await?,
+            StoredBody::Whole(body) => body.to_owned(),
+            StoredBody::Parts(count) => self.pieces(&envelope.id, count).await?,
         };
         let record = row::record(&body, &envelope);
         let record = record.with_context(|| failed(row))?;
@@ -42,7 +42,7 @@ impl DynamoDbDeadLetters {
         letter: &Envelope,
         deed: &Deed,
     ) -> anyhow::Result<()> {
-        let Body::Parts(count) = row::body(row)? else {
+        let StoredBody::Parts(count) = row::body(row)? else {
             return Ok(());
         };
         for n in 0..count {

@@ -10,7 +10,7 @@ use crate::core::shard::{Shard, ShardId};
 use crate::stores::source::{ListedStream, SourceError};
 
 #[derive(Debug, Default)]
-pub(super) struct Shards {
+pub(super) struct MemoryShards {
     pub(super) by_id: BTreeMap<ShardId, MemoryShard>,
     /// The table's streams, oldest first. A stream that was never replaced has no label.
     pub(super) streams: Vec<ListedStream>,
@@ -32,7 +32,7 @@ pub(super) struct MemoryShard {
     pub(super) forgotten: bool,
 }
 
-impl Shards {
+impl MemoryShards {
     pub(super) fn open_stream(&mut self, label: &str, created: Option<SystemTime>, shards: u64) {
         self.off = false;
         self.streams.push(ListedStream {

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::asked::OrdersInNeed;
 use super::health::{self, HeldBack, NotReady, Stuck};
 use super::metrics::{Mails, Sample};
-use super::process::{Process, ProcessHistory, ProcessMoment};
+use super::process_report::{Process, ProcessHistory, ProcessMoment};
 use super::report::FleetStatus;
 use super::watched::Watch;
 use crate::core::overload::Overload;

@@ -1,4 +1,4 @@
-//! The lease table and the stream, as a simulated worker reaches them.
+//! The lease table, as a simulated worker reaches it.
 
 use std::time::SystemTime;
 
@@ -6,46 +6,133 @@ use futures_util::future::try_join_all;
 
 use super::clocks::Clocks;
 use super::flaw::Flaw;
+use super::letters::is_held;
+use super::link::{Link, delay};
 use super::pages::Pages;
-use super::wire::{Wire, delay};
 use crate::core::group::Identity;
-use crate::core::record::Position;
-use crate::core::shard::{Shard, ShardId};
+use crate::core::record::{Position, SequenceNumber};
+use crate::core::shard::ShardId;
 use crate::engine::settings::Timing;
 use crate::engine::shard_task::HALTED;
 use crate::stores::leases::memory::MemoryLeases;
 use crate::stores::leases::{
-    Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore, Reach, Report,
-    StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
+    Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
+    Reach, Report, StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
 };
-use crate::stores::source::memory::MemoryStream;
-use crate::stores::source::{Batch, Description, ShardIterator, SourceError, StreamSource};
 
-/// One worker's lease table and stream.
+/// The lease table at the other end of a worker's link.
 #[derive(Clone)]
-pub(super) struct Network {
-    wire: Wire,
+pub(super) struct SimulatedLeases {
+    link: Link,
     /// The table, as the worker's build reads it.
     table: MemoryLeases,
     clocks: Clocks,
 }
 
-impl Network {
+/// What a conditional write did.
+enum WriteResult {
+    Written,
+    /// The lease belongs to another worker.
+    LeaseLost,
+    /// The lease is held, but another condition does not hold.
+    Refused,
+}
+
+/// The end of a gap in the table.
+fn present_end(table: &MemoryLeases, gap: &GapRow) -> Option<SequenceNumber> {
+    let gaps = table.snapshot().gaps;
+    let is_same =
+        |other: &&GapRow| other.shard == gap.shard && other.last_handled == gap.last_handled;
+    gaps.iter().find(is_same)?.first_after.clone()
+}
+
+impl SimulatedLeases {
     /// That of a worker whose build reads rows up to this format.
-    pub fn new(wire: Wire, reads: u32, clocks: Clocks) -> Self {
-        let mut table = wire.world().table.of_build(reads);
-        if wire.world().has(Flaw::FormatIgnored) {
+    pub fn new(link: Link, reads: u32, clocks: Clocks) -> Self {
+        let mut table = link.world().table.of_build(reads);
+        if link.world().has(Flaw::FormatIgnored) {
             table = table.careless();
         }
         Self {
-            wire,
+            link,
             table,
             clocks,
         }
     }
 
-    fn stream(&self) -> MemoryStream {
-        self.wire.world().stream.clone()
+    /// The transaction that hands a lease over: it demands the lease, and that the taker stays.
+    async fn give(
+        &self,
+        hold: &Hold,
+        taker: &Incarnation,
+        checkpoint: &Position,
+        report: &Report,
+    ) -> anyhow::Result<WriteResult> {
+        let (table, hold, taker) = (self.table.clone(), hold.clone(), taker.clone());
+        let (checkpoint, report) = (checkpoint.clone(), report.clone());
+        let apply = async move {
+            if !is_held(Some(&table.fence(&hold))) {
+                return Ok(WriteResult::LeaseLost);
+            }
+            if !table.may_get(&table.snapshot(), &taker) {
+                return Ok(WriteResult::Refused);
+            }
+            let given = table.hand_over(&hold, Some(&taker), &checkpoint, &report);
+            given.await.map(|_| WriteResult::Written)
+        };
+        self.link.write("hand over", apply).await
+    }
+
+    /// Whether an earlier attempt, whose answer was lost, handed the lease over.
+    async fn was_given(
+        &self,
+        hold: &Hold,
+        taker: &Incarnation,
+        checkpoint: &Position,
+    ) -> anyhow::Result<Option<()>> {
+        let (table, hold, taker) = (self.table.clone(), hold.clone(), taker.clone());
+        let checkpoint = Checkpoint::At(checkpoint.clone());
+        let read = async move {
+            let row = table.snapshot().leases.remove(&hold.shard);
+            let given = row.filter(|row| {
+                row.owner.as_ref().is_none_or(|owner| *owner == taker)
+                    && row.epoch == hold.epoch + 1
+                    && row.checkpoint == checkpoint
+            });
+            Ok(given.map(|_| ()))
+        };
+        self.link.write("read", read).await
+    }
+
+    /// The present end of a gap, if the write of this one depends on it.
+    async fn end_of(&self, gap: &GapRow) -> anyhow::Result<Option<SequenceNumber>> {
+        if gap.first_after.is_none() {
+            return Ok(None);
+        }
+        let (table, gap) = (self.table.clone(), gap.clone());
+        let read = async move { Ok(present_end(&table, &gap)) };
+        self.link.write("read", read).await
+    }
+
+    /// The transaction that records a gap: it demands the lease, and the end that was seen.
+    async fn try_gap(
+        &self,
+        gap: &GapRow,
+        seen: Option<SequenceNumber>,
+        hold: Option<&Hold>,
+    ) -> anyhow::Result<WriteResult> {
+        let (table, gap, hold) = (self.table.clone(), gap.clone(), hold.cloned());
+        let apply = async move {
+            let is_mine = hold
+                .as_ref()
+                .is_none_or(|hold| is_held(Some(&table.fence(hold))));
+            if is_mine && gap.first_after.is_some() && present_end(&table, &gap) != seen {
+                return Ok(WriteResult::Refused);
+            }
+            let written = table.record_gap(&gap, hold.as_ref()).await?;
+            Ok(written.map_or(WriteResult::LeaseLost, |()| WriteResult::Written))
+        };
+        self.link.write("gap", apply).await
     }
 
     /// A worker writes down what its settings say, whatever its clock makes of that.
@@ -57,19 +144,19 @@ impl Network {
     }
 }
 
-impl LeaseStore for Network {
+impl LeaseStore for SimulatedLeases {
     fn reads(&self) -> u32 {
         self.table.reads()
     }
 
     fn service_time(&self) -> Option<SystemTime> {
-        let world = self.wire.world();
-        let known = self.wire.was_answered() && !world.has(Flaw::OwnClock);
+        let world = self.link.world();
+        let known = self.link.was_answered() && !world.has(Flaw::OwnClock);
         known.then(|| world.now())
     }
 
     async fn look_at(&self, reach: Reach, consistency: Consistency) -> anyhow::Result<View> {
-        let (world, table, clocks) = (self.wire.world().clone(), self.table.clone(), self.clocks);
+        let (world, table, clocks) = (self.link.world().clone(), self.table.clone(), self.clocks);
         let apply = async move {
             let mut pages = Pages::default();
             let mut next =
@@ -88,12 +175,12 @@ impl LeaseStore for Network {
             world.count_many("rows too new for a look", newer as u64);
             view
         };
-        self.wire.call("look", apply).await
+        self.link.call("look", apply).await
     }
 
     async fn bootstrap(&self, row: GroupRow) -> anyhow::Result<GroupRow> {
         let table = self.table.clone();
-        self.wire
+        self.link
             .write("bootstrap", async move { table.bootstrap(row).await })
             .await
     }
@@ -101,26 +188,26 @@ impl LeaseStore for Network {
     async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
         let (table, seen, new) = (self.table.clone(), seen.clone(), new.clone());
         let change = async move { table.change_identity(&seen, &new).await };
-        self.wire.write("change identity", change).await
+        self.link.write("change identity", change).await
     }
 
     async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {
         let (table, row) = (self.table.clone(), row.clone());
-        self.wire
+        self.link
             .write("note stream", async move { table.note_stream(&row).await })
             .await
     }
 
     async fn register(&self, row: &WorkerRow) -> anyhow::Result<()> {
         let (table, row) = (self.table.clone(), Self::written(row));
-        self.wire
+        self.link
             .write("register", async move { table.register(&row).await })
             .await
     }
 
     async fn heartbeat(&self, row: &WorkerRow) -> anyhow::Result<Option<()>> {
         let (table, row) = (self.table.clone(), Self::written(row));
-        self.wire
+        self.link
             .write("heartbeat", async move { table.heartbeat(&row).await })
             .await
     }
@@ -132,14 +219,14 @@ impl LeaseStore for Network {
     ) -> anyhow::Result<()> {
         let (table, name) = (self.table.clone(), incarnation.clone());
         let removal = async move { table.remove_worker(&name, still_at).await };
-        self.wire.write("remove worker", removal).await
+        self.link.write("remove worker", removal).await
     }
 
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
         // Each row is a write of its own, and the first that fails ends it all.
         let each = rows.iter().cloned().map(|row| {
             let table = self.table.clone();
-            self.wire
+            self.link
                 .write("create", async move { table.create(&[row]).await })
         });
         try_join_all(each).await.map(|_| ())
@@ -147,14 +234,14 @@ impl LeaseStore for Network {
 
     async fn heal(&self, row: &LeaseRow) -> anyhow::Result<()> {
         let (table, row) = (self.table.clone(), row.clone());
-        self.wire
+        self.link
             .write("heal", async move { table.heal(&row).await })
             .await
     }
 
     async fn take(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
         let (world, table, mut take) =
-            (self.wire.world().clone(), self.table.clone(), take.clone());
+            (self.link.world().clone(), self.table.clone(), take.clone());
         let apply = async move {
             if world.has(Flaw::TakeWithoutBeat) {
                 take.from = take.from.map(|(owner, _)| (owner, None));
@@ -166,7 +253,7 @@ impl LeaseStore for Network {
             }
             table.take(&take).await.map(|_| take)
         };
-        let take = self.wire.write("take", apply).await?;
+        let take = self.link.write("take", apply).await?;
         // A transaction shows no row: it is read by another call, and may have changed meanwhile.
         let table = self.table.clone();
         let read =
@@ -176,7 +263,7 @@ impl LeaseStore for Network {
                     row.owner.as_ref() == Some(&take.owner) && row.epoch == take.epoch
                 }))
             };
-        self.wire.write("read", read).await
+        self.link.write("read", read).await
     }
 
     async fn hand_over(
@@ -186,14 +273,17 @@ impl LeaseStore for Network {
         checkpoint: &Position,
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let (table, hold, to) = (self.table.clone(), hold.clone(), to.cloned());
+        if let Some(taker) = to {
+            match self.give(hold, taker, checkpoint, report).await? {
+                WriteResult::Written => return Ok(Some(())),
+                WriteResult::LeaseLost => return self.was_given(hold, taker, checkpoint).await,
+                WriteResult::Refused => self.link.world().count("hand-overs to nobody"),
+            }
+        }
+        let (table, hold) = (self.table.clone(), hold.clone());
         let (checkpoint, report) = (checkpoint.clone(), report.clone());
-        let apply = async move {
-            table
-                .hand_over(&hold, to.as_ref(), &checkpoint, &report)
-                .await
-        };
-        self.wire.write("hand over", apply).await
+        let apply = async move { table.hand_over(&hold, None, &checkpoint, &report).await };
+        self.link.write("hand over to nobody", apply).await
     }
 
     async fn checkpoint(
@@ -202,7 +292,7 @@ impl LeaseStore for Network {
         checkpoint: &Position,
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let (world, table) = (self.wire.world().clone(), self.table.clone());
+        let (world, table) = (self.link.world().clone(), self.table.clone());
         let (mine, mut hold) = (hold.clone(), hold.clone());
         let (checkpoint, report) = (checkpoint.clone(), report.clone());
         let apply = async move {
@@ -225,7 +315,7 @@ impl LeaseStore for Network {
             }
             written
         };
-        self.wire.write("checkpoint", apply).await
+        self.link.write("checkpoint", apply).await
     }
 
     async fn finish(
@@ -236,7 +326,7 @@ impl LeaseStore for Network {
     ) -> anyhow::Result<Option<()>> {
         let (table, hold) = (self.table.clone(), hold.clone());
         let (children, report) = (children.to_vec(), report.clone());
-        self.wire
+        self.link
             .write("finish", async move {
                 table.finish(&hold, &children, &report).await
             })
@@ -245,14 +335,14 @@ impl LeaseStore for Network {
 
     async fn archive(&self, shard: &ShardId) -> anyhow::Result<()> {
         let (table, shard) = (self.table.clone(), shard.clone());
-        self.wire
+        self.link
             .write("archive", async move { table.archive(&shard).await })
             .await
     }
 
     async fn remove_ended(&self, shard: &ShardId) -> anyhow::Result<()> {
         let (table, shard) = (self.table.clone(), shard.clone());
-        self.wire
+        self.link
             .write(
                 "remove ended",
                 async move { table.remove_ended(&shard).await },
@@ -261,57 +351,20 @@ impl LeaseStore for Network {
     }
 
     async fn record_gap(&self, gap: &GapRow, hold: Option<&Hold>) -> anyhow::Result<Option<()>> {
-        let (world, table) = (self.wire.world().clone(), self.table.clone());
-        let (gap, hold) = (gap.clone(), hold.cloned());
-        let apply = async move {
-            if world.has(Flaw::SilentGap) {
-                Ok(Some(()))
-            } else {
-                table.record_gap(&gap, hold.as_ref()).await
+        if self.link.world().has(Flaw::SilentGap) {
+            return Ok(Some(()));
+        }
+        loop {
+            let seen = self.end_of(gap).await?;
+            match self.try_gap(gap, seen, hold).await? {
+                WriteResult::Written => return Ok(Some(())),
+                WriteResult::LeaseLost => return Ok(None),
+                WriteResult::Refused => self.link.world().count("gaps that another worker moved"),
             }
-        };
-        self.wire.write("gap", apply).await
+        }
     }
 
     fn fence(&self, hold: &Hold) -> Fence {
         self.table.fence(hold)
-    }
-}
-
-impl StreamSource for Network {
-    async fn describe(&self, from: Option<&str>) -> Result<Description, SourceError> {
-        let (stream, from) = (self.stream(), from.map(str::to_owned));
-        let describe = async move { stream.describe(from.as_deref()).await };
-        self.wire.read_stream("describe", describe).await
-    }
-
-    async fn children(&self, parent: &ShardId) -> Result<Vec<Shard>, SourceError> {
-        let (stream, parent) = (self.stream(), parent.clone());
-        self.wire
-            .read_stream("children", async move { stream.children(&parent).await })
-            .await
-    }
-
-    async fn iterator(
-        &self,
-        shard: &ShardId,
-        position: &Position,
-    ) -> Result<ShardIterator, SourceError> {
-        let (stream, shard, position) = (self.stream(), shard.clone(), position.clone());
-        self.wire
-            .read_stream("iterator", async move {
-                stream.iterator(&shard, &position).await
-            })
-            .await
-    }
-
-    async fn read(&self, iterator: &ShardIterator) -> Result<Batch, SourceError> {
-        let (world, iterator) = (self.wire.world().clone(), iterator.clone());
-        let stream = world.stream.clone();
-        let apply = async move {
-            let batch = stream.read(&iterator).await?;
-            world.distort(iterator, batch)
-        };
-        self.wire.read_stream("read", apply).await
     }
 }

@@ -13,7 +13,7 @@ use crate::stores::source::SourceError;
 
 /// One worker's connection to the table and the stream.
 #[derive(Clone)]
-pub(super) struct Wire {
+pub(super) struct Link {
     world: Arc<World>,
     worker: usize,
     /// While set, no look at the table gets there.
@@ -33,7 +33,7 @@ enum Fate {
     Throttled,
 }
 
-impl Wire {
+impl Link {
     pub fn new(world: Arc<World>, worker: usize, blind: Arc<AtomicBool>) -> Self {
         Self {
             world,

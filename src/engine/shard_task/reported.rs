@@ -2,7 +2,7 @@
 
 use tracing::debug;
 
-use super::{Order, ShardTask};
+use super::{ShardTask, TaskOrder};
 use crate::core::pipeline::Change;
 use crate::core::record::Record;
 use crate::engine::handler::{Failure, RecordHandler, span_of};
@@ -32,7 +32,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             (Change::LeaseLost, _) => {
                 self.refused = true;
-                self.stop(Order::Abandon);
+                self.stop(TaskOrder::Abandon);
             }
             (Change::Failed { .. } | Change::Known, _) => {}
         }
