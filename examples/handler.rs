@@ -47,7 +47,8 @@ async fn main() -> anyhow::Result<()> {
     let letters = DynamoDbDeadLetters::new(client.clone(), "aftercommit-dead-letters");
     let mut settings = Settings::default();
     settings.start = InitialPosition::TrimHorizon;
-    let consumer = Consumer::new(orders, source, leases, handler)
+    let consumer = Consumer::new(orders, source, leases)
+        .handler(handler)
         .settings(settings)
         .dead_letters(letters);
     let counters = consumer.counters();

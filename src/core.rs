@@ -5,6 +5,7 @@ mod attempts;
 pub mod backoff;
 pub mod breaker;
 pub mod claim;
+pub mod effects;
 pub mod filter;
 pub mod fleet;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub(crate) mod budget;
 pub(crate) mod consumer;
 pub(crate) mod dependency;
+pub(crate) mod effect;
 pub(crate) mod handler;
 #[cfg(feature = "lambda")]
 #[cfg_attr(docsrs, doc(cfg(feature = "lambda")))]
@@ -25,13 +26,14 @@ pub use settings::{InvalidSetting, OnGap, Place, Timing};
 
 use std::sync::Arc;
 
-use self::dependency::Dependency;
+use tokio::sync::watch;
+
+use self::effect::{ActiveEffect, JoinedEffect};
 use self::handler::LivenessOf;
 use self::progress::Progress;
 use self::settings::Settings;
-use crate::core::filter::{Filters, HomeRegion};
-use crate::core::group::GroupTable;
-use crate::core::record::Record;
+use crate::core::filter::HomeRegion;
+use crate::core::group::{EffectName, EffectTable, GroupTable};
 use crate::stores::clock::Clock;
 use crate::stores::dead_letter::DeadLetters;
 
@@ -39,16 +41,16 @@ use crate::stores::dead_letter::DeadLetters;
 pub(crate) const FEW_PARKED: usize = 250;
 
 /// What all shard tasks of a consumer share.
-pub(crate) struct Engine<S, L, H> {
+pub(crate) struct Engine<S, L> {
     pub source: S,
     pub leases: L,
-    pub handler: Arc<H>,
+    /// The effects that this worker performs.
+    pub own: Vec<Arc<ActiveEffect>>,
+    /// All effects of the group, as far as is known.
+    pub effects: watch::Sender<Arc<[JoinedEffect]>>,
     /// The store of records that cannot be handled.
     pub letters: Option<Arc<dyn DeadLetters>>,
-    /// The filters for the handler's records.
-    pub filters: Filters,
     pub home: Option<HomeRegion>,
-    pub dependency: Dependency,
     pub at: GroupTable,
     pub settings: Settings,
     /// The service's clock, whatever the worker's own clock shows.
@@ -59,9 +61,9 @@ pub(crate) struct Engine<S, L, H> {
     pub simulated: simulated::Simulated,
 }
 
-impl<S, L, H> Engine<S, L, H> {
-    /// Whether the handler gets the record, which comes from the stream with this ARN.
-    pub fn wants(&self, record: &Record, stream: &str) -> bool {
-        self.filters.want(record, stream, self.home.as_ref())
+impl<S, L> Engine<S, L> {
+    /// The place of an effect's dead letters.
+    pub fn letters_of(&self, effect: &EffectName) -> EffectTable {
+        EffectTable::new(self.at.clone(), effect.clone())
     }
 }

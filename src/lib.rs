@@ -65,7 +65,7 @@
 //! // Without dead letters, the first bad record holds its shard's checkpoint.
 //! let letters = DynamoDbDeadLetters::new(dynamodb, "aftercommit-dead-letters");
 //! let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-//! let consumer = Consumer::new(orders, source, leases, Print);
+//! let consumer = Consumer::new(orders, source, leases).handler(Print);
 //! consumer.dead_letters(letters).run(shutdown).await
 //! # }
 //! ```
@@ -98,6 +98,7 @@ pub use core::record::{Event, Record};
 pub use core::{filter, record};
 pub use engine::consumer::Consumer;
 pub use engine::dependency::Dependency;
+pub use engine::effect::Effect;
 pub use engine::handler::{Context, Failure, RecordHandler};
 pub use engine::settings::Settings;
 pub use stores::clock::Clock;

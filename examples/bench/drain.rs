@@ -223,8 +223,8 @@ async fn consumer(client: Client, records: usize) -> anyhow::Result<()> {
         GroupTable::new(Group::default(), server::ARN),
         DynamoDbStream::new(client, server::ARN, Clock::system()),
         MemoryLeases::new(),
-        Nothing(count.clone()),
-    );
+    )
+    .handler(Nothing(count.clone()));
     let mut settings = Settings::default();
     settings.start = InitialPosition::TrimHorizon;
     let stop = async { count.done.notified().await };

@@ -18,6 +18,7 @@ use aftercommit::stores::source::{
 use aftercommit::{
     Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
 };
+use aftercommit::{Effect, EffectName};
 use anyhow::{Context as _, ensure};
 use serde_dynamo::{AttributeValue, Item};
 
@@ -147,9 +148,9 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let before = resident()?;
     let filters = Filters::new(vec![Filter::parse(r#"{"eventName":["INSERT"]}"#)?]);
     let table = GroupTable::new(Group::default(), "arn:aws:dynamodb:::table/bench");
-    let consumer = Consumer::new(table, source.clone(), MemoryLeases::new(), Down)
+    let consumer = Consumer::new(table, source.clone(), MemoryLeases::new())
+        .effect(Effect::new(EffectName::default(), Down).filters(filters))
         .settings(settings)
-        .filters(filters)
         .budget(budget.clone());
     let wanted = (200_000 * options.shards).min(MOST_RECORDS);
     let enough = async {

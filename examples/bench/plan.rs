@@ -105,6 +105,7 @@ fn view(workers: &[Incarnation], shards: u64) -> View {
         status_address: None,
         trouble: None,
         stuck: None,
+        effects: Vec::new(),
         at: None,
     };
     let shards = (0..shards).map(|n| ShardId::new(format!("shardId-{n:020}-{n:08x}")));

@@ -111,8 +111,8 @@ async fn round(lanes: u32, records: u32, takes: Duration) -> anyhow::Result<f64>
         GroupTable::new(Group::default(), "bench"),
         stream,
         MemoryLeases::new(),
-        handler,
     )
+    .handler(handler)
     .settings(settings);
     consumer.run(tally.done.notified()).await?;
     let at = |time: &Mutex<Option<Instant>>| time.lock().ok().and_then(|time| *time);

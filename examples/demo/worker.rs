@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aftercommit::EffectName;
 use aftercommit::confirmation::mail::Letterhead;
 use aftercommit::confirmation::mapping::Mapping;
 use aftercommit::confirmation::smtp::{Smtp, SmtpSettings};
@@ -107,10 +108,11 @@ pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> a
     settings.timing.lease_duration = site.lease_duration;
     settings.timing.heartbeat_interval = site.lease_duration / 5;
     settings.timing.look_interval = site.lease_duration / 10;
-    let consumer = Consumer::new(site.place(), source, site.leases(), handler.clone());
+    let consumer = Consumer::new(site.place(), source, site.leases()).handler(handler.clone());
     let letters = DynamoDbDeadLetters::new(clients::dynamodb(&site.tables), LETTERS);
     let consumer = consumer.settings(settings).dead_letters(letters);
-    let watch = Watch::of(&consumer).mails(move || Mails::of(handler.tally()));
+    let effect = EffectName::default();
+    let watch = Watch::of(&consumer).mails(&effect, move || Mails::of(handler.tally()));
     let status = Status::new(Clock::system(), [watch]);
     status.attention(move || {
         let ledger = ledger.clone();

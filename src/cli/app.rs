@@ -8,9 +8,9 @@ use clap::builder::{OsStr, Resettable, StyledStr};
 use clap::{Arg, Args, Command, CommandFactory as _};
 
 use crate::RecordHandler;
-use crate::cli::args::boxed::BoxedHandler;
 use crate::cli::args::source::{HandlerSource, OwnHandler};
 use crate::cli::{Cli, Common, execute, start};
+use crate::engine::effect::ErasedHandler;
 
 /// Runs the command with this handler, under the program's name: [`App`] has more.
 ///
@@ -94,13 +94,16 @@ impl App {
         H: RecordHandler,
         F: Future<Output = anyhow::Result<H>> + Send + 'static,
     {
-        start(self.command::<A>(), |cli: Cli<Common<A>>| {
-            execute(cli.command, cli.log, |flags| {
-                let flags = Arc::new(flags);
+        let open = Arc::new(open);
+        start(self.command::<A>(), |cli: Cli<Common<A>>, others| {
+            let others = others.into_iter().map(|other| other.command);
+            let commands = std::iter::once(cli.command).chain(others).collect();
+            execute(commands, cli.log, |flags| {
+                let (flags, open) = (Arc::new(flags), open.clone());
                 HandlerSource::from(OwnHandler::new(move |aws| {
                     let flags = flags.clone();
                     let opened = open(Start { flags, aws });
-                    Box::pin(async move { opened.await.map(BoxedHandler::new) })
+                    Box::pin(async move { opened.await.map(ErasedHandler::new) })
                 }))
             })
         })

@@ -21,30 +21,41 @@ mod file;
 /// The variable that names the file.
 pub const VARIABLE: &str = "AFTERCOMMIT_CONFIG";
 
-/// Parses the arguments, with the settings of the file if they name one.
-pub fn parse<C: Subcommand>(command: Command, arguments: Vec<OsString>) -> Result<Cli<C>, Refused> {
-    let matches = matches(command, arguments)?;
-    Ok(Cli::from_arg_matches(&matches)?)
+/// Parses the arguments, with the settings of the file if they name one: once, or, of `run`, once for
+/// each effect in the file.
+pub fn parse<C: Subcommand>(
+    command: Command,
+    arguments: Vec<OsString>,
+) -> Result<Vec<Cli<C>>, Refused> {
+    let parsed = matches(command, arguments)?.into_iter();
+    parsed
+        .map(|matches| Ok(Cli::from_arg_matches(&matches)?))
+        .collect()
 }
 
-fn matches(mut command: Command, mut arguments: Vec<OsString>) -> Result<ArgMatches, Refused> {
+fn matches(mut command: Command, arguments: Vec<OsString>) -> Result<Vec<ArgMatches>, Refused> {
     // Only what is set is of interest here; mistakes are found below.
     let lenient = command.clone().ignore_errors(true);
     let Ok(seen) = lenient.try_get_matches_from(&arguments) else {
-        return Ok(command.try_get_matches_from(arguments)?);
+        return Ok(vec![command.try_get_matches_from(arguments)?]);
     };
     let Some(path) = seen.get_one::<PathBuf>("config") else {
-        return Ok(command.try_get_matches_from(arguments)?);
+        return Ok(vec![command.try_get_matches_from(arguments)?]);
     };
     command.build();
     let file = File::read(path)?;
-    let added = Asked::new(&command, &seen, &file)?.settings()?;
+    let asked = Asked::new(&command, &seen, &file)?;
     let end = arguments.iter().position(|argument| argument == "--");
     let end = end.unwrap_or(arguments.len());
-    let flags = added.iter().flat_map(flags);
-    arguments.splice(end..end, flags.map(OsString::from).collect::<Vec<_>>());
-    let parsed = command.try_get_matches_from(arguments);
-    parsed.map_err(|error| located(error, &file, &added))
+    let of_effect = |effect| {
+        let added = asked.settings(effect)?;
+        let flags = added.iter().flat_map(flags);
+        let mut arguments = arguments.clone();
+        arguments.splice(end..end, flags.map(OsString::from).collect::<Vec<_>>());
+        let parsed = command.clone().try_get_matches_from(arguments);
+        parsed.map_err(|error| located(error, &file, &added))
+    };
+    asked.effects()?.into_iter().map(of_effect).collect()
 }
 
 /// The setting as it is written on the command line.
@@ -115,9 +126,9 @@ impl<'a> Asked<'a> {
 
     /// The settings that apply: those of the effect, and of the others those that neither the command
     /// line nor a variable sets.
-    fn settings(&self) -> Result<Vec<Setting>, Fault> {
+    fn settings(&self, effect: Option<&EffectTable>) -> Result<Vec<Setting>, Fault> {
         let mut all = Vec::new();
-        if let Some(effect) = self.effect()? {
+        if let Some(effect) = effect {
             for setting in &effect.settings {
                 let source = self.arg(&setting.name).and_then(|arg| self.source(arg));
                 if source == Some(ValueSource::CommandLine) {
@@ -144,10 +155,11 @@ impl<'a> Asked<'a> {
         Ok(all)
     }
 
-    /// The effect that is asked for, if the command works on one.
-    fn effect(&self) -> Result<Option<&'a EffectTable>, Fault> {
+    /// The effects that are asked for: `run` performs all of them. `None`: the command does not work on
+    /// an effect, or the file has none.
+    fn effects(&self) -> Result<Vec<Option<&'a EffectTable>>, Fault> {
         let Some(arg) = self.arg("effect") else {
-            return Ok(None);
+            return Ok(vec![None]);
         };
         let asked = self
             .source(arg)
@@ -157,11 +169,14 @@ impl<'a> Asked<'a> {
         let effects = &self.file.effects;
         let all: Vec<_> = effects.iter().map(|it| it.name.value_as_text()).collect();
         match (asked, &**effects) {
-            (_, []) => Ok(None),
-            (None, [one]) => Ok(Some(one)),
+            (_, []) => Ok(vec![None]),
+            (None, [one]) => Ok(vec![Some(one)]),
+            (None, several) if self.command.get_name() == self.run.get_name() => {
+                Ok(several.iter().map(Some).collect())
+            }
             (Some(name), _) => {
                 let found = effects.iter().find(|it| it.name.value_as_text() == name);
-                found.map(Some).ok_or_else(|| {
+                found.map(|one| vec![Some(one)]).ok_or_else(|| {
                     Fault::wrong(format!(
                         "--effect {name}: {} has no such effect, but {}",
                         self.file.path.display(),
@@ -239,7 +254,7 @@ mod tests {
         let arguments = ["aftercommit", "run", "--config", file];
         let arguments = arguments.iter().chain(more).map(OsString::from);
         let matches = matches(crate::cli::command(), arguments.collect())?;
-        Ok(matches.subcommand_matches("run").unwrap().clone())
+        Ok(matches[0].subcommand_matches("run").unwrap().clone())
     }
 
     fn texts(matches: &ArgMatches, id: &str) -> Vec<String> {

@@ -20,8 +20,9 @@ names.
 `--config FILE` (`AFTERCOMMIT_CONFIG`) reads flags of `run` from a TOML file, by their names without `--`; `lease_table` is
 `lease-table` too. A variable overrides the file. Every command takes from it what it has a flag for. An `[[effect]]` table has a `name`
 (the flag `--effect`) and the flags that describe one effect: its filter, handler, mail, attempts, `concurrency`. They override
-variables, and a flag that contradicts them is rejected. Of several effects `--effect` chooses one; a process performs one,
-and each has a group of its own (`--group`). [examples/aftercommit.toml](../examples/aftercommit.toml) is such a file.
+variables, and a flag that contradicts them is rejected. `run` performs all effects of the file from one read of each shard;
+with `--effect` it performs one of them, and the other commands work on that one.
+[examples/aftercommit.toml](../examples/aftercommit.toml) is such a file.
 
 Credentials, Region, endpoints and proxies are found as every AWS tool finds them: profiles (SSO, `aws login`,
 `credential_process`, assumed roles), `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE`. This machine and

@@ -37,6 +37,7 @@ pub use self::app::{App, Start, main};
 use crate::cli::args::means::MeansArgs;
 use crate::cli::args::source::{HandlerSource, WithFlags};
 use crate::cli::commands::dead_letters::{self, DeadLettersCommand};
+use crate::cli::commands::effects::{self, EffectsCommand};
 use crate::cli::commands::explain::{self, ExplainArgs};
 use crate::cli::commands::filter::{self, FilterCommand};
 use crate::cli::commands::gaps::{self, GapsCommand};
@@ -132,6 +133,9 @@ enum Common<M: Args> {
     /// Show the gaps, which are records that were trimmed unread, and resolve them
     #[command(subcommand, after_long_help = gaps::EXAMPLES)]
     Gaps(GapsCommand),
+    /// Show the effects of a group, and retire those that are not needed any more
+    #[command(subcommand, after_long_help = effects::EXAMPLES)]
+    Effects(EffectsCommand),
     /// Show what a filter does with a record
     #[command(subcommand)]
     Filter(FilterCommand),
@@ -166,9 +170,16 @@ const ON_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API";
 /// Runs the `aftercommit` command with the process's arguments. On AWS Lambda, runs `run` with the
 /// settings in the environment.
 pub fn aftercommit() -> ExitCode {
-    start(command(), |cli: Cli<Command>| {
+    start(command(), |cli: Cli<Command>, others| {
+        let others = others.into_iter().filter_map(|other| match other.command {
+            Command::Common(command) => Some(command),
+            _ => None,
+        });
         let command = match cli.command {
-            Command::Common(command) => return execute(command, cli.log, HandlerSource::from),
+            Command::Common(command) => {
+                let commands = std::iter::once(command).chain(others).collect();
+                return execute(commands, cli.log, HandlerSource::from);
+            }
             other => other,
         };
         log::init(cli.log);
@@ -190,7 +201,7 @@ fn command() -> clap::Command {
 /// Parses the process's arguments and executes them.
 fn start<C: Subcommand>(
     command: clap::Command,
-    execute: impl FnOnce(Cli<C>) -> Result<(), Fault>,
+    execute: impl FnOnce(Cli<C>, Vec<Cli<C>>) -> Result<(), Fault>,
 ) -> ExitCode {
     let arguments = if is_on_lambda() {
         // A Lambda function has no command line.
@@ -198,11 +209,15 @@ fn start<C: Subcommand>(
     } else {
         std::env::args_os().collect()
     };
-    let cli = match config::parse(command, arguments) {
-        Ok(cli) => cli,
+    let mut parsed = match config::parse(command, arguments) {
+        Ok(parsed) => parsed.into_iter(),
         Err(refused) => return refused.report(),
     };
-    match execute(cli) {
+    // `run` is parsed once for each effect of the file.
+    let Some(first) = parsed.next() else {
+        return ExitCode::SUCCESS;
+    };
+    match execute(first, parsed.collect()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => fault.report(),
     }
@@ -210,27 +225,47 @@ fn start<C: Subcommand>(
 
 /// Starts the log and executes the command. `source` says where the handler comes from.
 fn execute<M: Args>(
-    command: Common<M>,
+    commands: Vec<Common<M>>,
     format: Option<LogFormat>,
-    source: impl FnOnce(M) -> HandlerSource,
+    source: impl Fn(M) -> HandlerSource,
 ) -> Result<(), Fault> {
-    // A log that nobody reads must not stop the worker.
-    let queued = match command {
-        Common::Run(_) if !is_on_lambda() => Some(log::init_queued(format)),
-        _ => {
-            log::init(format);
-            None
+    let mut effects = Vec::new();
+    let mut command = None;
+    for one in commands {
+        match one {
+            Common::Run(args) => effects.push(args.from(&source)),
+            other => command = Some(other),
         }
+    }
+    // A log that nobody reads must not stop the worker.
+    let queued = if effects.is_empty() || is_on_lambda() {
+        log::init(format);
+        None
+    } else {
+        Some(log::init_queued(format))
+    };
+    let Some(command) = command else {
+        let done = match &*effects {
+            [effect] if is_on_lambda() => on_lambda(effect),
+            _ if is_on_lambda() => Err(Fault::wrong(
+                "a Lambda function performs one effect: name it with AFTERCOMMIT_EFFECT, and run \
+                 a function for each",
+            )),
+            effects => on_runtime(run::run(effects)),
+        };
+        drop(queued);
+        return done;
     };
     let done = match command {
-        Common::Run(args) if is_on_lambda() => on_lambda(&args.from(source)),
-        Common::Run(args) => on_runtime(run::run(&args.from(source))),
+        // It is among the effects.
+        Common::Run(_) => Ok(()),
         Common::Status(args) => on_runtime(status::status(&args)),
         Common::Explain(args) => on_runtime(explain::explain(&args)),
         Common::Health(args) => on_runtime(health::health(&args)),
         Common::Tables(TablesCommand::Create(args)) => on_runtime(tables::create(&args)),
         Common::DeadLetters(command) => on_runtime(dead_letters::dead_letters(command, source)),
         Common::Gaps(command) => on_runtime(gaps::gaps(&command)),
+        Common::Effects(command) => on_runtime(effects::effects(&command)),
         Common::Filter(FilterCommand::Explain(args)) => filter::explain(&args),
     };
     drop(queued);

@@ -129,7 +129,7 @@ impl Fleet {
             rng,
             out: Outbox::default(),
             contact: Contact::new(&rules, now),
-            shards: Shards::new(me, rules.lease_duration, rules.left_out),
+            shards: Shards::new(me, &rules),
             upkeep: Upkeep::new(&rules, now),
             leaving: None,
             rules,
@@ -175,8 +175,8 @@ impl Fleet {
         match event {
             FleetEvent::Heartbeat(answer) => self.beaten(answer, now.elapsed),
             FleetEvent::Snapshot(result) => self.looked(result, now),
-            FleetEvent::Bootstrapped(result) => self.bootstrapped(result.ok(), now.elapsed),
-            FleetEvent::IdentityChanged(answer) => {
+            FleetEvent::Bootstrapped(result) => self.bootstrapped(result.ok(), now),
+            FleetEvent::EffectsChanged(answer) => {
                 self.upkeep.agreement.changed(answer == Ok(Some(())));
                 self.contact.looks.hurry(now.elapsed);
             }
@@ -294,7 +294,7 @@ impl Fleet {
         }
         let vouches = self.contact.vouches(begun, rules);
         let trusted = vouches && (begun.consistent || self.contact.validity.is_open());
-        self.take_in(begun, view.clone(), now.elapsed);
+        self.take_in(begun, view.clone(), now);
         self.shards.see(trusted, now.elapsed, &mut self.out);
         let death = self.shards.members.next_death(now.elapsed);
         self.contact.looks.expect_death(death);
@@ -326,7 +326,7 @@ impl Fleet {
     }
 
     /// Handles what a look shows, whoever owns the shards.
-    fn take_in(&mut self, begun: Begun, view: Arc<View>, now: Duration) {
+    fn take_in(&mut self, begun: Begun, view: Arc<View>, now: Now) {
         let out = &mut self.out;
         self.contact.looks.report_newer(&view, out);
         let agrees = self.upkeep.remember(&view, begun, now, out);
@@ -336,15 +336,15 @@ impl Fleet {
             consistent: begun.consistent,
         });
         if agrees.is_err() {
-            self.leave(now);
+            self.leave(now.elapsed);
         }
     }
 
-    fn bootstrapped(&mut self, row: Option<GroupRow>, now: Duration) {
-        match self.upkeep.bootstrapped(row, &mut self.out) {
-            Ok(true) => self.contact.looks.hurry(now),
+    fn bootstrapped(&mut self, row: Option<GroupRow>, now: Now) {
+        match self.upkeep.bootstrapped(row, now.time, &mut self.out) {
+            Ok(true) => self.contact.looks.hurry(now.elapsed),
             Ok(false) => {}
-            Err(Differs) => self.leave(now),
+            Err(Differs) => self.leave(now.elapsed),
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The longest name of a group or an effect, in bytes.
 const LONGEST_NAME: usize = 64;
@@ -85,6 +85,18 @@ name! {
     EffectName
 }
 
+impl Serialize for EffectName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for EffectName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::new(&String::deserialize(from)?).map_err(de::Error::custom)
+    }
+}
+
 /// A group on a table: the partition of its leases and dead letters, `<group>#<table ARN>`.
 ///
 /// The table is named by its ARN, so that tables of one name in two accounts or Regions never
@@ -158,9 +170,32 @@ impl fmt::Display for GroupTable {
     }
 }
 
-/// The settings that decide which record becomes which effect, by name: the effect's name, how the id
-/// is derived, filters. Written once, in the group's row. Two workers of a group with different
-/// identities would perform one effect under two keys, so the second worker is refused.
+/// An effect of a group on a table: the place of its dead letters, `<group>/<effect>#<table ARN>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectTable {
+    /// The group, and the table.
+    pub at: GroupTable,
+    /// The effect.
+    pub effect: EffectName,
+}
+
+impl EffectTable {
+    /// The effect of this group on its table.
+    pub fn new(at: GroupTable, effect: EffectName) -> Self {
+        Self { at, effect }
+    }
+}
+
+impl fmt::Display for EffectTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (group, table) = (self.at.group(), self.at.table());
+        write!(f, "{group}/{}#{table}", self.effect)
+    }
+}
+
+/// The settings that decide which record becomes which effect, by name: how the id is derived, filters.
+/// Written once, in the group's row, for each effect. Two workers with different identities of one
+/// effect would perform it under two keys, so the second worker is refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Identity(BTreeMap<String, String>);
@@ -243,16 +278,12 @@ mod tests {
 
     #[test]
     fn a_difference_of_identity_is_named() {
-        let group = Identity::default()
-            .with("effect", "placed")
-            .with("id", "SK");
-        let same = Identity::default()
-            .with("id", "SK")
-            .with("effect", "placed");
+        let group = Identity::default().with("handler", "mail").with("id", "SK");
+        let same = Identity::default().with("id", "SK").with("handler", "mail");
         assert_eq!(same.differs_from(&group), None);
         assert_eq!(Identity::default().differs_from(&group), None);
         let other = Identity::default()
-            .with("effect", "placed")
+            .with("handler", "mail")
             .with("id", "PK")
             .with("only", "paid");
         assert_eq!(

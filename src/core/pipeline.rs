@@ -13,6 +13,7 @@
 //! - **Rescue.** A waiting record that is about to leave the stream becomes a dead letter too.
 //! - **The source's end.** What follows the source waits until everything here has ended. So a record
 //!   that still fails soon after the end is deferred: it becomes a dead letter that is redriven.
+//! - **Overflow.** Records for which other effects of the source would wait are deferred, too.
 //! - **The watermark.** Everything up to it has ended. Nothing beyond it can be reported to the source.
 //! - **Closing.** No more records are handled. The reason decides what happens to the rest
 //!   ([`Closing`]).
@@ -41,8 +42,8 @@ mod verdict;
 mod watermark;
 
 pub use events::{
-    Admission, Admit, Change, Closing, DeadLetter, DeadLetterRules, Ended, Handle, Next, Rule,
-    Rules, Try,
+    Admission, Admit, Change, Closing, DeadLetter, DeadLetterRules, Defer, Ended, Handle, Next,
+    Rule, Rules, Try,
 };
 use item::{ClosedUntil, Item, RecordPlace};
 use parked::Parked;
@@ -63,8 +64,8 @@ pub struct Pipeline<K, P, R> {
     /// Running keys whose record becomes a dead letter.
     given_up: VecDeque<(K, Reason)>,
     rescue: Rescue<K>,
-    /// When records that still fail are deferred, once the source has ended.
-    defer_at: Option<Duration>,
+    /// When records are deferred, and which, once the source has ended.
+    defer_at: Option<(Duration, Defer)>,
     held: Option<ClosedUntil>,
     /// How long the dependency has been down.
     downtime: Duration,
@@ -207,8 +208,7 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
 
     fn wait<A>(&self, now: Now) -> Next<K, R, A> {
         let retry = self.timers.next();
-        let ahead = |at: &Duration| retry.is_some() && *at > now.elapsed;
-        let defer = self.defer_at.filter(ahead);
+        let defer = self.next_defer(now);
         let wakes = [retry, defer, self.held.map(|held| held.until)];
         let rescue = self.next_rescue_look(now);
         let first = wakes.into_iter().flatten().chain(rescue).min();
@@ -313,10 +313,10 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         })
     }
 
-    /// The source has no more records. What follows it waits for the records that are here, but not for
-    /// one that keeps failing.
-    pub fn source_ended(&mut self, now: Now) {
-        self.defer_at.get_or_insert(now.elapsed + DEFER_AFTER);
+    /// The source has no more records. What follows it soon waits no more for these records.
+    pub fn source_ended(&mut self, now: Now, which: Defer) {
+        self.defer_at
+            .get_or_insert((now.elapsed + DEFER_AFTER, which));
     }
 
     /// Stops handling records. The first reason counts, except that a lost lease overrides all others.

@@ -160,6 +160,11 @@ pub(crate) struct Share {
 }
 
 impl Share {
+    /// Whether its read waits for room.
+    pub fn is_waiting(&self) -> bool {
+        self.own.waits().is_some()
+    }
+
     /// Waits until there is room for one read.
     pub async fn room_for_a_read(&self) -> Room {
         let waits = match self.room_or_wait() {

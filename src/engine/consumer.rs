@@ -3,16 +3,20 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::core::claim::Liveness;
-use crate::core::filter::{Filters, HomeRegion};
+use crate::core::effects::GroupEffects;
+use crate::core::filter::HomeRegion;
 use crate::core::fleet::Fleet;
-use crate::core::group::{GroupTable, Identity};
+use crate::core::group::{EffectName, GroupTable};
 use crate::engine::Engine;
 use crate::engine::budget::Budget;
-use crate::engine::dependency::{Dependency, Limits};
+use crate::engine::effect::{ActiveEffect, Effect, joined};
 use crate::engine::handler::{OUTSIDE, RecordHandler};
 use crate::engine::progress::{Counters, Progress, Run};
 use crate::engine::settings::Settings;
@@ -46,60 +50,76 @@ pub struct IdentityDiffers {
     pub difference: String,
 }
 
-/// Reads a table's changes together with the other workers of its group.
+/// Reads a table's changes together with the other workers of its group, and performs one or several
+/// effects with them.
 ///
 /// ```no_run
 /// # async fn example(source: aftercommit::stores::source::memory::MemoryStream,
 /// #   leases: aftercommit::stores::leases::memory::MemoryLeases) -> anyhow::Result<()> {
-/// # use aftercommit::{Consumer, Context, Failure, Group, GroupTable, Record, RecordHandler};
+/// # use aftercommit::{Consumer, Context, Effect, EffectName, Failure, Group, GroupTable, Record, RecordHandler};
 /// # struct Print;
 /// # impl RecordHandler for Print {
 /// #     async fn handle(&self, _: &Record, _: &Context) -> Result<(), Failure> { Ok(()) }
 /// # }
+/// # struct Index;
+/// # impl RecordHandler for Index {
+/// #     async fn handle(&self, _: &Record, _: &Context) -> Result<(), Failure> { Ok(()) }
+/// # }
 /// let orders = GroupTable::new(Group::default(), "arn:aws:dynamodb:...:table/orders");
-/// let consumer = Consumer::new(orders, source, leases, Print);
+/// let consumer = Consumer::new(orders, source, leases)
+///     .effect(Effect::new(EffectName::new("placed")?, Print))
+///     .effect(Effect::new(EffectName::new("search-index")?, Index));
 /// consumer.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await
 /// # }
 /// ```
-pub struct Consumer<S, L, H> {
+pub struct Consumer<S, L> {
     at: GroupTable,
-    identity: Identity,
     accepts_new_identity: bool,
     source: S,
     leases: L,
-    handler: H,
+    effects: Vec<Effect>,
     settings: Settings,
     clock: Clock,
     budget: Option<Budget>,
     letters: Option<Arc<dyn DeadLetters>>,
-    filters: Filters,
     home: Option<HomeRegion>,
-    dependency: Option<Dependency>,
     progress: Arc<Progress>,
     simulated: Simulated,
 }
 
-impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
-    /// A consumer for this group and table, with the default [`Settings`]. `leases` must be those of
-    /// the same group and table.
-    pub fn new(at: GroupTable, source: S, leases: L, handler: H) -> Self {
+impl<S: StreamSource, L: LeaseStore> Consumer<S, L> {
+    /// A consumer for this group and table, with the default [`Settings`] and without an effect yet.
+    /// `leases` must be those of the same group and table.
+    pub fn new(at: GroupTable, source: S, leases: L) -> Self {
         Self {
-            progress: Arc::new(Progress::new(at.clone())),
+            progress: Arc::new(Progress::new(at.clone(), Vec::new())),
             at,
-            identity: Identity::default(),
             accepts_new_identity: false,
             source,
             leases,
-            handler,
+            effects: Vec::new(),
             settings: Settings::default(),
             clock: Clock::system(),
             budget: None,
             letters: None,
-            filters: Filters::default(),
             home: None,
-            dependency: None,
             simulated: Simulated::default(),
         }
+    }
+
+    /// Adds an effect. All effects are performed from one read of the stream.
+    #[must_use]
+    pub fn effect(mut self, effect: Effect) -> Self {
+        self.effects.push(effect);
+        let effects = self.effects.iter().map(Effect::progress).collect();
+        self.progress = Arc::new(Progress::new(self.at.clone(), effects));
+        self
+    }
+
+    /// Adds an effect of the default name that handles every record with this handler.
+    #[must_use]
+    pub fn handler(self, handler: impl RecordHandler) -> Self {
+        self.effect(Effect::new(EffectName::default(), handler))
     }
 
     /// Uses these settings.
@@ -108,15 +128,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         Self { settings, ..self }
     }
 
-    /// Sets the settings that decide which record becomes which effect. The first worker writes them
-    /// into the group's row; [`Consumer::run`] fails if they differ from that row.
-    #[must_use]
-    pub fn identity(self, identity: Identity) -> Self {
-        Self { identity, ..self }
-    }
-
-    /// Replaces the identity in the group's row by this consumer's, if they differ. Workers with the
-    /// old identity leave the group within seconds.
+    /// Replaces the identities of effects in the group's row by this consumer's, if they differ. Workers
+    /// with the old ones leave the group within seconds.
     #[must_use]
     pub fn accept_new_identity(self) -> Self {
         Self {
@@ -153,27 +166,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         }
     }
 
-    /// Handles only records that pass these filters. Others are finished at once, and counted.
-    #[must_use]
-    pub fn filters(self, filters: Filters) -> Self {
-        Self { filters, ..self }
-    }
-
     /// Handles only the records of this Region, on a replica of a global table.
     #[must_use]
     pub fn home_region(self, home: HomeRegion) -> Self {
         Self {
             home: Some(home),
-            ..self
-        }
-    }
-
-    /// Limits how fast the handler is called, together with all consumers that share this
-    /// [`Dependency`]. Without it the consumer has its own, with the default [`Limits`].
-    #[must_use]
-    pub fn dependency(self, dependency: Dependency) -> Self {
-        Self {
-            dependency: Some(dependency),
             ..self
         }
     }
@@ -189,12 +186,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
         self.letters.clone()
     }
 
-    /// What it has done so far. Stays valid while it runs.
+    /// What its first effect and the fleet have done so far. Stays valid while it runs. Call it after
+    /// [`Consumer::effect`]; [`Effect::progress`] has the counters of each effect.
     pub fn counters(&self) -> Arc<Counters> {
         self.progress.counters.clone()
     }
 
-    /// What it is doing. Stays valid while it runs. [`crate::monitor`] serves it.
+    /// What it is doing. Stays valid while it runs. [`crate::monitor`] serves it. Call it after
+    /// [`Consumer::effect`].
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
     }
@@ -205,17 +204,27 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
     ///
     /// # Errors
     ///
-    /// Inconsistent settings; [`IdentityDiffers`], as soon as the group's identity is known to differ.
+    /// Inconsistent settings, no effect, or two of one name; [`IdentityDiffers`], as soon as an effect's
+    /// identity is known to differ from the group's.
     /// Every other failure is logged and retried.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         self.settings.validate()?;
+        let mut names: Vec<_> = self.effects.iter().map(Effect::name).collect();
+        names.sort();
+        anyhow::ensure!(!names.is_empty(), "the consumer has no effect");
+        for pair in names.windows(2) {
+            let [name, other] = pair else { continue };
+            anyhow::ensure!(name != other, "the consumer has two effects named {name}");
+        }
         let clock = clock_of(self.source.clone(), self.leases.clone(), self.clock);
         let mut rng = fastrand::Rng::with_seed(self.settings.seed);
         let mut own_rng = fastrand::Rng::with_seed(!self.settings.seed);
         let nonce = rng.u64(..);
         let origin = Instant::now();
         let mut rules = self.settings.fleet_rules(&self.simulated);
-        rules.identity = self.identity;
+        let mine = self.effects.iter();
+        let mine = mine.map(|effect| (effect.name.clone(), effect.identity.clone()));
+        rules.effects = GroupEffects::of(mine);
         rules.accepts_new_identity = self.accepts_new_identity;
         let machine = Fleet::new(rules, nonce, rng, origin.elapsed());
         let me = machine.me().clone();
@@ -224,25 +233,24 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             .budget
             .unwrap_or_else(|| Budget::new(self.settings.memory_budget));
         info!(group = %self.at.group(), table = self.at.table(), worker = %me, "joining the fleet");
-        let dependency = self
-            .dependency
-            .unwrap_or_else(|| Dependency::new(&Limits::default(), own_rng.fork()));
+        let own = self.effects.into_iter();
+        let own: Vec<_> = own
+            .map(|effect| Arc::new(ActiveEffect::new(effect, own_rng.fork())))
+            .collect();
         self.progress.runs(Run {
             clock: clock.clone(),
             timing: self.settings.timing.clone(),
             budget: budget.clone(),
-            dependency: dependency.clone(),
             worker: me.to_string(),
             began: origin,
         });
         let engine = Engine {
             source: self.source,
             leases: self.leases,
-            handler: Arc::new(self.handler),
+            effects: watch::Sender::new(joined(&own, &[], &GroupEffects::default())),
+            own,
             letters: self.letters,
-            filters: self.filters,
             home: self.home,
-            dependency,
             at: self.at,
             settings: self.settings,
             clock,
@@ -252,20 +260,24 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Consumer<S, L, H> {
             simulated: self.simulated,
         };
         let engine = Arc::new(engine);
-        let rescued = Rescued::new(engine.clone(), &me, own_rng.fork());
-        let stop = rescued.stop.clone();
+        let stop = CancellationToken::new();
+        let rescued = engine.own.iter().map(|effect| {
+            let engine = engine.clone();
+            Rescued::new(engine, effect.clone(), &me, stop.clone(), own_rng.fork()).run()
+        });
+        let rescued = join_all(rescued);
         let stopped = stop.clone();
         let shutdown = async move {
             shutdown.await;
             stop.cancel();
         };
-        let member = Member::new(engine, machine, origin);
+        let member = Member::new(engine.clone(), machine, origin);
         let member = async move {
             let left = member.run(shutdown).await;
             stopped.cancel();
             left
         };
-        let (left, ()) = tokio::join!(member, rescued.run());
+        let (left, _) = tokio::join!(member, rescued);
         Ok(left?)
     }
 }

@@ -50,7 +50,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, warn};
 
 use crate::core::filter::{Filters, HomeRegion};
-use crate::core::group::GroupTable;
+use crate::core::group::{EffectName, EffectTable, GroupTable};
 use crate::core::record::Record;
 use crate::engine::dependency::{Dependency, Limits};
 use crate::engine::handler::{OUTSIDE, RecordHandler};
@@ -104,6 +104,7 @@ const TELLING: Duration = Duration::from_secs(2);
 /// ```
 pub struct Function<H> {
     at: GroupTable,
+    effect: EffectName,
     handler: H,
     settings: Settings,
     clock: Clock,
@@ -126,6 +127,7 @@ impl<H: RecordHandler> Function<H> {
     pub fn new(at: GroupTable, handler: H) -> Self {
         let function = Self {
             at,
+            effect: EffectName::default(),
             handler,
             settings: Settings::default(),
             clock: Clock::system(),
@@ -161,6 +163,13 @@ impl<H: RecordHandler> Function<H> {
             rng: Mutex::new(rng),
             ..self
         }
+    }
+
+    /// Sets the name of its effect, to which its dead letters belong; `confirmation` by default. A
+    /// function performs one effect.
+    #[must_use]
+    pub fn effect(self, effect: EffectName) -> Self {
+        Self { effect, ..self }
     }
 
     /// With this clock, instead of the machine's.
@@ -295,6 +304,11 @@ impl<H: RecordHandler> Function<H> {
 }
 
 impl<H> Function<H> {
+    /// The place of its dead letters.
+    fn letters_of(&self) -> EffectTable {
+        EffectTable::new(self.at.clone(), self.effect.clone())
+    }
+
     /// Records a gap if the event source fell behind by most of a day.
     async fn mind_gap(&self, first: &Record, stream: &Arc<str>) -> Result<(), Refused> {
         let timing = &self.settings.timing;

@@ -2,34 +2,35 @@
 //!
 //! Its loops record here what they see each time they run. No decision depends on it.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::core::group::GroupTable;
+use crate::core::group::{EffectName, GroupTable};
 use crate::core::shard::ShardId;
 use crate::engine::budget::Budget;
-use crate::engine::dependency::Dependency;
+use crate::engine::dependency::Down;
 use crate::engine::settings::Timing;
 use crate::stores::clock::Clock;
 use crate::stores::leases::{Reach, View};
 
 mod beats;
 mod counters;
+mod effect;
 mod histogram;
 mod ready;
 mod shard;
 
 pub use beats::Beats;
 pub use counters::Counters;
+pub use effect::EffectProgress;
 pub use histogram::{BOUNDS, BUCKETS, BucketCounts, Buckets, Histogram};
 pub use ready::{HeldBack, NotReady};
-use shard::Board;
-pub(crate) use shard::LoopTurn;
+use shard::Boards;
 pub use shard::ShardNow;
+pub(crate) use shard::{LoopTurn, Reading};
 
 /// A loop that has not run for this many lease durations is stuck. It normally runs several times in
 /// one.
@@ -40,16 +41,13 @@ pub(crate) const STUCK: u32 = 3;
 pub struct Progress {
     at: GroupTable,
     pub(crate) counters: Arc<Counters>,
-    /// How long one attempt of the handler took.
-    pub handling: Arc<Histogram>,
-    /// From a record's commit until it was finished. Skipped and filtered records are not counted.
-    pub settling: Histogram,
+    effects: Vec<Arc<EffectProgress>>,
     origin: Instant,
     run: OnceLock<Run>,
     standing: Mutex<Standing>,
     turned: Stamp,
     beaten: Stamp,
-    shards: Mutex<BTreeMap<ShardId, Arc<Board>>>,
+    shards: Arc<Boards>,
     seen: Mutex<Option<SeenRows>>,
     not_reading: Mutex<Option<String>>,
     lister: AtomicBool,
@@ -74,7 +72,6 @@ pub(crate) struct Run {
     pub clock: Clock,
     pub timing: Timing,
     pub budget: Budget,
-    pub dependency: Dependency,
     pub worker: String,
     pub began: Instant,
 }
@@ -126,18 +123,19 @@ impl Stamp {
 }
 
 impl Progress {
-    pub(crate) fn new(at: GroupTable) -> Self {
+    /// The progress of these effects. What the fleet does is counted with the first of them.
+    pub(crate) fn new(at: GroupTable, effects: Vec<Arc<EffectProgress>>) -> Self {
+        let first = effects.first();
         Self {
             at,
-            counters: Arc::default(),
-            handling: Arc::default(),
-            settling: Histogram::default(),
+            counters: first.map_or_else(Arc::default, |first| first.counters.clone()),
+            effects,
             origin: Instant::now(),
             run: OnceLock::new(),
             standing: Mutex::default(),
             turned: Stamp::default(),
             beaten: Stamp::default(),
-            shards: Mutex::default(),
+            shards: Arc::default(),
             seen: Mutex::default(),
             beats: Mutex::default(),
             calls: Mutex::default(),
@@ -151,7 +149,7 @@ impl Progress {
         &self.at
     }
 
-    /// What it has done so far.
+    /// What the first effect and the fleet have done so far.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
@@ -171,9 +169,15 @@ impl Progress {
         self.run.get().map(|run| &run.budget)
     }
 
-    /// Its handler's dependency, once it runs.
-    pub fn dependency(&self) -> Option<&Dependency> {
-        self.run.get().map(|run| &run.dependency)
+    /// Its effects.
+    pub fn effects(&self) -> &[Arc<EffectProgress>] {
+        &self.effects
+    }
+
+    /// The dependency of one of its handlers that is down, for the longest time if there are several.
+    pub fn down(&self) -> Option<Down> {
+        let down = self.effects.iter().filter_map(|effect| effect.down());
+        down.max_by_key(|down| down.lasts)
     }
 
     /// The time by the service's clock, once it runs.
@@ -254,12 +258,17 @@ impl Progress {
         let Some(run) = self.run.get() else {
             return Vec::new();
         };
-        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = run.clock.now();
-        let tell = |(id, shard): (&ShardId, &Arc<Board>)| {
-            shard.now(id.clone(), now, self.origin, &run.timing)
-        };
-        shards.iter().map(tell).collect()
+        self.shards.now(run.clock.now(), &run.timing, None)
+    }
+
+    /// The shards that it is reading, with what one of its effects has in each.
+    pub fn shards_of(&self, effect: &EffectName) -> Vec<ShardNow> {
+        let mut effects = self.effects.iter();
+        let index = effects.position(|known| known.name() == effect);
+        match (index, self.run.get()) {
+            (Some(_), Some(run)) => self.shards.now(run.clock.now(), &run.timing, index),
+            _ => Vec::new(),
+        }
     }
 
     /// A shard whose task makes no progress, for example because a handler blocks its thread.
@@ -343,47 +352,7 @@ impl Progress {
     }
 
     /// Reports a shard as being read, for as long as the returned value lives.
-    pub(crate) fn reads(self: &Arc<Self>, shard: &ShardId) -> Reading {
-        let board = Arc::new(Board::new(self.origin));
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards.insert(shard.clone(), board.clone());
-        drop(shards);
-        Reading {
-            progress: self.clone(),
-            shard: shard.clone(),
-            board,
-        }
-    }
-}
-
-/// A shard that is being read.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    progress: Arc<Progress>,
-    shard: ShardId,
-    board: Arc<Board>,
-}
-
-impl Reading {
-    /// Its task's loop has run.
-    pub fn turned(&self, turn: LoopTurn) {
-        self.board.set(self.progress.origin, turn);
-    }
-
-    /// It has stopped at a gap.
-    pub fn halt(&self) {
-        self.board.halt();
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        let shards = &self.progress.shards;
-        let mut shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another task may be reading it by now.
-        let mine = shards.get(&self.shard);
-        if mine.is_some_and(|mine| Arc::ptr_eq(mine, &self.board)) {
-            shards.remove(&self.shard);
-        }
+    pub(crate) fn reads(&self, shard: &ShardId) -> Reading {
+        self.shards.reads(shard)
     }
 }

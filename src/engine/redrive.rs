@@ -13,7 +13,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::backoff::AttemptLimits;
-use crate::core::group::GroupTable;
+use crate::core::group::EffectTable;
 use crate::core::record::ItemKey;
 use crate::engine::dependency::{Dependency, Limits};
 use crate::engine::handler::{OUTSIDE, RecordHandler};
@@ -68,8 +68,8 @@ impl How {
 /// A key whose letters are redriven.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RedrivenKey {
-    /// The group, and the item's table.
-    pub at: GroupTable,
+    /// The effect, its group, and the item's table.
+    pub at: EffectTable,
     /// The item's key.
     pub key: ItemKey,
 }

@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, warn};
 
 use crate::core::breaker::blame::Blame;
-use crate::core::group::GroupTable;
+use crate::core::group::EffectTable;
 use crate::core::pipeline::{
-    AfterFailure, Change, Closing, DeadLetter, Ended, FailureKind, Handle, Next, Now, Pipeline,
-    Rules,
+    AfterFailure, Change, Closing, DeadLetter, Defer, Ended, FailureKind, Handle, Next, Now,
+    Pipeline, Rules,
 };
 use crate::core::record::{ItemKey, Record, SequenceNumber};
 use crate::core::{Attempts, Reason};
@@ -36,6 +36,15 @@ pub(crate) type Reported = (Change<Arc<Carried>>, Option<Failure>);
 pub(crate) struct Carried {
     record: Record,
     _room: Option<Room>,
+}
+
+impl Carried {
+    pub fn new(record: Record, room: Option<Room>) -> Arc<Self> {
+        Arc::new(Self {
+            record,
+            _room: room,
+        })
+    }
 }
 
 impl Deref for Carried {
@@ -60,8 +69,8 @@ pub(crate) struct InFlight<'a, C> {
 
 /// What work on a record needs.
 pub(crate) struct Work<'a, C> {
-    /// The group, and the table of the records.
-    pub at: GroupTable,
+    /// The effect, its group, and the table of the records.
+    pub at: EffectTable,
     /// The handler.
     pub handler: C,
     /// The context of a first attempt at any record. Nothing starts unless it may act.
@@ -111,12 +120,9 @@ where
     }
 
     /// Adds a record to handle, behind all earlier ones.
-    pub fn push(&mut self, record: Record, room: Option<Room>) {
-        let (number, created, key) = (record.sequence_number.clone(), record.created, record.key());
-        let carried = Arc::new(Carried {
-            record,
-            _room: room,
-        });
+    pub fn push(&mut self, carried: Arc<Carried>) {
+        let (number, created) = (carried.sequence_number.clone(), carried.created);
+        let key = carried.record.key();
         self.pipeline.push(number, created, key, carried);
     }
 
@@ -128,9 +134,9 @@ where
     }
 
     /// The source has no more records: one that keeps failing does not delay what follows.
-    pub fn source_ended(&mut self) {
+    pub fn source_ended(&mut self, which: Defer) {
         let now = self.now();
-        self.pipeline.source_ended(now);
+        self.pipeline.source_ended(now, which);
     }
 
     /// Starts what can start now.

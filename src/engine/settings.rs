@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::core::backoff::{AttemptLimits, Backoff};
+use crate::core::effects::GroupEffects;
 use crate::core::fleet::rules as fleet;
-use crate::core::group::Identity;
 use crate::core::pipeline::{DeadLetterRules, Rule, Rules};
 use crate::engine::budget::Budget;
 use crate::engine::simulated::Simulated;
@@ -192,7 +192,7 @@ impl Settings {
         fleet::FleetRules {
             worker_id: self.worker_id.clone(),
             start: self.start,
-            identity: Identity::default(),
+            effects: GroupEffects::default(),
             accepts_new_identity: false,
             lease_duration: timing.lease_duration,
             trust,

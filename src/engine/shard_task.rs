@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -15,25 +15,25 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::core::fleet::events::Stopped;
-use crate::core::pipeline::Closing;
 use crate::core::rate::Rate;
 use crate::core::record::{Position, SequenceNumber};
 use crate::engine::Engine;
-use crate::engine::handler::{Context, RecordHandler};
+use crate::engine::budget::Share;
+use crate::engine::effect::JoinedEffect;
 use crate::engine::progress::{LoopTurn, Reading};
-use crate::engine::run_pipeline::{InFlight, Work, ask, into_letters};
 use crate::engine::trust::Tenure;
 use crate::stores::leases::{GapRow, Hold, LeaseStore, Report};
-use crate::stores::retry::persist;
 use crate::stores::source::StreamSource;
 
 mod checkpoint;
+mod effects;
 mod end;
 mod fetch;
 mod read;
 mod reported;
 mod stop;
 
+use effects::{EffectRun, Reached, ShardEffects, parked};
 #[cfg(feature = "simulation")]
 pub(crate) use end::HALTED;
 use fetch::{Fetched, Fetcher};
@@ -75,23 +75,31 @@ pub(crate) struct Assignment {
 }
 
 /// A read in progress, which returns the reader.
-type Fetching<S, L, H> = Boxed<(Fetcher<S, L, H>, Fetched)>;
+type Fetching<S, L> = Boxed<'static, (Fetcher<S, L>, Fetched)>;
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-pub(crate) struct ShardTask<S, L, H> {
-    engine: Arc<Engine<S, L, H>>,
+/// How often a shard with several effects checks whether its reader waits for memory.
+const OVERFLOW_LOOK: Duration = Duration::from_millis(250);
+
+pub(crate) struct ShardTask<S, L> {
+    engine: Arc<Engine<S, L>>,
     assignment: Assignment,
     /// The ARN of the shard's stream.
     stream: Arc<str>,
-    in_flight: InFlight<'static, Arc<H>>,
+    /// What it holds of the memory budget.
+    share: Share,
+    effects: ShardEffects,
+    /// The effects of the group.
+    joined: watch::Receiver<Arc<[JoinedEffect]>>,
     last_read: Option<(SequenceNumber, Option<SystemTime>)>,
     open_gap: Option<GapRow>,
     /// Reading begins at the horizon, wherever that is by then.
     at_horizon: bool,
     ahead: Ahead,
     refused: bool,
-    written: Position,
+    /// What the row says, as far as is known.
+    written: Option<Reached>,
     report: Report,
     written_report: Report,
     written_at: Instant,
@@ -105,27 +113,31 @@ pub(crate) struct ShardTask<S, L, H> {
     stopping: Option<(TaskOrder, Instant)>,
 }
 
-impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
-    pub fn new(engine: Arc<Engine<S, L, H>>, assignment: Assignment) -> Self {
+impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
+    pub fn new(engine: Arc<Engine<S, L>>, assignment: Assignment) -> Self {
         let of_shard = crate::core::hash::hash(assignment.hold.shard.as_str());
         let seed = engine.settings.seed ^ of_shard ^ assignment.hold.epoch;
         let last_read = match &assignment.start {
             Position::After(number) => Some((number.clone(), assignment.report.frontier_time)),
             Position::Horizon => None,
         };
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let cancel = CancellationToken::new();
-        let in_flight = in_flight(&engine, &assignment, &cancel, rng.fork());
+        let rng = fastrand::Rng::with_seed(seed);
+        let written = Reached {
+            least: assignment.start.clone(),
+            ahead: assignment.report.ahead.clone(),
+        };
         Self {
             stream: engine.at.stream(assignment.hold.shard.label()),
-            in_flight,
+            share: engine.budget.share(),
+            effects: ShardEffects::default(),
+            joined: engine.effects.subscribe(),
             last_read,
             open_gap: None,
             at_horizon: assignment.start == Position::Horizon
                 && assignment.report.complete_until().is_some(),
             ahead: Ahead::More,
             refused: false,
-            written: assignment.start.clone(),
+            written: Some(written),
             report: Report {
                 settled: 0,
                 last_error: None,
@@ -136,7 +148,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             read_at: Instant::now(),
             rate: Rate::default(),
             began: Instant::now(),
-            cancel,
+            cancel: CancellationToken::new(),
             rng,
             stopping: None,
             engine,
@@ -148,29 +160,31 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     pub async fn run(mut self) -> Stopped {
         let start = self.assignment.start.clone();
         info!(shard = %self.shard(), epoch = self.assignment.hold.epoch, from = ?start, "reading");
-        if let Some(ended) = self.learn_parked().await {
+        if let Some(ended) = self.follow_effects().await {
             return ended;
         }
-        let first = Fetcher::new(self.engine.clone(), self.shard().clone(), start);
+        let share = self.share.clone();
+        let first = Fetcher::new(self.engine.clone(), self.shard().clone(), start, share);
         let mut idle = Some(first);
-        let mut fetching: Option<Fetching<S, L, H>> = None;
-        let mut checkpointing: Option<Boxed<anyhow::Result<Option<()>>>> = None;
+        let mut fetching: Option<Fetching<S, L>> = None;
+        let mut checkpointing: Option<Boxed<'static, anyhow::Result<Option<()>>>> = None;
         let mut checkpoint_due = Instant::now() + self.engine.settings.timing.checkpoint_interval;
+        let mut overflow = Instant::now() + OVERFLOW_LOOK;
         loop {
             if self.ahead == Ahead::End {
-                self.in_flight.source_ended();
+                self.effects.source_ended();
             }
-            self.in_flight.start();
+            self.effects.start();
             self.note_silence();
             self.tell_turn();
             if let Some(ended) = self.stopped() {
                 return ended;
             }
-            let settled = self.in_flight.pipeline.is_finished() && self.stopping.is_none();
+            let finished = self.effects.are_finished() && self.stopping.is_none();
             match self.ahead {
-                Ahead::End if settled => return self.finish().await,
+                Ahead::End if finished => return self.finish().await,
                 // No earlier checkpoint may be written after the last one.
-                Ahead::Gap if settled && checkpointing.is_none() => return self.halt().await,
+                Ahead::Gap if finished && checkpointing.is_none() => return self.halt().await,
                 Ahead::More | Ahead::End | Ahead::Gap => {}
             }
             if fetching.is_none() && self.wants_more() {
@@ -179,13 +193,25 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                     .map(|fetcher| Box::pin(fetcher.next()) as Boxed<_>);
             }
             let (expiry, patience) = (self.expiry(), self.patience());
+            let may_overflow = self.effects.are_several() && self.effects.waiting() > 0;
             let moved = self.has_news() && checkpointing.is_none();
             tokio::select! {
                 biased;
                 order = next_order(&mut self.assignment.orders), if !self.abandoned() => self.stop(order),
                 () = until(expiry) => self.check_tenure(),
                 () = until(patience) => {}
-                happened = self.in_flight.turn() => self.happened(happened),
+                happened = self.effects.turn() => self.happened(happened),
+                Ok(()) = self.joined.changed(), if self.stopping.is_none() => {
+                    if let Some(ended) = self.follow_effects().await {
+                        return ended;
+                    }
+                }
+                () = sleep_until(overflow), if may_overflow => {
+                    overflow = Instant::now() + OVERFLOW_LOOK;
+                    if self.share.is_waiting() {
+                        self.effects.overflow();
+                    }
+                }
                 answer = or_never(&mut checkpointing) => {
                     checkpointing = None;
                     self.checkpointed(answer);
@@ -205,36 +231,42 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         }
     }
 
-    /// Which keys have dead letters, or that there are too many to know them all. From then on only
+    /// Handles the effects of the group from now on, first those that it begins with. From then on only
     /// this task parks keys of its shard.
-    async fn learn_parked(&mut self) -> Option<Stopped> {
-        let letters = self.engine.letters.clone()?;
-        let (engine, rng) = (self.engine.clone(), self.rng.fork());
-        let learn = async move {
-            let look = || letters.parked_page(&engine.at, None, engine.simulated.few_parked());
-            let limit = engine.settings.timing.call_timeout();
-            persist(limit, rng, "looking for parked keys", look).await
-        };
-        match self.guarded(learn).await {
-            Ok(parked) => {
-                self.in_flight.know(parked);
-                None
+    async fn follow_effects(&mut self) -> Option<Stopped> {
+        let joined = self.joined.borrow_and_update().clone();
+        for new in self.effects.follow(&joined) {
+            let name = new.active.effect.name().clone();
+            let ahead = self.assignment.report.ahead.get(&name);
+            let begins = match (&self.last_read, ahead) {
+                (_, Some(ahead)) => Position::After(ahead.clone()),
+                // Everything before is older than an effect that joins now.
+                (Some((last, _)), None) => Position::After(last.clone()),
+                (None, None) => self.assignment.start.clone(),
+            };
+            let with = (&self.cancel, self.rng.fork());
+            let run = EffectRun::new(&self.engine, &self.assignment, &new, begins, with);
+            let parked = parked(self.engine.clone(), name.clone(), self.rng.fork());
+            match self.guarded(parked).await {
+                Ok(page) => self.effects.add(run, page),
+                Err(ended) => return Some(ended),
             }
-            Err(ended) => Some(ended),
         }
+        None
     }
 
     /// Reports its progress to the monitoring.
     fn tell_turn(&self) {
-        let pipeline = &self.in_flight.pipeline;
-        self.assignment.reading.turned(LoopTurn {
-            oldest: pipeline.oldest_unfinished(),
+        let turn = LoopTurn {
+            oldest: self.effects.oldest_unfinished(),
             caught_up_at: self.report.caught_up_at,
             complete_until: self.report.complete_until(),
-            waiting: pipeline.waiting(),
-            in_hand: pipeline.in_hand(),
-            held_back: pipeline.is_held_back(),
-        });
+            waiting: self.effects.waiting(),
+            in_hand: self.effects.running(),
+            held_back: self.effects.are_held_back(),
+        };
+        let effects = self.effects.turns(turn);
+        self.assignment.reading.turned(turn, effects);
     }
 
     fn shard(&self) -> &crate::core::shard::ShardId {
@@ -244,52 +276,6 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     fn wants_more(&self) -> bool {
         self.ahead == Ahead::More && self.stopping.is_none()
     }
-}
-
-/// The shard's records in flight. Nothing starts outside of the tenure.
-fn in_flight<S, L: LeaseStore, H: RecordHandler>(
-    engine: &Engine<S, L, H>,
-    assignment: &Assignment,
-    cancel: &CancellationToken,
-    rng: fastrand::Rng,
-) -> InFlight<'static, Arc<H>> {
-    let hold = &assignment.hold;
-    let timing = &engine.settings.timing;
-    let context = Context {
-        stream: engine.at.stream(hold.shard.label()),
-        shard: hold.shard.clone(),
-        incarnation: hold.owner.as_str().into(),
-        epoch: Some(hold.epoch),
-        attempt: 1,
-        tenure: assignment.tenure.clone(),
-        cancelled: cancel.clone(),
-        liveness: engine.liveness.clone(),
-        ends: None,
-        attempt_ends: None,
-        remarks: Arc::default(),
-    };
-    let (letters, counters) = (engine.letters.clone(), engine.progress.counters.clone());
-    let limit = timing.call_timeout();
-    let fence = Some(engine.leases.fence(hold));
-    let ask = letters
-        .clone()
-        .map(|letters| ask(letters, engine.at.clone(), limit));
-    let into = |letters| into_letters(letters, fence, counters, limit);
-    let work = Work {
-        at: engine.at.clone(),
-        handler: engine.handler.clone(),
-        context,
-        at_expiry: Closing::LeaseLost,
-        limit: timing.handler_timeout,
-        bury: letters.map(into),
-        ask,
-        handling: engine.progress.handling.clone(),
-        clock: engine.clock.clone(),
-    };
-    let rules = engine
-        .settings
-        .rules(engine.letters.is_some(), engine.simulated.pipeline);
-    InFlight::new(rules, work, engine.dependency.asker(), rng)
 }
 
 async fn next_order(orders: &mut watch::Receiver<TaskOrder>) -> TaskOrder {
@@ -308,7 +294,7 @@ async fn until(at: Option<Instant>) {
 }
 
 /// Waits for a call in flight, forever if there is none.
-async fn or_never<T>(call: &mut Option<Boxed<T>>) -> T {
+async fn or_never<T>(call: &mut Option<Boxed<'static, T>>) -> T {
     match call {
         Some(call) => call.await,
         None => std::future::pending().await,

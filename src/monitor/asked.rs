@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use crate::core::group::GroupTable;
+use crate::core::group::EffectTable;
 use crate::monitor::levels;
 use crate::stores::dead_letter::{DeadLetters, Reason};
 use crate::stores::ledger::Needed;
@@ -33,24 +33,26 @@ const TOLD_FOR: Duration = Duration::from_mins(5);
 /// Why there is no answer.
 type Untold = String;
 
-/// The keys that wait behind dead letters.
+/// The keys that wait behind dead letters of an effect.
 #[derive(Debug)]
 pub(super) struct ParkedKeys {
     letters: Arc<dyn DeadLetters>,
+    of: EffectTable,
     last: LastAnswer<Vec<Option<Reason>>>,
 }
 
 impl ParkedKeys {
-    pub fn of(letters: Arc<dyn DeadLetters>) -> Self {
+    pub fn new(letters: Arc<dyn DeadLetters>, of: EffectTable) -> Self {
         Self {
             letters,
+            of,
             last: LastAnswer::default(),
         }
     }
 
     /// Why each key is parked.
-    pub async fn reasons(&self, at: &GroupTable) -> Result<Vec<Option<Reason>>, Untold> {
-        let (letters, at) = (self.letters.clone(), at.clone());
+    pub async fn reasons(&self) -> Result<Vec<Option<Reason>>, Untold> {
+        let (letters, at) = (self.letters.clone(), self.of.clone());
         let ask = || async move { levels::reasons(&*letters, &at).await };
         self.last.or_ask("parked keys", ask).await
     }

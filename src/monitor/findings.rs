@@ -56,6 +56,8 @@ pub enum FindingKind {
     NeverRead,
     /// No worker is alive.
     NoWorker,
+    /// No live worker performs an effect of the group.
+    NotPerformed,
     /// A live worker cannot do its work, for example because the circuit breaker is open.
     WorkerWaits,
     /// The task of a shard makes no progress.
@@ -82,11 +84,12 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Gap,
         Self::Trim,
         Self::NeverRead,
         Self::NoWorker,
+        Self::NotPerformed,
         Self::WorkerWaits,
         Self::WorkerStuck,
         Self::Lag,
@@ -114,9 +117,7 @@ impl FindingKind {
             Self::Resending => "resending",
             Self::Parked => "dead-letters",
             Self::Rescued => "rescued",
-            Self::NeverRead | Self::Unreadable | Self::Incomplete | Self::WorkerSilent => {
-                return None;
-            }
+            _ => return None,
         })
     }
 }
@@ -129,6 +130,7 @@ pub(super) fn on(stream: &StreamStatus) -> Vec<Finding> {
         known.then(|| trim(stream)).flatten(),
         never_read(stream),
         known.then(|| nobody(stream)).flatten(),
+        not_performed(stream),
         stuck(stream),
         known.then(|| late(stream)).flatten(),
         parked(stream),
@@ -267,6 +269,17 @@ fn nobody(stream: &StreamStatus) -> Option<Finding> {
     let text = "No worker is alive, and the stream forgets after 24 hours: start one with `aftercommit \
                 run`, and look at the logs of the last one.";
     unread.then(|| by_person(FindingKind::NoWorker, text.to_owned()))
+}
+
+fn not_performed(stream: &StreamStatus) -> Option<Finding> {
+    alive(stream).next()?;
+    let effect = stream.effects.iter().find(|effect| effect.workers == 0)?;
+    let name = &effect.name;
+    let text = format!(
+        "No live worker performs effect {name}: its changes wait. Start a worker with it, or, if it is \
+         not needed any more, run `aftercommit effects retire {name}`."
+    );
+    Some(by_person(FindingKind::NotPerformed, text))
 }
 
 fn stuck(stream: &StreamStatus) -> Option<Finding> {

@@ -107,23 +107,27 @@ pub fn stuck(progress: &Progress) -> Option<Stuck> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
-    use crate::core::group::{Group, GroupTable};
+    use crate::core::group::{EffectName, Group, GroupTable};
     use crate::core::shard::ShardId;
     use crate::engine::budget::Budget;
     use crate::engine::dependency::{Dependency, Limits};
-    use crate::engine::progress::Run;
+    use crate::engine::progress::{EffectProgress, Run};
     use crate::engine::settings::Timing;
     use crate::stores::clock::Clock;
     use std::sync::Arc;
 
     /// A running consumer.
     fn running() -> Arc<Progress> {
-        let progress = Arc::new(Progress::new(GroupTable::new(Group::default(), "arn")));
+        let effect = EffectProgress::new(EffectName::default());
+        effect.depends_on(Dependency::new(&Limits::default(), fastrand::Rng::new()));
+        let progress = Arc::new(Progress::new(
+            GroupTable::new(Group::default(), "arn"),
+            vec![Arc::new(effect)],
+        ));
         progress.runs(Run {
             clock: Clock::system(),
             timing: Timing::default(),
             budget: Budget::new(0),
-            dependency: Dependency::new(&Limits::default(), fastrand::Rng::new()),
             worker: "one/1".to_owned(),
             began: tokio::time::Instant::now(),
         });

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::group::GroupTable;
+use crate::core::group::EffectTable;
 use crate::stores::dead_letter::{DeadLetters, Reason};
 use crate::stores::ledger::Needed;
 
@@ -39,7 +39,7 @@ impl Levels {
     /// # Errors
     ///
     /// The dead letters' table does not answer.
-    pub async fn parked(letters: &dyn DeadLetters, at: &GroupTable) -> anyhow::Result<Self> {
+    pub async fn parked(letters: &dyn DeadLetters, at: &EffectTable) -> anyhow::Result<Self> {
         Ok(Self::default().with_parked(reasons(letters, at).await?))
     }
 
@@ -66,7 +66,7 @@ pub(super) fn word(reason: Option<Reason>) -> &'static str {
 /// Why each key is parked.
 pub(super) async fn reasons(
     letters: &dyn DeadLetters,
-    at: &GroupTable,
+    at: &EffectTable,
 ) -> anyhow::Result<Vec<Option<Reason>>> {
     let parked = letters.parked(at).await?;
     let unreadable = parked.unreadable.iter().map(|_| None);

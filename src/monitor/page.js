@@ -211,7 +211,8 @@ function stream({ group_table: arn }) {
   shown.set(node, (one) => {
     last = one;
     say(name, `Table ${one.table}`);
-    const effect = one.effect == null ? "" : ` · effect ${one.effect}`;
+    const names = one.effects.map((effect) => effect.name).join(", ");
+    const effect = names === "" ? "" : ` · effect ${names}`;
     say(whose, `Group ${one.group}${effect} · ${arn.slice(one.group.length + 1)}`);
     showShards();
     workers.show(one.workers);

@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::stream::{
-    Gap, ResolvedGap, ShardState, ShardStatus, StatusVerdict, StreamStatus, UnreadableRow,
-    WorkerStatus,
+    EffectStatus, Gap, ResolvedGap, ShardState, ShardStatus, StatusVerdict, StreamStatus,
+    UnreadableRow, WorkerStatus,
 };
-use crate::core::group::GroupTable;
+use crate::core::group::{EffectName, GroupTable};
 use crate::core::rate::faded;
 use crate::core::record::{Position, SequenceNumber};
 use crate::engine::progress::Beats;
@@ -46,7 +46,7 @@ impl StreamStatus {
         let mut report = Self {
             group_table: at.to_string(),
             group: at.group().to_string(),
-            effect: effect(view),
+            effects: effects(view, &workers),
             table: at.table_name().to_owned(),
             verdict: StatusVerdict::Well,
             shards,
@@ -63,10 +63,22 @@ impl StreamStatus {
     }
 }
 
-/// The effect with which the group was started.
-fn effect(view: &View) -> Option<String> {
-    let identity = &view.group.as_ref()?.identity;
-    identity.get("effect").map(str::to_owned)
+/// The effects of the group, with the workers that perform them.
+fn effects(view: &View, workers: &[WorkerStatus]) -> Vec<EffectStatus> {
+    let lives = |row: &&WorkerRow| {
+        let of_row = |worker: &&WorkerStatus| worker.worker == row.incarnation.as_str();
+        let worker = workers.iter().find(of_row);
+        worker.is_some_and(|worker| worker.alive != Some(false))
+    };
+    let names = view.group.iter().flat_map(|group| group.effects.names());
+    let of_name = |name: &EffectName| EffectStatus {
+        name: name.to_string(),
+        workers: {
+            let live = view.workers.values().filter(lives);
+            live.filter(|row| row.effects.contains(name)).count()
+        },
+    };
+    names.map(of_name).collect()
 }
 
 fn worker(row: &WorkerRow, view: &View, beats: &Beats) -> WorkerStatus {

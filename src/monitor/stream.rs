@@ -26,8 +26,8 @@ pub struct StreamStatus {
     pub group_table: String,
     /// The group.
     pub group: String,
-    /// The effect of the group; `None`: the group's row does not name one.
-    pub effect: Option<String>,
+    /// The effects of the group.
+    pub effects: Vec<EffectStatus>,
     /// The table's name, if the ARN contains one.
     pub table: String,
     /// The verdict.
@@ -45,6 +45,15 @@ pub struct StreamStatus {
     pub parked_keys: Option<u64>,
     /// The same, by the reason of their dead letter.
     pub dead_letters: Option<BTreeMap<&'static str, u64>>,
+}
+
+/// An effect of the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EffectStatus {
+    /// Its name.
+    pub name: String,
+    /// How many workers perform it, of those that may be alive.
+    pub workers: usize,
 }
 
 /// A worker of the fleet.

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 
 use super::asked::{OrdersInNeed, ParkedKeys};
 use super::levels::Levels;
 use super::metrics::{Facts, FleetNow, Mails, MetricLabels, Sample};
 use super::stream::StreamStatus;
-use crate::core::group::EffectName;
+use crate::core::group::{EffectName, EffectTable};
 use crate::engine::consumer::Consumer;
-use crate::engine::handler::RecordHandler;
-use crate::engine::progress::{NotReady, Progress, SeenRows};
+use crate::engine::progress::{EffectProgress, NotReady, Progress, SeenRows};
 use crate::engine::settings::Timing;
 use crate::stores::dead_letter::Reason;
 use crate::stores::leases::LeaseStore;
@@ -22,49 +21,57 @@ use crate::stores::source::StreamSource;
 #[derive(Clone)]
 pub struct Watch {
     pub(super) progress: Arc<Progress>,
+    effects: Vec<WatchedEffect>,
+    lines_dropped: fn() -> u64,
+}
+
+/// What is watched of one effect.
+#[derive(Clone)]
+struct WatchedEffect {
+    progress: Arc<EffectProgress>,
     labels: MetricLabels,
     mails: Option<Arc<dyn Fn() -> Mails + Send + Sync>>,
     parked: Option<Arc<ParkedKeys>>,
-    lines_dropped: fn() -> u64,
 }
 
 impl Watch {
     /// Watches a consumer; call it after all other settings are made. Its table is the one in its ARN.
-    pub fn of<S: StreamSource, L: LeaseStore, H: RecordHandler>(
-        consumer: &Consumer<S, L, H>,
-    ) -> Self {
+    pub fn of<S: StreamSource, L: LeaseStore>(consumer: &Consumer<S, L>) -> Self {
         let progress = consumer.progress();
-        let table = progress.at().table_name();
-        Self {
+        let letters = consumer.letters();
+        let at = progress.at();
+        let effect = |effect: &Arc<EffectProgress>| WatchedEffect {
             labels: MetricLabels {
-                group: progress.at().group().clone(),
-                effect: EffectName::default(),
-                table: table.to_owned(),
+                group: at.group().clone(),
+                effect: effect.name().clone(),
+                table: at.table_name().to_owned(),
             },
-            progress,
             mails: None,
-            parked: consumer
-                .letters()
-                .map(|letters| Arc::new(ParkedKeys::of(letters))),
+            parked: letters.clone().map(|letters| {
+                let of = EffectTable::new(at.clone(), effect.name().clone());
+                Arc::new(ParkedKeys::new(letters, of))
+            }),
+            progress: effect.clone(),
+        };
+        Self {
+            effects: progress.effects().iter().map(effect).collect(),
+            progress,
             lines_dropped: || 0,
         }
     }
 
-    /// Sets the effect of its handler; `confirmation` by default.
+    /// Adds the counts of the handler of this effect, which sends mails.
     #[must_use]
-    pub fn effect(mut self, effect: EffectName) -> Self {
-        self.labels.effect = effect;
-        self
-    }
-
-    /// Adds the counts of a handler that sends mails.
-    #[must_use]
-    pub fn mails(self, counts: impl Fn() -> Mails + Send + Sync + 'static) -> Self {
-        let mails: Arc<dyn Fn() -> Mails + Send + Sync> = Arc::new(counts);
-        Self {
-            mails: Some(mails),
-            ..self
+    pub fn mails(
+        mut self,
+        effect: &EffectName,
+        counts: impl Fn() -> Mails + Send + Sync + 'static,
+    ) -> Self {
+        let mut effects = self.effects.iter_mut();
+        if let Some(watched) = effects.find(|watched| watched.progress.name() == effect) {
+            watched.mails = Some(Arc::new(counts));
         }
+        self
     }
 
     /// Adds how many log lines the process dropped because their reader stalled.
@@ -77,47 +84,70 @@ impl Watch {
     }
 
     pub(super) fn mails_now(&self) -> Option<Mails> {
-        self.mails.as_ref().map(|counts| counts())
+        let effects = self.effects.iter();
+        let mails = effects.filter_map(|effect| effect.mails.as_ref().map(|counts| counts()));
+        mails.reduce(Mails::plus)
     }
 
-    /// The metrics, with what waits in the tables if this worker reports for its group.
-    pub(super) fn sample(&self, levels: Option<&Levels>) -> Sample {
-        Sample::of(&Facts {
-            labels: &self.labels,
-            counters: self.progress.counters(),
-            handling: &self.progress.handling,
-            mails: self.mails_now(),
-            shards: &self.progress.shards(),
-            down_for: self.down_for(),
-            levels,
-            fleet: Some(FleetNow {
-                settling: &self.progress.settling,
-                budget: self.progress.budget(),
-                lines_dropped: (self.lines_dropped)(),
-            }),
-        })
+    /// How many records are finished, in any way, over all effects.
+    pub(super) fn finished(&self) -> u64 {
+        let effects = self.effects.iter();
+        effects
+            .map(|effect| effect.progress.counters().settled())
+            .sum()
     }
 
-    /// What waits in the tables, if this worker reports for its group. Answers that do not come in time
-    /// are left out.
-    pub(super) async fn levels(&self, orders: Option<&OrdersInNeed>) -> Option<Levels> {
+    /// The metrics of each effect.
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        let effects = self.effects.iter();
+        effects.map(|effect| self.sample(effect, None)).collect()
+    }
+
+    /// The same, with what waits in the tables if this worker reports for its group.
+    pub(super) async fn measure(&self, orders: Option<&OrdersInNeed>) -> Vec<Sample> {
         if !self.progress.is_lister() {
-            return None;
+            return self.samples();
         }
         let orders = async { orders?.orders().await.ok() };
-        let (parked, orders) = join(self.parked(), orders).await;
+        let effects = self.effects.iter();
+        let parked = join_all(effects.map(WatchedEffect::parked));
+        let (parked, orders) = join(parked, orders).await;
         let gaps = |seen: SeenRows| {
             let open = seen.view.gaps.iter().filter(|gap| gap.resolved.is_none());
             open.count() as u64
         };
-        let levels = Levels {
+        // What is counted for the whole group belongs to its first effect.
+        let mut of_group = Levels {
             parked: None,
             orders,
             open_gaps: self.progress.seen().map(gaps),
         };
-        Some(match parked {
-            Some(Ok(reasons)) => levels.with_parked(reasons),
-            _ => levels,
+        let mut sample = |(effect, parked): (&WatchedEffect, _)| {
+            let levels = std::mem::take(&mut of_group);
+            let levels = match parked {
+                Some(Ok(reasons)) => levels.with_parked(reasons),
+                _ => levels,
+            };
+            self.sample(effect, Some(&levels))
+        };
+        self.effects.iter().zip(parked).map(&mut sample).collect()
+    }
+
+    fn sample(&self, effect: &WatchedEffect, levels: Option<&Levels>) -> Sample {
+        let progress = &effect.progress;
+        Sample::of(&Facts {
+            labels: &effect.labels,
+            counters: progress.counters(),
+            handling: &progress.handling,
+            mails: effect.mails.as_ref().map(|counts| counts()),
+            shards: &self.progress.shards_of(progress.name()),
+            down_for: progress.down_for().unwrap_or_default(),
+            levels,
+            fleet: Some(FleetNow {
+                settling: &progress.settling,
+                budget: self.progress.budget(),
+                lines_dropped: (self.lines_dropped)(),
+            }),
         })
     }
 
@@ -133,8 +163,6 @@ impl Watch {
         let of = self.progress.at();
         let beats = self.progress.beats();
         let mut status = StreamStatus::new(of, &view, &beats, now, retention);
-        let effect = || self.labels.effect.to_string();
-        status.effect.get_or_insert_with(effect);
         // Its own row shows this only from the next heartbeat.
         let me = self.progress.worker();
         let mut workers = status.workers.iter_mut();
@@ -145,15 +173,24 @@ impl Watch {
         Some((at, status))
     }
 
-    /// Why each key is parked, or why that is unknown.
+    /// Why each key is parked, over all effects, or why that is unknown.
     pub(super) async fn parked(&self) -> Option<Result<Vec<Option<Reason>>, String>> {
-        let parked = self.parked.as_ref()?;
-        Some(parked.reasons(self.progress.at()).await)
+        let effects = self.effects.iter();
+        let parked = join_all(effects.map(WatchedEffect::parked)).await;
+        let parked: Option<Result<Vec<_>, _>> = parked.into_iter().collect();
+        Some(parked?.map(|of_effects| of_effects.concat()))
     }
 
     pub(super) fn down_for(&self) -> Duration {
-        let dependency = self.progress.dependency();
-        let down_for = dependency.and_then(crate::engine::dependency::Dependency::down_for);
-        down_for.unwrap_or_default()
+        let effects = self.effects.iter();
+        let down = effects.filter_map(|effect| effect.progress.down_for());
+        down.max().unwrap_or_default()
+    }
+}
+
+impl WatchedEffect {
+    /// Why each of its keys is parked, or why that is unknown.
+    async fn parked(&self) -> Option<Result<Vec<Option<Reason>>, String>> {
+        Some(self.parked.as_ref()?.reasons().await)
     }
 }

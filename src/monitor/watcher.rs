@@ -116,20 +116,18 @@ impl Status {
         let _ = self.inner.attention.set(OrdersInNeed::by(count));
     }
 
-    /// The present metrics of this process, a sample for each table.
+    /// The present metrics of this process, a sample for each table and effect.
     pub fn samples(&self) -> Vec<Sample> {
-        Sample::by_labels(self.watched().iter().map(|one| one.sample(None)))
+        Sample::by_labels(self.watched().iter().flat_map(Watch::samples))
     }
 
     /// The same, and, if this worker lists the stream, what waits in the tables
     /// ([`Levels`](super::levels::Levels)), which is queried as for [`Status::fleet`].
     pub async fn measure(&self) -> Vec<Sample> {
         let orders = self.inner.attention.get();
-        let sample = async |one: &Watch| {
-            let levels = one.levels(orders).await;
-            one.sample(levels.as_ref())
-        };
-        Sample::by_labels(join_all(self.watched().iter().map(sample)).await)
+        let watched = self.watched().iter();
+        let samples = join_all(watched.map(|one| one.measure(orders))).await;
+        Sample::by_labels(samples.into_iter().flatten())
     }
 
     /// Whether the process is alive and its loops make progress ([`health::stuck`]), or whether it has
@@ -292,8 +290,7 @@ impl Status {
     }
 
     fn settled(&self) -> u64 {
-        let counters = self.watched().iter().map(|one| one.progress.counters());
-        counters.map(|counters| counters.settled()).sum()
+        self.watched().iter().map(Watch::finished).sum()
     }
 
     /// The mails of all consumers that send some.

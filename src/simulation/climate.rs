@@ -1,5 +1,6 @@
 //! How bad the weather of a seed is.
 
+use super::effects;
 use std::time::Duration;
 
 /// The memory that one read reserves: whatever waits keeps others from being read.
@@ -38,6 +39,10 @@ pub(super) struct Climate {
     pub memory: Option<usize>,
     /// Whether workers halt at a gap while the weather is bad.
     pub halts: bool,
+    /// How many effects the group has.
+    pub effects: usize,
+    /// From when on workers that start perform all of them, and not only the first.
+    pub joins: Duration,
     /// How long an operator leaves the table alone, at the start and after every change behind the
     /// fleet's back.
     pub peace: Duration,
@@ -61,6 +66,8 @@ impl Climate {
             memory: (rng.u32(..4) == 0).then_some(ONE_READ),
             halts: rng.u32(..8) == 0,
             page: [1, 4, usize::MAX, usize::MAX, usize::MAX][rng.usize(..5)],
+            effects: [1, 1, 2, effects::MOST][rng.usize(..4)],
+            joins: Duration::from_secs([0, 0, 20, 60][rng.usize(..4)]),
         }
     }
 }

@@ -5,9 +5,10 @@ use std::fmt;
 
 use async_trait::async_trait;
 
+use super::effects;
 use super::flaw::Flaw;
 use super::link::Link;
-use crate::core::group::GroupTable;
+use crate::core::group::{EffectTable, GroupTable};
 use crate::core::record::ItemKey;
 use crate::stores::dead_letter::memory::MemoryDeadLetters;
 use crate::stores::dead_letter::{
@@ -64,7 +65,8 @@ impl DeadLetters for Letters {
                 let number = &id.sequence_number;
                 world.note(worker, "dead-letters", format_args!("{number}, {reason}"));
                 world.count(word(*reason));
-                let verdict = world.witness(|witness| witness.lettered(&letter.record));
+                let effect = effects::number(&id.at.effect);
+                let verdict = world.witness(effect, |witness| witness.lettered(&letter.record));
                 world.judge(verdict);
                 if !is_held(fence.as_ref()) {
                     world.judge(Err(format!(
@@ -79,7 +81,7 @@ impl DeadLetters for Letters {
 
     async fn parked_page(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         from: Option<&str>,
         limit: usize,
     ) -> anyhow::Result<ParkedPage> {
@@ -94,13 +96,13 @@ impl DeadLetters for Letters {
         self.link.write("parked keys", apply).await
     }
 
-    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn is_parked(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool> {
         let (table, at, key) = (self.table.clone(), at.clone(), key.clone());
         let apply = async move { table.is_parked(&at, &key).await };
         self.link.write("parked key", apply).await
     }
 
-    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+    async fn next_of(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
         let (table, at, key) = (self.table.clone(), at.clone(), key.clone());
         let apply = async move { table.next_of(&at, &key).await };
         self.link.write("next letter", apply).await
@@ -125,7 +127,9 @@ impl DeadLetters for Letters {
             let settled = table.settle(&id, &deed).await;
             if matches!(settled, Ok(Some(()))) {
                 world.count("dead letters redriven");
-                let verdict = world.witness(|witness| witness.redriven(&id.sequence_number));
+                let effect = effects::number(&id.at.effect);
+                let verdict =
+                    world.witness(effect, |witness| witness.redriven(&id.sequence_number));
                 world.judge(verdict);
             }
             settled
@@ -141,7 +145,7 @@ impl DeadLetters for Letters {
 
     async fn claim(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
     ) -> anyhow::Result<Option<()>> {
@@ -153,7 +157,7 @@ impl DeadLetters for Letters {
 
     async fn release(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
         because: Option<Reason>,
@@ -164,7 +168,7 @@ impl DeadLetters for Letters {
         self.link.write("release key", apply).await
     }
 
-    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn unpark_if_empty(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool> {
         let (table, at, key) = (self.table.clone(), at.clone(), key.clone());
         let apply = async move { table.unpark_if_empty(&at, &key).await };
         self.link.write("unpark key", apply).await

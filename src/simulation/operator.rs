@@ -89,14 +89,14 @@ pub(super) fn strike(world: &World) {
         nothing = view.group.is_none() && view.leases.is_empty() && view.unreadable.is_empty();
     });
     target.count(world);
-    world.witness(|witness| match target {
+    world.witnesses(|witness| match target {
         Target::Lease(shard) => witness.tampered(shard),
         Target::Gap(gap) => witness.gap_deleted(gap),
         Target::Stream(label) => witness.stream_deleted(label),
         Target::Worker(_) | Target::Group => {}
     });
     if nothing {
-        world.witness(Witness::forgotten);
+        world.witnesses(Witness::forgotten);
     }
     world.table_changed();
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::effects::letters_of;
 use super::letters::Letters;
 use super::link::Link;
-use super::worker::Watched;
-use super::world::{World, place};
+use super::worker::{Idle, Watched};
+use super::world::World;
 use crate::engine::dependency::{Dependency, Limits};
 use crate::engine::handler::RecordHandler;
 use crate::engine::redrive::{How, RedrivenKey, redrive};
@@ -23,6 +24,7 @@ pub(super) struct Redriver<H> {
     world: Arc<World>,
     letters: Letters,
     handler: Arc<Watched<H>>,
+    others: Arc<Vec<Watched<Idle>>>,
     running: Option<JoinHandle<()>>,
     runs: u64,
 }
@@ -35,7 +37,12 @@ impl<H: RecordHandler> Redriver<H> {
         Some(Self {
             world: world.clone(),
             letters: Letters::new(link, table),
-            handler: Arc::new(Watched::new(world, index, handler())),
+            handler: Arc::new(Watched::new(world, index, 0, handler()).wanted()),
+            others: {
+                let others = 1..world.climate.effects;
+                let other = |effect| Watched::new(world, index, effect, Idle).wanted();
+                Arc::new(others.map(other).collect())
+            },
             running: None,
             runs: 0,
         })
@@ -48,24 +55,12 @@ impl<H: RecordHandler> Redriver<H> {
         }
         self.runs += 1;
         self.world.count("redrives by an operator");
-        let (world, letters, handler) = (
-            self.world.clone(),
-            self.letters.clone(),
-            self.handler.clone(),
-        );
+        let (world, letters) = (self.world.clone(), self.letters.clone());
+        let (handler, others) = (self.handler.clone(), self.others.clone());
         let name = format!("operator/{}", self.runs);
-        let seed = world.with_rng(|rng, _| rng.u64(..));
+        let mut rng = world.with_rng(|rng, _| rng.fork());
         self.running = Some(tokio::spawn(async move {
-            let Ok(parked) = letters.parked(&place()).await else {
-                return;
-            };
-            let keys = parked.keys.into_iter();
-            let keys = keys.map(|parked| RedrivenKey {
-                at: place(),
-                key: parked.key,
-            });
             let clock = Clock::new(move || world.now());
-            let mut rng = fastrand::Rng::with_seed(seed);
             let how = How {
                 parallel: 2,
                 handler_timeout: PATIENCE,
@@ -73,14 +68,12 @@ impl<H: RecordHandler> Redriver<H> {
                 dependency: Dependency::new(&Limits::default(), rng.fork()),
                 ..How::new("operator", &name, clock)
             };
-            redrive(
-                &letters,
-                &*handler,
-                keys.collect(),
-                (&how, &mut rng),
-                |_| {},
-            )
-            .await;
+            let keys = keys_of(&letters, 0).await;
+            redrive(&letters, &*handler, keys, (&how, &mut rng), |_| {}).await;
+            for (other, handler) in others.iter().enumerate() {
+                let keys = keys_of(&letters, other + 1).await;
+                redrive(&letters, handler, keys, (&how, &mut rng), |_| {}).await;
+            }
         }));
     }
 
@@ -90,4 +83,16 @@ impl<H: RecordHandler> Redriver<H> {
             run.abort();
         }
     }
+}
+
+/// The parked keys of an effect; none while the table does not answer.
+async fn keys_of(letters: &Letters, effect: usize) -> Vec<RedrivenKey> {
+    let at = letters_of(effect);
+    let parked = letters.parked(&at).await.unwrap_or_default();
+    let keys = parked.keys.into_iter();
+    let keys = keys.map(|parked| RedrivenKey {
+        at: at.clone(),
+        key: parked.key,
+    });
+    keys.collect()
 }

@@ -9,7 +9,7 @@ use super::flaw::Flaw;
 use super::letters::is_held;
 use super::link::{Link, delay};
 use super::pages::Pages;
-use crate::core::group::Identity;
+use crate::core::effects::GroupEffects;
 use crate::core::record::{Position, SequenceNumber};
 use crate::core::shard::ShardId;
 use crate::engine::settings::Timing;
@@ -185,10 +185,14 @@ impl LeaseStore for SimulatedLeases {
             .await
     }
 
-    async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
+    async fn change_effects(
+        &self,
+        seen: &GroupEffects,
+        new: &GroupEffects,
+    ) -> anyhow::Result<Option<()>> {
         let (table, seen, new) = (self.table.clone(), seen.clone(), new.clone());
-        let change = async move { table.change_identity(&seen, &new).await };
-        self.link.write("change identity", change).await
+        let change = async move { table.change_effects(&seen, &new).await };
+        self.link.write("change effects", change).await
     }
 
     async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {

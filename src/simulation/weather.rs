@@ -71,8 +71,8 @@ pub(super) fn clear<H: RecordHandler>(world: &Arc<World>, workers: &mut [Worker<
     for worker in workers.iter_mut() {
         worker.thaw();
         worker.sees(true);
-        if world.climate.halts {
-            // Only a start with another setting goes on behind a gap.
+        if world.climate.halts || world.climate.effects > 1 {
+            // Only a start with other settings goes on behind a gap, or performs all effects.
             worker.crash();
         }
     }
@@ -278,7 +278,7 @@ fn trim(world: &World) {
             last.sequence_number
         ));
     }
-    world.witness(|witness| witness.trimmed(&dropped));
+    world.witnesses(|witness| witness.trimmed(&dropped));
 }
 
 /// The stream forgets its oldest shard, if that has ended and is old enough. The last shards of a
@@ -301,6 +301,6 @@ fn forget(world: &World) {
             world.count("forgotten shards");
             world.tell(format_args!("{} is forgotten", shard.id));
         }
-        world.witness(|witness| witness.trimmed(&dropped));
+        world.witnesses(|witness| witness.trimmed(&dropped));
     }
 }

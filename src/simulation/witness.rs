@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use super::owners::{Judgement, Owners};
+use crate::core::group::EffectName;
 use crate::core::record::{ItemKey, Position, Record, SequenceNumber};
 use crate::core::shard::{Shard, ShardId};
 use crate::engine::consumer::EDGE;
@@ -34,6 +35,7 @@ pub(super) struct Witness {
     unfenced: bool,
     started: Option<GroupStart>,
     retention: Duration,
+    effect: EffectName,
 }
 
 /// When the group began, and from where.
@@ -45,11 +47,18 @@ struct GroupStart {
 
 impl GroupStart {
     /// `now` its row came to be. It may say that the group began before, as it was asked for before.
-    fn of(row: &GroupRow, now: SystemTime) -> Self {
-        Self {
-            initial: row.initial,
-            at: row.bootstrapped.min(now),
-        }
+    fn of(row: &GroupRow, effect: &EffectName, now: SystemTime) -> Option<Self> {
+        let joins = row.effects.get(effect)?.since;
+        Some(match joins {
+            Some(at) => Self {
+                initial: InitialPosition::Latest,
+                at,
+            },
+            None => Self {
+                initial: row.initial,
+                at: row.bootstrapped.min(now),
+            },
+        })
     }
 }
 
@@ -95,10 +104,11 @@ struct EpochStart {
 }
 
 impl Witness {
-    /// Of a stream that keeps its records for so long.
-    pub fn new(retention: Duration) -> Self {
+    /// Of this effect, and of a stream that keeps its records for so long.
+    pub fn new(effect: EffectName, retention: Duration) -> Self {
         Self {
             retention,
+            effect,
             ..Self::default()
         }
     }
@@ -235,7 +245,8 @@ impl Witness {
 
     /// A dead letter is finished.
     pub fn redriven(&mut self, number: &SequenceNumber) -> Judgement {
-        let handled = self.records.get(number).is_some_and(|known| known.handled);
+        let known = self.records.get(number);
+        let handled = known.is_some_and(|known| known.handled || known.filtered);
         let unhandled = || format!("{number} counts as redriven, and was never handled");
         handled.then_some(()).ok_or_else(unhandled)
     }
@@ -262,7 +273,22 @@ impl Witness {
     /// The table changed.
     pub fn table(&mut self, view: &View, now: SystemTime) -> Judgement {
         if self.started.is_none() {
-            self.started = view.group.as_ref().map(|row| GroupStart::of(row, now));
+            let row = view.group.as_ref();
+            self.started = row.and_then(|row| GroupStart::of(row, &self.effect, now));
+            let is_first = self.effect == EffectName::default();
+            if let Some(start) = self.started.as_mut().filter(|_| !is_first)
+                && !view.leases.is_empty()
+            {
+                // The group's row was lost: the effect joins the leases where they are.
+                (start.initial, start.at) = (InitialPosition::Latest, start.at.max(now));
+            }
+        } else if view
+            .group
+            .as_ref()
+            .is_some_and(|row| row.effects.get(&self.effect).is_none())
+        {
+            // The group's row was lost, and with it the effect: it joins again.
+            self.started = None;
         }
         self.unnamed
             .retain(|label| !view.streams.contains_key(label.as_str()));
@@ -292,9 +318,19 @@ impl Witness {
             if before.epoch < row.epoch {
                 *before = began;
             }
+            if self.started.is_none() {
+                // The effect has not joined yet, and will begin later.
+                continue;
+            }
             match &row.checkpoint {
-                Checkpoint::At(Position::Horizon) => {}
-                Checkpoint::At(Position::After(number)) => self.passed(shard, Some(number))?,
+                Checkpoint::At(position) => {
+                    let ahead = row.report.ahead.get(&self.effect);
+                    let number = match (ahead, position) {
+                        (Some(number), _) | (None, Position::After(number)) => number,
+                        (None, Position::Horizon) => continue,
+                    };
+                    self.passed(shard, Some(number))?;
+                }
                 Checkpoint::End { .. } => self.passed(shard, None)?,
             }
         }

@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use tokio::task::JoinHandle;
 
 use super::clocks::Clocks;
+use super::effects::{self, place};
 use super::gate::Gate;
 use super::letters::Letters;
 use super::link::Link;
@@ -15,11 +16,14 @@ use super::mailer::Mailer;
 use super::simulated_leases::SimulatedLeases;
 use super::simulated_stream::SimulatedStream;
 use super::trouble::Poison;
-use super::world::{World, mailing, place};
+use super::witness::Witness;
+use super::world::{World, mailing};
 use crate::core::backoff::{AttemptLimits, Backoff};
+use crate::core::filter::Filters;
 use crate::core::record::Record;
 use crate::engine::budget::Budget;
 use crate::engine::consumer::{Consumer, clock_of};
+use crate::engine::effect::Effect;
 use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::engine::progress::Counters;
 use crate::engine::settings::{Settings, Timing};
@@ -95,12 +99,20 @@ impl<H: RecordHandler> Worker<H> {
         });
         let handler = Watched {
             mailer,
-            ..Watched::new(&self.world, self.index, (self.handler)())
+            ..Watched::new(&self.world, self.index, 0, (self.handler)())
         };
-        let mut consumer = Consumer::new(place(), stream, leases, handler)
+        let filters = self.world.filters();
+        let first = Effect::new(effects::name(0), handler).filters(filters.clone());
+        let mut consumer = Consumer::new(place(), stream, leases).effect(first);
+        let performs = self.world.effects(self.index);
+        for number in 1..performs {
+            let handler = Watched::new(&self.world, self.index, number, Idle);
+            let effect = Effect::new(effects::name(number), handler);
+            consumer = consumer.effect(effect.filters(filters.clone()));
+        }
+        let mut consumer = consumer
             .settings(settings)
             .budget(budget)
-            .filters(self.world.filters())
             .clock(clock)
             .simulated(self.world.simulated());
         if let Some(table) = &self.world.letters {
@@ -123,7 +135,7 @@ impl<H: RecordHandler> Worker<H> {
             self.index,
             "starts",
             format_args!(
-                "its clock at {:.3}, reading format {build}",
+                "its clock at {:.3}, reading format {build}, {performs} effects",
                 self.clocks.pace
             ),
         );
@@ -177,7 +189,8 @@ impl<H: RecordHandler> Worker<H> {
         let (world, index) = (self.world.clone(), self.index);
         Gate::open_for(move |hold, tenure| {
             let (shard, epoch) = (&hold.shard, hold.epoch);
-            let verdict = world.witness(|witness| witness.owners.owns(index, shard, epoch, tenure));
+            let owns = |witness: &mut Witness| witness.owners.owns(index, shard, epoch, tenure);
+            let verdict = world.witness(0, owns);
             world.judge(verdict);
         })
     }
@@ -207,7 +220,8 @@ impl<H: RecordHandler> Worker<H> {
             process.abort();
         }
         let index = self.index;
-        self.world.witness(|witness| witness.owners.crashed(index));
+        self.world
+            .witnesses(|witness| witness.owners.crashed(index));
         self.world.note(self.index, "crashes", "");
     }
 
@@ -245,16 +259,27 @@ impl<H: RecordHandler> Worker<H> {
 pub(super) struct Watched<H> {
     world: Arc<World>,
     worker: usize,
+    effect: usize,
+    /// What it wants of dead letters: those of an effect that their worker did not perform hold all.
+    filters: Filters,
     mailer: Option<Mailer>,
     inner: H,
 }
 
 impl<H> Watched<H> {
+    /// The same, of the records that pass the world's filters.
+    pub fn wanted(self) -> Self {
+        let filters = self.world.filters();
+        Self { filters, ..self }
+    }
+
     /// One that calls this handler, and mails nothing.
-    pub fn new(world: &Arc<World>, worker: usize, inner: H) -> Self {
+    pub fn new(world: &Arc<World>, worker: usize, effect: usize, inner: H) -> Self {
         Self {
             world: world.clone(),
             worker,
+            effect,
+            filters: Filters::default(),
             mailer: None,
             inner,
         }
@@ -272,6 +297,9 @@ impl RecordHandler for Idle {
 
 impl<H: RecordHandler> RecordHandler for Watched<H> {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        if !self.filters.want(record, context.stream(), None) {
+            return Ok(());
+        }
         let number = &record.sequence_number;
         let place = format!(
             "{number} of {} under epoch {:?}",
@@ -279,9 +307,9 @@ impl<H: RecordHandler> RecordHandler for Watched<H> {
             context.epoch()
         );
         self.world.note(self.worker, "begins", &place);
-        let verdict = self
-            .world
-            .witness(|witness| witness.begins(self.worker, record, context));
+        let verdict = self.world.witness(self.effect, |witness| {
+            witness.begins(self.worker, record, context)
+        });
         self.world.judge(verdict);
         match &self.mailer {
             Some(mailer) => mailer.handle(record, context).await?,
@@ -289,7 +317,8 @@ impl<H: RecordHandler> RecordHandler for Watched<H> {
         }
         self.world.note(self.worker, "settles", &place);
         self.world.count("handled");
-        self.world.witness(|witness| witness.handled(record));
+        self.world
+            .witness(self.effect, |witness| witness.handled(record));
         Ok(())
     }
 }

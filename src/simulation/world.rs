@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::changes::{self, Commits};
 use super::climate::Climate;
+use super::effects;
 use super::trace::describe_change;
 use super::trouble::Trouble;
 use super::witness::Witness;
 use super::{Counts, Flaw, Scenario, SimulationOutcome};
 use crate::core::filter::Filters;
-use crate::core::group::{Group, GroupTable};
 use crate::core::shard::ShardId;
 use crate::engine::settings::OnGap;
 use crate::engine::simulated::Simulated;
@@ -62,7 +62,8 @@ struct WorldState {
     rng: fastrand::Rng,
     fair: bool,
     past: VecDeque<View>,
-    witness: Witness,
+    /// One for each effect.
+    witnesses: Vec<Witness>,
     counts: Counts,
     violation: Option<String>,
     trace: String,
@@ -77,12 +78,17 @@ impl World {
             climate.replaced = 0;
             (climate.letters, climate.failing) = (false, false);
             (climate.filtered, climate.halts) = (false, false);
+            climate.effects = 1;
         }
         let state = WorldState {
             rng,
             fair: false,
             past: VecDeque::from([View::default()]),
-            witness: Witness::new(climate.retention),
+            witnesses: {
+                let effects = (0..climate.effects).map(effects::name);
+                let witness = |effect| Witness::new(effect, climate.retention);
+                effects.map(witness).collect()
+            },
             counts: Counts::default(),
             violation: None,
             trace: String::new(),
@@ -133,6 +139,15 @@ impl World {
         change(&mut self.trouble.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How many effects a worker performs if it starts now: two versions of a worker differ in them. In
+    /// the end all perform all.
+    pub fn effects(&self, worker: usize) -> usize {
+        let early = self.age() < self.climate.joins;
+        let older = self.with_rng(|rng, _| rng.bool()) && worker > 0;
+        let first_only = (early || older) && !self.state().fair;
+        if first_only { 1 } else { self.climate.effects }
+    }
+
     /// What a worker does at a gap. Once the weather has cleared, it goes on behind it.
     pub fn on_gap(&self) -> OnGap {
         if self.climate.halts && !self.state().fair {
@@ -149,16 +164,30 @@ impl World {
 
     /// How many keys are parked.
     pub fn parked(&self) -> usize {
-        let parked = self.letters.as_ref().map(|letters| {
+        let of_effect = |effect| {
             // In memory it is there at once.
-            letters.parked(&place()).now_or_never()
-        });
-        let parked = parked.flatten().and_then(Result::ok);
-        parked.map_or(0, |page| page.keys.len())
+            let letters = self.letters.as_ref()?;
+            let page = letters
+                .parked(&effects::letters_of(effect))
+                .now_or_never()?;
+            page.ok().map(|page| page.keys.len())
+        };
+        (0..self.climate.effects).filter_map(of_effect).sum()
     }
 
-    pub fn witness<T>(&self, tell: impl FnOnce(&mut Witness) -> T) -> T {
-        tell(&mut self.state().witness)
+    /// Tells the witness of an effect.
+    pub fn witness<T>(&self, effect: usize, tell: impl FnOnce(&mut Witness) -> T) -> T {
+        tell(&mut self.state().witnesses[effect])
+    }
+
+    /// Tells the witnesses of all effects.
+    pub fn witnesses(&self, mut tell: impl FnMut(&mut Witness)) {
+        self.state().witnesses.iter_mut().for_each(&mut tell);
+    }
+
+    /// Asks the witnesses of all effects. The first promise that is broken counts.
+    pub fn ask(&self, ask: impl FnMut(&mut Witness) -> Result<(), String>) -> Result<(), String> {
+        self.state().witnesses.iter_mut().try_for_each(ask)
     }
 
     pub fn count(&self, what: &'static str) {
@@ -234,7 +263,9 @@ impl World {
                 let before = state.past.back().cloned().unwrap_or_default();
                 describe_change(&mut state.trace, at, &before, &view);
             }
-            let verdict = state.witness.table(&view, self.now());
+            let now = self.now();
+            let mut witnesses = state.witnesses.iter_mut();
+            let verdict = witnesses.try_for_each(|witness| witness.table(&view, now));
             state.past.push_back(view);
             if state.past.len() > PAST {
                 state.past.pop_front();
@@ -295,7 +326,7 @@ impl World {
         let shard = shard?;
         self.count("records");
         let noise = self.climate.filtered && changes::is_noise(&record);
-        self.witness(|witness| witness.committed(&shard, &record, noise));
+        self.witnesses(|witness| witness.committed(&shard, &record, noise));
         Some(shard)
     }
 
@@ -341,30 +372,25 @@ impl World {
     /// The shards that were ever opened are made known to the witness.
     pub fn shards_changed(&self) {
         for (shard, _, _) in self.stream.census() {
-            self.witness(|witness| witness.born(&shard));
+            self.witnesses(|witness| witness.born(&shard));
         }
     }
 
     /// Whether everything is handled, or told to be lost, and all shards are shared among `workers`.
     pub fn settled(&self, workers: usize) -> Result<(), String> {
         let view = self.table.snapshot();
-        self.witness(|witness| witness.unsettled(&view))?;
+        self.ask(|witness| witness.unsettled(&view))?;
         match self.parked() {
             0 => {}
             parked => return Err(format!("{parked} keys are parked")),
         }
-        self.witness(|witness| witness.owners.shared(&view, workers))?;
+        self.witness(0, |witness| witness.owners.shared(&view, workers))?;
         let missing = |shard: &ShardId| view.leases.get(shard).is_none_or(LeaseRow::ended);
         if let Some(shard) = self.stream.open_shards().into_iter().find(missing) {
             return Err(format!("{shard} is open and not leased"));
         }
         self.mailing.as_ref().map_or(Ok(()), Mailing::recovered)
     }
-}
-
-/// The group of the simulated fleet, on its table.
-pub(super) fn place() -> GroupTable {
-    GroupTable::new(Group::default(), "simulated")
 }
 
 fn start_of_time() -> SystemTime {

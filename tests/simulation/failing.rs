@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use aftercommit::EffectName;
 use aftercommit::engine::redrive::{How, RedrivenKey, redrive};
+use aftercommit::stores::dead_letter::EffectTable;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters as _, Reason};
 use aftercommit::stores::leases::InitialPosition;
@@ -99,6 +101,11 @@ impl World {
 }
 
 /// The group, on the simulated table.
+/// The place of the dead letters of its only effect.
+fn letters_place() -> EffectTable {
+    EffectTable::new(place(), EffectName::default())
+}
+
 fn place() -> GroupTable {
     GroupTable::new(Group::default(), "stream")
 }
@@ -176,7 +183,8 @@ impl Run {
         settings.timing.handler_timeout = MINUTE;
         settings.timing.idle_max = MINUTE;
         let (stream, leases) = (self.stream.clone(), self.leases.clone());
-        let consumer = Consumer::new(place(), stream, leases, self.world.clone())
+        let consumer = Consumer::new(place(), stream, leases)
+            .handler(self.world.clone())
             .settings(settings)
             .clock(self.world.clock())
             .dead_letters(self.letters.clone());
@@ -250,11 +258,11 @@ impl Run {
         *self.world.mended.lock().unwrap() = true;
         let mut rng = fastrand::Rng::with_seed(self.world.plan.seed);
         for _ in 0..20 {
-            let parked = self.letters.parked(&place()).await.unwrap().keys;
+            let parked = self.letters.parked(&letters_place()).await.unwrap().keys;
             let keys: Vec<_> = parked
                 .into_iter()
                 .map(|parked| RedrivenKey {
-                    at: place(),
+                    at: letters_place(),
                     key: parked.key,
                 })
                 .collect();
@@ -280,7 +288,7 @@ async fn run(seed: u64) -> Result<BTreeSet<Reason>, String> {
     let reasons = run.check_letters().await?;
     run.mend().await;
     run.check_all()?;
-    let parked = run.letters.parked(&place()).await.unwrap().keys;
+    let parked = run.letters.parked(&letters_place()).await.unwrap().keys;
     if !parked.is_empty() {
         return Err(format!("still parked: {parked:?}"));
     }

@@ -18,6 +18,7 @@ use aftercommit::stores::source::memory::{Commit, MemoryStream};
 use aftercommit::{
     Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
 };
+use aftercommit::{Effect, EffectName};
 use anyhow::anyhow;
 use serde_dynamo::AttributeValue;
 use tokio::task::JoinHandle;
@@ -84,7 +85,7 @@ impl RecordHandler for World {
     }
 }
 
-type Worker = Consumer<MemoryStream, MemoryLeases, World>;
+type Worker = Consumer<MemoryStream, MemoryLeases>;
 
 /// The stream, and what a worker writes.
 struct Run {
@@ -113,7 +114,15 @@ impl Run {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + self.world.began.elapsed()
     }
 
+    fn effect(&self) -> Effect {
+        Effect::new(EffectName::default(), self.world.clone())
+    }
+
     fn worker(&self, concurrency: usize, attempts: AttemptLimits) -> Worker {
+        self.worker_with(self.effect(), concurrency, attempts)
+    }
+
+    fn worker_with(&self, effect: Effect, concurrency: usize, attempts: AttemptLimits) -> Worker {
         let began = self.now();
         let origin = Instant::now();
         let mut settings = Settings::default();
@@ -125,15 +134,11 @@ impl Run {
         settings.timing.idle_max = Duration::from_millis(50);
         settings.timing.idle_min = Duration::from_millis(50);
         let (stream, leases) = (self.stream.clone(), self.leases.clone());
-        Consumer::new(
-            GroupTable::new(Group::default(), "stream"),
-            stream,
-            leases,
-            self.world.clone(),
-        )
-        .settings(settings)
-        .clock(Clock::new(move || began + origin.elapsed()))
-        .dead_letters(self.letters.clone())
+        Consumer::new(GroupTable::new(Group::default(), "stream"), stream, leases)
+            .effect(effect)
+            .settings(settings)
+            .clock(Clock::new(move || began + origin.elapsed()))
+            .dead_letters(self.letters.clone())
     }
 
     fn commit(&self, id: &str, event: Event) -> Record {
@@ -267,9 +272,10 @@ async fn a_record_that_fails_for_longer_than_it_may_is_too_old() {
 async fn a_consumer_handles_what_its_filters_let_through_and_counts_and_passes_the_rest() {
     let run = Run::new(Poison::Rejects, Duration::from_millis(10), 1);
     let inserts = Filter::parse(r#"{"eventName": ["INSERT"]}"#).unwrap();
-    let worker = run.worker(4, AttemptLimits::default());
+    let effect = run.effect().filters(Filters::new([inserts]));
+    let worker = run.worker_with(effect, 4, AttemptLimits::default());
     let counters = worker.counters();
-    start(worker.filters(Filters::new([inserts])));
+    start(worker);
     for n in 0..10 {
         run.commit(&format!("good {n}"), Event::Insert);
         run.commit(&format!("changed {n}"), Event::Modify);
@@ -302,8 +308,8 @@ async fn at_a_limit_of_four(shards: u64) -> Vec<String> {
     let mut limits = Limits::default();
     limits.at_once = 4;
     let dependency = Dependency::new(&limits, fastrand::Rng::with_seed(1));
-    let worker = run.worker(16, AttemptLimits::default());
-    let working = start(worker.dependency(dependency));
+    let effect = run.effect().dependency(dependency);
+    let working = start(run.worker_with(effect, 16, AttemptLimits::default()));
     tokio::time::sleep(Duration::from_secs(5)).await;
     let before = run.handled();
     tokio::time::sleep(Duration::from_secs(10)).await;

@@ -56,8 +56,8 @@ async fn records_that_need_nothing_of_what_is_down_burn_no_attempts_of_those_tha
         GroupTable::new(Group::default(), "arn"),
         stream.clone(),
         MemoryLeases::new(),
-        shop.clone(),
     )
+    .handler(shop.clone())
     .settings(settings)
     .dead_letters(letters.clone());
     let _running = tokio::spawn(consumer.run(std::future::pending()));
@@ -151,8 +151,8 @@ async fn unwell(unwell: Unwell, lasts: Duration) -> (Vec<Reason>, usize, usize) 
         GroupTable::new(Group::default(), "arn"),
         stream.clone(),
         MemoryLeases::new(),
-        server.clone(),
-    );
+    )
+    .handler(server.clone());
     let consumer = consumer.settings(settings).dead_letters(letters.clone());
     let _running = tokio::spawn(consumer.run(std::future::pending()));
     for number in 0..100 {

@@ -124,12 +124,8 @@ impl Shop {
         settings.timing.listing_interval = Duration::from_mins(10);
         settings.timing.idle_max = Duration::from_secs(10);
         let at = GroupTable::new(Group::default(), "arn");
-        let consumer = Consumer::new(
-            at,
-            self.stream.clone(),
-            self.leases.clone(),
-            self.sender(seed),
-        );
+        let consumer =
+            Consumer::new(at, self.stream.clone(), self.leases.clone()).handler(self.sender(seed));
         let consumer = consumer
             .settings(settings)
             .clock(self.clock.clone())

@@ -49,8 +49,8 @@ async fn it_reads_every_record_across_a_split_and_leaves_clean() {
         GroupTable::new(Group::default(), "arn"),
         stream.clone(),
         leases.clone(),
-        seen.clone(),
     )
+    .handler(seen.clone())
     .settings(settings)
     .clock(Clock::new(|| {
         SystemTime::UNIX_EPOCH + Duration::from_secs(2000)

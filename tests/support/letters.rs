@@ -8,10 +8,11 @@ use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{
-    Attempts, DeadLetters, Deed, Envelope, Letter, LetterId, Reason, Selection, Settled,
+    Attempts, DeadLetters, Deed, EffectTable, Envelope, Letter, LetterId, ParkedKey, Reason,
+    Selection, Settled,
 };
 use aftercommit::stores::tables::dynamodb::create_dead_letter_table;
-use aftercommit::{Event, Group, GroupTable, Record};
+use aftercommit::{EffectName, Event, Group, GroupTable, Record};
 use aws_sdk_dynamodb::types::AttributeValue as Sdk;
 use serde_dynamo::AttributeValue;
 
@@ -21,13 +22,22 @@ pub fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)
 }
 
-/// A group on a table that no other test touches.
-pub fn place() -> GroupTable {
+/// An effect of a group on a table that no other test touches.
+pub fn place() -> EffectTable {
     let arn = format!(
         "arn:aws:dynamodb:eu-central-1:1:table/t-{:016x}",
         fastrand::u64(..)
     );
-    GroupTable::new(Group::default(), &arn)
+    EffectTable::new(
+        GroupTable::new(Group::default(), &arn),
+        EffectName::default(),
+    )
+}
+
+/// The parked keys of a group's effect of the default name.
+pub async fn parked(letters: &impl DeadLetters, at: &GroupTable) -> Vec<ParkedKey> {
+    let at = EffectTable::new(at.clone(), EffectName::default());
+    letters.parked(&at).await.unwrap().keys
 }
 
 pub fn record(key: &str, number: u64) -> Record {
@@ -46,14 +56,14 @@ pub fn record(key: &str, number: u64) -> Record {
     }
 }
 
-pub fn letter_of(place: &GroupTable, record: Record, reason: Reason) -> Letter {
+pub fn letter_of(place: &EffectTable, record: Record, reason: Reason) -> Letter {
     let mut attempts = Attempts::default();
     attempts.push(at(2), "the mail server said 550");
     let shard = ShardId::of_stream("2026-01-01T00:00:00.000", "shardId-1");
     Letter::new((place, &shard), record, reason, attempts, at(3))
 }
 
-pub fn letter(place: &GroupTable, key: &str, number: u64) -> Letter {
+pub fn letter(place: &EffectTable, key: &str, number: u64) -> Letter {
     letter_of(place, record(key, number), Reason::Rejected)
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use aftercommit::EffectName;
-use aftercommit::confirmation::Confirmation;
 use aftercommit::internal::claim::{Entry, OnAmbiguous, State};
+use aftercommit::stores::dead_letter::EffectTable;
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::leases::InitialPosition;
 use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
@@ -93,6 +93,11 @@ impl Shop {
         DynamoDbLedger::new(self.client.clone(), &self.ledger, retention)
     }
 
+    /// The place of the dead letters of its confirmation.
+    pub fn letters_at(&self) -> EffectTable {
+        EffectTable::new(self.group_table(), EffectName::default())
+    }
+
     pub fn dead_letters(&self) -> DynamoDbDeadLetters {
         DynamoDbDeadLetters::new(self.client.clone(), &self.letters)
     }
@@ -115,10 +120,11 @@ impl Shop {
         name: &str,
         mails: &MailServer,
         policy: OnAmbiguous,
-    ) -> Consumer<DynamoDbStream, DynamoDbLeases, Confirmation<DynamoDbLedger>> {
+    ) -> Consumer<DynamoDbStream, DynamoDbLeases> {
         let source = DynamoDbStream::new(clients::streams(&self.url), &self.arn, Clock::system());
         let handler = worker(self.ledger(), smtp_settings(mails), rules(policy));
-        Consumer::new(self.group_table(), source, self.lease_store(), handler)
+        Consumer::new(self.group_table(), source, self.lease_store())
+            .handler(handler)
             .settings(Self::settings(name))
             .dead_letters(self.dead_letters())
     }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use crate::Consumer;
-use crate::RecordHandler;
 #[cfg(feature = "lambda")]
 use crate::stores::dead_letter::DeadLetters;
 use crate::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
@@ -58,12 +57,10 @@ impl CopyArgs {
 
 impl Letters {
     /// The consumer, with this table and this queue or topic.
-    pub fn given_to<S, L, H>(&self, consumer: Consumer<S, L, H>) -> Consumer<S, L, H>
-    where
-        S: StreamSource,
-        L: LeaseStore,
-        H: RecordHandler,
-    {
+    pub fn given_to<S: StreamSource, L: LeaseStore>(
+        &self,
+        consumer: Consumer<S, L>,
+    ) -> Consumer<S, L> {
         let table = self.table.clone();
         #[cfg(feature = "sqs")]
         if let Some(to) = &self.copy {

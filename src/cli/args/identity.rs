@@ -1,15 +1,15 @@
 //! The group and its effect, and the settings with which the group was started.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::confirmation::mapping::Mapping;
 use crate::confirmation::wanted::Wanted;
 use crate::engine::Identity;
 use crate::stores::leases::LeaseStore;
 use crate::stores::ledger::dynamodb::DynamoDbLedger;
-use crate::stores::ledger::registration::{Registration, effect_of};
+use crate::stores::ledger::registration::Registration;
 use crate::stores::source::StreamSource;
-use crate::{Consumer, EffectName, Group, GroupTable, RecordHandler};
+use crate::{Consumer, EffectName, Group, GroupTable};
 use anyhow::Context as _;
 use clap::Args;
 
@@ -40,6 +40,11 @@ pub struct EffectArg {
 }
 
 impl EffectArg {
+    /// The name, if the flag is set.
+    pub fn named(&self) -> Option<&EffectName> {
+        self.effect.as_ref()
+    }
+
     /// The name, or the default of a new group.
     pub fn or_default(&self) -> EffectName {
         self.effect.clone().unwrap_or_default()
@@ -61,12 +66,10 @@ pub struct StartArgs {
 
 impl StartArgs {
     /// The consumer, which replaces its group's identity if `--new-identity` was given.
-    pub fn given_to<S, L, H>(&self, consumer: Consumer<S, L, H>) -> Consumer<S, L, H>
-    where
-        S: StreamSource,
-        L: LeaseStore,
-        H: RecordHandler,
-    {
+    pub fn given_to<S: StreamSource, L: LeaseStore>(
+        &self,
+        consumer: Consumer<S, L>,
+    ) -> Consumer<S, L> {
         if self.accept_new_identity {
             return consumer.accept_new_identity();
         }
@@ -101,54 +104,67 @@ impl GroupArgs {
         if let Some(effect) = &self.effect.effect {
             return Ok(effect.clone());
         }
-        let tables = ledger.identities(&self.group).await?;
-        let effects: BTreeSet<_> = tables.values().filter_map(effect_of).collect();
-        let effects: Vec<_> = effects.into_iter().collect();
-        match &*effects {
-            [] => Ok(EffectName::default()),
-            [one] => Ok(one.clone()),
-            several => Err(Fault::wrong(format!(
-                "the group {} sends under several effects ({}): name one with --effect",
-                self.group,
-                several
-                    .iter()
-                    .map(EffectName::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ))),
-        }
+        let tables = ledger.effects_of(&self.group).await?;
+        let effects: BTreeSet<_> = tables.values().flat_map(BTreeMap::keys).collect();
+        let only = self.only(&effects.into_iter().collect::<Vec<_>>())?;
+        Ok(only.cloned().unwrap_or_default())
     }
 
-    /// The settings that the group was started with on this table, given by its ARN or its stream's
-    /// ARN. `None` if no group of this name was ever started there. Fails if --effect contradicts them.
+    /// An effect of the group on this table, given by its ARN or its stream's ARN: the one that --effect
+    /// names, else the only one. `None` if no group of this name was ever started there.
     pub async fn known(&self, ledger: &DynamoDbLedger, arn: &str) -> Result<Option<Known>, Fault> {
+        self.known_as(ledger, arn, self.effect.effect.as_ref())
+            .await
+    }
+
+    /// The same, for this effect.
+    pub async fn known_as(
+        &self,
+        ledger: &DynamoDbLedger,
+        arn: &str,
+        named: Option<&EffectName>,
+    ) -> Result<Option<Known>, Fault> {
         let of = GroupTable::new(self.group.clone(), arn);
-        let mut tables = ledger.identities(&self.group).await?;
-        let Some(identity) = tables.remove(of.table()) else {
+        let mut tables = ledger.effects_of(&self.group).await?;
+        let Some(mut effects) = tables.remove(of.table()) else {
             return Ok(None);
         };
-        let effect = effect_of(&identity).unwrap_or_default();
-        if let Some(named) = self
-            .effect
-            .effect
-            .as_ref()
-            .filter(|named| **named != effect)
-        {
+        let effect = match named {
+            Some(named) => Some(named),
+            None => self.only(&effects.keys().collect::<Vec<_>>())?,
+        };
+        let Some(effect) = effect.cloned() else {
+            return Ok(None);
+        };
+        let Some(identity) = effects.remove(&effect) else {
+            let known: Vec<_> = effects.keys().map(EffectName::as_str).collect();
             return Err(Fault::wrong(format!(
-                "--effect is {named}, but the group {} sends under {effect} on this table: \
-                 remove the flag",
-                self.group
+                "the group {} does not perform effect {effect} on this table, but {}: name one of \
+                 these with --effect",
+                self.group,
+                known.join(", ")
+            )));
+        };
+        Ok(Some(Known { identity }))
+    }
+
+    /// The only one of the group's effects, if it has any. An error if there are several.
+    fn only<'a>(&self, effects: &[&'a EffectName]) -> Result<Option<&'a EffectName>, Fault> {
+        if let [_, _, ..] = effects {
+            let names: Vec<_> = effects.iter().map(|effect| effect.as_str()).collect();
+            return Err(Fault::wrong(format!(
+                "the group {} performs several effects ({}): name one with --effect",
+                self.group,
+                names.join(", ")
             )));
         }
-        Ok(Some(Known { effect, identity }))
+        Ok(effects.first().copied())
     }
 }
 
 /// What is known about a group on a table.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// The effect that it sends under.
-    pub effect: EffectName,
     identity: Identity,
 }
 

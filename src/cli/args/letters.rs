@@ -6,12 +6,13 @@ use crate::record::ItemKey;
 use crate::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use crate::stores::dead_letter::{DeadLetters as _, Envelope, Reason, Selection};
 use crate::stores::tables::dynamodb::{ResolveError, table_key};
-use crate::{Group, GroupTable};
+use crate::{EffectName, Group, GroupTable};
 use anyhow::anyhow;
 use clap::Args;
 
 use crate::cli::args::note::ByArgs;
 use crate::cli::args::place::keys_of;
+use crate::cli::args::tables::GroupArg;
 use crate::cli::args::tables::LetterTable;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{Clients, must_exist};
@@ -45,6 +46,23 @@ pub struct WhichArgs {
     name: LetterTable,
 }
 
+/// The group and the effect whose letters are selected.
+#[derive(Debug, Args)]
+pub struct OwnerArgs {
+    #[command(flatten)]
+    group: GroupArg,
+    /// Only letters of this effect [default: those of all effects of the group]
+    #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_EFFECT")]
+    effect: Option<EffectName>,
+}
+
+impl OwnerArgs {
+    /// The group, and the effect if one is named.
+    pub fn named(&self) -> (&Group, Option<&EffectName>) {
+        (&self.group.group, self.effect.as_ref())
+    }
+}
+
 fn reason(word: &str) -> Result<Reason, String> {
     Reason::from_word(word).ok_or_else(|| {
         let all = Reason::ALL.map(Reason::word).join(", ");
@@ -61,10 +79,16 @@ pub fn none() -> Fault {
 }
 
 impl WhichArgs {
-    fn selection(&self, group: &Group, settled_too: bool, now: SystemTime) -> Selection {
+    fn selection(
+        &self,
+        (group, effect): (&Group, Option<&EffectName>),
+        settled_too: bool,
+        now: SystemTime,
+    ) -> Selection {
         let before = |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         Selection {
             group: Some(group.clone()),
+            effect: effect.cloned(),
             table: None,
             reasons: self.reason.clone(),
             key: None,
@@ -100,11 +124,11 @@ impl WhichArgs {
     pub async fn selected(
         &self,
         (clients, letters): (&Clients, &DynamoDbDeadLetters),
-        group: &Group,
+        of: (&Group, Option<&EffectName>),
         settled_too: bool,
     ) -> Result<Vec<Envelope>, Fault> {
         let now = clients.clock().now();
-        let mut which = self.selection(group, settled_too, now);
+        let mut which = self.selection(of, settled_too, now);
         let Some(text) = &self.key else {
             return self.scanned(letters, &which).await;
         };
@@ -125,7 +149,7 @@ impl WhichArgs {
                 Err(error) => return Err(Fault::setting(error)),
             };
             let item = ItemKey::of(&keys_of(&key, text)?);
-            let at = GroupTable::new(group.clone(), &key.arn);
+            let at = GroupTable::new(of.0.clone(), &key.arn);
             let of_key = letters.of_key(&at, &item).await?;
             all.extend(of_key.into_iter().filter(|letter| which.allows(letter)));
         }
@@ -153,7 +177,7 @@ impl WhichArgs {
             }
             progress.page(found);
         }
-        all.retain(|letter| self.is_of(&letter.id.at));
+        all.retain(|letter| self.is_of(&letter.id.at.at));
         all.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(all)
     }

@@ -17,7 +17,6 @@ use crate::stores::ledger::dynamodb::DynamoDbLedger;
 use crate::{Context, EffectName, Failure, Record, RecordHandler};
 use clap::Args;
 
-use crate::cli::args::boxed::BoxedHandler;
 use crate::cli::args::handler::HandlerArgs;
 use crate::cli::args::mail::MailArgs;
 use crate::cli::args::records::RecordArgs;
@@ -25,6 +24,7 @@ use crate::cli::args::sending::{MailServerArgs, SendingArgs};
 use crate::cli::args::tables::LedgerName;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::Clients;
+use crate::engine::effect::ErasedHandler;
 
 /// The setting of a group that says that its records go to a program.
 pub const HANDLER: &str = "handler";
@@ -53,7 +53,7 @@ pub enum Means {
     /// A program handles the records.
     Program(Program),
     /// The handler of this program's author.
-    Own(BoxedHandler),
+    Own(ErasedHandler),
 }
 
 impl Means {
@@ -197,7 +197,7 @@ pub enum Handler {
     /// The same, once for each effect key.
     Once(Box<OnceProgram<DynamoDbLedger>>, Wanted),
     /// The handler of this program's author.
-    Own(BoxedHandler, Wanted),
+    Own(ErasedHandler, Wanted),
 }
 
 impl RecordHandler for Handler {

@@ -1,6 +1,5 @@
 //! Flags that several commands share, and what they mean.
 
-pub mod boxed;
 pub mod copies;
 pub mod entries;
 pub mod fleet;

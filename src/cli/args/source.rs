@@ -9,7 +9,6 @@ use clap::Args;
 use futures_util::future::BoxFuture;
 
 use crate::EffectName;
-use crate::cli::args::boxed::BoxedHandler;
 use crate::cli::args::means::{HANDLER, Handler, Means, MeansArgs, own_dependency};
 use crate::cli::args::order::OrderArgs;
 use crate::cli::args::records::RecordArgs;
@@ -20,6 +19,7 @@ use crate::confirmation::mapping::Mapping;
 use crate::confirmation::wanted::Wanted;
 use crate::engine::Identity;
 use crate::engine::dependency::Dependency;
+use crate::engine::effect::ErasedHandler;
 
 /// The arguments of a command that calls the handler, and where the handler comes from.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub struct OwnHandler {
     fields: OrderArgs,
 }
 
-type Opening = BoxFuture<'static, anyhow::Result<BoxedHandler>>;
+type Opening = BoxFuture<'static, anyhow::Result<ErasedHandler>>;
 
 impl OwnHandler {
     /// A handler that is opened with the configuration of the AWS SDK.

@@ -1,6 +1,7 @@
 //! The commands: one file each, or a folder for a command with subcommands.
 
 pub mod dead_letters;
+pub mod effects;
 pub mod explain;
 pub mod filter;
 pub mod gaps;

@@ -9,6 +9,7 @@ use crate::engine::progress::Beats;
 use crate::monitor::{FleetStatus, StatusVerdict, StreamStatus};
 use crate::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use crate::stores::dead_letter::{DeadLetters as _, Reason};
+use crate::stores::dead_letter::{EffectTable, ParkedPage};
 use crate::stores::leases::dynamodb::DynamoDbLeases;
 use crate::stores::leases::{Consistency, LeaseStore as _, View};
 use crate::stores::ledger::dynamodb::DynamoDbLedger;
@@ -113,8 +114,7 @@ async fn look(
         let view = watched(&leases, beats, args.watch).await?;
         let now = clients.clock().now();
         let status = StreamStatus::new(at, &view, beats, now, retention);
-        let parked = letters.parked(at).await;
-        told.push(match parked {
+        told.push(match parked_of(&letters, at, &view).await {
             Ok(parked) => {
                 untold.extend(parked.unreadable);
                 let reasons = parked.keys.iter().map(|key| key.reason.map(Reason::word));
@@ -177,4 +177,20 @@ fn shown(status: &FleetStatus, args: &StatusArgs) -> anyhow::Result<String> {
         (false, true) => Ok(format!("\x1b[2J\x1b[H{}", render::status::text(status))),
         (false, false) => Ok(render::status::text(status)),
     }
+}
+
+/// The parked keys of all effects of a group on a table.
+async fn parked_of(
+    letters: &DynamoDbDeadLetters,
+    at: &GroupTable,
+    view: &View,
+) -> anyhow::Result<ParkedPage> {
+    let mut all = ParkedPage::default();
+    for effect in view.group.iter().flat_map(|group| group.effects.names()) {
+        let of = EffectTable::new(at.clone(), effect.clone());
+        let parked = letters.parked(&of).await?;
+        all.keys.extend(parked.keys);
+        all.unreadable.extend(parked.unreadable);
+    }
+    Ok(all)
 }

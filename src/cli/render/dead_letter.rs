@@ -11,6 +11,7 @@ use crate::cli::render::out::{moment, plain};
 #[derive(Debug, Serialize)]
 pub struct Row {
     group: String,
+    effect: String,
     stream: String,
     shard: String,
     key: String,
@@ -58,7 +59,8 @@ impl Row {
             note: deed.why.clone(),
         });
         Self {
-            group: letter.id.at.group().as_str().to_owned(),
+            group: letter.id.at.at.group().as_str().to_owned(),
+            effect: letter.id.at.effect.as_str().to_owned(),
             stream: letter.id.stream().to_string(),
             shard: letter.shard.as_str().to_owned(),
             key: letter.key_in_words(),

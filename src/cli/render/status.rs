@@ -85,8 +85,12 @@ fn on_stream(stream: &StreamStatus) -> String {
 
 /// Which group performs which effect on which table.
 fn heading(stream: &StreamStatus) -> String {
-    let effect = stream.effect.as_ref();
-    let effect = effect.map_or_else(String::new, |effect| format!(", effect {}", plain(effect)));
+    let effects: Vec<_> = stream.effects.iter().map(|one| plain(&one.name)).collect();
+    let effect = match &effects[..] {
+        [] => String::new(),
+        [one] => format!(", effect {one}"),
+        several => format!(", effects {}", several.join(", ")),
+    };
     let (table, group) = (plain(&stream.table), plain(&stream.group));
     let arn = stream.group_table.split_once('#').map(|(_, arn)| arn);
     let arn = arn.filter(|arn| *arn != stream.table);

@@ -40,7 +40,8 @@ pub(super) fn describe(command: &Command) -> (Option<String>, String) {
         Command::Bootstrap(GroupRow { initial, .. }) => {
             named("bootstrap", format!("bootstrap from {initial:?}"))
         }
-        Command::ChangeIdentity { .. } => named("identity", "change the identity".to_owned()),
+        Command::ChangeEffects { .. } => named("effects", "change the effects".to_owned()),
+        Command::ShareEffects(_) => (None, "the group's effects have changed".to_owned()),
         Command::List(_) => named("list", "list".to_owned()),
         Command::Take(take) => {
             let from = match &take.from {

@@ -9,7 +9,7 @@ use super::rows::{GroupRow, InitialPosition, LeaseRow, Report};
 use super::snapshot::{Consistency, Reach, View};
 use super::terms::{Epoch, Hold, Incarnation, Take};
 use super::validity::Generation;
-use crate::core::group::Identity;
+use crate::core::effects::GroupEffects;
 use crate::core::position::Position;
 use crate::core::shard::ShardId;
 
@@ -29,8 +29,8 @@ pub enum FleetEvent {
     Snapshot(Result<Arc<View>, Failed>),
     /// The group row was written, or existed already: this is it.
     Bootstrapped(Result<GroupRow, Failed>),
-    /// The change of the group's identity was answered.
-    IdentityChanged(CallResult<()>),
+    /// The change of the group's effects was answered.
+    EffectsChanged(CallResult<()>),
     /// A take was answered, with the row as it is now.
     Took(ShardId, CallResult<Box<LeaseRow>>),
     /// A hand-over was answered, or given up.
@@ -70,13 +70,15 @@ pub enum Command {
     Look(Reach, Consistency),
     /// Write the group row, if there is none.
     Bootstrap(GroupRow),
-    /// Replace the group's identity, if it is still this one.
-    ChangeIdentity {
-        /// The identity that the group had.
-        seen: Identity,
-        /// The new identity.
-        new: Identity,
+    /// Replace the group's effects, if they are still these.
+    ChangeEffects {
+        /// The effects that the group had.
+        seen: GroupEffects,
+        /// The new effects.
+        new: GroupEffects,
     },
+    /// These are the group's effects from now on, this worker's and others.
+    ShareEffects(GroupEffects),
     /// List the table's streams and their shards, starting from this stream.
     List(Option<String>),
     /// Take a lease.

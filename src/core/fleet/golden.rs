@@ -20,8 +20,8 @@ use super::rules::FleetRules;
 use super::snapshot::{Unfit, Unreadable, View};
 use super::terms::{Incarnation, Take};
 use super::{Fleet, Now};
+use crate::core::effects::GroupEffects;
 use crate::core::golden;
-use crate::core::group::Identity;
 use crate::core::position::{Position, SequenceNumber};
 use crate::core::shard::{Shard, ShardId};
 
@@ -32,7 +32,7 @@ pub(super) fn rules(worker: &str) -> FleetRules {
     FleetRules {
         worker_id: worker.to_owned(),
         start: InitialPosition::TrimHorizon,
-        identity: Identity::default(),
+        effects: GroupEffects::default(),
         accepts_new_identity: false,
         lease_duration: LEASE,
         trust: LEASE.mul_f64(0.8),
@@ -70,6 +70,7 @@ pub(super) fn beating(incarnation: Incarnation, beat: u64) -> WorkerRow {
         status_address: None,
         trouble: None,
         stuck: None,
+        effects: Vec::new(),
         at: None,
     }
 }

@@ -1,44 +1,55 @@
-//! Whether this worker's identity is the group's.
+//! Whether this worker's effects are among the group's, with the same identities.
 //!
-//! Only consistent looks decide: after a change of identity an eventual one may still show the old
-//! identity.
+//! Only consistent looks decide: after a change an eventual one may still show the old effects.
+
+use std::time::{Duration, SystemTime};
 
 use super::events::{Command, Note, Outbox};
+use super::repair::to_the_millisecond;
 use super::rules::FleetRules;
-use crate::core::group::Identity;
+use crate::core::effects::GroupEffects;
 
-/// What is known about the group's identity.
+/// What is known about the group's effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum IdentityState {
-    /// No consistent look has shown it yet.
+    /// No consistent look has shown them yet.
     Nothing,
-    /// It agrees with this worker's.
+    /// They include this worker's.
     Agrees,
-    /// It is about to become this worker's.
+    /// This worker's are about to be added, or to replace the identities.
     Changing,
     Differs,
 }
 
-/// The group's identity differs from this worker's, which has to leave.
+/// An identity of the group differs from this worker's, which has to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Differs;
 
-/// This worker's identity beside the group's.
+/// An effect that joins a running group begins after so many lease durations: by then every live worker
+/// has looked at the group's row, and keeps a position for it.
+const JOINS_AFTER: u32 = 6;
+
+/// This worker's effects beside the group's.
 #[derive(Debug, Clone)]
 pub(super) struct Agreement {
-    /// Whether this worker may still replace the group's identity: once in its life, so that two
-    /// workers do not replace each other's in turn.
+    /// Whether this worker may still replace identities: once in its life, so that two workers do not
+    /// replace each other's in turn.
     accepts: bool,
-    mine: Identity,
+    mine: GroupEffects,
+    joins_after: Duration,
     known: IdentityState,
+    /// The group's effects, as the shards' tasks know them.
+    shared: GroupEffects,
 }
 
 impl Agreement {
     pub fn new(rules: &FleetRules) -> Self {
         Self {
             accepts: rules.accepts_new_identity,
-            mine: rules.identity.clone(),
+            mine: rules.effects.clone(),
+            joins_after: rules.lease_duration * JOINS_AFTER,
             known: IdentityState::Nothing,
+            shared: GroupEffects::default(),
         }
     }
 
@@ -47,20 +58,32 @@ impl Agreement {
         self.known == IdentityState::Agrees
     }
 
-    /// A consistent look, or the bootstrap, showed the group's identity: asks to replace it if this
-    /// worker may. The first difference that has to stay is reported.
-    pub fn compare(&mut self, group: &Identity, out: &mut Outbox) -> Result<(), Differs> {
+    /// A consistent look, or the bootstrap, showed the group's effects at this time by the service's
+    /// clock: asks to add this worker's, and to replace identities if this worker may. The first
+    /// difference that has to stay is reported.
+    pub fn compare(
+        &mut self,
+        group: &GroupEffects,
+        now: SystemTime,
+        out: &mut Outbox,
+    ) -> Result<(), Differs> {
+        if self.shared != *group {
+            self.shared.clone_from(group);
+            out.push(Command::ShareEffects(group.clone()));
+        }
         if matches!(self.known, IdentityState::Changing | IdentityState::Differs) {
             return Ok(());
         }
         let mine = &self.mine;
         let difference = mine.differs_from(group);
-        let unnamed = group.is_empty() && !mine.is_empty();
-        if unnamed || difference.is_some() && self.accepts {
+        let joins = difference.is_none() && !mine.are_in(group);
+        let accepts = self.accepts && mine.may_replace(group);
+        if joins || difference.is_some() && accepts {
             self.known = IdentityState::Changing;
-            out.push(Command::ChangeIdentity {
+            let since = to_the_millisecond(now + self.joins_after);
+            out.push(Command::ChangeEffects {
                 seen: group.clone(),
-                new: mine.clone(),
+                new: mine.joined_to(group, since),
             });
             return Ok(());
         }
@@ -73,7 +96,7 @@ impl Agreement {
         Err(Differs)
     }
 
-    /// The change was answered. If it was not applied, the next look shows what the identity is now.
+    /// The change was answered. If it was not applied, the next look shows what they are now.
     pub fn changed(&mut self, applied: bool) {
         self.known = IdentityState::Nothing;
         if applied {

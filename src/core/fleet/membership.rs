@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::snapshot::View;
 use super::terms::{Incarnation, Sighting};
 use crate::core::claim::Liveness;
+use crate::core::effects::GroupEffects;
 
 /// After this many times its patience a dead worker's row is removed, and a deleted row is forgotten.
 pub(super) const REMOVED_AFTER: u32 = 6;
@@ -20,6 +21,8 @@ const REMEMBERED: usize = 1_000;
 pub struct Members {
     me: Incarnation,
     patience: Duration,
+    /// The effects that this worker performs.
+    performs: GroupEffects,
     watched: BTreeMap<Incarnation, WatchedWorker>,
     /// Those that died while this worker watched, and that are no longer watched.
     gone: VecDeque<Incarnation>,
@@ -55,9 +58,16 @@ impl Members {
         Self {
             me,
             patience,
+            performs: GroupEffects::default(),
             watched: BTreeMap::new(),
             gone: VecDeque::new(),
         }
+    }
+
+    /// The same, of a worker that performs these effects.
+    #[must_use]
+    pub fn performing(self, performs: GroupEffects) -> Self {
+        Self { performs, ..self }
     }
 
     /// This worker's incarnation.
@@ -152,7 +162,8 @@ impl Members {
         deaths.filter(|at| *at > now).min()
     }
 
-    /// The workers that shards are shared among: those that are alive and not leaving.
+    /// The workers that shards are shared among: those that are alive, not leaving, and perform every
+    /// effect of the group, or, if no worker performs every one, all that are alive and not leaving.
     pub fn live(&self, view: &View, now: Duration, draining: bool) -> BTreeSet<Incarnation> {
         let others = view.workers.values().filter(|row| {
             let name = &row.incarnation;
@@ -160,7 +171,21 @@ impl Members {
         });
         let others = others.map(|row| &row.incarnation);
         let me = (!draining).then_some(&self.me);
-        others.chain(me).cloned().collect()
+        let live: BTreeSet<_> = others.chain(me).cloned().collect();
+        let effects: Vec<_> = view
+            .group
+            .iter()
+            .flat_map(|row| row.effects.names())
+            .collect();
+        let performs_all = |name: &&Incarnation| {
+            let row = view.workers.get(*name).filter(|_| **name != self.me);
+            effects.iter().all(|effect| match row {
+                Some(row) => row.effects.contains(effect),
+                None => self.performs.get(effect).is_some(),
+            })
+        };
+        let all: BTreeSet<_> = live.iter().filter(performs_all).cloned().collect();
+        if all.is_empty() { live } else { all }
     }
 
     /// The workers that have long been dead and own nothing, with the beats that they still show.

@@ -13,6 +13,7 @@ use super::rules::FleetRules;
 use super::snapshot::{Unreadable, View};
 use super::streams::{self, Moment};
 use super::terms::{Epoch, Incarnation};
+use crate::core::group::EffectName;
 use crate::core::millis::since_1970;
 use crate::core::shard::{Shard, ShardId};
 
@@ -200,8 +201,15 @@ pub(super) fn group_row(rules: &FleetRules, view: &View, now: SystemTime) -> Gro
     GroupRow {
         initial,
         bootstrapped: to_the_millisecond(began),
-        identity: rules.identity.clone(),
+        effects: rules.effects.with(known_effects(view)),
     }
+}
+
+/// The effects that other rows than the group's name.
+fn known_effects(view: &View) -> impl Iterator<Item = &EffectName> {
+    let of_workers = view.workers.values().flat_map(|row| &row.effects);
+    let leases = view.leases.values();
+    of_workers.chain(leases.flat_map(|row| row.report.ahead.keys()))
 }
 
 /// Rows store milliseconds.

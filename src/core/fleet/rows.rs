@@ -1,12 +1,14 @@
 //! The rows of the lease table, shared by the fleet's decisions and the stores.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::terms::{Epoch, Incarnation};
-use crate::core::group::Identity;
+use crate::core::effects::GroupEffects;
+use crate::core::group::EffectName;
 use crate::core::millis;
 use crate::core::position::{InvalidSequenceNumber, Position, SequenceNumber};
 use crate::core::shard::ShardId;
@@ -47,8 +49,9 @@ pub struct GroupRow {
     /// older records are skipped, as each lease says. To the millisecond.
     #[serde(with = "millis")]
     pub bootstrapped: SystemTime,
-    /// The settings that decide which record becomes which effect. Empty: the group has none.
-    pub identity: Identity,
+    /// The group's effects.
+    #[serde(default)]
+    pub effects: GroupEffects,
 }
 
 /// How far a stream of the table was read.
@@ -144,6 +147,9 @@ pub struct WorkerRow {
     /// A shard whose task makes no progress, in a live worker. For people only. The shard's own row
     /// cannot show it.
     pub stuck: Option<ShardId>,
+    /// The effects that it performs. An effect that a live worker performs cannot be retired.
+    #[serde(default)]
+    pub effects: Vec<EffectName>,
     /// When it wrote this beat, by the service's clock. For people only.
     #[serde(default, with = "millis::if_any")]
     pub at: Option<SystemTime>,
@@ -284,6 +290,26 @@ pub struct Report {
     /// When the owner reported this, by the service's clock.
     #[serde(default, with = "millis::if_any")]
     pub told_at: Option<SystemTime>,
+    /// The effects that have finished more than the checkpoint, each with the last record below which
+    /// everything is finished. The checkpoint is the least position of all effects: reading starts
+    /// there, and each effect skips what it has done.
+    #[serde(default, with = "ahead")]
+    pub ahead: BTreeMap<EffectName, SequenceNumber>,
+}
+
+/// A row without effects that are ahead has no such attribute.
+mod ahead {
+    use super::{BTreeMap, Deserialize, Deserializer, EffectName, SequenceNumber, Serialize};
+
+    type Ahead = BTreeMap<EffectName, SequenceNumber>;
+
+    pub fn serialize<S: serde::Serializer>(ahead: &Ahead, to: S) -> Result<S::Ok, S::Error> {
+        Some(ahead).filter(|ahead| !ahead.is_empty()).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Ahead, D::Error> {
+        Option::<Ahead>::deserialize(from).map(Option::unwrap_or_default)
+    }
 }
 
 impl Report {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rows::InitialPosition;
 use crate::core::backoff::Backoff;
-use crate::core::group::Identity;
+use crate::core::effects::GroupEffects;
 
 /// The settings of a member.
 #[derive(Debug, Clone)]
@@ -13,9 +13,9 @@ pub struct FleetRules {
     pub worker_id: String,
     /// Where a new group starts from.
     pub start: InitialPosition,
-    /// The settings that decide which record becomes which effect.
-    pub identity: Identity,
-    /// Whether this worker may replace the group's identity by its own, once.
+    /// The effects that this worker performs.
+    pub effects: GroupEffects,
+    /// Whether this worker may replace the identities of the group's effects by its own, once.
     pub accepts_new_identity: bool,
     /// How long a heartbeat must not move before its worker counts as dead.
     pub lease_duration: Duration,

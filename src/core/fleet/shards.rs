@@ -9,7 +9,7 @@ use super::holdings::{Holdings, Sight};
 use super::membership::{Members, REMOVED_AFTER};
 use super::plan::{Move, Plan, Planner};
 use super::rows::{Checkpoint, LeaseRow, Report};
-use super::rules::FleetRule;
+use super::rules::{FleetRule, FleetRules};
 use super::snapshot::{Snapshot, View};
 use super::tasks::{Draining, EndedTask, ShardTasks};
 use super::terms::{Epoch, Hold, Incarnation, Take};
@@ -50,10 +50,11 @@ pub(super) enum AfterTask {
 }
 
 impl Shards {
-    pub fn new(me: Incarnation, patience: Duration, left_out: Option<FleetRule>) -> Self {
+    pub fn new(me: Incarnation, rules: &FleetRules) -> Self {
+        let (patience, left_out) = (rules.lease_duration, rules.left_out);
         let remembered = patience.saturating_mul(REMOVED_AFTER);
         Self {
-            members: Members::new(me, patience),
+            members: Members::new(me, patience).performing(rules.effects.clone()),
             holdings: Holdings::new(remembered, left_out),
             snapshot: Snapshot::default(),
             live: BTreeSet::new(),

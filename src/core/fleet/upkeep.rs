@@ -1,7 +1,7 @@
 //! The group's row, the stream's listing, and the repair of the lease table.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::absences::Absences;
 use super::events::{Command, Failed, Note, Outbox};
@@ -46,7 +46,7 @@ pub(super) struct Upkeep {
     absences: Absences,
     /// The archived shards, as the last look at all rows saw them.
     archived: BTreeSet<ShardId>,
-    /// The group's row, as it was when it was first seen.
+    /// The group's row, as it was when it was first seen, with the effects as last seen.
     pub group: Option<GroupRow>,
     /// The group row that I last asked to write.
     asked: Option<GroupRow>,
@@ -128,7 +128,7 @@ impl Upkeep {
         &mut self,
         view: &View,
         begun: Begun,
-        now: Duration,
+        now: Now,
         out: &mut Outbox,
     ) -> Result<(), Differs> {
         if begun.reach == Reach::All {
@@ -143,9 +143,14 @@ impl Upkeep {
         if !begun.consistent {
             return Ok(());
         }
-        self.absences.see(view, now);
+        self.absences.see(view, now.elapsed);
+        if let (Some(known), Some(row)) = (&mut self.group, &view.group) {
+            known.effects.clone_from(&row.effects);
+        }
         let group = view.group.as_ref();
-        group.map_or(Ok(()), |row| self.agreement.compare(&row.identity, out))
+        group.map_or(Ok(()), |row| {
+            self.agreement.compare(&row.effects, now.time, out)
+        })
     }
 
     /// The group's row was written or existed already: this is it, if the call succeeded. Returns whether
@@ -153,6 +158,7 @@ impl Upkeep {
     pub fn bootstrapped(
         &mut self,
         row: Option<GroupRow>,
+        now: SystemTime,
         out: &mut Outbox,
     ) -> Result<bool, Differs> {
         self.bootstrapping = false;
@@ -161,7 +167,7 @@ impl Upkeep {
             return Ok(false);
         };
         let begins = self.begins(&row, out);
-        let agrees = self.agreement.compare(&row.identity, out);
+        let agrees = self.agreement.compare(&row.effects, now, out);
         self.group = Some(row);
         agrees.map(|()| begins)
     }

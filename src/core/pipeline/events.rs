@@ -40,6 +40,15 @@ pub struct DeadLetterRules {
     pub rescue_age: Option<Duration>,
 }
 
+/// Which records are deferred soon after the source's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defer {
+    /// Those that fail while their dependency is up: the records behind them could be served.
+    Failing,
+    /// All that do not run: other effects share the source and wait for it.
+    Waiting,
+}
+
 /// Whether an attempt is a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Try {

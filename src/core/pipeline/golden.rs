@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use super::{
-    Admission, Admit, AfterFailure, Change, Closing, DeadLetterRules, Ended, FailureKind, Next,
-    Now, Pipeline, Rules, Try,
+    Admission, Admit, AfterFailure, Change, Closing, DeadLetterRules, Defer, Ended, FailureKind,
+    Next, Now, Pipeline, Rules, Try,
 };
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::breaker::blame::Blame;
@@ -138,7 +138,9 @@ impl Script {
             ["breaker", "open", wait] => self.breaker.says = Says::Open(duration(wait)),
             ["breaker", "full", wait] => self.breaker.says = Says::Full(duration(wait)),
             ["breaker", "later", wait] => self.breaker.says = Says::Later(duration(wait)),
-            ["end"] => self.pipeline.source_ended(self.now()),
+            ["end"] => self.pipeline.source_ended(self.now(), Defer::Failing),
+            ["end", "for-others"] => self.pipeline.source_ended(self.now(), Defer::Waiting),
+            ["overflow", keep] => self.pipeline.overflow(keep.parse().unwrap()),
             ["room"] => self.pipeline.ask_again(),
             ["wait", time] => self.wait(duration(time)),
             ["close", why] => self.pipeline.close(closing(why)),

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 
 use super::{
-    Admission, Admit, Change, Closing, DeadLetterRules, Ended, FailureKind, Next, Now, Pipeline,
-    Reason, Rules, Try,
+    Admission, Admit, Change, Closing, DeadLetterRules, Defer, Ended, FailureKind, Next, Now,
+    Pipeline, Reason, Rules, Try,
 };
 use crate::core::backoff::{AttemptLimits, Backoff};
 use crate::core::breaker::blame::Blame;
@@ -202,7 +202,8 @@ enum Act {
     End(usize, u8),
     Pass(u16),
     Down(bool),
-    SourceEnds,
+    SourceEnds(Defer),
+    Overflow(u8),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -211,7 +212,11 @@ fn act() -> impl Strategy<Value = Act> {
         5 => (0..4usize, any::<u8>()).prop_map(|(which, how)| Act::End(which, how)),
         2 => (1..2000u16).prop_map(Act::Pass),
         1 => any::<bool>().prop_map(Act::Down),
-        1 => Just(Act::SourceEnds),
+        1 => any::<bool>().prop_map(|all| {
+            let which = if all { Defer::Waiting } else { Defer::Failing };
+            Act::SourceEnds(which)
+        }),
+        1 => (0..8u8).prop_map(Act::Overflow),
     ]
 }
 
@@ -223,7 +228,8 @@ fn play(acts: &[Act], concurrency: usize, seed: u64) -> Play {
             Act::End(which, how) => play.end(which, how),
             Act::Pass(tenths) => play.elapsed += Duration::from_millis(100) * tenths.into(),
             Act::Down(down) => play.weather.down = down,
-            Act::SourceEnds => play.pipeline.source_ended(play.now()),
+            Act::SourceEnds(which) => play.pipeline.source_ended(play.now(), which),
+            Act::Overflow(keep) => play.pipeline.overflow(keep.into()),
         }
         play.work();
         play.check();

@@ -109,6 +109,17 @@ impl<K: Ord + Clone, R> Queues<K, R> {
         waiting.collect()
     }
 
+    /// The keys whose first record is not running, each with something of that record, and how many
+    /// records it has.
+    pub fn waiting_by<T>(&self, of: impl Fn(&R) -> T) -> Vec<(K, T, usize)> {
+        let waiting = self.by_key.iter().filter_map(|(key, queue)| {
+            let first = queue.records.front()?;
+            let waits = queue.stage != Stage::Running;
+            waits.then(|| (key.clone(), of(first), queue.records.len()))
+        });
+        waiting.collect()
+    }
+
     /// The first record of a key.
     pub fn first(&mut self, key: &K) -> Option<&mut R> {
         self.by_key.get_mut(key)?.records.front_mut()

@@ -1,10 +1,13 @@
 //! Records that cannot wait where they are become dead letters, which are redriven automatically: those
-//! about to leave the stream, and those that keep failing at the end of their shard.
+//! about to leave the stream, those that keep failing at the end of their shard, and those that an
+//! effect cannot keep up with while others wait for it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use super::{Admit, AfterFailure, DeadLetter, FailureKind, Item, Now, Pipeline, Reason, Rules};
+use super::{
+    Admit, AfterFailure, DeadLetter, Defer, FailureKind, Item, Now, Pipeline, Reason, Rules,
+};
 
 /// A record that is about to leave the stream is handled, not rescued, if it gets its turn within this
 /// time.
@@ -75,10 +78,14 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         if look.is_some_and(|at| at <= now.elapsed) {
             self.look(now, breaker.is_down());
         }
-        if self.is_time_to_defer(now) && !breaker.is_down() {
-            let failing = std::mem::take(&mut self.timers).into_keys();
-            let failing = failing.map(|key| (key, Reason::Deferred));
-            self.rescue.keys.extend(failing);
+        match self.defers(now) {
+            Some(Defer::Failing) if !breaker.is_down() => {
+                let failing = std::mem::take(&mut self.timers).into_keys();
+                let failing = failing.map(|key| (key, Reason::Deferred));
+                self.rescue.keys.extend(failing);
+            }
+            Some(Defer::Waiting) if self.rescue.keys.is_empty() => self.overflow(0),
+            _ => {}
         }
         while self.queues.running() < AT_ONCE.min(self.rules.concurrency) {
             let (key, reason) = self.rescue.keys.pop_front()?;
@@ -89,8 +96,47 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         None
     }
 
-    fn is_time_to_defer(&self, now: Now) -> bool {
-        self.rules.dead_letters.is_some() && self.defer_at.is_some_and(|at| at <= now.elapsed)
+    /// Which records are deferred now, because the source has ended.
+    fn defers(&self, now: Now) -> Option<Defer> {
+        let (at, which) = self
+            .defer_at
+            .filter(|_| self.rules.dead_letters.is_some())?;
+        (at <= now.elapsed).then_some(which)
+    }
+
+    /// When records will be deferred, if some wait.
+    pub(super) fn next_defer(&self, now: Now) -> Option<Duration> {
+        let (at, which) = self.defer_at.filter(|(at, _)| *at > now.elapsed)?;
+        if self.closed.is_some() || self.rules.dead_letters.is_none() {
+            return None;
+        }
+        let some = match which {
+            Defer::Failing => self.timers.next().is_some(),
+            Defer::Waiting => self.waiting() > 0,
+        };
+        some.then_some(at)
+    }
+
+    /// Defers the records that have waited for the longest, until about `keep` are left: those of a key
+    /// follow its first one. Others share the source, and have no room. Without dead letters, nothing
+    /// happens.
+    pub fn overflow(&mut self, keep: usize) {
+        if self.rules.dead_letters.is_none()
+            || self.closed.is_some()
+            || !self.rescue.keys.is_empty()
+        {
+            return;
+        }
+        let mut oldest = self.queues.waiting_by(|item| item.ticket);
+        oldest.sort_unstable_by_key(|(_, ticket, _)| *ticket);
+        let mut left = self.waiting();
+        for (key, _, records) in oldest {
+            if left <= keep {
+                return;
+            }
+            left -= records.min(left);
+            self.rescue.keys.push_back((key, Reason::Deferred));
+        }
     }
 
     /// A record whose next attempt would be too long after the end of its source is deferred. If its
@@ -102,15 +148,15 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         now: Now,
     ) -> AfterFailure {
         match verdict {
-            AfterFailure::Again(wait) if kind != FailureKind::Unavailable => {
+            AfterFailure::Again(wait) => {
                 let again = Now {
                     elapsed: now.elapsed + wait,
                     ..now
                 };
-                if self.is_time_to_defer(again) {
-                    AfterFailure::DeadLetter(Reason::Deferred)
-                } else {
-                    verdict
+                match self.defers(again) {
+                    Some(Defer::Failing) if kind == FailureKind::Unavailable => verdict,
+                    Some(_) => AfterFailure::DeadLetter(Reason::Deferred),
+                    None => verdict,
                 }
             }
             _ => verdict,

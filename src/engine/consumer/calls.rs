@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use crate::core::effects::GroupEffects;
 use crate::core::fleet::events::{Beat, Failed, FleetEvent, HandOver};
 use crate::core::fleet::listed::{FoundStream, Listed};
 use crate::core::fleet::repair::Repair;
 use crate::core::fleet::rules::FleetRule;
-use crate::core::group::Identity;
 use crate::engine::Engine;
 use crate::engine::progress::Counters;
 use crate::stores::leases::{Consistency, GroupRow, LeaseStore, Reach, Take, WorkerRow};
@@ -26,7 +26,7 @@ const ROWS_AT_ONCE: usize = 100;
 /// How often a hand-over with a lost answer is repeated before the next look has to show the result.
 const HAND_OVER_TRIES: u32 = 5;
 
-impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
+impl<S: StreamSource, L: LeaseStore> Engine<S, L> {
     fn limit(&self) -> Duration {
         self.settings.timing.call_timeout()
     }
@@ -45,6 +45,7 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
             status_address: self.settings.place.status_address.clone(),
             trouble: self.progress.trouble(),
             stuck: self.progress.stuck_shard().map(|stuck| stuck.shard),
+            effects: self.own.iter().map(|own| own.effect.name.clone()).collect(),
             at: Some(self.clock.now()),
         };
         let result = if beat.registered {
@@ -81,17 +82,22 @@ impl<S: StreamSource, L: LeaseStore, H: Send + Sync + 'static> Engine<S, L, H> {
         FleetEvent::Bootstrapped(answer("bootstrapping", result))
     }
 
-    pub(super) async fn change_identity(
+    pub(super) async fn change_effects(
         self: Arc<Self>,
-        seen: Identity,
-        new: Identity,
+        seen: GroupEffects,
+        new: GroupEffects,
     ) -> FleetEvent {
-        let change = self.leases.change_identity(&seen, &new);
+        let change = self.leases.change_effects(&seen, &new);
         let result = within(self.limit(), change).await;
         if let Ok(Some(())) = result {
-            info!(group = %self.at.group(), "the group has this worker's identity now");
+            let joined = new.iter().filter(|(name, _)| seen.get(name).is_none());
+            for (effect, joins) in joined {
+                info!(group = %self.at.group(), %effect, since = ?joins.since,
+                    "an effect joins the group: it begins with the changes committed from then on");
+            }
+            info!(group = %self.at.group(), "the group has this worker's effects now");
         }
-        FleetEvent::IdentityChanged(answer("changing the group's identity", result))
+        FleetEvent::EffectsChanged(answer("changing the group's effects", result))
     }
 
     pub(super) async fn take(self: Arc<Self>, take: Take) -> FleetEvent {

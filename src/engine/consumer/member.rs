@@ -20,7 +20,7 @@ use crate::core::fleet::Fleet;
 use crate::core::fleet::events::{Command, FleetEvent, Note, Start, Stopped};
 use crate::core::fleet::upkeep::NEXT_FOUND;
 use crate::engine::Engine;
-use crate::engine::handler::RecordHandler;
+use crate::engine::effect::joined;
 use crate::engine::progress::{Counters, Standing};
 use crate::engine::trust::{Published, Trust};
 use crate::stores::leases::{Incarnation, LeaseStore};
@@ -29,8 +29,8 @@ use crate::stores::source::StreamSource;
 /// A call in flight.
 type Call = Pin<Box<dyn Future<Output = FleetEvent> + Send>>;
 
-pub(super) struct Member<S, L, H> {
-    engine: Arc<Engine<S, L, H>>,
+pub(super) struct Member<S, L> {
+    engine: Arc<Engine<S, L>>,
     machine: Arc<Mutex<Fleet>>,
     origin: Instant,
     trust: Trust,
@@ -41,8 +41,8 @@ pub(super) struct Member<S, L, H> {
     refused: Option<IdentityDiffers>,
 }
 
-impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
-    pub fn new(engine: Arc<Engine<S, L, H>>, machine: Arc<Mutex<Fleet>>, origin: Instant) -> Self {
+impl<S: StreamSource, L: LeaseStore> Member<S, L> {
+    pub fn new(engine: Arc<Engine<S, L>>, machine: Arc<Mutex<Fleet>>, origin: Instant) -> Self {
         Self {
             engine,
             machine,
@@ -148,8 +148,14 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> Member<S, L, H> {
                 Command::Heartbeat(beat) => self.call(engine.beat(beat)),
                 Command::Look(reach, how) => self.call(engine.look(reach, how)),
                 Command::Bootstrap(row) => self.call(engine.bootstrap(row)),
-                Command::ChangeIdentity { seen, new } => {
-                    self.call(engine.change_identity(seen, new));
+                Command::ChangeEffects { seen, new } => {
+                    self.call(engine.change_effects(seen, new));
+                }
+                Command::ShareEffects(group) => {
+                    let known = engine.effects.borrow().clone();
+                    engine
+                        .effects
+                        .send_replace(joined(&engine.own, &known, &group));
                 }
                 Command::List(from) => self.call(engine.list(from)),
                 Command::Take(take) => self.call(engine.take(take)),

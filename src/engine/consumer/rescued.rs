@@ -12,8 +12,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::core::filter::HomeRegion;
+use crate::core::group::EffectTable;
+use crate::core::record::Record;
 use crate::engine::Engine;
-use crate::engine::handler::RecordHandler;
+use crate::engine::effect::ActiveEffect;
+use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::engine::progress::Counters;
 use crate::engine::redrive::{How, RedriveStep, RedrivenKey, redrive};
 use crate::stores::dead_letter::{DeadLetters, Reason};
@@ -28,26 +32,53 @@ const PARALLEL: usize = 4;
 /// How many parked keys are read at a time.
 const PAGE: usize = 1_000;
 
-/// Redrives rescued and deferred records.
-pub(super) struct Rescued<S, L, H> {
-    engine: Arc<Engine<S, L, H>>,
+/// Redrives the rescued and deferred records of one effect.
+pub(super) struct Rescued<S, L> {
+    engine: Arc<Engine<S, L>>,
+    at: EffectTable,
+    wanted: WantedRecords,
     how: How,
-    pub stop: CancellationToken,
+    stop: CancellationToken,
     rng: fastrand::Rng,
 }
 
-impl<S, L, H: RecordHandler> Rescued<S, L, H> {
-    pub fn new(engine: Arc<Engine<S, L, H>>, me: &Incarnation, rng: fastrand::Rng) -> Self {
-        let stop = CancellationToken::new();
+/// The effect's handler, for the records that it wants: workers that do not perform the effect defer
+/// all records that it may want.
+struct WantedRecords {
+    effect: Arc<ActiveEffect>,
+    home: Option<HomeRegion>,
+}
+
+impl RecordHandler for WantedRecords {
+    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        let effect = &self.effect.effect;
+        if !effect.wants(record, context.stream(), self.home.as_ref()) {
+            return Ok(());
+        }
+        effect.handler.handle(record, context).await
+    }
+}
+
+impl<S, L> Rescued<S, L> {
+    pub fn new(
+        engine: Arc<Engine<S, L>>,
+        effect: Arc<ActiveEffect>,
+        me: &Incarnation,
+        stop: CancellationToken,
+        rng: fastrand::Rng,
+    ) -> Self {
         let how = How {
             parallel: PARALLEL,
             handler_timeout: engine.settings.timing.handler_timeout,
-            limits: engine.settings.attempts,
-            dependency: engine.dependency.clone(),
+            limits: effect.effect.attempts.unwrap_or(engine.settings.attempts),
+            dependency: effect.dependency.clone(),
             stop: stop.clone(),
             ..How::new(me.as_str(), me.as_str(), engine.clock.clone())
         };
+        let home = engine.home.clone();
         Self {
+            at: engine.letters_of(&effect.effect.name),
+            wanted: WantedRecords { effect, home },
             engine,
             how,
             stop,
@@ -88,7 +119,7 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
     async fn round(&mut self, letters: &dyn DeadLetters) -> anyhow::Result<()> {
         let mut from = None;
         loop {
-            let at = &self.engine.at;
+            let at = &self.at;
             let page = letters.parked_page(at, from.as_deref(), PAGE).await?;
             for error in &page.unreadable {
                 warn!(error, "skipping a parked key");
@@ -118,7 +149,7 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
         }
         // Each worker begins at another key.
         self.rng.shuffle(&mut keys);
-        let counters = self.engine.progress.counters.clone();
+        let counters = self.wanted.effect.effect.progress.counters.clone();
         let told = |step: &RedriveStep| match step {
             RedriveStep::Redriven(_) => Counters::add(&counters.redriven),
             RedriveStep::Stopped { why, because, .. } => {
@@ -132,9 +163,8 @@ impl<S, L, H: RecordHandler> Rescued<S, L, H> {
             }
             RedriveStep::Free(_) | RedriveStep::Untried(_) | RedriveStep::Taken(_) => {}
         };
-        let handler = &self.engine.handler;
         let with = (&self.how, &mut self.rng);
-        let sum = redrive(letters, handler, keys, with, told).await;
+        let sum = redrive(letters, &self.wanted, keys, with, told).await;
         if sum.redriven > 0 {
             info!(
                 redriven = sum.redriven,

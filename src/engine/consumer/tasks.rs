@@ -10,7 +10,6 @@ use tracing::error;
 use crate::core::fleet::events::{Start, Stopped};
 use crate::core::shard::ShardId;
 use crate::engine::Engine;
-use crate::engine::handler::RecordHandler;
 use crate::engine::progress::Reading;
 use crate::engine::shard_task::{Assignment, ShardTask, TaskOrder};
 use crate::engine::trust::Tenure;
@@ -35,9 +34,9 @@ struct Running {
 
 impl Tasks {
     /// Starts the task of a shard that is mine.
-    pub fn start<S: StreamSource, L: LeaseStore, H: RecordHandler>(
+    pub fn start<S: StreamSource, L: LeaseStore>(
         &mut self,
-        engine: &Arc<Engine<S, L, H>>,
+        engine: &Arc<Engine<S, L>>,
         start: Start,
         tenure: Tenure,
     ) {

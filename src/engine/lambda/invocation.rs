@@ -17,7 +17,7 @@ use crate::core::shard::ShardId;
 use crate::engine::FEW_PARKED;
 use crate::engine::handler::{Context, RecordHandler, span_of};
 use crate::engine::progress::Counters;
-use crate::engine::run_pipeline::{InFlight, Work, ask, into_letters};
+use crate::engine::run_pipeline::{Carried, InFlight, Work, ask, into_letters};
 use crate::stores::retry::persist;
 
 /// Stands for the shard, which the event does not name.
@@ -59,14 +59,14 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         let letters = function.letters.clone();
         let counters = function.counters.clone();
         let work = Work {
-            at: function.at.clone(),
+            at: function.letters_of(),
             handler: &function.handler,
             context,
             at_expiry: Closing::OutOfTime,
             limit: function.settings.timing.handler_timeout,
             ask: letters
                 .clone()
-                .map(|letters| ask(letters, function.at.clone(), CALL)),
+                .map(|letters| ask(letters, function.letters_of(), CALL)),
             // There is no lease: an invocation has its batch to itself.
             bury: letters.map(|letters| into_letters(letters, None, counters, CALL)),
             handling: function.handling.clone(),
@@ -96,7 +96,7 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
             let (filters, home) = (&self.function.filters, self.function.home.as_ref());
             if filters.want(&record, &self.stream, home) {
                 self.wanted += 1;
-                self.in_flight.push(record, None);
+                self.in_flight.push(Carried::new(record, None));
                 continue;
             }
             Counters::add(&self.function.counters.filtered);
@@ -168,7 +168,8 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
         let Some(letters) = self.function.letters.clone().filter(|_| self.wanted > 0) else {
             return;
         };
-        let look = || letters.parked_page(&self.function.at, None, FEW_PARKED);
+        let of = self.function.letters_of();
+        let look = || letters.parked_page(&of, None, FEW_PARKED);
         let learnt = persist(CALL, self.rng.fork(), "looking for parked keys", look);
         match timeout_at(before(self.ends, MARGIN), learnt).await {
             Ok(parked) => self.in_flight.know(parked),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Progress, Standing};
-use crate::engine::dependency::{Dependency, Down};
+use crate::engine::dependency::Down;
 
 /// Why a worker does not do its work, or not all of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,8 +97,7 @@ impl Progress {
         if let Some(why) = self.not_reading() {
             return Err(NotReady::NotReading(why));
         }
-        let down = self.dependency().and_then(Dependency::down);
-        down.map_or(Ok(()), |down| Err(NotReady::Down(down)))
+        self.down().map_or(Ok(()), |down| Err(NotReady::Down(down)))
     }
 
     /// What keeps a live worker from its work.

@@ -1,7 +1,8 @@
 //! What a shard task reports about itself.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -25,12 +26,91 @@ pub(crate) struct LoopTurn {
     pub held_back: bool,
 }
 
+/// The shards that are being read.
+#[derive(Debug)]
+pub(super) struct Boards {
+    origin: Instant,
+    by_shard: Mutex<BTreeMap<ShardId, Arc<Board>>>,
+}
+
+impl Default for Boards {
+    fn default() -> Self {
+        Self {
+            origin: Instant::now(),
+            by_shard: Mutex::default(),
+        }
+    }
+}
+
+impl Boards {
+    /// Reports a shard as being read, for as long as the returned value lives.
+    pub fn reads(self: &Arc<Self>, shard: &ShardId) -> Reading {
+        let board = Arc::new(Board::new(self.origin));
+        let mut shards = self.by_shard.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.insert(shard.clone(), board.clone());
+        drop(shards);
+        Reading {
+            boards: self.clone(),
+            shard: shard.clone(),
+            board,
+        }
+    }
+
+    /// The shards now: all of each, or what one of the worker's effects has in it.
+    pub fn now(&self, now: SystemTime, timing: &Timing, effect: Option<usize>) -> Vec<ShardNow> {
+        let shards = self.by_shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |(id, board): (&ShardId, &Arc<Board>)| {
+            board.now(id.clone(), now, self.origin, timing, effect)
+        };
+        shards.iter().map(of).collect()
+    }
+}
+
+/// A shard that is being read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    boards: Arc<Boards>,
+    shard: ShardId,
+    board: Arc<Board>,
+}
+
+impl Reading {
+    /// Its task's loop has run. `effects`: the same for each of the worker's effects.
+    pub fn turned(&self, shard: LoopTurn, effects: impl Iterator<Item = LoopTurn>) {
+        self.board.set(self.boards.origin, shard, effects);
+    }
+
+    /// It has stopped at a gap.
+    pub fn halt(&self) {
+        self.board.halt();
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let shards = &self.boards.by_shard;
+        let mut shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another task may be reading it by now.
+        let mine = shards.get(&self.shard);
+        if mine.is_some_and(|mine| Arc::ptr_eq(mine, &self.board)) {
+            shards.remove(&self.shard);
+        }
+    }
+}
+
+/// The last report of a shard task: about the shard, and about each of the worker's effects.
+#[derive(Debug, Default)]
+struct Turns {
+    shard: LoopTurn,
+    effects: Vec<LoopTurn>,
+}
+
 /// Where a shard task records its last report.
 #[derive(Debug)]
-pub(crate) struct Board {
+struct Board {
     began: Instant,
     turned: Stamp,
-    turn: Mutex<LoopTurn>,
+    turns: Mutex<Turns>,
     halted: AtomicBool,
 }
 
@@ -79,16 +159,19 @@ impl Board {
         let it = Self {
             began: Instant::now(),
             turned: Stamp::default(),
-            turn: Mutex::default(),
+            turns: Mutex::default(),
             halted: AtomicBool::new(false),
         };
         it.turned.set(origin);
         it
     }
 
-    pub fn set(&self, origin: Instant, turn: LoopTurn) {
+    fn set(&self, origin: Instant, shard: LoopTurn, effects: impl Iterator<Item = LoopTurn>) {
         self.turned.set(origin);
-        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.shard = shard;
+        turns.effects.clear();
+        turns.effects.extend(effects);
     }
 
     pub fn halt(&self) {
@@ -101,8 +184,12 @@ impl Board {
         now: SystemTime,
         origin: Instant,
         timing: &Timing,
+        effect: Option<usize>,
     ) -> ShardNow {
-        let turn = *self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_effect = effect.and_then(|effect| turns.effects.get(effect));
+        let turn = *of_effect.unwrap_or(&turns.shard);
+        drop(turns);
         let lag = lag(&turn, self.began.elapsed(), now, fresh(timing));
         ShardNow {
             shard,

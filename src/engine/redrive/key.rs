@@ -13,7 +13,7 @@ use crate::core::claim::Liveness;
 use crate::core::pipeline::{AfterFailure, Change, Closing, DeadLetterRules, Rules};
 use crate::engine::dependency::{Try, Turn};
 use crate::engine::handler::{Context, Failure, RecordHandler};
-use crate::engine::run_pipeline::{Buried, Bury, InFlight, Work};
+use crate::engine::run_pipeline::{Buried, Bury, Carried, InFlight, Work};
 use crate::stores::dead_letter::{Claim, DeadLetters, Deed, Letter, LetterId, Reason, Settled};
 use crate::stores::retry::REDRIVE;
 
@@ -263,7 +263,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
         let mut asker = how.dependency.asker();
         asker.keep(turn);
         let mut in_flight = InFlight::new(rules, work, asker, rng.fork());
-        in_flight.push(letter.record.clone(), None);
+        in_flight.push(Carried::new(letter.record.clone(), None));
         in_flight
     }
 

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tracing::error;
 
 use crate::core::Reason;
-use crate::core::group::GroupTable;
+use crate::core::group::EffectTable;
 use crate::core::record::ItemKey;
 use crate::engine::progress::Counters;
 use crate::stores::dead_letter::{Coming, DeadLetters, Fence, Letter, Written};
@@ -71,7 +71,7 @@ async fn copy(letters: &dyn DeadLetters, letter: &Letter, counters: &Counters) {
 /// Asks this table, retrying until it answers, each call for at most `limit`.
 pub(crate) fn ask<'a>(
     letters: Arc<dyn DeadLetters>,
-    at: GroupTable,
+    at: EffectTable,
     limit: Duration,
 ) -> AskParked<'a> {
     Arc::new(move |key, rng| {

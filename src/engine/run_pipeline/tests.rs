@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_dynamo::{AttributeValue, Item};
 
 use super::*;
-use crate::core::group::Group;
+use crate::core::group::{EffectName, Group, GroupTable};
 use crate::core::record::Event;
 use crate::engine::dependency::{Dependency, Limits};
 use crate::engine::settings::Settings;
@@ -38,7 +38,10 @@ fn record(of: &MemoryStream, id: &str) -> Record {
 /// With a handler that may act until this moment.
 fn in_flight(handler: &Arc<Count>, until: Instant) -> InFlight<'static, Arc<Count>> {
     let work = Work {
-        at: GroupTable::new(Group::default(), "orders"),
+        at: EffectTable::new(
+            GroupTable::new(Group::default(), "orders"),
+            EffectName::default(),
+        ),
         handler: handler.clone(),
         context: Context::detached().until(until),
         at_expiry: Closing::LeaseLost,
@@ -58,12 +61,12 @@ async fn no_record_begins_once_the_right_to_act_has_ended() {
     let (stream, handler) = (MemoryStream::new(1, 10), Arc::new(Count::default()));
     let second = Duration::from_secs(1);
     let mut in_flight = in_flight(&handler, Instant::now() + second);
-    in_flight.push(record(&stream, "in time"), None);
+    in_flight.push(Carried::new(record(&stream, "in time"), None));
     in_flight.start();
     assert_eq!(in_flight.running(), 1);
     in_flight.turn().await;
     // Nothing wakes it meanwhile, as if the whole process were suspended.
-    in_flight.push(record(&stream, "too late"), None);
+    in_flight.push(Carried::new(record(&stream, "too late"), None));
     tokio::time::advance(second).await;
     in_flight.start();
     assert_eq!(in_flight.running(), 0);

@@ -6,8 +6,6 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Boxed, ShardTask, TaskOrder};
-use crate::core::record::Position;
-use crate::engine::handler::RecordHandler;
 use crate::engine::progress::Counters;
 use crate::stores::leases::{LeaseStore, Report};
 use crate::stores::source::StreamSource;
@@ -16,27 +14,20 @@ use crate::stores::source::StreamSource;
 /// report nothing else.
 const STUCK: Duration = Duration::from_secs(10);
 
-impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
-    /// The position below which everything is finished.
-    pub(super) fn reached(&self) -> Position {
-        match self.in_flight.pipeline.watermark() {
-            Some((number, _)) => Position::After(number.clone()),
-            None => self.assignment.start.clone(),
-        }
-    }
-
+impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
     /// The shard's present report.
     pub(super) fn told(&self) -> Report {
         Report {
             waiting_since: self.waiting_since(),
             per_minute: self.rate.per_minute(self.began.elapsed()),
             told_at: Some(self.engine.clock.now()),
+            ahead: self.effects.reached().ahead,
             ..self.report.clone()
         }
     }
 
     pub(super) fn waiting_since(&self) -> Option<SystemTime> {
-        self.in_flight.pipeline.oldest_unfinished()
+        self.effects.oldest_unfinished()
     }
 
     /// Whether a stuck record is not in the row's report yet. It is reported again at growing
@@ -62,7 +53,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             (Some(now), Some(then)) => now.duration_since(then).is_ok_and(|age| age >= refresh),
             (now, then) => now != then,
         };
-        stale || self.reached() != self.written || self.has_trouble()
+        stale || self.written.as_ref() != Some(&self.effects.reached()) || self.has_trouble()
     }
 
     /// Whether the stream may have trimmed an unfinished record. It has not if everything was finished
@@ -92,10 +83,11 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         caught_up_at.is_some() && caught_up_at >= frontier_time && !self.may_have_lost()
     }
 
-    pub(super) fn checkpoint(&mut self) -> Boxed<anyhow::Result<Option<()>>> {
+    pub(super) fn checkpoint(&mut self) -> Boxed<'static, anyhow::Result<Option<()>>> {
         let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
-        let (position, report) = (self.reached(), self.told());
-        self.written = position.clone();
+        let (reached, report) = (self.effects.reached(), self.told());
+        let position = reached.least.clone();
+        self.written = Some(reached);
         self.written_report = report.clone();
         self.written_at = Instant::now();
         let limit = engine.settings.timing.call_timeout();
@@ -118,7 +110,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 warn!(shard = %self.shard(), error = format!("{error:#}"),
                     "the checkpoint may not have been written; it is written again with the next one");
                 // Written again with the next one, even if nothing moves until then.
-                self.written = Position::Horizon;
+                self.written = None;
             }
         }
     }

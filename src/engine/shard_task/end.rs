@@ -11,7 +11,6 @@ use crate::core::fleet::rules::FleetRule;
 use crate::core::record::SequenceNumber;
 use crate::core::shard::{Shard, ShardId};
 use crate::engine::Engine;
-use crate::engine::handler::RecordHandler;
 use crate::engine::progress::Counters;
 use crate::engine::settings::OnGap;
 use crate::stores::leases::{GapRow, Hold, LeaseRow, LeaseStore, Report};
@@ -25,7 +24,7 @@ pub(crate) const HALTED: &str = "halted at a gap, as --on-gap says; `aftercommit
 /// How often an empty answer about children is doubted. After that the full listing decides.
 const EMPTY_ANSWERS: u32 = 6;
 
-impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
     /// Everything in the shard is finished: records that, together with its children's leases.
     pub(super) async fn finish(&mut self) -> Stopped {
         let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
@@ -54,7 +53,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     /// Everything before the gap is finished: writes the last checkpoint, and no more.
     pub(super) async fn halt(&mut self) -> Stopped {
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
-        let (hold, position, report) = (self.assignment.hold.clone(), self.reached(), self.told());
+        let (hold, report) = (self.assignment.hold.clone(), self.told());
+        let position = self.effects.reached().least;
         let (at, told) = (position.clone(), report.clone());
         let write = async move {
             let write = || engine.leases.checkpoint(&hold, &at, &told);
@@ -118,7 +118,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
     pub(super) async fn guarded<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         tokio::pin!(work);
         // Nothing starts meanwhile.
-        self.in_flight.leave_line();
+        self.effects.leave_line();
         loop {
             self.tell_turn();
             if let Some(ended) = self.stopped() {
@@ -130,15 +130,15 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 order = next_order(&mut self.assignment.orders), if !self.abandoned() => self.stop(order),
                 () = until(expiry) => self.check_tenure(),
                 () = until(patience) => {}
-                happened = self.in_flight.ended() => self.happened(happened),
+                happened = self.effects.ended() => self.happened(happened),
                 done = &mut work, if self.stopping.is_none() => return Ok(done),
             }
         }
     }
 }
 
-async fn end_shard<S: StreamSource, L: LeaseStore, H>(
-    engine: Arc<Engine<S, L, H>>,
+async fn end_shard<S: StreamSource, L: LeaseStore>(
+    engine: Arc<Engine<S, L>>,
     hold: Hold,
     report: Report,
     mut rng: fastrand::Rng,
@@ -172,8 +172,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// A child becomes visible some time after its parent was closed, so an empty answer is doubted for a
 /// while before the full listing decides. An error other than throttling also lets the full listing
 /// decide: a stream that has dropped the parent will always refuse the question.
-async fn find_children<S: StreamSource, L, H>(
-    engine: &Engine<S, L, H>,
+async fn find_children<S: StreamSource, L>(
+    engine: &Engine<S, L>,
     parent: &ShardId,
     rng: &mut fastrand::Rng,
 ) -> Vec<Shard> {

@@ -30,8 +30,8 @@ pub(super) fn record_memory(record: &Record) -> usize {
 const EMPTY_READS: u32 = 5;
 
 /// A reader of one shard. It remembers what it has returned.
-pub(super) struct Fetcher<S, L, H> {
-    engine: Arc<Engine<S, L, H>>,
+pub(super) struct Fetcher<S, L> {
+    engine: Arc<Engine<S, L>>,
     share: Share,
     shard: ShardId,
     pub position: Position,
@@ -70,11 +70,16 @@ impl Fetched {
     }
 }
 
-impl<S: StreamSource, L, H> Fetcher<S, L, H> {
-    pub fn new(engine: Arc<Engine<S, L, H>>, shard: ShardId, position: Position) -> Self {
+impl<S: StreamSource, L> Fetcher<S, L> {
+    pub fn new(
+        engine: Arc<Engine<S, L>>,
+        shard: ShardId,
+        position: Position,
+        memory: Share,
+    ) -> Self {
         let seed = engine.settings.seed ^ crate::core::hash::hash(shard.as_str());
         Self {
-            share: engine.budget.share(),
+            share: memory,
             engine,
             shard,
             position,

@@ -3,20 +3,22 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::fetch::{Fetched, record_memory};
 use super::{Ahead, ShardTask, Stopped};
 use crate::core::record::Record;
 use crate::engine::budget::Room;
-use crate::engine::handler::RecordHandler;
+use crate::engine::handler::span_of;
 use crate::engine::progress::Counters;
+use crate::engine::run_pipeline::Carried;
 use crate::stores::leases::LeaseStore;
 use crate::stores::source::StreamSource;
 
 /// A read takes seconds at worst. A shard that was not read for this long cannot be read.
 const SILENCE: Duration = Duration::from_mins(1);
 
-impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
     /// Handles the result of a read.
     pub(super) async fn fetched(&mut self, fetched: Fetched) -> Option<Stopped> {
         // Nothing else shows that the horizon moved before the first read.
@@ -41,7 +43,8 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
                 self.queue(records, room).await
             }
             Fetched::Nothing { at_end } => {
-                if self.in_flight.pipeline.is_finished() {
+                self.effects.at_end(at_end);
+                if self.effects.are_finished() {
                     // Whatever the failure was, it no longer matters.
                     self.report.last_error = None;
                     self.report.caught_up_at = self.report.caught_up_at.max(at_end);
@@ -93,23 +96,47 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             }
             self.last_read = Some((place.0.clone(), Some(place.1)));
             self.at_horizon = false;
-            if self
-                .assignment
-                .starts_at
-                .is_some_and(|start| record.created < start)
-            {
-                Counters::add(&self.engine.progress.counters.skipped);
-                self.skip(&record, "skipped: older than the start");
-                continue;
-            }
-            if !self.engine.wants(&record, &self.stream) {
-                Counters::add(&self.engine.progress.counters.filtered);
-                self.skip(&record, "filtered");
-                continue;
-            }
-            let room = room.take(record_memory(&record));
-            self.in_flight.push(record, Some(room));
+            self.distribute(record, &mut room);
         }
         None
+    }
+
+    /// Gives a record to each effect that has not finished it yet.
+    fn distribute(&mut self, record: Record, room: &mut Room) {
+        let older = self.assignment.starts_at;
+        let older = older.is_some_and(|start| record.created < start);
+        let mut wanted_by = Vec::new();
+        let mut ended = 0;
+        for (index, run) in self.effects.iter_mut().enumerate() {
+            if run.has_done(&record.sequence_number) {
+                continue;
+            }
+            let effect = &run.active().effect;
+            let counters = &effect.progress.counters;
+            let (counter, why) = if older || run.is_older(&record) {
+                (&counters.skipped, "skipped: older than the start")
+            } else if effect.wants(&record, &self.stream, self.engine.home.as_ref()) {
+                wanted_by.push(index);
+                continue;
+            } else {
+                (&counters.filtered, "filtered")
+            };
+            Counters::add(counter);
+            let _of_trace = span_of(&record).entered();
+            let (shard, sequence) = (&self.assignment.hold.shard, &record.sequence_number);
+            debug!(%shard, %sequence, effect = %effect.name(), why, "finished");
+            run.skip(&record);
+            ended += 1;
+        }
+        if !wanted_by.is_empty() {
+            let room = room.take(record_memory(&record));
+            let carried = Carried::new(record, Some(room));
+            for index in wanted_by {
+                self.effects.push(index, carried.clone());
+            }
+        }
+        for _ in 0..ended {
+            self.ended();
+        }
     }
 }

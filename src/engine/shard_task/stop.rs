@@ -5,11 +5,10 @@ use tracing::warn;
 
 use super::{ShardTask, Stopped, TaskOrder};
 use crate::core::pipeline::Closing;
-use crate::engine::handler::RecordHandler;
 use crate::stores::leases::LeaseStore;
 use crate::stores::source::StreamSource;
 
-impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
+impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
     /// When the tenure ends if no heartbeat renews it.
     pub(super) fn expiry(&self) -> Option<Instant> {
         if self.stopping.is_some() {
@@ -42,7 +41,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
         let limit = Instant::now() + self.engine.settings.timing.handover_timeout;
         let limit = self.stopping.map_or(limit, |(_, limit)| limit);
         self.stopping = Some((order, limit));
-        self.in_flight.pipeline.close(match order {
+        self.effects.close(match order {
             TaskOrder::Abandon => Closing::LeaseLost,
             TaskOrder::Drain | TaskOrder::Run => Closing::Drain,
         });
@@ -55,7 +54,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             self.stop(TaskOrder::Abandon);
         }
         let (order, limit) = self.stopping?;
-        let running = self.in_flight.running();
+        let running = self.effects.running();
         if running > 0 && Instant::now() < limit {
             return None;
         }
@@ -63,7 +62,7 @@ impl<S: StreamSource, L: LeaseStore, H: RecordHandler> ShardTask<S, L, H> {
             warn!(shard = %self.shard(), dropped = running, "records in flight took too long");
         }
         Some(match order {
-            TaskOrder::Drain => Stopped::Drained(self.reached(), self.told()),
+            TaskOrder::Drain => Stopped::Drained(self.effects.reached().least, self.told()),
             _ if self.refused => Stopped::Refused,
             _ => Stopped::Abandoned,
         })

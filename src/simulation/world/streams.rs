@@ -107,6 +107,6 @@ pub(in crate::simulation) fn forget(world: &World) {
         world.count("streams gone");
         world.tell(format_args!("stream {label} is gone"));
         let dropped = world.stream.forget_stream(&label);
-        world.witness(|witness| witness.trimmed(&dropped));
+        world.witnesses(|witness| witness.trimmed(&dropped));
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, LetterPage,
     ParkedKey, ParkedPage, Reason, Selection, Written,
 };
-use crate::core::group::GroupTable;
+use crate::core::group::{EffectTable, GroupTable};
 use crate::core::record::ItemKey;
 use crate::stores::rows::dynamodb::{Table, Write};
 use crate::stores::rows::expression::RowExpression;
@@ -48,7 +48,7 @@ impl DynamoDbDeadLetters {
     /// Writes these fields of a mark, if nobody has claimed its key since it was read.
     async fn change_claim(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         read: &ParkedKey,
         fields: Fields,
     ) -> anyhow::Result<bool> {
@@ -59,13 +59,12 @@ impl DynamoDbDeadLetters {
         Ok(matches!(written, Write::Applied(_)))
     }
 
-    /// The first open letter of a partition, after a row or from the beginning.
+    /// The first open one of these letters, after a row or from the beginning.
     async fn first_open(
         &self,
-        partition: String,
+        of: RowExpression,
         mut after: Option<Item>,
     ) -> anyhow::Result<Option<Letter>> {
-        let of = RowExpression::default().when(ITEM, Some(text(partition)));
         loop {
             let (rows, next) = self.table.query_page(&of, AHEAD, after).await?;
             for row in rows {
@@ -89,7 +88,7 @@ impl DynamoDbDeadLetters {
         row.map(|row| read(&row)).transpose()
     }
 
-    async fn mark(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<ParkedKey>> {
+    async fn mark(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<Option<ParkedKey>> {
         let mark = self.table.get(row::mark_key(at, key)).await?;
         mark.map(|mark| read_mark(&mark)).transpose()
     }
@@ -157,13 +156,11 @@ impl DeadLetters for DynamoDbDeadLetters {
 
     async fn parked_page(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         from: Option<&str>,
         limit: usize,
     ) -> anyhow::Result<ParkedPage> {
-        let partition = || Some(text(row::marks_of(at)));
-        let of = RowExpression::default().when(ITEM, partition());
-        let after = from.map(|row| to_item(vec![(ITEM, partition()), (ROW, Some(text(row)))]));
+        let (of, after) = (row::marks(at), from.map(|from| row::mark_at(at, from)));
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let (rows, next) = self.table.query_page(&of, limit, after).await?;
         let mut page = ParkedPage::default();
@@ -178,18 +175,18 @@ impl DeadLetters for DynamoDbDeadLetters {
         Ok(page)
     }
 
-    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn is_parked(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool> {
         Ok(self.table.get(row::mark_key(at, key)).await?.is_some())
     }
 
-    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
-        self.first_open(row::item_of(at, key), None).await
+    async fn next_of(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+        self.first_open(row::effect_letters_of(at, key), None).await
     }
 
     async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
         let after = to_item(row::letter_key(id));
-        self.first_open(row::item_of(&id.at, &id.key), Some(after))
-            .await
+        let of = row::effect_letters_of(&id.at, &id.key);
+        self.first_open(of, Some(after)).await
     }
 
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>> {
@@ -256,7 +253,7 @@ impl DeadLetters for DynamoDbDeadLetters {
 
     async fn claim(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
     ) -> anyhow::Result<Option<()>> {
@@ -282,7 +279,7 @@ impl DeadLetters for DynamoDbDeadLetters {
 
     async fn release(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
         because: Option<Reason>,
@@ -304,7 +301,7 @@ impl DeadLetters for DynamoDbDeadLetters {
         bail!("cannot release a parked key: other processes changed it {TRIES} times meanwhile")
     }
 
-    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn unpark_if_empty(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool> {
         // The mark first: a letter that comes after this read changes its count.
         let Some(mark) = self.mark(at, key).await? else {
             return Ok(true);
@@ -322,7 +319,7 @@ impl DeadLetters for DynamoDbDeadLetters {
     }
 
     async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>> {
-        let of = RowExpression::default().when(ITEM, Some(text(row::item_of(at, key))));
+        let of = row::letters_of(at, key);
         let rows = self.table.query(&of.only(row::OF_ENVELOPE), true).await?;
         Ok(rows.iter().filter_map(listed).collect())
     }

@@ -11,7 +11,7 @@ use super::{
     Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, LetterPage,
     ParkedKey, ParkedPage, Reason, Selection, Written,
 };
-use crate::core::group::GroupTable;
+use crate::core::group::{EffectTable, GroupTable};
 use crate::core::record::{ItemKey, SequenceNumber};
 use crate::stores::rows::fence::Demand;
 
@@ -26,13 +26,13 @@ struct OfKey {
 /// A letter's place among those of its key: its stream's label, and its position in the stream.
 type LetterPlace = (Arc<str>, SequenceNumber);
 
-type LettersOfKeys = BTreeMap<(GroupTable, ItemKey), OfKey>;
+type LettersOfKeys = BTreeMap<(EffectTable, ItemKey), OfKey>;
 
 /// Dead letters in memory. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryDeadLetters(Arc<Mutex<LettersOfKeys>>);
 
-fn of_key(at: &GroupTable, key: &ItemKey) -> (GroupTable, ItemKey) {
+fn of_key(at: &EffectTable, key: &ItemKey) -> (EffectTable, ItemKey) {
     (at.clone(), key.clone())
 }
 
@@ -124,7 +124,7 @@ impl DeadLetters for MemoryDeadLetters {
 
     async fn parked_page(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         from: Option<&str>,
         limit: usize,
     ) -> anyhow::Result<ParkedPage> {
@@ -141,13 +141,13 @@ impl DeadLetters for MemoryDeadLetters {
         })
     }
 
-    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn is_parked(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool> {
         let all = self.all();
         let of = all.get(&of_key(at, key));
         Ok(of.is_some_and(|of| of.open().next().is_some()))
     }
 
-    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+    async fn next_of(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
         let all = self.all();
         let of = all.get(&of_key(at, key));
         Ok(of.and_then(|of| of.open().next()).cloned())
@@ -185,7 +185,7 @@ impl DeadLetters for MemoryDeadLetters {
 
     async fn claim(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
     ) -> anyhow::Result<Option<()>> {
@@ -197,7 +197,7 @@ impl DeadLetters for MemoryDeadLetters {
 
     async fn release(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
         because: Option<Reason>,
@@ -212,14 +212,16 @@ impl DeadLetters for MemoryDeadLetters {
         Ok(())
     }
 
-    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn unpark_if_empty(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool> {
         Ok(!self.is_parked(at, key).await?)
     }
 
     async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>> {
         let all = self.all();
-        let letters = all.get(&of_key(at, key)).into_iter();
-        let letters = letters.flat_map(|of| of.letters.values());
+        let of_key = all
+            .iter()
+            .filter(|((of, known), _)| of.at == *at && known == key);
+        let letters = of_key.flat_map(|(_, of)| of.letters.values());
         Ok(letters.map(|letter| letter.envelope.clone()).collect())
     }
 

@@ -1,6 +1,6 @@
 //! Dead letters: records that failed, kept with their images until they are redriven or discarded.
 //!
-//! A letter *parks* its key: while a key has an open letter, later records of the key follow it into
+//! Each effect has letters of its own. A letter *parks* its key: while a key has an open letter, later records of the key follow it into
 //! the table, so that a redrive handles them in commit order. A key is parked exactly as long as it has
 //! open letters, and both change in one transaction. So a shard task that adds a follower and an
 //! operator who finishes the last letter cannot miss each other: either the follower is written in
@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_dynamo::Item;
 
-use crate::core::group::{Group, GroupTable};
+use crate::core::group::{EffectName, Group, GroupTable};
 use crate::core::millis;
 use crate::core::record::{Event, ItemKey, Record, SequenceNumber};
 use crate::core::shard::ShardId;
@@ -36,6 +36,7 @@ pub(crate) mod row;
 #[cfg(feature = "sqs")]
 pub mod sqs;
 
+pub use crate::core::group::EffectTable;
 pub use crate::core::record::key_in_words;
 pub use crate::core::{Attempt, Attempts, Reason};
 pub use crate::stores::rows::fence::Fence;
@@ -81,8 +82,8 @@ impl Settled {
 /// Identifies a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LetterId {
-    /// The group, and the table that the record is from.
-    pub at: GroupTable,
+    /// The effect that failed, its group, and the table that the record is from.
+    pub at: EffectTable,
     /// The item's key.
     pub key: ItemKey,
     /// The label of the record's stream, or empty if unknown. With the sequence number it orders the
@@ -96,6 +97,7 @@ impl LetterId {
     /// The ARN of the record's stream, or of its table if the stream is unknown.
     pub fn stream(&self) -> Arc<str> {
         self.at
+            .at
             .stream(Some(&*self.label).filter(|label| !label.is_empty()))
     }
 }
@@ -144,7 +146,7 @@ pub struct Letter {
 impl Letter {
     /// A letter to be written now.
     pub fn new(
-        origin: (&GroupTable, &ShardId),
+        origin: (&EffectTable, &ShardId),
         record: Record,
         reason: Reason,
         attempts: Attempts,
@@ -198,6 +200,8 @@ pub enum Written {
 pub struct Selection {
     /// Only of this group.
     pub group: Option<Group>,
+    /// Only of this effect.
+    pub effect: Option<EffectName>,
     /// Only of the table with this ARN.
     pub table: Option<String>,
     /// Only with one of these reasons; empty: any.
@@ -219,8 +223,9 @@ impl Selection {
             let value = words.split_once('=').map(|(_, value)| value);
             words == *wanted || (letter.keys.inner().len() == 1 && value == Some(wanted))
         };
-        let at = &letter.id.at;
+        let EffectTable { at, effect } = &letter.id.at;
         self.group.as_ref().is_none_or(|group| group == at.group())
+            && self.effect.as_ref().is_none_or(|wanted| wanted == effect)
             && self.table.as_ref().is_none_or(|table| table == at.table())
             && (self.reasons.is_empty() || self.reasons.contains(&letter.reason))
             && self.key.as_ref().is_none_or(key)
@@ -273,16 +278,16 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// At most `limit` parked keys of a group on a table, read consistently.
+    /// At most `limit` parked keys of an effect on a table, read consistently.
     async fn parked_page(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         from: Option<&str>,
         limit: usize,
     ) -> anyhow::Result<ParkedPage>;
 
-    /// All parked keys of a group on a table. There can be very many. For operators.
-    async fn parked(&self, at: &GroupTable) -> anyhow::Result<ParkedPage> {
+    /// All parked keys of an effect on a table. There can be very many. For operators.
+    async fn parked(&self, at: &EffectTable) -> anyhow::Result<ParkedPage> {
         let mut all = ParkedPage::default();
         let mut from = None;
         loop {
@@ -297,10 +302,10 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Whether a key is parked, read consistently. A key whose row cannot be read counts as parked.
-    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
+    async fn is_parked(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool>;
 
     /// The oldest open letter of a key, read consistently.
-    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>>;
+    async fn next_of(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<Option<Letter>>;
 
     /// The oldest open letter of a key after this one, read consistently. A redrive so reads no
     /// finished letter again.
@@ -322,7 +327,7 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// A crash leaves the claim behind: nobody redrives the key until it ends.
     async fn claim(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
     ) -> anyhow::Result<Option<()>>;
@@ -331,7 +336,7 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// now on. A letter that failed is no longer redriven automatically.
     async fn release(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
         because: Option<Reason>,
@@ -339,10 +344,10 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
 
     /// Unparks a key without open letters, which happens only if somebody deleted letters. Returns
     /// whether the key is free now.
-    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool>;
+    async fn unpark_if_empty(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool>;
 
-    /// All letters of a key, open and settled, oldest first and without their records, read
-    /// consistently. Reads only the key's letters.
+    /// All letters of a key, open and settled, effect by effect, oldest first and without their records,
+    /// read consistently. Reads only the key's letters.
     async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>>;
 
     /// Lists letters in pages, in no particular order. Reads the whole table: for operators.

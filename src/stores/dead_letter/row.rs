@@ -1,9 +1,9 @@
 //! How dead letters are stored in a table: key (`item`, `row`), three kinds of rows.
 //!
-//! - A *letter*: `item` is the group, the table and the item's key, `row` the stream's label and the
-//!   sequence number, padded with zeros. One query gives the letters of a key in order.
-//! - A *mark* for each parked key: `item` is `parked|`, the group and the table. One query
-//!   gives all parked keys of a group on a table. It counts the key's open letters and goes with the last one.
+//! - A *letter*: `item` is the group, the table and the item's key, `row` the effect, the stream's label
+//!   and the sequence number, padded with zeros. One query gives the letters of a key in order.
+//! - A *mark* for each parked key: `item` is `parked|`, the group and the table, `row` the effect and
+//!   the key. One query gives all parked keys of an effect. It counts the key's open letters and goes with the last one.
 //! - A *part* of a record that is too large for its letter: DynamoDB's items end at 400 KB, and a
 //!   record can have two images of that size.
 //!
@@ -20,11 +20,12 @@ use serde_dynamo::{AttributeValue, Item};
 use sha2::{Digest as _, Sha256};
 
 use super::{Attempts, Claim, Deed, Envelope, KEPT_AFTER, Letter, LetterId, ParkedKey, Reason};
-use crate::core::group::GroupTable;
+use crate::core::group::{EffectName, EffectTable, GroupTable};
 use crate::core::millis;
 use crate::core::millis::since_1970;
 use crate::core::record::{Event, ItemKey, Record, SequenceNumber, lambda_event};
 use crate::core::shard::ShardId;
+use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{Fields, RowReader, cut, number, seconds, text, time, to_item};
 use crate::stores::rows::typed::{Attributes, attributes, from_row, to_map};
 
@@ -43,6 +44,7 @@ pub(super) const OF_ENVELOPE: &[&str] = &[
     "kind",
     "format",
     "group_table",
+    "effect",
     "key",
     "keys",
     "sequence_number",
@@ -78,33 +80,63 @@ fn short(key: &ItemKey) -> String {
 }
 
 /// The partition of a key's letters.
-pub(super) fn item_of(at: &GroupTable, key: &ItemKey) -> String {
+fn item_of(at: &GroupTable, key: &ItemKey) -> String {
     format!("{at}|{}", short(key))
 }
 
 /// The partition of the marks of a group on a table.
-pub(super) fn marks_of(at: &GroupTable) -> String {
-    format!("parked|{at}")
+fn marks_of(at: &GroupTable) -> AttributeValue {
+    text(format!("parked|{at}"))
 }
 
-/// Orders the letters of a key: by their stream, then by their position in it.
+/// How the sort keys of an effect's rows begin. No name contains `#`.
+fn of_effect(effect: &EffectName) -> String {
+    format!("{effect}#")
+}
+
+/// Orders the letters of a key: by their effect, by their stream, then by their position in it.
 fn place(id: &LetterId) -> String {
-    format!("{}#{}", id.label, id.sequence_number.padded())
+    let number = id.sequence_number.padded();
+    format!("{}{}#{number}", of_effect(&id.at.effect), id.label)
+}
+
+/// The letters of a key, of all effects.
+pub(super) fn letters_of(at: &GroupTable, key: &ItemKey) -> RowExpression {
+    RowExpression::default().when(ITEM, Some(text(item_of(at, key))))
+}
+
+/// The letters of a key, of one effect.
+pub(super) fn effect_letters_of(at: &EffectTable, key: &ItemKey) -> RowExpression {
+    letters_of(&at.at, key).when_begins(ROW, &of_effect(&at.effect))
+}
+
+/// The parked keys of an effect.
+pub(super) fn marks(at: &EffectTable) -> RowExpression {
+    let of_group = RowExpression::default().when(ITEM, Some(marks_of(&at.at)));
+    of_group.when_begins(ROW, &of_effect(&at.effect))
+}
+
+/// The key of a mark's row, from its sort key.
+pub(super) fn mark_at(at: &EffectTable, row: &str) -> Item {
+    to_item(vec![(ITEM, Some(marks_of(&at.at))), (ROW, Some(text(row)))])
 }
 
 /// The key of a letter's row.
 pub(super) fn letter_key(id: &LetterId) -> Fields {
     vec![
-        (ITEM, Some(text(item_of(&id.at, &id.key)))),
+        (ITEM, Some(text(item_of(&id.at.at, &id.key)))),
         (ROW, Some(text(place(id)))),
     ]
 }
 
 /// The key of a parked key's mark.
-pub(super) fn mark_key(at: &GroupTable, key: &ItemKey) -> Fields {
+pub(super) fn mark_key(at: &EffectTable, key: &ItemKey) -> Fields {
     vec![
-        (ITEM, Some(text(marks_of(at)))),
-        (ROW, Some(text(short(key)))),
+        (ITEM, Some(marks_of(&at.at))),
+        (
+            ROW,
+            Some(text(format!("{}{}", of_effect(&at.effect), short(key)))),
+        ),
     ]
 }
 
@@ -113,7 +145,7 @@ pub(super) fn part_key(id: &LetterId, n: usize) -> Fields {
     vec![
         (
             ITEM,
-            Some(text(format!("parts|{}", item_of(&id.at, &id.key)))),
+            Some(text(format!("parts|{}", item_of(&id.at.at, &id.key)))),
         ),
         (ROW, Some(text(format!("{}#{n:04}", place(id))))),
     ]
@@ -150,6 +182,7 @@ pub(super) fn part(id: &LetterId, n: usize, piece: &str, written: SystemTime) ->
 #[derive(Serialize, Deserialize)]
 struct LetterRow {
     group_table: GroupTable,
+    effect: EffectName,
     key: ItemKey,
     keys: Item,
     sequence_number: SequenceNumber,
@@ -175,7 +208,8 @@ pub(super) fn letter_fields(letter: &Letter, pieces: &[String]) -> anyhow::Resul
         several => (None, Some(number(several.len() as u64))),
     };
     let mut fields = attributes(&LetterRow {
-        group_table: envelope.id.at,
+        group_table: envelope.id.at.at,
+        effect: envelope.id.at.effect,
         key: envelope.id.key,
         keys: envelope.keys,
         sequence_number: envelope.id.sequence_number,
@@ -235,6 +269,7 @@ pub(super) fn expiry(deed: &Deed) -> AttributeValue {
 #[derive(Serialize, Deserialize)]
 struct MarkRow {
     group_table: GroupTable,
+    effect: EffectName,
     key: ItemKey,
     keys: Item,
     #[serde(with = "millis")]
@@ -249,7 +284,8 @@ struct MarkRow {
 /// The attributes of a mark that are written only once.
 pub(super) fn mark_fields(letter: &Envelope) -> anyhow::Result<Attributes> {
     let mut fields = attributes(&MarkRow {
-        group_table: letter.id.at.clone(),
+        group_table: letter.id.at.at.clone(),
+        effect: letter.id.at.effect.clone(),
         key: letter.id.key.clone(),
         keys: letter.keys.clone(),
         since: letter.written,
@@ -306,7 +342,7 @@ pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
     let row: LetterRow = read(item)?;
     Ok(Envelope {
         id: LetterId {
-            at: row.group_table,
+            at: EffectTable::new(row.group_table, row.effect),
             key: row.key,
             label: row.shard.label().unwrap_or_default().into(),
             sequence_number: row.sequence_number,

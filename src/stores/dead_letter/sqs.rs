@@ -17,7 +17,7 @@ use super::{
     Attempt, Claim, Coming, DeadLetters, Deed, Envelope, Fence, Letter, LetterId, LetterPage,
     ParkedPage, Reason, Selection, Written,
 };
-use crate::core::group::GroupTable;
+use crate::core::group::{EffectTable, GroupTable};
 use crate::core::record::ItemKey;
 use crate::stores::aws_error::AwsError;
 use crate::stores::retry::COPY;
@@ -205,18 +205,18 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
 
     async fn parked_page(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         from: Option<&str>,
         limit: usize,
     ) -> anyhow::Result<ParkedPage> {
         self.letters.parked_page(at, from, limit).await
     }
 
-    async fn is_parked(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn is_parked(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool> {
         self.letters.is_parked(at, key).await
     }
 
-    async fn next_of(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
+    async fn next_of(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<Option<Letter>> {
         self.letters.next_of(at, key).await
     }
 
@@ -238,7 +238,7 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
 
     async fn claim(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
     ) -> anyhow::Result<Option<()>> {
@@ -247,7 +247,7 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
 
     async fn release(
         &self,
-        at: &GroupTable,
+        at: &EffectTable,
         key: &ItemKey,
         claim: &Claim,
         because: Option<Reason>,
@@ -255,7 +255,7 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
         self.letters.release(at, key, claim, because).await
     }
 
-    async fn unpark_if_empty(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<bool> {
+    async fn unpark_if_empty(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool> {
         self.letters.unpark_if_empty(at, key).await
     }
 

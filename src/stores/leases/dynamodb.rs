@@ -5,6 +5,7 @@
 
 mod bootstrap;
 mod gaps;
+mod taken;
 mod workers;
 
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use aws_sdk_dynamodb::Client;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_dynamo::Item;
 
-use super::fence::{is_taken, stays_and_reads};
+use super::fence::stays_and_reads;
 use super::format::Formats;
 use super::row::{self, GROUP_TABLE, ROW, archive_key, lease_key, worker_key};
 use super::{
     Checkpoint, Consistency, Epoch, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow,
-    LeaseStore, Reach, Report, Sighting, StreamRow, Take, Unfit, View, WorkerRow,
+    LeaseStore, Reach, Report, StreamRow, Take, Unfit, View, WorkerRow,
 };
-use crate::core::group::{GroupTable, Identity};
+use crate::core::effects::GroupEffects;
+use crate::core::group::GroupTable;
 use crate::core::record::Position;
 use crate::core::shard::ShardId;
 use crate::stores::clock::ServiceTime;
@@ -147,35 +149,6 @@ impl DynamoDbLeases {
         Ok(lease.filter(is_mine).map(|_| ()))
     }
 
-    async fn take_undisputed(&self, take: &Take) -> anyhow::Result<Option<LeaseRow>> {
-        let key = self.key(&lease_key(&take.shard));
-        let (Write::Applied(item) | Write::Refused(item)) =
-            self.table.update(key, &self.formats.taking(take)).await?;
-        let lease = item.and_then(|item| self.read(&take.shard, item));
-        Ok(lease.filter(|lease| is_taken(lease, take)))
-    }
-
-    /// A transaction does not return the rows, so the lease is read afterwards. That also decides a
-    /// take whose answer was lost.
-    async fn take_from(
-        &self,
-        take: &Take,
-        owner: &Incarnation,
-        sighting: Sighting,
-    ) -> anyhow::Result<Option<LeaseRow>> {
-        let still = match sighting {
-            Sighting::Beat(beat) => RowExpression::default().when("beat", Some(number(beat))),
-            Sighting::Missing => RowExpression::on_none(ROW),
-        };
-        let parts = vec![
-            Part::Update(self.key(&lease_key(&take.shard)), self.formats.taking(take)),
-            Part::Demand(self.key(&worker_key(owner)), still),
-        ];
-        self.table.transact(parts).await?;
-        let lease = self.standing(&take.shard).await?;
-        Ok(lease.filter(|lease| is_taken(lease, take)))
-    }
-
     /// Ends the parent and creates the missing rows of its children, in one transaction.
     async fn end(
         &self,
@@ -233,8 +206,12 @@ impl LeaseStore for DynamoDbLeases {
         self.bootstrapped(row).await
     }
 
-    async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
-        self.identity_changed(seen, new).await
+    async fn change_effects(
+        &self,
+        seen: &GroupEffects,
+        new: &GroupEffects,
+    ) -> anyhow::Result<Option<()>> {
+        self.effects_changed(seen, new).await
     }
 
     async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {

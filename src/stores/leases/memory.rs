@@ -11,7 +11,7 @@ use super::{
     Checkpoint, Consistency, Fence, GapRow, GroupRow, Hold, Incarnation, LeaseRow, LeaseStore,
     Reach, Report, Sighting, StreamRow, Take, Unfit, Unreadable, View, WorkerRow,
 };
-use crate::core::group::Identity;
+use crate::core::effects::GroupEffects;
 use crate::core::record::Position;
 use crate::core::shard::ShardId;
 use crate::stores::clock::Clock;
@@ -176,11 +176,15 @@ impl LeaseStore for MemoryLeases {
         Ok(table.group.get_or_insert(row).clone())
     }
 
-    async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
+    async fn change_effects(
+        &self,
+        seen: &GroupEffects,
+        new: &GroupEffects,
+    ) -> anyhow::Result<Option<()>> {
         let mut table = self.rows();
         let row = table.group.as_mut();
-        let row = row.filter(|row| row.identity == *seen || row.identity == *new);
-        Ok(row.map(|row| row.identity = new.clone()))
+        let row = row.filter(|row| row.effects == *seen || row.effects == *new);
+        Ok(row.map(|row| row.effects = new.clone()))
     }
 
     async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {

@@ -5,10 +5,10 @@
 //!
 //! | row | holds |
 //! |---|---|
-//! | `group` | the initial position, the moment of the first bootstrap, the group's identity |
+//! | `group` | the initial position, the moment of the first bootstrap, the group's effects |
 //! | `stream#<label>` | a stream of the table, and whether it was begun |
 //! | `worker#<incarnation>` | one heartbeat per process, not one per lease |
-//! | `shard#<stream label>#<shard>` | owner, epoch, checkpoint |
+//! | `shard#<stream label>#<shard>` | owner, epoch, checkpoint, and the effects that are ahead of it |
 //! | `archive#<stream label>#<shard>` | the same for an ended shard whose children have rows; looks do
 //! not read it |
 //! | `gap#<stream label>#<shard>#<last handled>` | records that were trimmed before they could be read
@@ -20,7 +20,6 @@
 use std::future::Future;
 use std::time::SystemTime;
 
-use crate::core::group::Identity;
 use crate::core::record::Position;
 use crate::core::shard::ShardId;
 
@@ -30,6 +29,7 @@ mod format;
 pub mod memory;
 pub(crate) mod row;
 
+pub use crate::core::effects::{GroupEffect, GroupEffects};
 #[cfg(feature = "simulation")]
 pub(crate) use crate::core::fleet::rows::{BEFORE_STREAM, WHOLE_STREAM};
 pub use crate::core::fleet::rows::{
@@ -71,12 +71,12 @@ pub trait LeaseStore: Clone + Send + Sync + 'static {
     /// Writes the group row if there is none, and returns the one in the table.
     fn bootstrap(&self, row: GroupRow) -> impl Future<Output = anyhow::Result<GroupRow>> + Send;
 
-    /// Replaces the identity in the group row if it is still `seen`. `Ok(None)`: it has changed, or
+    /// Replaces the effects in the group row if they are still `seen`. `Ok(None)`: they have changed, or
     /// there is no row.
-    fn change_identity(
+    fn change_effects(
         &self,
-        seen: &Identity,
-        new: &Identity,
+        seen: &GroupEffects,
+        new: &GroupEffects,
     ) -> impl Future<Output = anyhow::Result<Option<()>>> + Send;
 
     /// Writes what is known about a stream. Its stage never falls.

@@ -14,13 +14,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_dynamo::Item;
 
 use super::registration::{
-    EffectRow, Registration, RegistrationRefused, RegistrationRow, RegistrationRows, effect_key,
-    group_key, is_reserved,
+    EffectRow, Registration, RegistrationRefused, RegistrationRow, RegistrationRows, TableEffects,
+    effect_key, group_key, is_reserved,
 };
 use super::row::{self, ATTENTION, ATTENTION_INDEX, EFFECT, EXPIRES, FORMAT};
 use super::{EffectKey, EntryPage, Ledger, Needed, Swap};
 use crate::core::claim::{Attention, Entry, State};
-use crate::core::group::{Group, Identity};
+use crate::core::group::Group;
 use crate::stores::rows::dynamodb::{Table, Write};
 use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{RowReader, Unexpected, number, text, to_item};
@@ -157,12 +157,15 @@ impl DynamoDbLedger {
         bail!("the ledger's rows {effect} and {group} keep changing")
     }
 
-    /// The settings with which a group was started, by the ARN of the table that it follows.
+    /// The effects that a group was started with, by the ARN of the table that it follows.
     ///
     /// # Errors
     ///
     /// The ledger does not answer.
-    pub async fn identities(&self, group: &Group) -> anyhow::Result<BTreeMap<String, Identity>> {
+    pub async fn effects_of(
+        &self,
+        group: &Group,
+    ) -> anyhow::Result<BTreeMap<String, TableEffects>> {
         let row = self.row(&group_key(group), RegistrationRow::read).await?;
         Ok(row.unwrap_or_default().tables)
     }

@@ -4,7 +4,7 @@
 //! | row | holds |
 //! |---|---|
 //! | `#effect#<effect>` | the groups that perform the effect |
-//! | `#group#<group>` | for each table that the group follows, the settings that decide identity |
+//! | `#group#<group>` | for each table that the group follows, its effects, each with the settings that decide identity |
 //!
 //! No effect key begins with `#`, because an effect's name is never empty.
 
@@ -18,8 +18,6 @@ use crate::stores::rows::fields::{RowReader, Unexpected, number, text, to_item};
 
 /// The prefix of such a row's key.
 const RESERVED: char = '#';
-/// The setting that holds the effect's name.
-const NAME: &str = "effect";
 
 /// A group on a table that is about to perform an effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,8 +84,11 @@ pub(super) struct EffectRow {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RegistrationRow {
     pub(super) revision: u64,
-    pub(super) tables: BTreeMap<String, Identity>,
+    pub(super) tables: BTreeMap<String, TableEffects>,
 }
+
+/// The effects that a group performs for a table, each with the settings that decide identity.
+pub type TableEffects = BTreeMap<EffectName, Identity>;
 
 /// Whether a row of the ledger is about groups, and not about an effect key.
 pub(super) fn is_reserved(key: &str) -> bool {
@@ -103,24 +104,20 @@ pub(super) fn group_key(group: &Group) -> String {
 }
 
 impl Registration {
-    /// The settings, with the effect's name.
-    fn settings(&self) -> Identity {
-        self.identity.clone().with(NAME, self.effect.as_str())
-    }
-
     /// The rows after this registration, unchanged if nothing has to be written.
     pub(super) fn over(
         &self,
         rows: &RegistrationRows,
     ) -> Result<RegistrationRows, RegistrationRefused> {
         let group = self.of.group();
-        let settings = self.settings();
         let mut next = rows.clone();
-        let standing = rows.group.tables.get(self.of.table());
+        let settings = &self.identity;
+        let effects = rows.group.tables.get(self.of.table());
+        let standing = effects.and_then(|effects| effects.get(&self.effect));
         let difference = standing.and_then(|standing| settings.differs_from(standing));
         if let Some(difference) = difference.filter(|_| !self.accept_new_identity) {
             return Err(RegistrationRefused::Differs {
-                difference,
+                difference: format!("effect {}: {difference}", self.effect),
                 of: self.of.clone(),
             });
         }
@@ -136,19 +133,14 @@ impl Registration {
         if next.effect.groups.insert(group.as_str().to_owned()) {
             next.effect.revision += 1;
         }
-        if standing != Some(&settings) {
+        if standing != Some(settings) {
             next.group.revision += 1;
-            next.group
-                .tables
-                .insert(self.of.table().to_owned(), settings);
+            let of_table = self.of.table().to_owned();
+            let effects = next.group.tables.entry(of_table).or_default();
+            effects.insert(self.effect.clone(), settings.clone());
         }
         Ok(next)
     }
-}
-
-/// The effect's name in registered settings.
-pub fn effect_of(identity: &Identity) -> Option<EffectName> {
-    EffectName::new(identity.get(NAME)?).ok()
 }
 
 impl EffectRow {
@@ -183,8 +175,13 @@ impl RegistrationRow {
             let settings = settings.map(|(name, value)| (name.to_owned(), text(value)));
             AttributeValue::M(settings.collect())
         };
+        let effects = |effects: &TableEffects| {
+            let effects = effects.iter();
+            let effects = effects.map(|(name, of)| (name.to_string(), settings(of)));
+            AttributeValue::M(effects.collect())
+        };
         let tables = self.tables.iter();
-        let tables = tables.map(|(table, identity)| (table.clone(), settings(identity)));
+        let tables = tables.map(|(table, of)| (table.clone(), effects(of)));
         to_item(vec![
             (EFFECT, Some(text(key))),
             ("format", Some(number(format))),
@@ -205,11 +202,20 @@ impl RegistrationRow {
             });
             Some(settings.collect())
         };
+        let effects = |value: &AttributeValue| {
+            let AttributeValue::M(effects) = value else {
+                return None;
+            };
+            let effects = effects.iter().filter_map(|(name, settings)| {
+                Some((EffectName::new(name).ok()?, identity(settings)?))
+            });
+            Some(effects.collect())
+        };
         let tables = item.inner().get("tables");
         let tables = match tables {
             Some(AttributeValue::M(tables)) => tables
                 .iter()
-                .filter_map(|(table, value)| Some((table.clone(), identity(value)?)))
+                .filter_map(|(table, value)| Some((table.clone(), effects(value)?)))
                 .collect(),
             _ => BTreeMap::new(),
         };
@@ -274,23 +280,32 @@ mod tests {
     #[test]
     fn other_settings_are_refused_by_name_unless_they_are_accepted() {
         let rows = started(&of("placed", "placed", "SK"));
-        for (other, named) in [
-            (
-                of("placed", "placed", "PK"),
-                "id is \"PK\" here and \"SK\" in the group",
-            ),
-            (of("placed", "other", "SK"), "effect is \"other\" here"),
-        ] {
-            let refused = other.over(&rows).unwrap_err().to_string();
-            assert!(refused.starts_with(named), "{refused}");
-            let knowingly = Registration {
-                accept_new_identity: true,
-                ..other.clone()
-            };
-            let next = knowingly.over(&rows).unwrap();
-            assert_eq!(next.group.tables[TABLE], knowingly.settings());
-            assert!(other.over(&next).is_ok());
-        }
+        let other = of("placed", "placed", "PK");
+        let refused = other.over(&rows).unwrap_err().to_string();
+        let named = "effect placed: id is \"PK\" here and \"SK\" in the group";
+        assert!(refused.starts_with(named), "{refused}");
+        let knowingly = Registration {
+            accept_new_identity: true,
+            ..other.clone()
+        };
+        let next = knowingly.over(&rows).unwrap();
+        assert_eq!(next.group.tables[TABLE][&other.effect], other.identity);
+        assert!(other.over(&next).is_ok());
+    }
+
+    #[test]
+    fn a_group_performs_several_effects_for_a_table() {
+        let placed = of("shop", "placed", "SK");
+        let search = of("shop", "search-index", "PK");
+        let rows = started(&placed);
+        let both = RegistrationRows {
+            effect: EffectRow::default(),
+            ..rows
+        };
+        let both = search.over(&both).unwrap();
+        let effects = &both.group.tables[TABLE];
+        assert_eq!(effects[&placed.effect], placed.identity);
+        assert_eq!(effects[&search.effect], search.identity);
     }
 
     #[test]
@@ -300,9 +315,5 @@ mod tests {
         assert_eq!(EffectRow::read(&effect).unwrap(), rows.effect);
         let group = rows.group.item("#group#placed", 1);
         assert_eq!(RegistrationRow::read(&group).unwrap(), rows.group);
-        assert_eq!(
-            effect_of(&rows.group.tables[TABLE]).unwrap().as_str(),
-            "placed"
-        );
     }
 }

@@ -164,6 +164,16 @@ impl RowExpression {
         self
     }
 
+    /// Requires that the attribute exists and begins with this text.
+    pub(crate) fn when_begins(mut self, name: &str, prefix: &str) -> Self {
+        let name_in = self.name(name);
+        let prefix = AttributeValue::S(prefix.to_owned());
+        let value = self.value(&format!("begins_{name}"), prefix);
+        self.conditions
+            .push(format!("begins_with({name_in}, {value})"));
+        self
+    }
+
     /// Requires that the attribute exists and is not above `value`.
     pub(crate) fn when_at_most(mut self, name: &str, value: AttributeValue) -> Self {
         let name_in = self.name(name);

@@ -29,7 +29,12 @@ impl Run {
                 continue;
             }
             let Some(done) = handled.get(&(*key, number)) else {
-                let parked = self.letters.parked(&super::place()).await.unwrap().keys;
+                let parked = self
+                    .letters
+                    .parked(&super::letters_place())
+                    .await
+                    .unwrap()
+                    .keys;
                 let rows = self.leases.snapshot().leases;
                 return Err(format!(
                     "record {number} of key {key} is not handled; {parked:?} {rows:#?}"

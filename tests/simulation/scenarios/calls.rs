@@ -1,7 +1,7 @@
 //! The memory adapters with an ear on every call, and with failures on demand.
 
 use aftercommit::Clock;
-use aftercommit::engine::Identity;
+use aftercommit::stores::leases::GroupEffects;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -128,9 +128,13 @@ impl LeaseStore for Heard {
         self.call("bootstrap", 1, self.inner.bootstrap(row)).await
     }
 
-    async fn change_identity(&self, seen: &Identity, new: &Identity) -> anyhow::Result<Option<()>> {
-        let change = self.inner.change_identity(seen, new);
-        self.call("change_identity", 1, change).await
+    async fn change_effects(
+        &self,
+        seen: &GroupEffects,
+        new: &GroupEffects,
+    ) -> anyhow::Result<Option<()>> {
+        let change = self.inner.change_effects(seen, new);
+        self.call("change_effects", 1, change).await
     }
 
     async fn note_stream(&self, row: &StreamRow) -> anyhow::Result<()> {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aftercommit::engine::Identity;
 use aftercommit::internal::fleet::assign::lister;
 use aftercommit::internal::shard::ShardId;
+use aftercommit::stores::leases::GroupEffects;
 use aftercommit::stores::leases::{
     GroupRow, Incarnation, InitialPosition, LeaseRow, Unfit, Unreadable,
 };
@@ -231,7 +231,7 @@ async fn a_group_row_that_is_written_late_skips_nothing_that_is_in_hand() {
         view.group = Some(GroupRow {
             initial: InitialPosition::Latest,
             bootstrapped: stage.now(),
-            identity: Identity::default(),
+            effects: GroupEffects::default(),
         });
     });
     stage.hand.open();

@@ -159,8 +159,8 @@ async fn a_handler_sees_the_window_as_a_deadline_that_heartbeats_move_and_that_p
         GroupTable::new(Group::default(), "arn"),
         stage.stream.clone(),
         leases,
-        Shown(contexts),
-    );
+    )
+    .handler(Shown(contexts));
     tokio::spawn(
         consumer
             .settings(stage.settings.clone())

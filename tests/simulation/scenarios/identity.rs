@@ -3,18 +3,30 @@
 use aftercommit::engine::Identity;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::source::memory::MemoryStream;
+use aftercommit::{Effect, EffectName};
 
-use super::stage::{Hand, Stage, eventually, pass, secs};
+use super::stage::{Stage, eventually, pass, secs};
 
-type Consumer = aftercommit::Consumer<MemoryStream, MemoryLeases, Hand>;
+type Consumer = aftercommit::Consumer<MemoryStream, MemoryLeases>;
 
 fn by(id: &str) -> Identity {
     Identity::default().with("id", id)
 }
 
+/// The identity of the group's only effect.
+fn identity(stage: &Stage) -> Identity {
+    let effects = stage.view().group.unwrap().effects;
+    effects
+        .get(&EffectName::default())
+        .unwrap()
+        .identity
+        .clone()
+}
+
 fn consumer(stage: &Stage, name: &str, id: &str) -> Consumer {
-    let consumer = stage.consumer_on(name, stage.stream.clone(), stage.leases.clone());
-    consumer.identity(by(id))
+    let effect = Effect::new(EffectName::default(), stage.hand.clone());
+    let (stream, leases) = (stage.stream.clone(), stage.leases.clone());
+    stage.consumer_with(name, stream, leases, effect.identity(by(id)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -25,7 +37,7 @@ async fn a_worker_whose_identity_differs_leaves_without_reading_and_names_the_di
         stage.view().group.is_some()
     })
     .await;
-    assert_eq!(stage.view().group.unwrap().identity, by("SK"));
+    assert_eq!(identity(&stage), by("SK"));
     let refused = consumer(&stage, "two", "PK").run(std::future::pending());
     let refused = refused.await.unwrap_err().to_string();
     assert!(
@@ -54,7 +66,7 @@ async fn a_new_identity_is_accepted_knowingly_and_workers_with_the_old_one_leave
         "{refused}"
     );
     eventually(secs(10), "two reads", || stage.owned_by("two") == 2).await;
-    assert_eq!(stage.view().group.unwrap().identity, by("PK"));
+    assert_eq!(identity(&stage), by("PK"));
     two.abort();
 }
 

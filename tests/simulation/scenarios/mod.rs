@@ -45,6 +45,7 @@
 mod calls;
 mod clocks;
 mod coordination;
+mod effects;
 mod holding;
 mod identity;
 mod limits;

@@ -15,7 +15,7 @@ use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::watch;
 
 use super::calls::Heard;
-use super::stage::{Stage, eventually, pass, place, secs};
+use super::stage::{Stage, eventually, letters_place, pass, place, secs};
 
 /// A letter of an item that the stage commits under this key, written long ago.
 fn letter(stage: &Stage, key: &str) -> Letter {
@@ -36,7 +36,7 @@ fn letter(stage: &Stage, key: &str) -> Letter {
     let shard = ShardId::new("shardId-of-long-ago");
     let attempts = Attempts::default();
     Letter::new(
-        (&place(), &shard),
+        (&letters_place(), &shard),
         record,
         Reason::Rejected,
         attempts,
@@ -112,7 +112,7 @@ async fn a_worker_that_lost_its_shard_parks_no_key() {
     let start = |name: &str, leases: Heard, clerk: Clerk| {
         let mut settings = stage.settings.clone();
         settings.worker_id = name.into();
-        let consumer = Consumer::new(place(), stage.stream.clone(), leases, clerk);
+        let consumer = Consumer::new(place(), stage.stream.clone(), leases).handler(clerk);
         let consumer = consumer.settings(settings).clock(stage.clock());
         let consumer = consumer.dead_letters(letters.clone());
         tokio::spawn(consumer.run(std::future::pending()));
@@ -130,7 +130,7 @@ async fn a_worker_that_lost_its_shard_parks_no_key() {
     eventually(secs(30), "the other worker", || done(1)).await;
     may.send_replace(true);
     pass(Duration::from_secs(5)).await;
-    assert_eq!(letters.parked(&place()).await.unwrap().keys, []);
+    assert_eq!(letters.parked(&letters_place()).await.unwrap().keys, []);
     stage.commit("a", "second");
     eventually(secs(10), "the next record", || done(2)).await;
     assert_eq!(*handled.lock().unwrap(), ["first", "second"]);

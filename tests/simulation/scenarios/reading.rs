@@ -3,8 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aftercommit::engine::{Budget, Identity, OnGap};
+use aftercommit::engine::{Budget, OnGap};
 use aftercommit::record::Position;
+use aftercommit::stores::leases::GroupEffects;
 use aftercommit::stores::leases::{Checkpoint, GroupRow, InitialPosition, LeaseStore as _};
 use aftercommit::stores::source::SourceError;
 
@@ -214,7 +215,7 @@ async fn a_worker_that_leaves_while_its_shard_comes_to_a_halt_hands_it_over_all_
     let start = GroupRow {
         initial: InitialPosition::TrimHorizon,
         bootstrapped: began - Duration::from_hours(30),
-        identity: Identity::default(),
+        effects: GroupEffects::default(),
     };
     stage.leases.bootstrap(start).await.unwrap();
     let one = stage.worker("one");
@@ -232,7 +233,7 @@ async fn a_shard_that_is_first_read_long_after_the_start_begins_with_a_gap_row()
     let start = GroupRow {
         initial: InitialPosition::TrimHorizon,
         bootstrapped: stage.now(),
-        identity: Identity::default(),
+        effects: GroupEffects::default(),
     };
     stage.leases.bootstrap(start).await.unwrap();
     stage.commit_many("lost", 5);

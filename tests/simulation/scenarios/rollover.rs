@@ -56,12 +56,8 @@ async fn a_record_that_keeps_failing_holds_no_other_item_when_its_shard_ends() {
             healed: Arc::default(),
             handled: Arc::default(),
         };
-        let consumer = Consumer::new(
-            place(),
-            stage.stream.clone(),
-            stage.leases.clone(),
-            hand.clone(),
-        );
+        let consumer = Consumer::new(place(), stage.stream.clone(), stage.leases.clone())
+            .handler(hand.clone());
         let consumer = consumer.settings(stage.settings.clone());
         let consumer = consumer.clock(stage.clock()).dead_letters(letters.clone());
         let counters = consumer.counters();

@@ -8,6 +8,7 @@ use aftercommit::engine::Budget;
 use aftercommit::internal::shard::ShardId;
 use aftercommit::monitor::Counters;
 use aftercommit::monitor::{Status, Watch};
+use aftercommit::stores::dead_letter::EffectTable;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{InitialPosition, LeaseRow, LeaseStore, View};
 use aftercommit::stores::source::StreamSource;
@@ -15,6 +16,7 @@ use aftercommit::stores::source::memory::{Commit, MemoryStream};
 use aftercommit::{
     Clock, Consumer, Context, Event, Failure, Group, GroupTable, Record, RecordHandler, Settings,
 };
+use aftercommit::{Effect, EffectName};
 use serde_dynamo::{AttributeValue, Item};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -204,7 +206,7 @@ impl Stage {
     }
 
     /// Its status; no page is served, but it is looked at.
-    pub fn status<S: StreamSource, L: LeaseStore>(&self, of: &Consumer<S, L, Hand>) -> Status {
+    pub fn status<S: StreamSource, L: LeaseStore>(&self, of: &Consumer<S, L>) -> Status {
         let status = Status::new(self.clock(), [Watch::of(of)]);
         let watched = status.clone();
         tokio::spawn(async move { watched.watch().await });
@@ -221,13 +223,26 @@ impl Stage {
         name: &str,
         source: S,
         leases: L,
-    ) -> Consumer<S, L, Hand> {
+    ) -> Consumer<S, L> {
+        let effect = Effect::new(EffectName::default(), self.hand.clone());
+        self.consumer_with(name, source, leases, effect)
+    }
+
+    /// A consumer with this effect that does not run yet.
+    pub fn consumer_with<S: StreamSource, L: LeaseStore>(
+        &self,
+        name: &str,
+        source: S,
+        leases: L,
+        effect: Effect,
+    ) -> Consumer<S, L> {
         self.starts.set(self.starts.get() + 1);
         let mut settings = self.settings.clone();
         settings.worker_id = name.into();
         settings.seed = self.starts.get();
         let budget = Budget::new(settings.memory_budget);
-        Consumer::new(place(), source, leases, self.hand.clone())
+        Consumer::new(place(), source, leases)
+            .effect(effect)
             .settings(settings)
             .clock(self.wall.clone())
             .budget(budget)
@@ -283,6 +298,11 @@ impl Worker {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
+}
+
+/// The place of the dead letters of its only effect.
+pub fn letters_place() -> EffectTable {
+    EffectTable::new(place(), EffectName::default())
 }
 
 /// The group on the table that every worker of a stage serves.

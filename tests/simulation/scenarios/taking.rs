@@ -41,6 +41,7 @@ pub fn beating(name: &str, beat: u64) -> WorkerRow {
         status_address: None,
         trouble: None,
         stuck: None,
+        effects: Vec::new(),
         at: None,
     }
 }

@@ -130,14 +130,15 @@ async fn a_mistake_in_the_file_is_reported_with_its_line() {
             &format!("{effect}tabel = 'b'"),
             "aftercommit.toml:3: tabel: no flag of `run` has this name",
         ),
-        (
-            &format!("{effect}[[effect]]\nname = 'b'"),
-            "aftercommit.toml:4: there are several effects (a, b): name one with --effect",
-        ),
     ] {
         let run = files.complaint(content, &["run"]).await;
         assert!(run.contains(told), "{content}: {run}");
     }
+    let both = format!("{effect}[[effect]]\nname = 'b'");
+    let redrive = ["dead-letters", "redrive", "--all"];
+    let wrong = files.complaint(&both, &redrive).await;
+    let told = "aftercommit.toml:4: there are several effects (a, b): name one with --effect";
+    assert!(wrong.contains(told), "{wrong}");
     let wrong = files.complaint(effect, &["run", "--effect", "c"]).await;
     assert!(wrong.contains("has no such effect, but a"), "{wrong}");
     let missing = files.command("", &["run", "--config", "missing.toml"]);

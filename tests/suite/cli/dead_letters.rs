@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use aftercommit::internal::shard::ShardId;
 use aftercommit::record::lambda_event;
+use aftercommit::stores::dead_letter::EffectTable;
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reason};
 use aftercommit::stores::tables::dynamodb::table_arn;
-use aftercommit::{Group, GroupTable};
+use aftercommit::{EffectName, Group, GroupTable};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 mod identity;
 
 /// A letter that was written a minute ago.
-fn letter(at: &GroupTable, (id, number): (&str, u64), address: &str, reason: Reason) -> Letter {
+fn letter(at: &EffectTable, (id, number): (&str, u64), address: &str, reason: Reason) -> Letter {
     let order = json!({"id": {"S": id}, "email": {"S": address}, "total": {"N": "4890"},
         "currency": {"S": "EUR"}});
     // Recent, because the handler rejects orders that its ledger may have forgotten.
@@ -49,7 +50,7 @@ struct Shop {
     mail: MailServer,
     client: Client,
     letters: DynamoDbDeadLetters,
-    at: GroupTable,
+    at: EffectTable,
 }
 
 impl Shop {
@@ -61,7 +62,8 @@ impl Shop {
         let client = clients::dynamodb(dynamodb.url());
         let letters = DynamoDbDeadLetters::new(client.clone(), "aftercommit-dead-letters");
         let arn = table_arn(&client, "orders").await.unwrap();
-        let at = GroupTable::new(Group::default(), &arn);
+        let group = GroupTable::new(Group::default(), &arn);
+        let at = EffectTable::new(group, EffectName::default());
         for letter in [
             letter(&at, ("1", 1), "ada@example.com", Reason::Rescued),
             letter(&at, ("2", 2), "bob@example.com", Reason::Exhausted),
@@ -162,7 +164,7 @@ async fn letters_are_listed_and_shown() {
     );
     assert_eq!(first["attempts"][0]["error"], "it failed\nin two lines");
     assert_eq!(first["reason"], "rejected");
-    let stream = shop.at.stream(Some("2026-01-01T00:00:00.000"));
+    let stream = shop.at.at.stream(Some("2026-01-01T00:00:00.000"));
     let record = lambda_event::read(&first["record"]).unwrap();
     assert_eq!(record.stream.as_deref(), Some(&*stream));
     let none = shop.dead_letters(&["show", "--key", "99"]).await;

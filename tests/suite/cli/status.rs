@@ -149,7 +149,7 @@ async fn a_fleet_is_named_and_is_well_while_it_works_and_needs_attention_once_it
     assert_eq!(stream["parked_keys"], 0);
     assert_eq!(now.0["ambiguous"], 0);
     assert_eq!(stream["group"], "shop");
-    assert_eq!(stream["effect"], "order-mail");
+    assert_eq!(stream["effects"][0]["name"], "order-mail");
     assert_eq!(stream["table"], shop.orders);
     let (told_well, code) = told(&shop, &look).await;
     assert_eq!(code, 0, "{told_well}");

@@ -118,7 +118,7 @@ async fn a_group_is_refused_an_effect_or_settings_that_are_not_its_own() {
     }
 
     let forgot = refused(&run("placed", &[]).output().await.unwrap());
-    let named = "effect is \"confirmation\" here and \"mail\" in the group";
+    let named = "effect confirmation is not in the group, and effect mail of the group is not here";
     assert!(forgot.contains(named), "{forgot}");
 
     let joins = run("shipped", &["--effect", "mail", "--join-effect"]);

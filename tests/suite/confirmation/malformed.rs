@@ -205,8 +205,8 @@ async fn each_malformed_order_is_a_dead_letter_with_its_whole_image_and_the_othe
         GroupTable::new(Group::default(), "stream"),
         stream,
         leases.clone(),
-        handler(&mails),
     )
+    .handler(handler(&mails))
     .settings(settings)
     .dead_letters(letters.clone());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -34,13 +34,13 @@ async fn parked(shop: &Shop, count: usize) -> Vec<RedrivenKey> {
     loop {
         let parked = shop
             .dead_letters()
-            .parked(&shop.group_table())
+            .parked(&shop.letters_at())
             .await
             .unwrap()
             .keys;
         if parked.len() == count {
             let key = |parked: aftercommit::stores::dead_letter::ParkedKey| RedrivenKey {
-                at: shop.group_table(),
+                at: shop.letters_at(),
                 key: parked.key,
             };
             return parked.into_iter().map(key).collect();
@@ -89,7 +89,7 @@ async fn lives_through_it_all(url: &str, outage: Duration) {
     let bad = all.into_iter().find(|key| !failing.contains(key)).unwrap();
     let letters = shop.dead_letters();
     let letter = letters
-        .next_of(&shop.group_table(), &bad.key)
+        .next_of(&shop.letters_at(), &bad.key)
         .await
         .unwrap()
         .unwrap();

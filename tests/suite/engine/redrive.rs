@@ -5,10 +5,12 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use aftercommit::EffectName;
 use aftercommit::engine::redrive::{How, RedriveStep, RedrivenKey, Summary, redrive};
 use aftercommit::internal::shard::ShardId;
 use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
+use aftercommit::stores::dead_letter::EffectTable;
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{Attempts, DeadLetters as _, Letter, Reason, Selection};
 use aftercommit::stores::leases::memory::MemoryLeases;
@@ -87,8 +89,9 @@ impl Scripted {
     }
 }
 
-fn place() -> GroupTable {
-    GroupTable::new(Group::default(), "stream")
+fn place() -> EffectTable {
+    let group = GroupTable::new(Group::default(), "stream");
+    EffectTable::new(group, EffectName::default())
 }
 
 fn letter(key: &str, number: u64) -> Letter {
@@ -347,11 +350,11 @@ async fn a_rescued_record_whose_redrive_fails_for_good_counts_as_one_that_failed
     let rescued = crate::support::letters::letter_of(&place, record, Reason::Rescued);
     letters.park(&rescued).await.unwrap();
     let consumer = Consumer::new(
-        place.clone(),
+        place.at.clone(),
         MemoryStream::new(1, 10),
         MemoryLeases::new(),
-        Refuses,
-    );
+    )
+    .handler(Refuses);
     let consumer = consumer.dead_letters(letters.clone());
     let progress = consumer.progress();
     let failed = || progress.counters().dead_letters.load(Ordering::Relaxed);

@@ -63,8 +63,8 @@ fn a_handler_that_blocks_its_thread_makes_a_worker_unhealthy_until_it_lets_go() 
         GroupTable::new(Group::default(), "arn"),
         stream.clone(),
         MemoryLeases::new(),
-        handler,
-    );
+    )
+    .handler(handler);
     let consumer = consumer.settings(settings());
     let status = Status::new(Clock::system(), [Watch::of(&consumer)]);
     commit_one(&stream);

@@ -85,7 +85,7 @@ impl Worker {
         settings.timing.listing_interval = Duration::from_secs(2);
         settings.timing.idle_max = Duration::from_millis(200);
         let at = place(source.arn());
-        let consumer = Consumer::new(at, source.clone(), leases.clone(), seen.clone());
+        let consumer = Consumer::new(at, source.clone(), leases.clone()).handler(seen.clone());
         let (leave, left) = oneshot::channel();
         let left = async move { left.await.unwrap_or_default() };
         let task = tokio::spawn(consumer.settings(settings).run(left));

@@ -2,6 +2,7 @@
 
 mod answers;
 mod command;
+mod effects;
 mod function;
 #[cfg(feature = "lambda")]
 mod languages;

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use aftercommit::handlers::http::HttpHandler;
 use aftercommit::internal::dependency::{Dependency, Limits};
+use aftercommit::stores::leases::dynamodb::DynamoDbLeases;
 use aftercommit::stores::source::dynamodb::DynamoDbStream;
 use aftercommit::{Clock, Consumer, Settings};
+use aftercommit::{Effect, EffectName};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -27,11 +29,11 @@ fn worker(
     shop: &Shop,
     handler: HttpHandler,
     (dependency, settings): (Dependency, Settings),
-) -> Consumer<DynamoDbStream, aftercommit::stores::leases::dynamodb::DynamoDbLeases, HttpHandler> {
+) -> Consumer<DynamoDbStream, DynamoDbLeases> {
     let source = DynamoDbStream::new(clients::streams(&shop.url), &shop.arn, Clock::system());
-    Consumer::new(shop.group_table(), source, shop.lease_store(), handler)
+    Consumer::new(shop.group_table(), source, shop.lease_store())
+        .effect(Effect::new(EffectName::default(), handler).dependency(dependency))
         .settings(settings)
-        .dependency(dependency)
         .dead_letters(shop.dead_letters())
 }
 
@@ -51,7 +53,7 @@ fn orders(posted: &[Posted]) -> Vec<String> {
 
 async fn no_dead_letters(shop: &Shop) {
     use aftercommit::stores::dead_letter::DeadLetters as _;
-    let parked = shop.dead_letters().parked(&shop.group_table()).await;
+    let parked = shop.dead_letters().parked(&shop.letters_at()).await;
     assert_eq!(parked.unwrap().keys.len(), 0);
 }
 

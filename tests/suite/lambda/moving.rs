@@ -130,7 +130,7 @@ async fn a_fleet_that_reads_beside_the_mapping_costs_no_order_a_second_mail() {
 async fn a_claim_of_a_killed_invocation_is_waited_for_until_its_end_and_is_then_in_doubt() {
     let mails = MailServer::start(Script::default()).await;
     mails.add(Fault::once(Step::Dot, Act::Silence).keeping());
-    let (ledger, place) = (MemoryLedger::new(), letters::place());
+    let (ledger, place) = (MemoryLedger::new(), letters::place().at);
     let batch = event(
         &place.stream(Some("2026-01-01T00:00:00.000")),
         &[inserted("o1", "ann@example.com")],

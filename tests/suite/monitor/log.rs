@@ -95,7 +95,7 @@ async fn the_log_of_a_whole_run_names_orders_and_traces_and_no_address_and_no_ma
         loop {
             if shop
                 .dead_letters()
-                .parked(&shop.group_table())
+                .parked(&shop.letters_at())
                 .await
                 .unwrap()
                 .keys

@@ -1,6 +1,8 @@
 //! What the rows of a fleet mean to people.
 
+use aftercommit::EffectName;
 use aftercommit::engine::Identity;
+use aftercommit::stores::leases::GroupEffects;
 use aftercommit::{Group, GroupTable};
 use std::time::{Duration, SystemTime};
 
@@ -41,6 +43,7 @@ fn worker(name: &str, heartbeat: Option<u64>) -> WorkerRow {
         status_address: None,
         trouble: None,
         stuck: None,
+        effects: vec![EffectName::new("order-mail").unwrap()],
         at: heartbeat.and_then(ago),
     }
 }
@@ -72,7 +75,10 @@ fn view(workers: Vec<WorkerRow>, leases: Vec<LeaseRow>) -> View {
         group: Some(GroupRow {
             initial: InitialPosition::Latest,
             bootstrapped: ago(100_000).unwrap(),
-            identity: Identity::default().with("effect", "order-mail"),
+            effects: GroupEffects::of([(
+                EffectName::new("order-mail").unwrap(),
+                Identity::default(),
+            )]),
         }),
         workers: workers.collect(),
         leases: leases.collect(),

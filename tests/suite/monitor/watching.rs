@@ -246,7 +246,7 @@ async fn a_dead_letter_of_a_worker_that_was_killed_is_still_a_level_of_the_next_
     let first = shop.worker("one", &mails, OnAmbiguous::Park);
     let working = tokio::spawn(first.run(quit.clone().cancelled_owned()));
     let parked = async || {
-        let parked = shop.dead_letters().parked(&shop.group_table()).await;
+        let parked = shop.dead_letters().parked(&shop.letters_at()).await;
         parked.unwrap().keys.len()
     };
     while parked().await == 0 {

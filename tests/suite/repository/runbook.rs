@@ -125,7 +125,7 @@ async fn put_email(shop: &Shop, n: usize, email: Option<&str>) {
 
 async fn has_letters(shop: &Shop, keys: usize) -> bool {
     use aftercommit::stores::dead_letter::DeadLetters as _;
-    let parked = shop.dead_letters().parked(&shop.group_table()).await;
+    let parked = shop.dead_letters().parked(&shop.letters_at()).await;
     parked.unwrap().keys.len() == keys
 }
 
@@ -224,7 +224,7 @@ async fn rescue(shop: &Shop, numbers: std::ops::Range<usize>) {
     for n in numbers {
         let record = crate::support::orders::inserted(&id(n), &address(n));
         let shard = ShardId::of_stream("2026-01-01T00:00:00.000", "shardId-1");
-        let origin = (&shop.group_table(), &shard);
+        let origin = (&shop.letters_at(), &shard);
         let now = SystemTime::now();
         let letter = Letter::new(origin, record, Reason::Rescued, Attempts::default(), now);
         shop.dead_letters().park(&letter).await.unwrap();

@@ -288,7 +288,7 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
     let rest = listed(
         &letters,
         &Selection {
-            table: Some(place.table().to_owned()),
+            table: Some(place.at.table().to_owned()),
             ..Selection::default()
         },
     )

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use aftercommit::EffectName;
 use aftercommit::engine::Identity;
 use aftercommit::internal::shard::ShardId;
 use aftercommit::record::{Position, SequenceNumber};
+use aftercommit::stores::leases::GroupEffects;
 use aftercommit::stores::leases::memory::MemoryLeases;
 use aftercommit::stores::leases::{
     Checkpoint, Consistency, GapRow, GroupRow, Hold, Incarnation, InitialPosition, LeaseRow,
@@ -62,7 +64,7 @@ on_each_store! {
     an_end_of_a_gap_that_is_written_late_moves_no_later_one_back,
     a_former_owner_writes_no_gap,
     a_readable_lease_is_not_healed,
-    an_identity_is_replaced_only_while_it_is_the_one_seen,
+    the_effects_are_replaced_only_while_they_are_those_seen,
 }
 
 fn at(millis: u64) -> SystemTime {
@@ -94,6 +96,7 @@ pub fn worker(name: &str, beat: u64) -> WorkerRow {
         status_address: None,
         trouble: None,
         stuck: Some(ShardId::new("shardId-1")),
+        effects: vec![EffectName::default()],
         at: Some(at(7_002)),
     }
 }
@@ -107,6 +110,11 @@ fn report() -> Report {
         waiting_since: Some(at(6_500)),
         per_minute: 340,
         told_at: Some(at(7_003)),
+        ahead: [(
+            EffectName::new("search").unwrap(),
+            SequenceNumber::parse("0090").unwrap(),
+        )]
+        .into(),
     }
 }
 
@@ -154,23 +162,28 @@ async fn held_by_one(store: &impl LeaseStore) -> Hold {
     }
 }
 
-async fn an_identity_is_replaced_only_while_it_is_the_one_seen(store: impl LeaseStore) {
-    let [old, new, other] =
-        ["placed", "paid", "shipped"].map(|effect| Identity::default().with("effect", effect));
-    assert_eq!(store.change_identity(&old, &new).await.unwrap(), None);
+/// A group's effect of this name, with settings.
+fn named(name: &str) -> GroupEffects {
+    let settings = Identity::default().with("id", "SK");
+    GroupEffects::of([(EffectName::new(name).unwrap(), settings)])
+}
+
+async fn the_effects_are_replaced_only_while_they_are_those_seen(store: impl LeaseStore) {
+    let [old, new, other] = ["placed", "paid", "shipped"].map(named);
+    assert_eq!(store.change_effects(&old, &new).await.unwrap(), None);
     let row = GroupRow {
         initial: InitialPosition::Latest,
         bootstrapped: at(1),
-        identity: old.clone(),
+        effects: old.clone(),
     };
     store.bootstrap(row.clone()).await.unwrap();
     for _ in 0..2 {
-        let changed = store.change_identity(&old, &new).await.unwrap();
+        let changed = store.change_effects(&old, &new).await.unwrap();
         assert_eq!(changed, Some(()), "a repeat answers like the first");
     }
-    assert_eq!(store.change_identity(&old, &other).await.unwrap(), None);
+    assert_eq!(store.change_effects(&old, &other).await.unwrap(), None);
     let changed = GroupRow {
-        identity: new,
+        effects: new,
         ..row
     };
     assert_eq!(look(&store).await.group, Some(changed));
@@ -180,12 +193,12 @@ async fn the_first_bootstrap_counts_and_later_ones_get_its_row(store: impl Lease
     let first = GroupRow {
         initial: InitialPosition::Latest,
         bootstrapped: at(1),
-        identity: Identity::default().with("effect", "placed"),
+        effects: named("placed"),
     };
     let second = GroupRow {
         initial: InitialPosition::TrimHorizon,
         bootstrapped: at(2),
-        identity: Identity::default(),
+        effects: GroupEffects::default(),
     };
     assert_eq!(look(&store).await.group, None);
     assert_eq!(store.bootstrap(first.clone()).await.unwrap(), first);

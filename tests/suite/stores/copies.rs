@@ -30,12 +30,11 @@ use tokio::time::timeout;
 use crate::cli::start::complaint;
 use crate::cli::tables::{against, create};
 use crate::support::embedded::Embedded;
-use crate::support::letters::{letter, letter_of, place, record};
+use crate::support::letters::{letter, letter_of, parked, place, record};
 
 pub const QUEUE: &str = "arn:aws:sqs:eu-west-1:123456789012:letters";
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:letters";
 
-/// A call: its operation and its fields.
 type Call = (String, BTreeMap<String, String>);
 
 #[derive(Default)]
@@ -45,7 +44,6 @@ struct Heard {
     failing: usize,
 }
 
-/// A queue service and a topic service at once.
 pub struct Services {
     heard: Arc<Mutex<Heard>>,
     config: SdkConfig,
@@ -270,7 +268,9 @@ async fn a_queue_that_is_gone_stops_no_shard_and_is_reported_and_counted() {
     let mut settings = Settings::default();
     settings.start = InitialPosition::TrimHorizon;
     let at = GroupTable::new(Group::default(), "stream");
-    let consumer = Consumer::new(at.clone(), stream.clone(), MemoryLeases::new(), Picky(done))
+    let consumer = Consumer::new(at.clone(), stream.clone(), MemoryLeases::new());
+    let consumer = consumer
+        .handler(Picky(done))
         .settings(settings)
         .dead_letters(copied.patience(PATIENCE));
     let counters = consumer.progress().counters().clone();
@@ -293,7 +293,7 @@ async fn a_queue_that_is_gone_stops_no_shard_and_is_reported_and_counted() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     working.abort();
-    assert_eq!(letters.parked(&at).await.unwrap().keys.len(), 16);
+    assert_eq!(parked(&letters, &at).await.len(), 16);
     assert_eq!(services.sent(), []);
 }
 

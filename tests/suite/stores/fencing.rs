@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use aftercommit::EffectName;
 use aftercommit::internal::shard::ShardId;
+use aftercommit::stores::dead_letter::EffectTable;
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{Coming, DeadLetters as _, Fence, Letter, Written};
 use aftercommit::stores::leases::{
@@ -225,12 +227,14 @@ async fn rejected_records_of_a_shard_go_into_the_table_several_in_a_transaction(
     let mut settings = Settings::default();
     settings.start = InitialPosition::TrimHorizon;
     let (at, letters) = (both.leases.place.clone(), both.letters.letters());
-    let consumer = Consumer::new(at.clone(), stream, both.leases.leases(), Rejecting)
+    let letters_at = EffectTable::new(at.clone(), EffectName::default());
+    let consumer = Consumer::new(at.clone(), stream, both.leases.leases())
+        .handler(Rejecting)
         .settings(settings)
         .dead_letters(letters.clone());
     let working = tokio::spawn(Box::pin(consumer.run(std::future::pending())));
     let all = async {
-        while letters.parked(&at).await.unwrap().keys.len() < RECORDS {
+        while letters.parked(&letters_at).await.unwrap().keys.len() < RECORDS {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };

@@ -1,7 +1,9 @@
 //! Rows of the lease table that a newer or an older build wrote.
 
+use aftercommit::EffectName;
 use aftercommit::engine::Identity;
 use aftercommit::record::Position;
+use aftercommit::stores::leases::GroupEffects;
 use aftercommit::stores::leases::{
     Consistency, Hold, Incarnation, LeaseRow, LeaseStore as _, Report, Sighting, Take, Unfit,
 };
@@ -97,6 +99,7 @@ async fn a_newer_row_is_not_handed_to_a_worker_that_could_not_read_it(server: On
         status_address: None,
         trouble: None,
         stuck: None,
+        effects: vec![EffectName::default()],
         at: None,
     };
     let give = async |name: &str, taker: &Incarnation| {
@@ -141,7 +144,7 @@ async fn a_bootstrap_meets_a_newer_group_row_with_a_clear_error_and_heals_a_dama
     let row = aftercommit::stores::leases::GroupRow {
         initial: aftercommit::stores::leases::InitialPosition::Latest,
         bootstrapped: std::time::SystemTime::UNIX_EPOCH,
-        identity: Identity::default().with("effect", "placed"),
+        effects: GroupEffects::of([(EffectName::default(), Identity::default())]),
     };
     server.set("group", "format", number("9")).await;
     let error = server.leases().bootstrap(row.clone()).await.unwrap_err();

@@ -165,6 +165,7 @@ async fn a_damaged_worker_row_counts_as_gone_to_its_worker(server: OnServer) {
         status_address: None,
         trouble: None,
         stuck: None,
+        effects: vec![aftercommit::EffectName::default()],
         at: None,
     };
     let key = format!("worker#{}", row.incarnation);

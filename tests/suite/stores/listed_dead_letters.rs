@@ -74,7 +74,7 @@ async fn a_listing_shows_what_is_selected(letters: impl DeadLetters) {
     }
     settle(&letters, &settled).await.unwrap();
     let of_table = Selection {
-        table: Some(place.table().to_owned()),
+        table: Some(place.at.table().to_owned()),
         ..Selection::default()
     };
     let numbers = async |which: Selection| -> Vec<String> {
@@ -117,7 +117,7 @@ async fn the_letters_of_a_key_are_listed_without_those_of_others(letters: impl D
         letters.park(one).await.unwrap();
     }
     settle(&letters, &first).await.unwrap();
-    let of_key = letters.of_key(&place, &id(&first).key).await.unwrap();
+    let of_key = letters.of_key(&place.at, &id(&first).key).await.unwrap();
     let told: Vec<_> = of_key
         .iter()
         .map(|one| (one.id.clone(), one.open))

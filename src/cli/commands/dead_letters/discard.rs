@@ -7,9 +7,9 @@ use crate::stores::dead_letter::{DeadLetters as _, Deed, Envelope, LetterId, Rea
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::args::letters::{DoingArgs, WhichArgs, none};
+use crate::cli::args::letters::{DoingArgs, OwnerArgs, WhichArgs, none};
 use crate::cli::args::note::note;
-use crate::cli::args::tables::GroupArg;
+
 use crate::cli::fault::Fault;
 use crate::cli::host::aws;
 use crate::cli::render::out::{count, json_line, plain, print_all};
@@ -21,7 +21,7 @@ pub struct DiscardArgs {
     #[command(flatten)]
     which: WhichArgs,
     #[command(flatten)]
-    group: GroupArg,
+    of: OwnerArgs,
     #[command(flatten)]
     doing: DoingArgs,
     /// Also discard the letters that wait behind those that failed
@@ -39,7 +39,7 @@ pub async fn execute(args: &DiscardArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
     let from = (&clients, &letters);
-    let mut selected = args.which.selected(from, &args.group.group, false).await?;
+    let mut selected = args.which.selected(from, args.of.named(), false).await?;
     if !args.with_followers && !args.which.reason.contains(&Reason::Followed) {
         selected = without_followers(selected);
     }
@@ -128,8 +128,8 @@ async fn left_behind(
     let keys: BTreeSet<_> = of.iter().map(|one| (&one.id.at, &one.id.key)).collect();
     let mut left = Vec::new();
     for (at, key) in keys {
-        let of_key = letters.of_key(at, key).await?;
-        left.extend(of_key.into_iter().filter(|letter| letter.open));
+        let of_key = letters.of_key(&at.at, key).await?.into_iter();
+        left.extend(of_key.filter(|letter| letter.open && letter.id.at == *at));
     }
     Ok(left)
 }

@@ -4,8 +4,8 @@ use crate::stores::dead_letter::DeadLetters as _;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::cli::args::letters::{WhichArgs, none};
-use crate::cli::args::tables::GroupArg;
+use crate::cli::args::letters::{OwnerArgs, WhichArgs, none};
+
 use crate::cli::fault::Fault;
 use crate::cli::host::aws;
 use crate::cli::render::dead_letter::Row;
@@ -17,7 +17,7 @@ pub struct ListArgs {
     #[command(flatten)]
     which: WhichArgs,
     #[command(flatten)]
-    group: GroupArg,
+    of: OwnerArgs,
     /// Also list letters that were redriven or discarded in the last 30 days
     #[arg(long)]
     settled: bool,
@@ -33,7 +33,7 @@ pub async fn list(args: &ListArgs) -> Result<(), Fault> {
     let from = (&clients, &letters);
     let selected = args
         .which
-        .selected(from, &args.group.group, args.settled)
+        .selected(from, args.of.named(), args.settled)
         .await?;
     if selected.is_empty() && args.which.is_set() {
         return Err(none());
@@ -59,7 +59,7 @@ pub async fn show(args: &ListArgs) -> Result<(), Fault> {
     let from = (&clients, &letters);
     let selected = args
         .which
-        .selected(from, &args.group.group, args.settled)
+        .selected(from, args.of.named(), args.settled)
         .await?;
     if selected.is_empty() {
         return Err(none());

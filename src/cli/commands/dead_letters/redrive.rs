@@ -7,11 +7,12 @@ use crate::confirmation::dynamodb::DynamoDbLookup;
 use crate::confirmation::lookup::{Current, Lookup as _};
 use crate::confirmation::mapping::Mapping;
 use crate::engine::redrive::{How, RedriveStep, RedrivenKey, Summary, redrive};
+use crate::stores::dead_letter::EffectTable;
 use crate::stores::dead_letter::Envelope;
 use crate::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use crate::stores::ledger::dynamodb::DynamoDbLedger;
 use crate::stores::tables::dynamodb::TableStream;
-use crate::{Clock, Context, Failure, GroupTable, Record, RecordHandler};
+use crate::{Clock, Context, Failure, Record, RecordHandler};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Serialize;
@@ -128,7 +129,14 @@ pub async fn execute(redriving: &Redriving) -> Result<(), Fault> {
     let selected = redriving
         .args
         .which
-        .selected(from, &redriving.args.group.group, false)
+        .selected(
+            from,
+            (
+                &redriving.args.group.group,
+                redriving.args.group.effect.named(),
+            ),
+            false,
+        )
         .await?;
     if selected.is_empty() {
         return Err(none());
@@ -141,7 +149,7 @@ pub async fn execute(redriving: &Redriving) -> Result<(), Fault> {
     conclude(redriving, &sum)
 }
 
-/// Redrives the keys of these letters, one table at a time.
+/// Redrives the keys of these letters, one table and effect at a time.
 async fn redrive_all(
     redriving: &Redriving,
     clients: &Clients,
@@ -167,7 +175,7 @@ async fn redrive_all(
         RedriveStep::Free(_) | RedriveStep::Untried(_) => {}
     };
     let mut sum = Summary::default();
-    for (at, of_table) in by_table(selected) {
+    for (at, of_table) in by_effect(selected) {
         let handler = handler(redriving, clients, means, (at, of_table[0])).await?;
         let keys = of_table.iter().map(|letter| RedrivenKey {
             at: at.clone(),
@@ -207,7 +215,7 @@ fn how(
     Ok(how)
 }
 
-fn by_table(selected: &[Envelope]) -> BTreeMap<&GroupTable, Vec<&Envelope>> {
+fn by_effect(selected: &[Envelope]) -> BTreeMap<&EffectTable, Vec<&Envelope>> {
     let mut of: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for letter in selected {
         of.entry(&letter.id.at).or_default().push(letter);
@@ -269,14 +277,14 @@ fn conclude(redriving: &Redriving, sum: &Summary) -> Result<(), Fault> {
     )))
 }
 
-/// The handler for the orders of a table.
+/// The handler for an effect of the orders of a table.
 async fn handler(
     redriving: &Redriving,
     clients: &Clients,
     means: &Means,
-    of: (&GroupTable, &Envelope),
+    of: (&EffectTable, &Envelope),
 ) -> Result<Redriver, Fault> {
-    let (at, letter) = of;
+    let (EffectTable { at, effect }, letter) = of;
     let orders = at.table_name();
     let client = clients.dynamodb.clone();
     let ledger = DynamoDbLedger::new(
@@ -285,11 +293,11 @@ async fn handler(
         redriving.source.retention(),
     );
     // With another effect or id than the fleet's, a second email would go out.
-    let known = redriving.args.group.known(&ledger, at.table()).await?;
-    let effect = match &known {
-        Some(known) => known.effect.clone(),
-        None => redriving.args.group.known_effect(&ledger).await?,
-    };
+    let known = redriving
+        .args
+        .group
+        .known_as(&ledger, at.table(), Some(effect))
+        .await?;
     let wanted = known.as_ref().map(Known::wanted).transpose()?;
     if let Some(known) = &known {
         known.must_be(means)?;
@@ -308,7 +316,7 @@ async fn handler(
         (clients, &redriving.args.ledger),
         (orders, mapping, keyed),
         means,
-        (effect, wanted.unwrap_or_default()),
+        (effect.clone(), wanted.unwrap_or_default()),
     )?;
     let read = || Orders {
         name: orders.to_owned(),

@@ -4,16 +4,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::Dependency;
 use crate::engine::lambda::{Function, Invoked};
 use crate::monitor::emf::Emf;
 use crate::monitor::levels::Levels;
 use crate::monitor::metrics::{Facts, MetricLabels, Sample};
 use crate::monitor::{Counters, Histogram, ShardNow};
 use crate::stores::dead_letter::DeadLetters;
+use crate::stores::dead_letter::EffectTable;
 use crate::stores::leases::LeaseStore as _;
 use crate::stores::leases::dynamodb::DynamoDbLeases;
 use crate::stores::tables::dynamodb::FollowedTable;
-use crate::{Dependency, GroupTable};
 
 use super::{EffectArgs, Followed, Handler, Shared, prepared, settings};
 use crate::cli::args::fleet::Here;
@@ -41,7 +42,7 @@ pub async fn serve(effect: &EffectArgs) -> Result<(), Fault> {
     let filters = effect.args.records.filters()?;
     effect.source.must_not_be_command()?;
     let means = effect.source.open().await?;
-    let (shared, followed) = prepared(effect, &means, &filters, (None, Here::default())).await?;
+    let (shared, followed) = prepared(effect, (&means, &filters), None, &Here::default()).await?;
     let function = |one| function(effect, &shared, one);
     let functions = followed.into_iter().map(function);
     let functions = functions.collect::<Result<Vec<_>, _>>()?;
@@ -56,6 +57,7 @@ fn function(
 ) -> Result<Function<Arc<Handler>>, Fault> {
     let handler = shared.handler(effect, &followed.orders, followed.mapping)?;
     let function = Function::new(followed.at.clone(), handler.clone())
+        .effect(effect.args.group.effect.or_default())
         .settings(settings(effect, &shared.here)?)
         .filters(shared.filters.clone())
         .dependency(shared.dependency.clone())
@@ -85,7 +87,7 @@ fn function(
             effect: effect.args.group.effect.or_default(),
             table: followed.at.table_name().to_owned(),
         },
-        at: followed.at,
+        at: EffectTable::new(followed.at, effect.args.group.effect.or_default()),
         counters: function.counters(),
         handling: function.handling(),
         handler,
@@ -110,7 +112,7 @@ async fn latest_stream(client: aws_sdk_dynamodb::Client, table: String) -> Optio
 /// Writes a line of metrics after each event.
 struct LambdaLog {
     labels: MetricLabels,
-    at: GroupTable,
+    at: EffectTable,
     counters: Arc<Counters>,
     handling: Arc<Histogram>,
     handler: Arc<Handler>,

@@ -1,23 +1,23 @@
 //! `aftercommit run`: checks every setting, then follows the table.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::confirmation::mapping::Mapping;
+use crate::engine::Identity;
 use crate::engine::{Budget, IdentityDiffers};
 use crate::filter::Filters;
-use crate::monitor::{Status, Watch};
+use crate::monitor::Status;
 use crate::stores::leases::dynamodb::DynamoDbLeases;
+use crate::stores::leases::{Consistency, GroupEffects, LeaseStore as _};
 use crate::stores::ledger::dynamodb::DynamoDbLedger;
-use crate::stores::source::dynamodb::DynamoDbStream;
-use crate::{Clock, Consumer, Dependency, EffectName, GroupTable, Settings};
+use crate::{Clock, Dependency, GroupTable, Settings};
 use anyhow::Context as _;
 use clap::Args;
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::cli::args::copies::{CopyArgs, Letters};
 use crate::cli::args::fleet::{FleetArgs, Here};
@@ -29,17 +29,18 @@ use crate::cli::args::tables::{StreamArgs, TableNames};
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{self, Clients, must_exist};
 use crate::cli::host::ecs;
-use crate::cli::host::lines;
 use crate::cli::host::signals;
 
 use self::start::once_reached;
 use self::watch::WatchArgs;
+use self::worker::Worker;
 
 mod followed;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 mod start;
 mod watch;
+mod worker;
 
 use followed::{Followed, followed};
 
@@ -142,8 +143,12 @@ pub struct RunArgs {
 /// An effect: the settings of `run`, and where its handler comes from.
 pub type EffectArgs = WithHandler<RunArgs>;
 
-/// Follows the tables until a signal.
-pub async fn run(effect: &EffectArgs) -> Result<(), Fault> {
+/// Performs the effects for each change of the tables until a signal. All effects have the settings of
+/// the process and of the fleet in common.
+pub async fn run(effects: &[EffectArgs]) -> Result<(), Fault> {
+    let Some(first) = effects.first() else {
+        return Ok(());
+    };
     let stop = CancellationToken::new();
     let shutdown = signals::shutdown().context("cannot install signal handlers")?;
     let told = stop.clone();
@@ -151,21 +156,26 @@ pub async fn run(effect: &EffectArgs) -> Result<(), Fault> {
         shutdown.await;
         told.cancel();
     });
-    let listening = effect.args.watch.listen().await?;
+    let listening = first.args.watch.listen().await?;
     let status_address = listening.status_address();
     // While the start waits for AWS, the status shows the reason.
     let status = Status::starting(Clock::system());
-    let telling = effect.args.watch.begin(listening, &status);
+    let telling = first.args.watch.begin(listening, &status);
     let here = Here {
         task: ecs::task().await,
         status_address,
     };
-    let settings = settings(effect, &here)?;
-    let filters = effect.args.records.filters()?;
+    let settings = settings(first, &here)?;
     let starting = async {
-        let means = once_reached(&status, || effect.source.open()).await?;
-        let ready = || workers(effect, &means, &filters, here.clone());
+        let mut opened = Vec::new();
+        for effect in effects {
+            let filters = effect.args.records.filters()?;
+            let means = once_reached(&status, || effect.source.open()).await?;
+            opened.push((effect, means, filters));
+        }
+        let ready = || workers(&opened, here.clone());
         let ready = once_reached(&status, ready).await?;
+        let means: Vec<_> = opened.into_iter().map(|(_, means, _)| means).collect();
         Ok::<_, Fault>((means, ready))
     };
     let (means, ready) = tokio::select! {
@@ -174,8 +184,9 @@ pub async fn run(effect: &EffectArgs) -> Result<(), Fault> {
         () = stop.cancelled() => return Ok(()),
         ready = starting => ready?,
     };
-    // All workers write to the same ledger.
-    let ledger = ready.iter().find_map(|worker| worker.handler.ledger());
+    let handlers: Vec<_> = ready.iter().flat_map(Worker::handlers).collect();
+    // All effects write to the same ledger.
+    let ledger = handlers.iter().find_map(|handler| handler.ledger());
     if let Some(ledger) = ledger.cloned() {
         status.attention(move || {
             let ledger = ledger.clone();
@@ -184,7 +195,6 @@ pub async fn run(effect: &EffectArgs) -> Result<(), Fault> {
     }
     status.started(ready.iter().map(Worker::watch));
     let budget = Budget::new(settings.memory_budget);
-    let handlers: Vec<_> = ready.iter().map(|worker| worker.handler.clone()).collect();
     let mut running = JoinSet::new();
     for worker in ready {
         running.spawn(worker.run(budget.clone(), stop.clone()));
@@ -193,7 +203,9 @@ pub async fn run(effect: &EffectArgs) -> Result<(), Fault> {
         ended.context("a worker failed")?.map_err(fault)?;
     }
     join_all(handlers.iter().map(|handler| last_replies(handler))).await;
-    means.close().await;
+    for means in &means {
+        means.close().await;
+    }
     telling.end().await;
     Ok(())
 }
@@ -218,26 +230,43 @@ async fn last_replies(handler: &Handler) {
     }
 }
 
-/// A worker for each stream.
+/// A worker for each table, which performs all effects.
 async fn workers(
-    effect: &EffectArgs,
-    means: &Means,
-    filters: &Filters,
+    opened: &[(&EffectArgs, Means, Filters)],
     here: Here,
 ) -> Result<Vec<Worker>, Fault> {
-    let of_fleet = (Some(&effect.args.names.lease.lease_table), here);
-    let (shared, followed) = prepared(effect, means, filters, of_fleet).await?;
-    let worker = |one| Worker::new(effect, &shared, one);
-    followed.into_iter().map(worker).collect()
+    let mut workers: Vec<Worker> = Vec::new();
+    let names = opened.iter().map(|(effect, ..)| {
+        let name = effect.args.group.effect.or_default();
+        (name, Identity::default())
+    });
+    let mine = GroupEffects::of(names);
+    for (effect, means, filters) in opened {
+        let fleet = OfFleet {
+            leases: &effect.args.names.lease.lease_table,
+            effects: &mine,
+        };
+        let (shared, followed) = prepared(effect, (means, filters), Some(fleet), &here).await?;
+        for one in followed {
+            let known = workers.iter().position(|worker| worker.at == one.at);
+            let worker = match known {
+                Some(known) => workers.swap_remove(known),
+                None => Worker::new(effect, &shared, &one)?,
+            };
+            workers.push(worker.performing(effect, &shared, one)?);
+        }
+    }
+    Ok(workers)
 }
 
 /// Checks all settings and tables, and finds every stream. A fleet has a lease table.
 async fn prepared<'a>(
     effect: &EffectArgs,
-    means: &'a Means,
-    filters: &'a Filters,
-    (leases, here): (Option<&String>, Here),
+    (means, filters): (&'a Means, &'a Filters),
+    fleet: Option<OfFleet<'_>>,
+    here: &Here,
 ) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
+    let leases = fleet.as_ref().map(|fleet| fleet.leases);
     let EffectArgs { args, source } = effect;
     let endpoint = args.streams_endpoint_url.as_deref();
     let mut clients = aws::clients(endpoint).await.map_err(Fault::Setting)?;
@@ -261,6 +290,9 @@ async fn prepared<'a>(
         retention,
     );
     for one in &followed {
+        if let Some(fleet) = &fleet {
+            fleet.must_take_part(&clients, &one.at).await?;
+        }
         let identity = source.identity(means, (&one.mapping, &args.records))?;
         let of_table = (one.at.table(), identity);
         args.start.register(&ledger, &args.group, of_table).await?;
@@ -271,9 +303,32 @@ async fn prepared<'a>(
         clients,
         means,
         filters,
-        here,
+        here: here.clone(),
     };
     Ok((shared, followed))
+}
+
+/// What only a fleet has.
+struct OfFleet<'a> {
+    leases: &'a String,
+    /// The names of the effects that this process performs.
+    effects: &'a GroupEffects,
+}
+
+impl OfFleet<'_> {
+    /// Fails if the group performs effects that this process does not, and the other way round, before
+    /// anything is registered.
+    async fn must_take_part(&self, clients: &Clients, at: &GroupTable) -> Result<(), Fault> {
+        let leases = DynamoDbLeases::new(clients.leases.clone(), self.leases, at);
+        let group = leases.look(Consistency::Strong).await?.group;
+        let difference = group.and_then(|group| self.effects.differs_from(&group.effects));
+        difference.map_or(Ok(()), |difference| {
+            Err(Fault::wrong(format!(
+                "group {}: {difference}; or use another group (--group)",
+                at.group()
+            )))
+        })
+    }
 }
 
 /// What the workers of this process share.
@@ -303,92 +358,6 @@ impl Shared<'_> {
             (args.group.effect.or_default(), args.records.wanted()?),
         )?;
         Ok(Arc::new(handler))
-    }
-}
-
-/// Follows one table.
-struct Worker {
-    at: GroupTable,
-    consumer: Consumer<DynamoDbStream, DynamoDbLeases, Arc<Handler>>,
-    handler: Arc<Handler>,
-    effect: EffectName,
-}
-
-impl Worker {
-    fn new(effect: &EffectArgs, shared: &Shared<'_>, followed: Followed) -> Result<Self, Fault> {
-        let EffectArgs { args, source } = effect;
-        let Followed {
-            stream,
-            at,
-            orders,
-            mapping,
-            home,
-            all_streams: _,
-        } = followed;
-        let identity = source.identity(shared.means, (&mapping, &args.records))?;
-        let handler = shared.handler(effect, &orders, mapping)?;
-        let client = shared.clients.leases.clone();
-        let leases = DynamoDbLeases::new(client, &args.names.lease.lease_table, &at);
-        let consumer = Consumer::new(at.clone(), stream, leases, handler.clone())
-            .settings(settings(effect, &shared.here)?)
-            .filters(shared.filters.clone())
-            .dependency(shared.dependency.clone());
-        let mut consumer = shared.letters.given_to(consumer);
-        if let Some(home) = home {
-            consumer = consumer.home_region(home);
-        }
-        let identity = identity
-            .with("effect", args.group.effect.or_default().as_str())
-            .with("ledger", &*args.names.ledger.ledger_table);
-        let consumer = args.start.given_to(consumer.identity(identity));
-        Ok(Self {
-            at,
-            consumer,
-            handler,
-            effect: args.group.effect.or_default(),
-        })
-    }
-
-    fn watch(&self) -> Watch {
-        let watch = Watch::of(&self.consumer)
-            .effect(self.effect.clone())
-            .lines_dropped(lines::dropped);
-        let handler = self.handler.clone();
-        if handler.mails().is_none() {
-            return watch;
-        }
-        watch.mails(move || handler.mails().unwrap_or_default())
-    }
-
-    /// Follows the table until `stop`, then logs the totals.
-    async fn run(self, budget: Budget, stop: CancellationToken) -> anyhow::Result<()> {
-        let counters = self.consumer.counters();
-        let consumer = self.consumer.budget(budget);
-        Box::pin(consumer.run(stop.cancelled_owned())).await?;
-        let mails = self.handler.mails();
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        info!(
-            group = %self.at.group(),
-            table = self.at.table(),
-            handled = of(&counters.handled),
-            skipped = of(&counters.skipped),
-            filtered = of(&counters.filtered),
-            dead_letters = of(&counters.dead_letters),
-            followed = of(&counters.followed),
-            rescued = of(&counters.rescued),
-            deferred_records = of(&counters.deferred),
-            redriven = of(&counters.redriven),
-            failed_attempts = of(&counters.failed_attempts),
-            gaps = of(&counters.gaps),
-            lapses = of(&counters.lapses),
-            accepted = mails.map(|mails| mails.accepted),
-            refused = mails.map(|mails| mails.failed),
-            deferred = mails.map(|mails| mails.deferred),
-            ambiguous = mails.map(|mails| mails.ambiguous),
-            parked = mails.map(|mails| mails.parked),
-            "stopped"
-        );
-        Ok(())
     }
 }
 

@@ -164,6 +164,7 @@ impl Large {
                         status_address: Some("10.0.1.23:9090".to_owned()),
                         trouble: None,
                         stuck: None,
+                        effects: Vec::new(),
                         at: Some(now(self.elapsed).time),
                     };
                     self.written += 1.0;

@@ -5,7 +5,7 @@ use anyhow::bail;
 use serde_dynamo::{AttributeValue, Item};
 
 use super::{DynamoDbDeadLetters, TRIES, failed};
-use crate::core::group::GroupTable;
+use crate::core::group::EffectTable;
 use crate::core::record::ItemKey;
 use crate::stores::dead_letter::row::{self, FORMAT, ITEM};
 use crate::stores::dead_letter::{
@@ -13,7 +13,7 @@ use crate::stores::dead_letter::{
 };
 use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fence::Fenced;
-use crate::stores::rows::fields::{number, text};
+use crate::stores::rows::fields::number;
 use crate::stores::rows::transaction::{Part, Transaction};
 
 /// Rows read at a time to count a key's open letters.
@@ -145,8 +145,8 @@ impl DynamoDbDeadLetters {
     }
 
     /// How many open letters a key has, including unreadable ones.
-    async fn count_open(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<u64> {
-        let of = RowExpression::default().when(ITEM, Some(text(row::item_of(at, key))));
+    async fn count_open(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<u64> {
+        let of = row::effect_letters_of(at, key);
         let (mut open, mut after) = (0, None);
         loop {
             let (rows, next) = self.table.query_page(&of, COUNTED, after).await?;

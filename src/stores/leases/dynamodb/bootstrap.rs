@@ -4,11 +4,12 @@ use anyhow::{anyhow, bail};
 use tracing::warn;
 
 use super::DynamoDbLeases;
-use crate::core::group::Identity;
+use crate::core::effects::GroupEffects;
 use crate::stores::leases::row::{self, GROUP_ROW, ROW};
 use crate::stores::leases::{GroupRow, StreamRow, Unfit};
 use crate::stores::rows::dynamodb::Write;
 use crate::stores::rows::expression::RowExpression;
+use crate::stores::rows::typed::to_map;
 
 impl DynamoDbLeases {
     /// Writes the group's row if it is missing or malformed. Returns the row in the table.
@@ -47,21 +48,22 @@ impl DynamoDbLeases {
         }
     }
 
-    /// Replaces the identity if it is still the one that was seen. A repeat recognises its own write.
-    pub(super) async fn identity_changed(
+    /// Replaces the group's effects if they are still those that were seen. A repeat recognises its own
+    /// write.
+    pub(super) async fn effects_changed(
         &self,
-        seen: &Identity,
-        new: &Identity,
+        seen: &GroupEffects,
+        new: &GroupEffects,
     ) -> anyhow::Result<Option<()>> {
-        let of = |identity: &Identity| serde_dynamo::to_attribute_value(identity).map(Some);
-        let unchanged = self.formats.readable().when("identity", of(seen)?);
-        let change = unchanged.write([("identity", of(new)?)]);
+        let of = |effects: &GroupEffects| to_map(effects).map(Some);
+        let unchanged = self.formats.readable().when("effects", of(seen)?);
+        let change = unchanged.write([("effects", of(new)?)]);
         let old = match self.table.update(self.key(GROUP_ROW), &change).await? {
             Write::Applied(_) => return Ok(Some(())),
             Write::Refused(old) => old,
         };
         let row = old.and_then(|old| row::group(old, self.formats.reads()).ok());
-        Ok(row.filter(|row| row.identity == *new).map(|_| ()))
+        Ok(row.filter(|row| row.effects == *new).map(|_| ()))
     }
 
     /// Writes a stream's row. Its stage is two attributes that are only ever added, so that it never

@@ -88,7 +88,7 @@ const SOURCES: &[Source] = &[
         file: "src/stores/leases/dynamodb/bootstrap.rs",
         table: Some(".table."),
         on: &[("dynamodb:", LEASES)],
-        ecs: &["bootstrapped", "identity_changed", "stream_noted"],
+        ecs: &["bootstrapped", "effects_changed", "stream_noted"],
         lambda: &[],
         operators: &[],
     },

@@ -1,0 +1,175 @@
+//! `aftercommit effects`: lists the effects of a group, and retires one.
+
+use anyhow::anyhow;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::cli::args::tables::{GroupArg, LeaseName, StreamArgs};
+use crate::cli::fault::Fault;
+use crate::cli::host::aws::{self, must_exist};
+use crate::cli::render::out::{json_line, moment, plain, print_all};
+use crate::stores::leases::dynamodb::DynamoDbLeases;
+use crate::stores::leases::{Consistency, LeaseStore as _, View};
+use crate::{EffectName, GroupTable};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  # List what the group does with each change, and how many workers do it
+  aftercommit effects list --table orders
+
+  # No worker has the effect any more, and nothing of it is left to do
+  aftercommit effects retire search-index --table orders
+
+An effect joins its group when the first worker that performs it starts. From then on its changes are kept
+for it, even while no worker performs it.
+
+Exit codes: 0 done, 1 no such effect or a worker performs it, 2 a setting is wrong.";
+
+/// The commands for effects.
+#[derive(Debug, Subcommand)]
+pub enum EffectsCommand {
+    /// List the effects of a group
+    List(ListArgs),
+    /// Remove an effect from its group, so that nothing is kept for it any more
+    Retire(RetireArgs),
+}
+
+/// The group whose effects are meant.
+#[derive(Debug, Args)]
+struct Where {
+    #[command(flatten)]
+    streams: StreamArgs,
+    #[command(flatten)]
+    group: GroupArg,
+    #[command(flatten)]
+    name: LeaseName,
+}
+
+/// Arguments of `effects list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    of: Where,
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `effects retire`.
+#[derive(Debug, Args)]
+pub struct RetireArgs {
+    /// Name of the effect
+    effect: EffectName,
+    #[command(flatten)]
+    of: Where,
+}
+
+/// An effect, for the output.
+#[derive(Serialize)]
+struct Row {
+    effect: String,
+    table: String,
+    /// When it joined its group; absent if it began with the group.
+    since: Option<String>,
+    /// The workers with a row that perform it.
+    workers: Vec<String>,
+}
+
+/// Runs the command.
+pub async fn effects(command: &EffectsCommand) -> Result<(), Fault> {
+    match command {
+        EffectsCommand::List(args) => list(args).await,
+        EffectsCommand::Retire(args) => retire(args).await,
+    }
+}
+
+/// The group's rows on each table.
+async fn open(of: &Where) -> Result<Vec<(GroupTable, DynamoDbLeases)>, Fault> {
+    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+    let table = &of.name.lease_table;
+    must_exist(&clients, table).await?;
+    let places = of.streams.places(&clients, &of.group.group).await?;
+    let rows = |at: GroupTable| {
+        let leases = DynamoDbLeases::new(clients.dynamodb.clone(), table, &at);
+        (at, leases)
+    };
+    Ok(places.into_iter().map(rows).collect())
+}
+
+/// The workers that perform an effect.
+fn workers(view: &View, effect: &EffectName) -> Vec<String> {
+    let workers = view.workers.values();
+    let performing = workers.filter(|worker| worker.effects.contains(effect));
+    performing
+        .map(|worker| worker.incarnation.to_string())
+        .collect()
+}
+
+async fn list(args: &ListArgs) -> Result<(), Fault> {
+    let mut lines = String::new();
+    for (at, rows) in open(&args.of).await? {
+        let view = rows.look(Consistency::Strong).await?;
+        for (effect, of_group) in view.group.iter().flat_map(|group| group.effects.iter()) {
+            let row = Row {
+                effect: effect.to_string(),
+                table: at.table_name().to_owned(),
+                since: of_group.since.map(moment),
+                workers: workers(&view, effect),
+            };
+            lines += &if args.json {
+                json_line(&row)?
+            } else {
+                line(&row)
+            };
+        }
+    }
+    print_all(&lines)?;
+    Ok(())
+}
+
+fn line(row: &Row) -> String {
+    let since = row.since.as_deref();
+    let since = since.map_or_else(
+        || "since its group began".to_owned(),
+        |since| format!("since {since}"),
+    );
+    let workers = match row.workers.len() {
+        0 => "no worker performs it".to_owned(),
+        1 => "1 worker".to_owned(),
+        several => format!("{several} workers"),
+    };
+    let (effect, table) = (plain(&row.effect), plain(&row.table));
+    format!("{effect}  table {table}, {since}, {workers}\n")
+}
+
+async fn retire(args: &RetireArgs) -> Result<(), Fault> {
+    let (effect, mut retired) = (&args.effect, false);
+    for (at, rows) in open(&args.of).await? {
+        let view = rows.look(Consistency::Strong).await?;
+        let Some(group) = &view.group else { continue };
+        let Some(rest) = group.effects.without(effect) else {
+            continue;
+        };
+        if let Some(worker) = workers(&view, effect).first() {
+            return Err(Fault::Work(anyhow!(
+                "worker {worker} performs effect {effect}: stop it first; a worker that died is \
+                 forgotten a few minutes later"
+            )));
+        }
+        let changed = rows.change_effects(&group.effects, &rest).await?;
+        changed.ok_or_else(|| anyhow!("the group's effects are changing: try again"))?;
+        print_all(&format!(
+            "{effect}: retired from group {} on table {}; its dead letters, if any, stay: list them \
+             with `aftercommit dead-letters list --effect {effect}`\n",
+            at.group(),
+            plain(at.table_name())
+        ))?;
+        retired = true;
+    }
+    if retired {
+        return Ok(());
+    }
+    Err(Fault::Work(anyhow!(
+        "the group has no effect {effect}: see `aftercommit effects list`"
+    )))
+}
