@@ -211,7 +211,7 @@ impl<L: Ledger, K: Lookup> Confirmation<L, K> {
     }
 
     /// Also confirms modified items, such as orders that are paid later; each is still confirmed once.
-    /// Filter the changes ([`Consumer::filters`](crate::Consumer::filters)), or any change of an old
+    /// Filter the changes ([`Effect::filters`](crate::Effect::filters)), or any change of an old
     /// order that is not in the ledger sends a mail.
     #[must_use]
     pub fn of_modified_orders_too(self) -> Self {
