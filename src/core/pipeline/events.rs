@@ -45,7 +45,8 @@ pub struct DeadLetterRules {
 pub enum Defer {
     /// Those that fail while their dependency is up: the records behind them could be served.
     Failing,
-    /// All that do not run: other effects share the source and wait for it.
+    /// Those that fail; and all that do not run, at once if their dependency is down, else some seconds
+    /// later: other effects share the source and wait for it.
     Waiting,
 }
 

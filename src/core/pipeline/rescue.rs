@@ -19,6 +19,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long failing records are tried again after the end of their source.
 pub(super) const DEFER_AFTER: Duration = Duration::from_secs(1);
 
+/// How much longer others wait for records that only need their turn.
+const SLOW: Duration = Duration::from_secs(9);
+
 /// How many letters are written at a time when records are rescued.
 const AT_ONCE: usize = 16;
 
@@ -79,13 +82,14 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
             self.look(now, breaker.is_down());
         }
         match self.defers(now) {
-            Some(Defer::Failing) if !breaker.is_down() => {
+            Some(Defer::Waiting) if breaker.is_down() || self.is_slow(now) => self.overflow(0),
+            Some(Defer::Failing) if breaker.is_down() => {}
+            Some(_) => {
                 let failing = std::mem::take(&mut self.timers).into_keys();
                 let failing = failing.map(|key| (key, Reason::Deferred));
                 self.rescue.keys.extend(failing);
             }
-            Some(Defer::Waiting) if self.rescue.keys.is_empty() => self.overflow(0),
-            _ => {}
+            None => {}
         }
         while self.queues.running() < AT_ONCE.min(self.rules.concurrency) {
             let (key, reason) = self.rescue.keys.pop_front()?;
@@ -104,17 +108,22 @@ impl<K: Ord + Clone, P, R: Clone> Pipeline<K, P, R> {
         (at <= now.elapsed).then_some(which)
     }
 
+    /// Whether the source ended so long ago that nothing else may wait for these records.
+    fn is_slow(&self, now: Now) -> bool {
+        self.defer_at
+            .is_some_and(|(at, _)| at + SLOW <= now.elapsed)
+    }
+
     /// When records will be deferred, if some wait.
     pub(super) fn next_defer(&self, now: Now) -> Option<Duration> {
-        let (at, which) = self.defer_at.filter(|(at, _)| *at > now.elapsed)?;
+        let (at, which) = self.defer_at?;
         if self.closed.is_some() || self.rules.dead_letters.is_none() {
             return None;
         }
-        let some = match which {
-            Defer::Failing => self.timers.next().is_some(),
-            Defer::Waiting => self.waiting() > 0,
-        };
-        some.then_some(at)
+        let failing = self.timers.next().map(|_| at);
+        let waiting = (which == Defer::Waiting && self.waiting() > 0).then_some(at + SLOW);
+        let dues = failing.into_iter().chain(waiting);
+        dues.filter(|due| *due > now.elapsed).min()
     }
 
     /// Defers the records that have waited for the longest, until about `keep` are left: those of a key

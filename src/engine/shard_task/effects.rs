@@ -1,11 +1,12 @@
 //! The effects of one shard: each with its own records in flight and its own position.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Assignment, Boxed};
@@ -20,6 +21,10 @@ use crate::engine::run_pipeline::{Carried, InFlight, Reported, Work, ask, into_l
 use crate::stores::dead_letter::ParkedPage;
 use crate::stores::leases::LeaseStore;
 use crate::stores::retry::persist;
+
+/// An effect that takes longer than this for what was read holds the others. One that is only a little
+/// slower than they are sets their pace while there is a backlog.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// How far a shard is finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,16 +114,24 @@ impl ShardEffects {
         }
     }
 
-    /// No memory is left for more records: the effects that are far behind another one defer half of
-    /// their records.
+    /// No memory is left for more records: the effects that are far behind another one, and are down or
+    /// have been busy with what was read for too long, defer half of their records.
     pub fn overflow(&mut self) {
         let waiting = |run: &EffectRun| run.in_flight.pipeline.waiting();
         let least = self.runs.iter().map(waiting).min().unwrap_or(0);
         for run in &mut self.runs {
             let waiting = waiting(run);
-            if waiting > 2 * least + 1 {
+            if waiting > 2 * least + 1 && run.holds_others() {
                 run.in_flight.pipeline.overflow(waiting / 2);
             }
+        }
+    }
+
+    /// Records up to this one were read now.
+    pub fn have_read(&mut self, last: &SequenceNumber) {
+        for run in &mut self.runs {
+            run.forget_finished_reads();
+            run.reads.push_back((last.clone(), Instant::now()));
         }
     }
 
@@ -237,6 +250,8 @@ pub(super) struct EffectRun {
     since: Option<SystemTime>,
     /// When the shard was last read to its end with everything of this effect finished.
     caught_up_at: Option<SystemTime>,
+    /// The last record of each read that it has not finished, and when it was read.
+    reads: VecDeque<(SequenceNumber, Instant)>,
 }
 
 impl EffectRun {
@@ -255,6 +270,7 @@ impl EffectRun {
             start,
             since: joined.since,
             caught_up_at: assignment.report.caught_up_at,
+            reads: VecDeque::new(),
             active,
         }
     }
@@ -272,6 +288,22 @@ impl EffectRun {
         match (self.in_flight.pipeline.watermark(), &self.start) {
             (Some((number, _)), _) | (None, Position::After(number)) => Some(number),
             (None, Position::Horizon) => None,
+        }
+    }
+
+    /// Whether its dependency is down, or records that were read long ago still wait.
+    fn holds_others(&mut self) -> bool {
+        self.forget_finished_reads();
+        let oldest = self.reads.front();
+        let late = oldest.is_some_and(|(_, read)| read.elapsed() >= SLOW);
+        late || self.active.dependency.down_for().is_some()
+    }
+
+    fn forget_finished_reads(&mut self) {
+        while let Some((last, _)) = self.reads.front()
+            && self.reached() >= Some(last)
+        {
+            self.reads.pop_front();
         }
     }
 

@@ -98,6 +98,13 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
             self.at_horizon = false;
             self.distribute(record, &mut room);
         }
+        if let Some((last, _)) = self
+            .last_read
+            .as_ref()
+            .filter(|_| self.effects.are_several())
+        {
+            self.effects.have_read(last);
+        }
         None
     }
 

@@ -18,12 +18,17 @@ use super::stage::{Stage, eventually, pass, place, secs};
 struct Clerk {
     handled: Arc<Mutex<Vec<String>>>,
     down: Arc<AtomicBool>,
+    /// How long it takes for a record.
+    takes: Duration,
 }
 
 impl RecordHandler for Clerk {
     async fn handle(&self, record: &Record, _: &Context) -> Result<(), Failure> {
         if self.down.load(Ordering::Relaxed) {
             return Err(Failure::unavailable("nobody is there"));
+        }
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
         }
         let value = record.new_image.as_ref().unwrap().get("value");
         let Some(AttributeValue::S(value)) = value else {
@@ -243,4 +248,40 @@ async fn a_worker_that_does_not_perform_an_effect_keeps_its_records_for_it() {
     let nothing_lost = || search.distinct() == all;
     eventually(Duration::from_mins(10), "nothing is lost", nothing_lost).await;
     assert_eq!(stage.view().gaps, Vec::<GapRow>::new());
+}
+
+/// How long an effect takes for all records of a shard, beside another one whose dependency is up or
+/// down.
+async fn beside(down: bool) -> Duration {
+    let mut stage = Stage::new(1);
+    stage.settings.memory_budget = 6 << 20;
+    let letters = MemoryDeadLetters::default();
+    let takes = Duration::from_millis(20);
+    let mail = Clerk {
+        takes,
+        ..Clerk::default()
+    };
+    let search = Clerk::default();
+    search.is_down(down);
+    let effects = [("mail", &mail), ("search", &search)];
+    for round in 0..10 {
+        for item in 0..1_000 {
+            stage.commit(&format!("item{item}"), &format!("{item}-{round}"));
+        }
+    }
+    let _one = start(&stage, "one", &effects, Some(&letters));
+    let all = || mail.handled.lock().unwrap().len() == 10_000;
+    let took = eventually(Duration::from_mins(10), "the other has all", all).await;
+    assert_eq!(parked(&letters, "search").await > 0, down);
+    assert_eq!(parked(&letters, "mail").await, 0);
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_effect_that_is_down_slows_the_others_by_less_than_a_twentieth() {
+    let (up, down) = (beside(false).await, beside(true).await);
+    // Sixteen at a time, each for a fiftieth of a second.
+    let fastest = Duration::from_millis(20) * 10_000 / 16;
+    assert!(up < fastest.mul_f64(1.05), "{up:?}");
+    assert!(down < fastest.mul_f64(1.05), "{down:?}");
 }
