@@ -72,7 +72,7 @@ struct WorldState {
 impl World {
     pub fn new(scenario: &Scenario, commits: Commits) -> Self {
         let mut rng = fastrand::Rng::with_seed(scenario.seed);
-        let mut climate = Climate::of(&mut rng);
+        let mut climate = Climate::of(&mut rng).with_effects_of(scenario.seed);
         if scenario.mail.is_some() {
             climate.retention = mailing::RETENTION;
             climate.replaced = 0;
@@ -85,9 +85,8 @@ impl World {
             fair: false,
             past: VecDeque::from([View::default()]),
             witnesses: {
-                let effects = (0..climate.effects).map(effects::name);
-                let witness = |effect| Witness::new(effect, climate.retention);
-                effects.map(witness).collect()
+                let witness = |effect| Witness::new(effects::name(effect), climate.retention);
+                (0..climate.effects).map(witness).collect()
             },
             counts: Counts::default(),
             violation: None,
@@ -142,6 +141,9 @@ impl World {
     /// How many effects a worker performs if it starts now: two versions of a worker differ in them. In
     /// the end all perform all.
     pub fn effects(&self, worker: usize) -> usize {
+        if self.climate.effects == 1 {
+            return 1;
+        }
         let early = self.age() < self.climate.joins;
         let older = self.with_rng(|rng, _| rng.bool()) && worker > 0;
         let first_only = (early || older) && !self.state().fair;
