@@ -235,9 +235,10 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
     /// this task parks keys of its shard.
     async fn follow_effects(&mut self) -> Option<Stopped> {
         let joined = self.joined.borrow_and_update().clone();
-        for new in self.effects.follow(&joined) {
-            let name = new.active.effect.name().clone();
-            let ahead = self.assignment.report.ahead.get(&name);
+        // All of them first: a task that stops meanwhile reports the position of each.
+        let new = self.effects.follow(&joined);
+        for one in &new {
+            let ahead = self.assignment.report.ahead.get(one.active.effect.name());
             let begins = match (&self.last_read, ahead) {
                 (_, Some(ahead)) => Position::After(ahead.clone()),
                 // Everything before is older than an effect that joins now.
@@ -245,10 +246,14 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
                 (None, None) => self.assignment.start.clone(),
             };
             let with = (&self.cancel, self.rng.fork());
-            let run = EffectRun::new(&self.engine, &self.assignment, &new, begins, with);
+            let run = EffectRun::new(&self.engine, &self.assignment, one, begins, with);
+            self.effects.add(run);
+        }
+        for one in new {
+            let name = one.active.effect.name().clone();
             let parked = parked(self.engine.clone(), name.clone(), self.rng.fork());
             match self.guarded(parked).await {
-                Ok(page) => self.effects.add(run, page),
+                Ok(page) => self.effects.know(&name, page),
                 Err(ended) => return Some(ended),
             }
         }

@@ -231,12 +231,17 @@ impl ShardEffects {
         joined.iter().filter(|one| !known(one)).cloned().collect()
     }
 
-    /// Adds an effect, whose keys with dead letters are these.
-    pub fn add(&mut self, mut run: EffectRun, parked: Option<ParkedPage>) {
-        if let Some(parked) = parked {
+    /// Adds an effect. Nothing of it may start before its parked keys are known.
+    pub fn add(&mut self, run: EffectRun) {
+        self.runs.push(run);
+    }
+
+    /// These keys of an effect have dead letters.
+    pub fn know(&mut self, effect: &EffectName, parked: Option<ParkedPage>) {
+        let run = self.runs.iter_mut().find(|run| run.name() == effect);
+        if let (Some(run), Some(parked)) = (run, parked) {
             run.in_flight.know(parked);
         }
-        self.runs.push(run);
     }
 }
 
