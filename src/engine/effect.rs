@@ -54,20 +54,6 @@ impl Effect {
         }
     }
 
-    /// An effect of the group that this worker does not perform. Its records wait for a worker that
-    /// does: in the stream, or as deferred dead letters if other effects would have to wait for them.
-    fn elsewhere(name: EffectName) -> Self {
-        let limits = Limits {
-            name: Some(format!(
-                "effect {name}, which this worker does not perform,"
-            )),
-            ..Limits::default()
-        };
-        let effect = Self::new(name, Elsewhere);
-        let seed = crate::core::hash::hash(effect.name.as_str());
-        effect.dependency(Dependency::new(&limits, fastrand::Rng::with_seed(seed)))
-    }
-
     /// Handles only records that pass these filters. Others are finished at once, and counted.
     #[must_use]
     pub fn filters(self, filters: Filters) -> Self {
@@ -143,6 +129,22 @@ impl ActiveEffect {
         effect.progress.depends_on(dependency.clone());
         Self { effect, dependency }
     }
+
+    /// An effect of the group that this worker does not perform. Its records wait for a worker that
+    /// does: in the stream, or as deferred dead letters if other effects would have to wait for them.
+    fn elsewhere(name: &EffectName) -> Self {
+        let limits = Limits {
+            name: Some(format!(
+                "effect {name}, which this worker does not perform,"
+            )),
+            ..Limits::default()
+        };
+        let rng = fastrand::Rng::with_seed(crate::core::hash::hash(name.as_str()));
+        Self {
+            effect: Effect::new(name.clone(), Elsewhere),
+            dependency: Dependency::new(&limits, rng),
+        }
+    }
 }
 
 /// An effect of the group, and when it joined: it does not handle what was committed before.
@@ -174,11 +176,7 @@ pub(crate) fn joined(
     let is_mine = |name: &EffectName| own.iter().any(|active| active.effect.name == *name);
     let others = group.names().filter(|name| !is_mine(name)).map(|name| {
         let known = before.iter().find(|known| known.is(name));
-        let new = || {
-            let effect = Effect::elsewhere(name.clone());
-            let seed = crate::core::hash::hash(name.as_str());
-            Arc::new(ActiveEffect::new(effect, fastrand::Rng::with_seed(seed)))
-        };
+        let new = || Arc::new(ActiveEffect::elsewhere(name));
         JoinedEffect {
             active: known.map_or_else(new, |known| known.active.clone()),
             since: since(name),

@@ -26,6 +26,7 @@ use crate::stores::leases::{GapRow, Hold, LeaseStore, Report};
 use crate::stores::source::StreamSource;
 
 mod checkpoint;
+mod effect_run;
 mod effects;
 mod end;
 mod fetch;
@@ -33,7 +34,8 @@ mod read;
 mod reported;
 mod stop;
 
-use effects::{EffectRun, Reached, ShardEffects, parked};
+use effect_run::{EffectRun, parked};
+use effects::{Reached, ShardEffects};
 #[cfg(feature = "simulation")]
 pub(crate) use end::HALTED;
 use fetch::{Fetched, Fetcher};

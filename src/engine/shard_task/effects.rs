@@ -1,30 +1,21 @@
 //! The effects of one shard: each with its own records in flight and its own position.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::FutureExt as _;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{Assignment, Boxed};
+use super::Boxed;
+use super::effect_run::EffectRun;
 use crate::core::group::EffectName;
 use crate::core::pipeline::{Closing, Defer};
-use crate::core::record::{Position, Record, SequenceNumber};
-use crate::engine::Engine;
-use crate::engine::effect::{ActiveEffect, ErasedHandler, JoinedEffect};
-use crate::engine::handler::Context;
+use crate::core::record::{Position, SequenceNumber};
+use crate::engine::effect::JoinedEffect;
 use crate::engine::progress::LoopTurn;
-use crate::engine::run_pipeline::{Carried, InFlight, Reported, Work, ask, into_letters};
+use crate::engine::run_pipeline::{Carried, Reported};
 use crate::stores::dead_letter::ParkedPage;
-use crate::stores::leases::LeaseStore;
-use crate::stores::retry::persist;
-
-/// An effect that takes longer than this for what was read holds the others. One that is only a little
-/// slower than they are sets their pace while there is a backlog.
-const SLOW: Duration = Duration::from_secs(10);
 
 /// How far a shard is finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,8 +121,7 @@ impl ShardEffects {
     /// Records up to this one were read now.
     pub fn have_read(&mut self, last: &SequenceNumber) {
         for run in &mut self.runs {
-            run.forget_finished_reads();
-            run.reads.push_back((last.clone(), Instant::now()));
+            run.has_read(last);
         }
     }
 
@@ -243,164 +233,4 @@ impl ShardEffects {
             run.in_flight.know(parked);
         }
     }
-}
-
-/// One effect's records of the shard.
-pub(super) struct EffectRun {
-    active: Arc<ActiveEffect>,
-    pub in_flight: InFlight<'static, Arc<ErasedHandler>>,
-    /// What it has finished before.
-    start: Position,
-    /// It does not handle what was committed before.
-    since: Option<SystemTime>,
-    /// When the shard was last read to its end with everything of this effect finished.
-    caught_up_at: Option<SystemTime>,
-    /// The last record of each read that it has not finished, and when it was read.
-    reads: VecDeque<(SequenceNumber, Instant)>,
-}
-
-impl EffectRun {
-    /// The effect's records of a shard from `start` on. Nothing starts outside of the tenure.
-    pub fn new<S, L: LeaseStore>(
-        engine: &Engine<S, L>,
-        assignment: &Assignment,
-        joined: &JoinedEffect,
-        start: Position,
-        with: (&CancellationToken, fastrand::Rng),
-    ) -> Self {
-        let (cancel, rng) = with;
-        let active = joined.active.clone();
-        Self {
-            in_flight: in_flight(engine, assignment, &active, cancel, rng),
-            start,
-            since: joined.since,
-            caught_up_at: assignment.report.caught_up_at,
-            reads: VecDeque::new(),
-            active,
-        }
-    }
-
-    pub fn name(&self) -> &EffectName {
-        &self.active.effect.name
-    }
-
-    pub fn active(&self) -> &ActiveEffect {
-        &self.active
-    }
-
-    /// The last record up to which it has finished everything; `None`: the horizon.
-    fn reached(&self) -> Option<&SequenceNumber> {
-        match (self.in_flight.pipeline.watermark(), &self.start) {
-            (Some((number, _)), _) | (None, Position::After(number)) => Some(number),
-            (None, Position::Horizon) => None,
-        }
-    }
-
-    /// Whether its dependency is down, or records that were read long ago still wait.
-    fn holds_others(&mut self) -> bool {
-        self.forget_finished_reads();
-        let oldest = self.reads.front();
-        let late = oldest.is_some_and(|(_, read)| read.elapsed() >= SLOW);
-        late || self.active.dependency.down_for().is_some()
-    }
-
-    fn forget_finished_reads(&mut self) {
-        while let Some((last, _)) = self.reads.front()
-            && self.reached() >= Some(last)
-        {
-            self.reads.pop_front();
-        }
-    }
-
-    /// Whether it has finished this record before the task began.
-    pub fn has_done(&self, record: &SequenceNumber) -> bool {
-        matches!(&self.start, Position::After(last) if record <= last)
-    }
-
-    /// Whether the record was committed before the effect joined the group.
-    pub fn is_older(&self, record: &Record) -> bool {
-        self.since.is_some_and(|since| record.created < since)
-    }
-
-    /// Finishes a record that the effect does not handle.
-    pub fn skip(&mut self, record: &Record) {
-        let pipeline = &mut self.in_flight.pipeline;
-        pipeline.skip(record.sequence_number.clone(), record.created);
-    }
-
-    fn turn(&self, of_shard: LoopTurn) -> LoopTurn {
-        let pipeline = &self.in_flight.pipeline;
-        LoopTurn {
-            oldest: pipeline.oldest_unfinished(),
-            caught_up_at: self.caught_up_at,
-            waiting: pipeline.waiting(),
-            in_hand: pipeline.in_hand(),
-            held_back: pipeline.is_held_back(),
-            ..of_shard
-        }
-    }
-}
-
-/// Which keys of an effect have dead letters.
-pub(super) async fn parked<S, L: LeaseStore>(
-    engine: Arc<Engine<S, L>>,
-    effect: EffectName,
-    rng: fastrand::Rng,
-) -> Option<ParkedPage> {
-    let letters = engine.letters.clone()?;
-    let at = engine.letters_of(&effect);
-    let look = || letters.parked_page(&at, None, engine.simulated.few_parked());
-    let limit = engine.settings.timing.call_timeout();
-    Some(persist(limit, rng, "looking for parked keys", look).await)
-}
-
-fn in_flight<S, L: LeaseStore>(
-    engine: &Engine<S, L>,
-    assignment: &Assignment,
-    active: &ActiveEffect,
-    cancel: &CancellationToken,
-    rng: fastrand::Rng,
-) -> InFlight<'static, Arc<ErasedHandler>> {
-    let (hold, effect) = (&assignment.hold, &active.effect);
-    let timing = &engine.settings.timing;
-    let context = Context {
-        stream: engine.at.stream(hold.shard.label()),
-        shard: hold.shard.clone(),
-        incarnation: hold.owner.as_str().into(),
-        epoch: Some(hold.epoch),
-        attempt: 1,
-        tenure: assignment.tenure.clone(),
-        cancelled: cancel.clone(),
-        liveness: engine.liveness.clone(),
-        ends: None,
-        attempt_ends: None,
-        remarks: Arc::default(),
-    };
-    let at = engine.letters_of(&effect.name);
-    let (letters, counters) = (engine.letters.clone(), effect.progress.counters.clone());
-    let limit = timing.call_timeout();
-    let fence = Some(engine.leases.fence(hold));
-    let ask = letters
-        .clone()
-        .map(|letters| ask(letters, at.clone(), limit));
-    let into = |letters| into_letters(letters, fence, counters, limit);
-    let work = Work {
-        at,
-        handler: Arc::new(effect.handler.clone()),
-        context,
-        at_expiry: Closing::LeaseLost,
-        limit: timing.handler_timeout,
-        bury: letters.map(into),
-        ask,
-        handling: effect.progress.handling.clone(),
-        clock: engine.clock.clone(),
-    };
-    let mut rules = engine
-        .settings
-        .rules(engine.letters.is_some(), engine.simulated.pipeline);
-    rules.concurrency = effect.concurrency.unwrap_or(rules.concurrency);
-    if let (Some(limits), Some(rules)) = (effect.attempts, &mut rules.dead_letters) {
-        rules.limits = limits;
-    }
-    InFlight::new(rules, work, active.dependency.asker(), rng)
 }
