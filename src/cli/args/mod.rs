@@ -3,6 +3,7 @@
 pub mod copies;
 pub mod entries;
 pub mod fleet;
+pub mod group_rows;
 pub mod handler;
 pub mod http;
 pub mod identity;

@@ -4,13 +4,11 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::args::tables::{GroupArg, LeaseName, StreamArgs};
+use crate::EffectName;
+use crate::cli::args::group_rows::GroupRowsArgs;
 use crate::cli::fault::Fault;
-use crate::cli::host::aws::{self, must_exist};
 use crate::cli::render::out::{json_line, moment, plain, print_all};
-use crate::stores::leases::dynamodb::DynamoDbLeases;
 use crate::stores::leases::{Consistency, LeaseStore as _, View};
-use crate::{EffectName, GroupTable};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -34,22 +32,11 @@ pub enum EffectsCommand {
     Retire(RetireArgs),
 }
 
-/// The group whose effects are meant.
-#[derive(Debug, Args)]
-struct Where {
-    #[command(flatten)]
-    streams: StreamArgs,
-    #[command(flatten)]
-    group: GroupArg,
-    #[command(flatten)]
-    name: LeaseName,
-}
-
 /// Arguments of `effects list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[command(flatten)]
-    of: Where,
+    of: GroupRowsArgs,
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
@@ -61,7 +48,7 @@ pub struct RetireArgs {
     /// Name of the effect
     effect: EffectName,
     #[command(flatten)]
-    of: Where,
+    of: GroupRowsArgs,
 }
 
 /// An effect, for the output.
@@ -83,19 +70,6 @@ pub async fn effects(command: &EffectsCommand) -> Result<(), Fault> {
     }
 }
 
-/// The group's rows on each table.
-async fn open(of: &Where) -> Result<Vec<(GroupTable, DynamoDbLeases)>, Fault> {
-    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
-    let table = &of.name.lease_table;
-    must_exist(&clients, table).await?;
-    let places = of.streams.places(&clients, &of.group.group).await?;
-    let rows = |at: GroupTable| {
-        let leases = DynamoDbLeases::new(clients.dynamodb.clone(), table, &at);
-        (at, leases)
-    };
-    Ok(places.into_iter().map(rows).collect())
-}
-
 /// The workers that perform an effect.
 fn workers(view: &View, effect: &EffectName) -> Vec<String> {
     let workers = view.workers.values();
@@ -107,7 +81,7 @@ fn workers(view: &View, effect: &EffectName) -> Vec<String> {
 
 async fn list(args: &ListArgs) -> Result<(), Fault> {
     let mut lines = String::new();
-    for (at, rows) in open(&args.of).await? {
+    for (at, rows) in args.of.open().await? {
         let view = rows.look(Consistency::Strong).await?;
         for (effect, of_group) in view.group.iter().flat_map(|group| group.effects.iter()) {
             let row = Row {
@@ -144,7 +118,7 @@ fn line(row: &Row) -> String {
 
 async fn retire(args: &RetireArgs) -> Result<(), Fault> {
     let (effect, mut retired) = (&args.effect, false);
-    for (at, rows) in open(&args.of).await? {
+    for (at, rows) in args.of.open().await? {
         let view = rows.look(Consistency::Strong).await?;
         let Some(group) = &view.group else { continue };
         let Some(rest) = group.effects.without(effect) else {

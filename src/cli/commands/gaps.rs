@@ -1,16 +1,14 @@
 //! `aftercommit gaps`: lists and resolves gaps, the records that left the stream before they were read.
 
+use crate::Clock;
 use crate::monitor::stream::Gap;
-use crate::stores::leases::dynamodb::DynamoDbLeases;
 use crate::stores::leases::{Consistency, GapResolution, GapRow, LeaseStore as _};
-use crate::{Clock, GroupTable};
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
+use crate::cli::args::group_rows::GroupRowsArgs;
 use crate::cli::args::note::{ByArgs, note};
-use crate::cli::args::tables::{GroupArg, LeaseName, StreamArgs};
 use crate::cli::fault::Fault;
-use crate::cli::host::aws::{self, must_exist};
 use crate::cli::render;
 use crate::cli::render::out::{json_line, plain, print_all};
 
@@ -40,22 +38,11 @@ pub enum GapsCommand {
     Resolve(ResolveArgs),
 }
 
-/// The group whose gaps are meant.
-#[derive(Debug, Args)]
-struct Where {
-    #[command(flatten)]
-    streams: StreamArgs,
-    #[command(flatten)]
-    group: GroupArg,
-    #[command(flatten)]
-    name: LeaseName,
-}
-
 /// Arguments of `gaps list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[command(flatten)]
-    of: Where,
+    of: GroupRowsArgs,
     /// Also list resolved gaps
     #[arg(long)]
     all: bool,
@@ -68,7 +55,7 @@ pub struct ListArgs {
 #[derive(Debug, Args)]
 pub struct ResolveArgs {
     #[command(flatten)]
-    of: Where,
+    of: GroupRowsArgs,
     /// Shard that lost records, with or without its stream's label; can be given several times
     #[arg(long, value_name = "SHARD", required_unless_present = "all")]
     shard: Vec<String>,
@@ -97,19 +84,9 @@ pub async fn gaps(command: &GapsCommand) -> Result<(), Fault> {
     }
 }
 
-/// The rows of the group on each table.
-async fn open(of: &Where) -> Result<Vec<DynamoDbLeases>, Fault> {
-    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
-    let table = &of.name.lease_table;
-    must_exist(&clients, table).await?;
-    let places = of.streams.places(&clients, &of.group.group).await?;
-    let rows = |at: &GroupTable| DynamoDbLeases::new(clients.dynamodb.clone(), table, at);
-    Ok(places.iter().map(rows).collect())
-}
-
 async fn list(args: &ListArgs) -> Result<(), Fault> {
     let mut lines = String::new();
-    for rows in open(&args.of).await? {
+    for (_, rows) in args.of.open().await? {
         let mut gaps = rows.look(Consistency::Strong).await?.gaps;
         gaps.retain(|gap| args.all || gap.resolved.is_none());
         gaps.sort_by_key(|gap| gap.detected);
@@ -132,7 +109,7 @@ async fn resolve(args: &ResolveArgs) -> Result<(), Fault> {
         note: args.note.clone(),
     };
     let mut resolved = 0;
-    for rows in open(&args.of).await? {
+    for (_, rows) in args.of.open().await? {
         let mut gaps = rows.look(Consistency::Strong).await?.gaps;
         gaps.retain(|gap| gap.resolved.is_none() && args.wants(gap));
         for gap in &gaps {
