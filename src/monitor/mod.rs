@@ -9,12 +9,11 @@
 #![cfg_attr(not(feature = "http"), doc = "```ignore")]
 //! # use aftercommit::stores::source::memory::MemoryStream;
 //! # use aftercommit::stores::leases::memory::MemoryLeases;
-//! # use aftercommit::{Consumer, RecordHandler};
+//! # use aftercommit::Consumer;
 //! use aftercommit::Clock;
 //! use aftercommit::monitor::{Status, Watch, http};
 //!
-//! # async fn example<H: RecordHandler>(consumer: Consumer<MemoryStream, MemoryLeases, H>)
-//! #   -> anyhow::Result<()> {
+//! # async fn example(consumer: Consumer<MemoryStream, MemoryLeases>) -> anyhow::Result<()> {
 //! let status = Status::new(Clock::system(), [Watch::of(&consumer)]);
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:9464").await?;
 //! let shutdown = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
