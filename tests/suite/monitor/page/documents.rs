@@ -62,7 +62,7 @@ pub fn well() -> Value {
         "format": 1, "at": at(3599), "verdict": "well", "advice": [], "findings": [],
         "streams": [{
             "group_table": "confirmation#arn:aws:dynamodb:eu-central-1:123456789012:table/orders",
-            "group": "confirmation", "effect": "order-mail",
+            "group": "confirmation", "effects": [{"name": "order-mail", "workers": 2}],
             "table": "orders", "verdict": "well",
             "workers": [worker("worker-1/a1b2", true), worker("worker-2/c3d4", true)],
             "shards": [ended(1, None), shard(2, Some(1)), shard(3, Some(1))],
