@@ -12,9 +12,9 @@ use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, FromArgMatches as _, Subcommand};
 
-use self::file::{EffectTable, File, Setting, Value};
+use self::file::{EffectSection, File, FileSetting, Value};
 use crate::cli::Cli;
-use crate::cli::fault::{Fault, Refused};
+use crate::cli::fault::{Fault, UsageError};
 
 mod file;
 
@@ -26,14 +26,14 @@ pub const VARIABLE: &str = "AFTERCOMMIT_CONFIG";
 pub fn parse<C: Subcommand>(
     command: Command,
     arguments: Vec<OsString>,
-) -> Result<Vec<Cli<C>>, Refused> {
+) -> Result<Vec<Cli<C>>, UsageError> {
     let parsed = matches(command, arguments)?.into_iter();
     parsed
         .map(|matches| Ok(Cli::from_arg_matches(&matches)?))
         .collect()
 }
 
-fn matches(mut command: Command, arguments: Vec<OsString>) -> Result<Vec<ArgMatches>, Refused> {
+fn matches(mut command: Command, arguments: Vec<OsString>) -> Result<Vec<ArgMatches>, UsageError> {
     // Only what is set is of interest here; mistakes are found below.
     let lenient = command.clone().ignore_errors(true);
     let Ok(seen) = lenient.try_get_matches_from(&arguments) else {
@@ -44,7 +44,7 @@ fn matches(mut command: Command, arguments: Vec<OsString>) -> Result<Vec<ArgMatc
     };
     command.build();
     let file = File::read(path)?;
-    let asked = Asked::new(&command, &seen, &file)?;
+    let asked = ParsedCommand::new(&command, &seen, &file)?;
     let end = arguments.iter().position(|argument| argument == "--");
     let end = end.unwrap_or(arguments.len());
     let of_effect = |effect| {
@@ -59,7 +59,7 @@ fn matches(mut command: Command, arguments: Vec<OsString>) -> Result<Vec<ArgMatc
 }
 
 /// The setting as it is written on the command line.
-fn flags(setting: &Setting) -> Vec<String> {
+fn flags(setting: &FileSetting) -> Vec<String> {
     let name = &setting.name;
     match &setting.value {
         Value::Switch(false) => Vec::new(),
@@ -73,7 +73,7 @@ fn flags(setting: &Setting) -> Vec<String> {
 }
 
 /// An error about a flag that the file sets names the place in the file.
-fn located(error: clap::Error, file: &File, added: &[Setting]) -> Refused {
+fn located(error: clap::Error, file: &File, added: &[FileSetting]) -> UsageError {
     let named = error
         .context()
         .find_map(|(kind, value)| match (kind, value) {
@@ -83,7 +83,7 @@ fn located(error: clap::Error, file: &File, added: &[Setting]) -> Refused {
     let name = named.and_then(|flag| flag.strip_prefix("--"));
     match added.iter().find(|setting| Some(&*setting.name) == name) {
         Some(setting) => {
-            let why = Refused::from(error);
+            let why = UsageError::from(error);
             file.wrong(setting.line, &why).into()
         }
         None => error.into(),
@@ -91,7 +91,7 @@ fn located(error: clap::Error, file: &File, added: &[Setting]) -> Refused {
 }
 
 /// A command, and what the command line and the variables say.
-struct Asked<'a> {
+struct ParsedCommand<'a> {
     command: &'a Command,
     matches: &'a ArgMatches,
     /// The command that knows every setting.
@@ -99,7 +99,7 @@ struct Asked<'a> {
     file: &'a File,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ParsedCommand<'a> {
     fn new(root: &'a Command, seen: &'a ArgMatches, file: &'a File) -> Result<Self, Fault> {
         let (mut command, mut matches) = (root, seen);
         while let Some((name, below)) = matches.subcommand() {
@@ -126,7 +126,7 @@ impl<'a> Asked<'a> {
 
     /// The settings that apply: those of the effect, and of the others those that neither the command
     /// line nor a variable sets.
-    fn settings(&self, effect: Option<&EffectTable>) -> Result<Vec<Setting>, Fault> {
+    fn settings(&self, effect: Option<&EffectSection>) -> Result<Vec<FileSetting>, Fault> {
         let mut all = Vec::new();
         if let Some(effect) = effect {
             for setting in &effect.settings {
@@ -157,7 +157,7 @@ impl<'a> Asked<'a> {
 
     /// The effects that are asked for: `run` performs all of them. `None`: the command does not work on
     /// an effect, or the file has none.
-    fn effects(&self) -> Result<Vec<Option<&'a EffectTable>>, Fault> {
+    fn effects(&self) -> Result<Vec<Option<&'a EffectSection>>, Fault> {
         let Some(arg) = self.arg("effect") else {
             return Ok(vec![None]);
         };
@@ -203,19 +203,19 @@ impl<'a> Asked<'a> {
     }
 
     /// Whether the command line or a variable sets it.
-    fn is_set(&self, setting: &Setting) -> bool {
+    fn is_set(&self, setting: &FileSetting) -> bool {
         let source = self.arg(&setting.name).and_then(|arg| self.source(arg));
         source.is_some_and(|source| source != ValueSource::DefaultValue)
     }
 
     /// Whether the command has this flag, and the flag takes so many values.
-    fn fits(&self, setting: &Setting) -> bool {
+    fn fits(&self, setting: &FileSetting) -> bool {
         self.arg(&setting.name)
             .is_some_and(|arg| takes(arg, &setting.value))
     }
 
     /// Every setting is a flag of `run`.
-    fn check(&self, setting: &Setting) -> Result<(), Fault> {
+    fn check(&self, setting: &FileSetting) -> Result<(), Fault> {
         let arg = find(self.run, &setting.name).filter(|_| setting.name != "config");
         let wrong = match arg {
             None => "no flag of `run` has this name: see run --help".to_owned(),
@@ -250,7 +250,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn run(file: &str, more: &[&str]) -> Result<ArgMatches, Refused> {
+    fn run(file: &str, more: &[&str]) -> Result<ArgMatches, UsageError> {
         let arguments = ["aftercommit", "run", "--config", file];
         let arguments = arguments.iter().chain(more).map(OsString::from);
         let matches = matches(crate::cli::command(), arguments.collect())?;

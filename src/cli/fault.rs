@@ -105,26 +105,26 @@ impl From<anyhow::Error> for Fault {
 
 /// Why nothing was executed.
 #[derive(Debug)]
-pub enum Refused {
+pub enum UsageError {
     /// A mistake in the command line, or a request for help.
     Usage(clap::Error),
     /// A mistake in the file of --config.
     File(Fault),
 }
 
-impl From<clap::Error> for Refused {
+impl From<clap::Error> for UsageError {
     fn from(error: clap::Error) -> Self {
         Self::Usage(error)
     }
 }
 
-impl From<Fault> for Refused {
+impl From<Fault> for UsageError {
     fn from(fault: Fault) -> Self {
         Self::File(fault)
     }
 }
 
-impl Refused {
+impl UsageError {
     /// Reports a mistake in one line. Prints help and version as they are.
     pub fn report(&self) -> ExitCode {
         use clap::error::ErrorKind::{
@@ -153,7 +153,7 @@ impl Refused {
 }
 
 /// The mistake in one line.
-impl fmt::Display for Refused {
+impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let error = match self {
             Self::File(fault) => return fault.fmt(f),

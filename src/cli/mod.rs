@@ -143,7 +143,7 @@ enum Common<M: Args> {
 
 /// The commands of `aftercommit`.
 #[derive(Debug, Subcommand)]
-enum Command {
+enum AftercommitCommand {
     #[command(flatten)]
     Common(Common<MeansArgs>),
     /// Send the email of one order now, with the order as it is in its table
@@ -170,13 +170,13 @@ const ON_LAMBDA: &str = "AWS_LAMBDA_RUNTIME_API";
 /// Runs the `aftercommit` command with the process's arguments. On AWS Lambda, runs `run` with the
 /// settings in the environment.
 pub fn aftercommit() -> ExitCode {
-    start(command(), |cli: Cli<Command>, others| {
+    start(command(), |cli: Cli<AftercommitCommand>, others| {
         let others = others.into_iter().filter_map(|other| match other.command {
-            Command::Common(command) => Some(command),
+            AftercommitCommand::Common(command) => Some(command),
             _ => None,
         });
         let command = match cli.command {
-            Command::Common(command) => {
+            AftercommitCommand::Common(command) => {
                 let commands = std::iter::once(command).chain(others).collect();
                 return execute(commands, cli.log, HandlerSource::from);
             }
@@ -184,18 +184,18 @@ pub fn aftercommit() -> ExitCode {
         };
         log::init(cli.log);
         match command {
-            Command::Common(_) => Ok(()),
-            Command::Send(args) => on_runtime(send::send(&args)),
-            Command::Ledger(command) => on_runtime(ledger::ledger(&command)),
-            Command::Suppress(command) => on_runtime(suppress::suppress(&command)),
-            Command::Preview(args) => on_runtime(preview::preview(&args)),
-            Command::SendTest(args) => on_runtime(send_test::send_test(&args)),
+            AftercommitCommand::Common(_) => Ok(()),
+            AftercommitCommand::Send(args) => on_runtime(send::send(&args)),
+            AftercommitCommand::Ledger(command) => on_runtime(ledger::ledger(&command)),
+            AftercommitCommand::Suppress(command) => on_runtime(suppress::suppress(&command)),
+            AftercommitCommand::Preview(args) => on_runtime(preview::preview(&args)),
+            AftercommitCommand::SendTest(args) => on_runtime(send_test::send_test(&args)),
         }
     })
 }
 
 fn command() -> clap::Command {
-    Cli::<Command>::command()
+    Cli::<AftercommitCommand>::command()
 }
 
 /// Parses the process's arguments and executes them.

@@ -19,21 +19,21 @@ use crate::stores::rows::fence::Demand;
 
 /// The dead letters, as a simulated worker reaches them.
 #[derive(Clone)]
-pub(super) struct Letters {
+pub(super) struct LinkedLetters {
     link: Link,
     table: MemoryDeadLetters,
 }
 
-impl Letters {
+impl LinkedLetters {
     /// Those that one worker, or an operator, reaches by this link.
     pub fn new(link: Link, table: MemoryDeadLetters) -> Self {
         Self { link, table }
     }
 }
 
-impl fmt::Debug for Letters {
+impl fmt::Debug for LinkedLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Letters").finish_non_exhaustive()
+        f.debug_struct("LinkedLetters").finish_non_exhaustive()
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) fn is_held(fence: Option<&Fence>) -> bool {
 }
 
 #[async_trait]
-impl DeadLetters for Letters {
+impl DeadLetters for LinkedLetters {
     async fn write(
         &self,
         letter: &Letter,

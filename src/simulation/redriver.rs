@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::effects::letters_of;
-use super::letters::Letters;
+use super::letters::LinkedLetters;
 use super::link::Link;
 use super::worker::{Idle, Watched};
 use super::world::World;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// An operator with the command `dead-letters redrive`.
 pub(super) struct Redriver<H> {
     world: Arc<World>,
-    letters: Letters,
+    letters: LinkedLetters,
     handler: Arc<Watched<H>>,
     others: Arc<Vec<Watched<Idle>>>,
     running: Option<JoinHandle<()>>,
@@ -36,7 +36,7 @@ impl<H: RecordHandler> Redriver<H> {
         let link = Link::new(world.clone(), index, Arc::default());
         Some(Self {
             world: world.clone(),
-            letters: Letters::new(link, table),
+            letters: LinkedLetters::new(link, table),
             handler: Arc::new(Watched::new(world, index, 0, handler()).wanted()),
             others: {
                 let others = 1..world.climate.effects;
@@ -86,7 +86,7 @@ impl<H: RecordHandler> Redriver<H> {
 }
 
 /// The parked keys of an effect; none while the table does not answer.
-async fn keys_of(letters: &Letters, effect: usize) -> Vec<RedrivenKey> {
+async fn keys_of(letters: &LinkedLetters, effect: usize) -> Vec<RedrivenKey> {
     let at = letters_of(effect);
     let parked = letters.parked(&at).await.unwrap_or_default();
     let keys = parked.keys.into_iter();

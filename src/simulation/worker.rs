@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::clocks::Clocks;
 use super::effects::{self, place};
 use super::gate::Gate;
-use super::letters::Letters;
+use super::letters::LinkedLetters;
 use super::link::Link;
 use super::mailer::Mailer;
 use super::simulated_leases::SimulatedLeases;
@@ -116,7 +116,7 @@ impl<H: RecordHandler> Worker<H> {
             .clock(clock)
             .simulated(self.world.simulated());
         if let Some(table) = &self.world.letters {
-            consumer = consumer.dead_letters(Letters::new(link, table.clone()));
+            consumer = consumer.dead_letters(LinkedLetters::new(link, table.clone()));
         }
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         self.account();

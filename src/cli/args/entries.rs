@@ -12,7 +12,7 @@ use crate::cli::args::note::moment;
 use crate::cli::args::tables::LedgerName;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{self, must_exist};
-use crate::cli::render::progress::Listing;
+use crate::cli::render::progress::ListingProgress;
 
 /// The orders that a command selects.
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ pub struct FilterArgs {
     /// Only orders in this state: ambiguous, released, sending, sent, failed, retry or suppressed.
     /// `released`: an operator released them, and they are not sent yet
     #[arg(long, value_name = "STATE", value_parser = wanted)]
-    pub state: Option<Wanted>,
+    pub state: Option<WantedState>,
     /// Only orders that changed at this time or later: 2026-11-27T09:00:00Z, or how long ago, such as 2h
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub since: Option<SystemTime>,
@@ -35,18 +35,18 @@ pub struct FilterArgs {
 
 /// The selected state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum WantedState {
     /// A state of the ledger.
     State(State),
     /// Released by an operator, and not sent yet.
     Released,
 }
 
-fn wanted(word: &str) -> Result<Wanted, String> {
+fn wanted(word: &str) -> Result<WantedState, String> {
     if word.eq_ignore_ascii_case("released") {
-        return Ok(Wanted::Released);
+        return Ok(WantedState::Released);
     }
-    let state = State::from_word(word).map(Wanted::State);
+    let state = State::from_word(word).map(WantedState::State);
     state.ok_or_else(|| {
         "write ambiguous, released, sending, sent, failed, retry or suppressed".to_owned()
     })
@@ -65,8 +65,10 @@ impl FilterArgs {
     /// index does not have them.
     fn attention(&self) -> &'static [Attention] {
         match self.state {
-            Some(Wanted::State(State::Ambiguous)) => &[Attention::Ambiguous, Attention::Resending],
-            Some(Wanted::Released) => &[Attention::Released],
+            Some(WantedState::State(State::Ambiguous)) => {
+                &[Attention::Ambiguous, Attention::Resending]
+            }
+            Some(WantedState::Released) => &[Attention::Released],
             _ => &[],
         }
     }
@@ -86,7 +88,7 @@ impl FilterArgs {
         from: Option<&str>,
     ) -> anyhow::Result<EntryPage> {
         let mut page = match (self.attention(), self.state) {
-            ([], Some(Wanted::State(state))) => ledger.list(Some(state), from).await?,
+            ([], Some(WantedState::State(state))) => ledger.list(Some(state), from).await?,
             ([], _) => ledger.list(None, from).await?,
             (reasons, _) => indexed(ledger, reasons, from).await?,
         };
@@ -95,9 +97,9 @@ impl FilterArgs {
     }
 
     /// Reports if the whole table is read.
-    pub fn progress(&self, table: &str) -> Listing {
+    pub fn progress(&self, table: &str) -> ListingProgress {
         let whole = self.attention().is_empty();
-        Listing::new(whole.then(|| format!("reading the whole table {table}")))
+        ListingProgress::new(whole.then(|| format!("reading the whole table {table}")))
     }
 }
 

@@ -4,12 +4,13 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::Settings;
-use crate::engine::OnGap as Gap;
+use crate::engine::OnGap;
 use crate::stores::leases::InitialPosition;
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use crate::cli::fault::Fault;
-use crate::cli::host::ecs::Task;
+use crate::cli::host::ecs::EcsTask;
 
 /// Heartbeats per lease duration, so that losing one does no harm.
 const BEATS: u32 = 5;
@@ -20,7 +21,7 @@ const BEATS: u32 = 5;
 pub struct FleetArgs {
     /// Where a new group starts; an existing group resumes where it stopped
     #[arg(long, value_enum, env = "AFTERCOMMIT_START", default_value = "latest")]
-    start: Start,
+    start: InitialPosition,
     /// Name of this worker, for people [default: id of the ECS task, or host name and process id]
     #[arg(long, value_name = "NAME", env = "AFTERCOMMIT_WORKER_ID")]
     worker_id: Option<String>,
@@ -72,30 +73,46 @@ pub struct FleetArgs {
     on_gap: OnGap,
 }
 
-/// Where a new group starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Start {
-    /// With records that are committed from now on
-    Latest,
-    /// With everything that the stream still holds
-    TrimHorizon,
+impl ValueEnum for InitialPosition {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Latest, Self::TrimHorizon]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::Latest => ("latest", "With records that are committed from now on"),
+            Self::TrimHorizon => (
+                "trim-horizon",
+                "With everything that the stream still holds",
+            ),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
 }
 
-/// What to do when records left the stream before they could be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OnGap {
-    /// Record the gap and continue
-    Continue,
-    /// Record the gap, finish what was read before it, and stop reading the shard until a worker with
-    /// `continue` takes it
-    Halt,
+impl ValueEnum for OnGap {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Continue, Self::Halt]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::Continue => ("continue", "Record the gap and continue"),
+            Self::Halt => (
+                "halt",
+                "Record the gap, finish what was read before it, and stop reading the shard until a \
+                 worker with `continue` takes it",
+            ),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
 }
 
 /// The process that this worker runs in.
 #[derive(Debug, Clone, Default)]
 pub struct Here {
     /// The ECS task that it belongs to.
-    pub task: Option<Task>,
+    pub task: Option<EcsTask>,
     /// The address of its status.
     pub status_address: Option<String>,
 }
@@ -109,16 +126,10 @@ impl FleetArgs {
         let worker_id = self.worker_id.clone().or_else(of_task);
         let mut settings = Settings {
             worker_id: worker_id.unwrap_or_else(own_name),
-            start: match self.start {
-                Start::Latest => InitialPosition::Latest,
-                Start::TrimHorizon => InitialPosition::TrimHorizon,
-            },
+            start: self.start,
             concurrency: self.concurrency.get(),
             memory_budget: self.memory_budget,
-            on_gap: match self.on_gap {
-                OnGap::Continue => Gap::Continue,
-                OnGap::Halt => Gap::Halt,
-            },
+            on_gap: self.on_gap,
             ..Settings::default()
         };
         settings.timing.lease_duration = self.lease_duration;

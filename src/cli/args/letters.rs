@@ -16,9 +16,9 @@ use crate::cli::args::tables::GroupArg;
 use crate::cli::args::tables::LetterTable;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{Clients, must_exist};
-use crate::cli::render::dead_letter::Row;
+use crate::cli::render::dead_letter::ShownLetter;
 use crate::cli::render::out::{json_line, print, report};
-use crate::cli::render::progress::Listing;
+use crate::cli::render::progress::ListingProgress;
 
 /// The letters that a command works on.
 #[derive(Debug, Args)]
@@ -162,7 +162,7 @@ impl WhichArgs {
         which: &Selection,
     ) -> Result<Vec<Envelope>, Fault> {
         let table = &self.name.dead_letter_table;
-        let mut progress = Listing::new(Some(format!("reading the whole table {table}")));
+        let mut progress = ListingProgress::new(Some(format!("reading the whole table {table}")));
         let (mut all, mut from) = (Vec::new(), None);
         loop {
             let page = letters.list(which, from.as_deref()).await?;
@@ -214,7 +214,7 @@ impl DoingArgs {
     /// Prints for each letter what would be done.
     pub fn print_dry_run(&self, what: &str, selected: &[Envelope]) -> Result<(), Fault> {
         for letter in selected {
-            let row = Row::new(letter);
+            let row = ShownLetter::new(letter);
             let line = if self.json {
                 json_line(&row)?
             } else {

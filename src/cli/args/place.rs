@@ -34,7 +34,7 @@ pub struct PlaceArgs {
 
 /// An item of a table.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct ItemLocation {
     /// The table's ARN.
     pub arn: String,
     /// The table's name in calls.
@@ -60,11 +60,11 @@ impl PlaceArgs {
         clients: &Clients,
         (order, entry): (&str, Option<&Entry>),
         id: Option<&str>,
-    ) -> Result<Option<Place>, Fault> {
+    ) -> Result<Option<ItemLocation>, Fault> {
         let known = entry.and_then(|entry| entry.item.as_ref());
         let known = known.filter(|item| self.key.is_none() && !item.table.is_empty());
         if let Some((item, keys)) = known.and_then(|item| Some((item, item_keys(item)?))) {
-            return Ok(Some(Place {
+            return Ok(Some(ItemLocation {
                 arn: item.table.clone(),
                 table: self.name_of(&item.table),
                 keys,
@@ -87,7 +87,7 @@ impl PlaceArgs {
             Some(text) => keys_of(&described, text)?,
             None => by_id(&described, order, id)?,
         };
-        Ok(Some(Place {
+        Ok(Some(ItemLocation {
             arn: described.arn,
             table: table.clone(),
             keys,

@@ -8,9 +8,10 @@ use crate::confirmation::expression::Expression;
 use crate::confirmation::mapping::Mapping;
 use crate::confirmation::{Confirmation, ConfirmationSettings, Transport};
 use crate::engine::dependency::{Dependency, Limits};
-use crate::once::{OnAmbiguous as Policy, OnceSettings};
+use crate::once::{OnAmbiguous, OnceSettings};
 use crate::stores::ledger::dynamodb::DynamoDbLedger;
 use aws_sdk_dynamodb::Client;
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use crate::cli::args::mail::LetterArgs;
@@ -21,13 +22,18 @@ use crate::cli::host::aws::Clients;
 /// The shortest memory of a provider that is of use.
 const LEAST_MEMORY: Duration = Duration::from_hours(1);
 
-/// What to do when it is unknown whether an effect took place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OnAmbiguous {
-    /// Send the same bytes once more
-    Resend,
-    /// Never send them twice: leave it to an operator
-    Park,
+impl ValueEnum for OnAmbiguous {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Resend, Self::Park]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::Resend => ("resend", "Send the same bytes once more"),
+            Self::Park => ("park", "Never send them twice: leave it to an operator"),
+        };
+        Some(PossibleValue::new(name).help(help))
+    }
 }
 
 /// When an email is sent again, and when none is sent.
@@ -65,7 +71,7 @@ pub struct SendingArgs {
 impl SendingArgs {
     /// How orders are confirmed. Fails if the ledger would forget an order too soon.
     pub fn settings(&self, mapping: Mapping) -> Result<ConfirmationSettings, Fault> {
-        let mut settings = self.retention.settings(mapping, self.policy())?;
+        let mut settings = self.retention.settings(mapping, self.on_ambiguous)?;
         settings.provider_remembers = self.provider_remembers()?;
         Ok(settings)
     }
@@ -82,19 +88,12 @@ impl SendingArgs {
         }
     }
 
-    fn policy(&self) -> Policy {
-        match self.on_ambiguous {
-            OnAmbiguous::Resend => Policy::Resend,
-            OnAmbiguous::Park => Policy::Park,
-        }
-    }
-
     /// How a handler is called once, that bears so many calls at a time. Fails if the ledger would forget
     /// an effect too soon.
     pub fn once(&self, clock: Clock, at_a_time: usize) -> Result<OnceSettings, Fault> {
         self.retention.checked()?;
         Ok(OnceSettings {
-            on_ambiguous: self.policy(),
+            on_ambiguous: self.on_ambiguous,
             provider_remembers: self.provider_remembers()?,
             clock,
             at_a_time,
@@ -221,7 +220,7 @@ impl RetentionArgs {
     pub fn settings(
         &self,
         mapping: Mapping,
-        on_ambiguous: Policy,
+        on_ambiguous: OnAmbiguous,
     ) -> Result<ConfirmationSettings, Fault> {
         let mut settings = ConfirmationSettings::new(mapping);
         settings.on_ambiguous = on_ambiguous;
@@ -235,7 +234,7 @@ impl RetentionArgs {
     /// How long the ledger keeps a row. Fails if that is too short.
     pub fn checked(&self) -> Result<Duration, Fault> {
         let mapping = Mapping::new("id").map_err(Fault::setting)?;
-        Ok(self.settings(mapping, Policy::Park)?.retention)
+        Ok(self.settings(mapping, OnAmbiguous::Park)?.retention)
     }
 }
 

@@ -27,14 +27,14 @@ Exit codes: 0 done, 1 no such effect or a worker performs it, 2 a setting is wro
 #[derive(Debug, Subcommand)]
 pub enum EffectsCommand {
     /// List the effects of a group
-    List(ListArgs),
+    List(EffectsListArgs),
     /// Remove an effect from its group, so that nothing is kept for it any more
     Retire(RetireArgs),
 }
 
 /// Arguments of `effects list`.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub struct EffectsListArgs {
     #[command(flatten)]
     of: GroupRowsArgs,
     /// Print one JSON object per line
@@ -53,7 +53,7 @@ pub struct RetireArgs {
 
 /// An effect, for the output.
 #[derive(Serialize)]
-struct Row {
+struct ShownEffect {
     effect: String,
     table: String,
     /// When it joined its group; absent if it began with the group.
@@ -79,12 +79,12 @@ fn workers(view: &View, effect: &EffectName) -> Vec<String> {
         .collect()
 }
 
-async fn list(args: &ListArgs) -> Result<(), Fault> {
+async fn list(args: &EffectsListArgs) -> Result<(), Fault> {
     let mut lines = String::new();
     for (at, rows) in args.of.open().await? {
         let view = rows.look(Consistency::Strong).await?;
         for (effect, of_group) in view.group.iter().flat_map(|group| group.effects.iter()) {
-            let row = Row {
+            let row = ShownEffect {
                 effect: effect.to_string(),
                 table: at.table_name().to_owned(),
                 since: of_group.since.map(moment),
@@ -101,7 +101,7 @@ async fn list(args: &ListArgs) -> Result<(), Fault> {
     Ok(())
 }
 
-fn line(row: &Row) -> String {
+fn line(row: &ShownEffect) -> String {
     let since = row.since.as_deref();
     let since = since.map_or_else(
         || "since its group began".to_owned(),

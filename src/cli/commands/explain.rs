@@ -21,13 +21,13 @@ use serde_json::Value;
 
 use crate::cli::args::identity::GroupArgs;
 use crate::cli::args::order::OrderArgs;
-use crate::cli::args::place::{Place, PlaceArgs};
+use crate::cli::args::place::{ItemLocation, PlaceArgs};
 use crate::cli::args::tables::TableNames;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{self, Clients, must_exist};
 use crate::cli::render::dead_letter;
-use crate::cli::render::explain::{Explanation, ItemPlace, WaitingShard, WaitsAs, events};
-use crate::cli::render::ledger::Row;
+use crate::cli::render::explain::{ItemPlace, OrderExplanation, WaitingShard, WaitsAs, events};
+use crate::cli::render::ledger::ShownEntry;
 use crate::cli::render::out::{json_page, moment, print_all, report};
 
 pub const EXAMPLES: &str = "\
@@ -68,10 +68,10 @@ pub struct ExplainArgs {
 /// What was read about an order.
 struct Found {
     entry: Option<Entry>,
-    row: Option<Row>,
+    row: Option<ShownEntry>,
     letters: Vec<Letter>,
     /// The place of the order's item, and the item as it is now.
-    item: Option<(Place, Current)>,
+    item: Option<(ItemLocation, Current)>,
     /// The shards in which the order may wait.
     waits: Vec<WaitingShard>,
 }
@@ -120,7 +120,7 @@ async fn look(clients: &Clients, args: &ExplainArgs) -> Result<Found, Fault> {
     let id = id_expression(args, clients, &ledger).await?;
     let place = args.place.find(clients, of, id.as_deref()).await?;
     let mut found = Found {
-        row: entry.as_ref().map(|entry| Row::new(&key, entry)),
+        row: entry.as_ref().map(|entry| ShownEntry::new(&key, entry)),
         entry,
         letters: Vec::new(),
         item: None,
@@ -202,7 +202,7 @@ impl Found {
         undecided && !self.has_open_letter() && self.present().is_some()
     }
 
-    fn explain(self, order: &str) -> anyhow::Result<Explanation> {
+    fn explain(self, order: &str) -> anyhow::Result<OrderExplanation> {
         let waits_as = if self.has_open_letter() {
             WaitsAs::DeadLetter
         } else if self.may_wait() {
@@ -210,8 +210,11 @@ impl Found {
         } else {
             WaitsAs::Nothing
         };
-        let letters = self.letters.iter().map(dead_letter::Row::with_record);
-        Ok(Explanation {
+        let letters = self
+            .letters
+            .iter()
+            .map(dead_letter::ShownLetter::with_record);
+        Ok(OrderExplanation {
             order: order.to_owned(),
             events: events(self.row.as_ref(), &self.letters),
             dead_letters: letters.collect::<Result<_, _>>()?,

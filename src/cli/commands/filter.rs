@@ -30,12 +30,12 @@ Exit codes: 0 every record gets through, 1 one does not, 2 a pattern or the file
 pub enum FilterCommand {
     /// Say whether a record gets through, or the first reason why not
     #[command(after_long_help = EXAMPLES)]
-    Explain(FilterArgs),
+    Explain(ExplainFilterArgs),
 }
 
 /// Arguments of `filter explain`.
 #[derive(Debug, Args)]
-pub struct FilterArgs {
+pub struct ExplainFilterArgs {
     /// Event filter pattern in AWS Lambda's syntax; of several, one must match
     #[arg(long = "pattern", value_name = "JSON", required = true)]
     patterns: Vec<String>,
@@ -45,7 +45,7 @@ pub struct FilterArgs {
 }
 
 /// Prints what happens to each record.
-pub fn explain(args: &FilterArgs) -> Result<(), Fault> {
+pub fn explain(args: &ExplainFilterArgs) -> Result<(), Fault> {
     let filters = read_filters(&args.patterns)?;
     let records = read_text(&args.record)
         .map_err(anyhow::Error::new)

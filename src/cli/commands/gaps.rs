@@ -33,14 +33,14 @@ Exit codes: 0 done, 1 no such gap, 2 a setting is wrong.";
 #[derive(Debug, Subcommand)]
 pub enum GapsCommand {
     /// List the gaps that are not resolved
-    List(ListArgs),
+    List(GapsListArgs),
     /// Record what happened to the lost orders, so that `status` stops reporting the gap
-    Resolve(ResolveArgs),
+    Resolve(GapsResolveArgs),
 }
 
 /// Arguments of `gaps list`.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub struct GapsListArgs {
     #[command(flatten)]
     of: GroupRowsArgs,
     /// Also list resolved gaps
@@ -53,7 +53,7 @@ pub struct ListArgs {
 
 /// Arguments of `gaps resolve`.
 #[derive(Debug, Args)]
-pub struct ResolveArgs {
+pub struct GapsResolveArgs {
     #[command(flatten)]
     of: GroupRowsArgs,
     /// Shard that lost records, with or without its stream's label; can be given several times
@@ -69,7 +69,7 @@ pub struct ResolveArgs {
     by: ByArgs,
 }
 
-impl ResolveArgs {
+impl GapsResolveArgs {
     fn wants(&self, gap: &GapRow) -> bool {
         let (whole, short) = (gap.shard.as_str(), gap.shard.id());
         self.all || self.shard.iter().any(|one| one == whole || one == short)
@@ -84,7 +84,7 @@ pub async fn gaps(command: &GapsCommand) -> Result<(), Fault> {
     }
 }
 
-async fn list(args: &ListArgs) -> Result<(), Fault> {
+async fn list(args: &GapsListArgs) -> Result<(), Fault> {
     let mut lines = String::new();
     for (_, rows) in args.of.open().await? {
         let mut gaps = rows.look(Consistency::Strong).await?.gaps;
@@ -102,7 +102,7 @@ async fn list(args: &ListArgs) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn resolve(args: &ResolveArgs) -> Result<(), Fault> {
+async fn resolve(args: &GapsResolveArgs) -> Result<(), Fault> {
     let resolution = GapResolution {
         by: args.by.name(),
         at: Clock::system().now(),

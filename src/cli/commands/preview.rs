@@ -215,7 +215,7 @@ fn keys(item: &Item, table: &TableKey) -> Item {
     keys
 }
 
-type Seen = (String, String, Vec<PathBuf>);
+type Previewed = (String, String, Vec<PathBuf>);
 
 /// The order's id, the email's subject and its files. `None` if the item is not wanted.
 fn look(
@@ -223,7 +223,7 @@ fn look(
     item: &Item,
     (mapping, wanted, letterhead): (&Mapping, &Wanted, &Letterhead),
     number: usize,
-) -> anyhow::Result<Option<Seen>> {
+) -> anyhow::Result<Option<Previewed>> {
     if !wanted.wants(item)? {
         return Ok(None);
     }

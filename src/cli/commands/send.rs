@@ -21,12 +21,12 @@ use clap::Args;
 use crate::cli::args::identity::GroupArgs;
 use crate::cli::args::mail::MailArgs;
 use crate::cli::args::note::{ByArgs, note};
-use crate::cli::args::place::{Place, PlaceArgs};
+use crate::cli::args::place::{ItemLocation, PlaceArgs};
 use crate::cli::args::sending::{RetentionArgs, SparingArgs};
 use crate::cli::args::tables::LedgerName;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws::{self, Clients, must_exist};
-use crate::cli::render::ledger::{Row, mail_advice};
+use crate::cli::render::ledger::{ShownEntry, mail_advice};
 use crate::cli::render::out::print_all;
 
 pub const EXAMPLES: &str = "\
@@ -77,7 +77,7 @@ pub struct SendArgs {
 
 /// Sends the email of one order.
 pub async fn send(args: &SendArgs) -> Result<(), Fault> {
-    let mailer = Mailer::new(&args.by_hand, &args.name).await?;
+    let mailer = OrderSender::new(&args.by_hand, &args.name).await?;
     let one = Sending {
         order: &args.order,
         place: &args.place,
@@ -101,14 +101,14 @@ pub struct Sending<'a> {
 }
 
 /// Everything that is needed to send.
-pub struct Mailer<'a> {
+pub struct OrderSender<'a> {
     args: &'a ByHandArgs,
     clients: Clients,
     ledger: DynamoDbLedger,
     pub smtp: Transport,
 }
 
-impl<'a> Mailer<'a> {
+impl<'a> OrderSender<'a> {
     /// Checks all settings before it writes anything.
     pub async fn new(args: &'a ByHandArgs, name: &LedgerName) -> Result<Self, Fault> {
         args.mail.letter.letterhead()?;
@@ -170,7 +170,7 @@ impl<'a> Mailer<'a> {
             .await?;
         let entry = self.ledger.read(&key).await?;
         match entry {
-            Some(entry) if entry.state == State::Sent => Ok(Row::new(&key, &entry).line()),
+            Some(entry) if entry.state == State::Sent => Ok(ShownEntry::new(&key, &entry).line()),
             Some(entry) => Err(not_sent(one.order, &entry)),
             None => Err(Fault::Work(anyhow!(
                 "order {}: its row has been removed from the ledger",
@@ -183,7 +183,7 @@ impl<'a> Mailer<'a> {
         &self,
         one: &Sending<'_>,
         entry: Option<&Entry>,
-    ) -> Result<(Place, Mapping), Fault> {
+    ) -> Result<(ItemLocation, Mapping), Fault> {
         // The settings with which the group was started, if it is known by now.
         let of_table = match one.place.table() {
             Some(table) => {
@@ -225,7 +225,7 @@ impl<'a> Mailer<'a> {
         }
     }
 
-    async fn default_mapping(&self, place: &Place) -> Result<Mapping, Fault> {
+    async fn default_mapping(&self, place: &ItemLocation) -> Result<Mapping, Fault> {
         let key = table_key(&self.clients.dynamodb, &place.table).await;
         let key = key.map_err(Fault::setting)?;
         self.args.mail.fields.of_table(&key)
@@ -235,7 +235,7 @@ impl<'a> Mailer<'a> {
     async fn read_back(
         &self,
         order: &str,
-        place: &Place,
+        place: &ItemLocation,
         mapping: &Mapping,
     ) -> Result<Record, Fault> {
         let table = &place.table;
@@ -271,7 +271,7 @@ impl<'a> Mailer<'a> {
         &self,
         order: &str,
         record: &Record,
-        (place, key, mapping): (&Place, &EffectKey, Mapping),
+        (place, key, mapping): (&ItemLocation, &EffectKey, Mapping),
     ) -> Result<(), Fault> {
         // An AMBIGUOUS order is left to the operator, who decides.
         let mut settings = self.args.retention.settings(mapping, OnAmbiguous::Park)?;

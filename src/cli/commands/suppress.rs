@@ -32,7 +32,7 @@ pub enum SuppressCommand {
     /// Remove an address from the list
     Remove(RemoveArgs),
     /// List the entries, in no particular order: hash, since when, why
-    List(ListArgs),
+    List(SuppressListArgs),
 }
 
 /// The table of suppressed addresses.
@@ -68,7 +68,7 @@ pub struct RemoveArgs {
 
 /// Arguments of `suppress list`.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub struct SuppressListArgs {
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
@@ -136,7 +136,7 @@ fn line(one: &Suppressed, json: bool) -> anyhow::Result<String> {
     ))
 }
 
-async fn show(args: &ListArgs) -> Result<(), Fault> {
+async fn show(args: &SuppressListArgs) -> Result<(), Fault> {
     let list = open(&args.name).await?;
     let mut from = None;
     loop {

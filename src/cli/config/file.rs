@@ -43,13 +43,13 @@ const SHARED: &[&str] = &[
 pub struct File {
     pub path: PathBuf,
     /// What all effects share, and what they have in common.
-    pub settings: Vec<Setting>,
-    pub effects: Vec<EffectTable>,
+    pub settings: Vec<FileSetting>,
+    pub effects: Vec<EffectSection>,
 }
 
 /// A setting by the name of its flag.
 #[derive(Debug, Clone)]
-pub struct Setting {
+pub struct FileSetting {
     /// As the flag is written.
     pub name: String,
     /// As the file writes it.
@@ -68,13 +68,13 @@ pub enum Value {
 
 /// One `[[effect]]`.
 #[derive(Debug)]
-pub struct EffectTable {
+pub struct EffectSection {
     /// The setting `effect`.
-    pub name: Setting,
-    pub settings: Vec<Setting>,
+    pub name: FileSetting,
+    pub settings: Vec<FileSetting>,
 }
 
-impl Setting {
+impl FileSetting {
     /// The value, if it is one text.
     pub fn value_as_text(&self) -> &str {
         match &self.value {
@@ -124,7 +124,7 @@ impl File {
             file.check_names(&effect.settings)?;
         }
         let mut names = BTreeSet::new();
-        for EffectTable { name, .. } in &file.effects {
+        for EffectSection { name, .. } in &file.effects {
             if !names.insert(name.value_as_text()) {
                 let wrong = format!("there is an effect {} already", name.value_as_text());
                 return Err(file.wrong(name.line, &format!("{wrong}: give this one another name")));
@@ -142,7 +142,7 @@ impl File {
         &self,
         table: &Spanned<DeValue>,
         line: &impl Fn(usize) -> usize,
-    ) -> Result<EffectTable, Fault> {
+    ) -> Result<EffectSection, Fault> {
         let at = line(table.span().start);
         let DeValue::Table(keys) = table.get_ref() else {
             return Err(self.wrong(at, &"an effect is a table: write [[effect]]"));
@@ -167,14 +167,14 @@ impl File {
         if let Err(error) = EffectName::new(name.value_as_text()) {
             return Err(self.wrong(name.line, &format!("name: {error}")));
         }
-        let name = Setting {
+        let name = FileSetting {
             name: "effect".to_owned(),
             ..name
         };
-        Ok(EffectTable { name, settings })
+        Ok(EffectSection { name, settings })
     }
 
-    fn setting(&self, (key, line): (&str, usize), value: &DeValue) -> Result<Setting, Fault> {
+    fn setting(&self, (key, line): (&str, usize), value: &DeValue) -> Result<FileSetting, Fault> {
         let text = |value: &DeValue| match value {
             DeValue::String(text) => Some(text.to_string()),
             DeValue::Integer(number) => Some(number.to_string()),
@@ -191,7 +191,7 @@ impl File {
             one => text(one).map(Value::One),
         };
         let wrong = || format!("{key}: write a text, a number, true, false, or an array of texts");
-        Ok(Setting {
+        Ok(FileSetting {
             name: key.replace('_', "-"),
             key: key.to_owned(),
             value: value.ok_or_else(|| self.wrong(line, &wrong()))?,
@@ -200,7 +200,7 @@ impl File {
     }
 
     /// No setting is written twice, once with hyphens and once with underscores.
-    fn check_names(&self, settings: &[Setting]) -> Result<(), Fault> {
+    fn check_names(&self, settings: &[FileSetting]) -> Result<(), Fault> {
         let mut names = BTreeSet::new();
         for setting in settings {
             if !names.insert(&setting.name) {

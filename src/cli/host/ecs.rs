@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 
 /// The task that this process belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
+pub struct EcsTask {
     /// Its id, the last part of its ARN.
     pub id: String,
     /// The availability zone that it runs in.
@@ -35,7 +35,7 @@ struct Metadata {
 }
 
 /// The task, if this process runs in one. Its names are only for people: the worker runs without them.
-pub async fn task() -> Option<Task> {
+pub async fn task() -> Option<EcsTask> {
     let endpoint = std::env::var(ENDPOINT).ok()?;
     match ask(&endpoint).await {
         Ok(task) => Some(task),
@@ -49,7 +49,7 @@ pub async fn task() -> Option<Task> {
     }
 }
 
-async fn ask(endpoint: &str) -> anyhow::Result<Task> {
+async fn ask(endpoint: &str) -> anyhow::Result<EcsTask> {
     let url = Url::parse(endpoint).with_context(|| format!("{ENDPOINT} is not a URL"))?;
     let host = url
         .host_str()
@@ -63,10 +63,10 @@ async fn ask(endpoint: &str) -> anyhow::Result<Task> {
     read(&body)
 }
 
-fn read(body: &str) -> anyhow::Result<Task> {
+fn read(body: &str) -> anyhow::Result<EcsTask> {
     let metadata: Metadata = serde_json::from_str(body).context("the task's metadata")?;
     let id = metadata.task_arn.rsplit('/').next().unwrap_or_default();
-    Ok(Task {
+    Ok(EcsTask {
         id: id.to_owned(),
         zone: metadata.availability_zone,
     })
@@ -83,7 +83,7 @@ mod tests {
             r#"{"Cluster": "c", "TaskARN": "arn:aws:ecs:eu-central-1:1:task/shop/4f2a", "Revision": "5",
                 "AvailabilityZone": "eu-central-1b", "Containers": []}"#,
         );
-        let expected = Task {
+        let expected = EcsTask {
             id: "4f2a".to_owned(),
             zone: Some("eu-central-1b".to_owned()),
         };

@@ -52,7 +52,7 @@ pub fn client() -> anyhow::Result<SharedHttpClient> {
 
 fn client_with(trust: TrustStore, proxies: &ProxyConfig) -> SharedHttpClient {
     let tls = TlsContext::builder().with_trust_store(trust).build();
-    SharedHttpClient::new(Http(Arc::new(Shared {
+    SharedHttpClient::new(Http(Arc::new(SharedHttp {
         tls: tls.unwrap_or_default(),
         proxies: proxies.clone(),
         pool: Mutex::default(),
@@ -84,18 +84,18 @@ fn checked(pem: &[u8]) -> anyhow::Result<()> {
 }
 
 #[derive(Debug)]
-struct Http(Arc<Shared>);
+struct Http(Arc<SharedHttp>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedHttp {
     tls: TlsContext,
     proxies: ProxyConfig,
-    pool: Mutex<Arc<Pool>>,
+    pool: Mutex<Arc<ConnectorPool>>,
 }
 
 /// Connectors, each with its own connections.
 #[derive(Debug, Default)]
-struct Pool(Mutex<HashMap<Use, SharedHttpConnector>>);
+struct ConnectorPool(Mutex<HashMap<Use, SharedHttpConnector>>);
 
 /// Connections are shared only between calls with the same settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -119,14 +119,14 @@ impl HttpClient for Http {
     }
 }
 
-impl Shared {
-    fn pool(&self) -> Arc<Pool> {
+impl SharedHttp {
+    fn pool(&self) -> Arc<ConnectorPool> {
         let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         pool.clone()
     }
 
     /// Later calls use new connections. Calls in progress keep theirs.
-    fn discard(&self, dead: &Arc<Pool>) {
+    fn discard(&self, dead: &Arc<ConnectorPool>) {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         if Arc::ptr_eq(&pool, dead) {
             *pool = Arc::default();
@@ -137,7 +137,7 @@ impl Shared {
 
 /// Makes the calls of one client.
 struct Calls {
-    shared: Arc<Shared>,
+    shared: Arc<SharedHttp>,
     settings: HttpConnectorSettings,
     components: RuntimeComponents,
 }
@@ -149,7 +149,7 @@ impl fmt::Debug for Calls {
 }
 
 impl Calls {
-    fn connector(&self, pool: &Pool, proxied: bool) -> SharedHttpConnector {
+    fn connector(&self, pool: &ConnectorPool, proxied: bool) -> SharedHttpConnector {
         let key = Use {
             connect_timeout: self.settings.connect_timeout(),
             read_timeout: self.settings.read_timeout(),
@@ -195,8 +195,8 @@ impl HttpConnector for Calls {
 
 /// A call without an answer yet.
 struct Waiting {
-    shared: Arc<Shared>,
-    pool: Arc<Pool>,
+    shared: Arc<SharedHttp>,
+    pool: Arc<ConnectorPool>,
     since: Instant,
     answered: bool,
 }

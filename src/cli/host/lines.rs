@@ -96,12 +96,12 @@ fn write_all(lines: &Receiver<Message>, mut output: impl Write, dropped: &Atomic
 }
 
 /// One event, which becomes one line.
-pub struct Line<'a> {
+pub struct QueuedLine<'a> {
     of: &'a Lines,
     text: Vec<u8>,
 }
 
-impl Write for Line<'_> {
+impl Write for QueuedLine<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -112,17 +112,17 @@ impl Write for Line<'_> {
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for QueuedLine<'_> {
     fn drop(&mut self) {
         self.of.send(&self.text);
     }
 }
 
 impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
+    type Writer = QueuedLine<'a>;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line {
+    fn make_writer(&'a self) -> QueuedLine<'a> {
+        QueuedLine {
             of: self,
             text: Vec::new(),
         }

@@ -9,7 +9,7 @@ use crate::cli::render::out::{moment, plain};
 
 /// A dead letter. JSON shows the fields as they are.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub struct ShownLetter {
     group: String,
     effect: String,
     stream: String,
@@ -45,7 +45,7 @@ struct ShownDeed {
     note: Option<String>,
 }
 
-impl Row {
+impl ShownLetter {
     /// The letter without its record.
     pub fn new(letter: &Envelope) -> Self {
         let attempts = letter.attempts.last().map(|attempt| ShownAttempt {

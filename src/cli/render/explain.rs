@@ -12,11 +12,11 @@ use crate::cli::render::{dead_letter, ledger};
 
 /// What is known about an order. JSON shows the fields as they are.
 #[derive(Debug, Serialize)]
-pub struct Explanation {
+pub struct OrderExplanation {
     pub order: String,
     pub events: Vec<HistoryEvent>,
-    pub ledger: Option<ledger::Row>,
-    pub dead_letters: Vec<dead_letter::Row>,
+    pub ledger: Option<ledger::ShownEntry>,
+    pub dead_letters: Vec<dead_letter::ShownLetter>,
     /// Shards in which the order's record may wait.
     pub waits: Vec<WaitingShard>,
     /// The item as it is in its table now, as plain JSON.
@@ -63,7 +63,7 @@ pub enum WaitsAs {
 }
 
 /// All events, oldest first.
-pub fn events(row: Option<&ledger::Row>, letters: &[Letter]) -> Vec<HistoryEvent> {
+pub fn events(row: Option<&ledger::ShownEntry>, letters: &[Letter]) -> Vec<HistoryEvent> {
     let mut events: Vec<_> = row.iter().flat_map(|row| row.events.clone()).collect();
     events.extend(letters.iter().flat_map(of_letter));
     events.sort_by_key(|event| event.0);
@@ -99,7 +99,7 @@ fn of_letter(letter: &Letter) -> Vec<(SystemTime, String)> {
     events
 }
 
-impl Explanation {
+impl OrderExplanation {
     /// Everything, as text.
     pub fn text(&self) -> anyhow::Result<String> {
         let mut text = format!("order {}\n\n", plain(&self.order));

@@ -12,7 +12,7 @@ use crate::cli::render::out::{moment, plain};
 
 /// What the ledger knows about an effect: an order's email, or what a handler does for an id. JSON shows the fields as they are.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub struct ShownEntry {
     pub order: String,
     effect: String,
     effect_key: String,
@@ -63,7 +63,7 @@ struct HistoryStep {
     text: Option<String>,
 }
 
-impl Row {
+impl ShownEntry {
     pub fn new(key: &EffectKey, entry: &Entry) -> Self {
         let claimant = entry.claimant.as_ref();
         Self {

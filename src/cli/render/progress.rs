@@ -13,12 +13,12 @@ const BETWEEN_LINES: Duration = Duration::from_secs(10);
 const LINES: u64 = 10;
 
 /// Progress towards a number that is roughly known.
-pub struct Progress {
+pub struct CommandProgress {
     bar: ProgressBar,
     reported: Instant,
 }
 
-impl Progress {
+impl CommandProgress {
     /// Towards `of`. Shows nothing yet.
     pub fn towards(of: usize) -> Self {
         Self {
@@ -54,14 +54,14 @@ impl Progress {
 }
 
 /// Progress of a listing whose length is unknown.
-pub struct Listing {
+pub struct ListingProgress {
     /// What is read, until it was reported.
     reads: Option<String>,
     found: usize,
     reported: Instant,
 }
 
-impl Listing {
+impl ListingProgress {
     /// `reads` is printed once there is more than one page.
     pub fn new(reads: Option<String>) -> Self {
         Self {

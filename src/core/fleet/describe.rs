@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::events::{Command, HandOver, Note, Start};
+use super::events::{Command, HandOver, Note, ShardStart};
 use super::repair::Repair;
 use super::rows::{GroupRow, LeaseRow};
 use super::snapshot::{Consistency, Reach};
@@ -73,7 +73,7 @@ pub(super) fn describe(command: &Command) -> (Option<String>, String) {
         }
         Command::Repair(repair) => named("repair", describe_repair(repair)),
         Command::StartShard(start) => {
-            let Start { hold, .. } = &**start;
+            let ShardStart { hold, .. } = &**start;
             (
                 None,
                 format!("start {} under epoch {}", hold.shard, hold.epoch),

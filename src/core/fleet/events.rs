@@ -88,7 +88,7 @@ pub enum Command {
     /// Create, replace and remove rows.
     Repair(Box<Repair>),
     /// Start the task of a shard that is mine.
-    StartShard(Box<Start>),
+    StartShard(Box<ShardStart>),
     /// Tell the shard's task to drain: to start no more records, and to report how far it came.
     Drain(ShardId),
     /// The shard is not mine any more: from now on its task must begin nothing.
@@ -129,7 +129,7 @@ pub struct HandOver {
 
 /// A shard's task to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Start {
+pub struct ShardStart {
     /// The owner and epoch under which the shard is mine.
     pub hold: Hold,
     /// Its row, which says where to start.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::{CallResult, Command, HandOver, Note, Outbox, Start, Stopped};
+use super::events::{CallResult, Command, HandOver, Note, Outbox, ShardStart, Stopped};
 use super::holdings::{Holdings, Sight};
 use super::membership::{Members, REMOVED_AFTER};
 use super::plan::{Move, Plan, Planner};
@@ -214,7 +214,7 @@ impl Shards {
         });
         for (hold, row) in owned.collect::<Vec<_>>() {
             self.tasks.start(hold.clone());
-            let start = Start {
+            let start = ShardStart {
                 hold,
                 row,
                 generation,

@@ -17,7 +17,7 @@ use super::calls::within;
 use super::tasks::Tasks;
 use crate::core::Now;
 use crate::core::fleet::Fleet;
-use crate::core::fleet::events::{Command, FleetEvent, Note, Start, Stopped};
+use crate::core::fleet::events::{Command, FleetEvent, Note, ShardStart, Stopped};
 use crate::core::fleet::upkeep::NEXT_FOUND;
 use crate::engine::Engine;
 use crate::engine::effect::joined;
@@ -175,7 +175,7 @@ impl<S: StreamSource, L: LeaseStore> Member<S, L> {
         self.calls.push(Box::pin(call));
     }
 
-    fn start(&mut self, start: Start) {
+    fn start(&mut self, start: ShardStart) {
         let tenure = self.trust.tenure(start.generation);
         self.tasks.start(&self.engine, start, tenure);
     }

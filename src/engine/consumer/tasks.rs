@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::error;
 
-use crate::core::fleet::events::{Start, Stopped};
+use crate::core::fleet::events::{ShardStart, Stopped};
 use crate::core::shard::ShardId;
 use crate::engine::Engine;
 use crate::engine::progress::Reading;
@@ -37,10 +37,10 @@ impl Tasks {
     pub fn start<S: StreamSource, L: LeaseStore>(
         &mut self,
         engine: &Arc<Engine<S, L>>,
-        start: Start,
+        start: ShardStart,
         tenure: Tenure,
     ) {
-        let Start { hold, row, .. } = start;
+        let ShardStart { hold, row, .. } = start;
         let Checkpoint::At(position) = row.checkpoint else {
             return;
         };

@@ -13,7 +13,7 @@ use crate::cli::args::note::note;
 use crate::cli::fault::Fault;
 use crate::cli::host::aws;
 use crate::cli::render::out::{count, json_line, plain, print_all};
-use crate::cli::render::progress::Progress;
+use crate::cli::render::progress::CommandProgress;
 
 /// Arguments of `dead-letters discard`.
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub async fn execute(args: &DiscardArgs) -> Result<(), Fault> {
     if doing.dry_run {
         return doing.print_dry_run("discard", &selected);
     }
-    let mut progress = Progress::towards(selected.len());
+    let mut progress = CommandProgress::towards(selected.len());
     let (mut discarded, clock) = (0_u64, clients.clock());
     for letter in &selected {
         let deed = Deed {
@@ -64,7 +64,7 @@ pub async fn execute(args: &DiscardArgs) -> Result<(), Fault> {
     }
     progress.end();
     let left = left_behind(&letters, &selected).await?;
-    let summary = Summary {
+    let summary = DiscardSummary {
         selected: selected.len(),
         discarded,
         waiting: left.len(),
@@ -80,7 +80,7 @@ pub async fn execute(args: &DiscardArgs) -> Result<(), Fault> {
 
 /// What was discarded, and what still waits.
 #[derive(Serialize)]
-struct Summary {
+struct DiscardSummary {
     selected: usize,
     discarded: u64,
     waiting: usize,
@@ -89,7 +89,7 @@ struct Summary {
     keys: BTreeSet<String>,
 }
 
-impl Summary {
+impl DiscardSummary {
     fn text(&self) -> String {
         let discarded = count(self.discarded, "letter");
         let which = match self.keys.first() {

@@ -8,12 +8,12 @@ use crate::cli::args::letters::{OwnerArgs, WhichArgs, none};
 
 use crate::cli::fault::Fault;
 use crate::cli::host::aws;
-use crate::cli::render::dead_letter::Row;
+use crate::cli::render::dead_letter::ShownLetter;
 use crate::cli::render::out::{json_line, json_page, print};
 
 /// Arguments of `dead-letters list` and `show`.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub struct DeadLettersListArgs {
     #[command(flatten)]
     which: WhichArgs,
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub struct ListArgs {
 }
 
 /// Prints a line per letter.
-pub async fn list(args: &ListArgs) -> Result<(), Fault> {
+pub async fn list(args: &DeadLettersListArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
     let from = (&clients, &letters);
@@ -39,7 +39,7 @@ pub async fn list(args: &ListArgs) -> Result<(), Fault> {
         return Err(none());
     }
     for letter in selected {
-        let row = Row::new(&letter);
+        let row = ShownLetter::new(&letter);
         let line = if args.json {
             json_line(&row)?
         } else {
@@ -53,7 +53,7 @@ pub async fn list(args: &ListArgs) -> Result<(), Fault> {
 }
 
 /// Prints letters in full.
-pub async fn show(args: &ListArgs) -> Result<(), Fault> {
+pub async fn show(args: &DeadLettersListArgs) -> Result<(), Fault> {
     let clients = aws::clients(None).await.map_err(Fault::Setting)?;
     let letters = args.which.letters(&clients).await?;
     let from = (&clients, &letters);
@@ -69,7 +69,7 @@ pub async fn show(args: &ListArgs) -> Result<(), Fault> {
         let Some(letter) = letters.read(&one.id).await? else {
             continue;
         };
-        let row = Row::with_record(&letter).context("cannot show a record")?;
+        let row = ShownLetter::with_record(&letter).context("cannot show a record")?;
         let text = if args.json {
             json_line(&row)?
         } else {

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use self::discard::DiscardArgs;
-use self::list::ListArgs;
+use self::list::DeadLettersListArgs;
 use self::redrive::RedriveArgs;
 use crate::cli::args::source::{HandlerSource, WithFlags};
 use crate::cli::fault::Fault;
@@ -35,9 +35,9 @@ Exit codes: 0 done, 1 nothing found, or a letter failed again, 2 a setting is wr
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand<M: Args> {
     /// List letters by key, in order. Without --key this reads the whole table
-    List(ListArgs),
+    List(DeadLettersListArgs),
     /// Show letters in full: the record, every attempt, what was done
-    Show(ListArgs),
+    Show(DeadLettersListArgs),
     /// Handle records again: all letters of each selected key, oldest first
     #[command(after_long_help = redrive::EXAMPLES)]
     Redrive(Box<WithFlags<RedriveArgs, M>>),

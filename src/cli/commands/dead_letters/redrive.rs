@@ -26,7 +26,7 @@ use crate::cli::fault::Fault;
 use crate::cli::host::aws::{self, Clients, must_exist};
 use crate::cli::host::signals;
 use crate::cli::render::out::{count, json_line, plain, print_all};
-use crate::cli::render::progress::Progress;
+use crate::cli::render::progress::CommandProgress;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -73,7 +73,7 @@ pub struct RedriveArgs {
 pub type Redriving = WithHandler<RedriveArgs>;
 
 /// The handler. It may get orders as they are now, so that an order that was fixed in its table can be mailed.
-struct Redriver {
+struct RedriveHandler {
     handler: Handler,
     /// The table of the orders, or `None` to use the records in the letters.
     orders: Option<Orders>,
@@ -87,7 +87,7 @@ struct Orders {
     gone_is_suppressed: bool,
 }
 
-impl RecordHandler for Redriver {
+impl RecordHandler for RedriveHandler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         let Some(orders) = self.orders.as_ref().filter(|_| record.new_image.is_some()) else {
             return self.handler.handle(record, context).await;
@@ -163,7 +163,7 @@ async fn redrive_all(
         .map(|letter| (letter.id.key.clone(), plain(&letter.key_in_words())))
         .collect();
     let name = |key: &RedrivenKey| names.get(&key.key).map_or("", String::as_str);
-    let mut progress = Progress::towards(selected.len());
+    let mut progress = CommandProgress::towards(selected.len());
     let mut tell = |step: &RedriveStep| match step {
         RedriveStep::Redriven(_) => progress.step(),
         RedriveStep::Stopped { key, why, .. } => {
@@ -225,7 +225,7 @@ fn by_effect(selected: &[Envelope]) -> BTreeMap<&EffectTable, Vec<&Envelope>> {
 
 /// What was redriven, for the output.
 #[derive(Serialize)]
-struct Report {
+struct RedriveReport {
     redriven: u64,
     keys_free: u64,
     keys_stopped: u64,
@@ -233,7 +233,7 @@ struct Report {
     keys_taken: u64,
 }
 
-impl Report {
+impl RedriveReport {
     fn text(&self) -> String {
         let Self {
             keys_free,
@@ -255,7 +255,7 @@ impl Report {
 }
 
 fn conclude(redriving: &Redriving, sum: &Summary) -> Result<(), Fault> {
-    let done = Report {
+    let done = RedriveReport {
         redriven: sum.redriven,
         keys_free: sum.free,
         keys_stopped: sum.stopped,
@@ -283,7 +283,7 @@ async fn handler(
     clients: &Clients,
     means: &Means,
     of: (&EffectTable, &Envelope),
-) -> Result<Redriver, Fault> {
+) -> Result<RedriveHandler, Fault> {
     let (EffectTable { at, effect }, letter) = of;
     let orders = at.table_name();
     let client = clients.dynamodb.clone();
@@ -324,7 +324,7 @@ async fn handler(
         gone_is_suppressed: redriving.source.refetch(),
     };
     let mails = handler.mails().is_some();
-    Ok(Redriver {
+    Ok(RedriveHandler {
         handler,
         orders: (mails && !redriving.args.as_recorded).then(read),
     })

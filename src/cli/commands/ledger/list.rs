@@ -8,12 +8,12 @@ use crate::cli::args::entries::{FilterArgs, open, unknown};
 use crate::cli::args::identity::GroupArgs;
 use crate::cli::args::tables::LedgerName;
 use crate::cli::fault::Fault;
-use crate::cli::render::ledger::Row;
+use crate::cli::render::ledger::ShownEntry;
 use crate::cli::render::out::{json_line, json_page, print, print_all};
 
 /// Arguments of `ledger list`.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub struct LedgerListArgs {
     #[command(flatten)]
     which: FilterArgs,
     /// Print one JSON object per line
@@ -38,7 +38,7 @@ pub struct ShowArgs {
 }
 
 /// Prints a line per order.
-pub async fn list(args: &ListArgs) -> Result<(), Fault> {
+pub async fn list(args: &LedgerListArgs) -> Result<(), Fault> {
     let ledger = open(&args.name).await?;
     let mut progress = args.which.progress(&args.name.ledger_table);
     let (mut from, mut found) = (None, false);
@@ -47,7 +47,7 @@ pub async fn list(args: &ListArgs) -> Result<(), Fault> {
         found |= !page.entries.is_empty();
         let mut lines = String::new();
         for (key, entry) in &page.entries {
-            let row = Row::new(key, entry);
+            let row = ShownEntry::new(key, entry);
             lines += &if args.json {
                 json_line(&row)?
             } else {
@@ -75,7 +75,7 @@ pub async fn show(args: &ShowArgs) -> Result<(), Fault> {
     let key = EffectKey::new(&args.group.known_effect(&ledger).await?, &args.order);
     let entry = ledger.read(&key).await?;
     let entry = entry.ok_or_else(|| unknown(&args.order, &args.name.ledger_table))?;
-    let row = Row::new(&key, &entry);
+    let row = ShownEntry::new(&key, &entry);
     let text = if args.json {
         json_page(&row)?
     } else {

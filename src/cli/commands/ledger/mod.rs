@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 
-use self::list::{ListArgs, ShowArgs};
-use self::resolve::ResolveArgs;
+use self::list::{LedgerListArgs, ShowArgs};
+use self::resolve::LedgerResolveArgs;
 use crate::cli::fault::Fault;
 
 mod list;
@@ -37,12 +37,12 @@ Exit codes: 0 done, 1 nothing found, or the order is in a state that does not al
 pub enum LedgerCommand {
     /// List orders, or the ids of a handler's effects, in no particular order. The states ambiguous and released are read from an index, all
     /// others from the whole table
-    List(ListArgs),
+    List(LedgerListArgs),
     /// Show everything that is known about one order or id, and what to do next
     Show(ShowArgs),
     /// Record whether what is AMBIGUOUS took place, or send an email that was refused
     #[command(after_long_help = resolve::EXAMPLES)]
-    Resolve(Box<ResolveArgs>),
+    Resolve(Box<LedgerResolveArgs>),
 }
 
 /// Runs the command.

@@ -18,11 +18,11 @@ use crate::cli::args::identity::GroupArgs;
 use crate::cli::args::note::{ByArgs, note};
 use crate::cli::args::place::PlaceArgs;
 use crate::cli::args::tables::LedgerName;
-use crate::cli::commands::send::{ByHandArgs, Mailer, Sending};
+use crate::cli::commands::send::{ByHandArgs, OrderSender, Sending};
 use crate::cli::fault::Fault;
-use crate::cli::render::ledger::{Row, advice};
+use crate::cli::render::ledger::{ShownEntry, advice};
 use crate::cli::render::out::{json_line, print, print_all};
-use crate::cli::render::progress::Progress;
+use crate::cli::render::progress::CommandProgress;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -43,7 +43,7 @@ not confirmed.";
 
 /// Arguments of `ledger resolve`.
 #[derive(Debug, Args)]
-pub struct ResolveArgs {
+pub struct LedgerResolveArgs {
     /// Order id [default: all orders that --state, --since, --until and --reason select]
     order: Option<String>,
     #[command(flatten)]
@@ -100,7 +100,7 @@ impl DecisionArgs {
     }
 }
 
-impl ResolveArgs {
+impl LedgerResolveArgs {
     fn resolution(&self, now: SystemTime) -> Resolution {
         Resolution {
             by: self.by.name(),
@@ -121,7 +121,7 @@ impl ResolveArgs {
 
 /// What was done to the orders of an incident.
 #[derive(Serialize)]
-struct Summary {
+struct ResolveSummary {
     selected: usize,
     resolved: usize,
     sent: usize,
@@ -131,7 +131,7 @@ struct Summary {
     sends: bool,
 }
 
-impl Summary {
+impl ResolveSummary {
     fn text(&self) -> String {
         let Self {
             resolved,
@@ -149,11 +149,11 @@ impl Summary {
 }
 
 /// Resolves one order, or all selected orders.
-pub async fn execute(args: &ResolveArgs) -> Result<(), Fault> {
+pub async fn execute(args: &LedgerResolveArgs) -> Result<(), Fault> {
     let ledger = open_to_write(&args.name, args.by_hand.retention.checked()?).await?;
     // Checks all mail settings before it writes a decision.
     let mailer = if args.decision.send && args.by_hand.mail.is_set() {
-        Some(Mailer::new(&args.by_hand, &args.name).await?)
+        Some(OrderSender::new(&args.by_hand, &args.name).await?)
     } else {
         None
     };
@@ -168,9 +168,9 @@ pub async fn execute(args: &ResolveArgs) -> Result<(), Fault> {
 }
 
 async fn one(
-    args: &ResolveArgs,
+    args: &LedgerResolveArgs,
     ledger: &DynamoDbLedger,
-    mailer: Option<&Mailer<'_>>,
+    mailer: Option<&OrderSender<'_>>,
     order: &str,
 ) -> Result<(), Fault> {
     let key = EffectKey::new(&args.group.known_effect(ledger).await?, order);
@@ -187,7 +187,7 @@ async fn one(
     Ok(())
 }
 
-fn sending<'a>(args: &'a ResolveArgs, order: &'a str) -> Sending<'a> {
+fn sending<'a>(args: &'a LedgerResolveArgs, order: &'a str) -> Sending<'a> {
     Sending {
         order,
         place: &args.place,
@@ -199,7 +199,7 @@ fn sending<'a>(args: &'a ResolveArgs, order: &'a str) -> Sending<'a> {
 
 /// Writes the decision about one order.
 async fn decided(
-    args: &ResolveArgs,
+    args: &LedgerResolveArgs,
     ledger: &DynamoDbLedger,
     key: &EffectKey,
 ) -> Result<Entry, Fault> {
@@ -222,9 +222,9 @@ async fn decided(
 
 /// Resolves all selected orders.
 async fn all(
-    args: &ResolveArgs,
+    args: &LedgerResolveArgs,
     ledger: &DynamoDbLedger,
-    mailer: Option<&Mailer<'_>>,
+    mailer: Option<&OrderSender<'_>>,
 ) -> Result<(), Fault> {
     if args.which.state.is_none() {
         return Err(Fault::wrong(
@@ -242,7 +242,7 @@ async fn all(
             let line = format!(
                 "would resolve as {}\t{}",
                 args.word(),
-                Row::new(key, entry).line()
+                ShownEntry::new(key, entry).line()
             );
             if print(&line)?.is_break() {
                 break;
@@ -251,7 +251,7 @@ async fn all(
         return Ok(());
     }
     confirm(args, selected.len())?;
-    let mut progress = Progress::towards(selected.len());
+    let mut progress = CommandProgress::towards(selected.len());
     let (mut resolved, mut sent) = (0_usize, 0_usize);
     for (key, _) in &selected {
         match decided(args, ledger, key).await {
@@ -268,7 +268,7 @@ async fn all(
     }
     progress.end();
     let of = selected.len();
-    let summary = Summary {
+    let summary = ResolveSummary {
         selected: of,
         resolved,
         sent,
@@ -289,7 +289,7 @@ async fn all(
 }
 
 async fn selected(
-    args: &ResolveArgs,
+    args: &LedgerResolveArgs,
     ledger: &DynamoDbLedger,
 ) -> Result<Vec<(EffectKey, Entry)>, Fault> {
     let mut progress = args.which.progress(&args.name.ledger_table);
@@ -307,7 +307,7 @@ async fn selected(
 }
 
 /// Asks the operator to type the count, which nobody types by mistake.
-fn confirm(args: &ResolveArgs, count: usize) -> Result<(), Fault> {
+fn confirm(args: &LedgerResolveArgs, count: usize) -> Result<(), Fault> {
     if args.yes {
         return Ok(());
     }

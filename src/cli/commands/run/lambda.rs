@@ -16,7 +16,7 @@ use crate::stores::leases::LeaseStore as _;
 use crate::stores::leases::dynamodb::DynamoDbLeases;
 use crate::stores::tables::dynamodb::FollowedTable;
 
-use super::{EffectArgs, Followed, Handler, Shared, prepared, settings};
+use super::{EffectArgs, Followed, Handler, ProcessParts, prepared, settings};
 use crate::cli::args::fleet::Here;
 use crate::cli::commands::run::watch;
 use crate::cli::fault::Fault;
@@ -52,7 +52,7 @@ pub async fn serve(effect: &EffectArgs) -> Result<(), Fault> {
 /// The handler of one table's batches.
 fn function(
     effect: &EffectArgs,
-    shared: &Shared<'_>,
+    shared: &ProcessParts<'_>,
     followed: Followed,
 ) -> Result<Function<Arc<Handler>>, Fault> {
     let handler = shared.handler(effect, &followed.orders, followed.mapping)?;
@@ -120,12 +120,12 @@ struct LambdaLog {
     dependency: Dependency,
     retention: Duration,
     emf: Mutex<Emf>,
-    asked: Mutex<Option<Asked>>,
+    asked: Mutex<Option<LastCount>>,
 }
 
 /// When the waiting rows were last counted, and the number of troubles by then.
 #[derive(Clone, Copy)]
-struct Asked {
+struct LastCount {
     at: SystemTime,
     troubles: u64,
 }
@@ -159,12 +159,12 @@ impl LambdaLog {
 
     /// Counts the waiting rows, if it is time.
     async fn levels(&self) -> Option<Levels> {
-        let now = Asked {
+        let now = LastCount {
             at: SystemTime::now(),
             troubles: self.troubles(),
         };
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |asked: Asked| {
+        let fresh = |asked: LastCount| {
             let age = now.at.duration_since(asked.at).unwrap_or(ASK_AGAIN);
             age < ASK_AGAIN && asked.troubles == now.troubles
         };

@@ -33,7 +33,7 @@ use crate::cli::host::signals;
 
 use self::start::once_reached;
 use self::watch::WatchArgs;
-use self::worker::Worker;
+use self::worker::TableWorker;
 
 mod followed;
 #[cfg(feature = "lambda")]
@@ -184,7 +184,7 @@ pub async fn run(effects: &[EffectArgs]) -> Result<(), Fault> {
         () = stop.cancelled() => return Ok(()),
         ready = starting => ready?,
     };
-    let handlers: Vec<_> = ready.iter().flat_map(Worker::handlers).collect();
+    let handlers: Vec<_> = ready.iter().flat_map(TableWorker::handlers).collect();
     // All effects write to the same ledger.
     let ledger = handlers.iter().find_map(|handler| handler.ledger());
     if let Some(ledger) = ledger.cloned() {
@@ -193,7 +193,7 @@ pub async fn run(effects: &[EffectArgs]) -> Result<(), Fault> {
             async move { ledger.attention().await }
         });
     }
-    status.started(ready.iter().map(Worker::watch));
+    status.started(ready.iter().map(TableWorker::watch));
     let budget = Budget::new(settings.memory_budget);
     let mut running = JoinSet::new();
     for worker in ready {
@@ -234,8 +234,8 @@ async fn last_replies(handler: &Handler) {
 async fn workers(
     opened: &[(&EffectArgs, Means, Filters)],
     here: Here,
-) -> Result<Vec<Worker>, Fault> {
-    let mut workers: Vec<Worker> = Vec::new();
+) -> Result<Vec<TableWorker>, Fault> {
+    let mut workers: Vec<TableWorker> = Vec::new();
     let names = opened.iter().map(|(effect, ..)| {
         let name = effect.args.group.effect.or_default();
         (name, Identity::default())
@@ -251,7 +251,7 @@ async fn workers(
             let known = workers.iter().position(|worker| worker.at == one.at);
             let worker = match known {
                 Some(known) => workers.swap_remove(known),
-                None => Worker::new(effect, &shared, &one)?,
+                None => TableWorker::new(effect, &shared, &one)?,
             };
             workers.push(worker.performing(effect, &shared, one)?);
         }
@@ -265,7 +265,7 @@ async fn prepared<'a>(
     (means, filters): (&'a Means, &'a Filters),
     fleet: Option<OfFleet<'_>>,
     here: &Here,
-) -> Result<(Shared<'a>, Vec<Followed>), Fault> {
+) -> Result<(ProcessParts<'a>, Vec<Followed>), Fault> {
     let leases = fleet.as_ref().map(|fleet| fleet.leases);
     let EffectArgs { args, source } = effect;
     let endpoint = args.streams_endpoint_url.as_deref();
@@ -297,7 +297,7 @@ async fn prepared<'a>(
         let of_table = (one.at.table(), identity);
         args.start.register(&ledger, &args.group, of_table).await?;
     }
-    let shared = Shared {
+    let shared = ProcessParts {
         letters: args.copies.letters(&clients, letters).await?,
         dependency: source.dependency(means),
         clients,
@@ -332,7 +332,7 @@ impl OfFleet<'_> {
 }
 
 /// What the workers of this process share.
-struct Shared<'a> {
+struct ProcessParts<'a> {
     clients: Clients,
     means: &'a Means,
     dependency: Dependency,
@@ -341,7 +341,7 @@ struct Shared<'a> {
     here: Here,
 }
 
-impl Shared<'_> {
+impl ProcessParts<'_> {
     /// The handler for the records of a table.
     fn handler(
         &self,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{EffectArgs, Followed, Handler, Shared, settings};
+use super::{EffectArgs, Followed, Handler, ProcessParts, settings};
 use crate::cli::fault::Fault;
 use crate::cli::host::lines;
 use crate::engine::Budget;
@@ -16,17 +16,17 @@ use crate::stores::source::dynamodb::DynamoDbStream;
 use crate::{Consumer, Effect, EffectName, GroupTable};
 
 /// Follows one table.
-pub(super) struct Worker {
+pub(super) struct TableWorker {
     pub at: GroupTable,
     consumer: Consumer<DynamoDbStream, DynamoDbLeases>,
     performed: Vec<(EffectName, Arc<Handler>)>,
 }
 
-impl Worker {
+impl TableWorker {
     /// A worker that performs nothing yet.
     pub fn new(
         effect: &EffectArgs,
-        shared: &Shared<'_>,
+        shared: &ProcessParts<'_>,
         followed: &Followed,
     ) -> Result<Self, Fault> {
         let (args, at) = (&effect.args, followed.at.clone());
@@ -49,7 +49,7 @@ impl Worker {
     pub fn performing(
         mut self,
         effect: &EffectArgs,
-        shared: &Shared<'_>,
+        shared: &ProcessParts<'_>,
         followed: Followed,
     ) -> Result<Self, Fault> {
         let EffectArgs { args, source } = effect;
