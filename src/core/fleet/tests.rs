@@ -28,6 +28,13 @@ use calls::{Call, applied, failed};
 const SHARDS: [&str; 4] = ["a", "b", "c", "d"];
 const STEP: Duration = Duration::from_millis(100);
 
+/// How long members freeze and leave, and calls are late or lost.
+const ROUGH: Duration = Duration::from_secs(200);
+
+/// How long it is calm then. A freeze that began before ends within 20 s, a listing is due within a
+/// minute, and a dead worker is noticed within two looks of 10 s and a lease duration.
+const CALM: Duration = Duration::from_mins(2);
+
 /// A member, and what it has under way.
 struct Worker {
     fleet: Fleet,
@@ -54,6 +61,8 @@ struct Play {
     workers: Vec<Worker>,
     elapsed: Duration,
     rng: fastrand::Rng,
+    /// From now on no worker freezes or leaves, and calls are quick and succeed.
+    calm: bool,
 }
 
 impl Worker {
@@ -104,29 +113,35 @@ impl Play {
             workers: workers.collect(),
             elapsed: Duration::ZERO,
             rng: fastrand::Rng::with_seed(seed),
+            calm: false,
         }
     }
 
-    /// Plays for some minutes.
-    fn run(mut self) -> Result<u64, String> {
-        let mut held = 0;
-        for _ in 0..2_000 {
+    /// After [`CALM`] each shard has an owner, and each worker its share.
+    fn run(mut self) -> Result<(), String> {
+        self.play(ROUGH)?;
+        self.calm = true;
+        self.play(CALM)?;
+        let elapsed = self.elapsed;
+        let leases = self.workers.iter().map(|worker| worker.leases(elapsed));
+        let mut held: Vec<_> = leases.map(|leases| leases.len()).collect();
+        held.sort_unstable();
+        if held == [1, 1, 2] {
+            return Ok(());
+        }
+        Err(format!("after {CALM:?} of calm the members hold {held:?}"))
+    }
+
+    fn play(&mut self, time: Duration) -> Result<(), String> {
+        let end = self.elapsed + time;
+        while self.elapsed < end {
             self.elapsed += STEP;
             for at in 0..self.workers.len() {
                 self.turn(at);
                 self.check()?;
             }
-            held += self.held();
         }
-        Ok(held)
-    }
-
-    fn held(&self) -> u64 {
-        let leases = self
-            .workers
-            .iter()
-            .map(|worker| worker.leases(self.elapsed));
-        leases.map(|leases| leases.len() as u64).sum()
+        Ok(())
     }
 
     /// Nobody holds what another holds.
@@ -152,23 +167,24 @@ impl Play {
     fn turn(&mut self, at: usize) {
         self.apply(at);
         let elapsed = self.elapsed;
+        let calm = self.calm;
         let worker = &mut self.workers[at];
         if worker.frozen_until > elapsed {
             return;
         }
-        if self.rng.u32(..400) == 0 {
+        if !calm && self.rng.u32(..400) == 0 {
             let time = Duration::from_millis(self.rng.u64(1_000..20_000));
             worker.frozen_until = elapsed + time;
             return;
         }
-        if worker.gone && self.rng.u32(..50) == 0 {
+        if worker.gone && (calm || self.rng.u32(..50) == 0) {
             // Another process of that name.
             let name = worker.fleet.me().worker().to_owned();
             *worker = Worker::new(&name, self.rng.u64(..), elapsed, rules);
         }
         self.answer(at);
         self.stop_tasks(at);
-        if !self.workers[at].gone && self.rng.u32(..600) == 0 {
+        if !self.workers[at].gone && !calm && self.rng.u32(..600) == 0 {
             let worker = &mut self.workers[at];
             let now = now(worker.clock(elapsed));
             worker.fleet.handle(FleetEvent::Leave, now);
@@ -261,7 +277,11 @@ impl Play {
                     }
                 }
                 command => {
-                    let call = Call::new(command, elapsed, &mut self.rng);
+                    let call = if self.calm {
+                        Call::quick(command, elapsed, &mut self.rng)
+                    } else {
+                        Call::new(command, elapsed, &mut self.rng)
+                    };
                     worker.calls.push(call);
                 }
             }
@@ -301,9 +321,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn no_two_members_hold_one_shard_and_no_epoch_falls_and_a_lapse_needs_a_look(seed in any::<u64>()) {
-        let held = Play::new(seed, None).run();
-        prop_assert!(held.clone().is_ok_and(|held| held > 300), "{:?}", held);
+    fn no_two_members_hold_one_shard_and_in_calm_each_holds_its_share(seed in any::<u64>()) {
+        prop_assert_eq!(Play::new(seed, None).run(), Ok(()));
     }
 }
 
@@ -315,7 +334,7 @@ fn a_history_shows_each_rule_of_ownership_that_is_left_out() {
         FleetRule::FreshLook,
         FleetRule::NoStaleEpoch,
     ] {
-        let mut histories = (0..2_000).map(|seed| Play::new(seed, Some(rule)).run());
-        assert!(histories.any(|held| held.is_err()), "{rule:?}");
+        let rough = |seed| Play::new(seed, Some(rule)).play(ROUGH);
+        assert!((0..2_000).any(|seed| rough(seed).is_err()), "{rule:?}");
     }
 }

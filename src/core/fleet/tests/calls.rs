@@ -27,6 +27,21 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// A call in good times.
+    pub fn quick(command: Command, began: Duration, rng: &mut fastrand::Rng) -> Self {
+        let mut wait = || Duration::from_millis(rng.u64(..300));
+        let applied_at = began + wait();
+        Self {
+            command,
+            began,
+            applied_at: Some(applied_at),
+            answered_at: applied_at + wait(),
+            fails: false,
+            answer: None,
+            answered: false,
+        }
+    }
+
     pub fn new(command: Command, began: Duration, rng: &mut fastrand::Rng) -> Self {
         let slow = rng.u32(..10) == 0;
         let most = if slow { 6_000 } else { 300 };
