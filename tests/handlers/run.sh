@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the handlers in examples/python and examples/node behind the command, and checks them by
-# conformance.py. Needs Node and Python; what else is needed is fetched first (install.sh).
+# Runs the handlers in examples/python and examples/node behind the command, checks them by
+# conformance.py, and strikes worker processes with three effects. Needs Node and Python; what else is
+# needed is fetched first (install.sh).
 #
 #   tests/handlers/run.sh [ARGUMENTS FOR `cargo test`]
 set -euo pipefail
@@ -14,4 +15,6 @@ export AFTERCOMMIT_HANDLERS_PYTHON=$home/bin/python
 
 cd "$here/../.."
 # As localstack/test.sh builds it, so that nothing is built twice.
-cargo test --all-features --test suite "$@" -- --ignored handlers::languages::
+cargo test --all-features --test suite "$@" -- --ignored handlers::languages:: --skip storm::
+# Loads the machine with processes, so it has it for itself.
+cargo test --all-features --test suite "$@" -- --ignored --nocapture handlers::languages::storm::

@@ -67,9 +67,18 @@ impl Shop {
 
     /// Commits the orders with these numbers.
     pub async fn place(&self, numbers: impl IntoIterator<Item = usize>) {
+        self.put(numbers, "PLACED").await;
+    }
+
+    /// Commits that the orders with these numbers are shipped.
+    pub async fn ship(&self, numbers: impl IntoIterator<Item = usize>) {
+        self.put(numbers, "SHIPPED").await;
+    }
+
+    async fn put(&self, numbers: impl IntoIterator<Item = usize>, status: &str) {
         let numbers: Vec<_> = numbers.into_iter().collect();
         for some in numbers.chunks(BATCH) {
-            let mut left: Vec<_> = some.iter().map(|n| write(*n)).collect();
+            let mut left: Vec<_> = some.iter().map(|n| write(*n, status)).collect();
             while !left.is_empty() {
                 let batch = self.client.batch_write_item();
                 let answer = batch.request_items(&self.orders, left).send().await;
@@ -129,8 +138,8 @@ impl Shop {
             .dead_letters(self.dead_letters())
     }
 
-    /// The ledger's rows by order number.
-    pub async fn rows(&self, orders: usize) -> BTreeMap<usize, Entry> {
+    /// All rows of the ledger.
+    pub async fn all_rows(&self) -> BTreeMap<EffectKey, Entry> {
         let ledger = self.ledger();
         let mut rows = BTreeMap::new();
         let mut from = None;
@@ -139,9 +148,14 @@ impl Shop {
             rows.extend(page.entries);
             from = page.next;
             if from.is_none() {
-                break;
+                return rows;
             }
         }
+    }
+
+    /// The ledger's rows by order number.
+    pub async fn rows(&self, orders: usize) -> BTreeMap<usize, Entry> {
+        let mut rows = self.all_rows().await;
         let row = |n| {
             Some((
                 n,
@@ -176,7 +190,8 @@ pub async fn specify_stream(client: &Client, table: &str, view: Option<StreamVie
     update.stream_specification(stream).send().await.unwrap();
 }
 
-fn is_settled(row: &Entry, policy: OnAmbiguous) -> bool {
+/// Whether nothing more is going to happen to the effect of this row.
+pub fn is_settled(row: &Entry, policy: OnAmbiguous) -> bool {
     match row.state {
         State::Sent | State::Failed | State::Suppressed => true,
         State::Ambiguous => policy == OnAmbiguous::Park || row.doubtful.len() > 1,
@@ -188,26 +203,28 @@ fn is_settled(row: &Entry, policy: OnAmbiguous) -> bool {
 /// two, and nobody has two without a doubt that was written down. Returns how many were in doubt.
 pub fn check(rows: &BTreeMap<usize, Entry>, mails: &MailServer, policy: OnAmbiguous) -> usize {
     let accepted = mails.by_recipient();
+    let doubts = rows.iter().filter(|(n, row)| {
+        let count = accepted.get(&address(**n)).copied().unwrap_or(0);
+        is_doubt(&id(**n), row, count, policy)
+    });
+    let doubts = doubts.count();
+    assert!(accepted.len() <= rows.len(), "mails to strangers");
+    doubts
+}
+
+/// Whether an effect that took place `count` times was in doubt. If not, it took place once.
+pub fn is_doubt(of: &str, row: &Entry, count: usize, policy: OnAmbiguous) -> bool {
     let most = match policy {
         OnAmbiguous::Resend => 2,
         OnAmbiguous::Park => 1,
     };
-    let mut doubts = 0;
-    for (n, row) in rows {
-        let count = accepted.get(&address(*n)).copied().unwrap_or(0);
-        if row.ambiguities == 0 {
-            assert_eq!((row.state, count), (State::Sent, 1), "order {n}: {row:?}");
-        } else {
-            assert!(count <= most, "order {n} has {count} mails: {row:?}");
-            assert!(
-                count > 0 || row.state == State::Ambiguous,
-                "order {n}: {row:?}"
-            );
-            doubts += 1;
-        }
+    if row.ambiguities == 0 {
+        assert_eq!((row.state, count), (State::Sent, 1), "{of}: {row:?}");
+        return false;
     }
-    assert!(accepted.len() <= rows.len(), "mails to strangers");
-    doubts
+    assert!(count <= most, "{of} took place {count} times: {row:?}");
+    assert!(count > 0 || row.state == State::Ambiguous, "{of}: {row:?}");
+    true
 }
 
 pub fn id(n: usize) -> String {
@@ -218,10 +235,11 @@ pub fn address(n: usize) -> String {
     format!("customer-{n}@example.com")
 }
 
-fn write(n: usize) -> WriteRequest {
+fn write(n: usize, status: &str) -> WriteRequest {
     let put = PutRequest::builder()
         .item("id", AttributeValue::S(id(n)))
         .item("email", AttributeValue::S(address(n)))
+        .item("status", AttributeValue::S(status.to_owned()))
         .item("total", AttributeValue::N("1999".to_owned()))
         .item("currency", AttributeValue::S("EUR".to_owned()));
     WriteRequest::builder()

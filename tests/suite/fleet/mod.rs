@@ -3,7 +3,7 @@
 mod no_stream;
 pub mod process;
 mod stopping;
-mod storm;
+pub mod storm;
 mod stuck;
 mod wire_faults;
 pub mod wire_fleet;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use aftercommit::internal::claim::OnAmbiguous;
 use aftercommit::stores::leases::{Consistency, Incarnation, LeaseStore as _, View, WorkerRow};
+use tokio::process::Command;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::confirmation::end_to_end::seed;
-use crate::fleet::process::{Process, Signal, command};
+use crate::fleet::process::{Process, Signal, command, command_to};
 use crate::support::clients::localstack_url;
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
@@ -21,7 +22,7 @@ const POLICY: OnAmbiguous = OnAmbiguous::Resend;
 const LIMIT: Duration = Duration::from_mins(4);
 
 /// A folder of its own for logs, kept where the test fails.
-fn folder(name: &str) -> PathBuf {
+pub fn folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
@@ -65,7 +66,7 @@ async fn a_process_that_is_told_to_stop_finishes_hands_over_and_ends_well() {
 
 /// What is done to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Blow {
+pub enum Blow {
     Kill,
     Freeze,
     Stop,
@@ -85,10 +86,12 @@ const AFTER_STOP: Duration = Duration::from_secs(2);
 /// How many takeovers are measured at least.
 const MEASURED: usize = 3;
 
-struct Storm {
+/// Worker processes of a shop, which are struck while its orders come in.
+pub struct Storm {
     shop: Arc<Shop>,
-    mails: MailServer,
-    streams: Option<String>,
+    lease: Duration,
+    /// Makes the command of the worker with this name.
+    worker: Box<dyn Fn(&str) -> Command + Send + Sync>,
     folder: PathBuf,
     rng: fastrand::Rng,
     processes: Vec<Process>,
@@ -98,22 +101,22 @@ struct Storm {
 }
 
 impl Storm {
-    async fn start(url: &str, streams: Option<String>, shop: Shop) -> Self {
-        // The mail server accepts a mail some time before it replies: a process struck in between
-        // cannot know.
-        let late = Fault::always(Step::Dot, Act::Late(Duration::from_millis(60)));
-        let script = Script::default().fault(late);
-        let name = format!("storm-{}", url.rsplit(':').next().unwrap());
+    /// Starts the workers; their logs are in the folder.
+    pub fn start(
+        (shop, lease): (Arc<Shop>, Duration),
+        folder: PathBuf,
+        worker: impl Fn(&str) -> Command + Send + Sync + 'static,
+    ) -> Self {
+        eprintln!("logs: {}", folder.display());
         let mut storm = Self {
-            shop: Arc::new(shop),
-            mails: MailServer::start(script).await,
-            streams,
-            folder: folder(&name),
+            shop,
+            lease,
+            worker: Box::new(worker),
+            folder,
             rng: fastrand::Rng::with_seed(seed()),
             processes: Vec::new(),
             takeovers: Vec::new(),
         };
-        eprintln!("logs: {}", storm.folder.display());
         for number in 0..WORKERS {
             let process = storm.process(number);
             storm.processes.push(process);
@@ -123,9 +126,8 @@ impl Storm {
 
     fn process(&self, number: usize) -> Process {
         let name = format!("worker-{number}");
-        let streams = self.streams.as_deref();
-        let mut command = command(&self.shop, &self.mails, streams, &name);
-        let lease = humantime::format_duration(LEASE).to_string();
+        let mut command = (self.worker)(&name);
+        let lease = humantime::format_duration(self.lease).to_string();
         command.args(["--lease-duration", &lease]);
         Process::start(command, &self.folder, &name)
     }
@@ -140,7 +142,7 @@ impl Storm {
     async fn calm(&self) -> Vec<Incarnation> {
         loop {
             let before = self.look().await.workers;
-            sleep(LEASE / 2).await;
+            sleep(self.lease / 2).await;
             let after = self.look().await;
             let beats = |row: &&WorkerRow| {
                 let known = before.get(&row.incarnation);
@@ -196,7 +198,7 @@ impl Storm {
             Blow::Freeze => {
                 self.processes[number].signal(Signal::Freeze).await;
                 // Shorter and longer than others are patient.
-                let time = LEASE.mul_f64(0.2 + 2.5 * self.rng.f64());
+                let time = self.lease.mul_f64(0.2 + 2.5 * self.rng.f64());
                 sleep(time).await;
                 self.processes[number].signal(Signal::Thaw).await;
             }
@@ -207,49 +209,46 @@ impl Storm {
         }
     }
 
-    /// Places orders and strikes until the time is over, then lets everything settle.
-    async fn rage(mut self) {
-        let shop = self.shop.clone();
-        let trade = tokio::spawn(async move {
-            let batches = ORDERS / 20;
-            for batch in 0..batches {
-                shop.place(batch * 20..(batch + 1) * 20).await;
-                sleep(STORM / u32::try_from(batches).unwrap()).await;
-            }
-        });
-        let over = tokio::time::Instant::now() + STORM;
+    /// Strikes so for this long while the trade goes on, and at least so often that the takeovers are
+    /// measured this many times.
+    pub async fn rage(
+        &mut self,
+        (time, with, measured): (Duration, &[Blow], usize),
+        trade: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let trade = tokio::spawn(trade);
+        let over = tokio::time::Instant::now() + time;
         let mut blows = 0;
         while tokio::time::Instant::now() < over {
             let pause = Duration::from_millis(self.rng.u64(200..4_000));
             sleep_until((tokio::time::Instant::now() + pause).min(over)).await;
             blows += 1;
-            if blows % 3 == 0 {
+            if measured > 0 && blows % 3 == 0 {
                 self.strike_and_measure().await;
                 continue;
             }
             let number = self.rng.usize(..WORKERS);
-            let blow = [Blow::Kill, Blow::Freeze, Blow::Stop][self.rng.usize(..3)];
+            let blow = with[self.rng.usize(..with.len())];
             self.strike(number, blow).await;
         }
-        while self.takeovers.len() < MEASURED {
+        while self.takeovers.len() < measured {
             self.strike_and_measure().await;
         }
         trade.await.unwrap();
-        let calm = Instant::now();
-        let rows = self.shop.settled(ORDERS, POLICY).await;
-        eprintln!(
-            "settled {:.1} s after the storm",
-            calm.elapsed().as_secs_f64()
-        );
-        let mut takeovers = std::mem::take(&mut self.takeovers);
-        takeovers.sort_unstable();
+        eprintln!("{blows} blows");
+    }
+
+    /// Stops the workers.
+    pub async fn stop(&mut self) {
         for process in &mut self.processes {
             process.stop().await;
         }
-        let doubts = check(&rows, &self.mails, POLICY);
-        let mails = self.mails.count();
-        eprintln!("{ORDERS} orders, {mails} mails, {blows} blows, {doubts} orders in doubt");
-        for (blow, time) in &takeovers {
+    }
+
+    /// Takeovers are as fast as is promised.
+    fn check_takeovers(mut self) {
+        self.takeovers.sort_unstable();
+        for (blow, time) in &self.takeovers {
             eprintln!("taken over after {blow:?}: {:.2} s", time.as_secs_f64());
         }
         let limit = |blow| match blow {
@@ -257,13 +256,54 @@ impl Storm {
             Blow::Kill | Blow::Freeze => AFTER_KILL,
         };
         let later = |times| {
-            let late = takeovers
+            let late = self
+                .takeovers
                 .iter()
                 .filter(|(blow, time)| *time > limit(*blow) * times);
             late.count()
         };
-        assert!(later(1) <= 1 && later(2) == 0, "{takeovers:?}");
+        assert!(later(1) <= 1 && later(2) == 0, "{:?}", self.takeovers);
     }
+}
+
+/// The mail server accepts a mail some time before it replies: a process struck in between cannot know.
+pub async fn mail_server_late_by(time: Duration) -> MailServer {
+    let late = Fault::always(Step::Dot, Act::Late(time));
+    MailServer::start(Script::default().fault(late)).await
+}
+
+/// Places orders and strikes until the time is over, then lets everything settle.
+async fn storm_over(url: &str, streams: Option<String>, shop: Shop) {
+    let (shop, mails) = (
+        Arc::new(shop),
+        mail_server_late_by(Duration::from_millis(60)).await,
+    );
+    let folder = folder(&format!("storm-{}", url.rsplit(':').next().unwrap()));
+    let (of, to) = (shop.clone(), mails.url());
+    let mut storm = Storm::start((shop.clone(), LEASE), folder, move |name| {
+        command_to(&of, &to, streams.as_deref(), name)
+    });
+    let of = shop.clone();
+    let trade = async move {
+        let batches = ORDERS / 20;
+        for batch in 0..batches {
+            of.place(batch * 20..(batch + 1) * 20).await;
+            sleep(STORM / u32::try_from(batches).unwrap()).await;
+        }
+    };
+    let blows = [Blow::Kill, Blow::Freeze, Blow::Stop];
+    storm.rage((STORM, &blows, MEASURED), trade).await;
+    let calm = Instant::now();
+    let rows = shop.settled(ORDERS, POLICY).await;
+    eprintln!(
+        "settled {:.1} s after the storm",
+        calm.elapsed().as_secs_f64()
+    );
+    storm.stop().await;
+    let doubts = check(&rows, &mails, POLICY);
+    let mails = mails.count();
+    eprintln!("{ORDERS} orders, {mails} mails, {doubts} orders in doubt");
+    storm.check_takeovers();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,8 +311,9 @@ async fn processes_that_are_killed_frozen_and_stopped_mail_every_order_once_or_s
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let streams = StreamsServer::start(&server, &shop.arn, 6);
-    let storm = Storm::start(server.url(), Some(streams.url().to_owned()), shop).await;
-    timeout(LIMIT, storm.rage()).await.unwrap();
+    let streams = Some(streams.url().to_owned());
+    let storm = storm_over(server.url(), streams, shop);
+    timeout(LIMIT, storm).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,6 +321,5 @@ async fn processes_that_are_killed_frozen_and_stopped_mail_every_order_once_or_s
 async fn on_localstack_processes_that_are_struck_mail_every_order_once_or_say_so() {
     let url = localstack_url();
     let shop = Shop::open(&url).await;
-    let storm = Storm::start(&url, None, shop).await;
-    timeout(LIMIT, storm.rage()).await.unwrap();
+    timeout(LIMIT, storm_over(&url, None, shop)).await.unwrap();
 }

@@ -26,6 +26,8 @@ use crate::support::letters::listed;
 use crate::support::runtime_api::RuntimeApi;
 use crate::support::shop::{Shop, id};
 
+mod storm;
+
 const ORDERS: usize = 10;
 const LIMIT: Duration = Duration::from_mins(2);
 
