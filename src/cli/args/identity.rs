@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::confirmation::mapping::Mapping;
 use crate::confirmation::wanted::Wanted;
 use crate::engine::Identity;
+use crate::filter::Filters;
 use crate::stores::leases::LeaseStore;
 use crate::stores::ledger::dynamodb::DynamoDbLedger;
 use crate::stores::ledger::registration::Registration;
@@ -15,7 +16,7 @@ use clap::Args;
 
 use crate::cli::args::means::{HANDLER, ID, Means};
 use crate::cli::args::order::OrderArgs;
-use crate::cli::args::records::WantedArgs;
+use crate::cli::args::records::{WantedArgs, filters_of};
 use crate::cli::fault::Fault;
 
 /// The group, and the effect under which it sends.
@@ -211,6 +212,11 @@ impl Known {
             }
             None => "the group sends emails: remove --handler and --handler-command",
         }))
+    }
+
+    /// Which changes the group handles.
+    pub fn filters(&self) -> Result<Filters, Fault> {
+        filters_of(&self.identity)
     }
 
     /// Which items of the table are the group's orders.

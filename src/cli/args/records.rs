@@ -99,6 +99,9 @@ pub struct WantedArgs {
     created_at: Option<String>,
 }
 
+/// The setting of a group's identity that has its filters, one in each line.
+const FILTER: &str = "filter";
+
 /// The settings of a group's identity that say which items are wanted.
 const ONLY: &str = "only";
 const NOT_BEFORE: &str = "not-before";
@@ -222,13 +225,43 @@ impl RecordArgs {
 
     /// Adds the settings that decide which records are handled.
     pub fn identify(&self, identity: Identity) -> Identity {
-        let parsed = |pattern: &String| serde_json::from_str::<serde_json::Value>(pattern).ok();
-        // Serialised again, so that spaces make no difference.
-        let spelled =
-            |pattern: &String| parsed(pattern).map_or(pattern.clone(), |it| it.to_string());
-        let mut filters: Vec<_> = self.filters.iter().map(spelled).collect();
+        let mut filters: Vec<_> = self.filters.iter().map(|text| compact(text)).collect();
         filters.sort();
         self.wanted
-            .identify(identity.with("filter", filters.join(" or ")))
+            .identify(identity.with(FILTER, filters.join("\n")))
+    }
+}
+
+/// The filters of a group.
+pub fn filters_of(identity: &Identity) -> Result<Filters, Fault> {
+    let filters = identity.get(FILTER).unwrap_or_default().lines();
+    let filters = filters.map(Filter::parse).collect::<Result<Vec<_>, _>>();
+    let filters = filters.context("the filter in the group's settings");
+    filters.map(Filters::new).map_err(Fault::Setting)
+}
+
+/// The pattern without the spaces that make no difference.
+fn compact(pattern: &str) -> String {
+    let (mut in_text, mut escaped) = (false, false);
+    let counts = |letter: &char| {
+        if !in_text {
+            in_text = *letter == '"';
+            return !letter.is_ascii_whitespace();
+        }
+        in_text = escaped || *letter != '"';
+        escaped = !escaped && *letter == '\\';
+        true
+    };
+    pattern.chars().filter(counts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_between_the_tokens_of_a_pattern_make_no_difference_and_others_do() {
+        let spaced = "{ \"a b\" :\n [ \"c \\\" : d\", \"e\\\\\" , 1 ] }";
+        assert_eq!(compact(spaced), r#"{"a b":["c \" : d","e\\",1]}"#);
     }
 }

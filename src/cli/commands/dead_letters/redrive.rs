@@ -7,6 +7,7 @@ use crate::confirmation::dynamodb::DynamoDbLookup;
 use crate::confirmation::lookup::{Current, Lookup as _};
 use crate::confirmation::mapping::Mapping;
 use crate::engine::redrive::{How, RedriveStep, RedrivenKey, Summary, redrive};
+use crate::filter::Filters;
 use crate::stores::dead_letter::EffectTable;
 use crate::stores::dead_letter::Envelope;
 use crate::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
@@ -41,7 +42,7 @@ Examples:
 Each order is mailed as it is in its table now, so an order that was fixed there is sent; an order that was
 mailed meanwhile is not mailed again. A handler that is named with --handler gets each change as it was recorded.
 Use the settings of `aftercommit run`; the same environment will do.
-How an order's id is derived is read from the group.
+How an order's id is derived, and which records are handled, is read from the group.
 Exit codes: 0 all selected keys are free again, 1 a key stopped at a letter that failed (the attempt is
 recorded, the key stays parked), 2 a setting is wrong.";
 
@@ -75,6 +76,8 @@ pub type Redriving = WithHandler<RedriveArgs>;
 /// The handler. It may get orders as they are now, so that an order that was fixed in its table can be mailed.
 struct RedriveHandler {
     handler: Handler,
+    /// Which records it gets: a worker that does not perform an effect keeps all records for it.
+    filters: Filters,
     /// The table of the orders, or `None` to use the records in the letters.
     orders: Option<Orders>,
 }
@@ -89,6 +92,11 @@ struct Orders {
 
 impl RecordHandler for RedriveHandler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
+        // Another Region's records are in no letter.
+        if !self.filters.want(record, context.stream(), None) {
+            context.did_not_ask();
+            return Ok(());
+        }
         let Some(orders) = self.orders.as_ref().filter(|_| record.new_image.is_some()) else {
             return self.handler.handle(record, context).await;
         };
@@ -299,6 +307,7 @@ async fn handler(
         .known_as(&ledger, at.table(), Some(effect))
         .await?;
     let wanted = known.as_ref().map(Known::wanted).transpose()?;
+    let filters = known.as_ref().map(Known::filters).transpose()?;
     if let Some(known) = &known {
         known.must_be(means)?;
     }
@@ -326,6 +335,7 @@ async fn handler(
     let mails = handler.mails().is_some();
     Ok(RedriveHandler {
         handler,
+        filters: filters.unwrap_or_default(),
         orders: (mails && !redriving.args.as_recorded).then(read),
     })
 }
