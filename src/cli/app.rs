@@ -9,7 +9,9 @@ use clap::{Arg, Args, Command, CommandFactory as _};
 
 use crate::RecordHandler;
 use crate::cli::args::source::{HandlerSource, OwnHandler};
-use crate::cli::{Cli, Common, execute, start};
+use crate::cli::commands::ledger;
+use crate::cli::host::log;
+use crate::cli::{Cli, OwnCommand, execute, on_runtime, start};
 use crate::engine::effect::ErasedHandler;
 
 /// Runs the command with this handler, under the program's name: [`App`] has more.
@@ -95,9 +97,19 @@ impl App {
         F: Future<Output = anyhow::Result<H>> + Send + 'static,
     {
         let open = Arc::new(open);
-        start(self.command::<A>(), |cli: Cli<Common<A>>, others| {
-            let others = others.into_iter().map(|other| other.command);
-            let commands = std::iter::once(cli.command).chain(others).collect();
+        start(self.command::<A>(), |cli: Cli<OwnCommand<A>>, others| {
+            let others = others.into_iter().filter_map(|other| match other.command {
+                OwnCommand::Common(command) => Some(command),
+                OwnCommand::Ledger(_) => None,
+            });
+            let command = match cli.command {
+                OwnCommand::Common(command) => command,
+                OwnCommand::Ledger(command) => {
+                    log::init(cli.log);
+                    return on_runtime(ledger::ledger(&command));
+                }
+            };
+            let commands = std::iter::once(command).chain(others).collect();
             execute(commands, cli.log, |flags| {
                 let (flags, open) = (Arc::new(flags), open.clone());
                 HandlerSource::from(OwnHandler::new(move |aws| {
@@ -110,7 +122,7 @@ impl App {
     }
 
     fn command<A: Args>(self) -> Command {
-        let command = Cli::<Common<A>>::command().mut_subcommand("run", |run| {
+        let command = Cli::<OwnCommand<A>>::command().mut_subcommand("run", |run| {
             run.about("Follow a table and handle each change, until stopped")
                 .mut_args(|arg| self.of_run(arg))
         });
@@ -127,6 +139,11 @@ impl App {
             .after_long_help(Resettable::<StyledStr>::Reset)
             .mut_args(|arg| match arg.get_id().as_str() {
                 "group" => arg.default_value(self.name),
+                "sent" => arg.help("The handler acted: never again"),
+                "send" => arg.help(
+                    "It did not act, so it may again: at the next change of the item, or a redrive. Also \
+                     for what was refused",
+                ),
                 _ => arg,
             })
             .mut_subcommands(|command| self.named(command))

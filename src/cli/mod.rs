@@ -35,6 +35,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 pub use self::app::{App, Start, main};
 
 use crate::cli::args::means::MeansArgs;
+use crate::cli::args::sending::RetentionArgs;
 use crate::cli::args::source::{HandlerSource, WithFlags};
 use crate::cli::commands::dead_letters::{self, DeadLettersCommand};
 use crate::cli::commands::effects::{self, EffectsCommand};
@@ -45,7 +46,7 @@ use crate::cli::commands::health::{self, HealthArgs};
 use crate::cli::commands::ledger::{self, LedgerCommand};
 use crate::cli::commands::preview::{self, PreviewArgs};
 use crate::cli::commands::run::{self, EffectArgs, RunArgs};
-use crate::cli::commands::send::{self, SendArgs};
+use crate::cli::commands::send::{self, ByHandArgs, SendArgs};
 use crate::cli::commands::send_test::{self, SendTestArgs};
 use crate::cli::commands::status::{self, StatusArgs};
 use crate::cli::commands::suppress::{self, SuppressCommand};
@@ -151,7 +152,7 @@ enum AftercommitCommand {
     Send(Box<SendArgs>),
     /// Show what happened to the emails, and resolve AMBIGUOUS orders
     #[command(subcommand, after_long_help = ledger::EXAMPLES)]
-    Ledger(LedgerCommand),
+    Ledger(LedgerCommand<ByHandArgs>),
     /// Manage the list of addresses that must not be mailed
     #[command(subcommand, after_long_help = suppress::EXAMPLES)]
     Suppress(SuppressCommand),
@@ -160,6 +161,16 @@ enum AftercommitCommand {
     Preview(Box<PreviewArgs>),
     /// Send one test email, with a made-up order or one from a file
     SendTest(Box<SendTestArgs>),
+}
+
+/// The commands of a program with a handler of its own.
+#[derive(Debug, Subcommand)]
+enum OwnCommand<A: Args> {
+    #[command(flatten)]
+    Common(Common<A>),
+    /// Show what happened to effects that take place once, and resolve what is AMBIGUOUS
+    #[command(subcommand)]
+    Ledger(LedgerCommand<RetentionArgs>),
 }
 
 /// AWS Lambda sets this variable; then the process is a Lambda function.

@@ -48,6 +48,8 @@ Exit codes: 0 the email was accepted, 1 it was not, 2 a setting is wrong.";
 #[derive(Debug, Args)]
 pub struct ByHandArgs {
     #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
     pub mail: MailArgs,
     #[command(flatten)]
     sparing: SparingArgs,
@@ -60,8 +62,6 @@ pub struct ByHandArgs {
 pub struct SendArgs {
     /// Order id
     order: String,
-    #[command(flatten)]
-    place: PlaceArgs,
     /// Reason, kept in the order's history
     #[arg(long, value_name = "TEXT", value_parser = note, default_value = "sent by hand")]
     note: String,
@@ -80,7 +80,6 @@ pub async fn send(args: &SendArgs) -> Result<(), Fault> {
     let mailer = OrderSender::new(&args.by_hand, &args.name).await?;
     let one = Sending {
         order: &args.order,
-        place: &args.place,
         group: &args.group,
         note: &args.note,
         by: args.by.name(),
@@ -94,7 +93,6 @@ pub async fn send(args: &SendArgs) -> Result<(), Fault> {
 /// An order to send.
 pub struct Sending<'a> {
     pub order: &'a str,
-    pub place: &'a PlaceArgs,
     pub group: &'a GroupArgs,
     pub note: &'a str,
     pub by: String,
@@ -185,7 +183,7 @@ impl<'a> OrderSender<'a> {
         entry: Option<&Entry>,
     ) -> Result<(ItemLocation, Mapping), Fault> {
         // The settings with which the group was started, if it is known by now.
-        let of_table = match one.place.table() {
+        let of_table = match self.args.place.table() {
             Some(table) => {
                 let arn = table_arn(&self.clients.dynamodb, table).await;
                 Some(arn.map_err(Fault::setting)?)
@@ -197,7 +195,8 @@ impl<'a> OrderSender<'a> {
             None => None,
         };
         let id = id.map(|mapping| mapping.id().to_owned());
-        let place = one
+        let place = self
+            .args
             .place
             .find(&self.clients, (one.order, entry), id.as_deref())
             .await?

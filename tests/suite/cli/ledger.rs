@@ -8,6 +8,7 @@ use aftercommit::confirmation::mail::message_id_local;
 use aftercommit::internal::claim::{
     Ask, Claimant, Entry, Happened, Liveness, OnAmbiguous, State, Verdict, claim, transition,
 };
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::Value;
@@ -52,6 +53,16 @@ fn ask(deadline: SystemTime) -> Ask {
         digest: Some("d".into()),
         ..Ask::new(claimant, OnAmbiguous::Resend, now())
     }
+}
+
+/// An effect that was claimed and never heard of again.
+pub async fn leave_in_doubt(ledger: &DynamoDbLedger, key: &EffectKey) {
+    let Verdict::Claim(row) = claim(None, &ask(now()), Liveness::Unknown) else {
+        panic!("a new effect can be claimed");
+    };
+    ledger.swap(key, None, &row).await.unwrap();
+    let next = transition(Some(&row), &in_doubt(1, "no answer".into()), now()).unwrap();
+    ledger.swap(key, Some(row.revision), &next).await.unwrap();
 }
 
 /// In whole milliseconds.

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aftercommit::EffectName;
+use aftercommit::internal::claim::State;
+use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
+use aftercommit::stores::ledger::{EffectKey, Ledger as _};
 use aftercommit::stores::tables::dynamodb::create_orders_table;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
@@ -14,6 +18,7 @@ use aws_sdk_dynamodb::types::{
 };
 use tokio::process::{Child, Command};
 
+use crate::cli::ledger::leave_in_doubt;
 use crate::cli::start::{complaint, text};
 use crate::cli::tables::against;
 use crate::support::clients;
@@ -162,7 +167,9 @@ async fn a_program_has_its_own_name_and_flags_and_knows_nothing_of_mail() {
         assert!(of_run.contains(&format!("[default: {name}]")), "{of_run}");
         assert_eq!(of_run.contains("--receiver <URL>"), example == "webhook");
         let of_redrive = text(&output(&["dead-letters", "redrive", "--help"]).await.stdout);
-        for text in [&help, &of_run, &of_redrive] {
+        let of_ledger = text(&output(&["ledger", "--help"]).await.stdout);
+        let of_resolve = text(&output(&["ledger", "resolve", "--help"]).await.stdout);
+        for text in [&help, &of_run, &of_redrive, &of_ledger, &of_resolve] {
             for word in ["mail", "smtp", "template", "--handler ", "send-test"] {
                 assert!(!text.contains(word), "{word} is in {text}");
             }
@@ -203,6 +210,39 @@ async fn a_projection_shows_each_order_as_it_is_now() {
     let explained = program.output(&["explain", "P-1", "--json"]).await;
     let shown: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
     assert_eq!(shown["item"]["total"], 3, "{shown}");
+}
+
+#[tokio::test]
+async fn a_program_shows_and_resolves_what_its_handler_left_in_doubt() {
+    let receiver = ("WEBHOOK_RECEIVER", "http://127.0.0.1:9/".to_owned());
+    let program = Program::new("webhook", vec![receiver]).await;
+    let key = EffectKey::new(&EffectName::new("webhook").unwrap(), "W-1");
+    let retention = Duration::from_hours(24 * 401);
+    let ledger = DynamoDbLedger::new(program.client.clone(), "aftercommit-ledger", retention);
+    leave_in_doubt(&ledger, &key).await;
+
+    let told = async |arguments: &[&str]| {
+        let output = program.output(arguments).await;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let listed = told(&["ledger", "list", "--state", "ambiguous"]).await;
+    assert!(listed.starts_with("W-1\tAMBIGUOUS\twebhook\t"), "{listed}");
+    let effect = ["--effect", "webhook"];
+    let shown = told(&[&["ledger", "show", "W-1"], &effect[..]].concat()).await;
+    assert!(shown.contains("AMBIGUOUS"), "{shown}");
+    let resolve = [
+        "ledger",
+        "resolve",
+        "W-1",
+        "--sent",
+        "--note",
+        "it is in their log",
+    ];
+    let resolved = told(&[&resolve, &effect[..]].concat()).await;
+    assert!(resolved.starts_with("order W-1 is now SENT"), "{resolved}");
+    let state = ledger.read(&key).await.unwrap().unwrap().state;
+    assert_eq!(state, State::Sent);
 }
 
 #[tokio::test]

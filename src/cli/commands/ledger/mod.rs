@@ -1,9 +1,9 @@
 //! `aftercommit ledger`: lists and shows what happened to emails and other effects, and resolves what is AMBIGUOUS.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use self::list::{LedgerListArgs, ShowArgs};
-use self::resolve::LedgerResolveArgs;
+use self::resolve::{LedgerResolveArgs, Resolving};
 use crate::cli::fault::Fault;
 
 mod list;
@@ -32,21 +32,22 @@ Examples:
 
 Exit codes: 0 done, 1 nothing found, or the order is in a state that does not allow it, 2 a setting is wrong.";
 
-/// The commands for the ledger.
+/// The commands for the ledger. `M` has the flags with which a released email is sent at once, if there are
+/// emails.
 #[derive(Debug, Subcommand)]
-pub enum LedgerCommand {
+pub enum LedgerCommand<M: Args> {
     /// List orders, or the ids of a handler's effects, in no particular order. The states ambiguous and released are read from an index, all
     /// others from the whole table
     List(LedgerListArgs),
     /// Show everything that is known about one order or id, and what to do next
     Show(ShowArgs),
-    /// Record whether what is AMBIGUOUS took place, or send an email that was refused
+    /// Record whether what is AMBIGUOUS took place, or allow what was refused
     #[command(after_long_help = resolve::EXAMPLES)]
-    Resolve(Box<LedgerResolveArgs>),
+    Resolve(Box<LedgerResolveArgs<M>>),
 }
 
 /// Runs the command.
-pub async fn ledger(command: &LedgerCommand) -> Result<(), Fault> {
+pub async fn ledger<M: Args + Resolving>(command: &LedgerCommand<M>) -> Result<(), Fault> {
     match command {
         LedgerCommand::List(args) => list::list(args).await,
         LedgerCommand::Show(args) => list::show(args).await,

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::cli::args::entries::{FilterArgs, open_to_write, unknown};
 use crate::cli::args::identity::GroupArgs;
 use crate::cli::args::note::{ByArgs, note};
-use crate::cli::args::place::PlaceArgs;
+use crate::cli::args::sending::RetentionArgs;
 use crate::cli::args::tables::LedgerName;
 use crate::cli::commands::send::{ByHandArgs, OrderSender, Sending};
 use crate::cli::fault::Fault;
@@ -41,9 +41,39 @@ Without mail settings --send only releases the order: `aftercommit status` repor
 Exit codes: 0 done, 1 nothing found, or some could not be resolved or sent, 2 a setting is wrong or it was
 not confirmed.";
 
+/// How long rows are kept, and how a released email is sent at once.
+pub trait Resolving {
+    /// How long the ledger keeps a row.
+    fn retention(&self) -> &RetentionArgs;
+
+    /// The settings with which an email is sent, if they are set.
+    fn by_hand(&self) -> Option<&ByHandArgs>;
+}
+
+impl Resolving for ByHandArgs {
+    fn retention(&self) -> &RetentionArgs {
+        &self.retention
+    }
+
+    fn by_hand(&self) -> Option<&ByHandArgs> {
+        self.mail.is_set().then_some(self)
+    }
+}
+
+/// A program with a handler of its own sends no email.
+impl Resolving for RetentionArgs {
+    fn retention(&self) -> &RetentionArgs {
+        self
+    }
+
+    fn by_hand(&self) -> Option<&ByHandArgs> {
+        None
+    }
+}
+
 /// Arguments of `ledger resolve`.
 #[derive(Debug, Args)]
-pub struct LedgerResolveArgs {
+pub struct LedgerResolveArgs<M: Args> {
     /// Order id [default: all orders that --state, --since, --until and --reason select]
     order: Option<String>,
     #[command(flatten)]
@@ -65,13 +95,11 @@ pub struct LedgerResolveArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: PlaceArgs,
-    #[command(flatten)]
     group: GroupArgs,
     #[command(flatten)]
     name: LedgerName,
     #[command(flatten)]
-    by_hand: ByHandArgs,
+    means: M,
 }
 
 /// The operator's decision.
@@ -100,7 +128,7 @@ impl DecisionArgs {
     }
 }
 
-impl LedgerResolveArgs {
+impl<M: Args> LedgerResolveArgs<M> {
     fn resolution(&self, now: SystemTime) -> Resolution {
         Resolution {
             by: self.by.name(),
@@ -149,13 +177,12 @@ impl ResolveSummary {
 }
 
 /// Resolves one order, or all selected orders.
-pub async fn execute(args: &LedgerResolveArgs) -> Result<(), Fault> {
-    let ledger = open_to_write(&args.name, args.by_hand.retention.checked()?).await?;
+pub async fn execute<M: Args + Resolving>(args: &LedgerResolveArgs<M>) -> Result<(), Fault> {
+    let ledger = open_to_write(&args.name, args.means.retention().checked()?).await?;
     // Checks all mail settings before it writes a decision.
-    let mailer = if args.decision.send && args.by_hand.mail.is_set() {
-        Some(OrderSender::new(&args.by_hand, &args.name).await?)
-    } else {
-        None
+    let mailer = match args.means.by_hand().filter(|_| args.decision.send) {
+        Some(by_hand) => Some(OrderSender::new(by_hand, &args.name).await?),
+        None => None,
     };
     let done = match &args.order {
         Some(order) => one(args, &ledger, mailer.as_ref(), order).await,
@@ -167,8 +194,8 @@ pub async fn execute(args: &LedgerResolveArgs) -> Result<(), Fault> {
     done
 }
 
-async fn one(
-    args: &LedgerResolveArgs,
+async fn one<M: Args>(
+    args: &LedgerResolveArgs<M>,
     ledger: &DynamoDbLedger,
     mailer: Option<&OrderSender<'_>>,
     order: &str,
@@ -187,10 +214,9 @@ async fn one(
     Ok(())
 }
 
-fn sending<'a>(args: &'a LedgerResolveArgs, order: &'a str) -> Sending<'a> {
+fn sending<'a, M: Args>(args: &'a LedgerResolveArgs<M>, order: &'a str) -> Sending<'a> {
     Sending {
         order,
-        place: &args.place,
         group: &args.group,
         note: &args.note,
         by: args.by.name(),
@@ -198,8 +224,8 @@ fn sending<'a>(args: &'a LedgerResolveArgs, order: &'a str) -> Sending<'a> {
 }
 
 /// Writes the decision about one order.
-async fn decided(
-    args: &LedgerResolveArgs,
+async fn decided<M: Args>(
+    args: &LedgerResolveArgs<M>,
     ledger: &DynamoDbLedger,
     key: &EffectKey,
 ) -> Result<Entry, Fault> {
@@ -221,8 +247,8 @@ async fn decided(
 }
 
 /// Resolves all selected orders.
-async fn all(
-    args: &LedgerResolveArgs,
+async fn all<M: Args>(
+    args: &LedgerResolveArgs<M>,
     ledger: &DynamoDbLedger,
     mailer: Option<&OrderSender<'_>>,
 ) -> Result<(), Fault> {
@@ -288,8 +314,8 @@ async fn all(
     Ok(())
 }
 
-async fn selected(
-    args: &LedgerResolveArgs,
+async fn selected<M: Args>(
+    args: &LedgerResolveArgs<M>,
     ledger: &DynamoDbLedger,
 ) -> Result<Vec<(EffectKey, Entry)>, Fault> {
     let mut progress = args.which.progress(&args.name.ledger_table);
@@ -307,7 +333,7 @@ async fn selected(
 }
 
 /// Asks the operator to type the count, which nobody types by mistake.
-fn confirm(args: &LedgerResolveArgs, count: usize) -> Result<(), Fault> {
+fn confirm<M: Args>(args: &LedgerResolveArgs<M>, count: usize) -> Result<(), Fault> {
     if args.yes {
         return Ok(());
     }
