@@ -46,6 +46,7 @@ mod calls;
 mod clocks;
 mod coordination;
 mod effects;
+mod empty_letters;
 mod holding;
 mod identity;
 mod limits;
