@@ -7,6 +7,7 @@ orders as `aftercommit run --handler` does, so point it at a handler that may ha
   --item FILE    an item that the handler handles, as DynamoDB's JSON; its string and number keys `id` vary
   --bad FILE     an item that it must refuse for good
   --secret FILE  the handler checks signatures by this secret (whsec_...)
+  --receipt      the handler answers with a receipt for the ledger, as one that is called with --once may
 
 Prints a line for each rule. Exit code 1: a rule is broken. Needs Python 3.8, no package.
 """
@@ -17,6 +18,7 @@ import hashlib
 import hmac
 import http.client
 import json
+import re
 import sys
 import threading
 import time
@@ -41,7 +43,7 @@ class Caller:
 
     def __init__(self, url, item, secret):
         self.url, self.item, self.secret = urllib.parse.urlsplit(url), item, secret
-        self.count = 0
+        self.count, self.receipt = 0, None
 
     def connect(self):
         kind = http.client.HTTPSConnection if self.url.scheme == "https" else http.client.HTTPConnection
@@ -105,7 +107,18 @@ class Caller:
         path = (self.url.path or "/") + ("?" + self.url.query if self.url.query else "")
         connection.request("POST", path, body, headers or self.headers(body))
         answer = connection.getresponse()
-        return answer.status, answer.read(1 << 20)
+        status, text = answer.status, answer.read(1 << 20)
+        self.receipt = answer.getheader("Aftercommit-Receipt") or receipt_in(text)
+        return status, text
+
+
+def receipt_in(text):
+    """The member `receipt` of a body, if it is JSON and has one."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return None
+    return told.get("receipt") if isinstance(told, dict) else None
 
 
 def done(status, text):
@@ -198,6 +211,16 @@ def a_bad_item_is_refused_for_good(caller, options):
     must(status in REJECTED, status, text)
 
 
+def a_receipt_is_a_line_that_the_ledger_keeps_as_it_is(caller, _):
+    """The ledger keeps one line of 300 characters, without addresses."""
+    answer = caller.post(caller.event())
+    must(done(*answer), *answer)
+    receipt = caller.receipt
+    kept = isinstance(receipt, str) and len(receipt) <= 300 and re.fullmatch(r"[^\s@]+( [^\s@]+)*", receipt)
+    if not kept:
+        raise AssertionError("the receipt %r is not kept as it is" % (receipt,))
+
+
 def only_signed_changes_are_handled(caller, _):
     body = caller.event()
     unsigned = {
@@ -220,6 +243,7 @@ def main():
     parser.add_argument("--item")
     parser.add_argument("--bad")
     parser.add_argument("--secret")
+    parser.add_argument("--receipt", action="store_true")
     options = parser.parse_args()
     item, secret = ITEM, None
     if options.item:
@@ -238,6 +262,7 @@ def main():
         eight_calls_at_a_time_are_answered,
     ]
     rules += [a_bad_item_is_refused_for_good] if options.bad else []
+    rules += [a_receipt_is_a_line_that_the_ledger_keeps_as_it_is] if options.receipt else []
     rules += [only_signed_changes_are_handled] if options.secret else []
     broken = 0
     for rule in rules:

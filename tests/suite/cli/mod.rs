@@ -4,7 +4,7 @@ mod config;
 mod dead_letters;
 pub mod ledger;
 mod preview;
-mod programs;
+pub mod programs;
 pub mod send;
 pub mod start;
 mod status;

@@ -26,7 +26,7 @@ use crate::support::embedded::Embedded;
 use crate::support::handler_server::{HandlerServer, answer};
 
 /// The example's program. It is built here, because `cargo test --test` builds no example.
-fn built(example: &str) -> PathBuf {
+pub fn built(example: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_aftercommit"))
         .parent()
         .unwrap();

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
+use std::process::Output;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::function::until_gone;
+use crate::cli::programs::built;
 use crate::cli::start::{on_shop, text};
 use crate::fleet::process::{Process, Signal};
 use crate::support::embedded::Embedded;
@@ -26,6 +28,7 @@ use crate::support::letters::listed;
 use crate::support::runtime_api::RuntimeApi;
 use crate::support::shop::{Shop, id};
 
+mod receipts;
 mod storm;
 
 const ORDERS: usize = 10;
@@ -177,12 +180,17 @@ async fn handles_orders(stage: &Stage, program: &Program) {
     assert!(worker.contains(why), "{worker}");
 }
 
-/// Holds the program against so many rules.
-async fn conforms(program: &Program, arguments: &[&str], rules: usize) {
+/// Holds the handler at this address against the rules.
+async fn conformance(url: &str, arguments: &[&str]) -> Output {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/handlers/conformance.py");
     let mut command = Command::new(python());
-    command.args([script, &program.url()]).args(arguments);
-    let output = command.output().await.unwrap();
+    command.args([script, url]).args(arguments);
+    command.output().await.unwrap()
+}
+
+/// The program keeps so many rules.
+async fn conforms(program: &Program, arguments: &[&str], rules: usize) {
+    let output = conformance(&program.url(), arguments).await;
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}{}", text(&output.stderr));
     let kept = told.lines().filter(|line| line.ends_with(": ok")).count();
@@ -260,10 +268,7 @@ async fn a_handler_that_loses_records_does_not_conform() {
     let failed = r#"{"batchItemFailures": [{"itemIdentifier": "1"}]}"#;
     let router = Router::new().fallback(async move || failed);
     tokio::spawn(async move { axum::serve(listener, router).await });
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/handlers/conformance.py");
-    let url = format!("http://127.0.0.1:{port}/");
-    let mut command = Command::new(python());
-    let output = command.args([script, &url]).output().await.unwrap();
+    let output = conformance(&format!("http://127.0.0.1:{port}/"), &[]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("a change is handled: BROKEN"));
     drop(stage);
@@ -278,9 +283,8 @@ fn function() -> String {
     )
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Lambda's runtime client: run tests/handlers/run.sh"]
-async fn a_powertools_function_runs_unchanged_as_processes_of_the_worker() {
+/// The function handles orders as two processes of a worker.
+async fn runs_as_processes(function: &str) {
     let stage = Stage::open().await;
     // The function can only report a bad order as failed, so that its time has to run out.
     let arguments = [
@@ -289,12 +293,24 @@ async fn a_powertools_function_runs_unchanged_as_processes_of_the_worker() {
         "--max-age",
         "1s",
         "--handler-command",
-        &function(),
+        function,
     ];
     let mut worker = stage.worker(&arguments);
     let letter = stage.all_handled("worker.log").await;
     worker.stop().await;
     assert_eq!(letter.reason, Reason::TooOld);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Lambda's runtime client: run tests/handlers/run.sh"]
+async fn a_powertools_function_runs_unchanged_as_processes_of_the_worker() {
+    runs_as_processes(&function()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "builds an example: run tests/handlers/run.sh"]
+async fn a_function_in_rust_runs_unchanged_as_processes_of_the_worker() {
+    runs_as_processes(built("function").to_str().unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

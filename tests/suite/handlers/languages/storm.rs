@@ -39,6 +39,9 @@ const LATE: Duration = Duration::from_millis(200);
 const MAILS: [&str; 2] = ["placed", "shipped"];
 const BOOKS: &str = "books";
 
+/// The handler that counts its calls.
+pub const COUNTING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/handlers/counting.py");
+
 /// `aftercommit.toml` with an email when an order is placed, another one when it is shipped, and a call for
 /// each change.
 fn config(folder: &Path, smtp: &str, handler: &str) -> PathBuf {
@@ -113,15 +116,15 @@ async fn settled(shop: &Shop) -> BTreeMap<EffectKey, Entry> {
 }
 
 /// A call of the handler.
-struct Call {
-    key: String,
-    order: String,
+pub struct Call {
+    pub key: String,
+    pub order: String,
     event: String,
     sequence: u128,
-    receipt: String,
+    pub receipt: String,
 }
 
-async fn calls(handler: &Program) -> Vec<Call> {
+pub async fn calls(handler: &Program) -> Vec<Call> {
     let address = format!("127.0.0.1:{}", handler.port);
     let calls: Vec<Vec<String>> = serde_json::from_str(&get(&address, "/").await.body).unwrap();
     let call = |call: Vec<String>| {
@@ -192,9 +195,8 @@ async fn rage(server: &Embedded) {
     let mails = mail_server_late_by(LATE).await;
     let folder = folder("effects");
     let log = File::create(folder.join("handler.log")).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/handlers/counting.py");
     let late = LATE.as_secs_f64().to_string();
-    let handler = Program::start(&python(), (script.to_owned(), &[("LATE", &late)]), log).await;
+    let handler = Program::start(&python(), (COUNTING.to_owned(), &[("LATE", &late)]), log).await;
     let config = config(&folder, &mails.url(), &handler.url());
     let (of, streams_url) = (shop.clone(), streams.url().to_owned());
     let mut storm = Storm::start((shop.clone(), LEASE), folder, move |name| {
