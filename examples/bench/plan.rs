@@ -39,8 +39,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         .map(|n| Incarnation::new(&format!("worker-{n}"), n))
         .collect();
     let new = view(&workers, options.shards);
-    let settled = settled(&new);
-    let mut fewer = settled.clone();
+    let balanced = balanced(&new);
+    let mut fewer = balanced.clone();
     if let Some(gone) = workers.last().filter(|_| workers.len() > 1) {
         fewer.workers.remove(gone);
     }
@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     };
     let all = [
         ("nobody has any", quickest(&new)),
-        ("nothing to do", quickest(&settled)),
+        ("nothing to do", quickest(&balanced)),
         ("one worker has gone", quickest(&fewer)),
     ];
     let (shards, workers) = (options.shards, workers.len());
@@ -119,14 +119,14 @@ fn view(workers: &[Incarnation], shards: u64) -> View {
 }
 
 /// The same, once everybody has a share.
-fn settled(new: &View) -> View {
+fn balanced(new: &View) -> View {
     let live = new.workers.keys().cloned().collect();
     let targets = assign(&live, new.leases.keys().map(|id| (id, None)));
-    let mut settled = new.clone();
-    for (id, row) in &mut settled.leases {
+    let mut balanced = new.clone();
+    for (id, row) in &mut balanced.leases {
         row.owner = targets.get(id).map(|owner| (*owner).clone());
     }
-    settled
+    balanced
 }
 
 fn millis(time: Duration) -> f64 {

@@ -29,7 +29,7 @@ use crate::support::clients;
 use crate::support::embedded::Embedded;
 use crate::support::mail_server::{MailServer, Script};
 use crate::support::streams_server::StreamsServer;
-use crate::tally::{Tally, rows, settled};
+use crate::tally::{Tally, finished, rows};
 use crate::worker::Site;
 
 mod crew;
@@ -243,16 +243,16 @@ async fn act(
         Ok(())
     };
     tokio::try_join!(trade, strike)?;
-    settle(demo, site).await?;
+    finish(demo, site).await?;
     Ok(Done { takeover })
 }
 
 /// Waits until nothing more is going to happen to any order.
-async fn settle(demo: &Demo, site: &Site) -> anyhow::Result<()> {
+async fn finish(demo: &Demo, site: &Site) -> anyhow::Result<()> {
     let ledger = site.ledger();
     loop {
         let began = Instant::now();
-        if settled(demo.orders, &rows(&ledger).await?) {
+        if finished(demo.orders, &rows(&ledger).await?) {
             return Ok(());
         }
         // The workers need the server, too.

@@ -25,9 +25,9 @@ pub struct Tally {
     pub missing: usize,
     /// Orders that the ledger called ambiguous at some time, or still does.
     pub ambiguous: usize,
-    /// From the first order to the last mail's settlement.
+    /// From the first order to the last mail.
     pub seconds: f64,
-    /// The longest time from a kill until no shard stood in the killed worker's name any more.
+    /// The longest time from a kill until the killed worker had no shards any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub takeover_seconds_max: Option<f64>,
     /// Whether an order got a second mail that the ledger cannot explain.
@@ -88,7 +88,7 @@ pub async fn rows(ledger: &impl Ledger) -> anyhow::Result<BTreeMap<EffectKey, En
 }
 
 /// Whether nothing more is going to happen to any order.
-pub fn settled(orders: usize, ledger: &BTreeMap<EffectKey, Entry>) -> bool {
+pub fn finished(orders: usize, ledger: &BTreeMap<EffectKey, Entry>) -> bool {
     (0..orders).all(|n| {
         ledger.get(&key(n)).is_some_and(|row| match row.state {
             State::Sent | State::Failed | State::Suppressed => true,

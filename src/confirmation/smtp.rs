@@ -125,7 +125,7 @@ impl Smtp {
             };
             match attempt {
                 Err(refusal) if refusal.cause.is_disconnect() => {}
-                settled => return settled,
+                ended => return ended,
             }
         }
         Err(Refusal::at(SendStage::Connect)(Cause::Closed))

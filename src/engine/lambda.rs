@@ -280,20 +280,20 @@ impl<H: RecordHandler> Function<H> {
         let later = self.warn_of_later_stream(stream.clone());
         let mut invocation = Invocation::new(self, stream, ends, rng);
         let unread = invocation.take_in(records);
-        let (unsettled, ()) = tokio::join!(invocation.work(), later);
+        let (unfinished, ()) = tokio::join!(invocation.work(), later);
         if let Some(told) = &self.told {
             let of_unread = || unread.as_ref().map(|unread| unread.created);
-            let first = unsettled.as_ref().map(|(_, created)| *created);
+            let first = unfinished.as_ref().map(|(_, created)| *created);
             let first = first.or_else(of_unread);
-            let invoked = first.map_or(Invoked::Settled, Invoked::Waiting);
+            let invoked = first.map_or(Invoked::Finished, Invoked::Waiting);
             if timeout(TELLING, told(invoked)).await.is_err() {
                 warn!("the metrics of an event took too long and are not written");
             }
         }
-        match (unsettled, unread) {
+        match (unfinished, unread) {
             (None, Some(unread)) => Err(unread.error.into()),
-            (unsettled, _) => {
-                let failed = unsettled.map(|(number, _)| FailedItem {
+            (unfinished, _) => {
+                let failed = unfinished.map(|(number, _)| FailedItem {
                     sequence_number: number.as_str().to_owned(),
                 });
                 let failures = failed.into_iter().collect();

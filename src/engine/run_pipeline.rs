@@ -325,7 +325,7 @@ where
         Counters::add(reason.map_or(&counters.handled, |reason| counters.of(reason)));
         let _of_trace = span_of(record).entered();
         let (context, sequence) = (&self.work.context, &record.sequence_number);
-        debug!(stream = %context.stream, shard = %context.shard, %sequence, "settled");
+        debug!(stream = %context.stream, shard = %context.shard, %sequence, "finished");
     }
 
     fn failed(&self, record: &Record, failure: &Failure, attempt: u32, verdict: AfterFailure) {

@@ -141,7 +141,7 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
             refused: false,
             written: Some(written),
             report: Report {
-                settled: 0,
+                finished: 0,
                 last_error: None,
                 ..assignment.report.clone()
             },

@@ -51,7 +51,7 @@ const CURVES = [
     steps: [86400],
     alarm: SOON,
   },
-  { head: "Records settled", of: (h) => rate(h, "settled_total"), text: perMinute, steps: NUMBERS },
+  { head: "Records finished", of: (h) => rate(h, "finished_total"), text: perMinute, steps: NUMBERS },
   { head: "Mails accepted", of: (h) => rate(h, "accepted_total"), text: perMinute, steps: NUMBERS },
 ];
 

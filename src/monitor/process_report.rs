@@ -45,7 +45,7 @@ pub struct ProcessMoment {
     /// How long until the next unfinished record leaves the stream, in seconds.
     pub until_trim_seconds: Option<f64>,
     /// Records finished since the start.
-    pub settled_total: u64,
+    pub finished_total: u64,
     /// Mails accepted since the start.
     pub accepted_total: u64,
 }
@@ -94,12 +94,12 @@ mod tests {
                 at: SystemTime::UNIX_EPOCH,
                 lag_seconds: None,
                 until_trim_seconds: None,
-                settled_total: second,
+                finished_total: second,
                 accepted_total: 0,
             };
             history.add(Duration::from_secs(second), moment);
         }
-        let seconds: Vec<_> = history.moments().map(|one| one.settled_total).collect();
+        let seconds: Vec<_> = history.moments().map(|one| one.finished_total).collect();
         assert_eq!(seconds.len(), 360);
         assert_eq!((seconds[0], seconds[359]), (1_800, 3_595));
     }

@@ -93,7 +93,7 @@ impl Watch {
     pub(super) fn finished(&self) -> u64 {
         let effects = self.effects.iter();
         effects
-            .map(|effect| effect.progress.counters().settled())
+            .map(|effect| effect.progress.counters().finished())
             .sum()
     }
 
@@ -144,7 +144,7 @@ impl Watch {
             down_for: progress.down_for().unwrap_or_default(),
             levels,
             fleet: Some(FleetNow {
-                settling: &progress.settling,
+                commit_to_finished: &progress.commit_to_finished,
                 budget: self.progress.budget(),
                 lines_dropped: (self.lines_dropped)(),
             }),

@@ -252,7 +252,7 @@ impl Status {
                 .filter_map(|shard| shard.until_trim)
                 .min()
                 .map(|left| left.as_secs_f64()),
-            settled_total: self.settled(),
+            finished_total: self.finished(),
             accepted_total: self.mails().map_or(0, |mails| mails.accepted),
         };
         let mut recent = self.recent();
@@ -289,7 +289,7 @@ impl Status {
         now.unwrap_or_else(|| self.inner.clock.now())
     }
 
-    fn settled(&self) -> u64 {
+    fn finished(&self) -> u64 {
         self.watched().iter().map(Watch::finished).sum()
     }
 

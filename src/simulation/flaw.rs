@@ -23,7 +23,7 @@ pub enum Flaw {
     TrustTooLong,
     /// A checkpoint does not check owner and epoch.
     CheckpointWithoutEpoch,
-    /// The checkpoint is one record ahead of what is settled.
+    /// The checkpoint is one record ahead of what is finished.
     FrontierOffByOne,
     /// A child is read although its parent is not finished.
     ChildBeforeParent,
@@ -65,7 +65,7 @@ pub enum Flaw {
     DoubtForgotten,
     /// A mail that is sent again has a date of its own.
     FreshDate,
-    /// A record whose order somebody else is at is settled.
+    /// A record whose order somebody else is at is finished.
     BusyIsDone,
     /// The ledger takes a row over whichever stands.
     SwapWithoutRevision,

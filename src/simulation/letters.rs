@@ -120,19 +120,19 @@ impl DeadLetters for LinkedLetters {
         self.link.write("read letter", apply).await
     }
 
-    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
+    async fn close(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
         let world = self.link.world().clone();
         let (table, id, deed) = (self.table.clone(), id.clone(), deed.clone());
         let apply = async move {
-            let settled = table.settle(&id, &deed).await;
-            if matches!(settled, Ok(Some(()))) {
+            let closed = table.close(&id, &deed).await;
+            if matches!(closed, Ok(Some(()))) {
                 world.count("dead letters redriven");
                 let effect = effects::number(&id.at.effect);
                 let verdict =
                     world.witness(effect, |witness| witness.redriven(&id.sequence_number));
                 world.judge(verdict);
             }
-            settled
+            closed
         };
         self.link.write("finish letter", apply).await
     }

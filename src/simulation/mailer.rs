@@ -81,7 +81,7 @@ impl Mailer {
             // As if the record had gone to the dead letters.
             Ok(()) | Err(Failure::Reject(_) | Failure::Refused(_)) => {
                 if let Some(mailing) = &self.world.mailing {
-                    self.world.judge(mailing.settled(order));
+                    self.world.judge(mailing.finished(order));
                 }
                 Ok(())
             }

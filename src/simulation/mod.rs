@@ -58,7 +58,7 @@ pub struct Scenario {
     pub shards: u64,
     /// For how long things go wrong, in virtual time.
     pub weather: Duration,
-    /// Within which virtual time everything must be settled once nothing goes wrong any more.
+    /// Within which virtual time everything must be finished once nothing goes wrong any more.
     pub calm: Duration,
     /// Whether the fleet confirms orders by mail, under this policy; otherwise its handler only
     /// looks on.

@@ -1,4 +1,4 @@
-//! One run of a simulation: bad weather, then calm, in which everything has to settle.
+//! One run of a simulation: bad weather, then calm, in which everything must finish.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use super::world::World;
 use super::{Scenario, SimulationOutcome};
 use crate::engine::handler::RecordHandler;
 
-/// Within this time a fleet that is settled handles what is committed: an attempt that mails takes
-/// some of it.
+/// Within this time a fleet with nothing left to do handles what is committed. An attempt that sends an
+/// email takes some of it.
 const SOON: Duration = Duration::from_mins(1);
 
 pub(super) async fn run<H: RecordHandler>(
@@ -36,7 +36,7 @@ pub(super) async fn run<H: RecordHandler>(
     let soon = scenario.mail.map_or(SOON, |_| scenario.calm);
     for within in [scenario.calm, soon] {
         world.commit_everywhere();
-        settle(&world, &mut workers, redriver.as_mut(), within).await;
+        finish(&world, &mut workers, redriver.as_mut(), within).await;
     }
     if let Some(redriver) = &mut redriver {
         redriver.interrupt();
@@ -46,23 +46,23 @@ pub(super) async fn run<H: RecordHandler>(
     world.outcome()
 }
 
-/// Waits until everything is settled, which must be within this time. Who was about to leave when
-/// the weather cleared is started anew.
-async fn settle<H: RecordHandler>(
+/// Waits until everything is finished, which must be within this time. A worker that was about to leave
+/// when the weather cleared is restarted.
+async fn finish<H: RecordHandler>(
     world: &World,
     workers: &mut [Worker<H>],
     mut redriver: Option<&mut Redriver<H>>,
     within: Duration,
 ) {
     let limit = Instant::now() + within;
-    let mut settled = world.settled(workers.len());
-    while settled.is_err() && Instant::now() < limit && !world.is_violated() {
+    let mut finished = world.finished(workers.len());
+    while finished.is_err() && Instant::now() < limit && !world.is_violated() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         weather::start_all(workers);
         if let Some(redriver) = redriver.as_mut().filter(|_| world.parked() > 0) {
             redriver.redrive();
         }
-        settled = world.settled(workers.len());
+        finished = world.finished(workers.len());
     }
-    world.judge(settled.map_err(|left| format!("not settled after {within:?}: {left}")));
+    world.judge(finished.map_err(|left| format!("not finished after {within:?}: {left}")));
 }

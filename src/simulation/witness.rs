@@ -19,8 +19,8 @@ pub(super) struct Witness {
     records: BTreeMap<SequenceNumber, WitnessedRecord>,
     orders: BTreeMap<Sequence, Vec<SequenceNumber>>,
     parents: BTreeMap<ShardId, ShardId>,
-    /// How many records are known to be settled from the start on.
-    settled: BTreeMap<Sequence, usize>,
+    /// How many records are known to be finished from the start on.
+    finished: BTreeMap<Sequence, usize>,
     pub owners: Owners,
     epochs: BTreeMap<ShardId, EpochStart>,
     /// Those that an operator deleted.
@@ -190,7 +190,7 @@ impl Witness {
             .filter(|n| *n < *number)
         {
             return Err(format!(
-                "{number} of {} begins before {open} is settled",
+                "{number} of {} begins before {open} is finished",
                 key.as_str()
             ));
         }
@@ -209,7 +209,7 @@ impl Witness {
             if let Some(open) = self.first_open(Sequence::Stream(label)) {
                 let shard = context.shard();
                 return Err(format!(
-                    "{shard} is read before {open} of an earlier stream is settled"
+                    "{shard} is read before {open} of an earlier stream is finished"
                 ));
             }
         }
@@ -217,7 +217,7 @@ impl Witness {
         if let Some(open) = parent.and_then(|parent| self.first_open(Sequence::Shard(parent))) {
             let shard = context.shard();
             return Err(format!(
-                "{shard} is read before {open} of its parent is settled"
+                "{shard} is read before {open} of its parent is finished"
             ));
         }
         Ok(())
@@ -233,7 +233,7 @@ impl Witness {
     pub fn lettered(&mut self, record: &Record) -> Judgement {
         let number = &record.sequence_number;
         // What was passed as trimmed is to be handled after all.
-        self.settled.remove(&Sequence::Key(record.key()));
+        self.finished.remove(&Sequence::Key(record.key()));
         let known = self.records.get_mut(number);
         let known = known.ok_or_else(|| format!("{number} is a dead letter, and never was"))?;
         if known.record != *record {
@@ -337,35 +337,35 @@ impl Witness {
         Ok(())
     }
 
-    /// Everything of `shard` up to `number` (all of it, if `None`) must be settled.
+    /// Everything of `shard` up to `number` (all of it, if `None`) must be finished.
     fn passed(&mut self, shard: &ShardId, number: Option<&SequenceNumber>) -> Judgement {
         let open = self.first_open(Sequence::Shard(shard.clone()));
         match open.filter(|open| number.is_none_or(|number| open <= number)) {
             Some(open) => Err(format!(
-                "the checkpoint of {shard} passed {open}, which is not settled"
+                "the checkpoint of {shard} passed {open}, which is not finished"
             )),
             None => Ok(()),
         }
     }
 
-    /// The first record of a key or a shard that is not settled. What is settled stays so, so that
+    /// The first record of a key or a shard that is not finished. What is finished stays so, so that
     /// the search goes on where it last ended.
     fn first_open(&mut self, order: Sequence) -> Option<SequenceNumber> {
         let records = self.orders.get(&order)?;
-        let mut settled = self.settled.get(&order).copied().unwrap_or(0);
+        let mut finished = self.finished.get(&order).copied().unwrap_or(0);
         while records
-            .get(settled)
+            .get(finished)
             .is_some_and(|number| !self.is_open(number, &order))
         {
-            settled += 1;
+            finished += 1;
         }
-        let open = records.get(settled).cloned();
-        self.settled.insert(order, settled);
+        let open = records.get(finished).cloned();
+        self.finished.insert(order, finished);
         open
     }
 
-    /// What is not settled yet, once everything should be.
-    pub fn unsettled(&self, view: &View) -> Judgement {
+    /// What is not finished yet, once everything should be.
+    pub fn unfinished(&self, view: &View) -> Judgement {
         for (number, known) in &self.records {
             if self.is_open(number, &Sequence::Key(known.record.key())) {
                 return Err(format!("{number} of {} was never handled", known.shard));

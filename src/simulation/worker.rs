@@ -315,7 +315,7 @@ impl<H: RecordHandler> RecordHandler for Watched<H> {
             Some(mailer) => mailer.handle(record, context).await?,
             None => self.after_a_while(record, context).await?,
         }
-        self.world.note(self.worker, "settles", &place);
+        self.world.note(self.worker, "finishes", &place);
         self.world.count("handled");
         self.world
             .witness(self.effect, |witness| witness.handled(record));

@@ -378,10 +378,10 @@ impl World {
         }
     }
 
-    /// Whether everything is handled, or told to be lost, and all shards are shared among `workers`.
-    pub fn settled(&self, workers: usize) -> Result<(), String> {
+    /// Whether everything is handled or recorded as lost, and all shards are shared among `workers`.
+    pub fn finished(&self, workers: usize) -> Result<(), String> {
         let view = self.table.snapshot();
-        self.ask(|witness| witness.unsettled(&view))?;
+        self.ask(|witness| witness.unfinished(&view))?;
         match self.parked() {
             0 => {}
             parked => return Err(format!("{parked} keys are parked")),

@@ -80,7 +80,7 @@ enum Unwell {
     Refuses,
     /// Hangs up after the final dot; the record waits for its reply.
     BreaksOff,
-    /// The same; the record is settled, and the effect waits for a person.
+    /// The same; the record is finished, and the effect waits for a person.
     BreaksOffForGood,
 }
 

@@ -8,8 +8,8 @@ use aftercommit::record::SequenceNumber;
 use aftercommit::record::StreamView;
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{
-    Attempts, DeadLetters, Deed, EffectTable, Envelope, Letter, LetterId, ParkedKey, Reason,
-    Selection, Settled,
+    Attempts, DeadLetters, Deed, EffectTable, Envelope, Letter, LetterId, LetterOutcome, ParkedKey,
+    Reason, Selection,
 };
 use aftercommit::stores::tables::dynamodb::create_dead_letter_table;
 use aftercommit::{EffectName, Event, Group, GroupTable, Record};
@@ -67,7 +67,7 @@ pub fn letter(place: &EffectTable, key: &str, number: u64) -> Letter {
     letter_of(place, record(key, number), Reason::Rejected)
 }
 
-pub fn deed(what: Settled) -> Deed {
+pub fn deed(what: LetterOutcome) -> Deed {
     Deed {
         at: at(10),
         by: "ada".to_owned(),
@@ -88,9 +88,9 @@ pub async fn is_parked(letters: &impl DeadLetters, of: &Letter) -> bool {
     letters.is_parked(&id(of).at, &id(of).key).await.unwrap()
 }
 
-pub async fn settle(letters: &impl DeadLetters, letter: &Letter) -> Option<()> {
+pub async fn close(letters: &impl DeadLetters, letter: &Letter) -> Option<()> {
     letters
-        .settle(id(letter), &deed(Settled::Redriven))
+        .close(id(letter), &deed(LetterOutcome::Redriven))
         .await
         .unwrap()
 }

@@ -166,11 +166,11 @@ impl Shop {
     }
 
     /// Waits until nothing more is going to happen to any order.
-    pub async fn settled(&self, orders: usize, policy: OnAmbiguous) -> BTreeMap<usize, Entry> {
+    pub async fn finished(&self, orders: usize, policy: OnAmbiguous) -> BTreeMap<usize, Entry> {
         loop {
             let began = Instant::now();
             let rows = self.rows(orders).await;
-            if rows.len() == orders && rows.values().all(|row| is_settled(row, policy)) {
+            if rows.len() == orders && rows.values().all(|row| is_finished(row, policy)) {
                 return rows;
             }
             // The workers need the server, too.
@@ -191,7 +191,7 @@ pub async fn specify_stream(client: &Client, table: &str, view: Option<StreamVie
 }
 
 /// Whether nothing more is going to happen to the effect of this row.
-pub fn is_settled(row: &Entry, policy: OnAmbiguous) -> bool {
+pub fn is_finished(row: &Entry, policy: OnAmbiguous) -> bool {
     match row.state {
         State::Sent | State::Failed | State::Suppressed => true,
         State::Ambiguous => policy == OnAmbiguous::Park || row.doubtful.len() > 1,

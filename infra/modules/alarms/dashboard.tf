@@ -13,7 +13,7 @@ locals {
       ["One attempt (s, 99 of 100)", "p99", ["aftercommit_handle_seconds"]],
     ],
     var.lambda != null ? [] : [
-      ["From commit to settled (s, 99 of 100)", "p99", ["aftercommit_commit_to_settled_seconds"]],
+      ["From commit to finished (s, 99 of 100)", "p99", ["aftercommit_commit_to_finished_seconds"]],
       ["Lost unread, and not resolved", "Maximum", ["aftercommit_gaps_open"]],
       ["Reads that failed", "Sum", ["aftercommit_reads_failed_total", "aftercommit_reads_throttled_total"]],
       ["Heartbeats", "Sum", ["aftercommit_heartbeats_total"]],

@@ -34,7 +34,7 @@ resource "aws_lambda_event_source_mapping" "stream" {
   maximum_batching_window_in_seconds = 0
   parallelization_factor             = var.parallelization_factor
 
-  # The function answers with the first record that it did not settle; without this, Lambda takes
+  # The function answers with the first record that it did not finish; without this, Lambda takes
   # that for success. It writes down what it gives up, so Lambda itself gives up nothing.
   function_response_types        = ["ReportBatchItemFailures"]
   bisect_batch_on_function_error = true

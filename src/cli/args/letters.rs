@@ -73,7 +73,7 @@ fn reason(word: &str) -> Result<Reason, String> {
 /// The error for a selection that matches nothing.
 pub fn none() -> Fault {
     Fault::Work(anyhow!(
-        "no dead letter matches: `aftercommit dead-letters list --settled` lists also those that were \
+        "no dead letter matches: `aftercommit dead-letters list --closed` lists also those that were \
          redriven or discarded"
     ))
 }
@@ -82,7 +82,7 @@ impl WhichArgs {
     fn selection(
         &self,
         (group, effect): (&Group, Option<&EffectName>),
-        settled_too: bool,
+        closed_too: bool,
         now: SystemTime,
     ) -> Selection {
         let before = |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -93,7 +93,7 @@ impl WhichArgs {
             reasons: self.reason.clone(),
             key: None,
             written_until: self.older_than.map(before),
-            settled_too,
+            closed_too,
         }
     }
 
@@ -125,10 +125,10 @@ impl WhichArgs {
         &self,
         (clients, letters): (&Clients, &DynamoDbDeadLetters),
         of: (&Group, Option<&EffectName>),
-        settled_too: bool,
+        closed_too: bool,
     ) -> Result<Vec<Envelope>, Fault> {
         let now = clients.clock().now();
-        let mut which = self.selection(of, settled_too, now);
+        let mut which = self.selection(of, closed_too, now);
         let Some(text) = &self.key else {
             return self.scanned(letters, &which).await;
         };

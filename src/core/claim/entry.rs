@@ -203,7 +203,7 @@ impl Entry {
         let mut next = self.next(now);
         next.doubtful.push(self.fence);
         next.ambiguities += 1;
-        next.state = next.settled_or(State::Ambiguous);
+        next.state = next.decided_or(State::Ambiguous);
         next.add(StepKind::Doubted, Some(self.fence), why);
         next.close_doubts();
         next.forget_what_is_decided()
@@ -211,7 +211,7 @@ impl Entry {
 
     /// The state after the current claim ended as `otherwise`. An acceptance or doubt of an earlier
     /// claim takes precedence.
-    pub(super) fn settled_or(&self, otherwise: State) -> State {
+    pub(super) fn decided_or(&self, otherwise: State) -> State {
         match (self.accepted.is_empty(), self.doubtful.is_empty()) {
             (false, _) => State::Sent,
             (true, false) => State::Ambiguous,

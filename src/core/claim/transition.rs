@@ -156,7 +156,7 @@ fn not_accepted(
         // A repeat of it decided.
         _ if !is_current && entry.one_effect.contains(&fence) => return Some(entry.clone()),
         // A repeated report. Also if an earlier claim's doubt or acceptance decided.
-        before if is_current && (before == state || before == entry.settled_or(state)) => {
+        before if is_current && (before == state || before == entry.decided_or(state)) => {
             return Some(entry.clone());
         }
         _ => return None,
@@ -175,7 +175,7 @@ fn not_accepted(
         State::Sent | State::Failed | State::Retry | State::Suppressed => return Some(next),
         State::Sending | State::Ambiguous => {}
     }
-    next.state = next.settled_or(if is_current { state } else { entry.state });
+    next.state = next.decided_or(if is_current { state } else { entry.state });
     next.say(reply);
     Some(next)
 }

@@ -277,7 +277,7 @@ pub struct Report {
     #[serde(default, with = "millis::if_any")]
     pub caught_up_at: Option<SystemTime>,
     /// Records finished since the lease was taken.
-    pub settled: u64,
+    pub finished: u64,
     /// The last failure, if it still matters.
     pub last_error: Option<String>,
     /// When the oldest read and unfinished record was committed. An owner whose build does not know

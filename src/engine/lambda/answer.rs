@@ -25,7 +25,7 @@ pub(super) struct FailedItem {
 impl Answer {
     /// The sequence number of the first unfinished record: it and all later ones are delivered again.
     /// `None`: all are finished.
-    pub fn unsettled(&self) -> Option<&str> {
+    pub fn unfinished(&self) -> Option<&str> {
         let first = self.failures.first();
         first.map(|failed| failed.sequence_number.as_str())
     }
@@ -35,7 +35,7 @@ impl Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invoked {
     /// All records are finished.
-    Settled,
+    Finished,
     /// A record is not finished: the first such record was committed at this time; `None`: it cannot be
     /// read and has no time.
     Waiting(Option<SystemTime>),

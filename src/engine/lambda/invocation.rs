@@ -102,7 +102,7 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
             Counters::add(&self.function.counters.filtered);
             let _of_trace = span_of(&record).entered();
             let (stream, sequence) = (&self.stream, &record.sequence_number);
-            debug!(%stream, %sequence, why = "filtered", "settled");
+            debug!(%stream, %sequence, why = "filtered", "finished");
             let pipeline = &mut self.in_flight.pipeline;
             pipeline.skip(record.sequence_number.clone(), record.created);
         }
@@ -192,9 +192,9 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
             stream = %self.stream,
             error = down.map(|down| format!("{} is down: {}", down.what, down.why)),
             from = %first,
-            settled = self.ended,
+            finished = self.ended,
             given_up = self.in_flight.running(),
-            not_settled = self.wanted - self.ended,
+            unfinished = self.wanted - self.ended,
             "{why}: unfinished records are delivered again"
         );
     }

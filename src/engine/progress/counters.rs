@@ -67,7 +67,7 @@ impl Counters {
 
     /// How many records are finished, in any way. A record that was rescued or deferred and then failed
     /// for good counts twice.
-    pub fn settled(&self) -> u64 {
+    pub fn finished(&self) -> u64 {
         let all = [
             &self.handled,
             &self.skipped,

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lag_is_the_age_of_what_is_not_settled_and_nothing_at_the_end() {
+    fn the_lag_is_the_age_of_what_is_unfinished_and_nothing_at_the_end() {
         assert_eq!(lag_of(Some(900), Some(999), 100), Some(100));
         assert_eq!(lag_of(None, Some(985), 100), Some(0));
     }

@@ -14,7 +14,9 @@ use crate::core::pipeline::{AfterFailure, Change, Closing, DeadLetterRules, Rule
 use crate::engine::dependency::{Try, Turn};
 use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::engine::run_pipeline::{Buried, Bury, Carried, InFlight, Work};
-use crate::stores::dead_letter::{Claim, DeadLetters, Deed, Letter, LetterId, Reason, Settled};
+use crate::stores::dead_letter::{
+    Claim, DeadLetters, Deed, Letter, LetterId, LetterOutcome, Reason,
+};
 use crate::stores::retry::REDRIVE;
 
 /// How much longer a claim lasts than the work that it is for, because clocks differ.
@@ -103,9 +105,9 @@ impl<H: RecordHandler> Redrive<'_, H> {
         rng: &mut fastrand::Rng,
     ) -> Result<(), Halt> {
         // Only the first look begins at the first letter.
-        let mut settled = None;
+        let mut closed = None;
         loop {
-            let next = || match &settled {
+            let next = || match &closed {
                 Some(last) => self.letters.next_after(last),
                 None => self.letters.next_of(&key.at, &key.key),
             };
@@ -115,7 +117,7 @@ impl<H: RecordHandler> Redrive<'_, H> {
                     return Ok(());
                 }
                 // A letter arrived just now, or arrived late and sorts before finished letters.
-                settled = None;
+                closed = None;
                 continue;
             };
             let turn = self.turn().await?;
@@ -135,15 +137,15 @@ impl<H: RecordHandler> Redrive<'_, H> {
             let deed = Deed {
                 at: self.how.clock.now(),
                 by: self.how.by.clone(),
-                what: Settled::Redriven,
+                what: LetterOutcome::Redriven,
                 why: None,
             };
             let id = letter.envelope.id;
-            let settle = || self.letters.settle(&id, &deed);
+            let close = || self.letters.close(&id, &deed);
             // `None`: another process finished it meanwhile.
-            repeated(settle, rng).await?;
+            repeated(close, rng).await?;
             let _ = steps.send(RedriveStep::Redriven(id.clone()));
-            settled = Some(id);
+            closed = Some(id);
         }
     }
 

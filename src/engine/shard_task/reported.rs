@@ -19,7 +19,7 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
         match happened {
             (Change::Ended(record, _), _) => {
                 let took = self.engine.clock.now().duration_since(record.created);
-                progress.settling.add(took.unwrap_or_default());
+                progress.commit_to_finished.add(took.unwrap_or_default());
                 self.ended();
             }
             (Change::Failed { record, .. }, Some(failure)) => {
@@ -44,7 +44,7 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
 
     /// A record has ended for an effect, in any way.
     pub(super) fn ended(&mut self) {
-        self.report.settled += 1;
+        self.report.finished += 1;
         self.rate.add(self.began.elapsed(), 1);
         let frontier = self.effects.frontier_time();
         self.report.frontier_time = frontier.or(self.report.frontier_time);

@@ -36,7 +36,7 @@ fn sample(counters: &Counters, times: &Histogram) -> Sample {
         down_for: Duration::ZERO,
         levels: Some(&levels),
         fleet: Some(FleetNow {
-            settling: times,
+            commit_to_finished: times,
             budget: None,
             lines_dropped: 3,
         }),

@@ -369,9 +369,9 @@ pub const METRICS: &[Metric] = &[
         Read::Handling,
     ),
     times(
-        "aftercommit_commit_to_settled_seconds",
+        "aftercommit_commit_to_finished_seconds",
         "Time from a record's commit until it was finished.",
-        Read::Settling,
+        Read::CommitToFinished,
     ),
     Metric {
         name: "aftercommit_build_info",

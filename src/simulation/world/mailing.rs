@@ -43,8 +43,8 @@ struct Book {
     orders: u64,
     /// By order, how often which bytes were accepted.
     accepted: BTreeMap<String, Accepted>,
-    /// The orders of which a record is settled.
-    settled: BTreeSet<String>,
+    /// The orders of which a record is finished.
+    finished: BTreeSet<String>,
 }
 
 struct Accepted {
@@ -155,25 +155,25 @@ impl Mailing {
         }
     }
 
-    /// A record of this order is settled: its row must be, too, unless whoever has another record of
+    /// A record of this order is finished: its row must be, too, unless whoever has another record of
     /// it goes on with it just now.
-    pub fn settled(&self, order: &str) -> Judgement {
-        self.book().settled.insert(order.to_owned());
+    pub fn finished(&self, order: &str) -> Judgement {
+        self.book().finished.insert(order.to_owned());
         match self.row(order).map(|row| row.state) {
             Some(State::Sent | State::Failed | State::Ambiguous | State::Retry) => Ok(()),
-            None => Err(format!("order {order} is settled, and nothing says so")),
-            Some(state) => Err(format!("order {order} is settled, and its row is {state}")),
+            None => Err(format!("order {order} is finished, and nothing says so")),
+            Some(state) => Err(format!("order {order} is finished, and its row is {state}")),
         }
     }
 
     /// What must hold once everything has recovered.
     pub fn recovered(&self) -> Judgement {
-        for order in &self.book().settled {
+        for order in &self.book().finished {
             match self.row(order).map(|row| row.state) {
                 Some(State::Sent | State::Failed | State::Ambiguous) => {}
                 state => {
                     return Err(format!(
-                        "every record of order {order} is settled, and its row is {state:?}"
+                        "every record of order {order} is finished, and its row is {state:?}"
                     ));
                 }
             }

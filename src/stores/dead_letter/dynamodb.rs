@@ -196,7 +196,7 @@ impl DeadLetters for DynamoDbDeadLetters {
         }
     }
 
-    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
+    async fn close(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
         for _ in 0..TRIES {
             let Some(row) = self.row(id).await? else {
                 return Ok(None);
@@ -206,11 +206,11 @@ impl DeadLetters for DynamoDbDeadLetters {
                 return Ok(None);
             }
             let mark = self.mark(&id.at, &id.key).await?;
-            let open = RowExpression::on_readable(FORMAT).when("settled", None);
-            let settle = open.write(row::settling(&standing, deed)?);
+            let open = RowExpression::on_readable(FORMAT).when("closed", None);
+            let close = open.write(row::closing(&standing, deed)?);
             let mark_key = row::mark_key(&id.at, &id.key);
             let parts = vec![
-                Part::Update(row::letter_key(id), settle),
+                Part::Update(row::letter_key(id), close),
                 one_less(mark_key, mark.as_ref()),
             ];
             if self.applied(parts).await? {
@@ -237,7 +237,7 @@ impl DeadLetters for DynamoDbDeadLetters {
             let made = number(attempts.made());
             attempts.push(attempt.at, &attempt.error);
             let unchanged = RowExpression::on_readable(FORMAT)
-                .when("settled", None)
+                .when("closed", None)
                 .when("attempts_made", Some(made));
             let change = unchanged.write(row::attempt_fields(&attempts)?);
             let written = self.table.update(row::letter_key(id), &change).await?;
@@ -326,8 +326,8 @@ impl DeadLetters for DynamoDbDeadLetters {
 
     async fn list(&self, which: &Selection, from: Option<&str>) -> anyhow::Result<LetterPage> {
         let mut filter = RowExpression::default().when("kind", Some(text("letter")));
-        if !which.settled_too {
-            filter = filter.when("settled", None);
+        if !which.closed_too {
+            filter = filter.when("closed", None);
         }
         let filter = filter.only(row::OF_ENVELOPE);
         let after = from.map(place).transpose()?;

@@ -64,9 +64,9 @@ impl OfKey {
         let mut letter = letter.clone();
         match self.letters.get_mut(&place(&letter.envelope.id)) {
             Some(standing) if standing.envelope.open => {}
-            Some(settled) => {
-                letter.envelope.deeds = std::mem::take(&mut settled.envelope.deeds);
-                *settled = letter;
+            Some(closed) => {
+                letter.envelope.deeds = std::mem::take(&mut closed.envelope.deeds);
+                *closed = letter;
             }
             None => {
                 self.letters.insert(place(&letter.envelope.id), letter);
@@ -170,7 +170,7 @@ impl DeadLetters for MemoryDeadLetters {
         Ok(of.and_then(|of| of.letters.get(&place(id))).cloned())
     }
 
-    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
+    async fn close(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
         Ok(self.change(id, |letter| {
             letter.envelope.open = false;
             letter.envelope.deeds.push(deed.clone());

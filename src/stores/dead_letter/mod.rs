@@ -54,7 +54,7 @@ pub struct Deed {
     /// Who did it.
     pub by: String,
     /// What was done.
-    pub what: Settled,
+    pub what: LetterOutcome,
     /// The reason.
     pub why: Option<String>,
 }
@@ -62,14 +62,14 @@ pub struct Deed {
 /// How a letter was finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Settled {
+pub enum LetterOutcome {
     /// It was handled.
     Redriven,
     /// It was given up.
     Discarded,
 }
 
-impl Settled {
+impl LetterOutcome {
     /// The word in the table.
     pub fn word(self) -> &'static str {
         match self {
@@ -123,7 +123,7 @@ pub struct Envelope {
     pub written: SystemTime,
     /// Whether it is still to be redriven or discarded.
     pub open: bool,
-    /// What was done with it. A settled letter opens again if its record comes again and fails again.
+    /// What was done with it. A closed letter opens again if its record comes again and fails again.
     pub deeds: Vec<Deed>,
 }
 
@@ -212,7 +212,7 @@ pub struct Selection {
     /// Only those written at this time or before.
     pub written_until: Option<SystemTime>,
     /// Also those that were redriven or discarded.
-    pub settled_too: bool,
+    pub closed_too: bool,
 }
 
 impl Selection {
@@ -232,7 +232,7 @@ impl Selection {
             && self
                 .written_until
                 .is_none_or(|until| letter.written <= until)
-            && (letter.open || self.settled_too)
+            && (letter.open || self.closed_too)
     }
 }
 
@@ -311,12 +311,12 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// finished letter again.
     async fn next_after(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
 
-    /// A letter, open or settled.
+    /// A letter, open or closed.
     async fn read(&self, id: &LetterId) -> anyhow::Result<Option<Letter>>;
 
     /// Finishes an open letter, and unparks its key if it was the last. `Ok(None)`: the letter is not
     /// open. A finished letter is kept for [`KEPT_AFTER`].
-    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>>;
+    async fn close(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>>;
 
     /// Adds an attempt to an open letter. `Ok(None)`: it is not open.
     async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>>;
@@ -346,7 +346,7 @@ pub trait DeadLetters: fmt::Debug + Send + Sync + 'static {
     /// whether the key is free now.
     async fn unpark_if_empty(&self, at: &EffectTable, key: &ItemKey) -> anyhow::Result<bool>;
 
-    /// All letters of a key, open and settled, effect by effect, oldest first and without their records,
+    /// All letters of a key, open and closed, effect by effect, oldest first and without their records,
     /// read consistently. Reads only the key's letters.
     async fn of_key(&self, at: &GroupTable, key: &ItemKey) -> anyhow::Result<Vec<Envelope>>;
 

@@ -55,7 +55,7 @@ pub(super) const OF_ENVELOPE: &[&str] = &[
     "written",
     "attempts_made",
     "attempts",
-    "settled",
+    "closed",
     "deeds",
 ];
 
@@ -195,7 +195,7 @@ struct LetterRow {
     #[serde(flatten)]
     attempts: Attempts,
     #[serde(default, with = "millis::if_any")]
-    settled: Option<SystemTime>,
+    closed: Option<SystemTime>,
     #[serde(default)]
     deeds: Vec<Deed>,
 }
@@ -219,7 +219,7 @@ pub(super) fn letter_fields(letter: &Letter, pieces: &[String]) -> anyhow::Resul
         reason: envelope.reason,
         written: envelope.written,
         attempts: envelope.attempts,
-        settled: None,
+        closed: None,
         deeds: Vec::new(),
     })?;
     fields.remove("deeds");
@@ -239,19 +239,19 @@ pub(super) fn attempt_fields(attempts: &Attempts) -> anyhow::Result<Attributes> 
     attributes(attempts)
 }
 
-/// The attributes that settle a letter.
-pub(super) fn settling(before: &Envelope, deed: &Deed) -> anyhow::Result<Fields> {
+/// The attributes that close a letter.
+pub(super) fn closing(before: &Envelope, deed: &Deed) -> anyhow::Result<Fields> {
     let deed = Deed {
         by: cut(&deed.by).to_owned(),
         why: deed.why.as_deref().map(|why| cut(why).to_owned()),
         ..deed.clone()
     };
-    let (settled, expires) = (time(deed.at), expiry(&deed));
+    let (closed, expires) = (time(deed.at), expiry(&deed));
     let skipped = (before.deeds.len() + 1).saturating_sub(DEEDS);
     let deeds = before.deeds.iter().chain([&deed]).skip(skipped);
     let deeds = deeds.map(to_map);
     Ok(vec![
-        ("settled", Some(settled)),
+        ("closed", Some(closed)),
         ("expires", Some(expires)),
         (
             "deeds",
@@ -260,7 +260,7 @@ pub(super) fn settling(before: &Envelope, deed: &Deed) -> anyhow::Result<Fields>
     ])
 }
 
-/// When a settled letter may be removed.
+/// When a closed letter may be removed.
 pub(super) fn expiry(deed: &Deed) -> AttributeValue {
     seconds(deed.at.checked_add(KEPT_AFTER).unwrap_or(deed.at))
 }
@@ -354,7 +354,7 @@ pub(super) fn envelope(item: &Item) -> anyhow::Result<Envelope> {
         reason: row.reason,
         attempts: row.attempts,
         written: row.written,
-        open: row.settled.is_none(),
+        open: row.closed.is_none(),
         deeds: row.deeds,
     })
 }

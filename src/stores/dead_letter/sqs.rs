@@ -228,8 +228,8 @@ impl<D: DeadLetters> DeadLetters for Copied<D> {
         self.letters.read(id).await
     }
 
-    async fn settle(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
-        self.letters.settle(id, deed).await
+    async fn close(&self, id: &LetterId, deed: &Deed) -> anyhow::Result<Option<()>> {
+        self.letters.close(id, deed).await
     }
 
     async fn note(&self, id: &LetterId, attempt: &Attempt) -> anyhow::Result<Option<()>> {

@@ -89,15 +89,15 @@ impl DynamoDbLeases {
         ))
     }
 
-    /// What a change of a lease's checkpoint writes, with a new epoch if the lease changes hands.
-    fn settled(
+    /// The attributes of a checkpoint and its report, with a new epoch if the lease changes hands.
+    fn progress(
         &self,
         checkpoint: &Checkpoint,
         report: &Report,
         given_up: Option<(Epoch, Option<&Incarnation>)>,
     ) -> anyhow::Result<Attributes> {
-        let settled = row::SettledLease { checkpoint, report };
-        let mut attributes = row::attributes(&settled, self.formats.writes())?;
+        let progress = row::LeaseProgress { checkpoint, report };
+        let mut attributes = row::attributes(&progress, self.formats.writes())?;
         if let Some((epoch, to)) = given_up {
             let (owner, to) = row::owner(to);
             attributes.insert(owner.to_owned(), to);
@@ -157,7 +157,7 @@ impl DynamoDbLeases {
         children: &[LeaseRow],
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
-        let ended = self.settled(end, report, Some((hold.epoch + 1, None)))?;
+        let ended = self.progress(end, report, Some((hold.epoch + 1, None)))?;
         let ending = self.formats.under(hold).write(ended);
         let mut missing: Vec<_> = children.iter().collect();
         loop {
@@ -280,7 +280,7 @@ impl LeaseStore for DynamoDbLeases {
     ) -> anyhow::Result<Option<()>> {
         let checkpoint = Checkpoint::At(checkpoint.clone());
         let (epoch, format) = (hold.epoch + 1, self.formats.writes());
-        let fields = |to| self.settled(&checkpoint, report, Some((epoch, to)));
+        let fields = |to| self.progress(&checkpoint, report, Some((epoch, to)));
         let is_mine = |lease: &LeaseRow| {
             (lease.owner.is_none() || lease.owner.as_ref() == to)
                 && lease.epoch == epoch
@@ -312,7 +312,7 @@ impl LeaseStore for DynamoDbLeases {
         report: &Report,
     ) -> anyhow::Result<Option<()>> {
         let checkpoint = Checkpoint::At(checkpoint.clone());
-        let fields = self.settled(&checkpoint, report, None)?;
+        let fields = self.progress(&checkpoint, report, None)?;
         // A repeat meets its own condition again, so a refusal is never mine.
         self.change(hold, fields, |_| false).await
     }

@@ -84,7 +84,7 @@ pub(super) fn owner(owner: Option<&Incarnation>) -> (&'static str, Option<Attrib
 
 /// What every change of a lease's checkpoint writes.
 #[derive(Serialize)]
-pub(super) struct SettledLease<'a> {
+pub(super) struct LeaseProgress<'a> {
     #[serde(flatten)]
     pub checkpoint: &'a Checkpoint,
     #[serde(flatten)]

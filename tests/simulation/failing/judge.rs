@@ -53,7 +53,7 @@ impl Run {
     pub async fn check_letters(&self) -> Result<BTreeSet<Reason>, String> {
         let plan = &self.world.plan;
         let all = Selection {
-            settled_too: true,
+            closed_too: true,
             ..Selection::default()
         };
         let page = self.letters.list(&all, None).await.unwrap();

@@ -48,7 +48,7 @@ impl DeadLetters for EmptyLetters {
         Ok(None)
     }
 
-    async fn settle(&self, _: &LetterId, _: &Deed) -> anyhow::Result<Option<()>> {
+    async fn close(&self, _: &LetterId, _: &Deed) -> anyhow::Result<Option<()>> {
         Ok(None)
     }
 

@@ -84,7 +84,7 @@ async fn a_refused_checkpoint_is_counted_once() {
     stage.commit("a", "before");
     let only = stage.stream.open_shards()[0].clone();
     eventually(secs(10), "a checkpoint", || {
-        stage.row(&only).is_some_and(|row| row.report.settled == 1)
+        stage.row(&only).is_some_and(|row| row.report.finished == 1)
     })
     .await;
     blind.store(true, Ordering::Relaxed);
@@ -213,7 +213,7 @@ async fn a_write_that_fails_changes_nothing_in_what_a_worker_holds() {
     stage.commit("later", "later");
     eventually(secs(5), "reading on", || stage.hand.done().len() == 6).await;
     eventually(secs(10), "the checkpoint in the end", || {
-        stage.row(&only).unwrap().report.settled == 6
+        stage.row(&only).unwrap().report.finished == 6
     })
     .await;
     assert_eq!(stage.hand.values()[..5], names, "handled once, in order");
@@ -261,7 +261,7 @@ async fn who_is_handing_a_shard_over_starts_nothing_more_in_it() {
     assert_eq!(stage.hand.values(), ["held"]);
     let only = stage.stream.open_shards()[0].clone();
     let row = stage.row(&only).unwrap();
-    assert_eq!((row.owner, row.report.settled), (None, 1));
+    assert_eq!((row.owner, row.report.finished), (None, 1));
 }
 
 /// Scenario 17.

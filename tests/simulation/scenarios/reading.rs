@@ -111,7 +111,7 @@ async fn a_checkpoint_that_was_trimmed_is_a_gap_row_and_reading_goes_on() {
     assert!(gaps[0].first_after.as_ref() > Some(&last));
     assert_eq!(two.counters.gaps.load(Ordering::Relaxed), 1);
     eventually(secs(5), "a checkpoint behind the gap", || {
-        stage.row(&only).unwrap().report.settled == 3
+        stage.row(&only).unwrap().report.finished == 3
     })
     .await;
 }

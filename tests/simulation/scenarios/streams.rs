@@ -165,7 +165,7 @@ async fn the_epochs_of_a_stream_begin_above_those_of_the_earlier_ones() {
     assert!(lowest(THIRD) > second, "{:?} {second:?}", lowest(THIRD));
 }
 
-/// Its first shards were read and not settled, and what continued them never had a lease: nothing
+/// Its first shards were read and not finished, and what continued them never had a lease: nothing
 /// else tells of what was in there.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_gone_before_it_was_read_to_its_end_is_a_gap_as_a_whole() {

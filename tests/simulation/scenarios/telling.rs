@@ -6,12 +6,12 @@ use super::calls::Heard;
 use super::stage::{Stage, eventually, pass, secs};
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_waits_is_told_once_and_no_more_when_it_is_settled() {
+async fn a_record_that_waits_is_told_once_and_no_more_when_it_is_finished() {
     let stage = Stage::new(1);
     let leases = Heard::new(&stage.leases);
     let _one = stage.worker_on("one", stage.stream.clone(), leases.clone());
     let only = stage.stream.open_shards()[0].clone();
-    stage.commit("before", "settled");
+    stage.commit("before", "finished");
     eventually(secs(20), "the first", || stage.hand.done().len() == 1).await;
     pass(secs(30)).await;
     let told = || stage.row(&only).unwrap().report;
@@ -29,7 +29,7 @@ async fn a_record_that_waits_is_told_once_and_no_more_when_it_is_settled() {
     assert_eq!(leases.count("checkpoint"), before + 1, "nothing else came");
 
     stage.hand.open();
-    eventually(secs(3), "that it is settled", || !waits()).await;
+    eventually(secs(3), "that it is finished", || !waits()).await;
     assert_eq!(told().oldest_waiting(), None);
 }
 

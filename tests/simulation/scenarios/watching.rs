@@ -173,8 +173,8 @@ async fn the_numbers_are_what_happens() {
     let text = prometheus::text(status.samples()).unwrap();
     let labels = "group=\"confirmation\",effect=\"confirmation\",table=\"arn\"";
     for expected in [
-        format!("aftercommit_commit_to_settled_seconds_count{{{labels}}} 100"),
-        format!("aftercommit_commit_to_settled_seconds_bucket{{{labels},le=\"60\"}} 0"),
+        format!("aftercommit_commit_to_finished_seconds_count{{{labels}}} 100"),
+        format!("aftercommit_commit_to_finished_seconds_bucket{{{labels},le=\"60\"}} 0"),
         format!("aftercommit_handle_seconds_count{{{labels}}} 100"),
     ] {
         assert!(text.contains(&expected), "no {expected} in\n{text}");
@@ -184,7 +184,7 @@ async fn the_numbers_are_what_happens() {
     assert_eq!(history.len(), 28, "one every five seconds");
     let worst = history.iter().filter_map(|moment| moment.lag_seconds);
     assert!((95.0..101.0).contains(&worst.reduce(f64::max).unwrap()));
-    assert_eq!(history.last().unwrap().settled_total, 100);
+    assert_eq!(history.last().unwrap().finished_total, 100);
 }
 
 #[tokio::test(start_paused = true)]

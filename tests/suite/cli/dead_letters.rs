@@ -206,15 +206,12 @@ async fn redriving_mails_in_order_and_stops_where_it_fails() {
         ["ada@example.com", "bob@example.com"]
     );
     assert_eq!(shop.parked().await, ["2:id2:S3 2"]);
-    let settled = lines(
+    let closed = lines(
         &shop
-            .dead_letters(&["list", "--settled", "--key", "id=1"])
+            .dead_letters(&["list", "--closed", "--key", "id=1"])
             .await,
     );
-    assert!(
-        settled[0].contains("rescued, redriven by ada"),
-        "{settled:?}"
-    );
+    assert!(closed[0].contains("rescued, redriven by ada"), "{closed:?}");
 }
 
 #[tokio::test]
@@ -234,9 +231,9 @@ async fn discarding_frees_what_follows() {
              dead-letters redrive --key id=3`"
         ]
     );
-    let settled = shop.dead_letters(&["list", "--settled", "--json", "--reason", "rejected"]);
-    let settled: Value = serde_json::from_str(&lines(&settled.await)[0]).unwrap();
-    assert_eq!(settled["deeds"][0]["note"], "no address");
+    let closed = shop.dead_letters(&["list", "--closed", "--json", "--reason", "rejected"]);
+    let closed: Value = serde_json::from_str(&lines(&closed.await)[0]).unwrap();
+    assert_eq!(closed["deeds"][0]["note"], "no address");
     let again = shop
         .dead_letters(&["discard", "--reason", "rejected", "--json"])
         .await;

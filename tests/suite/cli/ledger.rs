@@ -316,8 +316,8 @@ async fn a_worker_sends_by_the_rules_that_it_was_started_with() {
         .args(["--suppress-when", "id == 'T-000003'"])
         .args(["--ehlo-name", "shop.example.com", "--smtp-connections", "2"]);
     let worker = run.spawn().unwrap();
-    let settled = shop.settled(5, OnAmbiguous::Park);
-    let rows = tokio::time::timeout(Duration::from_mins(1), settled).await;
+    let finished = shop.finished(5, OnAmbiguous::Park);
+    let rows = tokio::time::timeout(Duration::from_mins(1), finished).await;
     drop(worker);
     let states: Vec<_> = rows.unwrap().into_values().map(|row| row.state).collect();
     let spared = State::Suppressed;

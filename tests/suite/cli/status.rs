@@ -43,12 +43,12 @@ async fn status(shop: &Shop) -> (Value, i32) {
     (serde_json::from_str(&told).unwrap(), code)
 }
 
-/// Works until these many orders are settled, and leaves.
+/// Works until these many orders are finished, and leaves.
 async fn work(shop: &Shop, mails: &MailServer, orders: usize) {
     let quit = CancellationToken::new();
     let worker = shop.worker("one", mails, OnAmbiguous::Park);
     let working = tokio::spawn(worker.run(quit.clone().cancelled_owned()));
-    shop.settled(orders, OnAmbiguous::Park).await;
+    shop.finished(orders, OnAmbiguous::Park).await;
     quit.cancel();
     working.await.unwrap().unwrap();
 }

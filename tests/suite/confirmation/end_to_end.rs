@@ -51,7 +51,7 @@ async fn aborted(url: &str, orders: usize, aborts: usize, policy: OnAmbiguous) {
     let quit = CancellationToken::new();
     let last = shop.worker("last", &mails, policy);
     let working = tokio::spawn(last.run(quit.clone().cancelled_owned()));
-    let rows = shop.settled(orders, policy).await;
+    let rows = shop.finished(orders, policy).await;
     quit.cancel();
     working.await.unwrap().unwrap();
     let doubts = check(&rows, &mails, policy);
@@ -92,7 +92,7 @@ async fn second_takes_over(url: &str, crash: bool) -> Duration {
     let first = shop.worker("first", &mails, OnAmbiguous::Resend);
     let mut first = tokio::spawn(first.run(quit_first.clone().cancelled_owned()));
     shop.place(0..10).await;
-    shop.settled(10, OnAmbiguous::Resend).await;
+    shop.finished(10, OnAmbiguous::Resend).await;
     let second = shop.worker("second", &mails, OnAmbiguous::Resend);
     let second = tokio::spawn(second.run(quit.clone().cancelled_owned()));
     until(&shop, |owners| owners.len() == 2).await;
@@ -107,7 +107,7 @@ async fn second_takes_over(url: &str, crash: bool) -> Duration {
     shop.place(10..20).await;
     mails.wait_accepted(20).await;
     let took = gone.elapsed();
-    let rows = shop.settled(20, OnAmbiguous::Resend).await;
+    let rows = shop.finished(20, OnAmbiguous::Resend).await;
     quit.cancel();
     second.await.unwrap().unwrap();
     // Nothing was in flight when the first went, so nothing is in doubt.
@@ -173,7 +173,7 @@ async fn on_localstack_a_shard_that_ends_is_read_to_its_end_and_written_down_as_
         let update = shop.client.update_table().table_name(&shop.orders);
         let update = update.stream_specification(off.build().unwrap());
         update.send().await.unwrap();
-        let rows = shop.settled(30, OnAmbiguous::Resend).await;
+        let rows = shop.finished(30, OnAmbiguous::Resend).await;
         let leases = shop.lease_store();
         loop {
             let view = leases.look(Consistency::Strong).await.unwrap();

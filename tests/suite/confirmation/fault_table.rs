@@ -12,7 +12,7 @@ const END: &str = "<!-- End of Faults that strike once. -->\n";
 
 fn told(told: Told) -> &'static str {
     match told {
-        Told::Done => "settles the record",
+        Told::Done => "finishes the record",
         Told::Retry => "tries again",
         Told::Reject => "gives it up; a redrive tries again",
         Told::Refused => "tries again until it is known whose fault it is",

@@ -216,12 +216,12 @@ async fn each_malformed_order_is_a_dead_letter_with_its_whole_image_and_the_othe
     })));
     // In the order of the shards and their records: the last one of each stays.
     let ends: BTreeMap<_, _> = committed.keys().cloned().collect();
-    let settled = async {
+    let finished = async {
         while !is_reached(&leases, &ends) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_mins(3), settled)
+    tokio::time::timeout(Duration::from_mins(3), finished)
         .await
         .unwrap();
     stop.send(()).unwrap();

@@ -185,8 +185,8 @@ async fn ten_minutes_of_faults_cost_no_order_its_mail() {
             }
         }
     }
-    let settled = shop.settled(placed, OnAmbiguous::Resend);
-    let rows = timeout(Duration::from_mins(5), settled).await.unwrap();
+    let finished = shop.finished(placed, OnAmbiguous::Resend);
+    let rows = timeout(Duration::from_mins(5), finished).await.unwrap();
     process.stop().await;
     assert!(placed > 500, "{placed} orders");
     let all = Selection::default();

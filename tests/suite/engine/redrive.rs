@@ -190,11 +190,11 @@ async fn each_key_is_handled_in_order_and_free_again() {
     );
     assert_eq!(letters.parked(&place()).await.unwrap().keys, []);
     let all = Selection {
-        settled_too: true,
+        closed_too: true,
         ..Selection::default()
     };
-    let settled = letters.list(&all, None).await.unwrap().letters;
-    assert!(settled.iter().all(|one| one.deeds[0].by == "ada"));
+    let closed = letters.list(&all, None).await.unwrap().letters;
+    assert!(closed.iter().all(|one| one.deeds[0].by == "ada"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,7 +303,7 @@ async fn a_follower_that_comes_meanwhile_is_redriven_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_comes_late_before_those_that_are_settled_is_redriven_too() {
+async fn a_letter_that_comes_late_before_those_that_are_closed_is_redriven_too() {
     let letters = with(&[("a", 5), ("a", 7)]).await;
     let handler = Scripted {
         comes: Some(("7".to_owned(), letter("a", 2), letters.clone())),

@@ -50,7 +50,7 @@ async fn a_process_that_is_told_to_stop_finishes_hands_over_and_ends_well() {
     assert!(view.workers.is_empty(), "{:?}", view.workers);
     assert!(view.leases.values().all(|row| row.owner.is_none()));
     assert!(!view.leases.is_empty());
-    assert_eq!(check(&shop.settled(30, POLICY).await, &mails, POLICY), 0);
+    assert_eq!(check(&shop.finished(30, POLICY).await, &mails, POLICY), 0);
     let log = std::fs::read_to_string(folder.join("one.log")).unwrap();
     let stopped: Vec<_> = log
         .lines()
@@ -272,7 +272,7 @@ pub async fn mail_server_late_by(time: Duration) -> MailServer {
     MailServer::start(Script::default().fault(late)).await
 }
 
-/// Places orders and strikes until the time is over, then lets everything settle.
+/// Places orders and strikes until the time is over, then lets everything finish.
 async fn storm_over(url: &str, streams: Option<String>, shop: Shop) {
     let (shop, mails) = (
         Arc::new(shop),
@@ -294,9 +294,9 @@ async fn storm_over(url: &str, streams: Option<String>, shop: Shop) {
     let blows = [Blow::Kill, Blow::Freeze, Blow::Stop];
     storm.rage((STORM, &blows, MEASURED), trade).await;
     let calm = Instant::now();
-    let rows = shop.settled(ORDERS, POLICY).await;
+    let rows = shop.finished(ORDERS, POLICY).await;
     eprintln!(
-        "settled {:.1} s after the storm",
+        "finished {:.1} s after the storm",
         calm.elapsed().as_secs_f64()
     );
     storm.stop().await;

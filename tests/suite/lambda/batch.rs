@@ -1,4 +1,4 @@
-//! A batch behind an event source mapping: what is settled, and what is reported.
+//! A batch behind an event source mapping: what is finished, and what is reported.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aftercommit::engine::lambda::{Function, MARGIN};
 use aftercommit::filter::Filters;
-use aftercommit::stores::dead_letter::{DeadLetters as _, Reason, Selection, Settled};
+use aftercommit::stores::dead_letter::{DeadLetters as _, LetterOutcome, Reason, Selection};
 use aftercommit::{Failure, Settings};
 use serde_json::json;
 use tokio::time::Instant;
@@ -70,7 +70,7 @@ async fn an_event_of_an_earlier_stream_is_handled_and_counted() {
             .load(Ordering::Relaxed)
     };
     assert_eq!(
-        handled(&function, &batch("ab"), LONG).await.unsettled(),
+        handled(&function, &batch("ab"), LONG).await.unfinished(),
         None
     );
     assert_eq!((desk.begun().len(), earlier()), (2, 1));
@@ -92,7 +92,7 @@ async fn a_table_that_does_not_answer_holds_no_event() {
     let function = function.latest_stream(std::future::pending);
     let began = Instant::now();
     assert_eq!(
-        handled(&function, &batch("ab"), LONG).await.unsettled(),
+        handled(&function, &batch("ab"), LONG).await.unfinished(),
         None
     );
     assert!(
@@ -108,7 +108,7 @@ async fn without_dead_letters_a_bad_record_is_reported_its_key_stops_and_all_oth
     let function = Function::new(place(STREAM), desk.clone());
     let began = Instant::now();
     let answer = handled(&function, &batch("abcbac"), LONG).await;
-    assert_eq!(answer.unsettled(), Some("2"));
+    assert_eq!(answer.unfinished(), Some("2"));
     let mut calls = desk.begun();
     calls.sort();
     assert_eq!(calls, ["1", "2", "3", "5", "6"], "4 waits for 2");
@@ -123,7 +123,7 @@ async fn a_rejected_record_becomes_a_dead_letter_and_its_key_follows_also_in_the
     let desk = failing("b", || Failure::reject("bad"));
     let (function, letters) = function(&desk);
     let answer = handled(&function, &batch("abcb"), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     let both = [
         ("2".to_owned(), Reason::Rejected),
         ("4".to_owned(), Reason::Followed),
@@ -131,17 +131,17 @@ async fn a_rejected_record_becomes_a_dead_letter_and_its_key_follows_also_in_the
     assert_eq!(parked(&letters).await, both);
     let mut next = records("zzzzbb", Duration::ZERO).split_off(4);
     let answer = handled(&function, &event(STREAM, &next), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     assert_eq!(parked(&letters).await.len(), 4);
     assert_eq!(desk.begun().len(), 3, "the handler saw 1, 2 and 3 only");
     // Once the letters are gone, the key continues.
     for letter in letters::listed(&*letters, &Selection::default()).await {
-        let deed = letters::deed(Settled::Discarded);
-        letters.settle(&letter.id, &deed).await.unwrap().unwrap();
+        let deed = letters::deed(LetterOutcome::Discarded);
+        letters.close(&letter.id, &deed).await.unwrap().unwrap();
     }
     next[0].keys = letters::record("c", 1).keys;
     let answer = handled(&function, &event(STREAM, &next[..1]), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     assert_eq!(desk.begun().last().map(String::as_str), Some("5"));
 }
 
@@ -150,7 +150,7 @@ async fn a_record_whose_handler_panics_is_tried_as_often_as_by_an_owner_of_its_s
     let desk = failing("b", || panic!("it panics"));
     let (function, letters) = function(&desk);
     let answer = handled(&function, &batch("abb"), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     let both = [
         ("2".to_owned(), Reason::Exhausted),
         ("3".to_owned(), Reason::Followed),
@@ -181,11 +181,11 @@ async fn a_record_that_still_fails_when_the_time_is_over_comes_again_unless_it_i
     let short = Duration::from_secs(20);
     let began = Instant::now();
     let answer = handled(&function, &batch("abcb"), short).await;
-    assert_eq!(answer.unsettled(), Some("2"));
+    assert_eq!(answer.unfinished(), Some("2"));
     assert!(began.elapsed() + MARGIN <= short, "{:?}", began.elapsed());
     assert_eq!(parked(&letters).await, []);
     let answer = handled(&function, &old("abcb", 7), short).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     let both = [
         ("2".to_owned(), Reason::TooOld),
         ("4".to_owned(), Reason::Followed),
@@ -202,7 +202,7 @@ async fn a_record_that_has_failed_for_as_long_as_it_may_is_given_up_within_the_i
     settings.attempts.age = Duration::from_secs(20);
     let function = function.settings(settings);
     let answer = handled(&function, &batch("ab"), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     assert_eq!(parked(&letters).await, [("2".to_owned(), Reason::TooOld)]);
 }
 
@@ -215,7 +215,7 @@ async fn when_a_dependency_is_down_the_batch_ends_at_once_and_nobody_calls_it_bu
     let function = function.settings(settings);
     let began = Instant::now();
     let answer = handled(&function, &batch("abcdef"), LONG).await;
-    assert_eq!(answer.unsettled(), Some("1"));
+    assert_eq!(answer.unfinished(), Some("1"));
     assert!(
         began.elapsed() < Duration::from_secs(1),
         "{:?}",
@@ -223,7 +223,7 @@ async fn when_a_dependency_is_down_the_batch_ends_at_once_and_nobody_calls_it_bu
     );
     assert_eq!(desk.begun(), ["1", "2"], "two at a time");
     let answer = handled(&function, &batch("abcdef"), LONG).await;
-    assert_eq!(answer.unsettled(), Some("1"));
+    assert_eq!(answer.unfinished(), Some("1"));
     assert_eq!(desk.begun().len(), 2, "the gate is shut");
     assert_eq!(parked(&letters).await, []);
     assert_eq!(
@@ -248,13 +248,13 @@ async fn a_dependency_that_is_back_is_found_by_one_probe_and_the_same_batch_cont
     *down.lock().unwrap() = false;
     tokio::time::advance(Duration::from_mins(2)).await;
     let answer = handled(&function, &batch("abcdef"), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
 }
 
 /// A probe that asks nothing of the dependency, such as for an order that was mailed before, leaves the
 /// turn to the next record of the same batch.
 #[tokio::test(start_paused = true)]
-async fn a_record_that_was_settled_before_does_not_use_up_the_probe_of_its_batch() {
+async fn a_record_that_was_finished_before_does_not_use_up_the_probe_of_its_batch() {
     let down = Arc::new(Mutex::new(true));
     let is_down = down.clone();
     let desk = Desk::new(move |record, context| {
@@ -269,11 +269,11 @@ async fn a_record_that_was_settled_before_does_not_use_up_the_probe_of_its_batch
     });
     let (function, _) = function(&desk);
     let answer = handled(&function, &batch("abc"), LONG).await;
-    assert_eq!(answer.unsettled(), Some("2"));
+    assert_eq!(answer.unfinished(), Some("2"));
     *down.lock().unwrap() = false;
     tokio::time::sleep(Duration::from_mins(1)).await;
     let answer = handled(&function, &batch("abc"), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +281,7 @@ async fn what_is_about_to_leave_the_stream_is_rescued_while_a_dependency_is_down
     let desk = Desk::new(|_, _| Err(Failure::unavailable("no route")));
     let (function, letters) = function(&desk);
     let answer = handled(&function, &old("aba", 21), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     let all = parked(&letters).await;
     let reasons: Vec<_> = all.iter().map(|(_, reason)| *reason).collect();
     assert_eq!(
@@ -290,7 +290,7 @@ async fn what_is_about_to_leave_the_stream_is_rescued_while_a_dependency_is_down
     );
     assert_eq!(function.counters().rescued.load(Ordering::Relaxed), 2);
     let answer = handled(&function, &old("c", 19), LONG).await;
-    assert_eq!(answer.unsettled(), Some("1"), "that one may wait");
+    assert_eq!(answer.unfinished(), Some("1"), "that one may wait");
 }
 
 #[tokio::test(start_paused = true)]
@@ -299,7 +299,7 @@ async fn nothing_is_begun_when_the_end_is_near() {
     let (function, _) = function(&desk);
     for time in [Duration::ZERO, Duration::from_millis(500), MARGIN] {
         let answer = handled(&function, &batch("ab"), time).await;
-        assert_eq!(answer.unsettled(), Some("1"), "{time:?}");
+        assert_eq!(answer.unfinished(), Some("1"), "{time:?}");
     }
     assert_eq!(desk.begun().len(), 0);
 }
@@ -316,11 +316,11 @@ async fn what_is_in_flight_may_not_act_near_the_end_and_is_given_up_before_it() 
     });
     let (function, _) = function(&desk);
     let answer = handled(&function, &batch("a"), Duration::from_secs(20)).await;
-    assert_eq!(answer.unsettled(), None, "it still ends in time");
+    assert_eq!(answer.unfinished(), None, "it still ends in time");
     assert_eq!(*acting.lock().unwrap(), [(false, true)]);
     let began = Instant::now();
     let answer = handled(&function, &batch("a"), Duration::from_secs(12)).await;
-    assert_eq!(answer.unsettled(), Some("1"));
+    assert_eq!(answer.unfinished(), Some("1"));
     assert_eq!(began.elapsed(), Duration::from_secs(11));
 }
 
@@ -334,7 +334,7 @@ async fn no_more_run_at_once_than_are_set_and_none_before_the_earlier_ones_of_it
     for (keys, seconds) in [("abcdef", 2), ("aaabcd", 3)] {
         let began = Instant::now();
         let answer = handled(&function, &batch(keys), LONG).await;
-        assert_eq!(answer.unsettled(), None);
+        assert_eq!(answer.unfinished(), None);
         assert_eq!(began.elapsed().as_secs(), seconds, "{keys}, 3 at a time");
     }
     let begun = desk.begun().split_off(6);
@@ -352,7 +352,7 @@ async fn filtered_records_are_finished_at_once_and_counted() {
     let only_b = r#"{"dynamodb": {"Keys": {"id": {"S": ["b"]}}}}"#;
     let function = function.filters(Filters::new([only_b.parse().unwrap()]));
     let answer = handled(&function, &batch("abc"), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     assert_eq!(desk.begun(), ["2"]);
     assert_eq!(function.counters().filtered.load(Ordering::Relaxed), 2);
 }

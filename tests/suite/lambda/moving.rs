@@ -45,7 +45,7 @@ async fn mapped(shop: &Shop, mails: &MailServer, from: usize, to: usize) {
             .handle(&event(&shop.arn, batch), ends)
             .await
             .unwrap();
-        next = match answer.unsettled() {
+        next = match answer.unfinished() {
             Some(number) => {
                 let is_it =
                     |record: &aftercommit::Record| record.sequence_number.as_str() == number;
@@ -56,7 +56,7 @@ async fn mapped(shop: &Shop, mails: &MailServer, from: usize, to: usize) {
     }
 }
 
-/// Works as a fleet until it has read all these orders and all are settled, then stops in order.
+/// Works as a fleet until it has read all these orders and all are finished, then stops in order.
 /// A busy machine costs it no lease.
 async fn fleet(shop: &Shop, mails: &MailServer, orders: usize) {
     let quit = CancellationToken::new();
@@ -68,7 +68,7 @@ async fn fleet(shop: &Shop, mails: &MailServer, orders: usize) {
     while counters.handled.load(Ordering::Relaxed) < orders as u64 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    shop.settled(orders, POLICY).await;
+    shop.finished(orders, POLICY).await;
     quit.cancel();
     working.await.unwrap().unwrap();
 }
@@ -92,7 +92,7 @@ async fn there_and_back(url: &str) {
     // Back, from the horizon, to a mapping whose batches overlap, in two environments at once.
     shop.place(60..80).await;
     tokio::join!(mapped(&shop, &mails, 0, 80), mapped(&shop, &mails, 55, 75));
-    let rows = shop.settled(80, POLICY).await;
+    let rows = shop.finished(80, POLICY).await;
     assert_eq!(rows.len(), 80, "none is missing");
     assert_eq!(check(&rows, &mails, POLICY), 0, "none is in doubt");
     assert_eq!(mails.count(), 80, "none has two");
@@ -119,7 +119,7 @@ async fn a_fleet_that_reads_beside_the_mapping_costs_no_order_a_second_mail() {
         let mails = MailServer::start(Script::default()).await;
         shop.place(0..60).await;
         tokio::join!(mapped(&shop, &mails, 0, 60), fleet(&shop, &mails, 60));
-        let rows = shop.settled(60, POLICY).await;
+        let rows = shop.finished(60, POLICY).await;
         assert_eq!((rows.len(), check(&rows, &mails, POLICY)), (60, 0));
         assert_eq!(mails.count(), 60);
     };
@@ -157,15 +157,15 @@ async fn a_claim_of_a_killed_invocation_is_waited_for_until_its_end_and_is_then_
     let answer = function(Duration::ZERO)
         .handle(&batch, Instant::now() + Duration::from_secs(12))
         .await;
-    assert_eq!(answer.unwrap().unsettled(), Some("1"));
+    assert_eq!(answer.unwrap().unfinished(), Some("1"));
     assert_eq!(row(&ledger, "o1").await, Some(claimed));
     // Its end, and what clocks may differ by, have passed.
     let later = function(time + Duration::from_mins(5));
     let answer = later
         .handle(&batch, Instant::now() + Duration::from_mins(1))
         .await;
-    assert_eq!(answer.unwrap().unsettled(), None);
-    let settled = row(&ledger, "o1").await.unwrap();
-    assert_eq!((settled.state, settled.ambiguities), (State::Sent, 1));
+    assert_eq!(answer.unwrap().unfinished(), None);
+    let finished = row(&ledger, "o1").await.unwrap();
+    assert_eq!((finished.state, finished.ambiguities), (State::Sent, 1));
     assert_eq!(mails.by_message_id().into_values().collect::<Vec<_>>(), [2]);
 }

@@ -153,7 +153,7 @@ async fn a_record_that_fails_in_the_middle_is_reported_and_all_others_are_mailed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bad_order_becomes_a_dead_letter_and_the_batch_is_settled() {
+async fn a_bad_order_becomes_a_dead_letter_and_the_batch_is_finished() {
     let stage = Stage::open(&[]).await;
     stage.shop.place(0..2).await;
     let put = stage.shop.client.put_item().table_name(&stage.shop.orders);
@@ -172,7 +172,7 @@ async fn a_bad_order_becomes_a_dead_letter_and_the_batch_is_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_an_order_to_confirm_is_settled_without_a_mail() {
+async fn what_is_not_an_order_to_confirm_is_finished_without_a_mail() {
     let stage = Stage::open(&[
         ("AFTERCOMMIT_ONLY", "id is startingwith('ORDER#')"),
         ("AFTERCOMMIT_NOT_BEFORE", "2026-01-01"),

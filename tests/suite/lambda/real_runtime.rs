@@ -118,14 +118,16 @@ async fn behind_cargo_lambdas_emulator_every_order_has_one_mail_and_what_fails_i
     assert!(first.is_some_and(|first| first <= 7), "{answer}");
     mails.heal();
     // The gate lets a probe through within a minute.
-    let settled = async {
+    let finished = async {
         while emulator.invoke(&batch, folder.path()).await.unwrap()
             != json!({"batchItemFailures": []})
         {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    timeout(LIMIT, settled).await.expect("the batch is settled");
+    timeout(LIMIT, finished)
+        .await
+        .expect("the batch is finished");
     let mailed = mails.by_recipient();
     assert_eq!(mails.count(), 20);
     assert!(

@@ -113,7 +113,7 @@ async fn the_log_of_a_whole_run_names_orders_and_traces_and_no_address_and_no_ma
 
     let log = std::fs::read_to_string(log).unwrap();
     for said in [
-        "\"settled\"",
+        "\"finished\"",
         "confirmed",
         "AMBIGUOUS",
         "dead letter",
@@ -138,14 +138,14 @@ async fn the_log_of_a_whole_run_names_orders_and_traces_and_no_address_and_no_ma
         .filter_map(|event| event["message"].as_str())
         .collect();
     assert!(
-        traced.contains(&"confirmed") && traced.contains(&"settled"),
+        traced.contains(&"confirmed") && traced.contains(&"finished"),
         "{traced:?}"
     );
-    let settled = events
+    let finished = events
         .iter()
-        .filter(|event| event["message"] == "settled")
+        .filter(|event| event["message"] == "finished")
         .count();
-    assert_eq!(settled, 12, "one event for each record");
+    assert_eq!(finished, 12, "one event for each record");
 }
 
 /// An error that prints its source and hands it on as its source is printed twice by whoever prints the

@@ -147,7 +147,7 @@ fn a_fleet_that_is_well_is_shown_in_one_line_with_each_shard_below_its_parent() 
 fn trouble_is_reported_with_what_to_do_and_where_it_is() {
     let (site, browser) = shown(troubled("!"));
     assert_eq!(browser.text("h1"), "Needs attention");
-    assert_eq!(browser.text("#advice"), "Start a worker. !\nSettle it. !");
+    assert_eq!(browser.text("#advice"), "Start a worker. !\nResolve it. !");
     assert_eq!(
         browser.text("#process"),
         "worker-1 · version 0.1.0 · not ready: no heartbeat ! · a dependency has been down for 1 min 15 s"
@@ -214,7 +214,7 @@ fn the_curves_have_the_history_s_points_and_say_the_worst() {
         (2, "Time to trim\n24 h\nlowest 24 h at 07:45:00 UTC", 360),
         (
             3,
-            "Records settled\n600 /min\nhighest 600 /min at 07:59:55 UTC",
+            "Records finished\n600 /min\nhighest 600 /min at 07:59:55 UTC",
             359,
         ),
         (

@@ -131,7 +131,7 @@ fn a_quiet_shard_whose_owner_lives_is_caught_up() {
 }
 
 #[test]
-fn a_shard_that_nobody_reads_may_hold_records_since_it_was_last_known_to_be_settled() {
+fn a_shard_that_nobody_reads_may_hold_records_since_it_was_last_known_to_be_finished() {
     for workers in [vec![], vec![worker("one", Some(2_000))]] {
         let view = view(workers, vec![quiet("a")]);
         let shard = &status(&view).streams[0].shards[0];
@@ -174,7 +174,7 @@ fn a_waiting_record_is_the_lag_and_its_error_is_reported() {
 }
 
 #[test]
-fn what_an_older_owner_left_about_waiting_is_not_believed_once_later_records_are_settled() {
+fn what_an_older_owner_left_about_waiting_is_not_believed_once_later_records_are_finished() {
     let mut row = quiet("a");
     row.report.waiting_since = ago(5_000);
     let view = view(vec![worker("one", Some(2))], vec![row]);

@@ -86,7 +86,7 @@ async fn metrics_are_right(at: &str, table: &str) {
     let last = [
         line("dead_letters_total", "2"),
         line("records_handled_total", "20"),
-        line("commit_to_settled_seconds_count", "22"),
+        line("commit_to_finished_seconds_count", "22"),
     ];
     let has = |answer: &Answer, line: &String| answer.body.lines().any(|one| one == line);
     let done = |answer: &Answer| last.iter().all(|line| has(answer, line));
@@ -218,7 +218,7 @@ async fn an_order_in_doubt_is_still_reported_by_a_worker_that_never_had_it() {
     let quit = CancellationToken::new();
     let first = shop.worker("one", &mails, OnAmbiguous::Park);
     let working = tokio::spawn(first.run(quit.clone().cancelled_owned()));
-    shop.settled(1, OnAmbiguous::Park).await;
+    shop.finished(1, OnAmbiguous::Park).await;
     quit.cancel();
     working.await.unwrap().unwrap();
 

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{
-    Attempt, Attempts, Coming, DeadLetters, Envelope, Fence, Letter, Reason, Selection, Settled,
-    Written,
+    Attempt, Attempts, Coming, DeadLetters, Envelope, Fence, Letter, LetterOutcome, Reason,
+    Selection, Written,
 };
 use futures_util::future::join_all;
 
 use crate::support::letters::{
-    OnServer, at, deed, id, is_parked, letter, letter_of, listed, next, place, record, settle,
+    OnServer, at, close, deed, id, is_parked, letter, letter_of, listed, next, place, record,
 };
 use crate::support::server::on_each_store;
 
@@ -22,13 +22,13 @@ on_each_store! {
     a_follower_comes_behind_a_parked_key_and_nowhere_else,
     letters_of_a_key_come_in_the_order_of_their_records,
     the_next_letter_after_another_is_found_in_any_state,
-    a_key_is_parked_until_its_last_letter_is_settled,
-    a_letter_is_settled_once,
-    a_settled_letter_opens_again_when_its_record_fails_again,
+    a_key_is_parked_until_its_last_letter_is_closed,
+    a_letter_is_closed_once,
+    a_closed_letter_opens_again_when_its_record_fails_again,
     an_attempt_is_added_to_an_open_letter_only,
     a_letter_is_written_only_while_the_lease_is_held,
     many_letters_at_once_under_one_lease_are_each_written_or_answered,
-    followers_and_settling_at_once_leave_no_key_parked_without_letters,
+    followers_and_closing_at_once_leave_no_key_parked_without_letters,
 }
 
 async fn a_letter_parks_its_key_and_is_read_as_it_was_written(letters: impl DeadLetters) {
@@ -57,7 +57,7 @@ async fn a_letter_that_is_written_again_stays_one_letter(letters: impl DeadLette
     letters.park(&again).await.unwrap();
     assert_eq!(letters.follow(&again).await.unwrap(), Some(()));
     assert_eq!(next(&letters, &first).await, Some(first.clone()));
-    assert_eq!(settle(&letters, &first).await, Some(()));
+    assert_eq!(close(&letters, &first).await, Some(()));
     assert!(!is_parked(&letters, &first).await);
 }
 
@@ -74,9 +74,9 @@ async fn a_follower_comes_behind_a_parked_key_and_nowhere_else(letters: impl Dea
     for _ in 0..2 {
         assert_eq!(letters.follow(&follower).await.unwrap(), Some(()));
     }
-    settle(&letters, &first).await.unwrap();
+    close(&letters, &first).await.unwrap();
     assert!(is_parked(&letters, &first).await);
-    settle(&letters, &follower).await.unwrap();
+    close(&letters, &follower).await.unwrap();
     assert!(!is_parked(&letters, &first).await);
     let late = letter(&place, "a", 10);
     assert_eq!(letters.follow(&late).await.unwrap(), None);
@@ -96,7 +96,7 @@ async fn letters_of_a_key_come_in_the_order_of_their_records(letters: impl DeadL
     let mut order = Vec::new();
     while let Some(letter) = next(&letters, &first).await {
         order.push(id(&letter).sequence_number.to_string());
-        settle(&letters, &letter).await.unwrap();
+        close(&letters, &letter).await.unwrap();
     }
     assert_eq!(order, ["9", "10", "11", "12", "99", "100", "1000"]);
 }
@@ -108,8 +108,8 @@ async fn the_next_letter_after_another_is_found_in_any_state(letters: impl DeadL
         letters.park(letter).await.unwrap();
     }
     letters.park(&letter(&place, "b", 1000)).await.unwrap();
-    for settled in &all[2..9] {
-        settle(&letters, settled).await.unwrap();
+    for closed in &all[2..9] {
+        close(&letters, closed).await.unwrap();
     }
     let behind = async |one: &Letter| letters.next_after(id(one)).await.unwrap();
     assert_eq!(
@@ -118,14 +118,14 @@ async fn the_next_letter_after_another_is_found_in_any_state(letters: impl DeadL
         "never written"
     );
     assert_eq!(behind(&all[1]).await.as_ref(), Some(&all[9]), "open");
-    assert_eq!(behind(&all[4]).await.as_ref(), Some(&all[9]), "settled");
+    assert_eq!(behind(&all[4]).await.as_ref(), Some(&all[9]), "closed");
     assert_eq!(behind(&all[9]).await.as_ref(), Some(&all[10]));
     assert_eq!(behind(&all[11]).await, None, "the last of its key");
     let elsewhere = letter(&self::place(), "a", 1);
     assert_eq!(behind(&elsewhere).await, None);
 }
 
-async fn a_key_is_parked_until_its_last_letter_is_settled(letters: impl DeadLetters) {
+async fn a_key_is_parked_until_its_last_letter_is_closed(letters: impl DeadLetters) {
     let place = place();
     let (first, second) = (letter(&place, "a", 7), letter(&place, "a", 8));
     letters.park(&first).await.unwrap();
@@ -133,41 +133,45 @@ async fn a_key_is_parked_until_its_last_letter_is_settled(letters: impl DeadLett
     let key = &id(&first).key;
     assert!(!letters.unpark_if_empty(&place, key).await.unwrap());
     // Not the oldest first: that is the operator's choice.
-    let discarded = letters.settle(id(&second), &deed(Settled::Discarded)).await;
+    let discarded = letters
+        .close(id(&second), &deed(LetterOutcome::Discarded))
+        .await;
     discarded.unwrap().unwrap();
     assert!(is_parked(&letters, &first).await);
-    settle(&letters, &first).await.unwrap();
+    close(&letters, &first).await.unwrap();
     assert!(!is_parked(&letters, &first).await);
     assert!(letters.unpark_if_empty(&place, key).await.unwrap());
     assert_eq!(next(&letters, &first).await, None);
 }
 
-async fn a_letter_is_settled_once(letters: impl DeadLetters) {
+async fn a_letter_is_closed_once(letters: impl DeadLetters) {
     let letter = letter(&place(), "a", 7);
-    assert_eq!(settle(&letters, &letter).await, None);
+    assert_eq!(close(&letters, &letter).await, None);
     letters.park(&letter).await.unwrap();
-    assert_eq!(settle(&letters, &letter).await, Some(()));
-    let again = letters.settle(id(&letter), &deed(Settled::Discarded)).await;
+    assert_eq!(close(&letters, &letter).await, Some(()));
+    let again = letters
+        .close(id(&letter), &deed(LetterOutcome::Discarded))
+        .await;
     assert_eq!(again.unwrap(), None);
     let kept = letters.read(id(&letter)).await.unwrap().unwrap();
     assert!(!kept.envelope.open);
-    assert_eq!(kept.envelope.deeds, [deed(Settled::Redriven)]);
+    assert_eq!(kept.envelope.deeds, [deed(LetterOutcome::Redriven)]);
     assert_eq!(kept.record, letter.record);
 }
 
-async fn a_settled_letter_opens_again_when_its_record_fails_again(letters: impl DeadLetters) {
+async fn a_closed_letter_opens_again_when_its_record_fails_again(letters: impl DeadLetters) {
     let first = letter(&place(), "a", 7);
     letters.park(&first).await.unwrap();
-    settle(&letters, &first).await.unwrap();
+    close(&letters, &first).await.unwrap();
     let again = letter_of(&id(&first).at, record("a", 7), Reason::TooOld);
     letters.park(&again).await.unwrap();
     assert!(is_parked(&letters, &first).await);
     let open = next(&letters, &first).await.unwrap().envelope;
     assert_eq!((open.reason, open.open), (Reason::TooOld, true));
-    assert_eq!(open.deeds, [deed(Settled::Redriven)]);
-    settle(&letters, &first).await.unwrap();
-    let settled = letters.read(id(&first)).await.unwrap().unwrap();
-    assert_eq!(settled.envelope.deeds.len(), 2);
+    assert_eq!(open.deeds, [deed(LetterOutcome::Redriven)]);
+    close(&letters, &first).await.unwrap();
+    let closed = letters.read(id(&first)).await.unwrap().unwrap();
+    assert_eq!(closed.envelope.deeds.len(), 2);
 }
 
 async fn an_attempt_is_added_to_an_open_letter_only(letters: impl DeadLetters) {
@@ -190,7 +194,7 @@ async fn an_attempt_is_added_to_an_open_letter_only(letters: impl DeadLetters) {
     let last = attempts.last().next_back().unwrap();
     assert_eq!(last.at, at(49));
     assert!(last.error.starts_with("29: üü") && last.error.len() <= Attempts::LONGEST);
-    settle(&letters, &letter).await.unwrap();
+    close(&letters, &letter).await.unwrap();
     assert_eq!(letters.note(id(&letter), &attempt(1)).await.unwrap(), None);
 }
 
@@ -254,7 +258,7 @@ async fn many_letters_at_once_under_one_lease_are_each_written_or_answered(
     assert!(parked.iter().all(|key| key.letters == 1));
 }
 
-async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
+async fn followers_and_closing_at_once_leave_no_key_parked_without_letters(
     letters: impl DeadLetters,
 ) {
     let place = place();
@@ -275,16 +279,19 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
         }
         written
     };
-    let settling = async {
-        let mut settled = 0;
+    let closing = async {
+        let mut closed = 0;
         while let Ok(Some(letter)) = letters.next_of(&place, &id(&first).key).await {
-            if let Ok(Some(())) = letters.settle(id(&letter), &deed(Settled::Redriven)).await {
-                settled += 1;
+            if let Ok(Some(())) = letters
+                .close(id(&letter), &deed(LetterOutcome::Redriven))
+                .await
+            {
+                closed += 1;
             }
         }
-        settled
+        closed
     };
-    let (written, settled) = tokio::join!(appending, settling);
+    let (written, closed) = tokio::join!(appending, closing);
     let rest = listed(
         &letters,
         &Selection {
@@ -294,7 +301,7 @@ async fn followers_and_settling_at_once_leave_no_key_parked_without_letters(
     )
     .await
     .len();
-    assert_eq!(1 + written as usize, settled + rest);
+    assert_eq!(1 + written as usize, closed + rest);
     let parked = letters.parked(&place).await.unwrap().keys;
     let counted: u64 = parked.iter().map(|one| one.letters).sum();
     assert_eq!(counted, rest as u64);

@@ -105,7 +105,7 @@ fn report() -> Report {
     Report {
         frontier_time: Some(at(5_000)),
         caught_up_at: Some(at(6_001)),
-        settled: 12,
+        finished: 12,
         last_error: Some("the mail server is away".to_owned()),
         waiting_since: Some(at(6_500)),
         per_minute: 340,

@@ -195,14 +195,14 @@ pub async fn listed(ledger: &impl Ledger, state: Option<State>) -> Vec<(EffectKe
 
 async fn a_listing_shows_each_entry_of_a_state_once(ledger: impl Ledger) {
     let mut sending = Vec::new();
-    let mut settled = Vec::new();
+    let mut finished = Vec::new();
     for nonce in 0..5 {
         let claim = claimed(nonce);
         let key = effect();
         ledger.swap(&key, None, &claim).await.unwrap();
         if nonce < 2 {
             ledger.swap(&key, Some(1), &sent(&claim)).await.unwrap();
-            settled.push(key);
+            finished.push(key);
         } else {
             sending.push(key);
         }
@@ -214,9 +214,9 @@ async fn a_listing_shows_each_entry_of_a_state_once(ledger: impl Ledger) {
         keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
     };
     sending.sort();
-    settled.sort();
-    let all = [sending.clone(), settled.clone()].concat();
+    finished.sort();
+    let all = [sending.clone(), finished.clone()].concat();
     assert_eq!(of(Some(State::Sending), &all).await, sending);
-    assert_eq!(of(Some(State::Sent), &all).await, settled);
+    assert_eq!(of(Some(State::Sent), &all).await, finished);
     assert_eq!(of(None, &all).await.len(), 5);
 }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use aftercommit::engine::redrive::{How, RedrivenKey, redrive};
 use aftercommit::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
 use aftercommit::stores::dead_letter::{
-    Claim, DeadLetters as _, Envelope, KEPT_AFTER, Letter, Reason, Selection, Settled,
+    Claim, DeadLetters as _, Envelope, KEPT_AFTER, Letter, LetterOutcome, Reason, Selection,
 };
 use aftercommit::{Clock, Context, Failure, Record, RecordHandler};
 use aws_sdk_dynamodb::Client;
@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::types::AttributeValue as Sdk;
 use serde_dynamo::AttributeValue;
 
 use crate::support::letters::{
-    OnServer, at, deed, id, is_parked, letter, letter_of, place, record, settle,
+    OnServer, at, close, deed, id, is_parked, letter, letter_of, place, record,
 };
 use crate::support::server::Server;
 
@@ -28,7 +28,7 @@ fn kind(row: &HashMap<String, Sdk>) -> &str {
 }
 
 #[tokio::test]
-async fn a_settled_letter_and_its_parts_expire_and_an_open_one_never() {
+async fn a_closed_letter_and_its_parts_expire_and_an_open_one_never() {
     let server = OnServer::on(Server::embedded()).await;
     let letters = server.letters();
     let mut huge = record("a", 1);
@@ -43,7 +43,7 @@ async fn a_settled_letter_and_its_parts_expire_and_an_open_one_never() {
             .iter()
             .all(|row| !row.contains_key("expires"))
     );
-    settle(&letters, &letter).await.unwrap();
+    close(&letters, &letter).await.unwrap();
     let until = (at(10) + KEPT_AFTER)
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap();
@@ -88,7 +88,7 @@ async fn rows_that_an_operator_removed_are_repaired() {
         .await;
     assert!(unparked.unwrap());
     assert!(!is_parked(&letters, &letter).await);
-    // The mark is gone: writing the letter again parks the key again, settling it does without.
+    // The mark is gone: writing the letter again parks the key again, closing it does without.
     letters.park(&letter).await.unwrap();
     let rows = server.rows().await;
     let mark = rows.iter().find(|row| kind(row) == "mark").unwrap();
@@ -96,7 +96,7 @@ async fn rows_that_an_operator_removed_are_repaired() {
     letters.park(&letter).await.unwrap();
     assert!(is_parked(&letters, &letter).await);
     server.delete(mark).await;
-    assert_eq!(settle(&letters, &letter).await, Some(()));
+    assert_eq!(close(&letters, &letter).await, Some(()));
     assert!(!is_parked(&letters, &letter).await);
 }
 
@@ -114,7 +114,7 @@ async fn change_all(server: &OnServer, how: &str, name: &str, value: Option<Sdk>
     }
 }
 
-/// Writes two letters of another key and settles them: nothing there suffers.
+/// Writes two letters of another key and closes them: nothing there suffers.
 async fn others_are_parked_and_free_again(letters: &DynamoDbDeadLetters, of: &Letter) {
     let at = &id(of).at;
     let other = letter(at, "other", 5);
@@ -123,7 +123,7 @@ async fn others_are_parked_and_free_again(letters: &DynamoDbDeadLetters, of: &Le
     assert_eq!(page.keys.len(), 1, "{page:?}");
     assert_eq!(page.unreadable.len(), 1, "{page:?}");
     assert!(is_parked(letters, &other).await);
-    settle(letters, &other).await.unwrap();
+    close(letters, &other).await.unwrap();
     assert!(!is_parked(letters, &other).await);
 }
 
@@ -139,7 +139,7 @@ async fn rows_of_a_newer_build_cost_their_own_key_only() {
     for error in [
         letters.read(id(&first)).await.err(),
         letters
-            .settle(id(&first), &deed(Settled::Discarded))
+            .close(id(&first), &deed(LetterOutcome::Discarded))
             .await
             .err(),
         letters.next_of(&id(&first).at, &id(&first).key).await.err(),

@@ -7,7 +7,7 @@ use aftercommit::stores::dead_letter::{DeadLetters, Reason};
 use serde_dynamo::AttributeValue;
 
 use crate::support::arbitrary;
-use crate::support::letters::{OnServer, id, letter_of, next, place, record, settle};
+use crate::support::letters::{OnServer, close, id, letter_of, next, place, record};
 use crate::support::server::on_each_store;
 
 on_each_store! {
@@ -45,7 +45,7 @@ async fn keys_of_any_length_and_kind_have_letters(letters: impl DeadLetters) {
     assert_eq!(letters.parked(&place).await.unwrap().keys.len(), all.len());
     for letter in &all {
         assert_eq!(next(&letters, letter).await.as_ref(), Some(letter));
-        settle(&letters, letter).await.unwrap();
+        close(&letters, letter).await.unwrap();
     }
     assert_eq!(letters.parked(&place).await.unwrap().keys, []);
 }
@@ -73,7 +73,7 @@ async fn huge_records_lose_nothing(letters: impl DeadLetters) {
     for letter in [&worst, &wide] {
         let found = next(&letters, letter).await.unwrap();
         assert!(found == *letter, "a huge record came back changed");
-        settle(&letters, letter).await.unwrap();
+        close(&letters, letter).await.unwrap();
     }
     letters.park(&wide).await.unwrap();
     let again = next(&letters, &wide).await.unwrap();

@@ -3,7 +3,7 @@
 use aftercommit::stores::dead_letter::memory::MemoryDeadLetters;
 use aftercommit::stores::dead_letter::{DeadLetters, Reason, Selection};
 
-use crate::support::letters::{OnServer, at, id, letter, letter_of, listed, place, record, settle};
+use crate::support::letters::{OnServer, at, close, id, letter, letter_of, listed, place, record};
 use crate::support::server::on_each_store;
 
 on_each_store! {
@@ -25,7 +25,7 @@ async fn the_parked_keys_of_a_table_are_reported_with_their_letters(letters: imp
     letters.park(&other).await.unwrap();
     let gone = letter(&place, "c", 5);
     letters.park(&gone).await.unwrap();
-    settle(&letters, &gone).await.unwrap();
+    close(&letters, &gone).await.unwrap();
     let parked = letters.parked(&place).await.unwrap().keys;
     let seen: Vec<_> = parked
         .iter()
@@ -68,11 +68,11 @@ async fn a_listing_shows_what_is_selected(letters: impl DeadLetters) {
     let rescued = letter_of(&place, record("b", 2), Reason::Rescued);
     let mut late = letter_of(&place, record("b", 3), Reason::Followed);
     late.envelope.written = at(100);
-    let settled = letter(&place, "c", 4);
-    for letter in [&rejected, &rescued, &late, &settled] {
+    let closed = letter(&place, "c", 4);
+    for letter in [&rejected, &rescued, &late, &closed] {
         letters.park(letter).await.unwrap();
     }
-    settle(&letters, &settled).await.unwrap();
+    close(&letters, &closed).await.unwrap();
     let of_table = Selection {
         table: Some(place.at.table().to_owned()),
         ..Selection::default()
@@ -84,7 +84,7 @@ async fn a_listing_shows_what_is_selected(letters: impl DeadLetters) {
     };
     assert_eq!(numbers(of_table.clone()).await, ["1", "2", "3"]);
     let all = Selection {
-        settled_too: true,
+        closed_too: true,
         ..of_table.clone()
     };
     assert_eq!(numbers(all).await, ["1", "2", "3", "4"]);
@@ -116,7 +116,7 @@ async fn the_letters_of_a_key_are_listed_without_those_of_others(letters: impl D
     for one in [&second, &first, &letter(&place, "b", 8)] {
         letters.park(one).await.unwrap();
     }
-    settle(&letters, &first).await.unwrap();
+    close(&letters, &first).await.unwrap();
     let of_key = letters.of_key(&place.at, &id(&first).key).await.unwrap();
     let told: Vec<_> = of_key
         .iter()

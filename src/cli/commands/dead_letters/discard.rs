@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
-use crate::stores::dead_letter::{DeadLetters as _, Deed, Envelope, LetterId, Reason, Settled};
+use crate::stores::dead_letter::{
+    DeadLetters as _, Deed, Envelope, LetterId, LetterOutcome, Reason,
+};
 use clap::Args;
 use serde::Serialize;
 
@@ -55,11 +57,11 @@ pub async fn execute(args: &DiscardArgs) -> Result<(), Fault> {
         let deed = Deed {
             at: clock.now(),
             by: doing.by(),
-            what: Settled::Discarded,
+            what: LetterOutcome::Discarded,
             why: args.note.clone(),
         };
-        let settled = letters.settle(&letter.id, &deed).await;
-        discarded += u64::from(settled?.is_some());
+        let closed = letters.close(&letter.id, &deed).await;
+        discarded += u64::from(closed?.is_some());
         progress.step();
     }
     progress.end();

@@ -20,7 +20,7 @@ pub struct DeadLettersListArgs {
     of: OwnerArgs,
     /// Also list letters that were redriven or discarded in the last 30 days
     #[arg(long)]
-    settled: bool,
+    closed: bool,
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
@@ -33,7 +33,7 @@ pub async fn list(args: &DeadLettersListArgs) -> Result<(), Fault> {
     let from = (&clients, &letters);
     let selected = args
         .which
-        .selected(from, args.of.named(), args.settled)
+        .selected(from, args.of.named(), args.closed)
         .await?;
     if selected.is_empty() && args.which.is_set() {
         return Err(none());
@@ -59,7 +59,7 @@ pub async fn show(args: &DeadLettersListArgs) -> Result<(), Fault> {
     let from = (&clients, &letters);
     let selected = args
         .which
-        .selected(from, args.of.named(), args.settled)
+        .selected(from, args.of.named(), args.closed)
         .await?;
     if selected.is_empty() {
         return Err(none());

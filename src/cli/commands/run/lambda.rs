@@ -137,7 +137,7 @@ impl LambdaLog {
     async fn write(&self, invoked: Invoked) {
         let age = |since| SystemTime::now().duration_since(since).unwrap_or_default();
         let lag = match invoked {
-            Invoked::Settled => Some(Duration::ZERO),
+            Invoked::Finished => Some(Duration::ZERO),
             // An unknown number is not reported.
             Invoked::Waiting(since) => since.map(age),
         };

@@ -73,7 +73,7 @@ impl Large {
         let report = Report {
             frontier_time: Some(time),
             caught_up_at: Some(time),
-            settled: 123_456,
+            finished: 123_456,
             told_at: Some(time),
             ..Report::default()
         };
@@ -293,7 +293,7 @@ fn a_thousand_shards_and_twenty_workers_need_a_tenth_of_a_partition_and_still_ac
     (large.read, large.written) = (0.0, 0.0);
     large.run(Duration::from_mins(1));
     let (read, written) = (large.read / 60.0, large.written / 60.0);
-    println!("settled: {read:.0} read units and {written:.0} write units a second");
+    println!("finished: {read:.0} read units and {written:.0} write units a second");
     assert!(read <= MOST_READS / 10.0, "{read} read units a second");
     assert!(
         written <= MOST_WRITES / 10.0,

@@ -35,7 +35,7 @@ impl DynamoDbDeadLetters {
         Ok(body)
     }
 
-    /// Removes the parts of a settled letter with it, unless the letter was written again since.
+    /// Removes the parts of a closed letter with it, unless the letter was written again since.
     pub(super) async fn expire_parts(
         &self,
         row: &Item,

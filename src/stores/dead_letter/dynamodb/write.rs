@@ -28,7 +28,7 @@ const BESIDE: usize = 40_000;
 enum There {
     Nothing,
     Open,
-    Settled,
+    Closed,
     /// A row that cannot be read, and that no newer build wrote.
     Damaged,
 }
@@ -94,7 +94,7 @@ impl DynamoDbDeadLetters {
             let open_not = if damaged {
                 RowExpression::unless_newer(FORMAT)
             } else {
-                RowExpression::on_readable_or_none(FORMAT).when_none_or("settled")
+                RowExpression::on_readable_or_none(FORMAT).when_none_or("closed")
             };
             let fields = row::letter_fields(letter, &pieces)?;
             let parts = vec![
@@ -152,7 +152,7 @@ impl DynamoDbDeadLetters {
             let (rows, next) = self.table.query_page(&of, COUNTED, after).await?;
             open += rows
                 .iter()
-                .filter(|row| row.get("settled").is_none())
+                .filter(|row| row.get("closed").is_none())
                 .count() as u64;
             after = next;
             if after.is_none() {
@@ -168,9 +168,9 @@ impl DynamoDbDeadLetters {
         };
         match row::envelope(&row) {
             Ok(envelope) if envelope.open => Ok(There::Open),
-            Ok(_) => Ok(There::Settled),
+            Ok(_) => Ok(There::Closed),
             // A newer build is processing this record.
-            Err(_) if row::is_newer(&row) && row.get("settled").is_none() => Ok(There::Open),
+            Err(_) if row::is_newer(&row) && row.get("closed").is_none() => Ok(There::Open),
             Err(error) if row::is_newer(&row) => Err(error.context(failed(&row))),
             Err(_) => Ok(There::Damaged),
         }

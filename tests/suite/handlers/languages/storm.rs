@@ -19,7 +19,7 @@ use crate::support::embedded::Embedded;
 use crate::support::http::get;
 use crate::support::letters::listed;
 use crate::support::mail_server::MailServer;
-use crate::support::shop::{Shop, id, is_doubt, is_settled};
+use crate::support::shop::{Shop, id, is_doubt, is_finished};
 use crate::support::streams_server::StreamsServer;
 
 const POLICY: OnAmbiguous = OnAmbiguous::Resend;
@@ -101,12 +101,12 @@ async fn trade(shop: Arc<Shop>) {
 }
 
 /// Waits until every effect of every order has a row, and nothing more is going to happen to any.
-async fn settled(shop: &Shop) -> BTreeMap<EffectKey, Entry> {
+async fn finished(shop: &Shop) -> BTreeMap<EffectKey, Entry> {
     let all = ORDERS * (MAILS.len() + 2);
     loop {
         let began = Instant::now();
         let rows = shop.all_rows().await;
-        if rows.len() >= all && rows.values().all(|row| is_settled(row, POLICY)) {
+        if rows.len() >= all && rows.values().all(|row| is_finished(row, POLICY)) {
             assert_eq!(rows.len(), all);
             return rows;
         }
@@ -211,9 +211,9 @@ async fn rage(server: &Embedded) {
     let blows = [Blow::Kill, Blow::Kill, Blow::Freeze];
     storm.rage((STORM, &blows, 0), trade(shop.clone())).await;
     let calm = Instant::now();
-    let rows = settled(&shop).await;
+    let rows = finished(&shop).await;
     eprintln!(
-        "settled {:.1} s after the storm",
+        "finished {:.1} s after the storm",
         calm.elapsed().as_secs_f64()
     );
     storm.stop().await;

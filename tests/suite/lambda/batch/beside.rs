@@ -34,8 +34,8 @@ async fn the_log_says_what_was_not_begun_and_where_reading_continues() {
     for told in [
         "the time is over: unfinished records are delivered again",
         r#""from":"1""#,
-        r#""settled":0"#,
-        r#""not_settled":2"#,
+        r#""finished":0"#,
+        r#""unfinished":2"#,
     ] {
         assert!(lines[0].contains(told), "{told} in {}", lines[0]);
     }
@@ -67,7 +67,7 @@ async fn on_a_replica_of_a_global_table_only_the_records_of_its_region_are_handl
         record.new_image = Some(image.into());
     }
     let answer = handled(&function, &event(STREAM, &all), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     assert_eq!(desk.begun(), ["2"], "the third is of no region");
     assert_eq!(function.counters().filtered.load(Ordering::Relaxed), 2);
 }
@@ -79,7 +79,7 @@ async fn a_dead_letter_is_copied_to_the_queue_from_lambda_too() {
     let desk = failing("b", || Failure::reject("bad"));
     let function = Function::new(place(STREAM), desk).dead_letters(Arc::new(letters));
     let answer = handled(&function, &batch("abc"), LONG).await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
     let sent = services.sent();
     assert_eq!(sent.len(), 1, "{sent:?}");
     let (operation, fields) = &sent[0];

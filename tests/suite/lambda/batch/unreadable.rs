@@ -23,7 +23,7 @@ async fn a_record_that_cannot_be_read_holds_what_follows_and_nothing_before_it()
     odd["Records"][1]["eventName"] = "MERGE".into();
     let answer = handled(&function, &odd, LONG).await;
     assert_eq!(
-        (answer.unsettled(), desk.begun()),
+        (answer.unfinished(), desk.begun()),
         (Some("2"), vec!["1".to_owned()])
     );
     let change = odd["Records"][1]["dynamodb"].as_object_mut().unwrap();
@@ -43,7 +43,7 @@ async fn a_record_that_cannot_be_read_holds_what_follows_and_nothing_before_it()
     let desk = failing("a", || Failure::reject("bad"));
     let function = Function::new(place(STREAM), desk);
     let answer = handled(&function, &odd, LONG).await;
-    assert_eq!(answer.unsettled(), Some("1"));
+    assert_eq!(answer.unfinished(), Some("1"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,7 +68,7 @@ async fn a_record_that_cannot_be_read_waits_since_its_commit_if_it_tells_that() 
     function.handle(&nothing, ends).await.unwrap_err();
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let waits = Invoked::Waiting(Some(then));
-    let expected = [Invoked::Settled, waits, waits, Invoked::Waiting(None)];
+    let expected = [Invoked::Finished, waits, waits, Invoked::Waiting(None)];
     assert_eq!(*told.lock().unwrap(), expected);
 }
 
@@ -134,5 +134,5 @@ async fn an_event_of_others_is_refused() {
         LONG,
     )
     .await;
-    assert_eq!(answer.unsettled(), None);
+    assert_eq!(answer.unfinished(), None);
 }

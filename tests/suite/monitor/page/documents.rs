@@ -50,7 +50,7 @@ fn history() -> Value {
         let lag = 9.0 - f64::from(n.abs_diff(540)) / 20.0;
         json!({
             "at": at(n * 5), "lag_seconds": lag, "until_trim_seconds": 86_400.0 - lag,
-            "settled_total": n * 50, "accepted_total": n * 10,
+            "finished_total": n * 50, "accepted_total": n * 10,
         })
     });
     points.collect()
@@ -86,7 +86,7 @@ pub fn troubled(text: &str) -> Value {
     document["verdict"] = json!("attention");
     document["advice"] = json!([
         format!("Start a worker. {text}"),
-        format!("Settle it. {text}")
+        format!("Resolve it. {text}")
     ]);
     document["ambiguous"] = json!(2);
     let process = &mut document["process"];

@@ -126,7 +126,7 @@ const SOURCES: &[Source] = &[
             "parked_page",
             "is_parked",
             "next_of",
-            "settle",
+            "close",
             "note",
             "claim",
             "release",
