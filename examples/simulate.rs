@@ -53,7 +53,7 @@ fn flaw(name: &str) -> Result<Flaw, String> {
     let named = all().find(|flaw| format!("{flaw:?}").eq_ignore_ascii_case(name));
     named.ok_or_else(|| {
         let known: Vec<_> = all().map(|flaw| format!("{flaw:?}")).collect();
-        format!("there is no such flaw; there are {}", known.join(", "))
+        format!("unknown flaw: the flaws are {}", known.join(", "))
     })
 }
 

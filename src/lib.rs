@@ -17,7 +17,7 @@
 //!    across shard splits. Different items run in parallel.
 //! 4. **The database is the arbiter.** Every decision that two workers could race for is one
 //!    conditional write. Clocks decide only when to look.
-//! 5. **It fails soft.** [`Failure`] tells a bad record from a dependency that is down.
+//! 5. **It fails soft.** [`Failure`] distinguishes a bad record from a dependency that is down.
 //!
 //! # Where things are
 //!

@@ -142,6 +142,6 @@ async fn of_a_worker(State(front): State<Arc<Front>>, uri: Uri) -> Response {
 }
 
 fn missing() -> Response {
-    let told = "There is no such mail (yet): see /inbox";
-    (StatusCode::NOT_FOUND, told).into_response()
+    let reported = "This mail does not exist (yet): see /inbox";
+    (StatusCode::NOT_FOUND, reported).into_response()
 }

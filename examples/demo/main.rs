@@ -59,7 +59,7 @@ struct Demo {
     /// How often the worker is aborted mid-work and restarted
     #[arg(long, default_value = "0", conflicts_with_all = ["workers", "kill"])]
     crash: usize,
-    /// How many workers there are, each a process of its own; two shards for each
+    /// Number of workers, each in a separate process; two shards for each
     #[arg(long)]
     workers: Option<usize>,
     /// How often the worker that has the most shards is killed (SIGKILL) and another one started
@@ -199,7 +199,7 @@ async fn play(demo: &Demo) -> anyhow::Result<bool> {
     };
     let stays = !demo.headless && !demo.stay && std::io::stdout().is_terminal();
     if stays {
-        eprintln!("\nThe workers go on, so that you can look at them; Ctrl-C ends them.");
+        eprintln!("\nThe workers keep running, so that you can look at them; Ctrl-C stops them.");
     }
     println!("{}", serde_json::to_string(&tally)?);
     if stays {

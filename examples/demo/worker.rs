@@ -79,7 +79,7 @@ impl Site {
     }
 }
 
-/// Sends a mail for every order until told to stop.
+/// Sends a mail for every order until it is stopped.
 pub async fn work(site: Site, name: String, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let clock = Clock::system();
     let source = DynamoDbStream::new(clients::streams(&site.streams), &site.arn, clock.clone());

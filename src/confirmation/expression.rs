@@ -142,7 +142,7 @@ impl Expression {
             });
             ExpressionError {
                 expression: source.to_owned(),
-                problem: format!("cannot be read{at}: {}", told(error)),
+                problem: format!("cannot be read{at}: {}", described(error)),
             }
         };
         let compiled = ENVIRONMENT.compile_expression_owned(source.to_owned());
@@ -170,7 +170,7 @@ impl Expression {
     pub(super) fn value(&self, names: &Value) -> Result<Value, String> {
         self.compiled
             .eval(names.clone())
-            .map_err(|error| told(&error))
+            .map_err(|error| described(&error))
     }
 
     /// Whether it is true of an item.
@@ -213,7 +213,7 @@ fn is_unknown(error: &Error) -> bool {
 }
 
 /// An error on one line, without the item's values.
-fn told(error: &Error) -> String {
+fn described(error: &Error) -> String {
     let text = match error.detail() {
         Some(detail) if error.kind() == ErrorKind::InvalidOperation => detail.to_owned(),
         Some(detail) => format!("{}: {detail}", error.kind()),
@@ -254,13 +254,13 @@ mod tests {
 
     #[test]
     fn an_expression_that_cannot_be_read_says_where() {
-        let told = |source| Expression::parse(source).unwrap_err().to_string();
+        let described = |source| Expression::parse(source).unwrap_err().to_string();
         assert_eq!(
-            told("status =="),
+            described("status =="),
             "the expression \"status ==\" cannot be read at column 8: syntax error: unexpected end of \
              input, expected expression"
         );
-        let unknown = told("total|decimals");
+        let unknown = described("total|decimals");
         assert!(
             unknown.contains("\"total|decimals\"") && unknown.contains("decimals"),
             "{unknown}"

@@ -163,7 +163,7 @@ impl Ses {
             }
             SdkError::TimeoutError(_) => Cause::Timeout(self.limit),
             SdkError::ResponseError(_) => Cause::Protocol("its answer cannot be read".to_owned()),
-            _ => Cause::Io(std::io::Error::other(told(error))),
+            _ => Cause::Io(std::io::Error::other(innermost(error))),
         };
         let answered = matches!(
             error,
@@ -202,7 +202,7 @@ fn spelled(address: &Address, stage: SendStage) -> Result<String, Refusal> {
 
 fn accepted(answer: &SendEmailOutput) -> Delivery {
     match answer.message_id() {
-        Some(id) => Delivery::Accepted(Reply::told(250, id)),
+        Some(id) => Delivery::Accepted(Reply::new(250, id)),
         None => Delivery::NoReply {
             stage: SendStage::Call,
             why: Cause::Protocol("it answered without a message id".to_owned()),
@@ -223,16 +223,16 @@ fn refusal(status: u16, error: &SendEmailError) -> Result<Delivery, Cause> {
     );
     match error {
         SendEmailError::MessageRejected(_) | SendEmailError::BadRequestException(_) => {
-            Ok(Delivery::Refused(Reply::told(554, &words)))
+            Ok(Delivery::Refused(Reply::new(554, &words)))
         }
         SendEmailError::LimitExceededException(_) => {
-            Ok(Delivery::Deferred(Reply::told(454, &words)))
+            Ok(Delivery::Deferred(Reply::new(454, &words)))
         }
-        _ if throttled => Ok(Delivery::Deferred(Reply::told(454, &words))),
+        _ if throttled => Ok(Delivery::Deferred(Reply::new(454, &words))),
         // The cause is the account or its settings, not this mail.
         _ if (400..500).contains(&status) => Ok(Delivery::NotSent {
             stage: SendStage::Call,
-            why: Cause::Reply(Reply::told(454, &words)),
+            why: Cause::Reply(Reply::new(454, &words)),
         }),
         _ => Err(Cause::Protocol(format!("status {status}, {words}"))),
     }
@@ -252,7 +252,7 @@ fn never_connected(error: &SdkError<SendEmailError>) -> bool {
 }
 
 /// The innermost reason, which is the first cause.
-fn told(error: &SdkError<SendEmailError>) -> String {
+fn innermost(error: &SdkError<SendEmailError>) -> String {
     let mut last: &(dyn Error + 'static) = error;
     while let Some(source) = last.source() {
         last = source;

@@ -226,12 +226,12 @@ impl Templates {
     fn add(&mut self, name: &str, source: String) -> Result<(), TemplateError> {
         self.environment
             .add_template_owned(name.to_owned(), source)
-            .map_err(|error| self.told(name, &error))
+            .map_err(|error| self.error(name, &error))
     }
 
     fn fill(&self, name: &str, order: &Order, shop: &Shop) -> Result<String, TemplateError> {
         self.try_fill(name, order, shop)
-            .map_err(|error| self.told(name, &error))
+            .map_err(|error| self.error(name, &error))
     }
 
     fn try_fill(&self, name: &str, order: &Order, shop: &Shop) -> Result<String, minijinja::Error> {
@@ -279,7 +279,7 @@ impl Templates {
                 | ErrorKind::UnknownFunction
                 | ErrorKind::UnknownBlock
                 | ErrorKind::TemplateNotFound
-                | ErrorKind::SyntaxError => Err(self.told(name, &error)),
+                | ErrorKind::SyntaxError => Err(self.error(name, &error)),
                 _ => Ok(()),
             }
         });
@@ -292,7 +292,7 @@ impl Templates {
         result
     }
 
-    fn told(&self, name: &str, error: &minijinja::Error) -> TemplateError {
+    fn error(&self, name: &str, error: &minijinja::Error) -> TemplateError {
         let cause = innermost(error);
         let message = match cause.detail() {
             Some(detail) => format!("{}: {detail}", cause.kind()),

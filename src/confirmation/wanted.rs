@@ -176,12 +176,12 @@ mod tests {
         ] {
             assert_eq!(wants(early.clone()), Ok(false), "{early}");
         }
-        let told = wants(json!("last week")).unwrap_err().to_string();
+        let reported = wants(json!("last week")).unwrap_err().to_string();
         assert!(
-            told.starts_with(
+            reported.starts_with(
                 "created-at: the expression \"createdAt\" is a string of 9 bytes; expected"
             ),
-            "{told}"
+            "{reported}"
         );
         assert!(
             wanted.wants(&item(json!({}))).is_err(),

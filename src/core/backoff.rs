@@ -109,7 +109,7 @@ impl RetryBudget {
         }
         let wait = (1.0 - self.tokens) / self.trickle;
         let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
-        // A caller told to wait for no time would ask in a loop.
+        // A caller that waits for no time would ask in a loop.
         Err(wait.max(Self::SHORTEST))
     }
 }

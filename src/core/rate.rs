@@ -51,8 +51,8 @@ mod tests {
             rate.add(Duration::from_secs(second), 50);
         }
         let end = Duration::from_mins(10);
-        let told = rate.per_minute(end);
-        assert!((2_900..3_100).contains(&told), "{told}");
+        let reported = rate.per_minute(end);
+        assert!((2_900..3_100).contains(&reported), "{reported}");
         let later = rate.per_minute(end + Duration::from_mins(10));
         assert!(later == 0, "{later}");
     }

@@ -85,10 +85,10 @@ const SHORT: Duration = Duration::from_secs(30);
 /// How long before the end of an invocation records in flight are given up and the answer is sent.
 const ANSWER: Duration = Duration::from_secs(1);
 
-type Told = Arc<dyn Fn(Invoked) -> BoxFuture<'static, ()> + Send + Sync>;
+type OnInvoked = Arc<dyn Fn(Invoked) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// The time limit for the callback after each event.
-const TELLING: Duration = Duration::from_secs(2);
+const CALLBACK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Handles the batches of one table's streams.
 ///
@@ -115,7 +115,7 @@ pub struct Function<H> {
     counters: Arc<Counters>,
     handling: Arc<Histogram>,
     latest: Option<LatestStream>,
-    told: Option<Told>,
+    on_invoked: Option<OnInvoked>,
     gaps: Option<Gaps>,
     incarnation: Arc<str>,
     rng: Mutex<fastrand::Rng>,
@@ -138,7 +138,7 @@ impl<H: RecordHandler> Function<H> {
             counters: Arc::default(),
             handling: Arc::default(),
             latest: None,
-            told: None,
+            on_invoked: None,
             gaps: None,
             incarnation: "".into(),
             rng: Mutex::default(),
@@ -232,13 +232,13 @@ impl<H: RecordHandler> Function<H> {
     /// Calls this after each event, before the event is answered, for metrics. It is given up after two
     /// seconds.
     #[must_use]
-    pub fn told<F>(self, told: impl Fn(Invoked) -> F + Send + Sync + 'static) -> Self
+    pub fn on_invoked<F>(self, on_invoked: impl Fn(Invoked) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let told: Told = Arc::new(move |invoked| Box::pin(told(invoked)));
+        let on_invoked: OnInvoked = Arc::new(move |invoked| Box::pin(on_invoked(invoked)));
         Self {
-            told: Some(told),
+            on_invoked: Some(on_invoked),
             ..self
         }
     }
@@ -281,12 +281,12 @@ impl<H: RecordHandler> Function<H> {
         let mut invocation = Invocation::new(self, stream, ends, rng);
         let unread = invocation.take_in(records);
         let (unfinished, ()) = tokio::join!(invocation.work(), later);
-        if let Some(told) = &self.told {
+        if let Some(on_invoked) = &self.on_invoked {
             let of_unread = || unread.as_ref().map(|unread| unread.created);
             let first = unfinished.as_ref().map(|(_, created)| *created);
             let first = first.or_else(of_unread);
             let invoked = first.map_or(Invoked::Finished, Invoked::Waiting);
-            if timeout(TELLING, told(invoked)).await.is_err() {
+            if timeout(CALLBACK_LIMIT, on_invoked(invoked)).await.is_err() {
                 warn!("the metrics of an event took too long and are not written");
             }
         }

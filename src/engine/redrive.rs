@@ -111,7 +111,7 @@ pub struct Summary {
     pub taken: u64,
 }
 
-/// Redrives all letters of these keys, including those that arrive while it runs. `told` is called for
+/// Redrives all letters of these keys, including those that arrive while it runs. `report` is called for
 /// each step. `rng` spreads waits.
 ///
 /// A key stops at its first letter that fails; the others continue. If the handler answers that a
@@ -122,7 +122,7 @@ pub async fn redrive<H: RecordHandler>(
     handler: &H,
     keys: Vec<RedrivenKey>,
     how: (&How, &mut fastrand::Rng),
-    mut told: impl FnMut(&RedriveStep),
+    mut report: impl FnMut(&RedriveStep),
 ) -> Summary {
     let (how, rng) = how;
     let redrive = Redrive {
@@ -150,7 +150,7 @@ pub async fn redrive<H: RecordHandler>(
             biased;
             Some(step) = heard.recv() => {
                 summary.count(&step);
-                told(&step);
+                report(&step);
             }
             () = &mut all, if running => running = false,
         }

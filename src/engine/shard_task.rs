@@ -158,7 +158,7 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
         }
     }
 
-    /// Works until the shard ends, or until it is told to stop.
+    /// Works until the shard ends, or until it gets the order to stop.
     pub async fn run(mut self) -> Stopped {
         let start = self.assignment.start.clone();
         info!(shard = %self.shard(), epoch = self.assignment.hold.epoch, from = ?start, "reading");

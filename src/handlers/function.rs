@@ -187,7 +187,7 @@ impl FunctionHandler {
         let left = call.ends.map_or(LONGEST, |ends| {
             ends.saturating_duration_since(Instant::now())
         });
-        let (outcome, told) = oneshot::channel();
+        let (outcome, reported) = oneshot::channel();
         // Cancelled when this call ends, be it that it is dropped.
         let gone = CancellationToken::new();
         let _gone = gone.clone().drop_guard();
@@ -207,7 +207,7 @@ impl FunctionHandler {
             Err(_) => return Err(self.no_process(patience)),
         }
         let hung_up = || InvocationEnd::Died("it hung up before it got the record".to_owned());
-        Ok(told.await.unwrap_or_else(|_| hung_up()))
+        Ok(reported.await.unwrap_or_else(|_| hung_up()))
     }
 
     /// How the effect ended that this call is.

@@ -28,10 +28,10 @@ const LIMIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the last answer is shown if no new one comes.
-const TOLD_FOR: Duration = Duration::from_mins(5);
+const SHOWN_FOR: Duration = Duration::from_mins(5);
 
 /// Why there is no answer.
-type Untold = String;
+type Uncounted = String;
 
 /// The keys that wait behind dead letters of an effect.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl ParkedKeys {
     }
 
     /// Why each key is parked.
-    pub async fn reasons(&self) -> Result<Vec<Option<Reason>>, Untold> {
+    pub async fn reasons(&self) -> Result<Vec<Option<Reason>>, Uncounted> {
         let (letters, at) = (self.letters.clone(), self.of.clone());
         let ask = || async move { levels::reasons(&*letters, &at).await };
         self.last.or_ask("parked keys", ask).await
@@ -76,7 +76,7 @@ impl OrdersInNeed {
     }
 
     /// How many there are.
-    pub async fn orders(&self) -> Result<Needed, Untold> {
+    pub async fn orders(&self) -> Result<Needed, Uncounted> {
         let what = "orders that need attention";
         self.last.or_ask(what, &self.count).await
     }
@@ -98,9 +98,9 @@ struct LastAnswer<T>(Arc<watch::Sender<CachedAnswer<T>>>);
 #[derive(Debug)]
 struct CachedAnswer<T> {
     /// The last answer, and when it came.
-    told: Option<(T, Instant)>,
+    answer: Option<(T, Instant)>,
     /// Why the last query failed.
-    failed: Option<Untold>,
+    failed: Option<Uncounted>,
     /// When a running query has ended at the latest.
     asking_until: Option<Instant>,
     /// No query before this time.
@@ -110,7 +110,7 @@ struct CachedAnswer<T> {
 impl<T> Default for LastAnswer<T> {
     fn default() -> Self {
         let nothing = CachedAnswer {
-            told: None,
+            answer: None,
             failed: None,
             asking_until: None,
             again_at: None,
@@ -120,7 +120,7 @@ impl<T> Default for LastAnswer<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> LastAnswer<T> {
-    async fn or_ask<F>(&self, what: &'static str, ask: impl FnOnce() -> F) -> Result<T, Untold>
+    async fn or_ask<F>(&self, what: &'static str, ask: impl FnOnce() -> F) -> Result<T, Uncounted>
     where
         F: Future<Output = anyhow::Result<T>> + Send + 'static,
     {
@@ -132,7 +132,7 @@ impl<T: Clone + Send + Sync + 'static> LastAnswer<T> {
         let answered = answers.wait_for(|answer| answer.asking_until.is_none());
         // Whatever is there then is shown. The sender lives as long as this.
         let _ = timeout(PATIENCE, answered).await;
-        self.0.borrow().told(what)
+        self.0.borrow().shown(what)
     }
 }
 
@@ -148,9 +148,9 @@ impl<T: Clone> CachedAnswer<T> {
         true
     }
 
-    fn told(&self, what: &str) -> Result<T, Untold> {
-        match (&self.told, &self.failed) {
-            (Some((told, at)), _) if at.elapsed() < TOLD_FOR => Ok(told.clone()),
+    fn shown(&self, what: &str) -> Result<T, Uncounted> {
+        match (&self.answer, &self.failed) {
+            (Some((answer, at)), _) if at.elapsed() < SHOWN_FOR => Ok(answer.clone()),
             (_, Some(why)) => Err(format!(
                 "{what} cannot be counted ({why}); check that their table exists and that the worker \
                  is allowed to query it"
@@ -176,7 +176,7 @@ async fn asked<T>(
         last.asking_until = None;
         last.again_at = Some(now + GOOD_FOR.max(began.elapsed() * REST));
         match answer {
-            Ok(told) => (last.told, last.failed) = (Some((told, now)), None),
+            Ok(answer) => (last.answer, last.failed) = (Some((answer, now)), None),
             Err(error) => {
                 debug!(error, "{what} cannot be counted");
                 last.failed = Some(error);

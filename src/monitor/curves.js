@@ -64,7 +64,7 @@ export function curves(parent) {
 
 function figure({ head, of, text, steps, alarm }) {
   const now = make("span", { class: "now" });
-  const told = make("span", { class: "told" });
+  const note = make("span", { class: "note" });
   const high = make("span", { class: "high" });
   const line = make("path", { class: "line" });
   const area = make("path", { class: "area" });
@@ -75,35 +75,35 @@ function figure({ head, of, text, steps, alarm }) {
   const axis = make("p", { class: "axis" }, from, make("span", {}, "now"));
   // The caption says in words what the drawing shows.
   const plot = make("div", { "aria-hidden": "true" }, high, drawing, axis);
-  const node = make("figure", {}, make("figcaption", {}, make("span", {}, head), now, told), plot);
+  const node = make("figure", {}, make("figcaption", {}, make("span", {}, head), now, note), plot);
   let points = [];
 
   // The value under the pointer; without one the last value and the worst.
-  const tell = (pointer) => {
+  const describe = (pointer) => {
     const known = points.filter((p) => p.value != null);
     hair.setAttribute("visibility", pointer != null && known.length ? "visible" : "hidden");
     if (!known.length) {
       say(now, NONE);
-      say(told, "begins a few seconds after the worker's start");
+      say(note, "begins a few seconds after the worker's start");
     } else if (pointer != null) {
       const nearest = known.reduce((best, p) => (Math.abs(p.x - pointer) < Math.abs(best.x - pointer) ? p : best));
       hair.setAttribute("x1", nearest.x * WIDTH);
       hair.setAttribute("x2", nearest.x * WIDTH);
       say(now, text(nearest.value));
-      say(told, `at ${clock(nearest.at)} UTC`);
+      say(note, `at ${clock(nearest.at)} UTC`);
     } else {
       const worse = (a, b) => (alarm ? a < b : a > b);
       const worst = known.reduce((found, p) => (worse(found.value, p.value) ? found : p));
       say(now, text(known.at(-1).value));
-      say(told, `${alarm ? "lowest" : "highest"} ${text(worst.value)} at ${clock(worst.at)} UTC`);
+      say(note, `${alarm ? "lowest" : "highest"} ${text(worst.value)} at ${clock(worst.at)} UTC`);
     }
   };
   let pointer = null;
   drawing.addEventListener("pointermove", ({ clientX }) => {
     const { left, width } = drawing.getBoundingClientRect();
-    tell((pointer = (clientX - left) / width));
+    describe((pointer = (clientX - left) / width));
   });
-  drawing.addEventListener("pointerleave", () => tell((pointer = null)));
+  drawing.addEventListener("pointerleave", () => describe((pointer = null)));
 
   const draw = (history, end) => {
     const values = of(history);
@@ -119,13 +119,13 @@ function figure({ head, of, text, steps, alarm }) {
     for (const y of ["y1", "y2"]) limit[0]?.setAttribute(y, HEIGHT * (1 - alarm / most));
     say(high, text(most));
     say(from, `${duration(span)} ago`);
-    tell(pointer);
+    describe(pointer);
   };
   return { node, draw };
 }
 
 const sparks = new WeakMap();
-// A thousand shards are no more work than those on the screen.
+// Only what is on the screen is drawn, so a thousand shards cost no more.
 const visible = new Set();
 const watcher = new IntersectionObserver((changes) => {
   for (const { target, isIntersecting } of changes) {

@@ -185,7 +185,7 @@ fn waiting(stream: &StreamStatus) -> Vec<Finding> {
             by_reason.entry(trouble).or_default().push(&worker.worker);
         }
     }
-    let told = |(trouble, workers): (&str, Vec<&str>)| {
+    let finding = |(trouble, workers): (&str, Vec<&str>)| {
         let [worker, others @ ..] = &workers[..] else {
             return None;
         };
@@ -195,7 +195,7 @@ fn waiting(stream: &StreamStatus) -> Vec<Finding> {
         };
         Some(by_person(FindingKind::WorkerWaits, text))
     };
-    by_reason.into_iter().filter_map(told).collect()
+    by_reason.into_iter().filter_map(finding).collect()
 }
 
 /// Silent workers: the others take their shards, if there are others.
@@ -314,7 +314,7 @@ fn trim(stream: &StreamStatus) -> Option<Finding> {
             "The next record of shard {} leaves the stream in {}: restore its handler's \
              dependency, or add workers.{error}",
             shard.shard,
-            told(left)
+            duration(left)
         )
     };
     (left < TRIM).then(|| by_person(FindingKind::Trim, text()))
@@ -327,7 +327,7 @@ fn late(stream: &StreamStatus) -> Option<Finding> {
             "Shard {} is {} behind: check whether its handler's dependency answers, and \
              whether more workers would help.{error}",
             shard.shard,
-            told(lag)
+            duration(lag)
         )
     };
     let is_late = lag > LAG && until_trim(shard) >= TRIM;
@@ -394,7 +394,7 @@ fn unreadable(stream: &StreamStatus) -> Option<Finding> {
     Some(by_person(FindingKind::Unreadable, text))
 }
 
-fn told(seconds: f64) -> String {
+fn duration(seconds: f64) -> String {
     let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default();
     humantime::format_duration(Duration::from_secs(seconds.as_secs())).to_string()
 }

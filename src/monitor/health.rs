@@ -162,9 +162,9 @@ mod tests {
         progress.heartbeat_failed("AccessDeniedException".to_owned());
         tokio::time::advance(START + Duration::from_secs(1)).await;
         progress.turn();
-        let told = stuck(&progress).unwrap().to_string();
+        let reported = stuck(&progress).unwrap().to_string();
         assert_eq!(
-            told,
+            reported,
             "the worker cannot join the fleet: for 61 s no heartbeat was accepted: \
              AccessDeniedException"
         );
@@ -175,22 +175,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_worker_is_ready_once_a_heartbeat_was_accepted_and_the_stream_has_answered() {
         let progress = running();
-        let told = || progress.ready().map_err(|why| why.to_string());
+        let reported = || progress.ready().map_err(|why| why.to_string());
         progress.heartbeat_failed("Throttled".to_owned());
         assert_eq!(
-            told(),
+            reported(),
             Err("joining the fleet: no heartbeat written yet: Throttled".to_owned())
         );
         progress.beat();
         progress.stream_failed("refused".to_owned());
         assert_eq!(
-            told(),
+            reported(),
             Err("the stream has not answered yet: refused".to_owned())
         );
         let trouble = progress.trouble();
         assert_eq!(trouble.unwrap(), "the stream has not answered yet: refused");
         progress.stream_answered();
-        assert_eq!(told(), Ok(()));
+        assert_eq!(reported(), Ok(()));
         assert_eq!(progress.trouble(), None);
         progress.set_not_reading(Some("the stream is off".to_owned()));
         assert_eq!(
@@ -201,6 +201,6 @@ mod tests {
         tokio::time::advance(Duration::from_secs(11)).await;
         progress.heartbeat_failed("AccessDenied".to_owned());
         let why = "no heartbeat was accepted for 11 s: AccessDenied";
-        assert_eq!(told(), Err(why.to_owned()));
+        assert_eq!(reported(), Err(why.to_owned()));
     }
 }

@@ -88,8 +88,8 @@ async fn asked_by_a_name_of_ours(request: Request, next: Next) -> Response {
     if host.is_none_or(is_private) {
         return next.run(request).await;
     }
-    let told = "use this machine's address, or a name that is not public\n";
-    (StatusCode::MISDIRECTED_REQUEST, told).into_response()
+    let text = "use this machine's address, or a name that is not public\n";
+    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
 /// Whether nobody can register the name in a `Host` header.

@@ -125,7 +125,7 @@ pub struct Facts<'a> {
 #[derive(Debug)]
 pub struct FleetNow<'a> {
     /// From commit until finished.
-    pub commit_to_finished: &'a Histogram,
+    pub finishing: &'a Histogram,
     /// The memory budget, once it runs.
     pub budget: Option<&'a Budget>,
     /// Log lines that were dropped since the process started.
@@ -221,7 +221,7 @@ enum Read {
     Down,
     Process(fn(&FleetNow<'_>) -> f64),
     Handling,
-    CommitToFinished,
+    Finishing,
     Build,
 }
 
@@ -311,9 +311,7 @@ impl Metric {
             Read::Down => MetricValue::Process(facts.down_for.as_secs_f64()),
             Read::Process(of) => MetricValue::Process(of(fleet?)),
             Read::Handling => MetricValue::Times(Box::new(facts.handling.buckets())),
-            Read::CommitToFinished => {
-                MetricValue::Times(Box::new(fleet?.commit_to_finished.buckets()))
-            }
+            Read::Finishing => MetricValue::Times(Box::new(fleet?.finishing.buckets())),
             Read::Build => MetricValue::Build,
         })
     }
@@ -329,7 +327,7 @@ impl Metric {
             | Read::Down
             | Read::Process(_)
             | Read::Build => "gauge",
-            Read::Handling | Read::CommitToFinished => "histogram",
+            Read::Handling | Read::Finishing => "histogram",
         }
     }
 }

@@ -249,7 +249,7 @@ let due = 0; // and when the next look begins.
 let silent = null; // Why there is no good answer.
 let wait = EVERY;
 
-/** How old the rows were when they were told, in milliseconds by the worker's clock. */
+/** How old the rows were when the worker answered, in milliseconds by the worker's clock. */
 const agedBy = (answer, { at }) => Math.max(0, Date.parse(answer.headers.get("date")) - Date.parse(at)) || 0;
 
 async function ask() {
@@ -285,9 +285,9 @@ async function look() {
 /** How old the picture is; not read aloud, as it changes each second. */
 function age() {
   const seconds = (since) => Math.max(0, Math.round((performance.now() - since) / 1000));
-  const told = answered == null ? "no answer yet" : `${plural(seconds(answered), "second", "seconds")} old`;
+  const old = answered == null ? "no answer yet" : `${plural(seconds(answered), "second", "seconds")} old`;
   const next = silent == null ? "" : `, next look in ${duration(Math.max(0, Math.round((due - performance.now()) / 1000)))}`;
-  say(at("age"), `${told}${next}`);
+  say(at("age"), `${old}${next}`);
 }
 
 at("picture").append(nothing);

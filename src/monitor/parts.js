@@ -80,7 +80,7 @@ export function keep(parent, items, key, create, update) {
 /** The nodes of a text in which what is meant to be typed stands between grave accents. */
 function typed(text) {
   const parts = text.split("`");
-  // Of an odd accent nobody can tell what it means.
+  // An odd number of accents is ambiguous.
   if (parts.length % 2 === 0) return [text];
   return parts.map((part, index) => (index % 2 ? make("code", {}, part) : part));
 }

@@ -147,9 +147,9 @@ fn shard(
         (_, Some(_), _) => ShardState::Orphaned,
     };
     let lag = lag(row, state == ShardState::Reading && turns, now);
-    let told = row
+    let age = row
         .report
-        .told_at
+        .reported_at
         .map_or(Duration::ZERO, |at| since(at, now));
     let (checkpoint, children) = match &row.checkpoint {
         Checkpoint::At(Position::Horizon) => ("TRIM_HORIZON", &[][..]),
@@ -168,7 +168,7 @@ fn shard(
         checkpoint: checkpoint.to_owned(),
         lag_seconds: lag.map(|lag| lag.as_secs_f64()),
         until_trim_seconds: lag.map(|lag| retention.saturating_sub(lag).as_secs_f64()),
-        per_minute: (faded(per_minute, told) * 10.0).round() / 10.0,
+        per_minute: (faded(per_minute, age) * 10.0).round() / 10.0,
         last_error: row.report.last_error.clone().filter(|_| !row.ended()),
     }
 }
@@ -180,7 +180,7 @@ fn shard(
 /// finished.
 fn lag(row: &LeaseRow, is_read: bool, now: SystemTime) -> Option<Duration> {
     let report = &row.report;
-    let speaks = is_read && report.told_at.is_some();
+    let speaks = is_read && report.reported_at.is_some();
     let oldest = match report.oldest_waiting() {
         _ if row.ended() => return None,
         Some(waiting) => waiting,

@@ -144,7 +144,7 @@ impl Watch {
             down_for: progress.down_for().unwrap_or_default(),
             levels,
             fleet: Some(FleetNow {
-                commit_to_finished: &progress.commit_to_finished,
+                finishing: &progress.finishing,
                 budget: self.progress.budget(),
                 lines_dropped: (self.lines_dropped)(),
             }),

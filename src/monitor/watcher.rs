@@ -176,8 +176,8 @@ impl Status {
             Some(attention.orders().await)
         };
         let (parked, needed) = join(parked, needed).await;
-        let mut untold: Vec<_> = self.not_started().iter().map(ToString::to_string).collect();
-        let mut known = |why| untold.push(why);
+        let mut unknown: Vec<_> = self.not_started().iter().map(ToString::to_string).collect();
+        let mut known = |why| unknown.push(why);
         let (now, ready) = (self.now(), self.ready());
         let mut streams = Vec::new();
         let mut read = now;
@@ -195,7 +195,7 @@ impl Status {
             });
         }
         let needed = needed.and_then(|orders| orders.map_err(&mut known).ok());
-        FleetStatus::new(read, streams, needed).without(untold)
+        FleetStatus::new(read, streams, needed).without(unknown)
     }
 
     /// What the process reports about itself.
@@ -266,11 +266,11 @@ impl Status {
         recent.overloaded = lasts.map(|lasts| (lasts, by));
         recent.history.add(now, moment);
         drop(recent);
-        self.tell_change();
+        self.report_change();
     }
 
     /// Logs when it becomes ready, or stops being ready.
-    fn tell_change(&self) {
+    fn report_change(&self) {
         let why = self.ready().err();
         let before = std::mem::replace(&mut self.recent().ready, why.is_none());
         match why {
@@ -325,14 +325,14 @@ mod tests {
         assert_eq!(ready(), Err("starting: DynamoDB is away".to_owned()));
         assert_eq!(status.alive(), Ok(()));
         let fleet = status.fleet().await;
-        let told = ["The status is incomplete: starting: DynamoDB is away."];
-        assert_eq!(fleet.advice, told);
+        let reported = ["The status is incomplete: starting: DynamoDB is away."];
+        assert_eq!(fleet.advice, reported);
         assert!(status.samples().is_empty());
 
         tokio::time::advance(Duration::from_secs(61)).await;
         let stuck = status.alive().map_err(|stuck| stuck.to_string());
-        let told = "the worker has not started for 61 s: DynamoDB is away";
-        assert_eq!(stuck, Err(told.to_owned()));
+        let reported = "the worker has not started for 61 s: DynamoDB is away";
+        assert_eq!(stuck, Err(reported.to_owned()));
         status.started([]);
         assert_eq!(status.alive(), Ok(()));
     }

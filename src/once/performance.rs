@@ -82,10 +82,12 @@ impl<L: Ledger> Performance<L> {
         let payload = payload.unwrap_or_default();
         let entry = match claims.claim(&mut job, &payload, nonce).await {
             Ok(entry) => entry,
-            Err(Stop::Changed) => return tell(Some(report), AttemptReport::Again(Box::new(job))),
+            Err(Stop::Changed) => {
+                return send_report(Some(report), AttemptReport::Again(Box::new(job)));
+            }
             Err(stop) => {
                 let result = claims.stopped(&job, stop);
-                return tell(Some(report), AttemptReport::Ended(result));
+                return send_report(Some(report), AttemptReport::Ended(result));
             }
         };
         let (claimed, begun) = Claimed::new(&job.context, start_by);
@@ -116,7 +118,7 @@ impl<L: Ledger> Performance<L> {
             claims.tally.add(Counted::Closed);
         }
         let result = claims.concluded(&job, row.as_ref(), (meaning.counted, meaning.result));
-        tell(
+        send_report(
             report,
             panic.map_or(AttemptReport::Ended(result), AttemptReport::Panicked),
         );
@@ -124,7 +126,7 @@ impl<L: Ledger> Performance<L> {
 }
 
 /// Reports to the caller, which may be gone or may have failed already.
-fn tell(report: Option<oneshot::Sender<AttemptReport>>, what: AttemptReport) {
+fn send_report(report: Option<oneshot::Sender<AttemptReport>>, what: AttemptReport) {
     if let Some(report) = report {
         let _ = report.send(what);
     }
@@ -161,7 +163,7 @@ async fn recorded<L: Ledger>(
                      effect becomes AMBIGUOUS"
                 );
                 let unavailable = Err(Failure::Unavailable(error));
-                tell(report.take(), AttemptReport::Ended(unavailable));
+                send_report(report.take(), AttemptReport::Ended(unavailable));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The clocks of a simulated worker: one that runs slower or faster than the others' do, and one
+//! The clocks of a simulated worker: one runs slower or faster than those of the others, and one
 //! that shows another time of day.
 
 use std::sync::Arc;

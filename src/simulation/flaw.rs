@@ -11,7 +11,7 @@ pub enum Flaw {
     TakeWithoutBeat,
     /// A take does not check that owner and epoch are still those seen.
     TakeWithoutEpoch,
-    /// A worker whose trust lapsed goes on without reading its lease rows again.
+    /// A worker whose trust lapsed continues without reading its lease rows again.
     NoReread,
     /// A consistent look that began before trust was restored counts.
     EarlyReread,
@@ -41,7 +41,7 @@ pub enum Flaw {
     HandOverTooEarly,
     /// An empty answer about children is believed, and no listing repairs it.
     ChildForgotten,
-    /// A row that is missing is written anew at once, whoever may still be acting on it.
+    /// A missing row is replaced at once, although a worker may still act on it.
     HealTooEarly,
     /// Rows are written in a format that not everybody in the fleet reads.
     FormatIgnored,

@@ -13,10 +13,10 @@ tokio::task_local! {
     static GATE: Gate;
 }
 
-/// Is told of each shard that a worker takes for its own.
+/// Gets each shard that a worker considers its own.
 type Owned = Arc<dyn Fn(&Hold, &Tenure) + Send + Sync>;
 
-/// While closed, nothing behind it is polled: time and packets go on without it.
+/// While closed, nothing behind it is polled: time and packets pass without it.
 #[derive(Clone)]
 pub(crate) struct Gate {
     state: Arc<Mutex<GateState>>,
@@ -30,7 +30,7 @@ struct GateState {
 }
 
 impl Gate {
-    /// An open one. `owned` is told of each shard that the worker takes for its own.
+    /// An open gate. `owned` gets each shard that the worker considers its own.
     pub fn open_for(owned: impl Fn(&Hold, &Tenure) + Send + Sync + 'static) -> Self {
         Self {
             state: Arc::default(),
@@ -105,8 +105,8 @@ pub(crate) fn gated<F: Future>(future: F) -> impl Future<Output = F::Output> {
     }
 }
 
-/// A worker takes a shard for its own: one that is simulated is watched.
+/// A worker considers a shard its own: the simulation checks that, if there is one.
 pub(crate) fn owned(hold: &Hold, tenure: &Tenure) {
-    // Outside a simulation there is nobody to tell.
+    // Outside a simulation nobody checks it.
     let _ = GATE.try_with(|gate| (gate.owned)(hold, tenure));
 }

@@ -57,7 +57,7 @@ impl Link {
     }
 
     /// Lets `apply` happen at some time, or not, and its answer come back at some time, or not. A
-    /// packet under way goes on when its worker is frozen or crashes.
+    /// packet under way arrives even if its worker is frozen or crashes.
     pub async fn call<T: Send + 'static>(
         &self,
         what: &'static str,

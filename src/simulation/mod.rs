@@ -169,7 +169,7 @@ pub fn simulate(scenario: &Scenario) -> SimulationOutcome {
 ///
 /// `handler` is called at every start of a worker: what it answers is lost when that worker
 /// crashes, what it shares (a database, say) is not. `change` makes the changes that are committed,
-/// at the time that it is told. The handler is called as in production: records of one item in
+/// at the time that it is called. The handler is called as in production: records of one item in
 /// order, some of them more than once, and now and then dropped in the middle of its work. It should
 /// fail with [`Failure::Retry`](crate::Failure) only for a while: not every seed has dead letters. Those
 /// that there are an operator redrives.

@@ -43,7 +43,7 @@ impl Target {
                 view.workers.remove(name);
                 Some(worker_key(name))
             }
-            // A gap is told once; a row that cannot be read tells nothing, as one that is gone.
+            // A gap is reported once. A row that cannot be read counts as missing.
             Self::Gap(gap) => {
                 view.gaps.retain(|other| other != gap);
                 None

@@ -138,6 +138,6 @@ mod tests {
         while pages.read(&table, 1) {}
         let seen = pages.seen().within(Reach::Current);
         let seen: Vec<_> = seen.leases.keys().map(ShardId::as_str).collect();
-        assert_eq!(seen, ["b", "c"], "the one that moved forwards is not seen");
+        assert_eq!(seen, ["b", "c"], "the row that moved forwards is not seen");
     }
 }

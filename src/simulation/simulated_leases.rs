@@ -227,7 +227,7 @@ impl LeaseStore for SimulatedLeases {
     }
 
     async fn create(&self, rows: &[LeaseRow]) -> anyhow::Result<()> {
-        // Each row is a write of its own, and the first that fails ends it all.
+        // Each row is a separate write, and the first failure stops the rest.
         let each = rows.iter().cloned().map(|row| {
             let table = self.table.clone();
             self.link

@@ -8,53 +8,53 @@ use crate::stores::leases::{LeaseRow, View};
 
 /// Writes down which rows came, changed and went.
 pub(super) fn describe_change(trace: &mut String, at: f64, before: &View, now: &View) {
-    let mut tell = |what: std::fmt::Arguments<'_>| {
+    let mut note = |what: std::fmt::Arguments<'_>| {
         let _ = writeln!(trace, "{at:9.3} table: {what}");
     };
     if before.group != now.group {
-        tell(format_args!("the group's row is {:?}", now.group));
+        note(format_args!("the group's row is {:?}", now.group));
     }
     for (label, row) in &now.streams {
         if before.streams.get(label) != Some(row) {
             let (stage, newest_at) = (row.stage, row.newest_at);
-            tell(format_args!(
+            note(format_args!(
                 "stream {label} is {stage:?}, the newest at {newest_at:?}"
             ));
         }
     }
     for label in before.streams.keys() {
         if !now.streams.contains_key(label) {
-            tell(format_args!("stream {label} has no row any more"));
+            note(format_args!("stream {label} has no row any more"));
         }
     }
     let changed = |(shard, row): &(&ShardId, &LeaseRow)| before.leases.get(*shard) != Some(*row);
     for (shard, row) in now.leases.iter().filter(changed) {
         let owner = row.owner.as_ref().map_or("nobody", Incarnation::as_str);
         let (epoch, checkpoint) = (row.epoch, &row.checkpoint);
-        tell(format_args!(
+        note(format_args!(
             "{shard} is {owner}'s, epoch {epoch}, {checkpoint:?}"
         ));
     }
     for shard in before.leases.keys() {
         if !now.leases.contains_key(shard) {
-            tell(format_args!("{shard} is gone"));
+            note(format_args!("{shard} is gone"));
         }
     }
     let beat = |name| before.workers.get(name).map(|row| row.beat);
     for (name, row) in &now.workers {
         if beat(name) != Some(row.beat) {
-            tell(format_args!("{name} beats {}", row.beat));
+            note(format_args!("{name} beats {}", row.beat));
         }
     }
     for name in before.workers.keys() {
         if !now.workers.contains_key(name) {
-            tell(format_args!("{name} is gone"));
+            note(format_args!("{name} is gone"));
         }
     }
     for gap in now.gaps.iter().filter(|gap| !before.gaps.contains(gap)) {
-        tell(format_args!("{gap:?}"));
+        note(format_args!("{gap:?}"));
     }
     for row in &now.unreadable {
-        tell(format_args!("{} cannot be read", row.row));
+        note(format_args!("{} cannot be read", row.row));
     }
 }

@@ -57,7 +57,7 @@ pub(super) async fn storm<H: RecordHandler>(
                 due.retain(|(_, relief)| !matches!(relief, Relief::Start(_)));
             }
         }
-        // A worker that was told to stop is started anew some time later.
+        // A worker that stopped restarts some time later.
         for worker in workers.iter_mut() {
             if !worker.is_running() && !due.iter().any(|(_, relief)| relief.is_start(worker)) {
                 worker.start();
@@ -72,7 +72,7 @@ pub(super) fn clear<H: RecordHandler>(world: &Arc<World>, workers: &mut [Worker<
         worker.thaw();
         worker.sees(true);
         if world.climate.halts || world.climate.effects > 1 {
-            // Only a start with other settings goes on behind a gap, or performs all effects.
+            // Only a start with other settings continues behind a gap, or performs all effects.
             worker.crash();
         }
     }
@@ -103,7 +103,7 @@ fn fail(world: &World) -> Option<(Duration, Relief)> {
         0..=14 => {
             let (item, how) = world.with_rng(|rng, _| world.trouble(|trouble| trouble.poison(rng)));
             world.count("items whose records fail");
-            world.tell(format_args!("item {item}: {how:?}"));
+            world.log(format_args!("item {item}: {how:?}"));
             return Some((after, Relief::Cure(item)));
         }
         15..=17 => Spell::Down,
@@ -111,7 +111,7 @@ fn fail(world: &World) -> Option<(Duration, Relief)> {
         _ => return None,
     };
     world.count("outages of a dependency");
-    world.tell(format_args!("the dependency is {outage:?}"));
+    world.log(format_args!("the dependency is {outage:?}"));
     world.trouble(|trouble| trouble.depend(Some(outage)));
     Some((after, Relief::Recover))
 }
@@ -195,7 +195,7 @@ fn strike<H: RecordHandler>(
         130..=134 if up => {
             world.count("blind spells");
             worker.sees(false);
-            // Long enough, now and then, for others to go on.
+            // Long enough, now and then, for others to take over.
             return Some((after * 2, Relief::See(who)));
         }
         60..=79 => return split(world, after),
@@ -252,7 +252,7 @@ fn split(world: &World, after: Duration) -> Option<(Duration, Relief)> {
     world.count(if in_two { "splits" } else { "rollovers" });
     let children = world.stream.end(&shard, in_two);
     world.shards_changed();
-    world.tell(format_args!("{shard} ends, hidden children: {hidden}"));
+    world.log(format_args!("{shard} ends, hidden children: {hidden}"));
     if !hidden {
         return None;
     }
@@ -273,7 +273,7 @@ fn trim(world: &World) {
         .trim(shard, world.now() - world.climate.retention);
     if let Some(last) = dropped.last() {
         world.count("trims");
-        world.tell(format_args!(
+        world.log(format_args!(
             "{shard} is trimmed up to {}",
             last.sequence_number
         ));
@@ -299,7 +299,7 @@ fn forget(world: &World) {
             .forget(&shard.id, world.now() - world.climate.retention - LATE);
         if !dropped.is_empty() {
             world.count("forgotten shards");
-            world.tell(format_args!("{} is forgotten", shard.id));
+            world.log(format_args!("{} is forgotten", shard.id));
         }
         world.witnesses(|witness| witness.trimmed(&dropped));
     }

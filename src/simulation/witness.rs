@@ -152,18 +152,18 @@ impl Witness {
         }
     }
 
-    /// An operator deleted all that was known of the fleet: the next one to start begins anew.
+    /// An operator deleted everything about the fleet: the next worker to start begins from nothing.
     pub fn forgotten(&mut self) {
         self.started = None;
     }
 
-    /// An operator changed the row: its epoch may begin anew.
+    /// An operator changed the row: its epoch may start from 0 again.
     pub fn tampered(&mut self, shard: &ShardId) {
         self.epochs.remove(shard);
         self.unfenced = true;
     }
 
-    /// An operator deleted the row of a gap: who asks for what it told of has to ask the operator.
+    /// An operator deleted the row of a gap: whoever looks for what it recorded has to ask the operator.
     pub fn gap_deleted(&mut self, gap: &GapRow) {
         self.deleted_gaps.push(gap.clone());
     }
@@ -349,7 +349,7 @@ impl Witness {
     }
 
     /// The first record of a key or a shard that is not finished. What is finished stays so, so that
-    /// the search goes on where it last ended.
+    /// the search continues where it last ended.
     fn first_open(&mut self, order: Sequence) -> Option<SequenceNumber> {
         let records = self.orders.get(&order)?;
         let mut finished = self.finished.get(&order).copied().unwrap_or(0);

@@ -87,14 +87,14 @@ impl<H: RecordHandler> Worker<H> {
         let link = Link::new(world, self.index, blind);
         let leases = SimulatedLeases::new(link.clone(), build, self.clocks);
         let stream = SimulatedStream::new(link.clone());
-        let told = clock_of(stream.clone(), leases.clone(), clock.clone());
+        let reported = clock_of(stream.clone(), leases.clone(), clock.clone());
         let settings = self.settings(seed, start);
         let budget = Budget::new(settings.memory_budget);
         self.budget = budget.clone();
-        let mailer = Mailer::start(&self.world, link.clone(), told, seed);
+        let mailer = Mailer::start(&self.world, link.clone(), reported, seed);
         let mailer = mailer.unwrap_or_else(|error| {
-            let told = format!("a worker cannot mail: {error:#}");
-            self.world.judge(Err(told));
+            let reported = format!("a worker cannot mail: {error:#}");
+            self.world.judge(Err(reported));
             None
         });
         let handler = Watched {
@@ -199,7 +199,7 @@ impl<H: RecordHandler> Worker<H> {
     pub fn account(&self) {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
-        let told = [
+        let reported = [
             ("lapses", of(&counters.lapses)),
             ("gaps", of(&counters.gaps)),
             ("takes", of(&counters.takes)),
@@ -209,7 +209,7 @@ impl<H: RecordHandler> Worker<H> {
             ("failed reads", of(&counters.reads_failed)),
             ("throttled reads", of(&counters.reads_throttled)),
         ];
-        for (what, count) in told {
+        for (what, count) in reported {
             self.world.count_many(what, count);
         }
     }
@@ -227,7 +227,7 @@ impl<H: RecordHandler> Worker<H> {
 
     /// SIGTERM.
     pub fn stop(&mut self) {
-        self.world.note(self.index, "is told to stop", "");
+        self.world.note(self.index, "is to stop", "");
         if let Some(stop) = self.stop.take() {
             // It may have ended already.
             let _ = stop.send(());

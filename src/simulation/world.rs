@@ -150,7 +150,7 @@ impl World {
         if first_only { 1 } else { self.climate.effects }
     }
 
-    /// What a worker does at a gap. Once the weather has cleared, it goes on behind it.
+    /// What a worker does at a gap. Once the weather has cleared, it continues behind it.
     pub fn on_gap(&self) -> OnGap {
         if self.climate.halts && !self.state().fair {
             OnGap::Halt
@@ -178,13 +178,13 @@ impl World {
     }
 
     /// Tells the witness of an effect.
-    pub fn witness<T>(&self, effect: usize, tell: impl FnOnce(&mut Witness) -> T) -> T {
-        tell(&mut self.state().witnesses[effect])
+    pub fn witness<T>(&self, effect: usize, report: impl FnOnce(&mut Witness) -> T) -> T {
+        report(&mut self.state().witnesses[effect])
     }
 
     /// Tells the witnesses of all effects.
-    pub fn witnesses(&self, mut tell: impl FnMut(&mut Witness)) {
-        self.state().witnesses.iter_mut().for_each(&mut tell);
+    pub fn witnesses(&self, mut report: impl FnMut(&mut Witness)) {
+        self.state().witnesses.iter_mut().for_each(&mut report);
     }
 
     /// Asks the witnesses of all effects. The first promise that is broken counts.
@@ -202,11 +202,11 @@ impl World {
 
     /// A line of the trace.
     pub fn note(&self, worker: usize, what: &str, detail: impl std::fmt::Display) {
-        self.tell(format_args!("worker {worker} {what}: {detail}"));
+        self.log(format_args!("worker {worker} {what}: {detail}"));
     }
 
     /// A line of the trace about nobody.
-    pub fn tell(&self, what: impl std::fmt::Display) {
+    pub fn log(&self, what: impl std::fmt::Display) {
         if self.traced {
             let at = self.origin.elapsed().as_secs_f64();
             let _ = writeln!(self.state().trace, "{at:9.3} {what}");

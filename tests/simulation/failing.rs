@@ -1,7 +1,7 @@
 //! Handlers that fail, hang, panic, and depend on something that is down for up to two days, while
 //! workers crash and shards split. Virtual time; each seed is a world of its own.
 //!
-//! A failing seed is told; `AFTERCOMMIT_REPLAY=SEED cargo test --test simulation failing` runs it
+//! A failing seed is reported; `AFTERCOMMIT_REPLAY=SEED cargo test --test simulation failing` runs it
 //! alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -22,9 +22,9 @@ struct Books {
 /// How a handler books an order.
 #[derive(Clone, Copy)]
 enum Habit {
-    /// Once, however often it is told.
+    /// Once, however often it is called.
     Once,
-    /// Whenever it is told.
+    /// At each call.
     Always,
     /// Some time later, though it says at once that it is done.
     Later,
@@ -104,7 +104,7 @@ fn run(seed: u64, habit: Habit) -> (SimulationOutcome, Books) {
 }
 
 #[test]
-fn a_handler_that_may_be_told_twice_books_everything_once() {
+fn a_handler_that_may_be_called_twice_books_everything_once() {
     for seed in 0..SEEDS {
         let (outcome, books) = run(seed, Habit::Once);
         assert_eq!(outcome.violation, None, "seed {seed}");
@@ -114,7 +114,7 @@ fn a_handler_that_may_be_told_twice_books_everything_once() {
 }
 
 #[test]
-fn a_handler_that_may_not_be_told_twice_is_found_out() {
+fn a_handler_that_may_not_be_called_twice_is_found_out() {
     let doubled = |seed| run(seed, Habit::Always).1.booked.values().any(|n| *n > 1);
     assert!((0..SEEDS).any(doubled));
 }

@@ -207,14 +207,14 @@ impl Plan {
 /// What promise a seed breaks.
 fn broken(seed: u64) -> Option<String> {
     let plan = Plan::new(seed);
-    let told = format!("seed {seed}: {:?} {:#?}", plan.staff, plan.spells);
+    let reported = format!("seed {seed}: {:?} {:#?}", plan.staff, plan.spells);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
     let found = runtime.block_on(plan.run()).err();
-    found.map(|what| format!("{told}\n{what}"))
+    found.map(|what| format!("{reported}\n{what}"))
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -12,7 +12,7 @@ use super::mail_server::{Act, Step};
 
 /// What a handler reported to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Ended {
     Done,
     Retry,
     Reject,
@@ -22,9 +22,9 @@ pub enum Told {
     Busy,
 }
 
-use Told::{Busy, Done, Overloaded, Refused, Reject, Retry, Unavailable};
+use Ended::{Busy, Done, Overloaded, Refused, Reject, Retry, Unavailable};
 
-pub fn told(result: &Result<(), Failure>) -> Told {
+pub fn reported(result: &Result<(), Failure>) -> Ended {
     match result {
         Ok(()) => Done,
         Err(Failure::Retry(_)) => Retry,
@@ -44,11 +44,11 @@ pub struct Case {
     /// The server took the mail before the fault.
     pub kept: bool,
     /// What the first worker tells the engine: under `resend`, and under `park`.
-    pub told: [Told; 2],
+    pub reported: [Ended; 2],
     /// What the ledger says then; `None`: nothing.
     pub state: Option<State>,
     /// What the next worker tells the engine: under `resend`, and under `park`.
-    pub next: [Told; 2],
+    pub next: [Ended; 2],
     /// How many mails were accepted in the end: under `resend`, and under `park`.
     pub mails: [usize; 2],
 }
@@ -59,7 +59,7 @@ fn before_the_claim(step: Step, act: Act) -> Case {
         step,
         act,
         kept: false,
-        told: [Unavailable; 2],
+        reported: [Unavailable; 2],
         state: None,
         next: [Done, Done],
         mails: [1, 1],
@@ -69,24 +69,24 @@ fn before_the_claim(step: Step, act: Act) -> Case {
 /// The server wants fewer connections.
 fn asks_for_less(step: Step) -> Case {
     Case {
-        told: [Overloaded; 2],
+        reported: [Overloaded; 2],
         ..before_the_claim(step, Act::Say("421 4.3.2 closing"))
     }
 }
 
 /// The server says no to the envelope.
-fn at_the_envelope(step: Step, reply: &'static str, told: Told, state: Option<State>) -> Case {
+fn at_the_envelope(step: Step, reply: &'static str, reported: Ended, state: Option<State>) -> Case {
     Case {
-        told: [told; 2],
+        reported: [reported; 2],
         state,
         ..before_the_claim(step, Act::Say(reply))
     }
 }
 
 /// After the claim, and certainly not accepted.
-fn not_accepted(step: Step, act: Act, told: Told) -> Case {
+fn not_accepted(step: Step, act: Act, reported: Ended) -> Case {
     Case {
-        told: [told; 2],
+        reported: [reported; 2],
         state: Some(State::Retry),
         ..before_the_claim(step, act)
     }
@@ -95,7 +95,7 @@ fn not_accepted(step: Step, act: Act, told: Told) -> Case {
 /// After the claim, and refused for good. A repeated attempt is deliberate.
 fn refused(step: Step, reply: &'static str) -> Case {
     Case {
-        told: [Refused; 2],
+        reported: [Refused; 2],
         state: Some(State::Failed),
         ..before_the_claim(step, Act::Say(reply))
     }
@@ -107,7 +107,7 @@ fn ambiguous(act: Act, kept: bool) -> Case {
     let first = usize::from(kept);
     Case {
         kept,
-        told: [Retry, Done],
+        reported: [Retry, Done],
         state: Some(State::Ambiguous),
         mails: [first + 1, first],
         ..before_the_claim(Step::Dot, act)
@@ -117,7 +117,7 @@ fn ambiguous(act: Act, kept: bool) -> Case {
 /// The fault does no harm.
 fn harmless(step: Step, act: Act) -> Case {
     Case {
-        told: [Done; 2],
+        reported: [Done; 2],
         state: Some(State::Sent),
         ..before_the_claim(step, act)
     }
@@ -158,7 +158,7 @@ fn of_the_envelope() -> Vec<Case> {
     }
     table.push(asks_for_less(Step::Auth));
     table.push(Case {
-        told: [Overloaded; 2],
+        reported: [Overloaded; 2],
         ..before_the_claim(Step::Auth, Act::Say("454 4.7.0 try later"))
     });
     for step in [Step::Mail, Step::Rcpt] {

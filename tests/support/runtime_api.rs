@@ -65,14 +65,14 @@ impl RuntimeApi {
 
     /// Invokes the function, which has this much time from when it gets the event.
     pub async fn invoke(&self, event: Value, time: Duration) -> Outcome {
-        let (outcome, told) = oneshot::channel();
+        let (outcome, reported) = oneshot::channel();
         let invocation = Invocation {
             event,
             time,
             outcome,
         };
         self.invocations.send(invocation).await.unwrap();
-        told.await.unwrap()
+        reported.await.unwrap()
     }
 }
 
@@ -104,11 +104,11 @@ async fn take(
     Path((id, what)): Path<(String, String)>,
     body: Bytes,
 ) -> StatusCode {
-    let told = serde_json::from_slice(&body).unwrap();
+    let reported = serde_json::from_slice(&body).unwrap();
     let outcome = if what == "response" {
-        Ok(told)
+        Ok(reported)
     } else {
-        Err(told)
+        Err(reported)
     };
     let waits = server.pending.lock().unwrap().remove(&id);
     let Some(waits) = waits else {

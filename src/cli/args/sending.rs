@@ -226,8 +226,8 @@ impl RetentionArgs {
         settings.on_ambiguous = on_ambiguous;
         settings.retention = self.ledger_retention;
         let checked = settings.check_retention(self.replay_horizon);
-        let told = "--ledger-retention is shorter than --replay-horizon and 24 h";
-        checked.map_err(|short| Fault::Setting(anyhow::Error::new(short).context(told)))?;
+        let problem = "--ledger-retention is shorter than --replay-horizon and 24 h";
+        checked.map_err(|short| Fault::Setting(anyhow::Error::new(short).context(problem)))?;
         Ok(settings)
     }
 

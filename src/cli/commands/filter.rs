@@ -53,16 +53,16 @@ pub fn explain(args: &ExplainFilterArgs) -> Result<(), Fault> {
         .and_then(|event| Ok(lambda_event::read_all(&event)?))
         .with_context(|| format!("{}", args.record.display()))
         .map_err(Fault::Setting)?;
-    let (mut all, mut told) = (true, String::new());
+    let (mut all, mut text) = (true, String::new());
     for received in &records {
-        all &= tell(&filters, received, &mut told);
+        all &= explained(&filters, received, &mut text);
     }
-    print_all(&told)?;
+    print_all(&text)?;
     if all { Ok(()) } else { Err(Fault::No) }
 }
 
 /// Whether the record passes, as text.
-fn tell(filters: &Filters, received: &Received, told: &mut String) -> bool {
+fn explained(filters: &Filters, received: &Received, text: &mut String) -> bool {
     let mut subject = Subject::new(&received.record);
     if let Some(stream) = &received.stream {
         subject = subject.from_stream(stream);
@@ -71,17 +71,17 @@ fn tell(filters: &Filters, received: &Received, told: &mut String) -> bool {
     // Writing into a String cannot fail.
     match filters.explain(subject) {
         Explanation::NoFilters => {
-            let _ = writeln!(told, "{name}: match");
+            let _ = writeln!(text, "{name}: match");
             true
         }
         Explanation::Match { filter } => {
-            let _ = writeln!(told, "{name}: match (pattern {})", filter + 1);
+            let _ = writeln!(text, "{name}: match (pattern {})", filter + 1);
             true
         }
         Explanation::NoMatch { mismatches } => {
             for (n, mismatch) in mismatches.iter().enumerate() {
                 let mismatch = plain(&mismatch.to_string());
-                let _ = writeln!(told, "{name}: no match (pattern {}): {mismatch}", n + 1);
+                let _ = writeln!(text, "{name}: no match (pattern {}): {mismatch}", n + 1);
             }
             false
         }

@@ -144,7 +144,7 @@ async fn of_table(
     let items = items(args, &clients, table, &found).await?;
     let mut ids: BTreeMap<String, String> = BTreeMap::new();
     let (mut mails, mut left_out, mut failed) = (0_u32, 0_u32, 0_u32);
-    let mut told = String::new();
+    let mut text = String::new();
     for (n, item) in (1..).zip(&items) {
         let key = plain(&key_in_words(&keys(item, &found)));
         let seen = look(args, item, (&mapping, wanted, letterhead), n).and_then(|seen| {
@@ -163,27 +163,27 @@ async fn of_table(
         let _ = match seen {
             Ok(Some((order, subject, files))) => {
                 mails += 1;
-                let _ = writeln!(told, "{key}: order {}: {subject}", plain(&order));
+                let _ = writeln!(text, "{key}: order {}: {subject}", plain(&order));
                 files
                     .iter()
-                    .try_for_each(|file| writeln!(told, "  {}", file.display()))
+                    .try_for_each(|file| writeln!(text, "  {}", file.display()))
             }
             Ok(None) => {
                 left_out += 1;
-                writeln!(told, "{key}: {UNWANTED}")
+                writeln!(text, "{key}: {UNWANTED}")
             }
             Err(error) => {
                 failed += 1;
-                writeln!(told, "{key}: FAILS: {}", plain(&format!("{error:#}")))
+                writeln!(text, "{key}: FAILS: {}", plain(&format!("{error:#}")))
             }
         };
     }
     let _ = writeln!(
-        told,
+        text,
         "{} items: {mails} become mails, {left_out} are not orders, {failed} fail",
         items.len()
     );
-    print_all(&told)?;
+    print_all(&text)?;
     if failed > 0 { Err(Fault::No) } else { Ok(()) }
 }
 

@@ -108,21 +108,21 @@ async fn look(
     let (client, names) = (&clients.dynamodb, &args.names);
     let retention = Timing::default().retention;
     let letters = DynamoDbDeadLetters::new(client.clone(), &names.letters.dead_letter_table);
-    let (mut told, mut untold) = (Vec::new(), Vec::new());
+    let (mut streams, mut unknown) = (Vec::new(), Vec::new());
     for (at, beats) in places.iter().zip(beats) {
         let leases = DynamoDbLeases::new(client.clone(), &names.lease.lease_table, at);
         let view = watched(&leases, beats, args.watch).await?;
         let now = clients.clock().now();
         let status = StreamStatus::new(at, &view, beats, now, retention);
-        told.push(match parked_of(&letters, at, &view).await {
+        streams.push(match parked_of(&letters, at, &view).await {
             Ok(parked) => {
-                untold.extend(parked.unreadable);
+                unknown.extend(parked.unreadable);
                 let reasons = parked.keys.iter().map(|key| key.reason.map(Reason::word));
                 status.with_parked(reasons)
             }
             Err(error) => {
                 let table = ("--dead-letter-table", &*names.letters.dead_letter_table);
-                untold.push(unread(table, &error));
+                unknown.push(unread(table, &error));
                 status
             }
         });
@@ -132,16 +132,16 @@ async fn look(
     let needed = ledger.attention().await;
     if let Err(error) = &needed {
         let table = ("--ledger-table", &*names.ledger.ledger_table);
-        untold.push(unread(table, error));
+        unknown.push(unread(table, error));
     }
     let now = clients.clock().now();
-    Ok(FleetStatus::new(now, told, needed.ok()).without(untold))
+    Ok(FleetStatus::new(now, streams, needed.ok()).without(unknown))
 }
 
 /// The rows, once each heartbeat has moved or was watched for long enough. `once` returns them as they
 /// are, since another look follows soon.
 async fn watched(leases: &DynamoDbLeases, beats: &mut Beats, once: bool) -> anyhow::Result<View> {
-    let mut told = false;
+    let mut announced = false;
     loop {
         let view = leases.look(Consistency::Strong).await?;
         let now = Instant::now();
@@ -150,12 +150,12 @@ async fn watched(leases: &DynamoDbLeases, beats: &mut Beats, once: bool) -> anyh
             Some(left) if !once => left,
             _ => return Ok(view),
         };
-        if left > BETWEEN_LOOKS && !told && std::io::stderr().is_terminal() {
+        if left > BETWEEN_LOOKS && !announced && std::io::stderr().is_terminal() {
             report(&format!(
                 "Watching the heartbeats for up to {} s ...",
                 left.as_secs() + 1
             ));
-            told = true;
+            announced = true;
         }
         sleep(left.min(BETWEEN_LOOKS) + Duration::from_millis(1)).await;
     }

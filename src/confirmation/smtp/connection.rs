@@ -198,7 +198,7 @@ impl Connection {
     /// round trip.
     pub(super) fn is_in_step(&mut self) -> bool {
         let mut byte = [0; 1];
-        // A task that has used up its budget would be told to wait, whatever the server sent.
+        // A task that has used up its budget would have to wait, whatever the server sent.
         let read = tokio::task::unconstrained(self.stream.read(&mut byte));
         self.inbox.is_empty() && read.now_or_never().is_none()
     }

@@ -38,7 +38,7 @@ pub(super) struct Garbage;
 impl Reply {
     /// The answer of a server other than SMTP, with the SMTP code for it.
     #[cfg(feature = "ses")]
-    pub(in crate::confirmation) fn told(code: u16, words: &str) -> Self {
+    pub(in crate::confirmation) fn new(code: u16, words: &str) -> Self {
         let lines = vec![words.to_owned()];
         Self { code, lines }
     }

@@ -125,7 +125,7 @@ fn a_doubt_that_turns_out_not_to_be_a_mail_stays_in_sight() {
     let known = then(&doubt, &deferred(1));
     assert_eq!((known.state, known.doubtful.len()), (State::Ambiguous, 0));
     assert_eq!(known.reply.as_deref(), Some("450 later"));
-    assert_eq!(then(&known, &deferred(1)), known, "told twice");
+    assert_eq!(then(&known, &deferred(1)), known, "reported twice");
     // The worker that still has the record sends it at once, under either policy.
     let verdict = claim(Some(&known), &ask(2, OnAmbiguous::Park), Liveness::Dead);
     assert!(matches!(verdict, Verdict::Claim(_)), "{verdict:?}");
@@ -204,11 +204,11 @@ fn the_history_records_every_claim_doubt_and_decision() {
     };
     let released = then(&second, &Happened::Resolved(word));
     let sent = then(&claimed_by(Some(&released), 3), &accepted(3));
-    let told = |step: &Step| (step.kind, step.fence, step.text.clone());
-    let told: Vec<_> = sent.history.steps().iter().map(told).collect();
+    let reported = |step: &Step| (step.kind, step.fence, step.text.clone());
+    let reported: Vec<_> = sent.history.steps().iter().map(reported).collect();
     let text = |text: &str| Some(text.to_owned());
     assert_eq!(
-        told,
+        reported,
         [
             (StepKind::Claimed, Some(1), None),
             (StepKind::Doubted, Some(1), text("closed")),

@@ -150,15 +150,15 @@ impl Script {
                 });
             }
             ["next"] => self.next(said),
-            ["leave"] => self.tell(FleetEvent::Leave),
-            ["stopped", id, how] => self.tell(FleetEvent::Stopped(ShardId::new(id), stopped(how))),
+            ["leave"] => self.give(FleetEvent::Leave),
+            ["stopped", id, how] => self.give(FleetEvent::Stopped(ShardId::new(id), stopped(how))),
             [what, ..] => self.answer(what, &words),
             [] => {}
         }
         self.state(said);
     }
 
-    fn tell(&mut self, event: FleetEvent) {
+    fn give(&mut self, event: FleetEvent) {
         self.fleet.handle(event, now(self.elapsed));
     }
 
@@ -255,7 +255,7 @@ impl Script {
             }
             other => panic!("{other:?}"),
         };
-        self.tell(event);
+        self.give(event);
     }
 
     fn take(&mut self, take: &Take) -> LeaseRow {

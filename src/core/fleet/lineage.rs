@@ -2,7 +2,7 @@
 //!
 //! One rule carries the lineage: **a lease row exists for a shard only once its parent needs no more
 //! reading.** So no row can exist for a child that would be read before its parent is finished, and a
-//! missing row can be told from one that is not due yet.
+//! missing row can be told apart from a row that is not due yet.
 //!
 //! A shard of DynamoDB Streams has at most one parent: shards split and roll over, they never
 //! merge.

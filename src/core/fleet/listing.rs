@@ -114,7 +114,7 @@ impl Listing {
         self.idle = idle;
     }
 
-    /// Why committed changes cannot be read, if this worker can tell.
+    /// Why committed changes cannot be read, if this worker knows.
     pub fn trouble(&self, idle: bool) -> Option<String> {
         self.trouble.clone().filter(|_| self.mine || idle)
     }

@@ -289,7 +289,7 @@ pub struct Report {
     pub per_minute: u64,
     /// When the owner reported this, by the service's clock.
     #[serde(default, with = "millis::if_any")]
-    pub told_at: Option<SystemTime>,
+    pub reported_at: Option<SystemTime>,
     /// The effects that have finished more than the checkpoint, each with the last record below which
     /// everything is finished. The checkpoint is the least position of all effects: reading starts
     /// there, and each effect skips what it has done.

@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(queues.start(), Some(("a", &1)));
         assert_eq!(queues.start(), None);
         queues.suspend(&"a");
-        assert_eq!(queues.start(), Some(("b", &2)), "a waits, b goes on");
+        assert_eq!(queues.start(), Some(("b", &2)), "a waits, b continues");
         queues.resume(&"a");
         assert_eq!(queues.finish(&"b"), Some(2));
         assert_eq!(queues.start(), Some(("a", &1)), "the same record again");

@@ -150,7 +150,7 @@ impl<S, L> Rescued<S, L> {
         // Each worker begins at another key.
         self.rng.shuffle(&mut keys);
         let counters = self.wanted.effect.effect.progress.counters.clone();
-        let told = |step: &RedriveStep| match step {
+        let report = |step: &RedriveStep| match step {
             RedriveStep::Redriven(_) => Counters::add(&counters.redriven),
             RedriveStep::Stopped { why, because, .. } => {
                 warn!(
@@ -164,7 +164,7 @@ impl<S, L> Rescued<S, L> {
             RedriveStep::Free(_) | RedriveStep::Untried(_) | RedriveStep::Taken(_) => {}
         };
         let with = (&self.how, &mut self.rng);
-        let sum = redrive(letters, &self.wanted, keys, with, told).await;
+        let sum = redrive(letters, &self.wanted, keys, with, report).await;
         if sum.redriven > 0 {
             info!(
                 redriven = sum.redriven,

@@ -97,7 +97,7 @@ mod tests {
         };
         let context = Context::detached();
         let failed = attempt(&Hasty, &record, &context, Duration::from_secs(1)).await;
-        let told = failed.unwrap_err().to_string();
-        assert_eq!(told, "the handler panicked: no image");
+        let reported = failed.unwrap_err().to_string();
+        assert_eq!(reported, "the handler panicked: no image");
     }
 }

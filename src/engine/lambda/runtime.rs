@@ -66,11 +66,11 @@ const LONGEST: Duration = Duration::from_mins(15);
 /// How long an invocation has left. Lambda passes its end, in milliseconds since 1970; the emulator of
 /// cargo-lambda passes a duration instead.
 fn left(deadline: u64, now: SystemTime) -> Duration {
-    let told = Duration::from_millis(deadline);
-    if told <= LONGEST {
-        return told;
+    let passed = Duration::from_millis(deadline);
+    if passed <= LONGEST {
+        return passed;
     }
-    let ends = SystemTime::UNIX_EPOCH + told;
+    let ends = SystemTime::UNIX_EPOCH + passed;
     ends.duration_since(now).unwrap_or_default()
 }
 

@@ -15,7 +15,7 @@ pub struct EffectProgress {
     /// How long one attempt of the handler took.
     pub handling: Arc<Histogram>,
     /// From a record's commit until it was finished. Skipped and filtered records are not counted.
-    pub commit_to_finished: Histogram,
+    pub finishing: Histogram,
     dependency: OnceLock<Dependency>,
 }
 
@@ -25,7 +25,7 @@ impl EffectProgress {
             name,
             counters: Arc::default(),
             handling: Arc::default(),
-            commit_to_finished: Histogram::default(),
+            finishing: Histogram::default(),
             dependency: OnceLock::new(),
         }
     }

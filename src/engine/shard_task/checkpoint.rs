@@ -20,7 +20,7 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
         Report {
             waiting_since: self.waiting_since(),
             per_minute: self.rate.per_minute(self.began.elapsed()),
-            told_at: Some(self.engine.clock.now()),
+            reported_at: Some(self.engine.clock.now()),
             ahead: self.effects.reached().ahead,
             ..self.report.clone()
         }

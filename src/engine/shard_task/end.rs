@@ -19,7 +19,7 @@ use crate::stores::source::{SourceError, StreamSource};
 
 /// What a halted shard's row says.
 pub(crate) const HALTED: &str = "halted at a gap, as --on-gap says; `aftercommit gaps list` shows it, and a \
-    worker with --on-gap continue goes on behind it";
+    worker with --on-gap continue resumes behind it";
 
 /// How often an empty answer about children is doubted. After that the full listing decides.
 const EMPTY_ANSWERS: u32 = 6;

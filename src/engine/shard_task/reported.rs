@@ -19,7 +19,7 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
         match happened {
             (Change::Ended(record, _), _) => {
                 let took = self.engine.clock.now().duration_since(record.created);
-                progress.commit_to_finished.add(took.unwrap_or_default());
+                progress.finishing.add(took.unwrap_or_default());
                 self.ended();
             }
             (Change::Failed { record, .. }, Some(failure)) => {

@@ -280,8 +280,8 @@ mod tests {
     #[test]
     fn a_trace_is_named_as_lambda_names_it() {
         let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let told = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1";
-        assert_eq!(trace_header(traceparent).unwrap(), told);
+        let reported = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1";
+        assert_eq!(trace_header(traceparent).unwrap(), reported);
     }
 
     #[test]

@@ -208,15 +208,18 @@ mod tests {
 
     #[test]
     fn a_reason_is_one_short_line_that_names_nobody() {
-        let told = failure(422, "no\u{1b}[31m item\r\nfor <ada@example.com>").to_string();
-        assert_eq!(told, "the handler answered 422: no [31m item for <address>");
+        let reported = failure(422, "no\u{1b}[31m item\r\nfor <ada@example.com>").to_string();
+        assert_eq!(
+            reported,
+            "the handler answered 422: no [31m item for <address>"
+        );
         let long = failure(422, &"ä".repeat(5000)).to_string();
         assert!(long.chars().count() < 340, "{long}");
         assert_eq!(failure(500, "").to_string(), "the handler answered 500");
         let error =
             "{\"errorType\": \"KeyError\", \"errorMessage\": \"'total'\", \"stackTrace\": []}";
-        let told = failure(200, error).to_string();
-        assert_eq!(told, "the function failed: KeyError: 'total'");
+        let reported = failure(200, error).to_string();
+        assert_eq!(reported, "the function failed: KeyError: 'total'");
     }
 
     /// The letter of each outcome: done, refused, put off, in doubt.

@@ -28,9 +28,9 @@ fn slow(takes: Duration) -> (Arc<AtomicU64>, OrdersInNeed) {
 async fn who_looks_waits_a_second_and_the_next_look_has_the_answer_even_if_the_first_has_gone() {
     let (asked, attention) = slow(Duration::from_secs(3));
     let began = Instant::now();
-    let told = attention.orders().await;
+    let reported = attention.orders().await;
     assert_eq!(began.elapsed(), PATIENCE);
-    let why = told.unwrap_err();
+    let why = reported.unwrap_err();
     assert_eq!(why, "orders that need attention are not counted yet");
     let given_up = timeout(Duration::from_millis(100), attention.orders());
     given_up.await.unwrap_err();

@@ -36,7 +36,7 @@ fn sample(counters: &Counters, times: &Histogram) -> Sample {
         down_for: Duration::ZERO,
         levels: Some(&levels),
         fleet: Some(FleetNow {
-            commit_to_finished: times,
+            finishing: times,
             budget: None,
             lines_dropped: 3,
         }),
@@ -77,9 +77,9 @@ fn a_total_is_what_came_since_the_last_line() {
 #[test]
 fn the_worst_shard_represents_the_worker() {
     let (counters, times) = (Counters::default(), Histogram::default());
-    let told = line(&mut Emf::default(), &counters, &times);
-    assert_eq!(told["aftercommit_lag_seconds"], 40.0);
-    assert_eq!(told["aftercommit_until_trim_seconds"], 86_360.0);
+    let reported = line(&mut Emf::default(), &counters, &times);
+    assert_eq!(reported["aftercommit_lag_seconds"], 40.0);
+    assert_eq!(reported["aftercommit_until_trim_seconds"], 86_360.0);
 }
 
 /// The rules of the specification, and CloudWatch's rules for the name and unit of a metric.
@@ -125,16 +125,16 @@ fn check(line: &Json) {
 fn a_line_keeps_the_rules_of_the_format_and_contains_every_metric() {
     let (counters, times) = (Counters::default(), Histogram::default());
     times.add(Duration::from_secs(2));
-    let told = line(&mut Emf::default(), &counters, &times);
-    check(&told);
-    let about = &told["_aws"]["CloudWatchMetrics"][0];
+    let reported = line(&mut Emf::default(), &counters, &times);
+    check(&reported);
+    let about = &reported["_aws"]["CloudWatchMetrics"][0];
     assert_eq!(about["Dimensions"], json!([["group", "effect", "table"]]));
     assert_eq!(
-        (&told["group"], &told["effect"]),
+        (&reported["group"], &reported["effect"]),
         (&json!("shop"), &json!("placed"))
     );
-    assert_eq!(told["_aws"]["Timestamp"], 1_764_057_600_123_u64);
-    let metrics = told["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+    assert_eq!(reported["_aws"]["Timestamp"], 1_764_057_600_123_u64);
+    let metrics = reported["_aws"]["CloudWatchMetrics"][0]["Metrics"]
         .as_array()
         .unwrap();
     assert_eq!(
@@ -151,9 +151,9 @@ fn of_many_times_a_hundred_are_reported_that_have_the_same_percentiles() {
         let slow = if n < 9_700 { 1 } else { 40 };
         times.add(Duration::from_secs(slow));
     }
-    let told = line(&mut Emf::default(), &counters, &times);
-    check(&told);
-    let told = told["aftercommit_handle_seconds"].as_array().unwrap();
-    let slow = told.iter().filter(|time| **time == 40.0).count();
-    assert_eq!((told.len(), slow), (100, 3));
+    let reported = line(&mut Emf::default(), &counters, &times);
+    check(&reported);
+    let reported = reported["aftercommit_handle_seconds"].as_array().unwrap();
+    let slow = reported.iter().filter(|time| **time == 40.0).count();
+    assert_eq!((reported.len(), slow), (100, 3));
 }

@@ -371,7 +371,7 @@ pub const METRICS: &[Metric] = &[
     times(
         "aftercommit_commit_to_finished_seconds",
         "Time from a record's commit until it was finished.",
-        Read::CommitToFinished,
+        Read::Finishing,
     ),
     Metric {
         name: "aftercommit_build_info",

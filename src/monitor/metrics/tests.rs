@@ -43,7 +43,7 @@ fn facts<'a>(counters: &'a Counters, times: &'a Histogram) -> Facts<'a> {
         down_for: Duration::ZERO,
         levels: Some(&LEVELS),
         fleet: Some(FleetNow {
-            commit_to_finished: times,
+            finishing: times,
             budget: None,
             lines_dropped: 3,
         }),

@@ -144,12 +144,12 @@ impl Mailing {
     /// A row was written: it must be true.
     pub fn written(&self, key: &EffectKey, row: &Entry) -> Judgement {
         let mails = self.mails(key);
-        let told = row.accepted.len();
+        let reported = row.accepted.len();
         match row.state {
             State::Sent if mails == 0 => Err(format!("{key} is SENT, and no mail was accepted")),
             State::Failed if mails > 0 => Err(format!("{key} is FAILED, and a mail was accepted")),
-            _ if told > mails => Err(format!(
-                "the row of {key} tells of {told} acceptances of {mails}"
+            _ if reported > mails => Err(format!(
+                "the row of {key} records {reported} acceptances of {mails}"
             )),
             _ => Ok(()),
         }

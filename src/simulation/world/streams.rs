@@ -40,7 +40,7 @@ impl StreamHistory {
         if std::mem::take(&mut self.is_on) {
             world.stream.switch_off();
             world.count("streams switched off");
-            world.tell(format_args!("stream {} is switched off", self.newest));
+            world.log(format_args!("stream {} is switched off", self.newest));
             let gone = Instant::now() + world.climate.retention + LATE;
             self.ending.push((self.newest.clone(), gone));
         }
@@ -55,7 +55,7 @@ impl StreamHistory {
         let shards = world.with_rng(|rng, _| rng.u64(1..=SHARDS));
         world.stream.switch_on(&self.newest, world.now(), shards);
         world.count("streams switched on");
-        world.tell(format_args!("stream {} is switched on", self.newest));
+        world.log(format_args!("stream {} is switched on", self.newest));
         world.shards_changed();
     }
 }
@@ -105,7 +105,7 @@ pub(in crate::simulation) fn forget(world: &World) {
         .collect();
     for (label, _) in gone {
         world.count("streams gone");
-        world.tell(format_args!("stream {label} is gone"));
+        world.log(format_args!("stream {label} is gone"));
         let dropped = world.stream.forget_stream(&label);
         world.witnesses(|witness| witness.trimmed(&dropped));
     }

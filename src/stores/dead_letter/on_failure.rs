@@ -24,20 +24,20 @@ pub(super) fn message(letter: &Letter) -> Result<String, serde_json::Error> {
     let stream = letter.envelope.id.stream();
     let record = lambda_event::write(&letter.record, Some(&stream))?;
     let payload = json!({ "Records": [record] }).to_string();
-    let mut told = without_payload(letter);
-    told["payload"] = payload.as_str().into();
-    let whole = safe(&told.to_string());
+    let mut document = without_payload(letter);
+    document["payload"] = payload.as_str().into();
+    let whole = safe(&document.to_string());
     if whole.len() <= LONGEST {
         return Ok(whole);
     }
-    told["payload"] = Value::Null;
-    told["aftercommit"]["payloadLeftOut"] = format!(
+    document["payload"] = Value::Null;
+    document["aftercommit"]["payloadLeftOut"] = format!(
         "the record's {} bytes do not fit into a message: read it with `aftercommit dead-letters \
          show --key KEY --json`, with the key in this message",
         payload.len()
     )
     .into();
-    Ok(safe(&told.to_string()))
+    Ok(safe(&document.to_string()))
 }
 
 fn without_payload(letter: &Letter) -> Value {

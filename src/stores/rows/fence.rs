@@ -177,7 +177,7 @@ impl WriteQueue {
                 Ok(Transaction::Applied) => {
                     let doubled = batch.len() * 2;
                     self.at_once.fetch_max(doubled, Ordering::Relaxed);
-                    tell(batch, Fenced::Applied);
+                    answer(batch, Fenced::Applied);
                     return;
                 }
                 Ok(Transaction::Refused(refused)) => refused,
@@ -191,16 +191,16 @@ impl WriteQueue {
                 }
             };
             if refused.first() == Some(&true) {
-                tell(batch, Fenced::LeaseLost);
+                answer(batch, Fenced::LeaseLost);
                 return;
             }
             let (others, failed) = without(batch, &refused);
             if failed.is_empty() {
                 // No condition failed, so this is not the expected answer.
-                tell(others, Fenced::Refused);
+                answer(others, Fenced::Refused);
                 return;
             }
-            tell(failed, Fenced::Refused);
+            answer(failed, Fenced::Refused);
             batch = others;
         }
     }
@@ -224,7 +224,7 @@ fn without(batch: Vec<WaitingWrite>, refused: &[bool]) -> (Vec<WaitingWrite>, Ve
     })
 }
 
-fn tell(batch: Vec<WaitingWrite>, how: Fenced) {
+fn answer(batch: Vec<WaitingWrite>, how: Fenced) {
     for one in batch {
         // A dropped caller no longer waits.
         let _ = one.answer.send(Ok(how));

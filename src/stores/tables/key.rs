@@ -166,9 +166,9 @@ mod tests {
             let keys = table.item(text).unwrap();
             assert_eq!(keys.inner().values().collect::<Vec<_>>(), [&value]);
         }
-        let told = by_number.item("seven").unwrap_err().to_string();
+        let reported = by_number.item("seven").unwrap_err().to_string();
         assert_eq!(
-            told,
+            reported,
             "\"seven\" is not a number, which the key attribute no holds"
         );
     }
@@ -184,9 +184,9 @@ mod tests {
             );
         }
         for text in ["CUST#7", "PK=CUST#7"] {
-            let told = table.item(text).unwrap_err().to_string();
+            let reported = table.item(text).unwrap_err().to_string();
             let expected = "the table's key is PK and SK, so write PK=CUST#7,SK=VALUE";
-            assert!(told.ends_with(expected), "{told}");
+            assert!(reported.ends_with(expected), "{reported}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The tables: creates the engine's own, and finds the stream of the one that it follows.
+//! The tables: creates those of the engine, and finds the stream of the table that it follows.
 
 pub mod dynamodb;
 pub mod key;

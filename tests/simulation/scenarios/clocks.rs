@@ -72,7 +72,7 @@ async fn five_are_lost(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_whose_clock_is_slow_writes_the_gap_that_the_stream_tells() {
+async fn a_worker_whose_clock_is_slow_writes_the_gap_that_the_stream_reports() {
     let mut stage = Stage::new(1);
     let slow = slow(&stage);
     let gaps = five_are_lost(&mut stage, DAY, |stage| {

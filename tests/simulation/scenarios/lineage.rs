@@ -152,7 +152,7 @@ fn an_ended_parent_stays_while_the_lease_of_one_of_its_children_is_missing() {
         [shard(2)],
         "and the child is made up for"
     );
-    // A child that nobody told of when the parent ended counts as well.
+    // A child that was unknown when the parent ended counts, too.
     let untold = [row(0, None, ended(&[1])), rows[1].clone()];
     assert_eq!(removable(&listing, &untold), []);
 }

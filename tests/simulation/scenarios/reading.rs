@@ -134,7 +134,7 @@ async fn a_stream_that_keeps_saying_trimmed_or_expired_is_asked_less_and_less_of
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shard_that_is_told_to_halt_at_a_gap_stands_still_and_the_others_go_on() {
+async fn a_shard_that_is_to_halt_at_a_gap_stops_and_the_others_continue() {
     let mut stage = Stage::new(2);
     stage.settings.on_gap = OnGap::Halt;
     let shards = stage.stream.open_shards();
@@ -189,8 +189,8 @@ async fn what_was_read_before_a_gap_is_finished_and_written_down_before_its_shar
         stage.row(&only).unwrap().checkpoint == read
     })
     .await;
-    let told = stage.row(&only).unwrap().report.last_error;
-    assert!(told.is_some_and(|told| told.starts_with("halted")));
+    let reported = stage.row(&only).unwrap().report.last_error;
+    assert!(reported.is_some_and(|reported| reported.starts_with("halted")));
     pass(secs(60)).await;
     assert_eq!(stage.hand.values(), ["in hand", "behind it"]);
     assert_eq!(

@@ -118,8 +118,8 @@ async fn a_worker_whose_table_has_no_stream_is_not_ready_says_why_and_goes_on_wh
     eventually(secs(20), "one is ready", || one.status.ready().is_ok()).await;
     stage.stream.switch_off();
     eventually(secs(60), "one is not ready", || one.status.ready().is_err()).await;
-    let told = || one.status.ready().unwrap_err().to_string();
-    eventually(secs(60), "it says why", || told().contains("no stream")).await;
+    let reported = || one.status.ready().unwrap_err().to_string();
+    eventually(secs(60), "it says why", || reported().contains("no stream")).await;
     pass(Duration::from_hours(3)).await;
     stage.stream.switch_on(SECOND, stage.now(), 1);
     let after = stage.commit_many("later", 10);

@@ -111,11 +111,11 @@ async fn an_older_worker_alone_leaves_what_it_cannot_read_and_says_so() {
     assert_eq!(stage.view().leases, left);
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     for shard in left.keys() {
-        let told = log.lines().filter(|line| {
+        let reported = log.lines().filter(|line| {
             line.contains("a row was written by a newer version and is left alone")
                 && line.contains(shard.as_str())
         });
-        assert_eq!(told.count(), 1, "{log}");
+        assert_eq!(reported.count(), 1, "{log}");
     }
     let _newer = start(&stage, "newer", NEWER);
     eventually(secs(15), "all", || stage.hand.sorted() == names).await;

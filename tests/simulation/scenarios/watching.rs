@@ -188,7 +188,7 @@ async fn the_numbers_are_what_happens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shard_that_was_handed_over_is_told_of_no_more() {
+async fn a_shard_that_was_handed_over_is_reported_no_more() {
     let stage = Stage::new(2);
     let one = stage.worker("one");
     pass(secs(10)).await;

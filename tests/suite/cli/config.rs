@@ -83,7 +83,7 @@ async fn an_effect_goes_before_a_variable_and_no_flag_contradicts_it() {
 async fn a_mistake_in_the_file_is_reported_with_its_line() {
     let files = Files::new();
     let effect = "[[effect]]\nname = 'a'\n";
-    for (content, told) in [
+    for (content, reported) in [
         ("table = ", "aftercommit.toml:1: "),
         (
             "\ntabel = 'orders'",
@@ -132,13 +132,13 @@ async fn a_mistake_in_the_file_is_reported_with_its_line() {
         ),
     ] {
         let run = files.complaint(content, &["run"]).await;
-        assert!(run.contains(told), "{content}: {run}");
+        assert!(run.contains(reported), "{content}: {run}");
     }
     let both = format!("{effect}[[effect]]\nname = 'b'");
     let redrive = ["dead-letters", "redrive", "--all"];
     let wrong = files.complaint(&both, &redrive).await;
-    let told = "aftercommit.toml:4: there are several effects (a, b): name one with --effect";
-    assert!(wrong.contains(told), "{wrong}");
+    let reported = "aftercommit.toml:4: there are several effects (a, b): name one with --effect";
+    assert!(wrong.contains(reported), "{wrong}");
     let wrong = files.complaint(effect, &["run", "--effect", "c"]).await;
     assert!(wrong.contains("has no such effect, but a"), "{wrong}");
     let missing = files.command("", &["run", "--config", "missing.toml"]);

@@ -185,21 +185,21 @@ async fn redriving_mails_in_order_and_stops_where_it_fails() {
     assert!(dry[0].starts_with("would redrive\t"));
     assert_eq!((shop.mail.count(), shop.parked().await.len()), (0, 3));
     let output = shop.redrive(&["--reason", "rescued", "--by", "ada"]).await;
-    let told =
+    let reported =
         "1 letter redriven; keys: 1 free, 0 stopped, 0 not tried, 0 redriven by another process";
-    assert_eq!(lines(&output), [told]);
+    assert_eq!(lines(&output), [reported]);
     let output = shop.redrive(&["--all", "--json"]).await;
     assert_eq!(output.status.code(), Some(1));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reported: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = json!({"redriven": 1, "keys_free": 1, "keys_stopped": 1, "keys_untried": 0, "keys_taken": 0});
-    assert_eq!(told, expected);
-    let told = text(&output.stderr);
+    assert_eq!(reported, expected);
+    let reported = text(&output.stderr);
     for part in [
         "id=3 stopped: ",
         "1 of 3 done",
         "error: 1 key is still parked",
     ] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(reported.contains(part), "{part}: {reported}");
     }
     assert_eq!(
         shop.mail.by_recipient().into_keys().collect::<Vec<_>>(),
@@ -217,8 +217,8 @@ async fn redriving_mails_in_order_and_stops_where_it_fails() {
 #[tokio::test]
 async fn discarding_frees_what_follows() {
     let shop = Shop::with_letters().await;
-    let told = complaint(&shop.dead_letters(&["discard"]).await);
-    assert!(told.contains("no letters are selected"), "{told}");
+    let reported = complaint(&shop.dead_letters(&["discard"]).await);
+    assert!(reported.contains("no letters are selected"), "{reported}");
     let dry = shop
         .dead_letters(&["discard", "--reason", "rejected", "--dry-run"])
         .await;
@@ -253,19 +253,19 @@ async fn discarding_frees_what_follows() {
 #[tokio::test]
 async fn discarding_a_key_gives_up_the_letter_that_failed_and_no_good_one() {
     let shop = Shop::with_letters().await;
-    let told = lines(
+    let reported = lines(
         &shop
             .dead_letters(&["discard", "--key", "3", "--json"])
             .await,
     );
-    assert_eq!(told, [r#"{"selected":1,"discarded":1,"waiting":1}"#]);
+    assert_eq!(reported, [r#"{"selected":1,"discarded":1,"waiting":1}"#]);
     let left = lines(&shop.dead_letters(&["list", "--key", "3"]).await);
     assert!(
         left.len() == 1 && left[0].contains("\tfollowed\t"),
         "{left:?}"
     );
-    let told = lines(&shop.dead_letters(&["discard", "--key", "3"]).await);
-    assert_eq!(told, ["1 letter discarded; nothing waits behind"]);
+    let reported = lines(&shop.dead_letters(&["discard", "--key", "3"]).await);
+    assert_eq!(reported, ["1 letter discarded; nothing waits behind"]);
     let all = shop.dead_letters(&["discard", "--key", "id=9"]).await;
     assert_eq!(all.status.code(), Some(1));
 }
@@ -321,10 +321,10 @@ async fn redriving_holds_back_what_a_worker_would_hold_back() {
     shop.delete("2").await;
     let gone = shop.redrive(&["--key", "2"]).await;
     assert_eq!(gone.status.code(), Some(1));
-    let told = text(&gone.stderr);
+    let reported = text(&gone.stderr);
     assert!(
-        told.contains("the item is no longer in table orders: discard"),
-        "{told}"
+        reported.contains("the item is no longer in table orders: discard"),
+        "{reported}"
     );
     let gone = shop.redrive(&["--key", "2", "--refetch"]).await;
     assert!(lines(&gone)[0].starts_with("1 letter redriven"));
@@ -357,9 +357,9 @@ async fn a_mail_server_that_is_down_leaves_every_letter_as_it_was() {
         .args(["--mail-from", "shop@example.com", "--smtp-url", &url]);
     let output = command.output().await.unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reported: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
-        (&told["redriven"], &told["keys_stopped"]),
+        (&reported["redriven"], &reported["keys_stopped"]),
         (&json!(0), &json!(2))
     );
     let all = lines(&shop.dead_letters(&["list"]).await);
@@ -378,9 +378,9 @@ async fn a_missing_table_is_reported_with_the_command_that_makes_it() {
         .output()
         .await
         .unwrap();
-    let told = complaint(&output);
+    let reported = complaint(&output);
     assert!(
-        told.contains("table aftercommit-dead-letters does not exist: create it with"),
-        "{told}"
+        reported.contains("table aftercommit-dead-letters does not exist: create it with"),
+        "{reported}"
     );
 }

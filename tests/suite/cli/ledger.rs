@@ -37,10 +37,10 @@ pub async fn does(shop: &Shop, arguments: &[&str]) -> String {
 /// The line with which the command says that it cannot be done.
 pub async fn cannot(shop: &Shop, arguments: &[&str]) -> String {
     let output = command(shop, arguments).output().await.unwrap();
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert_eq!(told.matches('\n').count(), 1, "one line: {told}");
-    told
+    let reported = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{reported}");
+    assert_eq!(reported.matches('\n').count(), 1, "one line: {reported}");
+    reported
 }
 
 fn ask(deadline: SystemTime) -> Ask {
@@ -135,7 +135,7 @@ async fn an_order_is_shown_in_full_with_what_to_do() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     became(&shop, 1, in_doubt).await;
-    let told = does(&shop, &["ledger", "show", &id(1)]).await;
+    let reported = does(&shop, &["ledger", "show", &id(1)]).await;
     let message_id = message_id_local(&EffectKey::new(&EffectName::default(), &id(1)));
     for part in [
         "order T-000001: AMBIGUOUS",
@@ -146,7 +146,7 @@ async fn an_order_is_shown_in_full_with_what_to_do() {
         "resolve ORDER --sent",
         "claim 1: AMBIGUOUS, unknown whether it was accepted",
     ] {
-        assert!(told.contains(part), "{part:?} in {told}");
+        assert!(reported.contains(part), "{part:?} in {reported}");
     }
     let json = does(&shop, &["ledger", "show", &id(1), "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
@@ -194,10 +194,10 @@ async fn an_operators_decision_goes_into_the_history_and_only_where_something_wa
         (3, "--sent", "SENDING"),
     ] {
         let before = row(&shop, n).await;
-        let (code, told) = resolve(n, decision).await;
-        assert_eq!(code, 1, "{told}");
+        let (code, reported) = resolve(n, decision).await;
+        assert_eq!(code, 1, "{reported}");
         let expected = format!("is {state}, which cannot be resolved as");
-        assert!(told.contains(&expected), "{told}");
+        assert!(reported.contains(&expected), "{reported}");
         assert_eq!(row(&shop, n).await, before);
     }
     assert_eq!(resolve(9, "--sent").await.0, 1);
@@ -242,10 +242,10 @@ async fn all_orders_of_an_incident_are_resolved_once_their_number_is_confirmed()
             .all(|line| line.starts_with("would resolve as sent\t"))
     );
     let unconfirmed = command(&shop, &with(&[])).output().await.unwrap();
-    let told = complaint(&unconfirmed);
+    let reported = complaint(&unconfirmed);
     assert!(
-        told.contains("3 orders would be resolved as sent: use --yes"),
-        "{told}"
+        reported.contains("3 orders would be resolved as sent: use --yes"),
+        "{reported}"
     );
     assert_eq!(row(&shop, 1).await.state, State::Ambiguous);
     let done = does(&shop, &with(&["--yes"])).await;
@@ -263,8 +263,11 @@ async fn an_address_is_put_on_the_list_shown_by_its_hash_and_taken_off() {
     let list = ["--suppression-table", "spared"];
     let with = |words: &[&'static str]| [words, &list[..]].concat();
     let absent = with(&["suppress", "list"]);
-    let told = complaint(&command(&shop, &absent).output().await.unwrap());
-    assert!(told.contains("table spared does not exist"), "{told}");
+    let reported = complaint(&command(&shop, &absent).output().await.unwrap());
+    assert!(
+        reported.contains("table spared does not exist"),
+        "{reported}"
+    );
     does(&shop, &with(&["tables", "create"])).await;
     let add = with(&["suppress", "add", "Ada@example.com", "--note", "bounced"]);
     assert!(does(&shop, &add).await.ends_with(": added\n"));

@@ -28,8 +28,8 @@ async fn a_preview_reads_what_the_aws_tools_print() {
     let out = dir.path().to_str().unwrap();
     let output = output(&["preview", &order, "--out", out, "--id", "pk"]).await;
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let told = std::fs::read_to_string(dir.path().join("7.txt")).unwrap();
-    assert!(told.contains("Total: JPY 4,890"), "{told}");
+    let reported = std::fs::read_to_string(dir.path().join("7.txt")).unwrap();
+    assert!(reported.contains("Total: JPY 4,890"), "{reported}");
 }
 
 #[tokio::test]
@@ -53,8 +53,8 @@ async fn a_preview_of_a_bad_order_says_what_the_worker_would_say() {
         ),
     ] {
         let order = write(dir.path(), "bad.json", content);
-        let told = complaint(&output(&["preview", &order]).await);
-        assert!(told.contains(expected), "{told}");
+        let reported = complaint(&output(&["preview", &order]).await);
+        assert!(reported.contains(expected), "{reported}");
     }
 }
 
@@ -103,10 +103,10 @@ async fn a_test_mail_shows_an_order_of_a_file_and_goes_to_nobody_who_ordered() {
     assert!(mails[0].text().contains("EUR 48.90"));
     let bad = write(dir.path(), "bad.json", &ORDER.replace("4890", "48.90"));
     let refused = output(&[&send[..], &from[..3], &[&bad]].concat()).await;
-    let told = complaint(&refused);
+    let reported = complaint(&refused);
     assert!(
-        told.contains("--order ") && told.contains("total"),
-        "{told}"
+        reported.contains("--order ") && reported.contains("total"),
+        "{reported}"
     );
     assert_eq!(server.count(), 1);
 }
@@ -123,11 +123,11 @@ async fn a_test_mail_that_nobody_takes_is_exit_code_1() {
         "smtp://127.0.0.1:1",
     ])
     .await;
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let reported = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{reported}");
     assert!(
-        told.starts_with("error: 127.0.0.1:1: nothing was sent: "),
-        "{told}"
+        reported.starts_with("error: 127.0.0.1:1: nothing was sent: "),
+        "{reported}"
     );
-    assert_eq!(told.matches('\n').count(), 1, "{told}");
+    assert_eq!(reported.matches('\n').count(), 1, "{reported}");
 }

@@ -180,8 +180,8 @@ async fn a_program_has_its_own_name_and_flags_and_knows_nothing_of_mail() {
             &["send", "1042"],
             &["preview"],
         ] {
-            let told = complaint(&output(wrong).await);
-            assert!(told.contains("see --help"), "{told}");
+            let reported = complaint(&output(wrong).await);
+            assert!(reported.contains("see --help"), "{reported}");
         }
     }
 }
@@ -285,12 +285,12 @@ async fn a_dead_letter_is_redriven_with_the_programs_own_handler() {
     // Another program's handler is not this one's.
     let mut other = against(&program.dynamodb);
     let other = other.args(["dead-letters", "redrive", "--all", "--group", "webhook"]);
-    let told = complaint(
+    let reported = complaint(
         &other
             .args(["--handler", &server.url("/")])
             .output()
             .await
             .unwrap(),
     );
-    assert!(told.contains("a program of yours"), "{told}");
+    assert!(reported.contains("a program of yours"), "{reported}");
 }

@@ -33,9 +33,12 @@ async fn an_order_is_sent_by_hand_once_whether_the_ledger_knows_it_or_not() {
     let mails = MailServer::start(Script::default()).await;
     shop.place(1..4).await;
     became(&shop, 1, in_doubt).await;
-    let (code, told) = send(&shop, &mails, 1, &[]).await;
-    assert_eq!((code, mails.count()), (1, 0), "{told}");
-    assert!(told.contains("is AMBIGUOUS: nothing was sent"), "{told}");
+    let (code, reported) = send(&shop, &mails, 1, &[]).await;
+    assert_eq!((code, mails.count()), (1, 0), "{reported}");
+    assert!(
+        reported.contains("is AMBIGUOUS: nothing was sent"),
+        "{reported}"
+    );
     let order = id(1);
     let release = [
         "ledger",
@@ -51,15 +54,15 @@ async fn an_order_is_sent_by_hand_once_whether_the_ledger_knows_it_or_not() {
         "{released}"
     );
     assert!(released.contains("aftercommit send ORDER"), "{released}");
-    let (code, told) = send(&shop, &mails, 1, &[]).await;
-    assert_eq!(code, 0, "{told}");
-    assert!(told.starts_with("T-000001\tSENT\t"), "{told}");
+    let (code, reported) = send(&shop, &mails, 1, &[]).await;
+    assert_eq!(code, 0, "{reported}");
+    assert!(reported.starts_with("T-000001\tSENT\t"), "{reported}");
     let first = row(&shop, 1).await;
     assert_eq!((first.state, first.fence), (State::Sent, 2));
     assert_eq!(first.attention(), None);
     // Never begun by any worker.
-    let (code, told) = send(&shop, &mails, 2, &["--note", "lost in a gap"]).await;
-    assert_eq!(code, 0, "{told}");
+    let (code, reported) = send(&shop, &mails, 2, &["--note", "lost in a gap"]).await;
+    assert_eq!(code, 0, "{reported}");
     for n in 1..3 {
         let again = send(&shop, &mails, n, &[]).await;
         assert_eq!(again.0, 1, "{}", again.1);
@@ -109,28 +112,31 @@ async fn an_order_that_cannot_be_sent_by_hand_says_why_and_stays_in_sight() {
         })
         .await;
     }
-    let (code, told) = send(&shop, &mails, 1, &[]).await;
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains("is not in table"), "{told}");
+    let (code, reported) = send(&shop, &mails, 1, &[]).await;
+    assert_eq!(code, 1, "{reported}");
+    assert!(reported.contains("is not in table"), "{reported}");
     assert_eq!(row(&shop, 1).await.state, State::Retry);
-    let (code, told) = send(&shop, &mails, 2, &["--suppress-when", "currency == 'EUR'"]).await;
-    assert_eq!((code, mails.count()), (1, 0), "{told}");
-    assert!(told.contains("was not sent, it is SUPPRESSED"), "{told}");
+    let (code, reported) = send(&shop, &mails, 2, &["--suppress-when", "currency == 'EUR'"]).await;
+    assert_eq!((code, mails.count()), (1, 0), "{reported}");
+    assert!(
+        reported.contains("was not sent, it is SUPPRESSED"),
+        "{reported}"
+    );
     mails.add(Fault::once(Step::Dot, Act::Close).keeping());
-    let (code, told) = send(&shop, &mails, 3, &[]).await;
-    assert_eq!((code, mails.count()), (1, 1), "{told}");
-    assert_eq!(row(&shop, 3).await.state, State::Ambiguous, "{told}");
+    let (code, reported) = send(&shop, &mails, 3, &[]).await;
+    assert_eq!((code, mails.count()), (1, 1), "{reported}");
+    assert_eq!(row(&shop, 3).await.state, State::Ambiguous, "{reported}");
     let other = send(&shop, &mails, 1, &["--key", r#"{"id": "T-000003"}"#]).await;
     assert_eq!(other.0, 2, "{}", other.1);
     // The mail server goes away after the release: the order needs attention until it is sent.
     mails.go_away();
-    let (code, told) = send(&shop, &mails, 4, &[]).await;
-    assert_eq!(code, 1, "{told}");
+    let (code, reported) = send(&shop, &mails, 4, &[]).await;
+    assert_eq!(code, 1, "{reported}");
     let released = does(&shop, &["ledger", "list", "--state", "released"]).await;
     assert!(released.starts_with("T-000004\tRETRY\t"), "{released}");
     mails.come_back().await;
-    let (code, told) = send(&shop, &mails, 4, &[]).await;
-    assert_eq!((code, mails.count()), (0, 2), "{told}");
+    let (code, reported) = send(&shop, &mails, 4, &[]).await;
+    assert_eq!((code, mails.count()), (0, 2), "{reported}");
 }
 
 #[tokio::test]
@@ -144,8 +150,8 @@ async fn what_was_refused_or_suppressed_is_sent_by_hand() {
     let suppressed = transition(None, &Happened::Suppressed { reason }, now()).unwrap();
     put(&shop, 2, None, &suppressed).await;
     for n in 1..3 {
-        let (code, told) = send(&shop, &mails, n, &[]).await;
-        assert_eq!(code, 0, "{told}");
+        let (code, reported) = send(&shop, &mails, n, &[]).await;
+        assert_eq!(code, 0, "{reported}");
     }
     assert_eq!(mails.count(), 2);
 }
@@ -200,11 +206,11 @@ async fn an_order_of_a_table_with_a_sort_key_is_named_by_both_and_known_ones_by_
         ),
         (&["--key", "CUST#7"], "so write PK=CUST#7,SK=VALUE"),
     ] {
-        let told = complaint(&command(&shop, &with(more)).output().await.unwrap());
-        assert!(told.contains(expected), "{told}");
+        let reported = complaint(&command(&shop, &with(more)).output().await.unwrap());
+        assert!(reported.contains(expected), "{reported}");
     }
-    let told = does(&shop, &with(&["--key", "PK=CUST#7,SK=ORDER#1"])).await;
-    assert!(told.starts_with("ORDER#1\tSENT\t"), "{told}");
+    let reported = does(&shop, &with(&["--key", "PK=CUST#7,SK=ORDER#1"])).await;
+    assert!(reported.starts_with("ORDER#1\tSENT\t"), "{reported}");
     assert_eq!(mails.count(), 1);
     // The ledger knows where its item is.
     let letters = ["--dead-letter-table", &shop.letters];

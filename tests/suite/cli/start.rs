@@ -55,12 +55,12 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// The one line on standard error of a command that refused its settings.
 pub fn complaint(output: &Output) -> String {
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{told}");
+    let reported = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{reported}");
     assert_eq!(text(&output.stdout), "");
-    assert!(told.starts_with("error: "), "{told}");
-    assert_eq!(told.matches('\n').count(), 1, "one line: {told}");
-    told
+    assert!(reported.starts_with("error: "), "{reported}");
+    assert_eq!(reported.matches('\n').count(), 1, "one line: {reported}");
+    reported
 }
 
 pub const ORDER: &str = r#"{"id": "1042", "email": "ada@example.com", "name": "Ada", "total": 4890,
@@ -224,21 +224,21 @@ async fn a_wrong_setting_is_one_line_and_exit_code_2() {
         ),
     ];
     for (arguments, expected) in cases {
-        let told = complaint(&output(&arguments).await);
-        assert!(told.contains(expected), "{arguments:?}: {told}");
+        let reported = complaint(&output(&arguments).await);
+        assert!(reported.contains(expected), "{arguments:?}: {reported}");
     }
     let order = write(dir.path(), "1042.json", ORDER);
-    let told = complaint(&output(&["preview", &order, "--template-dir", templates]).await);
-    assert!(told.contains("body.txt, line 2: syntax error"), "{told}");
+    let wrong = complaint(&output(&["preview", &order, "--template-dir", templates]).await);
+    assert!(wrong.contains("body.txt, line 2: syntax error"), "{wrong}");
     write(
         dir.path(),
         "body.txt",
         "Hello\n{{ order.at|date(tz='Europe/Berln') }}",
     );
-    let told = complaint(&output(&["preview", &order, "--template-dir", templates]).await);
+    let wrong = complaint(&output(&["preview", &order, "--template-dir", templates]).await);
     assert!(
-        told.contains("body.txt, line 2: syntax error: unknown time zone"),
-        "{told}"
+        wrong.contains("body.txt, line 2: syntax error: unknown time zone"),
+        "{wrong}"
     );
 }
 
@@ -267,13 +267,13 @@ async fn rules_of_sending_that_cannot_hold_are_refused_at_the_start() {
         let run = ["run", "--table", "x", "--mail-from", "shop@example.com"];
         let smtp = ["--smtp-url", "smtp://localhost"];
         let arguments = [&run[..], &smtp, &[flag, value]].concat();
-        let told = complaint(&output(&arguments).await);
-        assert!(told.contains(expected), "{flag} {value}: {told}");
+        let reported = complaint(&output(&arguments).await);
+        assert!(reported.contains(expected), "{flag} {value}: {reported}");
         let variable = format!("AFTERCOMMIT_{}", flag[2..].to_uppercase().replace('-', "_"));
         let mut command = aftercommit();
         command.args(run).args(smtp).env(variable, value);
-        let told = complaint(&command.output().await.unwrap());
-        assert!(told.contains(expected), "{flag} {value}: {told}");
+        let reported = complaint(&command.output().await.unwrap());
+        assert!(reported.contains(expected), "{flag} {value}: {reported}");
     }
 }
 
@@ -284,9 +284,9 @@ async fn a_key_for_signing_is_refused_where_amazon_ses_signs() {
     let key = write(dir.path(), "key.pem", key);
     let run = ["run", "--table", "x", "--mail-from", "shop@example.com"];
     let key = ["--dkim-key", &key, "--dkim-selector", "shop"];
-    let told = complaint(&output(&[&run[..], &["--mail", "ses"], &key].concat()).await);
+    let reported = complaint(&output(&[&run[..], &["--mail", "ses"], &key].concat()).await);
     assert!(
-        told.contains("--dkim-key cannot be used with --mail ses"),
-        "{told}"
+        reported.contains("--dkim-key cannot be used with --mail ses"),
+        "{reported}"
     );
 }

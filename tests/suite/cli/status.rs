@@ -32,15 +32,15 @@ fn command(shop: &Shop, arguments: &[&str]) -> Command {
 }
 
 /// What the command prints, and its exit code.
-async fn told(shop: &Shop, arguments: &[&str]) -> (String, i32) {
+async fn output_of(shop: &Shop, arguments: &[&str]) -> (String, i32) {
     let output = command(shop, arguments).output().await.unwrap();
     let code = output.status.code().unwrap();
     (text(&output.stdout) + &text(&output.stderr), code)
 }
 
 async fn status(shop: &Shop) -> (Value, i32) {
-    let (told, code) = told(shop, &["status", "--json"]).await;
-    (serde_json::from_str(&told).unwrap(), code)
+    let (reported, code) = output_of(shop, &["status", "--json"]).await;
+    (serde_json::from_str(&reported).unwrap(), code)
 }
 
 /// Works until these many orders are finished, and leaves.
@@ -57,11 +57,11 @@ async fn work(shop: &Shop, mails: &MailServer, orders: usize) {
 async fn the_status_of_a_stream_that_nobody_ever_read_is_unknown() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
-    let (told, code) = told(&shop, &["status"]).await;
-    assert_eq!(code, 2, "{told}");
+    let (reported, code) = output_of(&shop, &["status"]).await;
+    assert_eq!(code, 2, "{reported}");
     assert!(
-        told.contains("No worker has ever read this stream"),
-        "{told}"
+        reported.contains("No worker has ever read this stream"),
+        "{reported}"
     );
 }
 
@@ -84,11 +84,14 @@ async fn a_query_without_an_answer_is_never_reported_as_well() {
     ] {
         let mut command = command(&shop, &["status"]);
         let output = command.env(variable, "nowhere").output().await.unwrap();
-        let told = text(&output.stdout);
-        assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains("The status is unknown."), "{told}");
+        let reported = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{reported}");
+        assert!(reported.contains("The status is unknown."), "{reported}");
         let unread = "The status is incomplete: table nowhere cannot be read";
-        assert!(told.contains(unread) && told.contains(flag), "{told}");
+        assert!(
+            reported.contains(unread) && reported.contains(flag),
+            "{reported}"
+        );
     }
     worker.stop().await;
 }
@@ -106,8 +109,8 @@ async fn a_look_that_fails_is_reported_and_does_not_end_the_watch() {
         looks.next_line().await.unwrap().unwrap();
         let gone = shop.client.delete_table().table_name(&shop.leases);
         gone.send().await.unwrap();
-        let told = failures.next_line().await.unwrap().unwrap();
-        assert!(told.contains("cannot read the status"), "{told}");
+        let reported = failures.next_line().await.unwrap().unwrap();
+        assert!(reported.contains("cannot read the status"), "{reported}");
         create_lease_table(&shop.client, &shop.leases)
             .await
             .unwrap();
@@ -131,8 +134,8 @@ async fn a_fleet_is_named_and_is_well_while_it_works_and_needs_attention_once_it
     mails.wait_accepted(3).await;
     let look = ["status", "--group", "shop"];
     let status = async || {
-        let (told, code) = told(&shop, &[&look[..], &["--json"]].concat()).await;
-        let document: Value = serde_json::from_str(&told).unwrap();
+        let (reported, code) = output_of(&shop, &[&look[..], &["--json"]].concat()).await;
+        let document: Value = serde_json::from_str(&reported).unwrap();
         (document, code)
     };
     // The lease's row reports it a moment later.
@@ -151,20 +154,20 @@ async fn a_fleet_is_named_and_is_well_while_it_works_and_needs_attention_once_it
     assert_eq!(stream["group"], "shop");
     assert_eq!(stream["effects"][0]["name"], "order-mail");
     assert_eq!(stream["table"], shop.orders);
-    let (told_well, code) = told(&shop, &look).await;
-    assert_eq!(code, 0, "{told_well}");
+    let (well, code) = output_of(&shop, &look).await;
+    assert_eq!(code, 0, "{well}");
     let heading = format!("\ngroup shop, effect order-mail, table {} (", shop.orders);
-    assert!(told_well.contains(&heading), "{told_well}");
+    assert!(well.contains(&heading), "{well}");
     assert!(
-        told_well.contains("All is well.") && told_well.contains("host-1"),
-        "{told_well}"
+        well.contains("All is well.") && well.contains("host-1"),
+        "{well}"
     );
 
     worker.stop().await;
-    let (told_left, code) = told(&shop, &look).await;
-    assert_eq!(code, 1, "{told_left}");
-    assert!(told_left.contains("No worker is alive"), "{told_left}");
-    assert!(told_left.contains("free"), "{told_left}");
+    let (left, code) = output_of(&shop, &look).await;
+    assert_eq!(code, 1, "{left}");
+    assert!(left.contains("No worker is alive"), "{left}");
+    assert!(left.contains("free"), "{left}");
 }
 
 #[tokio::test]
@@ -180,7 +183,7 @@ async fn an_order_in_doubt_is_counted_and_explained_in_the_order_of_time() {
     let advice = now["advice"].to_string();
     assert!(advice.contains("ledger list --state ambiguous"), "{advice}");
 
-    let (explained, code) = told(&shop, &["explain", &id(0)]).await;
+    let (explained, code) = output_of(&shop, &["explain", &id(0)]).await;
     assert_eq!(code, 0, "{explained}");
     let claimed = explained.find("claim 1 by ").unwrap();
     let doubt = explained
@@ -189,7 +192,7 @@ async fn an_order_in_doubt_is_counted_and_explained_in_the_order_of_time() {
     assert!(claimed < doubt, "{explained}");
     let item = format!("Its item in table {} is now", shop.orders);
     assert!(explained.contains(&item), "{explained}");
-    let (json, _) = told(&shop, &["explain", &id(0), "--json"]).await;
+    let (json, _) = output_of(&shop, &["explain", &id(0), "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     let effect = EffectKey::new(&EffectName::default(), &id(0));
     assert_eq!(json["ledger"]["effect_key"], effect.as_str());
@@ -228,7 +231,7 @@ async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let (_away, quit, working) = with_an_order_that_waits(&shop).await;
-    let (explained, code) = told(&shop, &["explain", &id(0)]).await;
+    let (explained, code) = output_of(&shop, &["explain", &id(0)]).await;
     assert_eq!(code, 0, "{explained}");
     for part in [
         "The ledger does not know it",
@@ -238,7 +241,7 @@ async fn an_order_that_waits_for_the_mail_server_is_explained_with_where_and_why
     ] {
         assert!(explained.contains(part), "{part}: {explained}");
     }
-    let (json, _) = told(&shop, &["explain", &id(0), "--json"]).await;
+    let (json, _) = output_of(&shop, &["explain", &id(0), "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert!(json["waits"][0]["last_error"].is_string(), "{json}");
     quit.cancel();
@@ -254,15 +257,15 @@ async fn how_far_behind_a_shard_is_goes_by_the_services_clock_and_not_by_the_ope
     let url = ahead(server.url(), hour).await;
     let mut command = command(&shop, &["status", "--json"]);
     let output = command.env("AWS_ENDPOINT_URL", url).output().await.unwrap();
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let shard = &told["streams"][0]["shards"][0];
+    let reported: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let shard = &reported["streams"][0]["shards"][0];
     let lag = shard["lag_seconds"].as_f64().unwrap();
     let left = shard["until_trim_seconds"].as_f64().unwrap();
     // Dates are in whole seconds.
     assert!(lag >= 3_599.0, "{shard}");
     assert!((86_399.0..86_401.0).contains(&(lag + left)), "{shard}");
-    let at = humantime::parse_rfc3339(told["at"].as_str().unwrap()).unwrap();
-    assert!(at > SystemTime::now() + hour / 2, "{}", told["at"]);
+    let at = humantime::parse_rfc3339(reported["at"].as_str().unwrap()).unwrap();
+    assert!(at > SystemTime::now() + hour / 2, "{}", reported["at"]);
     quit.cancel();
     working.await.unwrap().unwrap();
 }
@@ -279,7 +282,7 @@ async fn a_dead_letter_is_counted_by_its_reason_and_explained_with_its_attempts(
     let stream = &now["streams"][0];
     assert_eq!((code, &stream["parked_keys"]), (1, &1.into()), "{now}");
     assert_eq!(stream["dead_letters"]["rejected"], 1);
-    let (explained, _) = told(&shop, &["explain", &id(0)]).await;
+    let (explained, _) = output_of(&shop, &["explain", &id(0)]).await;
     let in_order = [
         "INSERT committed",
         "attempt failed",
@@ -304,28 +307,31 @@ async fn a_gap_needs_attention_until_an_operator_resolves_it() {
     };
     let recorded = shop.lease_store().record_gap(&gap, None).await;
     recorded.unwrap().unwrap();
-    let (listed, code) = told(&shop, &["gaps", "list"]).await;
+    let (listed, code) = output_of(&shop, &["gaps", "list"]).await;
     assert_eq!(code, 0, "{listed}");
     assert!(
         listed.starts_with("shard-1: after the beginning, before nothing yet"),
         "{listed}"
     );
-    let (json, _) = told(&shop, &["gaps", "list", "--json"]).await;
+    let (json, _) = output_of(&shop, &["gaps", "list", "--json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["shard"], "shard-1");
 
     let resolve = ["gaps", "resolve", "--shard", "shard-1", "--by", "ada"];
     let with = |note| [&resolve[..], &["--note", note]].concat();
-    let (empty, code) = told(&shop, &with(" ")).await;
+    let (empty, code) = output_of(&shop, &with(" ")).await;
     assert_eq!(code, 2, "{empty}");
-    let (resolved, code) = told(&shop, &with("mailed by hand")).await;
+    let (resolved, code) = output_of(&shop, &with("mailed by hand")).await;
     assert_eq!((&*resolved, code), ("shard-1: resolved\n", 0));
-    let (again, code) = told(&shop, &with("mailed by hand")).await;
+    let (again, code) = output_of(&shop, &with("mailed by hand")).await;
     assert_eq!(code, 1, "{again}");
     assert!(again.contains("no open gap matches"), "{again}");
 
-    assert_eq!(told(&shop, &["gaps", "list"]).await, (String::new(), 0));
-    let (listed, _) = told(&shop, &["gaps", "list", "--all"]).await;
+    assert_eq!(
+        output_of(&shop, &["gaps", "list"]).await,
+        (String::new(), 0)
+    );
+    let (listed, _) = output_of(&shop, &["gaps", "list", "--all"]).await;
     assert!(listed.contains("resolved by ada"), "{listed}");
     assert!(listed.contains("mailed by hand"), "{listed}");
     let (now, _) = status(&shop).await;
@@ -337,10 +343,13 @@ async fn a_gap_needs_attention_until_an_operator_resolves_it() {
 async fn of_an_order_that_nobody_knows_nothing_is_explained() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
-    let (told, code) = told(&shop, &["explain", "4711"]).await;
+    let (reported, code) = output_of(&shop, &["explain", "4711"]).await;
     assert_eq!(code, 1);
-    assert!(told.contains("nothing is known about order 4711"), "{told}");
-    assert_eq!(told.matches('\n').count(), 1, "one line: {told}");
+    assert!(
+        reported.contains("nothing is known about order 4711"),
+        "{reported}"
+    );
+    assert_eq!(reported.matches('\n').count(), 1, "one line: {reported}");
 }
 
 /// What ECS tells a task.

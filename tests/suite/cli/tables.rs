@@ -115,8 +115,8 @@ async fn a_table_that_cannot_be_followed_is_reported_before_anything_is_read() {
             "carries KEYS_ONLY, not the new image",
         ),
     ] {
-        let told = run(&server, &arguments).await;
-        assert!(told.contains(expected), "{arguments:?}: {told}");
+        let reported = run(&server, &arguments).await;
+        assert!(reported.contains(expected), "{arguments:?}: {reported}");
     }
 }
 
@@ -127,12 +127,12 @@ async fn tables_that_were_not_made_are_reported_with_the_command_that_makes_them
         .await
         .unwrap();
     for which in [["--table", "orders"], ["--stream-arn", &arn]] {
-        let told = run(&server, &which).await;
+        let reported = run(&server, &which).await;
         assert!(
-            told.contains(
+            reported.contains(
                 "table aftercommit-leases does not exist: create it with `aftercommit tables create`"
             ),
-            "{told}"
+            "{reported}"
         );
     }
 }

@@ -82,7 +82,7 @@ async fn on_localstack_a_worker_aborted_at_random_moments_mails_every_order_once
     timeout(LIMIT, run).await.unwrap();
 }
 
-/// Two workers on one stream; the first crashes or leaves, and the second goes on. Returns how
+/// Two workers on one stream; the first crashes or leaves, and the second takes over. Returns how
 /// long it took until the next mail.
 async fn second_takes_over(url: &str, crash: bool) -> Duration {
     let shop = Shop::open(url).await;

@@ -3,31 +3,31 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::support::fault_cases::{Case, Told, deed, place, table};
+use crate::support::fault_cases::{Case, Ended, deed, place, table};
 use crate::support::mail_server::Step;
 use aftercommit::internal::claim::State;
 
 const BEGIN: &str = "<!-- Faults that strike once: made by the tests, which compare it. -->\n";
 const END: &str = "<!-- End of Faults that strike once. -->\n";
 
-fn told(told: Told) -> &'static str {
-    match told {
-        Told::Done => "finishes the record",
-        Told::Retry => "tries again",
-        Told::Reject => "gives it up; a redrive tries again",
-        Told::Refused => "tries again until it is known whose fault it is",
-        Told::Unavailable => "waits until the server is well",
-        Told::Overloaded => "slows down",
-        Told::Busy => "waits",
+fn reported(reported: Ended) -> &'static str {
+    match reported {
+        Ended::Done => "finishes the record",
+        Ended::Retry => "tries again",
+        Ended::Reject => "gives it up; a redrive tries again",
+        Ended::Refused => "tries again until it is known whose fault it is",
+        Ended::Unavailable => "waits until the server is well",
+        Ended::Overloaded => "slows down",
+        Ended::Busy => "waits",
     }
 }
 
 /// Under `resend` and under `park`, where they differ.
-fn worker([resend, park]: [Told; 2]) -> String {
+fn worker([resend, park]: [Ended; 2]) -> String {
     if resend == park {
-        told(resend).to_owned()
+        reported(resend).to_owned()
     } else {
-        format!("`resend`: {}; `park`: {}", told(resend), told(park))
+        format!("`resend`: {}; `park`: {}", reported(resend), reported(park))
     }
 }
 
@@ -47,7 +47,7 @@ fn outcome(case: &Case) -> String {
         } else {
             state.to_owned()
         },
-        worker(case.told),
+        worker(case.reported),
     )
 }
 

@@ -9,7 +9,7 @@ use aftercommit::internal::claim::{Liveness, OnAmbiguous, State};
 use aftercommit::stores::ledger::memory::MemoryLedger;
 use aftercommit::{Context, RecordHandler};
 
-use crate::support::fault_cases::{Case, Told, table, told};
+use crate::support::fault_cases::{Case, Ended, reported, table};
 use crate::support::mail_server::{
     Act, Fault, MailServer, PASSWORD, Script, ServerTls, Step, USER,
 };
@@ -101,13 +101,17 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
     let first = worker(ledger.clone(), settings.clone(), rules(policy));
     let context = Context::detached().of_worker("first", Liveness::Dead);
     let result = first.handle(&record, &context).await;
-    check_eq!(told(&result), case.told[which], "{what}: {result:?}");
+    check_eq!(
+        reported(&result),
+        case.reported[which],
+        "{what}: {result:?}"
+    );
     let state = row(&ledger, "o1").await.map(|row| row.state);
     check_eq!(state, case.state, "{what}: the ledger");
     // `aftercommit_effects_deferred_total`: certainly not sent, and neither refused nor in doubt.
     let put_off = matches!(
-        case.told[which],
-        Told::Retry | Told::Unavailable | Told::Overloaded
+        case.reported[which],
+        Ended::Retry | Ended::Unavailable | Ended::Overloaded
     );
     let deferred = u64::from(put_off && case.state != Some(State::Ambiguous));
     check_eq!(
@@ -123,7 +127,7 @@ async fn run(case: &Case, policy: OnAmbiguous, pipelining: bool) -> Result<(), S
     let context = Context::detached().of_worker("next", Liveness::Dead);
     let result = next.handle(&record, &context).await;
     check_eq!(
-        told(&result),
+        reported(&result),
         case.next[which],
         "{what}: the next worker: {result:?}"
     );

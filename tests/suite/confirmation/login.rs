@@ -162,8 +162,8 @@ async fn a_server_that_does_not_know_ehlo_is_greeted_with_helo_where_no_extensio
         let Err(refusal) = smtp.offer(&envelope("ann@example.com")).await else {
             panic!("it was let through");
         };
-        let told = "EHLO: the mail server does not know EHLO";
-        assert!(refusal.to_string().starts_with(told), "{refusal}");
+        let reported = "EHLO: the mail server does not know EHLO";
+        assert!(refusal.to_string().starts_with(reported), "{refusal}");
         assert!(!refusal.is_about_the_mail());
         assert!(
             !server
@@ -194,8 +194,8 @@ async fn words_that_come_between_starttls_and_tls_end_the_connection() {
         .err()
         .unwrap();
     assert_eq!(refusal.stage, SendStage::Tls);
-    let told = "it spoke between STARTTLS and TLS";
-    assert!(refusal.to_string().contains(told), "{refusal}");
+    let reported = "it spoke between STARTTLS and TLS";
+    assert!(refusal.to_string().contains(reported), "{refusal}");
 }
 
 #[tokio::test]

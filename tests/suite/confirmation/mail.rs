@@ -194,11 +194,11 @@ fn a_date_that_no_mail_can_have_is_an_error_and_no_panic() {
             date,
             ..frozen("1")
         };
-        let told = letterhead()
+        let reported = letterhead()
             .render(&order, &frozen)
             .unwrap_err()
             .to_string();
-        assert!(told.contains("order 1042"), "{told}");
+        assert!(reported.contains("order 1042"), "{reported}");
     }
 }
 

@@ -80,7 +80,7 @@ fn record(number: usize, odd: &Odd) -> Record {
 
 /// A rejection says which field of which order, and what was expected, in a line without what the
 /// customer wrote.
-fn assert_tells(message: &str, fate: &Fate) {
+fn assert_shows(message: &str, fate: &Fate) {
     let shown: String = message.chars().take(300).collect();
     assert!(*fate != Fate::Mailed, "{shown}");
     if let Fate::Rejected(named) = fate {
@@ -152,7 +152,7 @@ async fn each_malformed_order_is_rejected_by_its_field_or_mailed() {
                 assert!(!matches!(odd.fate, Fate::Rejected(_)), "{:?}", odd.fate);
                 mailed.push(odd);
             }
-            Err(Failure::Reject(error)) => assert_tells(&format!("{error:#}"), &odd.fate),
+            Err(Failure::Reject(error)) => assert_shows(&format!("{error:#}"), &odd.fate),
             Err(other) => panic!("{:?}: {other}", odd.fate),
         }
     }
@@ -235,7 +235,7 @@ async fn each_malformed_order_is_a_dead_letter_with_its_whole_image_and_the_othe
         assert_eq!(letter.record, record);
         assert_eq!(envelope.reason, Reason::Rejected);
         let error = &envelope.attempts.last().next().unwrap().error;
-        assert_tells(error, &odd.fate);
+        assert_shows(error, &odd.fate);
     }
     let mailed: Vec<_> = mailed.into_values().map(|(_, odd)| odd).collect();
     assert!(

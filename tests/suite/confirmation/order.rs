@@ -64,7 +64,7 @@ pub fn lines(list: &[&[(&str, A)]]) -> A {
 }
 
 /// Name, quantity and price of each line.
-pub fn told(order: &Order) -> Vec<(String, Option<String>, Option<String>)> {
+pub fn reported(order: &Order) -> Vec<(String, Option<String>, Option<String>)> {
     let lines = order.lines.iter();
     lines
         .map(|line| {
@@ -111,7 +111,7 @@ fn an_order_is_read_with_all_that_it_says() {
     assert_eq!(order.name.as_deref(), Some("Ada Lovelace"));
     assert_eq!(order.total.unwrap().to_string(), "KWD 4.890");
     assert_eq!(
-        told(&order),
+        reported(&order),
         [
             line("Tea", "2", Some("KWD 3.000")),
             line("Gift wrap", "1", None),
@@ -162,7 +162,7 @@ fn a_table_of_any_shape_is_mapped_by_expressions() {
     assert_eq!(order.id, "1042");
     assert_eq!(order.name.as_deref(), Some("Ada"));
     assert_eq!(order.total.unwrap().to_string(), "KWD 19.990");
-    assert_eq!(told(&order), [line("Tea", "2", Some("KWD 19.990"))]);
+    assert_eq!(reported(&order), [line("Tea", "2", Some("KWD 19.990"))]);
     assert_eq!(order.language.as_deref(), Some("de"));
     assert_eq!(
         order.reply_to.unwrap().email.to_string(),
@@ -222,7 +222,7 @@ fn only_id_and_email_are_required() {
 
 #[test]
 fn what_cannot_be_shown_of_the_lines_is_left_out() {
-    let read = |value: A| told(&mapping().order(&item(&[("lines", value)])).unwrap());
+    let read = |value: A| reported(&mapping().order(&item(&[("lines", value)])).unwrap());
     let one = |more: &[(&str, A)]| {
         let mut line = map(&[("name", s("Tea")), ("unit_price", n("1000"))]);
         line.extend(map(more));
@@ -338,8 +338,8 @@ proptest! {
                 prop_assert!(order.total.is_none_or(|total| total.minor >= 0));
             }
             Err(error) => {
-                let told = error.to_string();
-                prop_assert!(told.starts_with("order ") && !told.contains(['\r', '\n', '\0']));
+                let reported = error.to_string();
+                prop_assert!(reported.starts_with("order ") && !reported.contains(['\r', '\n', '\0']));
             }
         }
     }

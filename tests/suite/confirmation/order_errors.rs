@@ -38,8 +38,8 @@ fn an_amount_is_exact_or_it_is_an_error_that_says_why() {
         (s("free"), "found a string of 4 bytes"),
         (A::Bool(true), "found a boolean"),
     ] {
-        let told = total(value, "total|minor");
-        assert!(told.contains(problem), "{told}");
+        let reported = total(value, "total|minor");
+        assert!(reported.contains(problem), "{reported}");
     }
 }
 
@@ -88,13 +88,13 @@ fn an_item_without_id_or_email_is_not_an_order_and_says_by_which_expression() {
         ),
         ("email", s("ada@localhost"), "the domain has no dot"),
     ] {
-        let told = error(&item(&[(field, value)]));
+        let reported = error(&item(&[(field, value)]));
         let named = format!("{field}, from the expression \"{field}\", is ");
         assert!(
-            told.contains(&named) && told.contains(problem),
-            "{told}\n  lacks: {problem}"
+            reported.contains(&named) && reported.contains(problem),
+            "{reported}\n  lacks: {problem}"
         );
-        assert!(!told.contains(['\r', '\n']), "{told}");
+        assert!(!reported.contains(['\r', '\n']), "{reported}");
     }
 }
 
@@ -116,19 +116,19 @@ fn an_expression_that_cannot_mean_what_it_should_is_refused_at_once() {
         (Setting::Currency, "EUR", "put quotes around the code"),
         (Setting::Name, "name|uper", "unknown filter"),
     ] {
-        let told = mapping().with(setting, expression).unwrap_err().to_string();
+        let reported = mapping().with(setting, expression).unwrap_err().to_string();
         assert!(
-            told.starts_with(setting.name()) && told.contains(problem),
-            "{told}"
+            reported.starts_with(setting.name()) && reported.contains(problem),
+            "{reported}"
         );
-        assert!(!told.contains('\n'), "{told}");
+        assert!(!reported.contains('\n'), "{reported}");
     }
 }
 
 #[test]
 fn neither_an_error_nor_a_debug_print_holds_the_address() {
-    let told = error(&item(&[("email", s("secret person@example.com"))]));
-    assert!(!told.contains("secret"), "{told}");
+    let reported = error(&item(&[("email", s("secret person@example.com"))]));
+    assert!(!reported.contains("secret"), "{reported}");
     let order = mapping().order(&item(&[])).unwrap();
     assert!(!format!("{order:?}").contains("ada@"));
 }

@@ -71,10 +71,10 @@ async fn aiosmtpd(script: &str, arguments: &[&str]) -> (Server, ChildStdin) {
         .kill_on_drop(true)
         .spawn()
         .expect("python: run tests/mail_servers/run.sh");
-    let mut told = String::new();
+    let mut reported = String::new();
     let mut out = BufReader::new(process.stdout.take().unwrap());
-    out.read_line(&mut told).await.unwrap();
-    let port = told.trim().parse();
+    out.read_line(&mut reported).await.unwrap();
+    let port = reported.trim().parse();
     let port = port.expect("aiosmtpd: run tests/mail_servers/run.sh");
     let stdin = process.stdin.take().unwrap();
     let server = Server {
@@ -84,7 +84,7 @@ async fn aiosmtpd(script: &str, arguments: &[&str]) -> (Server, ChildStdin) {
     (server, stdin)
 }
 
-/// A worker that is gone after its try, as often as told; what stands in the ledger then.
+/// A worker that dies after its attempt, this many times; what the ledger says then.
 async fn tried(server: &Server, policy: OnAmbiguous, tries: u32) -> Entry {
     let ledger = MemoryLedger::new();
     let record = inserted("o1", "ann@example.com");

@@ -108,15 +108,18 @@ async fn a_preview_of_a_table_says_what_its_items_become_and_which_fail_and_why(
     put(&shop, "PROFILE", &[]).await;
     let only = ["--only", "SK is startingwith('ORDER#')"];
     let output = preview(&shop, &only).output().await.unwrap();
-    let told = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let reported = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{reported}");
     for expected in [
         "PK=CUST#7,SK=ORDER#1: order CUST#7/ORDER#1: Your order CUST#7/ORDER#1 is confirmed\n",
         "PK=CUST#7,SK=ORDER#2: FAILS: order CUST#7/ORDER#2: email, from the expression \"email\", is missing; ",
         "PK=CUST#7,SK=PROFILE: not an order to confirm",
         "3 items: 1 become mails, 1 are not orders, 1 fail\n",
     ] {
-        assert!(told.contains(expected), "{told}\n  lacks: {expected}");
+        assert!(
+            reported.contains(expected),
+            "{reported}\n  lacks: {expected}"
+        );
     }
     let one = [
         "--key",
@@ -127,17 +130,17 @@ async fn a_preview_of_a_table_says_what_its_items_become_and_which_fail_and_why(
         "SK|replace('ORDER#', '')",
     ];
     let output = preview(&shop, &one).output().await.unwrap();
-    let told = text(&output.stdout);
-    assert!(output.status.success(), "{told}");
+    let reported = text(&output.stdout);
+    assert!(output.status.success(), "{reported}");
     assert!(
-        told.contains("order 2: Your order 2 is confirmed"),
-        "{told}"
+        reported.contains("order 2: Your order 2 is confirmed"),
+        "{reported}"
     );
     let same = [&only[..], &["--id", "PK", "--email", "email or mail"]].concat();
-    let told = text(&preview(&shop, &same).output().await.unwrap().stdout);
+    let reported = text(&preview(&shop, &same).output().await.unwrap().stdout);
     assert!(
-        told.contains("has the same order id, CUST#7, as PK=CUST#7,SK=ORDER#1"),
-        "{told}"
+        reported.contains("has the same order id, CUST#7, as PK=CUST#7,SK=ORDER#1"),
+        "{reported}"
     );
 }
 
@@ -150,12 +153,19 @@ async fn a_preview_of_a_table_writes_each_mail_into_the_folder() {
     let out = folder.path().join("mails");
     let arguments = ["--out", out.to_str().unwrap(), "--id", "SK"];
     let output = preview(&shop, &arguments).output().await.unwrap();
-    let told = text(&output.stdout);
-    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    let reported = text(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{reported}{}",
+        text(&output.stderr)
+    );
     for name in ["1-ORDER_1", "2-ORDER_2"] {
         for ending in ["eml", "html", "txt"] {
             let path = out.join(format!("{name}.{ending}"));
-            assert!(told.contains(&format!("  {}\n", path.display())), "{told}");
+            assert!(
+                reported.contains(&format!("  {}\n", path.display())),
+                "{reported}"
+            );
             let mail = std::fs::read_to_string(path).unwrap();
             assert!(mail.contains(&name[2..].replace('_', "#")), "{mail}");
         }

@@ -55,7 +55,7 @@ fn assert_silent(what: &str, text: &str) {
 }
 
 /// Sends one order twice to a server with this fault. Returns everything that was printed.
-async fn told(fault: Option<Fault>, password: &str) -> String {
+async fn reported(fault: Option<Fault>, password: &str) -> String {
     let script = Script {
         auth: "PLAIN",
         ..Script::default()
@@ -70,25 +70,25 @@ async fn told(fault: Option<Fault>, password: &str) -> String {
     settings.timeouts = quick(&server).timeouts;
     let ledger = MemoryLedger::new();
     let mut record = inserted("o1", "ann@example.com");
-    let mut told = format!("{settings:?}");
+    let mut reported = format!("{settings:?}");
     for attempt in 1..3 {
         let smtp = Smtp::new(settings.clone()).unwrap();
         let from = "Shop <shop@example.com>".parse().unwrap();
         let letterhead = Letterhead::new(Templates::built_in().unwrap(), from);
-        write!(told, "{letterhead:?}").unwrap();
+        write!(reported, "{letterhead:?}").unwrap();
         let (rules, rng) = (rules(OnAmbiguous::Resend), fastrand::Rng::new());
         let worker = Confirmation::new(ledger.clone(), smtp, letterhead, rules, rng);
         let context = Context::detached()
             .of_worker(&format!("worker-{attempt}"), Liveness::Dead)
             .of_attempt(attempt);
         if let Err(failure) = worker.handle(&record, &context).await {
-            write!(told, "{failure} {failure:?}").unwrap();
+            write!(reported, "{failure} {failure:?}").unwrap();
         }
-        write!(told, "{worker:?} {:?}", row(&ledger, "o1").await).unwrap();
+        write!(reported, "{worker:?} {:?}", row(&ledger, "o1").await).unwrap();
         // A record that cannot be read is reported, too.
         record = inserted("o2", "ann at example");
     }
-    told
+    reported
 }
 
 #[tokio::test]
@@ -112,9 +112,9 @@ async fn no_log_line_no_error_and_no_debug_output_holds_an_address_a_mail_or_a_c
     }
     for fault in faults {
         let what = format!("{fault:?}");
-        assert_silent(&what, &told(fault, PASSWORD).await);
+        assert_silent(&what, &reported(fault, PASSWORD).await);
     }
-    assert_silent("a wrong password", &told(None, "correct mule").await);
+    assert_silent("a wrong password", &reported(None, "correct mule").await);
     let text = log.text();
     assert!(
         text.contains("confirmed") && text.contains("AMBIGUOUS"),

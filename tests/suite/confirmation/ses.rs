@@ -12,11 +12,11 @@ use aftercommit::{Context, Failure, Record, RecordHandler as _};
 use aws_sdk_sesv2::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_http_client::Builder;
 
-use crate::support::fault_cases::{Told, told};
+use crate::support::fault_cases::{Ended, reported};
 use crate::support::orders::{inserted, row, rules};
 use crate::support::ses_server::{Act, SesServer};
 
-use Told::{Done, Overloaded, Refused, Reject, Retry, Unavailable};
+use Ended::{Done, Overloaded, Refused, Reject, Retry, Unavailable};
 
 /// A client that would retry, if it were let.
 fn client(url: &str, credentials: bool) -> aws_sdk_sesv2::Client {
@@ -65,7 +65,7 @@ async fn send(
 
 /// What the first worker tells, what the ledger says then, what the next worker tells, and how many
 /// calls there were then: under `resend` and under `park`.
-async fn check(act: Act, first: Told, state: State, next: Told, calls: [usize; 2]) {
+async fn check(act: Act, first: Ended, state: State, next: Ended, calls: [usize; 2]) {
     for (policy, calls) in [OnAmbiguous::Resend, OnAmbiguous::Park]
         .into_iter()
         .zip(calls)
@@ -78,13 +78,17 @@ async fn check(act: Act, first: Told, state: State, next: Told, calls: [usize; 2
         let result = send(&ledger, &record, first_ses, ("first", policy)).await;
         let parked = state == State::Ambiguous && policy == OnAmbiguous::Park;
         let expected = if parked { Done } else { first };
-        assert_eq!(told(&result), expected, "{what}: {result:?}");
+        assert_eq!(reported(&result), expected, "{what}: {result:?}");
         assert_eq!(server.calls().len(), 1, "{what}: the SDK called again");
         let stands = row(&ledger, "o1").await.unwrap();
         assert_eq!(stands.state, state, "{what}: {stands:?}");
         assert!(!format!("{result:?} {stands:?}").contains("ann@"), "{what}");
         let result = send(&ledger, &record, ses(&server.url()), ("next", policy)).await;
-        assert_eq!(told(&result), next, "{what}: the next worker: {result:?}");
+        assert_eq!(
+            reported(&result),
+            next,
+            "{what}: the next worker: {result:?}"
+        );
         let mails = server.mails();
         assert_eq!(mails.len(), calls, "{what}");
         assert!(mails.iter().all(|mail| *mail == mails[0]), "{what}");
@@ -164,7 +168,7 @@ async fn without_a_connection_or_credentials_it_is_certainly_not_sent() {
     ] {
         let ledger = MemoryLedger::new();
         let result = send(&ledger, &record, ses, ("me", OnAmbiguous::Park)).await;
-        assert_eq!(told(&result), Unavailable, "{result:?}");
+        assert_eq!(reported(&result), Unavailable, "{result:?}");
         let row = row(&ledger, "o1").await.unwrap();
         assert_eq!((row.state, row.ambiguities), (State::Retry, 0), "{row:?}");
     }
@@ -213,7 +217,7 @@ async fn a_local_part_beyond_ascii_is_refused_before_the_claim() {
         ("me", OnAmbiguous::Park),
     )
     .await;
-    assert_eq!(told(&result), Reject, "{result:?}");
+    assert_eq!(reported(&result), Reject, "{result:?}");
     assert_eq!(row(&ledger, "o1").await.unwrap().state, State::Failed);
     assert!(server.calls().is_empty());
 }

@@ -156,11 +156,11 @@ fn ask(pattern: &str, record: &Record) -> Result<(), TestCaseError> {
     let filter = match Filter::parse(pattern) {
         Ok(filter) => filter,
         Err(error) => {
-            let told = error.to_string();
+            let reported = error.to_string();
             prop_assert!(
-                told.starts_with("line ") && !told.contains('\n'),
+                reported.starts_with("line ") && !reported.contains('\n'),
                 "{}",
-                told
+                reported
             );
             return Ok(());
         }
@@ -192,8 +192,8 @@ proptest! {
     fn what_is_read_of_an_odd_event_is_read_again_as_it_was(event in odd_event()) {
         if let Ok(received) = read(&event) {
             let stream = received.stream.as_deref();
-            let told = write(&received.record, stream).unwrap().to_string();
-            let again = read(&serde_json::from_str(&told).unwrap()).unwrap();
+            let reported = write(&received.record, stream).unwrap().to_string();
+            let again = read(&serde_json::from_str(&reported).unwrap()).unwrap();
             prop_assert_eq!(again.stream.as_deref(), stream);
             prop_assert_eq!(again.record.key(), received.record.key());
             prop_assert_eq!(&again.record, &in_whole_seconds(&received.record));

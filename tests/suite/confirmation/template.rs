@@ -18,12 +18,12 @@ fn dir(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn load_error(files: &[(&str, &str)]) -> String {
     let dir = dir(files);
-    let told = match Templates::from_dir(dir.path()) {
+    let reported = match Templates::from_dir(dir.path()) {
         Ok(_) => panic!("{files:?} loads"),
         Err(error) => error.to_string(),
     };
-    assert!(!told.contains('\n'), "{told}");
-    told.replace(&dir.path().display().to_string(), "DIR")
+    assert!(!reported.contains('\n'), "{reported}");
+    reported.replace(&dir.path().display().to_string(), "DIR")
 }
 
 fn render(files: &[(&str, &str)], more: &[(&str, A)]) -> Result<Content, TemplateError> {
@@ -92,8 +92,11 @@ fn a_template_shows_what_is_there_and_demands_only_what_it_prints() {
             .starts_with("no total, ")
     );
     let demands = [("body.txt", "{{ order.total }}")];
-    let told = render(&demands, &[("total", A::Null(true))]).unwrap_err();
-    assert!(told.to_string().contains("undefined value"), "{told}");
+    let reported = render(&demands, &[("total", A::Null(true))]).unwrap_err();
+    assert!(
+        reported.to_string().contains("undefined value"),
+        "{reported}"
+    );
 }
 
 #[test]
@@ -110,23 +113,23 @@ fn an_order_is_confirmed_in_the_customers_language_where_there_is_a_template_for
     assert_eq!(subject("de-AT"), "Ihre Bestellung");
     assert_eq!(subject("fr"), "Your order");
     assert_eq!(subject("../subject"), "Your order");
-    let told = load_error(&[
+    let reported = load_error(&[
         ("subject.txt", "a"),
         ("body.de.txt", "{{ order.id|shout }}"),
     ]);
     assert!(
-        told.contains("body.de.txt, line 1: unknown filter"),
-        "{told}"
+        reported.contains("body.de.txt, line 1: unknown filter"),
+        "{reported}"
     );
 }
 
 #[test]
 fn an_attribute_that_is_not_there_is_an_error_that_names_file_and_line() {
     let files = [("body.html", "<p>\n{{ order.nickname }}")];
-    let told = render(&files, &[]).unwrap_err().to_string();
+    let reported = render(&files, &[]).unwrap_err().to_string();
     assert!(
-        told.contains("body.html, line 2: undefined value"),
-        "{told}"
+        reported.contains("body.html, line 2: undefined value"),
+        "{reported}"
     );
     assert!(render(&files, &[("nickname", s("Ada"))]).is_ok());
     let asks = [(
@@ -166,13 +169,16 @@ fn a_mistake_is_reported_when_the_templates_are_loaded() {
         ),
     ];
     for (name, source, expected) in cases {
-        let told = load_error(&[(name, source)]);
-        assert!(told.starts_with(expected), "{told}\n  is not: {expected}");
+        let reported = load_error(&[(name, source)]);
+        assert!(
+            reported.starts_with(expected),
+            "{reported}\n  is not: {expected}"
+        );
     }
-    let told = load_error(&[("body.txt", "{% include 'foot.txt' %}"), ("foot.txt", "{{")]);
+    let reported = load_error(&[("body.txt", "{% include 'foot.txt' %}"), ("foot.txt", "{{")]);
     assert!(
-        told.starts_with("template DIR/foot.txt, line 1: "),
-        "{told}"
+        reported.starts_with("template DIR/foot.txt, line 1: "),
+        "{reported}"
     );
 }
 
@@ -207,14 +213,17 @@ fn a_file_that_is_not_text_is_a_mistake() {
 
 #[test]
 fn an_empty_subject_and_an_endless_body_are_refused() {
-    let told = render(&[("subject.txt", " \n")], &[]).unwrap_err();
-    assert_eq!(told.message, "makes an empty subject");
+    let reported = render(&[("subject.txt", " \n")], &[]).unwrap_err();
+    assert_eq!(reported.message, "makes an empty subject");
     let files = [(
         "body.txt",
         "{% for i in range(60000) %}0123456789{% endfor %}",
     )];
-    let told = render(&files, &[]).unwrap_err();
-    assert!(told.message.starts_with("makes 600002 bytes"), "{told}");
+    let reported = render(&files, &[]).unwrap_err();
+    assert!(
+        reported.message.starts_with("makes 600002 bytes"),
+        "{reported}"
+    );
 }
 
 #[test]

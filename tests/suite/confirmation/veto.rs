@@ -14,12 +14,12 @@ use crate::support::mail_server::{Act, Fault, MailServer, Script, Step};
 use crate::support::orders::{inserted, quick, row, rules, worker};
 
 /// Answers as it is set to.
-struct Told {
+struct Ended {
     now: Mutex<Option<Current>>,
     spared: Option<String>,
 }
 
-impl Told {
+impl Ended {
     fn now(now: Option<Current>) -> Self {
         Self {
             now: Mutex::new(now),
@@ -28,7 +28,7 @@ impl Told {
     }
 }
 
-impl Lookup for Told {
+impl Lookup for Ended {
     async fn order(&self, _: &Item) -> anyhow::Result<Current> {
         let now = self.now.lock().unwrap().clone();
         now.ok_or_else(|| anyhow::anyhow!("the table does not answer"))
@@ -53,7 +53,7 @@ fn cancelled() -> Expression {
 #[tokio::test]
 async fn what_is_true_now_is_confirmed_not_what_was_recorded() {
     let server = MailServer::start(Script::default()).await;
-    let now = Told::now(Some(order("PAID", "new@example.com")));
+    let now = Ended::now(Some(order("PAID", "new@example.com")));
     let worker = worker(
         MemoryLedger::new(),
         quick(&server),
@@ -69,14 +69,14 @@ async fn what_is_true_now_is_confirmed_not_what_was_recorded() {
 
 #[tokio::test]
 async fn an_order_that_is_gone_or_cancelled_or_spared_is_suppressed_until_a_later_record() {
-    let spared = Told {
+    let spared = Ended {
         spared: Some(address_hash(&"ANN@example.com".parse().unwrap())),
-        ..Told::now(Some(Current::AsRecorded))
+        ..Ended::now(Some(Current::AsRecorded))
     };
     for (lookup, reason) in [
-        (Told::now(Some(Current::Gone)), "gone"),
+        (Ended::now(Some(Current::Gone)), "gone"),
         (
-            Told::now(Some(order("CANCELLED", "ann@example.com"))),
+            Ended::now(Some(order("CANCELLED", "ann@example.com"))),
             "CANCELLED",
         ),
         (spared, "suppression list"),
@@ -119,7 +119,7 @@ async fn an_order_that_moved_to_another_followed_table_is_mailed_once_in_either_
         let record = inserted("o1", "ann@example.com");
         let worker_of = |now| {
             let worker = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
-            worker.looking_up(Told::now(Some(now)))
+            worker.looking_up(Ended::now(Some(now)))
         };
         let of_table = |table: &str| {
             let stream = format!("arn:aws:dynamodb:us-east-1:0:table/{table}/stream/2026");
@@ -149,7 +149,7 @@ async fn an_order_cannot_be_suppressed_once_its_mail_may_be_out() {
     let context = Context::detached().of_worker("first", Liveness::Dead);
     first.handle(&record, &context).await.unwrap_err();
     let next = worker(ledger.clone(), quick(&server), rules(OnAmbiguous::Resend));
-    let next = next.looking_up(Told::now(Some(Current::Gone)));
+    let next = next.looking_up(Ended::now(Some(Current::Gone)));
     next.handle(&record, &Context::detached().of_attempt(2))
         .await
         .unwrap();
@@ -165,7 +165,7 @@ async fn a_table_that_does_not_answer_holds_the_mail_back() {
         quick(&server),
         rules(OnAmbiguous::Resend),
     );
-    let worker = worker.looking_up(Told::now(None));
+    let worker = worker.looking_up(Ended::now(None));
     let result = worker
         .handle(&inserted("o1", "ann@example.com"), &Context::detached())
         .await;

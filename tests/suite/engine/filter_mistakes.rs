@@ -11,7 +11,7 @@ use crate::engine::filter::{on_image, record};
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn a_mistake_is_reported_with_its_place_and_what_is_allowed() {
-    for (pattern, told) in [
+    for (pattern, reported) in [
         (
             "",
             "line 1, column 1: the pattern ends where a JSON value was expected",
@@ -126,7 +126,7 @@ fn a_mistake_is_reported_with_its_place_and_what_is_allowed() {
         (r#"{"a": {"b": ["x"]}, "a": ["y"]}"#, "\"a\" is named twice"),
     ] {
         let error = Filter::parse(pattern).unwrap_err().to_string();
-        assert!(error.contains(told), "{pattern}\n{error}\n{told}");
+        assert!(error.contains(reported), "{pattern}\n{error}\n{reported}");
         assert!(!error.contains('\n'), "{error}");
     }
     let deep = format!("{}1{}", "{\"a\":".repeat(500), "}".repeat(500));
@@ -137,7 +137,7 @@ fn a_mistake_is_reported_with_its_place_and_what_is_allowed() {
 #[test]
 fn the_first_reason_is_reported() {
     let record = record();
-    for (pattern, told) in [
+    for (pattern, reported) in [
         (
             json!({"status": {"S": ["NEW", {"prefix": "X"}]}}),
             r#"dynamodb.NewImage.status.S: expected ["NEW",{"prefix":"X"}], found "PAID""#,
@@ -156,7 +156,7 @@ fn the_first_reason_is_reported() {
         ),
     ] {
         let mismatch = on_image(&pattern).mismatch(&record).unwrap();
-        assert_eq!(mismatch.to_string(), told);
+        assert_eq!(mismatch.to_string(), reported);
     }
 }
 
@@ -166,7 +166,7 @@ fn a_pattern_that_is_probably_not_meant_so_is_remarked() {
         let filter = Filter::parse(pattern).unwrap();
         filter.remarks().iter().map(Remark::to_string).collect()
     };
-    for (pattern, told) in [
+    for (pattern, reported) in [
         (
             r#"{"eventname": ["INSERT"]}"#,
             "eventname: a stream record never has this field",
@@ -197,9 +197,9 @@ fn a_pattern_that_is_probably_not_meant_so_is_remarked() {
         ),
     ] {
         let all = remarks(pattern).join("\n");
-        assert!(all.contains(told), "{pattern}\n{all}");
+        assert!(all.contains(reported), "{pattern}\n{all}");
     }
-    for (pattern, told) in [
+    for (pattern, reported) in [
         (
             r#"{"eventName": ["insert"]}"#,
             "eventName: \"insert\" is never the value here: the value is one of INSERT, MODIFY, REMOVE",
@@ -230,12 +230,12 @@ fn a_pattern_that_is_probably_not_meant_so_is_remarked() {
         ),
     ] {
         let all = remarks(pattern).join("\n");
-        assert!(all.contains(told), "{pattern}\n{all}");
+        assert!(all.contains(reported), "{pattern}\n{all}");
     }
     let many: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
     let long = json!({"eventID": many}).to_string();
-    let told = "Lambda takes 4096 at most";
-    assert!(remarks(&long)[0].contains(told));
+    let reported = "Lambda takes 4096 at most";
+    assert!(remarks(&long)[0].contains(reported));
     for fine in [
         Filters::INSERTS,
         r#"{"dynamodb": {"NewImage": {"a": {"L": {"M": {"b": {"N": ["5"]}}}}}}}"#,
@@ -303,12 +303,16 @@ async fn the_command_explains_a_record_with_exit_codes_for_scripts() {
     assert_eq!(text(&output.stdout), "111: match (pattern 1)\n");
     let output = explain(r#"{"eventName": ["REMOVE"]}"#).await;
     assert_eq!(output.status.code(), Some(1));
-    let told = "111: no match (pattern 1): eventName: expected [\"REMOVE\"], found \"INSERT\"\n";
-    assert_eq!(text(&output.stdout), told);
-    let told = complaint(&explain(r#"{"eventName": "REMOVE"}"#).await);
+    let reported =
+        "111: no match (pattern 1): eventName: expected [\"REMOVE\"], found \"INSERT\"\n";
+    assert_eq!(text(&output.stdout), reported);
+    let reported = complaint(&explain(r#"{"eventName": "REMOVE"}"#).await);
     let place = "pattern 1: line 1, column 15, at eventName: expected a list of allowed values";
-    assert!(told.contains(place), "{told}");
+    assert!(reported.contains(place), "{reported}");
     std::fs::write(&path, "{}").unwrap();
-    let told = complaint(&explain(Filters::INSERTS).await);
-    assert!(told.contains("is this a DynamoDB stream record?"), "{told}");
+    let reported = complaint(&explain(Filters::INSERTS).await);
+    assert!(
+        reported.contains("is this a DynamoDB stream record?"),
+        "{reported}"
+    );
 }

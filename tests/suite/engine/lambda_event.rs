@@ -56,7 +56,7 @@ fn an_invalid_record_is_reported_with_its_place() {
         *event.pointer_mut(pointer).unwrap() = value;
         read_all(&event).unwrap_err().to_string()
     };
-    for (pointer, value, told) in [
+    for (pointer, value, reported) in [
         ("/Records", json!(1), "Records: expected a list"),
         (
             "/Records/0",
@@ -120,7 +120,7 @@ fn an_invalid_record_is_reported_with_its_place() {
         ),
     ] {
         let error = changed(pointer, value);
-        assert!(error.contains(told), "{pointer}: {error}");
+        assert!(error.contains(reported), "{pointer}: {error}");
     }
 }
 
@@ -156,9 +156,13 @@ fn what_is_said_of_a_record_that_cannot_be_read_names_no_value_of_it() {
             *record.pointer_mut(pointer).unwrap() = value.clone();
             if let Err(error) = read(&record) {
                 let names = value.get(address).is_some();
-                let told = error.to_string();
-                let told = if names { error.problem.clone() } else { told };
-                assert!(!told.contains(address), "{pointer} {value}: {error}");
+                let reported = error.to_string();
+                let reported = if names {
+                    error.problem.clone()
+                } else {
+                    reported
+                };
+                assert!(!reported.contains(address), "{pointer} {value}: {error}");
             }
         }
     }
@@ -187,9 +191,9 @@ proptest! {
         event["dynamodb"]["ApproximateCreationDateTime"] = json!(1);
         *event.pointer_mut(path).unwrap() = other;
         if let Ok(received) = read(&event) {
-            // Whatever was read can be told again.
-            let told = write(&received.record, None).unwrap();
-            prop_assert_eq!(read(&told).unwrap().record.keys, received.record.keys);
+            // Whatever was read can be written again.
+            let reported = write(&received.record, None).unwrap();
+            prop_assert_eq!(read(&reported).unwrap().record.keys, received.record.keys);
         }
     }
 

@@ -193,14 +193,17 @@ fn an_image_that_does_not_fit_names_the_item_and_the_field() {
     ]);
     let image = HashMap::from([("lines".to_owned(), lines)]);
     record.new_image = Some(image.into());
-    let told = record.new_image::<Order>().unwrap_err().to_string();
+    let reported = record.new_image::<Order>().unwrap_err().to_string();
     assert!(
-        told.starts_with("the new image of id=A-1 does not fit at lines[1].price: "),
-        "{told}"
+        reported.starts_with("the new image of id=A-1 does not fit at lines[1].price: "),
+        "{reported}"
     );
     record.new_image = Some(Item::from(HashMap::<String, AttributeValue>::new()));
-    let told = record.new_image::<Order>().unwrap_err().to_string();
-    assert!(told.contains("id=A-1") && told.contains("lines"), "{told}");
+    let reported = record.new_image::<Order>().unwrap_err().to_string();
+    assert!(
+        reported.contains("id=A-1") && reported.contains("lines"),
+        "{reported}"
+    );
 }
 
 #[test]

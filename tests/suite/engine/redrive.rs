@@ -147,8 +147,8 @@ async fn run(
     });
     let mut steps = Vec::new();
     let mut rng = fastrand::Rng::with_seed(1);
-    let told = |step: &RedriveStep| steps.push(step.clone());
-    let summary = redrive(letters, handler, keys.collect(), (&how, &mut rng), told).await;
+    let reported = |step: &RedriveStep| steps.push(step.clone());
+    let summary = redrive(letters, handler, keys.collect(), (&how, &mut rng), reported).await;
     (summary, steps)
 }
 
@@ -199,7 +199,7 @@ async fn each_key_is_handled_in_order_and_free_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_stops_at_its_first_failure_and_the_others_continue() {
-    for (act, told) in [
+    for (act, reported) in [
         (Act::Fail, "no such order"),
         (Act::Panic, "the handler panicked: at the record"),
         (Act::Hang, "the handler took longer than 900s"),
@@ -218,7 +218,7 @@ async fn a_key_stops_at_its_first_failure_and_the_others_continue() {
         assert!(
             steps
                 .iter()
-                .any(|step| matches!(step, RedriveStep::Stopped { why, .. } if why == told))
+                .any(|step| matches!(step, RedriveStep::Stopped { why, .. } if why == reported))
         );
         let left = [("2".to_owned(), 2), ("3".to_owned(), 1)];
         assert_eq!(open(&letters).await, left);
@@ -230,7 +230,7 @@ async fn a_key_stops_at_its_first_failure_and_the_others_continue() {
             .unwrap()
             .unwrap();
         let last = first.envelope.attempts.last().next_back().unwrap().clone();
-        assert_eq!(last.error, told);
+        assert_eq!(last.error, reported);
         // The next redrive continues where this one stopped, with the next attempt.
         let again = Scripted::default();
         let (summary, _) = run(&letters, &again, how(8)).await;
@@ -238,6 +238,21 @@ async fn a_key_stops_at_its_first_failure_and_the_others_continue() {
         let seen = again.seen.lock().unwrap().clone();
         assert_eq!(seen, [("2".to_owned(), 3), ("3".to_owned(), 2)]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_another_process_redrives_is_left_to_it() {
+    let letters = with(&[("a", 1)]).await;
+    let (hangs, other) = (Scripted::that(&[("1", Act::Hang)]), Scripted::default());
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut how = how(1);
+        how.incarnation = "~redrive/2".into();
+        run(&letters, &other, how).await
+    };
+    let ((first, _), (second, _)) = tokio::join!(run(&letters, &hangs, how(1)), later);
+    assert_eq!((first.stopped, second.taken), (1, 1));
+    assert!(other.seen().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -146,9 +146,12 @@ async fn a_replica_without_a_home_region_is_refused() {
     })))
     .await;
     for which in [["--table", "orders"], ["--stream-arn", ARN]] {
-        let told = refused(&url, &which).await;
-        assert!(told.contains("is a replica of a global table"), "{told}");
-        assert!(told.contains("--home-region"), "{told}");
+        let reported = refused(&url, &which).await;
+        assert!(
+            reported.contains("is a replica of a global table"),
+            "{reported}"
+        );
+        assert!(reported.contains("--home-region"), "{reported}");
     }
 }
 
@@ -156,10 +159,10 @@ async fn a_replica_without_a_home_region_is_refused() {
 async fn whether_it_is_a_replica_must_be_known() {
     let url = aws(None).await;
     let arguments = ["--stream-arn", ARN, "--id", "id"];
-    let told = refused(&url, &arguments).await;
-    assert!(told.contains("--home-region"), "{told}");
+    let reported = refused(&url, &arguments).await;
+    assert!(reported.contains("--home-region"), "{reported}");
     assert!(
-        told.contains("not you") || told.contains("DescribeTable"),
-        "{told}"
+        reported.contains("not you") || reported.contains("DescribeTable"),
+        "{reported}"
     );
 }

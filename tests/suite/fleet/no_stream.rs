@@ -116,10 +116,13 @@ async fn a_group_that_has_begun_waits_for_a_stream_and_says_so() {
         let mut worker = scene.start("two");
         let at = served(&scene.shop).await;
         let waits = |answer: &Answer| answer.body.contains("has no stream");
-        let told = until(&at, "/readyz", waits).await;
-        assert_eq!((told.code, told.body.matches('\n').count()), (503, 1));
+        let reported = until(&at, "/readyz", waits).await;
+        assert_eq!(
+            (reported.code, reported.body.matches('\n').count()),
+            (503, 1)
+        );
         let what_to_do = "aws dynamodb update-table --table-name";
-        assert!(told.body.contains(what_to_do), "{}", told.body);
+        assert!(reported.body.contains(what_to_do), "{}", reported.body);
         scene.switch_on(StreamViewType::NewAndOldImages).await;
         scene.shop.place(3..6).await;
         scene.mails.wait_accepted(6).await;
@@ -184,9 +187,9 @@ async fn a_group_that_never_began_is_not_started_on_a_table_without_a_stream() {
     let scene = Scene::open().await;
     scene.switch_off().await;
     let refused = || command(&scene.shop, &scene.mails, None, "one").output();
-    let told = complaint(&refused().await.unwrap());
-    assert!(told.contains("has no stream"), "{told}");
+    let reported = complaint(&refused().await.unwrap());
+    assert!(reported.contains("has no stream"), "{reported}");
     scene.switch_on(StreamViewType::KeysOnly).await;
-    let told = complaint(&refused().await.unwrap());
-    assert!(told.contains("KEYS_ONLY"), "{told}");
+    let reported = complaint(&refused().await.unwrap());
+    assert!(reported.contains("KEYS_ONLY"), "{reported}");
 }

@@ -97,7 +97,7 @@ impl Process {
         timeout(PATIENCE, self.listens()).await.unwrap();
         self.signal(Signal::Stop).await;
         let status = timeout(PATIENCE, self.ended()).await.unwrap();
-        assert!(status.success(), "told to stop: {status}");
+        assert!(status.success(), "asked to stop: {status}");
     }
 
     /// Waits until it has ended.

@@ -57,8 +57,8 @@ fn commit_one(stream: &MemoryStream) {
 #[test]
 fn a_handler_that_blocks_its_thread_makes_a_worker_unhealthy_until_it_lets_go() {
     let stream = MemoryStream::new(1, 10);
-    let (go_on, told) = channel();
-    let handler = Blocks(Mutex::new(told));
+    let (go_on, reported) = channel();
+    let handler = Blocks(Mutex::new(reported));
     let consumer = Consumer::new(
         GroupTable::new(Group::default(), "arn"),
         stream.clone(),
@@ -85,8 +85,11 @@ fn a_handler_that_blocks_its_thread_makes_a_worker_unhealthy_until_it_lets_go() 
     assert_eq!(probed.code, 503, "{}", probed.body);
     let checked = serving.block_on(health(&at));
     assert_eq!(checked.status.code(), Some(1));
-    for told in [&*probed.body, &text(&checked.stdout)] {
-        assert!(told.contains("#arn has made no progress for "), "{told}");
+    for reported in [&*probed.body, &text(&checked.stdout)] {
+        assert!(
+            reported.contains("#arn has made no progress for "),
+            "{reported}"
+        );
     }
     // Its lease may be lost meanwhile, so the record may be delivered again.
     (0..100).for_each(|_| go_on.send(()).unwrap());

@@ -68,8 +68,8 @@ async fn a_bad_request_rejects_the_record_with_the_body_as_the_reason() {
     for status in [400, 410, 422] {
         let failed = failure(answer(status, "", "no total for\nada@example.com")).await;
         assert!(matches!(failed, Failure::Reject(_)), "{status}");
-        let told = format!("the handler answered {status}: no total for <address>");
-        assert_eq!(failed.to_string(), told);
+        let reported = format!("the handler answered {status}: no total for <address>");
+        assert_eq!(failed.to_string(), reported);
     }
 }
 
@@ -127,14 +127,14 @@ async fn no_connection_is_an_outage_that_names_the_url_and_the_cause() {
         .await
         .unwrap_err();
     assert!(matches!(failed, Failure::Unavailable(_)));
-    let told = failed.to_string();
+    let reported = failed.to_string();
     assert!(
-        told.starts_with(&format!("cannot connect to {url}: ")),
-        "{told}"
+        reported.starts_with(&format!("cannot connect to {url}: ")),
+        "{reported}"
     );
     assert!(
-        told.contains("refused") && !told.contains("hunter2"),
-        "{told}"
+        reported.contains("refused") && !reported.contains("hunter2"),
+        "{reported}"
     );
     let failed = handle(&handler("unix:/nonexistent/app.sock"))
         .await

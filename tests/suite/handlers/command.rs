@@ -107,15 +107,15 @@ async fn a_rejected_change_is_a_dead_letter_that_the_same_handler_redrives() {
         "--smtp-url",
         "smtp://localhost:1",
     ];
-    let told = complaint(&redrive(&mails).await);
+    let reported = complaint(&redrive(&mails).await);
     assert!(
-        told.contains("the group's records go to a handler"),
-        "{told}"
+        reported.contains("the group's records go to a handler"),
+        "{reported}"
     );
     let mut send = on_shop(&shop);
     send.args(["send", &id(1)]).args(mails);
-    let told = complaint(&send.output().await.unwrap());
-    assert!(told.contains("the group sends no email"), "{told}");
+    let reported = complaint(&send.output().await.unwrap());
+    assert!(reported.contains("the group sends no email"), "{reported}");
     let done = redrive(&["--handler", &kind.url("/")]).await;
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert!(text(&done.stdout).contains("1 letter redriven"));
@@ -141,9 +141,9 @@ async fn a_wrong_handler_is_one_line_that_shows_no_secret() {
         command
             .args(["run", "--table", "orders", "--handler"])
             .args(arguments);
-        let told = complaint(&command.output().await.unwrap());
-        assert!(!told.contains("hunter2"), "{told}");
-        told
+        let reported = complaint(&command.output().await.unwrap());
+        assert!(!reported.contains("hunter2"), "{reported}");
+        reported
     };
     let good = "http://127.0.0.1:8080/";
     for (arguments, expected) in [
@@ -178,8 +178,8 @@ async fn a_wrong_handler_is_one_line_that_shows_no_secret() {
         ),
         (&[good], "no AWS Region"),
     ] {
-        let told = of(arguments).await;
-        assert!(told.contains(expected), "{arguments:?}: {told}");
+        let reported = of(arguments).await;
+        assert!(reported.contains(expected), "{arguments:?}: {reported}");
     }
 }
 
@@ -190,14 +190,14 @@ async fn a_start_waits_for_a_host_that_has_no_address_yet() {
     let folder = tempfile::tempdir().unwrap();
     let command = run(&shop, "http://handler.invalid:8080/");
     let mut worker = Process::start(command, folder.path(), "worker");
-    let told = || std::fs::read_to_string(folder.path().join("worker.log")).unwrap();
+    let reported = || std::fs::read_to_string(folder.path().join("worker.log")).unwrap();
     let waits = async {
-        while !told().contains("the start waits") {
+        while !reported().contains("the start waits") {
             sleep(Duration::from_millis(50)).await;
         }
     };
     timeout(LIMIT, waits).await.unwrap();
-    let log = told();
+    let log = reported();
     let why = "--handler http://handler.invalid:8080/: host handler.invalid has no address";
     assert!(log.contains(why), "{log}");
     worker.stop().await;
@@ -251,6 +251,6 @@ async fn a_handler_is_a_url_or_a_command() {
             "http://127.0.0.1:1/",
         ])
         .args(["--handler-command", "true"]);
-    let told = complaint(&command.output().await.unwrap());
-    assert!(told.contains("cannot be used with"), "{told}");
+    let reported = complaint(&command.output().await.unwrap());
+    assert!(reported.contains("cannot be used with"), "{reported}");
 }

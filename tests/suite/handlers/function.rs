@@ -193,7 +193,7 @@ async fn an_error_and_batch_item_failures_are_retried() {
     let (api, _) = function.started(0).await;
     let error = json!({"errorType": "KeyError", "errorMessage": "'total'", "stackTrace": []});
     let failed = json!({"batchItemFailures": [{"itemIdentifier": "1"}]});
-    for (what, body, told) in [
+    for (what, body, reported) in [
         (
             "error",
             error.to_string(),
@@ -214,7 +214,7 @@ async fn an_error_and_batch_item_failures_are_retried() {
         assert_eq!(answered(&api, what, &body).await, 202);
         let failure = handled.await.unwrap().unwrap().unwrap_err();
         assert!(matches!(failure, Failure::Retry(_)));
-        assert_eq!(failure.to_string(), told);
+        assert_eq!(failure.to_string(), reported);
     }
 }
 
@@ -230,8 +230,8 @@ async fn a_process_that_ends_costs_its_record_an_attempt_and_is_started_again() 
     std::fs::write(function.path("end"), "").unwrap();
     let failure = handled.await.unwrap().unwrap().unwrap_err();
     assert!(matches!(failure, Failure::Retry(_)));
-    let told = "the handler's process ended during the call: exit status: 3";
-    assert_eq!(failure.to_string(), told);
+    let reported = "the handler's process ended during the call: exit status: 3";
+    assert_eq!(failure.to_string(), reported);
     let (again, _) = function.started(1).await;
     assert_eq!(again, api, "at the same address");
     let handled = function.handle_in_time();
@@ -278,12 +278,12 @@ async fn a_command_that_cannot_start_is_an_outage_with_its_reason_and_no_attempt
     let handled = function.handle(context(), Duration::from_secs(2));
     let failure = handled.await.unwrap().unwrap().unwrap_err();
     assert!(matches!(failure, Failure::Unavailable(_)), "{failure}");
-    let told = failure.to_string();
+    let reported = failure.to_string();
     assert!(
-        told.starts_with("no process of the handler asked for work within "),
-        "{told}"
+        reported.starts_with("no process of the handler asked for work within "),
+        "{reported}"
     );
-    assert!(told.contains("exit status: 127"), "{told}");
+    assert!(reported.contains("exit status: 127"), "{reported}");
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ use crate::cli::ledger::does;
 use crate::cli::start::{complaint, on_shop, text};
 use crate::fleet::process::Process;
 use crate::support::embedded::Embedded;
-use crate::support::fault_cases::Told::{self, Busy, Done, Overloaded, Reject, Retry, Unavailable};
-use crate::support::fault_cases::told;
+use crate::support::fault_cases::Ended::{Busy, Done, Overloaded, Reject, Retry, Unavailable};
+use crate::support::fault_cases::{Ended, reported};
 use crate::support::handler_server::{HandlerServer, Reaction, answer};
 use crate::support::orders::inserted;
 use crate::support::shop::{Shop, id};
@@ -50,9 +50,9 @@ async fn row(ledger: &MemoryLedger) -> Option<Entry> {
     ledger.read(&key).await.unwrap()
 }
 
-/// An answer, what the ledger says then, what the engine is told under `resend` and `park`, and how many
+/// An answer, what the ledger says then, what the engine gets under `resend` and `park`, and how many
 /// calls were made in the end, when a second attempt finds the handler well.
-struct OnceCase(Reaction, State, [Told; 2], [usize; 2]);
+struct OnceCase(Reaction, State, [Ended; 2], [usize; 2]);
 
 fn cases() -> Vec<OnceCase> {
     use State::{Ambiguous, Retry as Again};
@@ -60,7 +60,7 @@ fn cases() -> Vec<OnceCase> {
     let again = "{\"batchItemFailures\": [{\"itemIdentifier\": \"1\"}]}";
     let failed = "{\"errorType\": \"KeyError\"}";
     let in_doubt = |reaction| OnceCase(reaction, Ambiguous, [Retry, Done], [2, 1]);
-    let put_off = |reaction, told| OnceCase(reaction, Again, [told; 2], [2; 2]);
+    let put_off = |reaction, reported| OnceCase(reaction, Again, [reported; 2], [2; 2]);
     vec![
         OnceCase(answer(200, "", "{}"), State::Sent, [Done; 2], [1; 2]),
         OnceCase(answer(422, "", "no"), State::Failed, [Reject; 2], [1; 2]),
@@ -85,7 +85,7 @@ fn cases() -> Vec<OnceCase> {
 
 #[tokio::test]
 async fn each_answer_leaves_the_effect_done_or_refused_or_put_off_or_in_doubt() {
-    for OnceCase(reaction, state, tells, calls) in cases() {
+    for OnceCase(reaction, state, reports, calls) in cases() {
         for (n, policy) in POLICIES.into_iter().enumerate() {
             let first = reaction.clone();
             let server =
@@ -98,10 +98,10 @@ async fn each_answer_leaves_the_effect_done_or_refused_or_put_off_or_in_doubt() 
             let program = program(handler(&server.url("/")), ledger.clone(), policy);
             let of = format!("{reaction:?} under {policy:?}");
             let result = handle(&program, 1).await;
-            assert_eq!(told(&result), tells[n], "{of}");
+            assert_eq!(reported(&result), reports[n], "{of}");
             assert_eq!(row(&ledger).await.unwrap().state, state, "{of}");
-            if tells[n] != Reject {
-                assert_eq!(told(&handle(&program, 2).await), Done, "{of}");
+            if reports[n] != Reject {
+                assert_eq!(reported(&handle(&program, 2).await), Done, "{of}");
             }
             let seen = server.seen();
             assert_eq!(seen.len(), calls[n], "{of}");
@@ -122,7 +122,7 @@ async fn a_handler_that_nobody_reaches_certainly_did_nothing() {
     let handler = handler(&format!("http://{address}/"));
     let program = program(handler, ledger.clone(), OnAmbiguous::Park);
     let result = handle(&program, 1).await;
-    assert_eq!(told(&result), Unavailable);
+    assert_eq!(reported(&result), Unavailable);
     let row = row(&ledger).await.unwrap();
     assert_eq!((row.state, row.ambiguities), (State::Retry, 0));
     assert_eq!(program.tally().of(Counted::Ambiguous), 0);
@@ -232,7 +232,7 @@ async fn a_process_that_dies_after_its_claim_leaves_a_doubt_and_before_it_nothin
             let state = row(&ledger).await.map(|row| row.state);
             assert_eq!(state, left);
             let next = program(handler(&server.url("/")), ledger.clone(), policy);
-            assert_eq!(told(&handle(&next, 2).await), Done);
+            assert_eq!(reported(&handle(&next, 2).await), Done);
             let of = format!("at the claim: {at_claim}, arrived: {arrived}, {policy:?}");
             assert_eq!(server.seen().len(), calls[n], "{of}");
         }
@@ -344,7 +344,7 @@ async fn flags_that_need_each_other_say_so() {
     let url = ["--handler", "http://127.0.0.1:1/"];
     let remembers = ["--provider-remembers", "24h"];
     let too_short = ["--once", "--provider-remembers", "59m"];
-    for (arguments, told) in [
+    for (arguments, reported) in [
         ([&mail[..], &["--once"]].concat(), "--once is for a handler"),
         (
             [&mail[..], &remembers].concat(),
@@ -361,7 +361,7 @@ async fn flags_that_need_each_other_say_so() {
         command.arg("run").args(&arguments);
         let output = command.output().await.unwrap();
         let complained = complaint(&output);
-        assert!(complained.contains(told), "{complained}");
+        assert!(complained.contains(reported), "{complained}");
         assert!(text(&output.stdout).is_empty());
     }
 }
@@ -386,7 +386,7 @@ async fn a_provider_that_remembers_is_called_again_under_either_policy_and_close
             let program = Program::Http(Box::new(handler));
             let program = program.once(ledger.clone(), settings.clone(), fastrand::Rng::new());
             let expected = if attempt < 4 { Retry } else { Done };
-            assert_eq!(told(&handle(&program, attempt).await), expected);
+            assert_eq!(reported(&handle(&program, attempt).await), expected);
             let closed = program.tally().of(Counted::Closed);
             assert_eq!(closed, u64::from(attempt == 4));
         }

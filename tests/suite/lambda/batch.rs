@@ -44,8 +44,8 @@ async fn the_documented_event_is_handled_in_order_and_answered_as_documented() {
     });
     let function = Function::new(place(arn.trim_matches('"')), failing.clone());
     let answer = handled(&function, &documented(), LONG).await;
-    let told = json!({"batchItemFailures": [{"itemIdentifier": "222"}]});
-    assert_eq!(serde_json::to_value(&answer).unwrap(), told);
+    let reported = json!({"batchItemFailures": [{"itemIdentifier": "222"}]});
+    assert_eq!(serde_json::to_value(&answer).unwrap(), reported);
     assert_eq!(
         failing.begun(),
         ["111", "222"],
@@ -235,9 +235,9 @@ async fn when_a_dependency_is_down_the_batch_ends_at_once_and_nobody_calls_it_bu
 #[tokio::test(start_paused = true)]
 async fn a_dependency_that_is_back_is_found_by_one_probe_and_the_same_batch_continues() {
     let down = Arc::new(Mutex::new(true));
-    let told = down.clone();
+    let reported = down.clone();
     let desk = Desk::new(move |_, _| {
-        if *told.lock().unwrap() {
+        if *reported.lock().unwrap() {
             Err(Failure::unavailable("no route"))
         } else {
             Ok(())

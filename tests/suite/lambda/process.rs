@@ -244,10 +244,10 @@ async fn a_record_that_cannot_be_read_is_reported_or_fails_the_invocation() {
     let change = event["Records"][1]["dynamodb"].as_object_mut().unwrap();
     change.remove("SequenceNumber");
     let error = stage.invoke(&event, LONG).await.unwrap_err();
-    let told = error["errorMessage"].as_str().unwrap();
+    let reported = error["errorMessage"].as_str().unwrap();
     assert!(
-        told.contains("Records[1].dynamodb.SequenceNumber: not there"),
-        "{told}"
+        reported.contains("Records[1].dynamodb.SequenceNumber: not there"),
+        "{reported}"
     );
     // The process continues.
     assert_eq!(stage.invoke(&stage.event().await, LONG).await, Ok(done()));
@@ -259,7 +259,7 @@ async fn a_function_whose_settings_are_wrong_says_so_in_one_line_and_ends() {
     let server = Embedded::start();
     let shop = Shop::open(server.url()).await;
     let mails = MailServer::start(Script::default()).await;
-    for (name, told) in [
+    for (name, reported) in [
         ("AFTERCOMMIT_TABLE", "--table <TABLE>"),
         ("AFTERCOMMIT_SMTP_URL", "AFTERCOMMIT_SMTP_URL"),
         (
@@ -276,7 +276,7 @@ async fn a_function_whose_settings_are_wrong_says_so_in_one_line_and_ends() {
             .output()
             .await;
         let complaint = complaint(&output.unwrap());
-        assert!(complaint.contains(told), "{complaint}");
+        assert!(complaint.contains(reported), "{complaint}");
     }
 }
 
@@ -314,10 +314,10 @@ async fn a_function_starts_no_other_function() {
     let mails = MailServer::start(Script::default()).await;
     let mut function = function(&shop, &mails, "127.0.0.1:1");
     function.env("AFTERCOMMIT_HANDLER_COMMAND", "true");
-    let told = complaint(&function.output().await.unwrap());
+    let reported = complaint(&function.output().await.unwrap());
     assert!(
-        told.contains("--handler-command starts a Lambda function outside of Lambda"),
-        "{told}"
+        reported.contains("--handler-command starts a Lambda function outside of Lambda"),
+        "{reported}"
     );
 }
 

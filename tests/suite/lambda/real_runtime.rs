@@ -139,6 +139,6 @@ async fn behind_cargo_lambdas_emulator_every_order_has_one_mail_and_what_fails_i
         "eventSourceARN": "arn:aws:dynamodb:us-east-1:123456789012:table/ExampleTableWithStream/stream/2015-06-27T00:48:05.899",
         "dynamodb": {"Keys": {"Id": {"N": "101"}}, "SequenceNumber": "111"}}]});
     let refused = emulator.invoke(&foreign, folder.path()).await;
-    let told = refused.unwrap_err();
-    assert!(told.contains("ExampleTableWithStream"), "{told}");
+    let reported = refused.unwrap_err();
+    assert!(reported.contains("ExampleTableWithStream"), "{reported}");
 }

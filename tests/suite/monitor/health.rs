@@ -34,15 +34,15 @@ async fn a_wrong_or_missing_address_is_one_line() {
         }
     };
     let taken = mails.address().to_string();
-    let told = run(taken.clone()).await;
+    let reported = run(taken.clone()).await;
     assert!(
-        told.contains(&format!("--http {taken}: ")) && told.contains("in use"),
-        "{told}"
+        reported.contains(&format!("--http {taken}: ")) && reported.contains("in use"),
+        "{reported}"
     );
-    let told = run("9464".to_owned()).await;
-    assert!(told.contains("such as 127.0.0.1:9464"), "{told}");
-    let told = complaint(&aftercommit().arg("health").output().await.unwrap());
-    assert!(told.contains("AFTERCOMMIT_HTTP"), "{told}");
+    let reported = run("9464".to_owned()).await;
+    assert!(reported.contains("such as 127.0.0.1:9464"), "{reported}");
+    let reported = complaint(&aftercommit().arg("health").output().await.unwrap());
+    assert!(reported.contains("AFTERCOMMIT_HTTP"), "{reported}");
 }
 
 #[tokio::test]

@@ -122,12 +122,12 @@ async fn the_log_of_a_whole_run_names_orders_and_traces_and_no_address_and_no_ma
     ] {
         assert!(log.contains(said), "{said}");
     }
-    let told = log + &std::fs::read_to_string(lines).unwrap();
+    let reported = log + &std::fs::read_to_string(lines).unwrap();
     for word in private(&mails) {
-        let found = told.lines().find(|line| line.contains(&word));
-        assert_eq!(found, None, "{word:?} is told");
+        let found = reported.lines().find(|line| line.contains(&word));
+        assert_eq!(found, None, "{word:?} is in the log");
     }
-    let events: Vec<Value> = told
+    let events: Vec<Value> = reported
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
@@ -160,13 +160,13 @@ fn no_error_prints_a_source_that_it_also_hands_on() {
         let text = std::fs::read_to_string(&file).unwrap();
         let variants = text.split("#[error(").skip(1);
         for variant in variants {
-            let told = variant.split(")]").next().unwrap();
-            let fields = variant[told.len()..].split("#[error(").next().unwrap();
+            let reported = variant.split(")]").next().unwrap();
+            let fields = variant[reported.len()..].split("#[error(").next().unwrap();
             let field = fields.split(['}', ';']).next().unwrap();
             let field = field.split(",\n").next().unwrap();
             let hands_on = field.contains("#[from]") || field.contains("#[source]");
-            if hands_on && told.contains("{0") {
-                found.push(format!("{}: {told}", file.display()));
+            if hands_on && reported.contains("{0") {
+                found.push(format!("{}: {reported}", file.display()));
             }
         }
     }

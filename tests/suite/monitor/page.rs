@@ -38,12 +38,12 @@ fn rows(browser: &Browser, table: &str) -> Vec<Vec<String>> {
 
 /// A total and the text below it.
 fn total(browser: &Browser, head: &str) -> (String, String) {
-    let told = browser.value(&format!(
+    let reported = browser.value(&format!(
         "[...document.querySelectorAll('#totals > div')]
            .filter((one) => one.children[0].innerText === {head:?})
            .flatMap((one) => [one.children[1].innerText, one.children[2].innerText])"
     ));
-    serde_json::from_value(told).unwrap()
+    serde_json::from_value(reported).unwrap()
 }
 
 /// There were no complaints, and no requests to other hosts.
@@ -185,14 +185,14 @@ fn trouble_is_reported_with_what_to_do_and_where_it_is() {
         ["silent", "1 h 21 min ago"]
     );
     let gaps = rows(&browser, "Gaps");
-    let told = [
+    let reported = [
         "100000000000000000007 !",
         "2026-11-24 07:00:00 UTC",
         "nothing yet",
         "2026-11-25 07:30:00 UTC",
         "not yet",
     ];
-    assert_eq!(gaps[0][1..], told);
+    assert_eq!(gaps[0][1..], reported);
     assert_eq!(gaps[1].last().unwrap(), "ada: mailed !");
     assert_eq!(rows(&browser, "Unreadable"), [["shard#9 !", "no epoch !"]]);
     browser.value("document.querySelector('input[value=troubled]').click()");
@@ -209,7 +209,7 @@ fn trouble_is_reported_with_what_to_do_and_where_it_is() {
 #[ignore = "needs Chromium: run tests/page/run.sh"]
 fn the_curves_have_the_history_s_points_and_say_the_worst() {
     let (_site, browser) = shown(well());
-    for (number, told, points) in [
+    for (number, reported, points) in [
         (1, "Lag\n0.1 s\nhighest 9 s at 07:45:00 UTC", 360),
         (2, "Time to trim\n24 h\nlowest 24 h at 07:45:00 UTC", 360),
         (
@@ -224,11 +224,11 @@ fn the_curves_have_the_history_s_points_and_say_the_worst() {
         ),
     ] {
         let figure = format!("#curves figure:nth-child({number})");
-        assert_eq!(browser.text(&format!("{figure} figcaption")), told);
+        assert_eq!(browser.text(&format!("{figure} figcaption")), reported);
         let path = format!(
             "document.querySelector('{figure} path.line').getAttribute('d').split(/[ML]/).length - 1"
         );
-        assert_eq!(browser.value(&path), points, "{told}");
+        assert_eq!(browser.value(&path), points, "{reported}");
     }
     // The value under the pointer, in the middle of the half hour.
     let place = browser.value("(({left, top, width}) => [left + width / 2, top + 9])(document.querySelector('#curves svg').getBoundingClientRect())");
@@ -236,7 +236,7 @@ fn the_curves_have_the_history_s_points_and_say_the_worst() {
         "Input.dispatchMouseEvent",
         &json!({"type": "mouseMoved", "x": place[0], "y": place[1]}),
     );
-    browser.wait("document.querySelector('#curves .told').innerText === 'at 07:45:00 UTC'");
+    browser.wait("document.querySelector('#curves .note').innerText === 'at 07:45:00 UTC'");
 }
 
 #[test]
@@ -279,8 +279,8 @@ fn markup_in_the_document_stays_text() {
         browser.value("document.querySelectorAll('main :is(img, b)').length"),
         0
     );
-    let told = browser.text("body").matches(MARKUP).count();
-    assert_eq!(told, 12, "every text of the document is shown");
+    let reported = browser.text("body").matches(MARKUP).count();
+    assert_eq!(reported, 12, "every text of the document is shown");
     assert_clean(&site, &browser);
 }
 
@@ -289,7 +289,7 @@ fn markup_in_the_document_stays_text() {
 fn the_age_of_the_picture_is_that_of_its_rows() {
     let mut late = well();
     // 40 s after its rows were read.
-    late["told"] = "2026-11-25T08:00:39.000Z".into();
+    late["answered"] = "2026-11-25T08:00:39.000Z".into();
     let (_site, browser) = shown(late);
     browser.wait("/^4\\d seconds old$/.test(document.getElementById('age').innerText)");
 }
@@ -342,12 +342,12 @@ fn where_there_is_nothing_yet_the_page_says_what_comes_there() {
     let (site, browser) = shown(empty());
     assert_eq!(browser.text("h1"), "Cannot tell");
     let text = browser.text("main");
-    for told in [
+    for reported in [
         "No shard yet. A worker lists",
         "Nobody reads this stream. Start a worker: aftercommit run --table",
         "begins a few seconds after the worker's start",
     ] {
-        assert!(text.contains(told), "{told}: {text}");
+        assert!(text.contains(reported), "{reported}: {text}");
     }
     assert_eq!(
         total(&browser, "Dead letters").0,

@@ -56,7 +56,7 @@ fn quiet(name: &str) -> LeaseRow {
     row.report = Report {
         frontier_time: ago(3_000),
         caught_up_at: ago(2_000),
-        told_at: ago(2_000),
+        reported_at: ago(2_000),
         ..Report::default()
     };
     row
@@ -187,7 +187,7 @@ fn a_record_that_is_about_to_leave_the_stream_is_more_urgent_than_its_lag() {
     row.report = Report {
         frontier_time: ago(80_000),
         waiting_since: ago(75_600),
-        told_at: ago(5),
+        reported_at: ago(5),
         ..Report::default()
     };
     let advice = advice(&view(vec![worker("one", Some(2))], vec![row]));
@@ -227,14 +227,14 @@ fn a_gap_needs_attention_until_somebody_resolves_it_and_stays_listed() {
         resolved: None,
     };
     view.gaps = vec![gap.clone()];
-    let told = advice(&view);
+    let reported = advice(&view);
     assert!(
-        told.contains("Records of shard a left the stream"),
-        "{told}"
+        reported.contains("Records of shard a left the stream"),
+        "{reported}"
     );
     assert!(
-        told.contains("aftercommit gaps resolve --shard a"),
-        "{told}"
+        reported.contains("aftercommit gaps resolve --shard a"),
+        "{reported}"
     );
     gap.resolved = Some(GapResolution {
         by: "ada".to_owned(),
@@ -371,13 +371,13 @@ fn a_worker_that_lives_is_not_asked_for_where_the_stream_was_never_read() {
         group: None,
         ..view(vec![one.clone()], vec![])
     };
-    let told = status(&never(&one));
-    assert_eq!(told.verdict, StatusVerdict::Unknown);
-    assert!(told.advice[0].contains("has joined and has not listed the stream yet"));
+    let reported = status(&never(&one));
+    assert_eq!(reported.verdict, StatusVerdict::Unknown);
+    assert!(reported.advice[0].contains("has joined and has not listed the stream yet"));
     one.trouble = Some("the stream cannot be read: no route".to_owned());
-    let told = status(&never(&one)).advice;
+    let reported = status(&never(&one)).advice;
     let waits = "Worker one/0000000000000007 waits: the stream cannot be read: no route.";
-    assert_eq!(told, [waits]);
+    assert_eq!(reported, [waits]);
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn a_stream_that_was_never_read_shows_nothing() {
 fn the_document_is_json_with_times_in_words_and_seconds_in_numbers() {
     let mut row = quiet("shardId-1");
     row.report.per_minute = 120;
-    row.report.told_at = Some(now());
+    row.report.reported_at = Some(now());
     let view = view(vec![worker("one", Some(2))], vec![row]);
     insta::assert_snapshot!(serde_json::to_string_pretty(&status(&view)).unwrap());
 }

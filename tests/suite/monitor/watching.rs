@@ -166,7 +166,7 @@ async fn answers_are_strict(at: &str) {
 }
 
 #[tokio::test]
-async fn the_endpoints_tell_what_happens_while_mails_go_out() {
+async fn the_endpoints_report_what_happens_while_mails_go_out() {
     let server = Embedded::start();
     let (shop, mails) = trading(&server).await;
     let folder = tempfile::tempdir().unwrap();
@@ -190,14 +190,14 @@ async fn the_endpoints_tell_what_happens_while_mails_go_out() {
         );
         process_ends(&mut process).await;
         let gone = health(&at).await;
-        let told = text(&gone.stderr);
+        let reported = text(&gone.stderr);
         assert_eq!(
-            (gone.status.code(), told.matches('\n').count()),
+            (gone.status.code(), reported.matches('\n').count()),
             (Some(1), 1)
         );
         assert!(
-            told.starts_with("error: no answer from 127.0.0.1:"),
-            "{told}"
+            reported.starts_with("error: no answer from 127.0.0.1:"),
+            "{reported}"
         );
     };
     timeout(LIMIT, run).await.unwrap();
@@ -229,8 +229,11 @@ async fn an_order_in_doubt_is_still_reported_by_a_worker_that_never_had_it() {
     let run = async {
         let at = served(&shop).await;
         let counted = |answer: &Answer| answer.body.contains("\"ambiguous\":1,");
-        let told = until(&at, "/status.json", counted).await.body;
-        assert!(told.contains("ledger list --state ambiguous"), "{told}");
+        let reported = until(&at, "/status.json", counted).await.body;
+        assert!(
+            reported.contains("ledger list --state ambiguous"),
+            "{reported}"
+        );
         process_ends(&mut process).await;
     };
     timeout(LIMIT, run).await.unwrap();
@@ -266,7 +269,7 @@ async fn a_dead_letter_of_a_worker_that_was_killed_is_still_a_level_of_the_next_
         );
         let at = served(&shop).await;
         let line = format!("aftercommit_parked_keys_failed{of_table}}} 1\n");
-        let told = until(&at, "/metrics", |answer| answer.body.contains(&line))
+        let reported = until(&at, "/metrics", |answer| answer.body.contains(&line))
             .await
             .body;
         for line in [
@@ -275,7 +278,7 @@ async fn a_dead_letter_of_a_worker_that_was_killed_is_still_a_level_of_the_next_
             format!("aftercommit_orders_ambiguous{of_table}}} 0\n"),
             format!("aftercommit_gaps_open{of_table}}} 0\n"),
         ] {
-            assert!(told.contains(&line), "{line}{told}");
+            assert!(reported.contains(&line), "{line}{reported}");
         }
         process_ends(&mut process).await;
     };
@@ -307,15 +310,20 @@ async fn a_worker_that_does_not_keep_up_is_unready_until_it_does_and_never_unhea
             answer.body.starts_with("the mail server 127.0.0.1:")
                 && answer.body.contains(" is down for ")
         };
-        let told = until(&at, "/readyz", down).await;
+        let reported = until(&at, "/readyz", down).await;
         assert!(
-            told.body.contains("MAIL: the server closed the connection"),
+            reported
+                .body
+                .contains("MAIL: the server closed the connection"),
             "{}",
-            told.body
+            reported.body
         );
         let status: Value = serde_json::from_str(&get(&at, "/status.json").await.body).unwrap();
         assert_eq!(status["verdict"], "attention");
-        assert_eq!((told.code, told.body.matches('\n').count()), (503, 1));
+        assert_eq!(
+            (reported.code, reported.body.matches('\n').count()),
+            (503, 1)
+        );
         until(&at, "/healthz", |answer| answer.code == 200).await;
         let metrics = get(&at, "/metrics").await.body;
         assert!(

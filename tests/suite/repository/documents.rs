@@ -36,10 +36,10 @@ async fn the_real_table_in_the_guide_becomes_the_mail_that_is_shown() {
     command.env("PATH", format!("{}:/usr/bin:/bin", folder.display()));
     command.args(["-c", block("sh")]).current_dir(dir.path());
     let output = command.output().await.unwrap();
-    let told = crate::cli::start::text(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    let reported = crate::cli::start::text(&output.stderr);
+    assert!(output.status.success(), "{reported}");
     let shown = crate::cli::start::text(&output.stdout).replace('\r', "");
-    assert_eq!(shown, block("text"), "{told}");
+    assert_eq!(shown, block("text"), "{reported}");
 }
 
 /// Rows of tables, without the links and paths of a module's page.

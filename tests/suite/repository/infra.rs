@@ -68,7 +68,7 @@ fn reference(module: &str) -> String {
 }
 
 #[test]
-fn each_modules_readme_tells_its_variables_and_outputs() {
+fn each_modules_readme_lists_its_variables_and_outputs() {
     let folders = std::fs::read_dir(infra().join("modules")).unwrap();
     let folders = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap());
     let folders: BTreeSet<_> = folders.collect();
@@ -134,8 +134,8 @@ fn what_waits_for_a_person_has_an_alarm_and_the_trim_alarm_comes_before_the_resc
 fn commands(text: &str) -> BTreeSet<(Vec<&str>, Vec<&str>)> {
     let begins = ["`aftercommit ", "\naftercommit "];
     let found = begins.iter().flat_map(|begin| text.split(begin).skip(1));
-    let told = found.map(|rest| rest.split(['`', '#']).next().unwrap());
-    let commands = told.map(|line| {
+    let reported = found.map(|rest| rest.split(['`', '#']).next().unwrap());
+    let commands = reported.map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
         let is_name = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
         let names = words
@@ -158,11 +158,11 @@ async fn every_command_in_the_runbook_is_there() {
             .arg("--help")
             .output();
         let help = help.await.unwrap();
-        let told = crate::cli::start::text(&help.stdout);
+        let reported = crate::cli::start::text(&help.stdout);
         let usage = format!("Usage: aftercommit {}", names.join(" "));
-        assert!(told.contains(&usage), "{names:?}: {told}");
+        assert!(reported.contains(&usage), "{names:?}: {reported}");
         for flag in flags {
-            assert!(told.contains(&format!(" {flag}")), "{names:?} {flag}");
+            assert!(reported.contains(&format!(" {flag}")), "{names:?} {flag}");
         }
     }
 }

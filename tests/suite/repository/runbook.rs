@@ -80,16 +80,16 @@ impl<'a> Operator<'a> {
 
     /// Runs a command that must succeed.
     async fn does(&self, command: &str, values: &[(&str, &str)]) -> String {
-        let (told, code) = self.runs(command, values).await;
-        assert_eq!(code, 0, "{command}: {told}");
-        told
+        let (reported, code) = self.runs(command, values).await;
+        assert_eq!(code, 0, "{command}: {reported}");
+        reported
     }
 
     /// What `status` says to do, except for starting workers, which none of these has.
     async fn to_do(&self) -> Vec<String> {
-        let (told, _) = self.run(&["status", "--json"]).await;
-        let told: Value = serde_json::from_str(&told).unwrap();
-        let advice = told["advice"].as_array().unwrap().iter();
+        let (reported, _) = self.run(&["status", "--json"]).await;
+        let reported: Value = serde_json::from_str(&reported).unwrap();
+        let advice = reported["advice"].as_array().unwrap().iter();
         let advice = advice.map(|words| words.as_str().unwrap().to_owned());
         advice
             .filter(|words| !words.starts_with("No worker"))
@@ -168,10 +168,10 @@ async fn dead_letters_are_fixed_in_their_table_and_mailed_or_given_up() {
         [address(1)]
     );
     let give_up = "dead-letters discard --key ORDER --note \"...\"";
-    let told = ops.does(give_up, &[("ORDER", &two)]).await;
+    let reported = ops.does(give_up, &[("ORDER", &two)]).await;
     assert!(
-        told.starts_with("1 letter discarded; nothing waits behind"),
-        "{told}"
+        reported.starts_with("1 letter discarded; nothing waits behind"),
+        "{reported}"
     );
     assert_eq!(ops.to_do().await, [""; 0]);
     assert_eq!(ops.does("dead-letters list", &[]).await, "");
@@ -208,9 +208,9 @@ async fn what_was_rescued_is_mailed_once_the_mail_server_is_back() {
     let listed = ops.does("dead-letters list --reason rescued", &[]).await;
     assert_eq!(listed.lines().count(), 2, "{listed}");
     let to = [("ADDRESS", "me@example.com")];
-    let (told, code) = ops.runs("send-test --to ADDRESS", &to).await;
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains("nothing was sent"), "{told}");
+    let (reported, code) = ops.runs("send-test --to ADDRESS", &to).await;
+    assert_eq!(code, 1, "{reported}");
+    assert!(reported.contains("nothing was sent"), "{reported}");
     mails.come_back().await;
     ops.does("send-test --to ADDRESS", &to).await;
     ops.does("dead-letters redrive --reason rescued", &[]).await;
@@ -296,13 +296,13 @@ async fn a_released_order_needs_attention_until_it_is_sent() {
     let one = id(1);
     mails.heal();
     mails.go_away();
-    let (told, code) = ops
+    let (reported, code) = ops
         .runs(
             "ledger resolve ORDER --send --note \"...\"",
             &[("ORDER", &one)],
         )
         .await;
-    assert_eq!(code, 1, "{told}");
+    assert_eq!(code, 1, "{reported}");
     assert_ne!(ops.to_do().await, [""; 0]);
     let listed = ops.does("ledger list --state released", &[]).await;
     assert!(listed.starts_with(&one), "{listed}");
@@ -347,8 +347,8 @@ async fn the_orders_of_a_gap_are_accounted_for_and_the_gap_is_resolved() {
     );
     for n in 1..3 {
         ops.does("send ORDER", &order(n)).await;
-        let (told, code) = ops.runs("send ORDER", &order(n)).await;
-        assert_eq!(code, 1, "{told}");
+        let (reported, code) = ops.runs("send ORDER", &order(n)).await;
+        assert_eq!(code, 1, "{reported}");
     }
     assert_eq!(mails.count(), 3);
     let resolve = "gaps resolve --shard SHARD --note \"...\"";
@@ -370,8 +370,11 @@ async fn every_paragraph_begins_with_commands_that_answer() {
     assert!(explained.contains("The ledger says SENT"), "{explained}");
     for name in ["", "lag", "trim", "no-heartbeat"] {
         let ops = Operator::at(&shop, &mails, name);
-        let (told, _) = ops.runs("status", &[]).await;
-        assert!(told.contains("WORKER") && told.contains("SHARD"), "{told}");
+        let (reported, _) = ops.runs("status", &[]).await;
+        assert!(
+            reported.contains("WORKER") && reported.contains("SHARD"),
+            "{reported}"
+        );
     }
     for name in ["lag", "iterator-age"] {
         let ops = Operator::at(&shop, &mails, name);

@@ -74,8 +74,8 @@ async fn a_refusal_of_aws_is_one_line_that_says_what_to_do() {
         ),
     ] {
         let url = answering(code, body).await;
-        let told = complaint(&status(&url, home.path()).output().await.unwrap());
-        assert!(told.starts_with(line), "{told}");
+        let reported = complaint(&status(&url, home.path()).output().await.unwrap());
+        assert!(reported.starts_with(line), "{reported}");
     }
 }
 
@@ -83,13 +83,13 @@ async fn a_refusal_of_aws_is_one_line_that_says_what_to_do() {
 async fn an_endpoint_that_nobody_serves_is_named() {
     let home = tempfile::tempdir().unwrap();
     let url = refusing().await;
-    let told = complaint(&status(&url, home.path()).output().await.unwrap());
+    let reported = complaint(&status(&url, home.path()).output().await.unwrap());
     let line = format!(
         "error: DynamoDB DescribeTable on table aftercommit-leases: {url} cannot be reached: \
          Connection refused (os error 111); check the endpoint (AWS_REGION, AWS_ENDPOINT_URL) and \
          the network path to it: VPC endpoint, proxy, firewall\n"
     );
-    assert_eq!(told, line);
+    assert_eq!(reported, line);
 }
 
 #[tokio::test]
@@ -101,12 +101,12 @@ async fn a_table_in_another_region_is_refused_with_the_region_to_set() {
         "--table",
         "arn:aws:dynamodb:eu-west-1:123456789012:table/orders",
     ]);
-    let told = complaint(&command.output().await.unwrap());
+    let reported = complaint(&command.output().await.unwrap());
     assert!(
-        told.contains("is in eu-west-1, and AWS_REGION is us-east-1"),
-        "{told}"
+        reported.contains("is in eu-west-1, and AWS_REGION is us-east-1"),
+        "{reported}"
     );
-    assert!(told.contains("AWS_REGION=eu-west-1"), "{told}");
+    assert!(reported.contains("AWS_REGION=eu-west-1"), "{reported}");
 }
 
 #[tokio::test]
@@ -141,12 +141,12 @@ async fn credentials_that_cannot_be_found_are_asked_for() {
         if let Some(profile) = profile {
             command.env("AWS_PROFILE", profile);
         }
-        let told = complaint(&command.output().await.unwrap());
+        let reported = complaint(&command.output().await.unwrap());
         assert!(
-            parts.iter().all(|part| told.contains(part)),
-            "{profile:?}: {told}"
+            parts.iter().all(|part| reported.contains(part)),
+            "{profile:?}: {reported}"
         );
-        assert!(told.len() < 600, "{told}");
+        assert!(reported.len() < 600, "{reported}");
     }
 }
 

@@ -109,7 +109,7 @@ fn report() -> Report {
         last_error: Some("the mail server is away".to_owned()),
         waiting_since: Some(at(6_500)),
         per_minute: 340,
-        told_at: Some(at(7_003)),
+        reported_at: Some(at(7_003)),
         ahead: [(
             EffectName::new("search").unwrap(),
             SequenceNumber::parse("0090").unwrap(),

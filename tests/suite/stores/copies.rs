@@ -328,7 +328,7 @@ async fn a_letter_that_does_not_fit_is_sent_without_its_record() {
         assert_eq!(body["payload"].is_string(), fits);
         let left_out = body["aftercommit"]["payloadLeftOut"].as_str();
         assert_eq!(
-            left_out.is_some_and(|told| told.contains("dead-letters show")),
+            left_out.is_some_and(|reported| reported.contains("dead-letters show")),
             !fits
         );
         assert_eq!(
@@ -361,7 +361,7 @@ async fn a_letter_that_does_not_fit_is_sent_without_its_record() {
 #[tokio::test]
 async fn a_destination_that_cannot_be_is_refused() {
     let services = Services::start().await;
-    for (arn, told) in [
+    for (arn, reported) in [
         ("letters", "is not the ARN of a queue or a topic"),
         (
             "arn:aws:s3:eu-west-1:1:bucket",
@@ -373,7 +373,7 @@ async fn a_destination_that_cannot_be_is_refused() {
         ),
     ] {
         let error = Destination::open(&services.config, arn).await.unwrap_err();
-        assert!(format!("{error:#}").contains(told), "{error:#}");
+        assert!(format!("{error:#}").contains(reported), "{error:#}");
     }
 }
 
@@ -392,9 +392,9 @@ async fn the_command_refuses_a_destination_that_cannot_be() {
         ])
         .args(["--smtp-url", "smtp://localhost:1025"])
         .args(["--dead-letter-copy", "letters"]);
-    let told = complaint(&command.output().await.unwrap());
+    let reported = complaint(&command.output().await.unwrap());
     assert!(
-        told.contains("--dead-letter-copy: letters is not the ARN"),
-        "{told}"
+        reported.contains("--dead-letter-copy: letters is not the ARN"),
+        "{reported}"
     );
 }

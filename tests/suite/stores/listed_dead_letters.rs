@@ -118,12 +118,12 @@ async fn the_letters_of_a_key_are_listed_without_those_of_others(letters: impl D
     }
     close(&letters, &first).await.unwrap();
     let of_key = letters.of_key(&place.at, &id(&first).key).await.unwrap();
-    let told: Vec<_> = of_key
+    let reported: Vec<_> = of_key
         .iter()
         .map(|one| (one.id.clone(), one.open))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [(id(&first).clone(), false), (id(&second).clone(), true)]
     );
 }

@@ -85,10 +85,10 @@ async fn a_transaction_that_meets_others_is_repeated_until_it_is_given_up() {
     assert_eq!(transactions(&wiretap), 4);
     wiretap.refuse("TransactWriteItems", Refusal::Conflict, 1000);
     let given_up = letters.park(&letter(&place(), "b", 8)).await;
-    let told = format!("{:#}", given_up.unwrap_err());
+    let reported = format!("{:#}", given_up.unwrap_err());
     assert!(
-        told.contains("TransactionConflict") || told.contains("another write"),
-        "{told}"
+        reported.contains("TransactionConflict") || reported.contains("another write"),
+        "{reported}"
     );
     assert!(transactions(&wiretap) <= 20);
 }

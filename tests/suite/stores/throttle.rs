@@ -1,4 +1,4 @@
-//! Several clients against a server whose capacity nobody told them: how much gets through, how
+//! Several clients against a server whose capacity they do not know: how much gets through, how
 //! soon overload stops, and whether they come back all at once. Virtual time, one seed.
 
 use std::cmp::Reverse;
@@ -170,7 +170,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[test]
-fn goodput_stays_above_nine_tenths_of_a_capacity_that_nobody_was_told() {
+fn goodput_stays_above_nine_tenths_of_a_capacity_that_no_client_knows() {
     for (clients, capacity) in [(1, 40), (4, 40), (4, 10), (3, 300)] {
         let mut world = World::new(clients, None, |_| capacity);
         world.run(seconds(120));

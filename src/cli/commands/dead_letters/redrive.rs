@@ -172,7 +172,7 @@ async fn redrive_all(
         .collect();
     let name = |key: &RedrivenKey| names.get(&key.key).map_or("", String::as_str);
     let mut progress = CommandProgress::towards(selected.len());
-    let mut tell = |step: &RedriveStep| match step {
+    let mut show = |step: &RedriveStep| match step {
         RedriveStep::Redriven(_) => progress.step(),
         RedriveStep::Stopped { key, why, .. } => {
             progress.say(&format!("{} stopped: {}", name(key), plain(why)));
@@ -191,7 +191,7 @@ async fn redrive_all(
         });
         let keys: BTreeSet<_> = keys.collect();
         let keys = keys.into_iter().collect();
-        let done = redrive(letters, &handler, keys, (&how, &mut rng), &mut tell).await;
+        let done = redrive(letters, &handler, keys, (&how, &mut rng), &mut show).await;
         sum.redriven += done.redriven;
         sum.free += done.free;
         sum.stopped += done.stopped;

@@ -24,7 +24,7 @@ use crate::cli::fault::Fault;
 /// The environment variables that Lambda sets.
 ///
 /// Source: [environment variables](https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime).
-const TOLD: [&str; 3] = [
+const LAMBDA_VARIABLES: [&str; 3] = [
     "AWS_LAMBDA_FUNCTION_NAME",
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     "AWS_LAMBDA_FUNCTION_VERSION",
@@ -32,7 +32,7 @@ const TOLD: [&str; 3] = [
 
 /// Checks every setting once, then answers invocations until the process ends.
 pub async fn serve(effect: &EffectArgs) -> Result<(), Fault> {
-    for name in TOLD {
+    for name in LAMBDA_VARIABLES {
         if std::env::var_os(name).is_none() {
             return Err(Fault::wrong(format!(
                 "{name} is not set: AWS Lambda sets it"
@@ -97,7 +97,7 @@ fn function(
         emf: Mutex::default(),
         asked: Mutex::default(),
     });
-    Ok(function.told(move |invoked| {
+    Ok(function.on_invoked(move |invoked| {
         let lines = lines.clone();
         async move { lines.write(invoked).await }
     }))

@@ -151,16 +151,16 @@ pub async fn run(effects: &[EffectArgs]) -> Result<(), Fault> {
     };
     let stop = CancellationToken::new();
     let shutdown = signals::shutdown().context("cannot install signal handlers")?;
-    let told = stop.clone();
+    let stop_running = stop.clone();
     tokio::spawn(async move {
         shutdown.await;
-        told.cancel();
+        stop_running.cancel();
     });
     let listening = first.args.watch.listen().await?;
     let status_address = listening.status_address();
     // While the start waits for AWS, the status shows the reason.
     let status = Status::starting(Clock::system());
-    let telling = first.args.watch.begin(listening, &status);
+    let reporting = first.args.watch.begin(listening, &status);
     let here = Here {
         task: ecs::task().await,
         status_address,
@@ -206,7 +206,7 @@ pub async fn run(effects: &[EffectArgs]) -> Result<(), Fault> {
     for means in &means {
         means.close().await;
     }
-    telling.end().await;
+    reporting.end().await;
     Ok(())
 }
 

@@ -74,7 +74,7 @@ impl Large {
             frontier_time: Some(time),
             caught_up_at: Some(time),
             finished: 123_456,
-            told_at: Some(time),
+            reported_at: Some(time),
             ..Report::default()
         };
         leases.tamper(|view| {

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_by_time_to_live_is_told_from_a_callers() {
+    fn a_removal_by_time_to_live_is_told_apart_from_a_callers() {
         let removal = |kind: &str, principal: &str| {
             let time = DateTime::from_secs(1_790_000_000);
             let change = StreamRecord::builder().sequence_number("1");

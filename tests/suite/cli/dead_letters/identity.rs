@@ -45,8 +45,8 @@ async fn a_redrive_mails_no_order_that_its_group_does_not_confirm() {
     ] {
         let shop = Shop::with_letters().await;
         register(&shop, identity).await;
-        let told = lines(&shop.redrive(&["--key", "1"]).await);
-        assert!(told[0].starts_with("1 letter redriven"), "{told:?}");
+        let reported = lines(&shop.redrive(&["--key", "1"]).await);
+        assert!(reported[0].starts_with("1 letter redriven"), "{reported:?}");
         assert_eq!(shop.mail.count(), 0);
     }
 }

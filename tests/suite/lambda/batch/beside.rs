@@ -31,13 +31,13 @@ async fn the_log_says_what_was_not_begun_and_where_reading_continues() {
     let lines = text.lines().filter(|line| line.contains("delivered again"));
     let lines: Vec<_> = lines.collect();
     assert_eq!(lines.len(), 1, "{text}");
-    for told in [
+    for reported in [
         "the time is over: unfinished records are delivered again",
         r#""from":"1""#,
         r#""finished":0"#,
         r#""unfinished":2"#,
     ] {
-        assert!(lines[0].contains(told), "{told} in {}", lines[0]);
+        assert!(lines[0].contains(reported), "{reported} in {}", lines[0]);
     }
 }
 
@@ -46,12 +46,12 @@ async fn a_function_that_has_too_little_time_says_so_once() {
     let (log, _guard) = listening();
     let (function, _) = function(&Desk::new(|_, _| Ok(())));
     handled(&function, &batch("a"), Duration::from_secs(30)).await;
-    let told = || log.text().matches("raise its timeout").count();
-    assert_eq!(told(), 0);
+    let reported = || log.text().matches("raise its timeout").count();
+    assert_eq!(reported(), 0);
     for _ in 0..2 {
         handled(&function, &batch("a"), Duration::from_secs(11)).await;
     }
-    assert_eq!(told(), 1, "{}", log.text());
+    assert_eq!(reported(), 1, "{}", log.text());
 }
 
 #[tokio::test(start_paused = true)]

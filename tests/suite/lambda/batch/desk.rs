@@ -121,8 +121,8 @@ pub async fn handled(function: &Function<Arc<Desk>>, event: &Value, time: Durati
 
 pub async fn parked(letters: &MemoryDeadLetters) -> Vec<(String, Reason)> {
     let all = letters::listed(letters, &Selection::default()).await;
-    let told = |letter: &Envelope| (letter.id.sequence_number.to_string(), letter.reason);
-    let mut all: Vec<_> = all.iter().map(told).collect();
+    let reported = |letter: &Envelope| (letter.id.sequence_number.to_string(), letter.reason);
+    let mut all: Vec<_> = all.iter().map(reported).collect();
     all.sort();
     all
 }

@@ -47,11 +47,11 @@ async fn a_record_that_cannot_be_read_holds_what_follows_and_nothing_before_it()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_cannot_be_read_waits_since_its_commit_if_it_tells_that() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let seen = told.clone();
+async fn a_record_that_cannot_be_read_waits_since_its_commit_if_that_is_known() {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let seen = reported.clone();
     let (function, _) = function(&Desk::new(|_, _| Ok(())));
-    let function = function.told(move |invoked| {
+    let function = function.on_invoked(move |invoked| {
         seen.lock().unwrap().push(invoked);
         std::future::ready(())
     });
@@ -69,7 +69,7 @@ async fn a_record_that_cannot_be_read_waits_since_its_commit_if_it_tells_that() 
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let waits = Invoked::Waiting(Some(then));
     let expected = [Invoked::Finished, waits, waits, Invoked::Waiting(None)];
-    assert_eq!(*told.lock().unwrap(), expected);
+    assert_eq!(*reported.lock().unwrap(), expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,8 +92,8 @@ async fn a_mapping_that_fell_behind_by_most_of_a_day_leaves_a_gap_or_is_refused(
     handled(&function, &old("a", 19), LONG).await;
     assert!(gaps.lock().unwrap().is_empty(), "as in an outage");
     let refused = function.handle(&old("b", 24), ends).await.unwrap_err();
-    let told = refused.to_string();
-    assert!(told.contains("records may be lost, and the gap cannot be recorded: no table"));
+    let reported = refused.to_string();
+    assert!(reported.contains("records may be lost, and the gap cannot be recorded: no table"));
     *away.lock().unwrap() = false;
     for _ in 0..2 {
         handled(&function, &old("b", 24), LONG).await;
@@ -108,7 +108,7 @@ async fn a_mapping_that_fell_behind_by_most_of_a_day_leaves_a_gap_or_is_refused(
 async fn an_event_of_others_is_refused() {
     let desk = Desk::new(|_, _| Ok(()));
     let (function, _) = function(&desk);
-    for (event, told) in [
+    for (event, reported) in [
         (json!({"key1": "value1"}), "Records: expected a list"),
         (json!([]), "Records: expected a list"),
         (
@@ -120,7 +120,7 @@ async fn an_event_of_others_is_refused() {
             .handle(&event, Instant::now() + LONG)
             .await
             .unwrap_err();
-        assert!(refused.to_string().contains(told), "{refused}");
+        assert!(refused.to_string().contains(reported), "{refused}");
     }
     let refused = function.handle(&documented(), Instant::now() + LONG).await;
     assert!(

@@ -43,7 +43,7 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .expect("chromedriver on the PATH: run tests/page/run.sh");
-        let port = told_port(&mut driver);
+        let port = reported_port(&mut driver);
         let profile = tempfile::tempdir().unwrap();
         let mut arguments = ARGUMENTS.map(str::to_owned).to_vec();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
@@ -217,13 +217,13 @@ impl Drop for Browser {
 }
 
 /// The port that the driver says it listens on.
-fn told_port(driver: &mut Child) -> u16 {
+fn reported_port(driver: &mut Child) -> u16 {
     let mut out = driver.stdout.take().unwrap();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut byte = [0];
     while out.read(&mut byte).unwrap() == 1 {
-        told.push(byte[0]);
-        let text = String::from_utf8_lossy(&told);
+        reported.push(byte[0]);
+        let text = String::from_utf8_lossy(&reported);
         if let Some(port) = text
             .split("started successfully on port ")
             .nth(1)
@@ -232,5 +232,5 @@ fn told_port(driver: &mut Child) -> u16 {
             return port.0.parse().unwrap();
         }
     }
-    panic!("chromedriver ended: {}", String::from_utf8_lossy(&told));
+    panic!("chromedriver ended: {}", String::from_utf8_lossy(&reported));
 }

@@ -30,8 +30,8 @@ impl Demo {
             .spawn()
             .expect("the demo is built: run tests/page/run.sh");
         let out = BufReader::new(process.stdout.take().unwrap()).lines();
-        let told = BufReader::new(process.stderr.take().unwrap());
-        let mut lines = told.lines().map(Result::unwrap);
+        let reported = BufReader::new(process.stderr.take().unwrap());
+        let mut lines = reported.lines().map(Result::unwrap);
         let mut address = |name: &str| {
             let line = lines.next().expect("the first lines are addresses");
             let address = line.strip_prefix(name).expect(name);

@@ -82,7 +82,7 @@ async fn status(State(document): State<Document>) -> Response {
     match &*document.lock().unwrap() {
         Some(document) => {
             // When it was answered: right after its rows were read, unless it says otherwise.
-            let date = document.get("told").unwrap_or(&document["at"]);
+            let date = document.get("answered").unwrap_or(&document["at"]);
             let headers = [
                 (header::CONTENT_TYPE, "application/json"),
                 (header::DATE, date.as_str().unwrap()),

@@ -92,9 +92,9 @@ pub(super) async fn an_error_of_any_length_stops_no_write(store: impl LeaseStore
     assert_eq!(written.unwrap(), Some(()));
     let ended = store.finish(&hold, &children(&["b"]), &long).await;
     assert_eq!(ended.unwrap(), Some(()));
-    let told = lease(&store, "a").await.report.last_error.unwrap();
+    let reported = lease(&store, "a").await.report.last_error.unwrap();
     assert!(
-        told.starts_with("\u{20ac}\u{20ac}"),
+        reported.starts_with("\u{20ac}\u{20ac}"),
         "the beginning is kept"
     );
 }

@@ -6,7 +6,7 @@ use super::calls::Heard;
 use super::stage::{Stage, eventually, pass, secs};
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_waits_is_told_once_and_no_more_when_it_is_finished() {
+async fn a_record_that_waits_is_reported_once_until_it_is_finished() {
     let stage = Stage::new(1);
     let leases = Heard::new(&stage.leases);
     let _one = stage.worker_on("one", stage.stream.clone(), leases.clone());
@@ -14,15 +14,15 @@ async fn a_record_that_waits_is_told_once_and_no_more_when_it_is_finished() {
     stage.commit("before", "finished");
     eventually(secs(20), "the first", || stage.hand.done().len() == 1).await;
     pass(secs(30)).await;
-    let told = || stage.row(&only).unwrap().report;
-    assert_eq!(told().oldest_waiting(), None);
-    assert!(told().per_minute <= 1 && told().told_at.is_some());
+    let reported = || stage.row(&only).unwrap().report;
+    assert_eq!(reported().oldest_waiting(), None);
+    assert!(reported().per_minute <= 1 && reported().reported_at.is_some());
 
     stage.hand.shut();
     let committed = stage.now();
     stage.commit("stuck", "waits");
     let before = leases.count("checkpoint");
-    let waits = || told().oldest_waiting() == Some(committed);
+    let waits = || reported().oldest_waiting() == Some(committed);
     let after = eventually(secs(15), "that it waits", waits).await;
     assert!(after >= secs(9), "what waits for a moment is no news");
     pass(Duration::from_mins(10)).await;
@@ -30,11 +30,11 @@ async fn a_record_that_waits_is_told_once_and_no_more_when_it_is_finished() {
 
     stage.hand.open();
     eventually(secs(3), "that it is finished", || !waits()).await;
-    assert_eq!(told().oldest_waiting(), None);
+    assert_eq!(reported().oldest_waiting(), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_rate_of_a_busy_shard_is_told_by_the_minute() {
+async fn the_rate_of_a_busy_shard_is_reported_by_the_minute() {
     let stage = Stage::new(1);
     let _one = stage.worker("one");
     let only = stage.stream.open_shards()[0].clone();
@@ -42,8 +42,8 @@ async fn the_rate_of_a_busy_shard_is_told_by_the_minute() {
         stage.commit(&format!("item{n}"), "x");
         pass(Duration::from_millis(500)).await;
     }
-    let told = stage.row(&only).unwrap().report.per_minute;
-    assert!((110..=130).contains(&told), "{told} and not 120");
+    let reported = stage.row(&only).unwrap().report.per_minute;
+    assert!((110..=130).contains(&reported), "{reported} and not 120");
 }
 
 #[tokio::test(start_paused = true)]
