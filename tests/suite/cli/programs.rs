@@ -221,15 +221,15 @@ async fn a_program_shows_and_resolves_what_its_handler_left_in_doubt() {
     let ledger = DynamoDbLedger::new(program.client.clone(), "aftercommit-ledger", retention);
     leave_in_doubt(&ledger, &key).await;
 
-    let told = async |arguments: &[&str]| {
+    let reported = async |arguments: &[&str]| {
         let output = program.output(arguments).await;
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
     };
-    let listed = told(&["ledger", "list", "--state", "ambiguous"]).await;
+    let listed = reported(&["ledger", "list", "--state", "ambiguous"]).await;
     assert!(listed.starts_with("W-1\tAMBIGUOUS\twebhook\t"), "{listed}");
     let effect = ["--effect", "webhook"];
-    let shown = told(&[&["ledger", "show", "W-1"], &effect[..]].concat()).await;
+    let shown = reported(&[&["ledger", "show", "W-1"], &effect[..]].concat()).await;
     assert!(shown.contains("AMBIGUOUS"), "{shown}");
     let resolve = [
         "ledger",
@@ -239,7 +239,7 @@ async fn a_program_shows_and_resolves_what_its_handler_left_in_doubt() {
         "--note",
         "it is in their log",
     ];
-    let resolved = told(&[&resolve, &effect[..]].concat()).await;
+    let resolved = reported(&[&resolve, &effect[..]].concat()).await;
     assert!(resolved.starts_with("order W-1 is now SENT"), "{resolved}");
     let state = ledger.read(&key).await.unwrap().unwrap().state;
     assert_eq!(state, State::Sent);
