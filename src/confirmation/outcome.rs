@@ -38,7 +38,7 @@ pub(super) fn delivered(order: &str, delivery: Delivery) -> Outcome {
             Outcome::Refused(reply.words(), Failure::Refused(error))
         }
         Delivery::Deferred(reply) => {
-            let error = anyhow!("order {order}: the mail server put it off: {reply}");
+            let error = anyhow!("order {order}: the mail server deferred it: {reply}");
             let failure = if reply.throttles() {
                 held_back(&reply, error)
             } else {

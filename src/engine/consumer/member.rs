@@ -85,7 +85,7 @@ impl<S: StreamSource, L: LeaseStore> Member<S, L> {
         if let Err(error) = within(limit, self.engine.leases.remove_worker(&me, None)).await {
             warn!(
                 error = format!("{error:#}"),
-                "the worker's row stays until others remove it"
+                "cannot remove this worker's row; other workers will remove it"
             );
         }
         self.engine.progress.stands(Standing::Left);
@@ -185,7 +185,9 @@ impl<S: StreamSource, L: LeaseStore> Member<S, L> {
         let progress = &self.engine.progress;
         match note {
             Note::Lapsed => {
-                warn!("trust lapsed: nothing is mine until the lease table says so");
+                warn!(
+                    "this worker could not confirm its leases in time: it acts on none until it has read them again"
+                );
                 Counters::add(&progress.counters.lapses);
             }
             Note::Reborn(me) => {

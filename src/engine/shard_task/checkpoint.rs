@@ -16,7 +16,7 @@ const STUCK: Duration = Duration::from_secs(10);
 
 impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
     /// The shard's present report.
-    pub(super) fn told(&self) -> Report {
+    pub(super) fn present_report(&self) -> Report {
         Report {
             waiting_since: self.waiting_since(),
             per_minute: self.rate.per_minute(self.began.elapsed()),
@@ -38,10 +38,10 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
             age.is_ok_and(|age| age >= STUCK)
         };
         let waits = self.waiting_since().filter(stuck);
-        let told = &self.written_report;
-        let untold = waits.is_some() && waits != told.waiting_since
-            || self.report.last_error != told.last_error;
-        untold && self.written_at.elapsed() >= STUCK
+        let written = &self.written_report;
+        let unreported = waits.is_some() && waits != written.waiting_since
+            || self.report.last_error != written.last_error;
+        unreported && self.written_at.elapsed() >= STUCK
     }
 
     /// Whether a checkpoint is worth a write: it moved; it did not move and should have; or for a
@@ -85,7 +85,7 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
 
     pub(super) fn checkpoint(&mut self) -> Boxed<'static, anyhow::Result<Option<()>>> {
         let (engine, hold) = (self.engine.clone(), self.assignment.hold.clone());
-        let (reached, report) = (self.effects.reached(), self.told());
+        let (reached, report) = (self.effects.reached(), self.present_report());
         let position = reached.least.clone();
         self.written = Some(reached);
         self.written_report = report.clone();

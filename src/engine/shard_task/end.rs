@@ -53,11 +53,11 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
     /// Everything before the gap is finished: writes the last checkpoint, and no more.
     pub(super) async fn halt(&mut self) -> Stopped {
         let (engine, rng) = (self.engine.clone(), self.rng.fork());
-        let (hold, report) = (self.assignment.hold.clone(), self.told());
+        let (hold, report) = (self.assignment.hold.clone(), self.present_report());
         let position = self.effects.reached().least;
-        let (at, told) = (position.clone(), report.clone());
+        let (at, reported) = (position.clone(), report.clone());
         let write = async move {
-            let write = || engine.leases.checkpoint(&hold, &at, &told);
+            let write = || engine.leases.checkpoint(&hold, &at, &reported);
             let limit = engine.settings.timing.call_timeout();
             persist(limit, rng, "the last checkpoint before a gap", write).await
         };

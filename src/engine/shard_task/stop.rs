@@ -62,7 +62,9 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
             warn!(shard = %self.shard(), dropped = running, "records in flight took too long");
         }
         Some(match order {
-            TaskOrder::Drain => Stopped::Drained(self.effects.reached().least, self.told()),
+            TaskOrder::Drain => {
+                Stopped::Drained(self.effects.reached().least, self.present_report())
+            }
             _ if self.refused => Stopped::Refused,
             _ => Stopped::Abandoned,
         })

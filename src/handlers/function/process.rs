@@ -39,7 +39,7 @@ pub async fn run(
     let api = match listener.local_addr() {
         Ok(address) => address.to_string(),
         Err(error) => {
-            warn!(%error, "the handler's processes cannot be served");
+            warn!(%error, "cannot serve the runtime API to the handler's processes");
             return;
         }
     };

@@ -267,7 +267,10 @@ async fn enable_recovery(client: &Client, name: &str) -> anyhow::Result<()> {
                 }
                 // Emulators have nothing to recover.
                 Some("UnknownOperationException" | "NotImplementedException") => {
-                    tracing::info!(table = name, "no point-in-time recovery on this server");
+                    tracing::info!(
+                        table = name,
+                        "this server does not support point-in-time recovery"
+                    );
                     return Ok(());
                 }
                 _ => return Err(failed(name, &error).into()),

@@ -117,7 +117,7 @@ async fn the_log_of_a_whole_run_names_orders_and_traces_and_no_address_and_no_ma
         "confirmed",
         "AMBIGUOUS",
         "dead letter",
-        "put it off",
+        "deferred it",
         &id(7),
     ] {
         assert!(log.contains(said), "{said}");
