@@ -1,6 +1,7 @@
 //! Runs handlers: the fleet's [`Consumer`](crate::Consumer), its settings in detail, redriving dead
 //! letters, and AWS Lambda.
 
+pub(crate) mod batch;
 pub(crate) mod budget;
 pub(crate) mod consumer;
 pub(crate) mod dependency;
@@ -19,6 +20,7 @@ pub(crate) mod trust;
 
 pub use crate::core::backoff::{AttemptLimits, Backoff};
 pub use crate::core::group::{Identity, InvalidName};
+pub use batch::{BatchHandler, BatchLimits, Batched, Delivery};
 pub use budget::Budget;
 pub use consumer::IdentityDiffers;
 pub use dependency::Limits;

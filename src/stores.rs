@@ -4,6 +4,7 @@
 pub(crate) mod aws_error;
 pub(crate) mod clock;
 pub mod dead_letter;
+pub(crate) mod gather;
 pub mod leases;
 pub mod ledger;
 pub(crate) mod retry;

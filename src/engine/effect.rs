@@ -12,6 +12,7 @@ use crate::core::effects::GroupEffects;
 use crate::core::filter::{Filters, HomeRegion};
 use crate::core::group::{EffectName, Identity};
 use crate::core::record::Record;
+use crate::engine::batch::{BatchHandler, Batched};
 use crate::engine::dependency::{Dependency, Limits};
 use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::engine::progress::EffectProgress;
@@ -52,6 +53,13 @@ impl Effect {
             concurrency: None,
             attempts: None,
         }
+    }
+
+    /// An effect whose handler gets batches of records. So many records of a shard run at a time that a
+    /// batch gathers while another one is handled; [`Effect::concurrency`] changes that.
+    pub fn batched<B: BatchHandler>(name: EffectName, handler: Batched<B>) -> Self {
+        let concurrency = handler.concurrency();
+        Self::new(name, handler).concurrency(concurrency)
     }
 
     /// Handles only records that pass these filters. Others are finished at once, and counted.

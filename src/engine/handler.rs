@@ -18,9 +18,7 @@ mod attempt;
 mod aws;
 mod failure;
 
-#[cfg(feature = "http")]
-pub(crate) use attempt::Crash;
-pub(crate) use attempt::{attempt, span_of};
+pub(crate) use attempt::{Crash, attempt, contained, span_of};
 pub use failure::Failure;
 
 /// Acts on committed changes.

@@ -11,7 +11,7 @@ use super::{Context, Failure, RecordHandler};
 use crate::core::record::Record;
 
 /// Why an attempt ended if the handler itself did not end it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Crash {
     #[error("the handler panicked: {0}")]
     Panic(String),
@@ -39,15 +39,21 @@ pub(crate) async fn attempt<H: RecordHandler>(
 ) -> Result<(), Failure> {
     // The call is inside, too: a handler can panic before it returns its future.
     let handling = async { handler.handle(record, context).await };
-    let handling = AssertUnwindSafe(handling).catch_unwind();
     let handling = handling.instrument(span_of(record));
+    let ended = contained(handling, limit).await;
+    ended.unwrap_or_else(|crash| Err(Failure::Retry(crash.into())))
+}
+
+/// Awaits this for at most `limit`. A panic ends it as a timeout does.
+pub(crate) async fn contained<T>(
+    handling: impl Future<Output = T>,
+    limit: Duration,
+) -> Result<T, Crash> {
+    let handling = AssertUnwindSafe(handling).catch_unwind();
     match tokio::time::timeout(limit, handling).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(panic)) => {
-            let words = words(&*panic).to_owned();
-            Err(Failure::Retry(Crash::Panic(words).into()))
-        }
-        Err(_) => Err(Failure::Retry(Crash::Overrun(limit).into())),
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(panic)) => Err(Crash::Panic(words(&*panic).to_owned())),
+        Err(_) => Err(Crash::Overrun(limit)),
     }
 }
 

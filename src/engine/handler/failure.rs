@@ -68,6 +68,22 @@ constructors! {
 }
 
 impl Failure {
+    /// The same for another record of a batch. Of the cause, the text remains.
+    pub(crate) fn copied(&self) -> Self {
+        let text = |error: &anyhow::Error| anyhow::anyhow!("{error:#}");
+        match self {
+            Self::Retry(error) => Self::Retry(match error.downcast_ref::<Crash>() {
+                Some(crash) => crash.clone().into(),
+                None => text(error),
+            }),
+            Self::Reject(error) => Self::Reject(text(error)),
+            Self::Refused(error) => Self::Refused(text(error)),
+            Self::Unavailable(error) => Self::Unavailable(text(error)),
+            Self::Overloaded(error) => Self::Overloaded(text(error)),
+            Self::Busy(wait) => Self::Busy(*wait),
+        }
+    }
+
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
             Self::Retry(error) if error.is::<Crash>() => FailureKind::Crash,
