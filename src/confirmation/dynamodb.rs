@@ -1,6 +1,6 @@
 //! Reads orders again from their table, and addresses from the suppression list, in DynamoDB.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
 use aws_sdk_dynamodb::Client;
@@ -10,16 +10,19 @@ use serde_dynamo::Item;
 
 use super::lookup::{Current, Lookup, address_hash};
 use crate::core::millis;
-use crate::stores::rows::dynamodb::{Table, Write};
+use crate::stores::rows::dynamodb::{BulkReads, Table, Write};
 use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{RowReader, cut, text};
 use crate::stores::rows::typed::{from_row, to_row};
 use crate::stores::tables::dynamodb::ADDRESS;
 
+/// How long a read waits for others to share its call: little beside the email that follows.
+const TOGETHER: Duration = Duration::from_millis(5);
+
 /// Reads the current order and the suppression list from DynamoDB.
 #[derive(Debug, Clone, Default)]
 pub struct DynamoDbLookup {
-    orders: Option<Table>,
+    orders: Option<BulkReads>,
     list: Option<SuppressionList>,
 }
 
@@ -29,12 +32,13 @@ impl DynamoDbLookup {
         Self::default()
     }
 
-    /// Reads each order again from this table, with a consistent read: one read unit for each 4 KB.
+    /// Reads each order again from this table, with a consistent read: one read unit for each 4 KB. Orders
+    /// that are wanted within 5 ms share a call.
     ///
     /// Source: [Read consistency](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.ReadConsistency.html).
     #[must_use]
     pub fn refetching(self, client: Client, table: &str) -> Self {
-        let orders = Some(Table::new(client, table));
+        let orders = Some(BulkReads::new(Table::new(client, table), TOGETHER));
         Self { orders, ..self }
     }
 
@@ -51,7 +55,7 @@ impl Lookup for DynamoDbLookup {
         let Some(orders) = &self.orders else {
             return Ok(Current::AsRecorded);
         };
-        let item = orders.get_by(keys.clone()).await?;
+        let item = orders.get_together(keys.clone()).await?;
         Ok(item.map_or(Current::Gone, Current::Item))
     }
 

@@ -1,6 +1,6 @@
-//! Lambda's event with one record, and what a function's response to it means.
+//! Lambda's event, and what a function's response to it means.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::core::record::{Record, TRACEPARENT, lambda_event};
 use crate::engine::handler::{Context, Failure};
@@ -16,10 +16,9 @@ const WANTED_AGAIN: &str = "the handler reported the record in batchItemFailures
 /// What a handler says of a failure is cut after this many characters.
 const LONGEST_REASON: usize = 300;
 
-/// The event with this record alone.
-pub(super) fn event(record: &Record, context: &Context) -> Result<Value, Failure> {
-    let record = lambda_event::write(record, Some(context.stream()));
-    Ok(json!({"Records": [record.map_err(Failure::reject)?]}))
+/// A record of the event.
+pub(super) fn record(record: &Record, context: &Context) -> Result<Value, Failure> {
+    lambda_event::write(record, Some(context.stream())).map_err(Failure::reject)
 }
 
 /// What a handler gets beside the event: headers over HTTP, the client context of a function.
@@ -51,8 +50,8 @@ pub(super) fn headers(
 pub(super) enum FunctionResponse {
     /// It is done, with the `receipt` of the response.
     Done(Option<String>),
-    /// It is in `batchItemFailures`: the function wants it again.
-    WantedAgain,
+    /// The function wants these again.
+    WantedAgain(BatchItemFailures),
     /// The function failed, for this reason.
     Failed(Failure),
 }
@@ -70,9 +69,7 @@ impl FunctionResponse {
         match there("batchItemFailures") {
             None => {}
             Some(Value::Array(failed)) if failed.is_empty() => {}
-            // The event had one record, so every entry means it, and Lambda takes an entry that it cannot
-            // read for a failure of everything.
-            Some(_) => return Self::WantedAgain,
+            Some(failed) => return Self::WantedAgain(BatchItemFailures::of(failed)),
         }
         Self::Done(there("receipt").map(|receipt| match receipt {
             Value::String(text) => words(text),
@@ -84,7 +81,8 @@ impl FunctionResponse {
     pub fn outcome(self) -> Result<(), Failure> {
         match self {
             Self::Done(_) => Ok(()),
-            Self::WantedAgain => Err(Failure::retry(WANTED_AGAIN)),
+            // The event had one record, so every entry means it.
+            Self::WantedAgain(_) => Err(wanted_again()),
             Self::Failed(failure) => Err(failure),
         }
     }
@@ -93,13 +91,41 @@ impl FunctionResponse {
     pub fn effect(self, receipt: &str) -> Outcome {
         match self {
             Self::Done(own) => Outcome::Done(own.unwrap_or_else(|| receipt.to_owned())),
-            Self::WantedAgain => {
-                Outcome::Deferred(WANTED_AGAIN.to_owned(), Failure::retry(WANTED_AGAIN))
-            }
+            Self::WantedAgain(_) => Outcome::Deferred(WANTED_AGAIN.to_owned(), wanted_again()),
             // It may have failed after it acted.
             Self::Failed(failure) => Outcome::Unknown(failure.to_string()),
         }
     }
+}
+
+/// Which records a function wants again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum BatchItemFailures {
+    /// All of them: an entry cannot be read, and Lambda takes that for a failure of everything.
+    All,
+    /// Those with these sequence numbers.
+    Of(Vec<String>),
+}
+
+impl BatchItemFailures {
+    fn of(failures: &Value) -> Self {
+        let number = |entry: &Value| {
+            let number = entry.get("itemIdentifier").and_then(Value::as_str);
+            number
+                .filter(|number| !number.is_empty())
+                .map(str::to_owned)
+        };
+        let numbers = failures
+            .as_array()
+            .map(|entries| entries.iter().map(number));
+        let numbers = numbers.and_then(Iterator::collect);
+        numbers.map_or(Self::All, Self::Of)
+    }
+}
+
+/// The failure of a record that a function wants again.
+pub(super) fn wanted_again() -> Failure {
+    Failure::retry(WANTED_AGAIN)
 }
 
 /// A function's error, as runtimes report it.

@@ -27,7 +27,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -36,13 +36,14 @@ use tokio_util::task::TaskTracker;
 use self::api::{InvocationEnd, Slot, Task};
 use crate::core::group::EffectName;
 use crate::core::millis::since_1970;
-use crate::core::record::Record;
+use crate::core::record::{Record, TRACEPARENT};
 use crate::engine::handler::{Context, Failure, RecordHandler};
-use crate::handlers::event::{event, headers};
+use crate::handlers::body::BodyFormat;
+use crate::handlers::call::ProgramCall;
+use crate::handlers::event::BatchItemFailures;
 use crate::handlers::key::Keys;
 use crate::once::Outcome;
 use crate::stores::clock::Clock;
-use crate::stores::ledger::EffectKey;
 
 mod api;
 mod process;
@@ -158,32 +159,13 @@ impl FunctionHandler {
         self.pool.tasks.wait().await;
     }
 
-    /// The effect key of a change.
-    pub(super) fn effect_key(
-        &self,
-        record: &Record,
-        context: &Context,
-    ) -> Result<EffectKey, Failure> {
-        self.keys.of(record, context)
-    }
-
-    /// The invocation for a change.
-    pub(super) fn call(&self, record: &Record, context: &Context) -> Result<FunctionCall, Failure> {
-        let key = self.keys.of(record, context)?;
-        let custom: Map<_, _> = headers(&key, record, context)
-            .map(|(name, value)| (name.to_owned(), value.into()))
-            .collect();
-        Ok(FunctionCall {
-            event: event(record, context)?.to_string(),
-            client_context: json!({"custom": custom}).to_string(),
-            trace: record.traceparent().and_then(api::trace_header),
-            stream: context.stream().to_owned(),
-            ends: context.attempt_ends(),
-        })
+    /// How effect keys are made.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Invokes the function. An error if no process got the record.
-    async fn invoke(&self, call: FunctionCall) -> Result<InvocationEnd, Failure> {
+    async fn invoke(&self, call: ProgramCall) -> Result<InvocationEnd, Failure> {
         let left = call.ends.map_or(LONGEST, |ends| {
             ends.saturating_duration_since(Instant::now())
         });
@@ -192,10 +174,10 @@ impl FunctionHandler {
         let gone = CancellationToken::new();
         let _gone = gone.clone().drop_guard();
         let task = Task {
-            event: call.event,
             deadline: since_1970(self.clock.now() + left).as_millis(),
-            client_context: call.client_context,
-            trace: call.trace,
+            client_context: client_context(&call),
+            trace: call.header(TRACEPARENT).and_then(api::trace_header),
+            event: call.body,
             stream: call.stream,
             outcome,
             gone,
@@ -211,11 +193,16 @@ impl FunctionHandler {
     }
 
     /// How the effect ended that this call is.
-    pub(super) async fn perform(&self, call: FunctionCall) -> Outcome {
+    pub(super) async fn perform(&self, call: ProgramCall) -> Outcome {
         match self.invoke(call).await {
             Ok(end) => end.effect(),
             Err(failure) => Outcome::NotBegun(failure.to_string(), failure),
         }
+    }
+
+    /// Which changes of this batch the function wants again. An error concerns all of them.
+    pub(super) async fn post(&self, batch: ProgramCall) -> Result<BatchItemFailures, Failure> {
+        self.invoke(batch).await?.of_batch()
     }
 
     /// Gives the task to the next process that asks for one.
@@ -246,20 +233,18 @@ impl FunctionHandler {
 
 impl RecordHandler for FunctionHandler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        self.invoke(self.call(record, context)?).await?.outcome()
+        let call = ProgramCall::of_one(&self.keys, BodyFormat::Lambda, (record, context))?;
+        self.invoke(call).await?.outcome()
     }
 }
 
-/// An invocation that is still to be made.
-#[derive(Debug, Clone)]
-pub(super) struct FunctionCall {
-    pub(super) event: String,
-    /// What a handler over HTTP gets in headers.
-    client_context: String,
-    trace: Option<String>,
-    stream: String,
-    /// When the caller stops waiting.
-    pub(super) ends: Option<Instant>,
+/// What a handler over HTTP gets in headers.
+fn client_context(call: &ProgramCall) -> String {
+    let headers = call.headers.iter();
+    let custom: Map<_, _> = headers
+        .map(|(name, value)| ((*name).to_owned(), Value::from(&**value)))
+        .collect();
+    json!({"custom": custom}).to_string()
 }
 
 impl fmt::Debug for FunctionHandler {

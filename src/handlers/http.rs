@@ -40,28 +40,26 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 
 use self::answer::HandlerAnswer;
-use self::body::Body;
 use self::wire::Connector;
 use crate::core::group::EffectName;
 use crate::core::millis::since_1970;
 use crate::core::record::Record;
 use crate::engine::handler::{Context, Failure, RecordHandler};
-use crate::handlers::event::{self, KEY_HEADER};
+use crate::handlers::call::ProgramCall;
+use crate::handlers::event::BatchItemFailures;
 use crate::handlers::key::Keys;
 use crate::once::Outcome;
 use crate::stores::clock::Clock;
-use crate::stores::ledger::EffectKey;
 
 mod answer;
-mod body;
 mod sign;
 mod url;
 mod wire;
 
-pub use self::body::BodyFormat;
 pub use self::sign::{InvalidSecret, WebhookSecret};
 pub use self::url::{HandlerUrl, InvalidUrl};
 pub use self::wire::NoTrust;
+pub use super::body::BodyFormat;
 
 /// The longest answer that is read whole, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
@@ -157,13 +155,14 @@ impl HttpHandler {
         &self.settings.url
     }
 
-    /// The effect key of a change.
-    pub(super) fn effect_key(
-        &self,
-        record: &Record,
-        context: &Context,
-    ) -> Result<EffectKey, Failure> {
-        self.keys.of(record, context)
+    /// How effect keys are made.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// What the body of a request is.
+    pub(super) fn format(&self) -> BodyFormat {
+        self.settings.format
     }
 
     /// The same, with a connection for each call: one that the handler closes while it is idle would
@@ -173,18 +172,12 @@ impl HttpHandler {
         self
     }
 
-    /// The call for a change. An error if the handler wants none now.
-    pub(super) fn call(&self, record: &Record, context: &Context) -> Result<HttpCall, Failure> {
-        self.quiet.over()?;
-        let key = self.keys.of(record, context)?;
-        Ok(HttpCall {
-            body: Body::of(record, context, self.settings.format)?.0,
-            headers: event::headers(&key, record, context).collect(),
-            ends: context.attempt_ends(),
-        })
+    /// An error if the handler wants no call now.
+    pub(super) fn accepts_calls(&self) -> Result<(), Failure> {
+        self.quiet.over()
     }
 
-    fn request(&self, call: HttpCall) -> Result<Request<Full<Bytes>>, Failure> {
+    fn request(&self, call: ProgramCall) -> Result<Request<Full<Bytes>>, Failure> {
         let now = self.clock.now();
         let mut headers = Headers::default();
         headers.put(CONTENT_TYPE, "application/json");
@@ -219,15 +212,17 @@ impl HttpHandler {
         Ok(request)
     }
 
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<HandlerAnswer, Unanswered> {
+    async fn ask(&self, call: ProgramCall) -> Result<HandlerAnswer, Unanswered> {
+        let request = self.request(call).map_err(Unanswered::NotSent)?;
         let url = &self.settings.url;
         let response = self.client.request(request).await;
         let (head, body) = response
             .map_err(|error| Unanswered::of(url, &error))?
             .into_parts();
-        let (body, whole) = read(body).await.map_err(|error| Unanswered {
-            connected: true,
-            why: format!("{url} broke off in the middle of its answer: {error}"),
+        let (body, whole) = read(body).await.map_err(|error| {
+            Unanswered::Lost(format!(
+                "{url} broke off in the middle of its answer: {error}"
+            ))
         })?;
         let answer = HandlerAnswer {
             status: head.status.as_u16(),
@@ -244,49 +239,48 @@ impl HttpHandler {
     }
 
     /// How the effect ended that this call is.
-    pub(super) async fn perform(&self, call: HttpCall) -> Outcome {
-        let request = match self.request(call) {
-            Ok(request) => request,
-            Err(failure) => return Outcome::NotBegun(failure.to_string(), failure),
-        };
-        match self.ask(request).await {
+    pub(super) async fn perform(&self, call: ProgramCall) -> Outcome {
+        match self.ask(call).await {
             Ok(answer) => answer.effect(self.settings.url.is_emulator()),
-            Err(no) if no.connected => Outcome::Unknown(no.why),
-            Err(no) => Outcome::NotBegun(no.why.clone(), Failure::unavailable(no.why)),
+            Err(Unanswered::Lost(why)) => Outcome::Unknown(why),
+            Err(Unanswered::NotSent(failure)) => Outcome::NotBegun(failure.to_string(), failure),
         }
+    }
+
+    /// Which changes of this batch the handler wants again. An error concerns all of them.
+    pub(super) async fn post(&self, batch: ProgramCall) -> Result<BatchItemFailures, Failure> {
+        self.accepts_calls()?;
+        self.ask(batch)
+            .await?
+            .of_batch(self.settings.url.is_emulator())
     }
 }
 
 impl RecordHandler for HttpHandler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        let request = self.request(self.call(record, context)?)?;
-        let answer = self.ask(request).await;
-        let answer = answer.map_err(|no| Failure::unavailable(no.why))?;
-        answer.outcome(self.settings.url.is_emulator())
-    }
-}
-
-/// A call that is still to be made.
-#[derive(Debug, Clone)]
-pub(super) struct HttpCall {
-    pub(super) body: Vec<u8>,
-    headers: Vec<(&'static str, String)>,
-    /// When the caller stops waiting.
-    pub(super) ends: Option<Instant>,
-}
-
-impl HttpCall {
-    fn key(&self) -> &str {
-        let key = self.headers.iter().find(|(name, _)| *name == KEY_HEADER);
-        key.map_or("", |(_, key)| key)
+        self.accepts_calls()?;
+        let call = ProgramCall::of_one(&self.keys, self.format(), (record, context))?;
+        self.ask(call)
+            .await?
+            .outcome(self.settings.url.is_emulator())
     }
 }
 
 /// Why there is no answer.
-struct Unanswered {
-    /// Whether the request may have been sent.
-    connected: bool,
-    why: String,
+enum Unanswered {
+    /// The request was not sent.
+    NotSent(Failure),
+    /// The request may have been sent.
+    Lost(String),
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::NotSent(failure) => failure,
+            Unanswered::Lost(why) => Self::unavailable(why),
+        }
+    }
 }
 
 impl fmt::Debug for HttpHandler {
@@ -371,16 +365,12 @@ impl Unanswered {
             causes.push(one.to_string());
             cause = one.source();
         }
-        let connected = !error.is_connect();
-        let what = if connected {
-            "no answer from"
-        } else {
-            "cannot connect to"
-        };
-        Self {
-            connected,
-            why: format!("{what} {url}: {}", causes.join(": ")),
+        let causes = causes.join(": ");
+        if error.is_connect() {
+            let why = format!("cannot connect to {url}: {causes}");
+            return Self::NotSent(Failure::unavailable(why));
         }
+        Self::Lost(format!("no answer from {url}: {causes}"))
     }
 }
 

@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::function::{FunctionCall, FunctionHandler};
-use super::http::{HttpCall, HttpHandler};
+use super::body::BodyFormat;
+use super::call::ProgramCall;
+use super::event::BatchItemFailures;
+use super::function::FunctionHandler;
+use super::http::HttpHandler;
+use super::key::Keys;
 use crate::core::group::EffectName;
 use crate::core::record::Record;
 use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::once::{EffectAttempt, Once, OnceSettings, Outcome, Tally};
-use crate::stores::ledger::{EffectKey, Ledger, item_ref};
+use crate::stores::ledger::{Ledger, item_ref};
 
 /// How long an answer is awaited if the attempt has no end of its own.
 const LONGEST: Duration = Duration::from_mins(1);
@@ -74,20 +78,56 @@ impl Program {
         }
     }
 
-    fn key(&self, record: &Record, context: &Context) -> Result<EffectKey, Failure> {
+    pub(super) fn keys(&self) -> &Keys {
         match self {
-            Self::Http(http) => http.effect_key(record, context),
-            Self::Function(function) => function.effect_key(record, context),
+            Self::Http(http) => http.keys(),
+            Self::Function(function) => function.keys(),
         }
     }
 
-    fn call(&self, record: &Record, context: &Context) -> Result<ProgramCall, Failure> {
-        Ok(match self {
-            Self::Http(http) => ProgramCall::Http(http.clone(), http.call(record, context)?),
-            Self::Function(function) => {
-                ProgramCall::Function(function.clone(), function.call(record, context)?)
+    /// What a call carries.
+    pub(super) fn format(&self) -> BodyFormat {
+        match self {
+            Self::Http(http) => http.format(),
+            Self::Function(_) => BodyFormat::Lambda,
+        }
+    }
+
+    /// Which changes of this batch the program wants again. An error concerns all of them.
+    pub(super) async fn post(&self, batch: ProgramCall) -> Result<BatchItemFailures, Failure> {
+        match self {
+            Self::Http(http) => http.post(batch).await,
+            Self::Function(function) => function.post(batch).await,
+        }
+    }
+
+    /// Claims the effect, and then makes the call: with the body of an earlier one that is in doubt, if
+    /// there is one.
+    async fn perform(
+        self,
+        mut call: ProgramCall,
+        attempt: EffectAttempt,
+    ) -> Result<Outcome, Failure> {
+        if let Some(repeated) = attempt.to_repeat() {
+            call.body = repeated.to_vec();
+        }
+        attempt
+            .keeping(call.body.clone())
+            .point_of_no_return()
+            .await?;
+        // A tenth of the attempt's time is left to record that there was no answer.
+        let left = call
+            .ends
+            .map(|ends| ends.saturating_duration_since(Instant::now()));
+        let limit = left.map_or(LONGEST, |left| left * 9 / 10);
+        let effect = async {
+            match self {
+                Self::Http(http) => http.perform(call).await,
+                Self::Function(function) => function.perform(call).await,
             }
-        })
+        };
+        let late = |_| Outcome::Unknown(format!("no answer within {limit:.1?}"));
+        Ok(timeout(limit, effect).await.unwrap_or_else(late))
     }
 }
 
@@ -97,45 +137,6 @@ impl RecordHandler for Program {
             Self::Http(http) => http.handle(record, context).await,
             Self::Function(function) => function.handle(record, context).await,
         }
-    }
-}
-
-/// A call that is still to be made.
-#[derive(Clone)]
-enum ProgramCall {
-    Http(Box<HttpHandler>, HttpCall),
-    Function(FunctionHandler, FunctionCall),
-}
-
-impl ProgramCall {
-    /// Claims the effect, and then makes the call: with the body of an earlier one that is in doubt, if
-    /// there is one.
-    async fn perform(mut self, attempt: EffectAttempt) -> Result<Outcome, Failure> {
-        let repeated = attempt.to_repeat().map(<[u8]>::to_vec);
-        let (body, ends) = match &mut self {
-            Self::Http(_, call) => {
-                call.body = repeated.unwrap_or_else(|| std::mem::take(&mut call.body));
-                (call.body.clone(), call.ends)
-            }
-            Self::Function(_, call) => {
-                if let Some(event) = repeated.and_then(|event| String::from_utf8(event).ok()) {
-                    call.event = event;
-                }
-                (call.event.clone().into_bytes(), call.ends)
-            }
-        };
-        attempt.keeping(body).point_of_no_return().await?;
-        let effect = async {
-            match self {
-                Self::Http(http, call) => http.perform(call).await,
-                Self::Function(function, call) => function.perform(call).await,
-            }
-        };
-        // A tenth of the attempt's time is left to record that there was no answer.
-        let left = ends.map(|ends| ends.saturating_duration_since(Instant::now()));
-        let limit = left.map_or(LONGEST, |left| left * 9 / 10);
-        let late = |_| Outcome::Unknown(format!("no answer within {limit:.1?}"));
-        Ok(timeout(limit, effect).await.unwrap_or_else(late))
     }
 }
 
@@ -178,10 +179,14 @@ impl<L: Ledger> OnceProgram<L> {
 
 impl<L: Ledger> RecordHandler for OnceProgram<L> {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        let key = self.program.key(record, context)?;
-        let call = self.program.call(record, context)?;
+        if let Program::Http(http) = &self.program {
+            http.accepts_calls()?;
+        }
+        let program = &self.program;
+        let key = program.keys().of(record, context)?;
+        let call = ProgramCall::of_one(program.keys(), program.format(), (record, context))?;
         let item = item_ref(context.stream(), &record.keys, None);
-        let effect = |attempt| call.clone().perform(attempt);
+        let effect = |attempt| program.clone().perform(call.clone(), attempt);
         self.once.perform(&key, &item, context, effect).await
     }
 }

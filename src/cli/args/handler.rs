@@ -2,8 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::confirmation::smtp::Secret;
+use crate::engine::BatchLimits;
 use crate::engine::dependency::{Dependency, Limits};
 use crate::handlers::Program;
 use crate::handlers::function::{FunctionHandler, FunctionSettings};
@@ -79,6 +81,24 @@ pub struct HandlerArgs {
     /// which serves one]
     #[arg(long, value_name = "NUMBER", env = "AFTERCOMMIT_HANDLER_CALLS")]
     handler_calls: Option<NonZeroUsize>,
+    /// Maximum number of changes in a call, at most one of each item. Above 1 a call carries several: a
+    /// Lambda event with several records, or an array with --handler-format json
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "AFTERCOMMIT_BATCH",
+        default_value = "1"
+    )]
+    batch: NonZeroUsize,
+    /// How long a change waits for others to share its call, at most a second
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "AFTERCOMMIT_WINDOW",
+        default_value = "20ms",
+        value_parser = window
+    )]
+    window: Duration,
     /// Call the handler once for each effect key (that of the change, or with --id that of the id): the key
     /// is claimed in the ledger before the call, and the answer is recorded after it. If no definite
     /// answer comes, --on-ambiguous decides
@@ -107,6 +127,16 @@ impl HandlerArgs {
             return Err(Fault::wrong(
                 "--once is for a handler: name it with --handler or --handler-command, or remove the \
                  flag. Emails are sent once in any case",
+            ));
+        }
+        if self.batch.get() > 1 && !self.is_set() {
+            return Err(Fault::wrong(
+                "--batch is for a handler: name it with --handler or --handler-command, or remove the flag",
+            ));
+        }
+        if self.batch.get() > 1 && self.once {
+            return Err(Fault::wrong(
+                "--once calls the handler for one change at a time: remove --once or --batch",
             ));
         }
         if let Some(command) = &self.handler_command {
@@ -184,6 +214,29 @@ impl HandlerArgs {
         }
     }
 
+    /// How changes are gathered into calls, if a call carries more than one. `partition_key`: that of the
+    /// table.
+    pub fn batches(&self, program: &Program, partition_key: Option<String>) -> Option<BatchLimits> {
+        if self.batch.get() == 1 {
+            return None;
+        }
+        let mut limits = BatchLimits::default();
+        limits.max_records = self.batch.get();
+        limits.max_wait = self.window;
+        limits.in_flight = self.calls(program);
+        limits.partition_key = partition_key;
+        Some(limits)
+    }
+
+    /// How many changes of a shard run at a time, so that calls can be full: one is made while the next
+    /// gathers.
+    pub fn concurrency(&self, wanted: usize) -> usize {
+        match self.batch.get() {
+            1 => wanted,
+            batch => wanted.max(2 * batch),
+        }
+    }
+
     /// How many calls the handler bears at a time.
     pub fn calls(&self, program: &Program) -> usize {
         match program {
@@ -203,9 +256,18 @@ impl HandlerArgs {
         };
         let limits = Limits {
             name: Some(name),
-            at_once: self.calls(program),
+            at_once: self.calls(program) * self.batch.get(),
             ..Limits::default()
         };
         Dependency::new(&limits, fastrand::Rng::new())
     }
+}
+
+/// How long a change may wait for others: less than people notice.
+fn window(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(1);
+    let window = humantime::parse_duration(text).ok();
+    window
+        .filter(|window| *window <= LONGEST)
+        .ok_or_else(|| "write a time of at most a second, such as 20ms".to_owned())
 }

@@ -6,8 +6,8 @@ use crate::confirmation::dynamodb::DynamoDbLookup;
 use crate::confirmation::mapping::Mapping;
 use crate::confirmation::wanted::Wanted;
 use crate::confirmation::{Confirmation, Transport};
-use crate::engine::Identity;
 use crate::engine::dependency::{Dependency, Limits};
+use crate::engine::{Batched, Identity};
 use crate::handlers::{OnceProgram, Program};
 use crate::monitor::metrics::Mails;
 #[cfg(feature = "lambda")]
@@ -43,6 +43,18 @@ pub struct MeansArgs {
     pub mail: MailArgs,
     #[command(flatten)]
     mail_server: MailServerArgs,
+}
+
+/// The items of a table.
+pub struct Items<'a> {
+    /// The table's name or ARN.
+    pub table: &'a str,
+    /// How an item becomes an order.
+    pub mapping: Mapping,
+    /// Whether effects have the order's id as their key, or each change has a key of its own.
+    pub keyed: bool,
+    /// The attribute that is the table's partition key, if it is known.
+    pub partition_key: Option<String>,
 }
 
 /// By what means an effect is performed. Its connections are shared.
@@ -142,7 +154,7 @@ impl MeansArgs {
     pub fn handler(
         &self,
         tables: (&Clients, &LedgerName),
-        (orders, mapping, keyed): (&str, Mapping, bool),
+        items: Items<'_>,
         means: &Means,
         (effect, wanted): (EffectName, Wanted),
     ) -> Result<Handler, Fault> {
@@ -150,14 +162,15 @@ impl MeansArgs {
             Means::Own(handler) => return Ok(Handler::Own(handler.clone(), wanted)),
             Means::Program(program) => program.clone().effect(effect),
             Means::Mails(transport) => {
-                let of = (orders, mapping);
+                let of = (items.table, items.mapping);
                 let letter = &self.mail.letter;
                 let handler = self.sending.confirmation(tables, of, letter, transport)?;
                 let handler = handler.effect(effect).wanting(wanted);
                 return Ok(Handler::Confirmation(Box::new(handler)));
             }
         };
-        let program = if keyed {
+        let program = if items.keyed {
+            let mapping = items.mapping;
             program.keyed_by(move |record| {
                 let images = [&record.new_image, &record.old_image];
                 let item = images.into_iter().flatten().next();
@@ -167,6 +180,10 @@ impl MeansArgs {
         } else {
             program
         };
+        if let Some(limits) = self.handler.batches(&program, items.partition_key) {
+            let batched = Batched::new(program, limits);
+            return Ok(Handler::Batched(Box::new(batched), wanted));
+        }
         if !self.handler.once {
             return Ok(Handler::Program(program, wanted));
         }
@@ -194,6 +211,8 @@ pub enum Handler {
     Confirmation(Box<Confirmation<DynamoDbLedger, DynamoDbLookup>>),
     /// Hands each change that is wanted to a program.
     Program(Program, Wanted),
+    /// The same, several changes in a call.
+    Batched(Box<Batched<Program>>, Wanted),
     /// The same, once for each effect key.
     Once(Box<OnceProgram<DynamoDbLedger>>, Wanted),
     /// The handler of this program's author.
@@ -205,6 +224,7 @@ impl RecordHandler for Handler {
         match self {
             Self::Confirmation(confirmation) => confirmation.handle(record, context).await,
             Self::Program(program, wanted) => handled(wanted, program, (record, context)).await,
+            Self::Batched(program, wanted) => handled(wanted, &**program, (record, context)).await,
             Self::Once(program, wanted) => handled(wanted, &**program, (record, context)).await,
             Self::Own(handler, wanted) => handled(wanted, handler, (record, context)).await,
         }
@@ -232,7 +252,7 @@ impl Handler {
     fn tally(&self) -> Option<&Tally> {
         match self {
             Self::Confirmation(confirmation) => Some(confirmation.tally()),
-            Self::Program(..) | Self::Own(..) => None,
+            Self::Program(..) | Self::Batched(..) | Self::Own(..) => None,
             Self::Once(program, _) => Some(program.tally()),
         }
     }
@@ -253,7 +273,7 @@ impl Handler {
     pub fn ledger(&self) -> Option<&DynamoDbLedger> {
         match self {
             Self::Confirmation(confirmation) => Some(confirmation.ledger()),
-            Self::Program(..) | Self::Own(..) => None,
+            Self::Program(..) | Self::Batched(..) | Self::Own(..) => None,
             Self::Once(program, _) => Some(program.ledger()),
         }
     }
@@ -262,7 +282,7 @@ impl Handler {
     pub async fn finish(&self, limit: Duration) -> usize {
         match self {
             Self::Confirmation(confirmation) => confirmation.finish(limit).await,
-            Self::Program(..) | Self::Own(..) => 0,
+            Self::Program(..) | Self::Batched(..) | Self::Own(..) => 0,
             Self::Once(program, _) => program.finish(limit).await,
         }
     }

@@ -9,7 +9,7 @@ use clap::Args;
 use futures_util::future::BoxFuture;
 
 use crate::EffectName;
-use crate::cli::args::means::{HANDLER, Handler, Means, MeansArgs, own_dependency};
+use crate::cli::args::means::{HANDLER, Handler, Items, Means, MeansArgs, own_dependency};
 use crate::cli::args::order::OrderArgs;
 use crate::cli::args::records::RecordArgs;
 use crate::cli::args::tables::LedgerName;
@@ -140,14 +140,22 @@ impl HandlerSource {
     pub fn handler(
         &self,
         tables: (&Clients, &LedgerName),
-        of: (&str, Mapping, bool),
+        items: Items<'_>,
         means: &Means,
         (effect, wanted): (EffectName, Wanted),
     ) -> Result<Handler, Fault> {
         match (self, means) {
             (_, Means::Own(handler)) => Ok(Handler::Own(handler.clone(), wanted)),
-            (Self::Flags(flags), _) => flags.handler(tables, of, means, (effect, wanted)),
+            (Self::Flags(flags), _) => flags.handler(tables, items, means, (effect, wanted)),
             (Self::Program(_), _) => Err(Fault::wrong("the program has another handler")),
+        }
+    }
+
+    /// How many changes of a shard run at a time, of which so many are wanted.
+    pub fn concurrency(&self, wanted: usize) -> usize {
+        match self {
+            Self::Flags(flags) => flags.handler.concurrency(wanted),
+            Self::Program(_) => wanted,
         }
     }
 

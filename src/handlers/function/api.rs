@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::engine::handler::{Crash, Failure};
-use crate::handlers::event::{self, FunctionResponse};
+use crate::handlers::event::{self, BatchItemFailures, FunctionResponse};
 use crate::once::Outcome;
 
 /// The longest response, as on Lambda, and some room for its error.
@@ -43,6 +43,15 @@ impl InvocationEnd {
         }
     }
 
+    /// Which records of a batch the function wants again; the others are done. An error concerns all of
+    /// them.
+    pub fn of_batch(self) -> Result<BatchItemFailures, Failure> {
+        match self {
+            Self::Response(FunctionResponse::WantedAgain(failures)) => Ok(failures),
+            end => end.outcome().map(|()| BatchItemFailures::Of(Vec::new())),
+        }
+    }
+
     /// What it means for an effect that takes place once.
     pub fn effect(self) -> Outcome {
         match self {
@@ -54,7 +63,7 @@ impl InvocationEnd {
 
 /// A record for a process.
 pub struct Task {
-    pub event: String,
+    pub event: Vec<u8>,
     /// In milliseconds since 1970.
     pub deadline: u128,
     pub client_context: String,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::handler::Failure;
-use crate::handlers::event::{self, FunctionResponse};
+use crate::handlers::event::{self, BatchItemFailures, FunctionResponse};
 use crate::once::Outcome;
 
 /// The wait after an answer that names none.
@@ -42,6 +42,19 @@ impl HandlerAnswer {
         }
     }
 
+    /// Which records of a batch the handler wants again; the others are done. An error concerns all of
+    /// them. `emulator`: as in [`HandlerAnswer::outcome`].
+    pub fn of_batch(&self, emulator: bool) -> Result<BatchItemFailures, Failure> {
+        let Err(failure) = self.outcome(emulator) else {
+            return Ok(BatchItemFailures::Of(Vec::new()));
+        };
+        let readable = (200..=299).contains(&self.status) && self.whole && !self.function_failed;
+        match FunctionResponse::of(&self.body) {
+            FunctionResponse::WantedAgain(failures) if readable => Ok(failures),
+            _ => Err(failure),
+        }
+    }
+
     /// What it means for an effect that takes place once: whether the handler certainly did not perform
     /// it. `emulator`: as in [`HandlerAnswer::outcome`].
     pub fn effect(&self, emulator: bool) -> Outcome {
@@ -63,7 +76,7 @@ impl HandlerAnswer {
             (503, failure) if self.retry_after.is_some() => Outcome::Deferred(why, failure),
             (200..=299, failure) if self.whole && !self.function_failed => {
                 match FunctionResponse::of(&self.body) {
-                    FunctionResponse::WantedAgain => Outcome::Deferred(why, failure),
+                    FunctionResponse::WantedAgain(_) => Outcome::Deferred(why, failure),
                     _ => Outcome::Unknown(why),
                 }
             }

@@ -21,12 +21,15 @@ use super::row::{self, ATTENTION, ATTENTION_INDEX, EFFECT, EXPIRES, FORMAT};
 use super::{EffectKey, EntryPage, Ledger, Needed, Swap};
 use crate::core::claim::{Attention, Entry, State};
 use crate::core::group::Group;
-use crate::stores::rows::dynamodb::{Table, Write};
+use crate::stores::rows::dynamodb::{BulkReads, Table, Write};
 use crate::stores::rows::expression::RowExpression;
 use crate::stores::rows::fields::{RowReader, Unexpected, number, text, to_item};
 
 /// Rows read at a time when the index names them.
 const AT_A_TIME: usize = 16;
+
+/// How long a read of an effect's row waits for others to share its call.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// How often a registration is tried when other writes interfere.
 const ROUNDS: u32 = 8;
@@ -35,6 +38,8 @@ const ROUNDS: u32 = 8;
 #[derive(Debug, Clone)]
 pub struct DynamoDbLedger {
     table: Table,
+    /// For the rows of effects.
+    reads: BulkReads,
     retention: Duration,
 }
 
@@ -45,7 +50,12 @@ impl DynamoDbLedger {
     /// process has set a later time for a row, that time is kept.
     pub fn new(client: Client, table: &str, retention: Duration) -> Self {
         let table = Table::new(client, table);
-        Self { table, retention }
+        let reads = BulkReads::new(table.clone(), TOGETHER);
+        Self {
+            table,
+            reads,
+            retention,
+        }
     }
 
     /// How many effects need a person's attention for this reason, from an index that contains only
@@ -231,8 +241,8 @@ fn read(key: &EffectKey, item: &Item) -> anyhow::Result<Entry> {
 
 impl Ledger for DynamoDbLedger {
     async fn read(&self, key: &EffectKey) -> anyhow::Result<Option<Entry>> {
-        let item = self.table.get(vec![(EFFECT, Some(text(key.as_str())))]);
-        let item = item.await?;
+        let key_of_row = to_item(vec![(EFFECT, Some(text(key.as_str())))]);
+        let item = self.reads.get_together(key_of_row).await?;
         item.map(|item| read(key, &item)).transpose()
     }
 

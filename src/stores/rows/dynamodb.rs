@@ -14,8 +14,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConditionCheck, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
-    Select, TransactWriteItem, Update,
+    AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure, Select,
 };
 use serde_dynamo::Item;
 
@@ -24,6 +23,12 @@ use super::expression::RowExpression;
 use super::fields::{Fields, to_item};
 use super::transaction::{Part, Transaction};
 use crate::stores::aws_error::AwsError;
+
+mod bulk;
+mod parts;
+
+pub(crate) use bulk::BulkReads;
+use parts::in_sdk;
 
 type SdkItem = HashMap<String, AttributeValue>;
 
@@ -181,9 +186,7 @@ impl Table {
             .send()
             .await
             .map_err(|error| self.failed_on(from.index, &error))?;
-        let items = page.items.unwrap_or_default();
-        let items = items.into_iter().map(Item::from).collect();
-        Ok((items, page.last_evaluated_key.map(Item::from)))
+        Ok(read(page.items, page.last_evaluated_key))
     }
 
     /// Counts the rows of an index that match the key condition, over all pages.
@@ -226,9 +229,7 @@ impl Table {
             .send()
             .await
             .map_err(|error| self.failed(&error))?;
-        let items = page.items.unwrap_or_default();
-        let items = items.into_iter().map(Item::from).collect();
-        Ok((items, page.last_evaluated_key.map(Item::from)))
+        Ok(read(page.items, page.last_evaluated_key))
     }
 
     pub(crate) async fn update(&self, key: Fields, how: &RowExpression) -> anyhow::Result<Write> {
@@ -335,52 +336,10 @@ impl Table {
     }
 }
 
-/// The part as the SDK's type. `table` is the table of the transaction.
-fn in_sdk(part: Part, table: &str) -> anyhow::Result<TransactWriteItem> {
-    let item = TransactWriteItem::builder();
-    Ok(match part {
-        Part::Update(key, how) => item.update(
-            Update::builder()
-                .table_name(table)
-                .set_key(Some(attributes(key)))
-                .set_update_expression(how.update())
-                .set_condition_expression(how.condition())
-                .set_expression_attribute_names(names(&how))
-                .set_expression_attribute_values(values(&how))
-                .build()?,
-        ),
-        Part::Put(row, when) => item.put(
-            Put::builder()
-                .table_name(table)
-                .set_item(Some(row.into()))
-                .set_condition_expression(when.condition())
-                .set_expression_attribute_names(names(&when))
-                .set_expression_attribute_values(values(&when))
-                .build()?,
-        ),
-        Part::Delete(key, when) => item.delete(
-            Delete::builder()
-                .table_name(table)
-                .set_key(Some(attributes(key)))
-                .set_condition_expression(when.condition())
-                .set_expression_attribute_names(names(&when))
-                .set_expression_attribute_values(values(&when))
-                .build()?,
-        ),
-        Part::Demand(key, when) => item.condition_check(demand(table, key, &when)?),
-        Part::DemandOf(table, key, when) => item.condition_check(demand(&table, key, &when)?),
-    }
-    .build())
-}
-
-fn demand(table: &str, key: Fields, when: &RowExpression) -> anyhow::Result<ConditionCheck> {
-    let demand = ConditionCheck::builder()
-        .table_name(table)
-        .set_key(Some(attributes(key)))
-        .set_condition_expression(when.condition())
-        .set_expression_attribute_names(names(when))
-        .set_expression_attribute_values(values(when));
-    Ok(demand.build()?)
+/// A page of rows, and where the next page begins.
+fn read(page: Option<Vec<SdkItem>>, last: Option<SdkItem>) -> (Vec<Item>, Option<Item>) {
+    let items = page.unwrap_or_default().into_iter();
+    (items.map(Item::from).collect(), last.map(Item::from))
 }
 
 fn attributes(fields: Fields) -> SdkItem {

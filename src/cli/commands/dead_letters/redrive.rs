@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::cli::args::identity::{GroupArgs, Known};
 use crate::cli::args::letters::{DoingArgs, WhichArgs, none};
-use crate::cli::args::means::{Handler, Means};
+use crate::cli::args::means::{Handler, Items, Means};
 use crate::cli::args::source::WithHandler;
 use crate::cli::args::tables::LedgerName;
 use crate::cli::fault::Fault;
@@ -321,9 +321,15 @@ async fn handler(
         None if means.setting().is_some() => redriving.source.fields().with_default_id("id")?,
         None => mapping_of(redriving, clients, orders, letter).await?,
     };
+    let items = Items {
+        table: orders,
+        mapping,
+        keyed,
+        partition_key: None,
+    };
     let handler = redriving.source.handler(
         (clients, &redriving.args.ledger),
-        (orders, mapping, keyed),
+        items,
         means,
         (effect.clone(), wanted.unwrap_or_default()),
     )?;

@@ -22,6 +22,8 @@ pub struct Followed {
     /// The name or ARN of the table.
     pub orders: String,
     pub mapping: Mapping,
+    /// The attribute that is the table's partition key, if the table can be asked.
+    pub partition_key: Option<String>,
     pub home: Option<HomeRegion>,
     /// Whether all of the table's streams are followed, or only this one.
     #[cfg_attr(
@@ -96,6 +98,7 @@ async fn of_table(
             .args
             .records
             .home_region(&found.table, found.replicated)?,
+        partition_key: Some(found.partition_key),
         all_streams: true,
     })
 }
@@ -175,6 +178,7 @@ async fn of_stream(clients: &Clients, effect: &EffectArgs, arn: &str) -> Result<
     }
     let orders = table.to_owned();
     let found = TableStream::resolve(&clients.dynamodb, table).await;
+    let partition_key = found.as_ref().ok().map(|found| found.partition_key.clone());
     let (mapping, replicated) = match (effect.source.fields().named()?, found) {
         (Some(mapping), Ok(found)) => (mapping, found.replicated),
         // A stream outlives its table, and the switch to a new stream, by 24 hours.
@@ -203,6 +207,7 @@ async fn of_stream(clients: &Clients, effect: &EffectArgs, arn: &str) -> Result<
         at: GroupTable::new(effect.args.group.group.clone(), arn),
         orders,
         mapping,
+        partition_key,
         home: effect.args.records.home_region(table, replicated)?,
         all_streams: false,
     })

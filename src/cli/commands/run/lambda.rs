@@ -55,7 +55,7 @@ fn function(
     shared: &ProcessParts<'_>,
     followed: Followed,
 ) -> Result<Function<Arc<Handler>>, Fault> {
-    let handler = shared.handler(effect, &followed.orders, followed.mapping)?;
+    let handler = shared.handler(effect, &followed)?;
     let function = Function::new(followed.at.clone(), handler.clone())
         .effect(effect.args.group.effect.or_default())
         .settings(settings(effect, &shared.here)?)

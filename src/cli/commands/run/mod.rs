@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::confirmation::mapping::Mapping;
 use crate::engine::Identity;
 use crate::engine::{Budget, IdentityDiffers};
 use crate::filter::Filters;
@@ -22,7 +21,7 @@ use tracing::warn;
 use crate::cli::args::copies::{CopyArgs, Letters};
 use crate::cli::args::fleet::{FleetArgs, Here};
 use crate::cli::args::identity::{GroupArgs, StartArgs};
-use crate::cli::args::means::{Handler, Means};
+use crate::cli::args::means::{Handler, Items, Means};
 use crate::cli::args::records::RecordArgs;
 use crate::cli::args::source::WithHandler;
 use crate::cli::args::tables::{StreamArgs, TableNames};
@@ -343,17 +342,17 @@ struct ProcessParts<'a> {
 
 impl ProcessParts<'_> {
     /// The handler for the records of a table.
-    fn handler(
-        &self,
-        effect: &EffectArgs,
-        orders: &str,
-        mapping: Mapping,
-    ) -> Result<Arc<Handler>, Fault> {
+    fn handler(&self, effect: &EffectArgs, followed: &Followed) -> Result<Arc<Handler>, Fault> {
         let EffectArgs { args, source } = effect;
-        let keyed = source.fields().named()?.is_some();
+        let items = Items {
+            table: &followed.orders,
+            mapping: followed.mapping.clone(),
+            keyed: source.fields().named()?.is_some(),
+            partition_key: followed.partition_key.clone(),
+        };
         let handler = source.handler(
             (&self.clients, &args.names.ledger),
-            (orders, mapping, keyed),
+            items,
             self.means,
             (args.group.effect.or_default(), args.records.wanted()?),
         )?;
@@ -365,5 +364,9 @@ impl ProcessParts<'_> {
 fn settings(effect: &EffectArgs, here: &Here) -> Result<Settings, Fault> {
     let EffectArgs { args, source } = effect;
     let longest = source.longest_attempt();
-    args.records.applied_to(args.fleet.settings(here)?, longest)
+    let mut settings = args
+        .records
+        .applied_to(args.fleet.settings(here)?, longest)?;
+    settings.concurrency = source.concurrency(settings.concurrency);
+    Ok(settings)
 }

@@ -54,7 +54,7 @@ impl TableWorker {
     ) -> Result<Self, Fault> {
         let EffectArgs { args, source } = effect;
         let identity = source.identity(shared.means, (&followed.mapping, &args.records))?;
-        let handler = shared.handler(effect, &followed.orders, followed.mapping)?;
+        let handler = shared.handler(effect, &followed)?;
         let name = args.group.effect.or_default();
         let settings = settings(effect, &shared.here)?;
         let performed = Effect::new(name.clone(), handler.clone())

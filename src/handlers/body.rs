@@ -1,4 +1,4 @@
-//! The body of a request.
+//! What a call carries: the event of AWS Lambda, or plain JSON.
 
 use serde_dynamo::{AttributeValue, Item};
 use serde_json::{Map, Number, Value, json};
@@ -9,33 +9,48 @@ use base64::engine::general_purpose::STANDARD;
 use crate::core::millis::since_1970;
 use crate::core::record::Record;
 use crate::engine::handler::{Context, Failure};
-use crate::handlers::event::event;
+use crate::handlers::event;
 
 /// What the body of a request is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BodyFormat {
-    /// The event that AWS Lambda hands to a function, with one record: `{"Records": [...]}`.
+    /// The event that AWS Lambda hands to a function: `{"Records": [...]}`.
     #[default]
     Lambda,
     /// An object with `eventName`, `keys`, `newImage`, `oldImage` and others, whose attributes are plain
-    /// JSON. A number that a double cannot hold is a string of its digits, and binary is base64.
+    /// JSON; an array of such objects where changes come in batches. A number that a double cannot hold
+    /// is a string of its digits, and binary is base64.
     Json,
 }
 
-/// The bytes of a body.
-pub(super) struct Body(pub Vec<u8>);
+impl BodyFormat {
+    /// One change, as the body has it.
+    pub(super) fn change(self, record: &Record, context: &Context) -> Result<Value, Failure> {
+        match self {
+            Self::Lambda => event::record(record, context),
+            Self::Json => Ok(plain_change(record, context)),
+        }
+    }
 
-impl Body {
-    pub fn of(record: &Record, context: &Context, format: BodyFormat) -> Result<Self, Failure> {
-        let event = match format {
-            BodyFormat::Lambda => event(record, context)?,
-            BodyFormat::Json => plain_event(record, context),
+    /// The body with this change alone.
+    pub(super) fn alone(self, change: Value) -> Vec<u8> {
+        match self {
+            Self::Lambda => self.several(vec![change]),
+            Self::Json => change.to_string().into_bytes(),
+        }
+    }
+
+    /// The body of a batch.
+    pub(super) fn several(self, changes: Vec<Value>) -> Vec<u8> {
+        let body = match self {
+            Self::Lambda => json!({"Records": changes}),
+            Self::Json => Value::Array(changes),
         };
-        Ok(Self(event.to_string().into_bytes()))
+        body.to_string().into_bytes()
     }
 }
 
-fn plain_event(record: &Record, context: &Context) -> Value {
+fn plain_change(record: &Record, context: &Context) -> Value {
     let image = |image: &Option<Item>| image.as_ref().map_or(Value::Null, plain_item);
     json!({
         "eventID": record.event_id,
