@@ -20,7 +20,7 @@ pub(crate) mod trust;
 
 pub use crate::core::backoff::{AttemptLimits, Backoff};
 pub use crate::core::group::{Identity, InvalidName};
-pub use batch::{BatchHandler, BatchLimits, Batched, Delivery};
+pub use batch::{BatchHandler, BatchLimits, BatchRecord, Batched};
 pub use budget::Budget;
 pub use consumer::IdentityDiffers;
 pub use dependency::Limits;

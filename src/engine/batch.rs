@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_millis(100);
 /// A record of a batch, and its own context: records of different shards share a batch, and each has its
 /// own attempts, epoch and deadline.
 #[derive(Debug, Clone)]
-pub struct Delivery {
+pub struct BatchRecord {
     /// The change.
     pub record: Record,
     /// Its context.
@@ -36,13 +36,13 @@ pub struct Delivery {
 /// ```
 /// use std::time::Duration;
 ///
-/// use aftercommit::engine::{BatchHandler, BatchLimits, Batched, Delivery};
+/// use aftercommit::engine::{BatchHandler, BatchLimits, Batched, BatchRecord};
 /// use aftercommit::{Effect, EffectName, Failure};
 ///
 /// struct Index;
 ///
 /// impl BatchHandler for Index {
-///     async fn handle(&self, batch: &[Delivery]) -> Vec<Result<(), Failure>> {
+///     async fn handle(&self, batch: &[BatchRecord]) -> Vec<Result<(), Failure>> {
 ///         // One call for all of them; here, each succeeds.
 ///         println!("{} changes", batch.len());
 ///         batch.iter().map(|_| Ok(())).collect()
@@ -64,7 +64,10 @@ pub trait BatchHandler: Send + Sync + 'static {
     /// more, because its lease is lost or its worker has drained for too long, and when the batch overruns
     /// the time of an attempt. In the first case the others come again at once, in the second each record
     /// has failed.
-    fn handle(&self, batch: &[Delivery]) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
+    fn handle(
+        &self,
+        batch: &[BatchRecord],
+    ) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
 }
 
 /// How large batches get.
@@ -105,7 +108,7 @@ impl Default for BatchLimits {
 /// same others again and again.
 pub struct Batched<B> {
     handler: Arc<B>,
-    gather: Gather<Delivery, Result<(), Failure>>,
+    gather: Gather<BatchRecord, Result<(), Failure>>,
     limits: BatchLimits,
 }
 
@@ -140,7 +143,7 @@ impl<B: BatchHandler> Batched<B> {
         self.limits.max_records.saturating_mul(2).max(1)
     }
 
-    fn request(&self, record: &Record, context: &Context) -> Request<Delivery> {
+    fn request(&self, record: &Record, context: &Context) -> Request<BatchRecord> {
         let alone = context.attempt() > 1;
         Request {
             bytes: if alone {
@@ -149,7 +152,7 @@ impl<B: BatchHandler> Batched<B> {
                 record.size_bytes
             },
             order: self.order(record),
-            what: Delivery {
+            what: BatchRecord {
                 record: record.clone(),
                 context: context.clone(),
             },
@@ -200,7 +203,7 @@ fn left(until: Instant) -> Duration {
 /// Handles a batch, until one of its callers leaves: its record may be handled elsewhere from then on.
 async fn perform<B: BatchHandler>(
     handler: Arc<B>,
-    batch: Vec<Delivery>,
+    batch: Vec<BatchRecord>,
     mut callers: Callers<Result<(), Failure>>,
 ) {
     let ends = batch

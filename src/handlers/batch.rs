@@ -12,7 +12,7 @@ use super::call::{BatchPart, ProgramCall};
 use super::event::{BatchItemFailures, wanted_again};
 use super::program::Program;
 use crate::engine::handler::{Crash, Failure};
-use crate::engine::{BatchHandler, Delivery};
+use crate::engine::{BatchHandler, BatchRecord};
 use crate::handlers::body::BodyFormat;
 
 /// When a record comes again that its function may not have come to.
@@ -24,13 +24,13 @@ const ENOUGH: usize = 2;
 type Results = Vec<Result<(), Failure>>;
 
 impl BatchHandler for Program {
-    async fn handle(&self, batch: &[Delivery]) -> Results {
-        let mut results: Results = batch.iter().map(|_| Ok(())).collect();
+    async fn handle(&self, batch: &[BatchRecord]) -> Results {
+        let mut all: Results = batch.iter().map(|_| Ok(())).collect();
         let mut parts = Vec::new();
-        for (place, delivery) in batch.iter().enumerate() {
-            match BatchPart::of(self.keys(), self.format(), (place, delivery)) {
+        for numbered in batch.iter().enumerate() {
+            match BatchPart::of(self.keys(), self.format(), numbered) {
                 Ok(part) => parts.push(part),
-                Err(failure) => results[place] = Err(failure),
+                Err(failure) => all[numbered.0] = Err(failure),
             }
         }
         let mut search = Search::of(parts.len());
@@ -40,51 +40,49 @@ impl BatchHandler for Program {
             match self.post(call).await {
                 Ok(failures) => {
                     search.served = true;
-                    for (one, result) in part.iter().zip(self.results(part, &failures)) {
-                        results[one.place] = result;
+                    for (one, result) in part.iter().zip(results(self.format(), part, &failures)) {
+                        all[one.place] = result;
                     }
                 }
                 Err(failure) => {
                     for place in search.failed(range, &failure) {
-                        results[parts[place].place] = Err(failure.copied());
+                        all[parts[place].place] = Err(failure.copied());
                     }
                 }
             }
         }
-        results
+        all
     }
 }
 
-impl Program {
-    /// What became of each change, of which the program wants these again.
-    fn results(&self, batch: &[BatchPart<'_>], failures: &BatchItemFailures) -> Results {
-        let BatchItemFailures::Of(numbers) = failures else {
-            return batch.iter().map(|_| Err(wanted_again())).collect();
-        };
-        let wanted = |part: &&BatchPart<'_>| {
-            let number = part.delivery.record.sequence_number.as_str();
-            numbers.iter().any(|wanted| wanted == number)
-        };
-        if batch.iter().filter(wanted).count() < numbers.len() {
-            // One is of no record of the batch, which Lambda takes for a failure of everything.
-            return batch.iter().map(|_| Err(wanted_again())).collect();
-        }
-        // A function of Lambda may stop at the first failure and report only that, because there
-        // everything from the first failure on is delivered again.
-        let stops = self.format() == BodyFormat::Lambda;
-        let mut has_failed = false;
-        let result = |part: &BatchPart<'_>| {
-            if wanted(&part) {
-                has_failed = true;
-                return Err(wanted_again());
-            }
-            if has_failed && stops {
-                return Err(Failure::Busy(AT_ONCE));
-            }
-            Ok(())
-        };
-        batch.iter().map(result).collect()
+/// What became of each change, of which the program wants these again.
+fn results(format: BodyFormat, batch: &[BatchPart<'_>], failures: &BatchItemFailures) -> Results {
+    let BatchItemFailures::Of(numbers) = failures else {
+        return batch.iter().map(|_| Err(wanted_again())).collect();
+    };
+    let wanted = |part: &&BatchPart<'_>| {
+        let number = part.of.record.sequence_number.as_str();
+        numbers.iter().any(|wanted| wanted == number)
+    };
+    if batch.iter().filter(wanted).count() < numbers.len() {
+        // One is of no record of the batch, which Lambda takes for a failure of everything.
+        return batch.iter().map(|_| Err(wanted_again())).collect();
     }
+    // A function of Lambda may stop at the first failure and report only that, because there
+    // everything from the first failure on is delivered again.
+    let stops = format == BodyFormat::Lambda;
+    let mut has_failed = false;
+    let result = |part: &BatchPart<'_>| {
+        if wanted(&part) {
+            has_failed = true;
+            return Err(wanted_again());
+        }
+        if has_failed && stops {
+            return Err(Failure::Busy(AT_ONCE));
+        }
+        Ok(())
+    };
+    batch.iter().map(result).collect()
 }
 
 /// The search for the record that fails a batch.

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use crate::core::record::Record;
-use crate::engine::Delivery;
+use crate::engine::BatchRecord;
 use crate::engine::handler::{Context, Failure};
 use crate::handlers::body::BodyFormat;
 use crate::handlers::event::{self, KEY_HEADER};
@@ -31,7 +31,7 @@ pub(super) struct ProgramCall {
 pub(super) struct BatchPart<'a> {
     /// Its place in the batch that the handler got.
     pub place: usize,
-    pub delivery: &'a Delivery,
+    pub of: &'a BatchRecord,
     key: EffectKey,
     change: Value,
 }
@@ -55,13 +55,13 @@ impl ProgramCall {
     /// The call for a batch of changes. What a single change has in headers, each has in a member
     /// `aftercommit`.
     pub fn of_several(format: BodyFormat, parts: &[BatchPart<'_>]) -> Self {
-        let first = parts.first().map(|part| &part.delivery.context);
-        let contexts = parts.iter().map(|part| &part.delivery.context);
+        let first = parts.first().map(|part| &part.of.context);
+        let contexts = parts.iter().map(|part| &part.of.context);
         Self {
             body: format.several(parts.iter().map(|part| part.change.clone()).collect()),
             headers: match parts {
                 [one] => {
-                    let Delivery { record, context } = one.delivery;
+                    let BatchRecord { record, context } = one.of;
                     event::headers(&one.key, record, context).collect()
                 }
                 several => vec![(KEY_HEADER, visible(&key_of(several)))],
@@ -90,9 +90,9 @@ impl<'a> BatchPart<'a> {
     pub fn of(
         keys: &Keys,
         format: BodyFormat,
-        (place, delivery): (usize, &'a Delivery),
+        (place, of): (usize, &'a BatchRecord),
     ) -> Result<Self, Failure> {
-        let Delivery { record, context } = delivery;
+        let BatchRecord { record, context } = of;
         let key = keys.of(record, context)?;
         let mut change = format.change(record, context)?;
         let facts = event::headers(&key, record, context);
@@ -103,7 +103,7 @@ impl<'a> BatchPart<'a> {
         }
         Ok(Self {
             place,
-            delivery,
+            of,
             key,
             change,
         })

@@ -24,6 +24,10 @@
 //! | 502, 503, 504, no connection, or one that breaks | [`Failure::Unavailable`] |
 //! | anything else, redirects too | [`Failure::Retry`] |
 //!
+//! In a batch ([`Batched`](crate::engine::Batched) over a [`Program`](super::Program)) each change has these
+//! headers in a member `aftercommit` of its record, and `batchItemFailures` names those that are to come
+//! again. With Lambda's event, those behind the first of them come again as well.
+//!
 //! The emulator says 400 without a body when it is busy, which is [`Failure::Busy`], and 200 when the
 //! function ran out of time, which is [`Failure::Retry`].
 

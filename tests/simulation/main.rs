@@ -1,6 +1,7 @@
 //! The fleet under simulation.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod batch;
 mod charge;
 mod failing;
 #[path = "../support/fault_cases.rs"]

@@ -140,7 +140,7 @@ impl Heard {
             return None;
         }
         let refusal = match request.operation.as_str() {
-            "GetItem" | "Query" | "Scan" => Refusal::Throttled,
+            "GetItem" | "BatchGetItem" | "Query" | "Scan" => Refusal::Throttled,
             "PutItem" | "UpdateItem" | "DeleteItem" | "TransactWriteItems" => {
                 if self.refused.len().is_multiple_of(2) {
                     Refusal::Conflict

@@ -9,7 +9,7 @@ data "aws_iam_policy_document" "this" {
 
   statement {
     sid       = "Ledger"
-    actions   = ["dynamodb:GetItem", "dynamodb:PutItem"]
+    actions   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"]
     resources = [var.tables.ledger.arn]
   }
 
@@ -30,7 +30,7 @@ data "aws_iam_policy_document" "this" {
 
     content {
       sid       = "Orders"
-      actions   = ["dynamodb:GetItem"]
+      actions   = ["dynamodb:BatchGetItem", "dynamodb:GetItem"]
       resources = [statement.value]
     }
   }

@@ -43,7 +43,7 @@ pub struct HandlerArgs {
         conflicts_with = "handler"
     )]
     handler_command: Option<String>,
-    /// Number of processes of --handler-command; each handles one change at a time
+    /// Number of processes of --handler-command; each handles one call at a time
     #[arg(
         long,
         value_name = "NUMBER",

@@ -16,7 +16,7 @@ use crate::stores::source::memory::{Commit, MemoryStream};
 struct Keeper(Arc<Mutex<Vec<Vec<String>>>>);
 
 impl BatchHandler for Keeper {
-    async fn handle(&self, batch: &[Delivery]) -> Vec<Result<(), Failure>> {
+    async fn handle(&self, batch: &[BatchRecord]) -> Vec<Result<(), Failure>> {
         let ids: Vec<_> = batch.iter().map(|one| text(&one.record, "id")).collect();
         self.0.lock().unwrap().push(ids.clone());
         if ids.iter().any(|id| id == "hang") {

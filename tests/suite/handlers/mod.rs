@@ -1,6 +1,7 @@
 //! Handlers in other languages.
 
 mod answers;
+mod batch;
 mod command;
 mod effects;
 mod function;
