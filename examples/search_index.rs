@@ -1,4 +1,5 @@
-//! A search index: every change of an item goes to an index of OpenSearch or Elasticsearch.
+//! A search index: every change of an item goes to an index of OpenSearch or Elasticsearch, up to a
+//! hundred in a call.
 //!
 //! The document carries the version of the record that it shows, and the index itself compares them, so
 //! that a record that comes twice or late never puts an older state over a newer one.
@@ -6,14 +7,14 @@
 use std::process::ExitCode;
 
 use aftercommit::cli::{App, Start};
-use aftercommit::{Context, Event, Failure, Record, RecordHandler};
-use http_body_util::Full;
+use aftercommit::engine::{BatchHandler, BatchLimits, BatchRecord, Batched};
+use aftercommit::{Event, Failure};
+use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 /// The flags of `run` that are this program's own.
@@ -34,29 +35,64 @@ struct SearchIndex {
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
-impl RecordHandler for SearchIndex {
-    async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        let item: Option<Value> = match record.event {
-            Event::Remove => None,
-            _ => record.new_image()?,
+impl BatchHandler for SearchIndex {
+    async fn handle(&self, batch: &[BatchRecord]) -> Vec<Result<(), Failure>> {
+        let updates: Vec<_> = batch.iter().map(update).collect();
+        let good = updates.iter().flatten().map(String::as_str);
+        let answers = self.bulk(good.collect()).await;
+        let mut statuses = answers.iter().flatten();
+        let result = |update: Result<String, Failure>| {
+            update?;
+            match &answers {
+                Ok(_) => meaning(statuses.next().copied().unwrap_or_default()),
+                Err(error) => Err(Failure::unavailable(format!("{error:#}"))),
+            }
         };
-        let version = context.version(record);
-        let script = json!({"source": NEWER, "params": {"version": version, "item": item}});
-        let update = json!({"scripted_upsert": true, "upsert": {}, "script": script});
-        let key = record.key();
-        let id = utf8_percent_encode(key.as_str(), NON_ALPHANUMERIC);
-        let post = Request::post(format!("{}/_update/{id}", self.index))
-            .header("content-type", "application/json")
-            .body(Full::from(update.to_string()))
-            .map_err(Failure::reject)?;
-        let answer = self.client.request(post).await;
-        match answer.map_err(Failure::unavailable)?.status().as_u16() {
-            200..=299 => Ok(()),
-            429 => Err(Failure::overloaded("answer 429")),
-            409 => Err(Failure::retry("another write came in between")),
-            status @ 400..=499 => Err(Failure::reject(format!("answer {status}"))),
-            status => Err(Failure::unavailable(format!("answer {status}"))),
-        }
+        updates.into_iter().map(result).collect()
+    }
+}
+
+/// What the status of a change means.
+fn meaning(status: u64) -> Result<(), Failure> {
+    match status {
+        200..=299 => Ok(()),
+        409 => Err(Failure::retry("another write came in between")),
+        429 => Err(Failure::overloaded("answer 429")),
+        400..=499 => Err(Failure::reject(format!("answer {status}"))),
+        _ => Err(Failure::unavailable(format!("answer {status}"))),
+    }
+}
+
+/// The two lines of a change in a call.
+fn update(
+    BatchRecord {
+        record, context, ..
+    }: &BatchRecord,
+) -> Result<String, Failure> {
+    let item: Option<Value> = match record.event {
+        Event::Remove => None,
+        _ => record.new_image()?,
+    };
+    let action = json!({"update": {"_id": record.key().as_str()}});
+    let parameters = json!({"version": context.version(record), "item": item});
+    let script = json!({"source": NEWER, "params": parameters});
+    let update = json!({"scripted_upsert": true, "upsert": {}, "script": script});
+    Ok(format!("{action}\n{update}\n"))
+}
+
+impl SearchIndex {
+    /// Sends these changes in a call, and returns the status of each.
+    async fn bulk(&self, changes: String) -> anyhow::Result<Vec<u64>> {
+        let post = Request::post(format!("{}/_bulk", self.index))
+            .header("content-type", "application/x-ndjson")
+            .body(Full::from(changes))?;
+        let answer = self.client.request(post).await?;
+        anyhow::ensure!(answer.status().is_success(), "answer {}", answer.status());
+        let body = answer.into_body().collect().await?.to_bytes();
+        let answer: Value = serde_json::from_slice(&body)?;
+        let items = answer["items"].as_array().into_iter().flatten();
+        let status = |item: &Value| item["update"]["status"].as_u64().unwrap_or_default();
+        Ok(items.map(status).collect())
     }
 }
 
@@ -65,9 +101,10 @@ fn main() -> ExitCode {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Keeps an index of OpenSearch as the table is")
         .start(|start: Start<Flags>| async move {
-            Ok(SearchIndex {
+            let index = SearchIndex {
                 index: start.flags.index.clone(),
                 client: Client::builder(TokioExecutor::new()).build_http(),
-            })
+            };
+            Ok(Batched::new(index, BatchLimits::default()))
         })
 }

@@ -53,7 +53,7 @@ pub struct BatchRecord {
 /// limits.max_records = 25;
 /// limits.max_wait = Duration::from_millis(50);
 /// let index = Batched::new(Index, limits);
-/// let effect = Effect::batched(EffectName::new("index")?, index);
+/// let effect = Effect::new(EffectName::new("index")?, index);
 /// # Ok::<(), aftercommit::engine::InvalidName>(())
 /// ```
 pub trait BatchHandler: Send + Sync + 'static {
@@ -102,7 +102,7 @@ impl Default for BatchLimits {
 }
 
 /// Hands records to a [`BatchHandler`] in batches. It is a [`RecordHandler`], and so fits wherever one is
-/// expected; [`Effect::batched`](crate::Effect::batched) also lets enough records of a shard run at a time.
+/// expected.
 ///
 /// A record whose attempt has failed comes alone the next time, so that one bad record cannot fail the
 /// same others again and again.
@@ -136,11 +136,6 @@ impl<B: BatchHandler> Batched<B> {
     /// The handler.
     pub fn handler(&self) -> &B {
         &self.handler
-    }
-
-    /// How many records of a shard should run at a time: one batch is handled while the next gathers.
-    pub(crate) fn concurrency(&self) -> usize {
-        self.limits.max_records.saturating_mul(2).max(1)
     }
 
     fn request(&self, record: &Record, context: &Context) -> Request<BatchRecord> {
@@ -185,6 +180,11 @@ impl<B: BatchHandler> RecordHandler for Batched<B> {
             return again();
         };
         answer.await.unwrap_or_else(|_| again())
+    }
+
+    /// One batch is handled while the next one gathers.
+    fn needs_at_a_time(&self) -> usize {
+        self.limits.max_records.saturating_mul(2)
     }
 }
 

@@ -12,7 +12,6 @@ use crate::core::effects::GroupEffects;
 use crate::core::filter::{Filters, HomeRegion};
 use crate::core::group::{EffectName, Identity};
 use crate::core::record::Record;
-use crate::engine::batch::{BatchHandler, Batched};
 use crate::engine::dependency::{Dependency, Limits};
 use crate::engine::handler::{Context, Failure, RecordHandler};
 use crate::engine::progress::EffectProgress;
@@ -53,13 +52,6 @@ impl Effect {
             concurrency: None,
             attempts: None,
         }
-    }
-
-    /// An effect whose handler gets batches of records. So many records of a shard run at a time that a
-    /// batch gathers while another one is handled; [`Effect::concurrency`] changes that.
-    pub fn batched<B: BatchHandler>(name: EffectName, handler: Batched<B>) -> Self {
-        let concurrency = handler.concurrency();
-        Self::new(name, handler).concurrency(concurrency)
     }
 
     /// Handles only records that pass these filters. Others are finished at once, and counted.
@@ -199,15 +191,23 @@ type HandleRecord = dyn for<'a> Fn(&'a Record, &'a Context) -> Handling<'a> + Se
 
 /// A handler of any type, so that a consumer can hold several.
 #[derive(Clone)]
-pub(crate) struct ErasedHandler(Arc<HandleRecord>);
+pub(crate) struct ErasedHandler {
+    handle: Arc<HandleRecord>,
+    needs_at_a_time: usize,
+}
 
 impl ErasedHandler {
     pub fn new(handler: impl RecordHandler) -> Self {
+        let needs_at_a_time = handler.needs_at_a_time();
         let handler = Arc::new(handler);
-        Self(Arc::new(move |record, context| {
+        let handle: Arc<HandleRecord> = Arc::new(move |record, context| {
             let handler = handler.clone();
             Box::pin(async move { handler.handle(record, context).await })
-        }))
+        });
+        Self {
+            handle,
+            needs_at_a_time,
+        }
     }
 }
 
@@ -219,7 +219,11 @@ impl fmt::Debug for ErasedHandler {
 
 impl RecordHandler for ErasedHandler {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
-        (self.0)(record, context).await
+        (self.handle)(record, context).await
+    }
+
+    fn needs_at_a_time(&self) -> usize {
+        self.needs_at_a_time
     }
 }
 

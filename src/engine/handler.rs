@@ -52,9 +52,20 @@ pub trait RecordHandler: Send + Sync + 'static {
         record: &Record,
         context: &Context,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// How many records of a shard have to run at a time for this handler to work well: 1, but for one
+    /// that gathers records into batches. If it is more than
+    /// [`Settings::concurrency`](crate::Settings::concurrency), so many run.
+    fn needs_at_a_time(&self) -> usize {
+        1
+    }
 }
 
 impl<H: RecordHandler> RecordHandler for Arc<H> {
+    fn needs_at_a_time(&self) -> usize {
+        (**self).needs_at_a_time()
+    }
+
     fn handle(
         &self,
         record: &Record,

@@ -57,17 +57,17 @@ impl<O> Callers<O> {
 type Serve<T, O> = dyn Fn(Vec<T>, Callers<O>) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// Gathers requests into batches. Clones share the line.
-pub(crate) struct Gather<T, O>(Arc<Shared<T, O>>);
+pub(crate) struct Gather<T, O>(Arc<Gathering<T, O>>);
 
-struct Shared<T, O> {
+struct Gathering<T, O> {
     limits: GatherLimits,
     serve: Box<Serve<T, O>>,
     slots: Arc<Semaphore>,
-    line: Mutex<Line<T, O>>,
+    line: Mutex<GatherLine<T, O>>,
     full: Notify,
 }
 
-struct Line<T, O> {
+struct GatherLine<T, O> {
     waiting: VecDeque<Waiting<T, O>>,
     bytes: u64,
     /// The number of the next request.
@@ -90,11 +90,11 @@ impl<T: Send + 'static, O: Send + 'static> Gather<T, O> {
         limits: GatherLimits,
         serve: impl Fn(Vec<T>, Callers<O>) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Gathering {
             limits,
             serve: Box::new(serve),
             slots: Arc::new(Semaphore::new(limits.at_once.max(1))),
-            line: Mutex::new(Line {
+            line: Mutex::new(GatherLine {
                 waiting: VecDeque::new(),
                 bytes: 0,
                 next: 0,
@@ -125,8 +125,8 @@ impl<T, O> Clone for Gather<T, O> {
     }
 }
 
-impl<T: Send + 'static, O: Send + 'static> Shared<T, O> {
-    fn line(&self) -> MutexGuard<'_, Line<T, O>> {
+impl<T: Send + 'static, O: Send + 'static> Gathering<T, O> {
+    fn line(&self) -> MutexGuard<'_, GatherLine<T, O>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -164,7 +164,7 @@ impl<T: Send + 'static, O: Send + 'static> Shared<T, O> {
     }
 }
 
-impl<T, O> Line<T, O> {
+impl<T, O> GatherLine<T, O> {
     /// Whether a task is needed that makes batches.
     fn add(&mut self, request: Request<T>, begun: oneshot::Sender<oneshot::Receiver<O>>) -> bool {
         let number = self.next;

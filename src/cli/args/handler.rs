@@ -228,15 +228,6 @@ impl HandlerArgs {
         Some(limits)
     }
 
-    /// How many changes of a shard run at a time, so that calls can be full: one is made while the next
-    /// gathers.
-    pub fn concurrency(&self, wanted: usize) -> usize {
-        match self.batch.get() {
-            1 => wanted,
-            batch => wanted.max(2 * batch),
-        }
-    }
-
     /// How many calls the handler bears at a time.
     pub fn calls(&self, program: &Program) -> usize {
         match program {

@@ -229,6 +229,14 @@ impl RecordHandler for Handler {
             Self::Own(handler, wanted) => handled(wanted, handler, (record, context)).await,
         }
     }
+
+    fn needs_at_a_time(&self) -> usize {
+        match self {
+            Self::Batched(program, _) => program.needs_at_a_time(),
+            Self::Own(handler, _) => handler.needs_at_a_time(),
+            _ => 1,
+        }
+    }
 }
 
 /// Hands a change to the handler if it is wanted.

@@ -151,14 +151,6 @@ impl HandlerSource {
         }
     }
 
-    /// How many changes of a shard run at a time, of which so many are wanted.
-    pub fn concurrency(&self, wanted: usize) -> usize {
-        match self {
-            Self::Flags(flags) => flags.handler.concurrency(wanted),
-            Self::Program(_) => wanted,
-        }
-    }
-
     /// How items become orders.
     pub fn fields(&self) -> &OrderArgs {
         match self {

@@ -72,9 +72,11 @@ impl<'a, H: RecordHandler> Invocation<'a, H> {
             handling: function.handling.clone(),
             clock: function.clock.clone(),
         };
+        let rules = function.settings.rules(function.letters.is_some(), None);
         let rules = Rules {
             comes_again: true,
-            ..function.settings.rules(function.letters.is_some(), None)
+            concurrency: rules.concurrency.max(function.handler.needs_at_a_time()),
+            ..rules
         };
         let asker = function.dependency.asker();
         Self {

@@ -13,7 +13,7 @@ use crate::core::pipeline::Closing;
 use crate::core::record::{Position, Record, SequenceNumber};
 use crate::engine::Engine;
 use crate::engine::effect::{ActiveEffect, ErasedHandler, JoinedEffect};
-use crate::engine::handler::Context;
+use crate::engine::handler::{Context, RecordHandler as _};
 use crate::engine::progress::LoopTurn;
 use crate::engine::run_pipeline::{InFlight, Work, ask, into_letters};
 use crate::stores::dead_letter::ParkedPage;
@@ -183,7 +183,8 @@ fn in_flight<S, L: LeaseStore>(
     let mut rules = engine
         .settings
         .rules(engine.letters.is_some(), engine.simulated.pipeline);
-    rules.concurrency = effect.concurrency.unwrap_or(rules.concurrency);
+    let wanted = effect.concurrency.unwrap_or(rules.concurrency);
+    rules.concurrency = wanted.max(effect.handler.needs_at_a_time());
     if let (Some(limits), Some(rules)) = (effect.attempts, &mut rules.dead_letters) {
         rules.limits = limits;
     }

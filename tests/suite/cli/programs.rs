@@ -23,7 +23,7 @@ use crate::cli::start::{complaint, text};
 use crate::cli::tables::against;
 use crate::support::clients;
 use crate::support::embedded::Embedded;
-use crate::support::handler_server::{HandlerServer, answer};
+use crate::support::handler_server::{HandlerServer, Posted, Reaction, answer};
 
 /// The example's program. It is built here, because `cargo test --test` builds no example.
 pub fn built(example: &str) -> PathBuf {
@@ -293,4 +293,51 @@ async fn a_dead_letter_is_redriven_with_the_programs_own_handler() {
             .unwrap(),
     );
     assert!(reported.contains("a program of yours"), "{reported}");
+}
+
+/// What an index answers to a bulk call, in which it rejects the order S-13.
+fn indexed(posted: &Posted) -> Reaction {
+    let lines = String::from_utf8(posted.raw.clone()).unwrap();
+    let actions = lines.lines().step_by(2);
+    let item = |action: &str| {
+        let status = if action.contains("S-13") { 400 } else { 200 };
+        serde_json::json!({"update": {"status": status}})
+    };
+    let items: Vec<_> = actions.map(item).collect();
+    answer(200, "", &serde_json::json!({"items": items}).to_string())
+}
+
+#[tokio::test]
+async fn a_search_index_gets_many_changes_in_a_call_and_rejects_one_of_them() {
+    let server = HandlerServer::start(indexed).await;
+    let program = Program::new(
+        "search_index",
+        vec![("SEARCH_INDEX", server.url("/orders"))],
+    )
+    .await;
+    for order in 0..60 {
+        program.put(&format!("S-{order}"), number(order)).await;
+    }
+    let worker = program.run();
+    let listed = loop {
+        let listed = text(&program.output(&["dead-letters", "list"]).await.stdout);
+        if listed.lines().count() == 1 {
+            break listed;
+        }
+    };
+    assert!(listed.contains("answer 400"), "{listed}");
+    let indexed = || {
+        let calls = server.seen();
+        let lines = calls
+            .iter()
+            .map(|call| call.raw.iter().filter(|byte| **byte == b'\n').count());
+        (calls.len(), lines.sum::<usize>() / 2)
+    };
+    while indexed().1 < 60 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop(worker).await;
+    let (calls, changes) = indexed();
+    assert_eq!(changes, 60);
+    assert!(calls <= 20, "{calls} calls");
 }

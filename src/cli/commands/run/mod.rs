@@ -364,9 +364,5 @@ impl ProcessParts<'_> {
 fn settings(effect: &EffectArgs, here: &Here) -> Result<Settings, Fault> {
     let EffectArgs { args, source } = effect;
     let longest = source.longest_attempt();
-    let mut settings = args
-        .records
-        .applied_to(args.fleet.settings(here)?, longest)?;
-    settings.concurrency = source.concurrency(settings.concurrency);
-    Ok(settings)
+    args.records.applied_to(args.fleet.settings(here)?, longest)
 }
