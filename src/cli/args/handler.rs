@@ -220,12 +220,13 @@ impl HandlerArgs {
         if self.batch.get() == 1 {
             return None;
         }
-        let mut limits = BatchLimits::default();
-        limits.max_records = self.batch.get();
-        limits.max_wait = self.window;
-        limits.in_flight = self.calls(program);
-        limits.partition_key = partition_key;
-        Some(limits)
+        Some(BatchLimits {
+            max_records: self.batch.get(),
+            max_wait: self.window,
+            in_flight: self.calls(program),
+            partition_key,
+            ..BatchLimits::default()
+        })
     }
 
     /// How many calls the handler bears at a time.

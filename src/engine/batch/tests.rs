@@ -130,9 +130,11 @@ async fn a_record_that_must_not_be_handled_any_more_ends_its_batch_and_the_other
 
 #[tokio::test(start_paused = true)]
 async fn a_record_whose_batch_does_not_begin_in_half_of_its_time_comes_again_without_an_attempt() {
-    let mut limits = BatchLimits::default();
-    (limits.max_records, limits.in_flight) = (1, 1);
-    let (batched, keeper) = batched(limits);
+    let (batched, keeper) = batched(BatchLimits {
+        max_records: 1,
+        in_flight: 1,
+        ..BatchLimits::default()
+    });
     let (hung, waits) = tokio::join!(handled(&batched, "hang", 1), handled(&batched, "a", 1));
     assert!(matches!(waits, Err(Failure::Busy(SOON))), "{waits:?}");
     assert!(hung.is_err());
@@ -141,9 +143,10 @@ async fn a_record_whose_batch_does_not_begin_in_half_of_its_time_comes_again_wit
 
 #[test]
 fn a_batch_is_sorted_by_the_partition_key_where_it_is_known() {
-    let mut limits = BatchLimits::default();
-    limits.partition_key = Some("shop".to_owned());
-    let (batched, _) = batched(limits);
+    let (batched, _) = batched(BatchLimits {
+        partition_key: Some("shop".to_owned()),
+        ..BatchLimits::default()
+    });
     let mut records = [("1", "b"), ("2", "a"), ("3", "b")]
         .map(|(id, shop)| record(&[("id", id), ("shop", shop)]));
     records.sort_by_key(|record| batched.order(record));

@@ -36,7 +36,7 @@ async fn batched(
 /// The change of this number, all of whose texts have one length.
 async fn handle(batched: &Batched<Program>, number: usize) -> Result<(), Failure> {
     let mut order = inserted(&format!("{number:04}"), "ada@example.com");
-    order.sequence_number = SequenceNumber::parse(&format!("{number}")).unwrap();
+    order.sequence_number = SequenceNumber::parse(number.to_string()).unwrap();
     batched.handle(&order, &Context::detached()).await
 }
 
@@ -140,9 +140,11 @@ async fn a_failure_that_names_no_record_of_the_batch_is_one_of_all_records() {
 
 #[tokio::test]
 async fn a_bad_record_is_found_by_halves_and_the_others_are_done() {
-    let react = |posted: &Posted| match numbers(posted).contains(&"7".to_owned()) {
-        true => answer(422, "", "no total"),
-        false => answer(200, "", "{}"),
+    let react = |posted: &Posted| {
+        if numbers(posted).contains(&"7".to_owned()) {
+            return answer(422, "", "no total");
+        }
+        answer(200, "", "{}")
     };
     let (server, batched) = batched(react, (BodyFormat::Lambda, 16)).await;
     assert_eq!(signs(&batched, 1..=16).await, "++++++x+++++++++");

@@ -252,7 +252,7 @@ async fn workers(
                 Some(known) => workers.swap_remove(known),
                 None => TableWorker::new(effect, &shared, &one)?,
             };
-            workers.push(worker.performing(effect, &shared, one)?);
+            workers.push(worker.performing(effect, &shared, &one)?);
         }
     }
     Ok(workers)

@@ -50,11 +50,11 @@ impl TableWorker {
         mut self,
         effect: &EffectArgs,
         shared: &ProcessParts<'_>,
-        followed: Followed,
+        followed: &Followed,
     ) -> Result<Self, Fault> {
         let EffectArgs { args, source } = effect;
         let identity = source.identity(shared.means, (&followed.mapping, &args.records))?;
-        let handler = shared.handler(effect, &followed)?;
+        let handler = shared.handler(effect, followed)?;
         let name = args.group.effect.or_default();
         let settings = settings(effect, &shared.here)?;
         let performed = Effect::new(name.clone(), handler.clone())
