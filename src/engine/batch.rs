@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::core::record::{ItemKey, Record};
 use crate::engine::handler::{Context, Crash, Failure, RecordHandler, contained};
-use crate::stores::gather::{Callers, Gather, GatherLimits, Request};
+use crate::stores::gather::{Callers, Gather, GatherLimits, GatherRequest};
 
 /// How long a batch may take if its records have no limit of their own.
 const LONGEST: Duration = Duration::from_hours(1);
@@ -138,9 +138,9 @@ impl<B: BatchHandler> Batched<B> {
         &self.handler
     }
 
-    fn request(&self, record: &Record, context: &Context) -> Request<BatchRecord> {
+    fn request(&self, record: &Record, context: &Context) -> GatherRequest<BatchRecord> {
         let alone = context.attempt() > 1;
-        Request {
+        GatherRequest {
             bytes: if alone {
                 self.limits.max_bytes
             } else {

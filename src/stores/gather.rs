@@ -26,7 +26,7 @@ pub(crate) struct GatherLimits {
 
 /// A request, with what decides which batch it joins.
 #[derive(Debug)]
-pub(crate) struct Request<T> {
+pub(crate) struct GatherRequest<T> {
     pub what: T,
     pub bytes: u64,
     /// Requests are served in the order of this text. If more wait than a batch holds, the batch is a
@@ -79,7 +79,7 @@ struct GatherLine<T, O> {
 struct Waiting<T, O> {
     number: u64,
     since: Instant,
-    request: Request<T>,
+    request: GatherRequest<T>,
     begun: oneshot::Sender<oneshot::Receiver<O>>,
 }
 
@@ -106,7 +106,7 @@ impl<T: Send + 'static, O: Send + 'static> Gather<T, O> {
 
     /// Joins a batch, and waits until it is served; the receiver then gets the answer. Dropping this
     /// before takes the request back.
-    pub async fn join(&self, request: Request<T>) -> Option<oneshot::Receiver<O>> {
+    pub async fn join(&self, request: GatherRequest<T>) -> Option<oneshot::Receiver<O>> {
         let (begun, begins) = oneshot::channel();
         if self.0.line().add(request, begun) {
             let task = self.0.clone().collect();
@@ -166,7 +166,11 @@ impl<T: Send + 'static, O: Send + 'static> Gathering<T, O> {
 
 impl<T, O> GatherLine<T, O> {
     /// Whether a task is needed that makes batches.
-    fn add(&mut self, request: Request<T>, begun: oneshot::Sender<oneshot::Receiver<O>>) -> bool {
+    fn add(
+        &mut self,
+        request: GatherRequest<T>,
+        begun: oneshot::Sender<oneshot::Receiver<O>>,
+    ) -> bool {
         let number = self.next;
         self.next += 1;
         self.bytes = self.bytes.saturating_add(request.bytes);
@@ -272,8 +276,8 @@ mod tests {
         (gather, batches)
     }
 
-    fn request(what: &'static str, bytes: u64) -> Request<&'static str> {
-        Request {
+    fn request(what: &'static str, bytes: u64) -> GatherRequest<&'static str> {
+        GatherRequest {
             what,
             bytes,
             order: what.into(),

@@ -11,7 +11,7 @@ use serde_dynamo::Item;
 
 use super::{SdkItem, Table};
 use crate::core::record::ItemKey;
-use crate::stores::gather::{Callers, Gather, GatherLimits, Request};
+use crate::stores::gather::{Callers, Gather, GatherLimits, GatherRequest};
 
 /// The most keys in a call.
 const MOST: usize = 100;
@@ -58,7 +58,7 @@ impl BulkReads {
     /// Reads a row consistently. If the shared call fails, or leaves the row out, it is read by itself:
     /// one bad key must not fail the others, and an error is about its own row.
     pub(crate) async fn get_together(&self, key: Item) -> anyhow::Result<Option<Item>> {
-        let request = Request {
+        let request = GatherRequest {
             order: ItemKey::of(&key).as_str().into(),
             bytes: 0,
             what: key.clone(),
