@@ -68,7 +68,7 @@ struct Gathering<T, O> {
 }
 
 struct GatherLine<T, O> {
-    waiting: VecDeque<Waiting<T, O>>,
+    waiting: VecDeque<Gathered<T, O>>,
     bytes: u64,
     /// The number of the next request.
     next: u64,
@@ -76,7 +76,7 @@ struct GatherLine<T, O> {
     collected: bool,
 }
 
-struct Waiting<T, O> {
+struct Gathered<T, O> {
     number: u64,
     since: Instant,
     request: GatherRequest<T>,
@@ -174,7 +174,7 @@ impl<T, O> GatherLine<T, O> {
         let number = self.next;
         self.next += 1;
         self.bytes = self.bytes.saturating_add(request.bytes);
-        self.waiting.push_back(Waiting {
+        self.waiting.push_back(Gathered {
             number,
             since: Instant::now(),
             request,
@@ -206,7 +206,7 @@ impl<T, O> GatherLine<T, O> {
     }
 
     /// Takes a batch out of the line.
-    fn cut(&mut self, limits: GatherLimits) -> Vec<Waiting<T, O>> {
+    fn cut(&mut self, limits: GatherLimits) -> Vec<Gathered<T, O>> {
         self.waiting.retain(|waiting| !waiting.begun.is_closed());
         let Some(oldest) = self.waiting.front() else {
             self.bytes = 0;
@@ -219,7 +219,7 @@ impl<T, O> GatherLine<T, O> {
         let from = all.partition_point(|waiting| waiting.request.order < oldest);
         all.rotate_left(from);
         let mut bytes = 0_u64;
-        let fits = |waiting: &Waiting<T, O>| {
+        let fits = |waiting: &Gathered<T, O>| {
             bytes = bytes.saturating_add(waiting.request.bytes);
             bytes <= limits.bytes
         };
