@@ -1,11 +1,11 @@
 //! `aftercommit dead-letters list` and `show`.
 
-use crate::stores::dead_letter::DeadLetters as _;
+use crate::stores::dead_letter::dynamodb::DynamoDbDeadLetters;
+use crate::stores::dead_letter::{DeadLetters as _, Envelope};
 use anyhow::Context as _;
 use clap::Args;
 
 use crate::cli::args::letters::{OwnerArgs, WhichArgs, none};
-
 use crate::cli::fault::Fault;
 use crate::cli::host::aws;
 use crate::cli::render::dead_letter::ShownLetter;
@@ -26,15 +26,20 @@ pub struct DeadLettersListArgs {
     json: bool,
 }
 
+impl DeadLettersListArgs {
+    /// The table, and the selected letters without their records.
+    async fn selected(&self) -> Result<(DynamoDbDeadLetters, Vec<Envelope>), Fault> {
+        let clients = aws::clients(None).await.map_err(Fault::Setting)?;
+        let letters = self.which.letters(&clients).await?;
+        let (from, of) = ((&clients, &letters), self.of.named());
+        let selected = self.which.selected(from, of, self.closed).await?;
+        Ok((letters, selected))
+    }
+}
+
 /// Prints a line per letter.
 pub async fn list(args: &DeadLettersListArgs) -> Result<(), Fault> {
-    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
-    let letters = args.which.letters(&clients).await?;
-    let from = (&clients, &letters);
-    let selected = args
-        .which
-        .selected(from, args.of.named(), args.closed)
-        .await?;
+    let (_, selected) = args.selected().await?;
     if selected.is_empty() && args.which.is_set() {
         return Err(none());
     }
@@ -54,13 +59,7 @@ pub async fn list(args: &DeadLettersListArgs) -> Result<(), Fault> {
 
 /// Prints letters in full.
 pub async fn show(args: &DeadLettersListArgs) -> Result<(), Fault> {
-    let clients = aws::clients(None).await.map_err(Fault::Setting)?;
-    let letters = args.which.letters(&clients).await?;
-    let from = (&clients, &letters);
-    let selected = args
-        .which
-        .selected(from, args.of.named(), args.closed)
-        .await?;
+    let (letters, selected) = args.selected().await?;
     if selected.is_empty() {
         return Err(none());
     }
