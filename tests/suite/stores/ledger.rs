@@ -7,9 +7,11 @@ use aftercommit::stores::ledger::dynamodb::DynamoDbLedger;
 use aftercommit::stores::ledger::{EffectKey, Ledger as _, Swap};
 use aftercommit::stores::tables::dynamodb::create_ledger_table;
 use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::StreamExt as _;
 
 use crate::stores::contract_ledger::{at, claimed, effect, listed, sent};
 use crate::support::server::{Server, on_each_server};
+use crate::support::wiretap::Wiretap;
 
 const RETENTION: Duration = Duration::from_hours(24 * 30);
 
@@ -20,6 +22,7 @@ on_each_server! {
     a_row_of_a_newer_build_is_neither_read_nor_overwritten,
     a_listing_continues_over_pages_and_past_rows_that_cannot_be_read,
     what_needs_attention_is_counted_and_listed_until_it_is_resolved,
+    a_hundred_rows_that_are_wanted_at_a_time_are_read_in_one_call,
 }
 
 /// A ledger on a server.
@@ -215,4 +218,33 @@ async fn what_needs_attention_is_counted_and_listed_until_it_is_resolved(server:
     };
     ledger.swap(&key, Some(4), &sent).await.unwrap();
     assert_eq!(needed().await, (0, 0, vec![]));
+}
+
+async fn a_hundred_rows_that_are_wanted_at_a_time_are_read_in_one_call(on: OnServer) {
+    let there = effect();
+    let written = on.ledger().swap(&there, None, &claimed(1)).await.unwrap();
+    assert_eq!(written, Swap::Written);
+    let (wiretap, client) = Wiretap::on(&on.server.client);
+    let ledger = DynamoDbLedger::new(client, &on.table, RETENTION);
+    let reads = (0..1000).map(|number| {
+        let key = if number % 2 == 0 {
+            there.clone()
+        } else {
+            effect()
+        };
+        let ledger = &ledger;
+        async move { (number, ledger.read(&key).await.unwrap().is_some()) }
+    });
+    let reads = futures_util::stream::iter(reads).buffer_unordered(100);
+    let read: Vec<_> = reads.collect().await;
+    assert!(
+        read.iter()
+            .all(|(number, found)| *found == (number % 2 == 0))
+    );
+    let calls = wiretap.taken();
+    assert!(
+        calls.iter().all(|call| call.operation == "BatchGetItem"),
+        "{calls:?}"
+    );
+    assert_eq!(calls.len(), 10, "1,000 alone");
 }
