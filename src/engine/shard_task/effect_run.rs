@@ -24,6 +24,12 @@ use crate::stores::retry::persist;
 /// slower than they are sets their pace while there is a backlog.
 const SLOW: Duration = Duration::from_secs(10);
 
+/// Others give way to an effect again so long after its last dead letter, however it did before.
+const FORGIVEN: Duration = Duration::from_mins(1);
+
+/// How its last so many records ended says how an effect is doing.
+const OF_LATE: u32 = 64;
+
 /// One effect's records of the shard.
 pub(super) struct EffectRun {
     active: Arc<ActiveEffect>,
@@ -36,6 +42,30 @@ pub(super) struct EffectRun {
     pub caught_up_at: Option<SystemTime>,
     /// The last record of each read that it has not finished, and when it was read.
     reads: VecDeque<(SequenceNumber, Instant)>,
+    ended: Endings,
+}
+
+/// How its records have ended of late.
+#[derive(Default)]
+struct Endings {
+    handled: u32,
+    lettered: u32,
+    lettered_at: Option<Instant>,
+}
+
+impl Endings {
+    fn count(&mut self, handled: bool) {
+        if handled {
+            self.handled += 1;
+        } else {
+            self.lettered += 1;
+            self.lettered_at = Some(Instant::now());
+        }
+        if self.handled + self.lettered >= OF_LATE {
+            self.handled /= 2;
+            self.lettered /= 2;
+        }
+    }
 }
 
 impl EffectRun {
@@ -55,6 +85,7 @@ impl EffectRun {
             since: joined.since,
             caught_up_at: assignment.report.caught_up_at,
             reads: VecDeque::new(),
+            ended: Endings::default(),
             active,
         }
     }
@@ -87,6 +118,22 @@ impl EffectRun {
         let oldest = self.reads.front();
         let late = oldest.is_some_and(|(_, read)| read.elapsed() >= SLOW);
         late || self.active.dependency.down_for().is_some()
+    }
+
+    /// A record has ended: it was handled, or became a dead letter.
+    pub fn has_ended(&mut self, handled: bool) {
+        self.ended.count(handled);
+    }
+
+    /// Whether it would handle more records if others gave way. Most records of one that is down or slow
+    /// become dead letters, which is quick: it seems to be waiting for the others, and is not.
+    pub fn would_gain(&self) -> bool {
+        let Endings {
+            handled,
+            lettered,
+            lettered_at,
+        } = &self.ended;
+        handled >= lettered || lettered_at.is_none_or(|at| at.elapsed() >= FORGIVEN)
     }
 
     fn forget_finished_reads(&mut self) {

@@ -43,6 +43,13 @@ impl ShardEffects {
         &self.runs[index]
     }
 
+    /// A record of an effect has ended: it was handled, or became a dead letter.
+    pub fn has_ended(&mut self, index: usize, handled: bool) {
+        if let Some(run) = self.runs.get_mut(index) {
+            run.has_ended(handled);
+        }
+    }
+
     /// Whether there are several, so that one can wait for another.
     pub fn are_several(&self) -> bool {
         self.runs.len() > 1
@@ -105,11 +112,14 @@ impl ShardEffects {
         }
     }
 
-    /// No memory is left for more records: the effects that are far behind another one, and are down or
-    /// have been busy with what was read for too long, defer half of their records.
+    /// No memory is left for more records: the effects that are far behind another one that would gain, and
+    /// are down or have been busy with what was read for too long, defer half of their records.
     pub fn overflow(&mut self) {
         let waiting = |run: &EffectRun| run.in_flight.pipeline.waiting();
-        let least = self.runs.iter().map(waiting).min().unwrap_or(0);
+        let gaining = self.runs.iter().filter(|run| run.would_gain());
+        let Some(least) = gaining.map(waiting).min() else {
+            return;
+        };
         for run in &mut self.runs {
             let waiting = waiting(run);
             if waiting > 2 * least + 1 && run.holds_others() {

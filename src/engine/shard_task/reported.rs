@@ -17,7 +17,8 @@ impl<S: StreamSource, L: LeaseStore> ShardTask<S, L> {
         let progress = run.active().effect.progress.clone();
         run.in_flight.report(&happened, &progress.counters);
         match happened {
-            (Change::Ended(record, _), _) => {
+            (Change::Ended(record, reason), _) => {
+                self.effects.has_ended(effect, reason.is_none());
                 let took = self.engine.clock.now().duration_since(record.created);
                 progress.finishing.add(took.unwrap_or_default());
                 self.ended();

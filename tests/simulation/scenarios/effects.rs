@@ -21,6 +21,10 @@ enum Trouble {
     Nothing,
     /// Nobody listens, or the answer is 503.
     Dead,
+    /// It asks for less, all the time: 429.
+    Overloaded,
+    /// Each answer takes this long.
+    Slow(Duration),
 }
 
 /// Notes the values that it handles, while what it depends on is up.
@@ -37,6 +41,8 @@ impl RecordHandler for Clerk {
         let trouble = *self.trouble.lock().unwrap();
         let takes = match trouble {
             Trouble::Dead => return Err(Failure::unavailable("nobody is there")),
+            Trouble::Overloaded => return Err(Failure::overloaded("ask for less")),
+            Trouble::Slow(time) => time,
             Trouble::Nothing => self.takes,
         };
         if !takes.is_zero() {
@@ -328,8 +334,16 @@ async fn beside(trouble: Trouble, takes: Duration) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn an_effect_in_trouble_slows_the_others_by_less_than_a_twentieth() {
-    let takes = Duration::from_millis(20);
-    for trouble in [Trouble::Nothing, Trouble::Dead] {
+    let (short, long) = (Duration::from_millis(20), Duration::from_millis(500));
+    for (trouble, takes) in [
+        (Trouble::Nothing, short),
+        (Trouble::Dead, short),
+        // Long enough for the other one to seem slow beside one that handles nothing.
+        (Trouble::Dead, long),
+        // It shows only after ten seconds whether an effect that is still served holds the others.
+        (Trouble::Overloaded, long),
+        (Trouble::Slow(secs(10)), long),
+    ] {
         let took = beside(trouble, takes).await;
         // Sixteen at a time.
         let fastest = takes * 10_000 / 16;
