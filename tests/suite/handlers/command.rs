@@ -254,3 +254,49 @@ async fn a_handler_is_a_url_or_a_command() {
     let reported = complaint(&command.output().await.unwrap());
     assert!(reported.contains("cannot be used with"), "{reported}");
 }
+
+/// The orders of a call with several changes.
+fn orders_of(posted: &Posted) -> Vec<String> {
+    let body = posted.body();
+    let records = body["Records"].as_array().unwrap().iter();
+    let id = |record: &serde_json::Value| record["dynamodb"]["Keys"]["id"]["S"].clone();
+    records
+        .map(|record| id(record).as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_batch_a_call_carries_many_changes_and_only_the_bad_one_is_a_dead_letter() {
+    let server = Embedded::start();
+    let shop = Shop::open(server.url()).await;
+    let strict = HandlerServer::start(|posted| {
+        if orders_of(posted).contains(&id(7)) {
+            return answer(422, "", "no such customer");
+        }
+        answer(200, "", "{}")
+    });
+    let strict = strict.await;
+    shop.place(0..60).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = run(&shop, &strict.url("/"));
+    command.args(["--batch", "20", "--window", "500ms"]);
+    let mut worker = Process::start(command, folder.path(), "worker");
+    until_letters(&shop, 1).await;
+    let done = || {
+        let calls = strict.seen().into_iter().map(|call| orders_of(&call));
+        let good = calls.filter(|orders| !orders.contains(&id(7))).flatten();
+        good.collect::<BTreeSet<_>>()
+    };
+    let all = async {
+        while done().len() < 59 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LIMIT, all).await.unwrap();
+    worker.stop().await;
+    let letters = listed(&shop.dead_letters(), &Selection::default()).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].reason, Reason::Rejected);
+    let calls = strict.seen().len();
+    assert!(calls <= 30, "{calls} calls");
+}

@@ -283,8 +283,8 @@ fn function() -> String {
     )
 }
 
-/// The function handles orders as two processes of a worker.
-async fn runs_as_processes(function: &str) {
+/// The function handles orders as two processes of a worker that gets these arguments, too.
+async fn runs_as_processes(function: &str, more: &[&str]) {
     let stage = Stage::open().await;
     // The function can only report a bad order as failed, so that its time has to run out.
     let arguments = [
@@ -295,7 +295,7 @@ async fn runs_as_processes(function: &str) {
         "--handler-command",
         function,
     ];
-    let mut worker = stage.worker(&arguments);
+    let mut worker = stage.worker(&[&arguments, more].concat());
     let letter = stage.all_handled("worker.log").await;
     worker.stop().await;
     assert_eq!(letter.reason, Reason::TooOld);
@@ -304,13 +304,19 @@ async fn runs_as_processes(function: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Lambda's runtime client: run tests/handlers/run.sh"]
 async fn a_powertools_function_runs_unchanged_as_processes_of_the_worker() {
-    runs_as_processes(&function()).await;
+    runs_as_processes(&function(), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Lambda's runtime client: run tests/handlers/run.sh"]
+async fn a_powertools_function_gets_batches_and_reports_the_bad_order_of_one() {
+    runs_as_processes(&function(), &["--batch", "10"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "builds an example: run tests/handlers/run.sh"]
 async fn a_function_in_rust_runs_unchanged_as_processes_of_the_worker() {
-    runs_as_processes(built("function").to_str().unwrap()).await;
+    runs_as_processes(built("function").to_str().unwrap(), &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
