@@ -9,10 +9,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        change = event["Records"][0]["dynamodb"]
-        bad = "email" not in change.get("NewImage", {"email": None})
-        if not bad:  # A change may come again: with the same key.
-            sys.stdout.write(f"handled {self.headers['Idempotency-Key']} {change['Keys']}\n")
+        records = event["Records"]  # One, unless the worker has --batch.
+        bad = any("email" not in one["dynamodb"].get("NewImage", {"email": None}) for one in records)
+        for one in [] if bad else records:  # A change may come again: with the same key.
+            key = one.get("aftercommit", self.headers).get("idempotency-key")
+            sys.stdout.write(f"handled {key} {one['dynamodb']['Keys']}\n")
             sys.stdout.flush()
         reason = b"the order has no email" if bad else b""
         self.send_response(422 if bad else 200)  # 422: a dead letter, with the body as its reason.

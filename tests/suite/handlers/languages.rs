@@ -160,8 +160,9 @@ impl Program {
     }
 }
 
-async fn handles_orders(stage: &Stage, program: &Program) {
-    let mut worker = stage.worker(&["--id", "id", "--handler", &program.url()]);
+async fn handles_orders(stage: &Stage, program: &Program, more: &[&str]) {
+    let url = program.url();
+    let mut worker = stage.worker(&[&["--id", "id", "--handler", &url], more].concat());
     let letter = stage.all_handled("program.log").await;
     worker.stop().await;
     assert_eq!(letter.reason, Reason::Rejected);
@@ -242,11 +243,22 @@ async fn a_handler_that_checks_signatures_takes_what_the_worker_signs_and_nothin
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Python and Node: run tests/handlers/run.sh"]
+async fn handlers_in_python_and_node_handle_batches() {
+    let stage = Stage::open().await;
+    let program = Program::python(stage.log("program.log")).await;
+    handles_orders(&stage, &program, &["--batch", "10"]).await;
+    let stage = Stage::open().await;
+    let program = Program::node(stage.log("program.log")).await;
+    handles_orders(&stage, &program, &["--batch", "10"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Python: run tests/handlers/run.sh"]
 async fn a_handler_in_python_handles_orders_and_conforms() {
     let stage = Stage::open().await;
     let program = Program::python(stage.log("program.log")).await;
-    handles_orders(&stage, &program).await;
+    handles_orders(&stage, &program, &[]).await;
     conforms_and_refuses(&stage, &program).await;
 }
 
@@ -255,7 +267,7 @@ async fn a_handler_in_python_handles_orders_and_conforms() {
 async fn a_handler_in_node_handles_orders_and_conforms() {
     let stage = Stage::open().await;
     let program = Program::node(stage.log("program.log")).await;
-    handles_orders(&stage, &program).await;
+    handles_orders(&stage, &program, &[]).await;
     conforms_and_refuses(&stage, &program).await;
 }
 
