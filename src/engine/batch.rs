@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use serde_dynamo::AttributeValue;
 use tokio::time::{Instant, timeout};
 
-use crate::core::record::{ItemKey, Record};
+use crate::core::record::Record;
 use crate::engine::handler::{Context, Crash, Failure, RecordHandler, contained};
 use crate::stores::gather::{Callers, Gather, GatherLimits, GatherRequest};
 
@@ -106,17 +105,15 @@ impl Default for BatchLimits {
 ///
 /// A record whose attempt has failed comes alone the next time, so that one bad record cannot fail the
 /// same others again and again.
-pub struct Batched<B> {
-    handler: Arc<B>,
+pub struct Batched {
     gather: Gather<BatchRecord, Result<(), Failure>>,
     limits: BatchLimits,
 }
 
-impl<B: BatchHandler> Batched<B> {
+impl Batched {
     /// Calls `handler` with batches of at most this size.
-    pub fn new(handler: B, limits: BatchLimits) -> Self {
+    pub fn new(handler: impl BatchHandler, limits: BatchLimits) -> Self {
         let handler = Arc::new(handler);
-        let called = handler.clone();
         let gathered = GatherLimits {
             most: limits.max_records.max(1),
             bytes: limits.max_bytes,
@@ -124,18 +121,9 @@ impl<B: BatchHandler> Batched<B> {
             at_once: limits.in_flight,
         };
         let gather = Gather::new(gathered, move |batch, callers| {
-            perform(called.clone(), batch, callers).boxed()
+            perform(handler.clone(), batch, callers).boxed()
         });
-        Self {
-            handler,
-            gather,
-            limits,
-        }
-    }
-
-    /// The handler.
-    pub fn handler(&self) -> &B {
-        &self.handler
+        Self { gather, limits }
     }
 
     fn request(&self, record: &Record, context: &Context) -> GatherRequest<BatchRecord> {
@@ -158,19 +146,14 @@ impl<B: BatchHandler> Batched<B> {
     fn order(&self, record: &Record) -> Arc<str> {
         let key = record.key();
         let name = self.limits.partition_key.as_ref();
-        let partition = name.and_then(|name| Some((name, record.keys.inner().get(name)?)));
-        let Some((name, value)) = partition.filter(|_| record.keys.inner().len() > 1) else {
-            return key.as_str().into();
-        };
-        let partition = [(name.clone(), AttributeValue::clone(value))];
-        let partition: std::collections::HashMap<_, _> = partition.into();
-        [ItemKey::of(&partition.into()).as_str(), key.as_str()]
-            .concat()
-            .into()
+        match name.and_then(|name| record.keys.inner().get(name)) {
+            Some(partition) => format!("{partition:?} {}", key.as_str()).into(),
+            None => key.as_str().into(),
+        }
     }
 }
 
-impl<B: BatchHandler> RecordHandler for Batched<B> {
+impl RecordHandler for Batched {
     async fn handle(&self, record: &Record, context: &Context) -> Result<(), Failure> {
         let again = || Err(Failure::Busy(SOON));
         let joining = self.gather.join(self.request(record, context));
@@ -188,7 +171,7 @@ impl<B: BatchHandler> RecordHandler for Batched<B> {
     }
 }
 
-impl<B> fmt::Debug for Batched<B> {
+impl fmt::Debug for Batched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batched")
             .field("limits", &self.limits)

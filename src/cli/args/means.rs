@@ -182,7 +182,7 @@ impl MeansArgs {
         };
         if let Some(limits) = self.handler.batches(&program, items.partition_key) {
             let batched = Batched::new(program, limits);
-            return Ok(Handler::Batched(Box::new(batched), wanted));
+            return Ok(Handler::Batched(batched, wanted));
         }
         if !self.handler.once {
             return Ok(Handler::Program(program, wanted));
@@ -212,7 +212,7 @@ pub enum Handler {
     /// Hands each change that is wanted to a program.
     Program(Program, Wanted),
     /// The same, several changes in a call.
-    Batched(Box<Batched<Program>>, Wanted),
+    Batched(Batched, Wanted),
     /// The same, once for each effect key.
     Once(Box<OnceProgram<DynamoDbLedger>>, Wanted),
     /// The handler of this program's author.
@@ -224,7 +224,7 @@ impl RecordHandler for Handler {
         match self {
             Self::Confirmation(confirmation) => confirmation.handle(record, context).await,
             Self::Program(program, wanted) => handled(wanted, program, (record, context)).await,
-            Self::Batched(program, wanted) => handled(wanted, &**program, (record, context)).await,
+            Self::Batched(program, wanted) => handled(wanted, program, (record, context)).await,
             Self::Once(program, wanted) => handled(wanted, &**program, (record, context)).await,
             Self::Own(handler, wanted) => handled(wanted, handler, (record, context)).await,
         }

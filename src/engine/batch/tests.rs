@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use futures_util::future::join_all;
-use serde_dynamo::Item;
+use serde_dynamo::{AttributeValue, Item};
 
 use super::*;
 use crate::core::record::Event;
@@ -63,13 +63,13 @@ fn record(keys: &[(&str, &str)]) -> Record {
 /// The limit of an attempt.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
-async fn handled(batched: &Batched<Keeper>, id: &str, attempt: u32) -> Result<(), Failure> {
+async fn handled(batched: &Batched, id: &str, attempt: u32) -> Result<(), Failure> {
     let mut context = Context::detached().of_attempt(attempt);
     context.attempt_ends = Some(Instant::now() + ATTEMPT);
     batched.handle(&record(&[("id", id)]), &context).await
 }
 
-fn batched(limits: BatchLimits) -> (Batched<Keeper>, Keeper) {
+fn batched(limits: BatchLimits) -> (Batched, Keeper) {
     let keeper = Keeper::default();
     (Batched::new(keeper.clone(), limits), keeper)
 }

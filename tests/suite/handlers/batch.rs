@@ -20,7 +20,7 @@ use crate::support::orders::inserted;
 async fn batched(
     react: impl Fn(&Posted) -> Reaction + Send + Sync + 'static,
     (format, most): (BodyFormat, usize),
-) -> (HandlerServer, Batched<Program>) {
+) -> (HandlerServer, Batched) {
     let server = HandlerServer::start(react).await;
     let mut settings = settings(&server.url("/changes"));
     settings.format = format;
@@ -34,7 +34,7 @@ async fn batched(
 }
 
 /// The change of this number, all of whose texts have one length.
-async fn handle(batched: &Batched<Program>, number: usize) -> Result<(), Failure> {
+async fn handle(batched: &Batched, number: usize) -> Result<(), Failure> {
     let mut order = inserted(&format!("{number:04}"), "ada@example.com");
     order.sequence_number = SequenceNumber::parse(number.to_string()).unwrap();
     batched.handle(&order, &Context::detached()).await
@@ -72,7 +72,7 @@ fn sign(result: &Result<(), Failure>) -> char {
     }
 }
 
-async fn signs(batched: &Batched<Program>, numbers: impl IntoIterator<Item = usize>) -> String {
+async fn signs(batched: &Batched, numbers: impl IntoIterator<Item = usize>) -> String {
     let all = numbers.into_iter().map(|number| handle(batched, number));
     join_all(all).await.iter().map(sign).collect()
 }
