@@ -57,23 +57,23 @@ impl BatchHandler for Program {
 
 /// What became of each change, of which the program wants these again.
 fn results(format: BodyFormat, batch: &[BatchPart<'_>], failures: &BatchItemFailures) -> Results {
-    let BatchItemFailures::Of(numbers) = failures else {
-        return batch.iter().map(|_| Err(wanted_again())).collect();
-    };
-    let wanted = |part: &&BatchPart<'_>| {
+    let listed = |numbers: &[String], part: &BatchPart<'_>| {
         let number = part.of.record.sequence_number.as_str();
-        numbers.iter().any(|wanted| wanted == number)
+        numbers.iter().any(|listed| listed == number)
     };
-    if batch.iter().filter(wanted).count() < numbers.len() {
-        // One is of no record of the batch, which Lambda takes for a failure of everything.
-        return batch.iter().map(|_| Err(wanted_again())).collect();
-    }
+    let known = |numbers: &[String]| batch.iter().filter(|part| listed(numbers, part)).count();
+    let numbers = match failures {
+        BatchItemFailures::Of(numbers) if known(numbers) >= numbers.len() => Some(numbers),
+        // Lambda takes a number of no record of the batch for a failure of everything, too.
+        BatchItemFailures::Of(_) | BatchItemFailures::All => None,
+    };
+    let wanted = |part: &BatchPart<'_>| numbers.is_none_or(|numbers| listed(numbers, part));
     // A function of Lambda may stop at the first failure and report only that, because there
     // everything from the first failure on is delivered again.
     let stops = format == BodyFormat::Lambda;
     let mut has_failed = false;
     let result = |part: &BatchPart<'_>| {
-        if wanted(&part) {
+        if wanted(part) {
             has_failed = true;
             return Err(wanted_again());
         }
