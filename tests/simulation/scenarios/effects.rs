@@ -113,6 +113,20 @@ fn rows(stage: &Stage) -> Vec<LeaseRow> {
     stage.view().leases.into_values().collect()
 }
 
+/// A worker handles twenty records for the first effect and none for the second, which is down, notes
+/// both positions, and dies. Returns the records.
+async fn mail_is_ahead(stage: &Stage, effects: [(&str, &Clerk); 2]) -> Vec<String> {
+    let [(_, mail), (_, search)] = effects;
+    search.is_in(Trouble::Dead);
+    let one = start(stage, "one", &effects, None);
+    let names = stage.commit_many("order", 20);
+    eventually(secs(10), "mail has all", || mail.sorted() == names).await;
+    let is_ahead = || rows(stage)[0].report.ahead.contains_key(&named("mail"));
+    eventually(secs(10), "its position is written", is_ahead).await;
+    one.abort();
+    names
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_effect_gets_every_record_from_one_read() {
     let stage = Stage::new(2);
@@ -130,14 +144,8 @@ async fn every_effect_gets_every_record_from_one_read() {
 async fn an_effect_that_is_down_keeps_its_own_position_and_holds_no_other() {
     let stage = Stage::new(1);
     let (mail, search) = (Clerk::default(), Clerk::default());
-    search.is_in(Trouble::Dead);
     let effects = [("mail", &mail), ("search", &search)];
-    let one = start(&stage, "one", &effects, None);
-    let names = stage.commit_many("order", 20);
-    eventually(secs(10), "the other has all", || mail.sorted() == names).await;
-    let is_ahead = || rows(&stage)[0].report.ahead.contains_key(&named("mail"));
-    eventually(secs(10), "its position is written", is_ahead).await;
-    one.abort();
+    let names = mail_is_ahead(&stage, effects).await;
 
     search.is_in(Trouble::Nothing);
     let _two = start(&stage, "two", &effects, None);
@@ -272,17 +280,11 @@ async fn a_worker_that_does_not_perform_an_effect_keeps_its_records_for_it() {
 async fn a_task_that_stops_while_it_starts_hands_over_the_position_of_every_effect() {
     let stage = Stage::new(1);
     let (mail, search) = (Clerk::default(), Clerk::default());
-    search.is_in(Trouble::Dead);
     let effects = [("mail", &mail), ("search", &search)];
-    let one = start(&stage, "one", &effects, None);
-    let names = stage.commit_many("order", 20);
-    eventually(secs(10), "one effect has all", || mail.sorted() == names).await;
-    let is_ahead = || rows(&stage)[0].report.ahead.contains_key(&named("mail"));
-    eventually(secs(10), "its position is written", is_ahead).await;
-    one.abort();
+    let names = mail_is_ahead(&stage, effects).await;
 
-    // It knows that the first effect has no dead letters when it is told to stop, and never learns
-    // whether the second one has.
+    // The worker stops when it knows that the first effect has no dead letters; the store never answers
+    // for the second effect.
     let effect = |name: &str, clerk: &Clerk| Effect::new(named(name), clerk.clone());
     let (stream, leases) = (stage.stream.clone(), stage.leases.clone());
     let two = stage
@@ -338,7 +340,7 @@ async fn an_effect_in_trouble_slows_the_others_by_less_than_a_twentieth() {
     for (trouble, takes) in [
         (Trouble::Nothing, short),
         (Trouble::Dead, short),
-        // Long enough for the other one to seem slow beside one that handles nothing.
+        // Long enough for the healthy effect to seem slow beside the one in trouble.
         (Trouble::Dead, long),
         // It shows only after ten seconds whether an effect that is still served holds the others.
         (Trouble::Overloaded, long),
