@@ -270,7 +270,7 @@ impl RecordHandler for HttpHandler {
     }
 }
 
-/// Why there is no answer.
+/// Why a call has no answer.
 enum Unanswered {
     /// The request was not sent.
     NotSent(Failure),

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the last answer is shown if no new one comes.
 const SHOWN_FOR: Duration = Duration::from_mins(5);
 
-/// Why there is no answer.
+/// Why the keys could not be counted.
 type Uncounted = String;
 
 /// The keys that wait behind dead letters of an effect.

@@ -20,8 +20,8 @@ use crate::stores::dead_letter::ParkedPage;
 use crate::stores::leases::LeaseStore;
 use crate::stores::retry::persist;
 
-/// An effect that takes longer than this for what was read holds the others. One that is only a little
-/// slower than they are sets their pace while there is a backlog.
+/// An effect that has not finished what was read this long ago is slow: it defers records rather than let
+/// the others wait. An effect that is only a little slower sets the pace of all while there is a backlog.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// Others give way to an effect again so long after its last dead letter, however it did before.

@@ -112,8 +112,8 @@ impl ShardEffects {
         }
     }
 
-    /// No memory is left for more records: the effects that are far behind another one that would gain, and
-    /// are down or have been busy with what was read for too long, defer half of their records.
+    /// Frees memory for more records: every slow effect, and every effect whose dependency is down, defers
+    /// half of its records if it is far behind an effect that would gain from that.
     pub fn overflow(&mut self) {
         let waiting = |run: &EffectRun| run.in_flight.pipeline.waiting();
         let gaining = self.runs.iter().filter(|run| run.would_gain());

@@ -209,8 +209,8 @@ impl Storm {
         }
     }
 
-    /// Strikes so for this long while the trade goes on, and at least so often that the takeovers are
-    /// measured this many times.
+    /// Kills and freezes processes for this long during the trade, and until this many takeovers were
+    /// measured.
     pub async fn rage(
         &mut self,
         (time, with, measured): (Duration, &[Blow], usize),

@@ -140,8 +140,8 @@ pub async fn calls(handler: &Program) -> Vec<Call> {
     calls.into_iter().map(call).collect()
 }
 
-/// Each change of each order was handled, and none of an order's before its earlier ones. One that was
-/// in doubt twice is given up, and a process that thaws may still make its call.
+/// Each change of each order was handled, and the changes of an order in their order. A change that was in
+/// doubt twice is given up, and a process that thaws may still make its call.
 fn check_order(calls: &[Call], rows: &BTreeMap<EffectKey, Entry>) {
     let mut handled: BTreeMap<&str, Vec<(&str, u128)>> = BTreeMap::new();
     for call in calls {
